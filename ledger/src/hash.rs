@@ -1,0 +1,154 @@
+//! SHA-256 and the tags that keep one kind of hash from meaning another (DESIGN §3).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// A SHA-256 digest, 32 bytes. Shown and read as 64 lowercase hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// 32 zero bytes: the parent of the genesis header, and the block hash of a nullify vote.
+    pub const ZERO: Self = Self([0; 32]);
+
+    /// Reads 32 bytes.
+    ///
+    /// # Errors
+    /// Returns [`LengthError`] for any other length.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, LengthError> {
+        let array = bytes.try_into().map_err(|_| LengthError { expected: 32, found: bytes.len() })?;
+        Ok(Self(array))
+    }
+
+    /// The bytes, for encoding.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first eight hexadecimal digits, for logs.
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..4])
+    }
+}
+
+/// A value of fixed width had another length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{expected} bytes expected, {found} found")]
+pub struct LengthError {
+    /// Bytes the layout asks for.
+    pub expected: usize,
+    /// Bytes there were.
+    pub found: usize,
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", self.short())
+    }
+}
+
+impl FromStr for Hash {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a hash or a signature is about: the ASCII prefix that it starts with, NUL included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(&'static str);
+
+impl Tag {
+    /// Genesis bytes → chain id.
+    pub const GENESIS: Self = Self("customhouse/v1/genesis\0");
+    /// Record bytes → record id.
+    pub const RECORD: Self = Self("customhouse/v1/record\0");
+    /// Scheme and id → subject key.
+    pub const SUBJECT: Self = Self("customhouse/v1/subject\0");
+    /// Agency, submitter and the client's key → dedupe key.
+    pub const DEDUPE: Self = Self("customhouse/v1/dedupe\0");
+    /// Transaction header bytes → transaction id.
+    pub const TRANSACTION: Self = Self("customhouse/v1/transaction\0");
+    /// Signed: transaction header bytes.
+    pub const TRANSACTION_SIGNATURE: Self = Self("customhouse/v1/transaction-signature\0");
+    /// Block header bytes → block hash.
+    pub const HEADER: Self = Self("customhouse/v1/header\0");
+    /// Signed: a vote.
+    pub const VOTE: Self = Self("customhouse/v1/vote\0");
+    /// Signed: a proposal.
+    pub const PROPOSAL: Self = Self("customhouse/v1/proposal\0");
+    /// Validator set layout → validators hash.
+    pub const VALIDATORS: Self = Self("customhouse/v1/validators\0");
+    /// Entry count and Merkle root → registry root.
+    pub const REGISTRY: Self = Self("customhouse/v1/registry\0");
+    /// One step of a history bucket's chain.
+    pub const HISTORY: Self = Self("customhouse/v1/history\0");
+    /// Signed: a node's acceptance of a record.
+    pub const ACCEPTANCE: Self = Self("customhouse/v1/acceptance\0");
+
+    /// The prefix.
+    pub fn as_bytes(self) -> &'static [u8] {
+        self.0.as_bytes()
+    }
+
+    /// The tagged hash of the concatenated parts. Parts must be of fixed width or carry their
+    /// length, so that no two lists of parts give the same bytes.
+    pub fn hash(self, parts: &[&[u8]]) -> Hash {
+        let mut hasher = Sha256::new();
+        hasher.update(self.as_bytes());
+        for part in parts {
+            hasher.update(part);
+        }
+        Hash(hasher.finalize().into())
+    }
+
+    /// The message that a signature under this tag covers.
+    pub fn message(self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut message = self.as_bytes().to_vec();
+        for part in parts {
+            message.extend_from_slice(part);
+        }
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_separates_hashes_of_the_same_bytes() {
+        assert_ne!(Tag::RECORD.hash(&[b"x"]), Tag::HEADER.hash(&[b"x"]));
+    }
+
+    #[test]
+    fn hexadecimal_round_trips() {
+        let hash = Tag::RECORD.hash(&[b"x"]);
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert!("ab".parse::<Hash>().is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! Ed25519 keys and strict signature checks.
+//!
+//! Every signature that decides validity is checked one at a time with `verify_strict`: a batch's
+//! answer on crafted signatures depends on randomness, which would fork the chain (DESIGN §3).
+
+use std::{fmt, str::FromStr};
+
+use ed25519_dalek::{Signer as _, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::hash::{Hash, LengthError};
+
+/// Why a key or signature was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not 32 bytes (key) or 64 bytes (signature).
+    #[error("{0}")]
+    Length(#[from] LengthError),
+    /// Not hexadecimal.
+    #[error("not hexadecimal")]
+    Hex,
+    /// The bytes are not a point of the curve.
+    #[error("not a point of Curve25519")]
+    NotAPoint,
+    /// A key of low order signs anything; it is refused at registration.
+    #[error("a key of low order")]
+    LowOrder,
+    /// The signature is not this key's over these bytes.
+    #[error("the signature does not verify")]
+    Signature,
+}
+
+/// An Ed25519 public key: a point of the curve, not of low order. Ordered by its 32 bytes.
+#[derive(Clone, Copy)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Parses 32 bytes.
+    ///
+    /// # Errors
+    /// Another length, no point of the curve, or a point of low order.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, KeyError> {
+        let bytes = Hash::from_slice(bytes)?.0;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotAPoint)?;
+        if key.is_weak() {
+            return Err(KeyError::LowOrder);
+        }
+        Ok(Self(key))
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// Checks a signature strictly (RFC 8032 without cofactor, canonical, no small-order points).
+    ///
+    /// # Errors
+    /// [`KeyError::Signature`] where it does not verify.
+    pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), KeyError> {
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        self.0.verify_strict(message, &signature).map_err(|_| KeyError::Signature)
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl PartialOrd for PublicKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PublicKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl std::hash::Hash for PublicKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.as_bytes()))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", hex::encode(&self.as_bytes()[..4]))
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::from_slice(&hex::decode(text).map_err(|_| KeyError::Hex)?)
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// An Ed25519 signature, 64 bytes, unchecked until [`PublicKey::verify`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 64]);
+
+impl Signature {
+    /// Reads 64 bytes.
+    ///
+    /// # Errors
+    /// [`LengthError`] for any other length.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, LengthError> {
+        let array = bytes.try_into().map_err(|_| LengthError { expected: 64, found: bytes.len() })?;
+        Ok(Self(array))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", hex::encode(&self.0[..4]))
+    }
+}
+
+/// A secret key. Wiped from memory when dropped; never shown.
+#[derive(Clone)]
+pub struct SigningKey(ed25519_dalek::SigningKey);
+
+impl SigningKey {
+    /// The key of a 32-byte seed (RFC 8032).
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+    }
+
+    /// The seed, for writing to a key file. Wiped when dropped.
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
+    }
+
+    /// Signs; deterministic.
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message).to_bytes())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey(public {:?})", self.public())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_verifies_for_its_key_and_bytes_only() {
+        let (a, b) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
+        let signature = a.sign(b"message");
+        assert_eq!(a.public().verify(b"message", &signature), Ok(()));
+        assert_eq!(a.public().verify(b"messagf", &signature), Err(KeyError::Signature));
+        assert_eq!(b.public().verify(b"message", &signature), Err(KeyError::Signature));
+    }
+
+    #[test]
+    fn keys_of_low_order_are_refused() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert_eq!(PublicKey::from_slice(&identity), Err(KeyError::LowOrder));
+        assert_eq!(PublicKey::from_slice(&[0; 32]), Err(KeyError::LowOrder));
+        assert!(matches!(PublicKey::from_slice(&[0; 31]), Err(KeyError::Length(_))));
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let key = SigningKey::from_seed(&[7; 32]);
+        assert!(!format!("{key:?}").contains(&hex::encode([7; 32])));
+    }
+}

@@ -1,0 +1,35 @@
+//! Compiles the `.proto` files with protox, so that no `protoc` is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+const FILES: [&str; 7] = [
+    "customhouse/v1/admin.proto",
+    "customhouse/v1/audit.proto",
+    "customhouse/v1/ledger.proto",
+    "customhouse/v1/peer.proto",
+    "customhouse/v1/query.proto",
+    "customhouse/v1/record.proto",
+    "customhouse/v1/submission.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=customhouse");
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    // Served by gRPC reflection.
+    fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let services = env::var_os("CARGO_FEATURE_SERVICES").is_some();
+    tonic_prost_build::configure()
+        .build_client(services)
+        .build_server(services)
+        .build_transport(false)
+        // Transactions are shared between the mempool, the network and the store without copies.
+        .bytes(".customhouse.v1.Transaction")
+        .bytes(".customhouse.v1.TransactionBatch")
+        .bytes(".customhouse.v1.TransactionsResponse")
+        .bytes(".customhouse.v1.BlockWithBody")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

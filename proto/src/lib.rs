@@ -1,0 +1,12 @@
+//! The Customhouse messages and services, generated from `customhouse/v1/*.proto`.
+//!
+//! No logic lives here: what the messages mean and how they are checked is the ledger's.
+
+/// Version 1 of the interface.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/customhouse.v1.rs"));
+}
+
+/// The compiled descriptors of all files, for gRPC reflection (`google.protobuf.FileDescriptorSet`).
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
