@@ -95,7 +95,12 @@ mod tests {
     fn only_the_one_layout_of_a_code_is_read() {
         let code: AgencyCode = "NL-DOUANE".parse().expect("a code");
         assert_eq!(AgencyCode::from_slice(code.as_bytes()), Ok(code));
-        for bad in [&b"NL\0X\0\0\0\0\0\0\0\0\0\0\0\0"[..], b"nl\0\0\0\0\0\0\0\0\0\0\0\0\0\0", b"NL", &[0; 16]] {
+        for bad in [
+            &b"NL\0X\0\0\0\0\0\0\0\0\0\0\0\0"[..],
+            b"nl\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"NL",
+            &[0; 16],
+        ] {
             assert_eq!(AgencyCode::from_slice(bad), Err(AgencyCodeError), "{bad:?}");
         }
     }

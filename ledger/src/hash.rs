@@ -18,7 +18,8 @@ impl Hash {
     /// # Errors
     /// Returns [`LengthError`] for any other length.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, LengthError> {
-        let array = bytes.try_into().map_err(|_| LengthError { expected: 32, found: bytes.len() })?;
+        let array =
+            bytes.try_into().map_err(|_| LengthError { expected: 32, found: bytes.len() })?;
         Ok(Self(array))
     }
 

@@ -133,7 +133,8 @@ impl Signature {
     /// # Errors
     /// [`LengthError`] for any other length.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, LengthError> {
-        let array = bytes.try_into().map_err(|_| LengthError { expected: 64, found: bytes.len() })?;
+        let array =
+            bytes.try_into().map_err(|_| LengthError { expected: 64, found: bytes.len() })?;
         Ok(Self(array))
     }
 }
