@@ -1,10 +1,29 @@
 //! What a record, transaction, block, certificate, proof and receipt is, and how to verify them.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`hash`], [`keys`], [`merkle`] | SHA-256 with tags, Ed25519 with strict checks, RFC 6962 trees |
+//! | [`layout`], [`canonical`] | fixed-width layouts; protobuf that has one encoding |
+//! | [`record`], [`subject`], [`transaction`] | trade facts, what they are about, and what is signed |
+//! | [`header`], [`vote`], [`certificate`], [`validators`] | blocks, and who agreed on them |
+//! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
+//!
+//! Nothing here knows a network, a clock or an async runtime. Without the feature `rocksdb` it
+//! builds without C++ and does no I/O: that is the verifier.
 
 pub mod agency;
+pub mod canonical;
 pub mod certificate;
+pub mod genesis;
 pub mod hash;
 pub mod header;
 pub mod keys;
 pub mod layout;
+pub mod merkle;
+pub mod parameters;
+pub mod record;
+pub mod registry;
+pub mod subject;
+pub mod transaction;
 pub mod validators;
 pub mod vote;

@@ -1,0 +1,385 @@
+//! The genesis: what a chain starts from, and all that a verifier needs to trust.
+//!
+//! People keep it as JSON; what is hashed is the canonical protobuf [`v1::Genesis`].
+
+use std::collections::BTreeMap;
+
+use customhouse_proto::v1::{self, registry_entry::Entry, signing_key_entry::Role};
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agency::AgencyCode,
+    canonical::{self, CanonicalError},
+    hash::{Hash, Tag},
+    keys::PublicKey,
+    registry::{Registry, RegistryError},
+    validators::ValidatorSet,
+};
+
+/// Bytes of a genesis at the most, as JSON or protobuf.
+pub const GENESIS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Why a genesis was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum GenesisError {
+    /// More than [`GENESIS_BYTES_MAX`].
+    #[error("genesis: {0} bytes, at most {GENESIS_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// Not the JSON form.
+    #[error("genesis: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Not canonical protobuf.
+    #[error("genesis: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// Empty, too long, or with other characters.
+    #[error("genesis.network: 1 to 64 of a-z, 0-9 and - expected, `{0}` found")]
+    Network(String),
+    /// Not 8 to 24.
+    #[error("genesis.history_bits: 8 to 24 expected, {0} found")]
+    HistoryBits(u32),
+    /// Entries of the genesis count from height 0 and have no end.
+    #[error("genesis: every registry entry begins at height 0 and is open")]
+    Period,
+    /// Entries out of order.
+    #[error("genesis.entries: not sorted by registry key")]
+    Order,
+    /// The registry is wrong.
+    #[error("genesis: {0}")]
+    Registry(#[from] RegistryError),
+}
+
+/// A chain's beginning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Genesis {
+    /// Name of the network, for people: 1 to 64 of `a–z`, `0–9` and `-`.
+    pub network: String,
+    /// Unix milliseconds of the header at height 0.
+    pub time_ms: u64,
+    /// The history index has 2^history_bits buckets.
+    pub history_bits: u32,
+    /// Agencies, keys and parameters.
+    pub registry: Registry,
+}
+
+impl Genesis {
+    /// Makes a genesis.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn new(
+        network: String,
+        time_ms: u64,
+        history_bits: u32,
+        entries: Vec<v1::RegistryEntry>,
+    ) -> Result<Self, GenesisError> {
+        let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=64).contains(&network.len()) || !network.bytes().all(letters) {
+            return Err(GenesisError::Network(network));
+        }
+        if !(8..=24).contains(&history_bits) {
+            return Err(GenesisError::HistoryBits(history_bits));
+        }
+        if entries.iter().any(|entry| (entry.from_height, entry.end_height) != (0, 0)) {
+            return Err(GenesisError::Period);
+        }
+        Ok(Self { network, time_ms, history_bits, registry: Registry::new(entries)? })
+    }
+
+    /// Reads the JSON form.
+    ///
+    /// # Errors
+    /// [`GenesisError`].
+    pub fn from_json(text: &str) -> Result<Self, GenesisError> {
+        if text.len() > GENESIS_BYTES_MAX {
+            return Err(GenesisError::TooLarge(text.len()));
+        }
+        let view: GenesisJson = serde_json::from_str(text)?;
+        let entries = view.entries();
+        Self::new(view.network, view.time_ms, view.history_bits, entries)
+    }
+
+    /// The JSON form, indented. Only what [`Genesis::from_json`] reads back.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(&GenesisJson::of(self))
+            .expect("strings and numbers always serialise")
+    }
+
+    /// Reads the canonical protobuf form.
+    ///
+    /// # Errors
+    /// [`GenesisError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, GenesisError> {
+        if bytes.len() > GENESIS_BYTES_MAX {
+            return Err(GenesisError::TooLarge(bytes.len()));
+        }
+        let message: v1::Genesis = canonical::decode(bytes)?;
+        let genesis =
+            Self::new(message.network, message.time_ms, message.history_bits, message.entries)?;
+        if genesis.encode() != bytes {
+            return Err(GenesisError::Order);
+        }
+        Ok(genesis)
+    }
+
+    /// The protobuf form.
+    pub fn to_proto(&self) -> v1::Genesis {
+        v1::Genesis {
+            network: self.network.clone(),
+            time_ms: self.time_ms,
+            history_bits: self.history_bits,
+            entries: self.registry.entries().cloned().collect(),
+        }
+    }
+
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_proto().encode_to_vec()
+    }
+
+    /// The chain id: tagged hash of the canonical bytes.
+    pub fn chain_id(&self) -> Hash {
+        Tag::GENESIS.hash(&[&self.encode()])
+    }
+
+    /// The validators that decide height 1.
+    pub fn validators(&self) -> ValidatorSet {
+        self.registry.validators_at(1).expect("checked when the registry was made")
+    }
+}
+
+/// The form for people. One object an agency, with its keys.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GenesisJson {
+    network: String,
+    time_ms: u64,
+    history_bits: u32,
+    agencies: Vec<AgencyJson>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    parameters: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgencyJson {
+    agency: AgencyCode,
+    name: String,
+    country: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    validators: Vec<PublicKey>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    peers: Vec<PublicKey>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    signing_keys: Vec<SigningKeyJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SigningKeyJson {
+    public_key: PublicKey,
+    role: RoleJson,
+    #[serde(default)]
+    label: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RoleJson {
+    Node,
+    Submitter,
+}
+
+impl GenesisJson {
+    fn entries(&self) -> Vec<v1::RegistryEntry> {
+        let parameters = self.parameters.iter().map(|(name, &value)| {
+            open(Entry::Parameter(v1::ParameterEntry { name: name.clone(), value }))
+        });
+        self.agencies.iter().flat_map(AgencyJson::entries).chain(parameters).collect()
+    }
+
+    fn of(genesis: &Genesis) -> Self {
+        let mut agencies: BTreeMap<String, AgencyJson> = BTreeMap::new();
+        let mut parameters = BTreeMap::new();
+        // Agency entries sort before the keys that belong to them.
+        for entry in genesis.registry.entries() {
+            match &entry.entry {
+                Some(Entry::Agency(entry)) => {
+                    agencies.extend(AgencyJson::of(entry).map(|json| (entry.agency.clone(), json)));
+                }
+                Some(Entry::Parameter(entry)) => {
+                    parameters.insert(entry.name.clone(), entry.value);
+                }
+                Some(Entry::Validator(entry)) => {
+                    let key = PublicKey::from_slice(&entry.public_key).ok();
+                    let agency = agencies.get_mut(&entry.agency);
+                    agency.into_iter().for_each(|agency| agency.validators.extend(key));
+                }
+                Some(Entry::Peer(entry)) => {
+                    let key = PublicKey::from_slice(&entry.public_key).ok();
+                    let agency = agencies.get_mut(&entry.agency);
+                    agency.into_iter().for_each(|agency| agency.peers.extend(key));
+                }
+                Some(Entry::SigningKey(entry)) => {
+                    let agency = agencies.get_mut(&entry.agency);
+                    agency
+                        .into_iter()
+                        .for_each(|a| a.signing_keys.extend(SigningKeyJson::of(entry)));
+                }
+                None => {}
+            }
+        }
+        Self {
+            network: genesis.network.clone(),
+            time_ms: genesis.time_ms,
+            history_bits: genesis.history_bits,
+            agencies: agencies.into_values().collect(),
+            parameters,
+        }
+    }
+}
+
+impl AgencyJson {
+    fn entries(&self) -> Vec<v1::RegistryEntry> {
+        let agency = self.agency.to_string();
+        let mut entries = vec![open(Entry::Agency(v1::AgencyEntry {
+            agency: agency.clone(),
+            name: self.name.clone(),
+            country: self.country.clone(),
+        }))];
+        entries.extend(self.validators.iter().map(|key| {
+            let public_key = key.as_bytes().to_vec();
+            open(Entry::Validator(v1::ValidatorEntry { agency: agency.clone(), public_key }))
+        }));
+        entries.extend(self.peers.iter().map(|key| {
+            let public_key = key.as_bytes().to_vec();
+            open(Entry::Peer(v1::PeerEntry { agency: agency.clone(), public_key }))
+        }));
+        entries.extend(self.signing_keys.iter().map(|key| {
+            open(Entry::SigningKey(v1::SigningKeyEntry {
+                agency: agency.clone(),
+                public_key: key.public_key.as_bytes().to_vec(),
+                role: match key.role {
+                    RoleJson::Node => Role::Node as i32,
+                    RoleJson::Submitter => Role::Submitter as i32,
+                },
+                label: key.label.clone(),
+            }))
+        }));
+        entries
+    }
+
+    fn of(entry: &v1::AgencyEntry) -> Option<Self> {
+        Some(Self {
+            agency: entry.agency.parse().ok()?,
+            name: entry.name.clone(),
+            country: entry.country.clone(),
+            validators: Vec::new(),
+            peers: Vec::new(),
+            signing_keys: Vec::new(),
+        })
+    }
+}
+
+impl SigningKeyJson {
+    fn of(entry: &v1::SigningKeyEntry) -> Option<Self> {
+        let role = match entry.role() {
+            Role::Submitter => RoleJson::Submitter,
+            Role::Node => RoleJson::Node,
+            Role::Unspecified => return None,
+        };
+        let public_key = PublicKey::from_slice(&entry.public_key).ok()?;
+        Some(Self { public_key, role, label: entry.label.clone() })
+    }
+}
+
+fn open(entry: Entry) -> v1::RegistryEntry {
+    v1::RegistryEntry { from_height: 0, end_height: 0, entry: Some(entry) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::keys::SigningKey;
+
+    /// Seeds of agency i's keys: validator i, peer 64 + i, signing 128 + i.
+    pub(crate) fn genesis(agencies: u8) -> Genesis {
+        let public = |seed| SigningKey::from_seed(&[seed; 32]).public();
+        let agency = |i: u8| AgencyJson {
+            agency: format!("A{i:03}").parse().expect("a code"),
+            name: format!("Agency {i}"),
+            country: "NL".into(),
+            validators: vec![public(i)],
+            peers: vec![public(64 + i)],
+            signing_keys: vec![SigningKeyJson {
+                public_key: public(128 + i),
+                role: RoleJson::Node,
+                label: String::new(),
+            }],
+        };
+        let json = GenesisJson {
+            network: "test".into(),
+            time_ms: 1_700_000_000_000,
+            history_bits: 8,
+            agencies: (1..=agencies).map(agency).collect(),
+            parameters: BTreeMap::from([("heartbeat_ms".into(), 60_000)]),
+        };
+        let entries = json.entries();
+        Genesis::new(json.network, json.time_ms, json.history_bits, entries).expect("valid")
+    }
+
+    #[test]
+    fn both_forms_round_trip_to_the_same_chain_id() {
+        let genesis = genesis(4);
+        let json = Genesis::from_json(&genesis.to_json()).expect("its own JSON");
+        let bytes = Genesis::from_bytes(&genesis.encode()).expect("its own bytes");
+        assert_eq!((json.chain_id(), bytes.chain_id()), (genesis.chain_id(), genesis.chain_id()));
+        assert_eq!(genesis.validators().count(), 4);
+        assert_eq!(genesis.registry.parameters_at(1).expect("valid").heartbeat_ms, 60_000);
+    }
+
+    #[test]
+    fn the_order_of_agencies_in_the_file_does_not_matter() {
+        let text = genesis(3).to_json();
+        let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json["agencies"].as_array_mut().expect("a list").reverse();
+        let other = Genesis::from_json(&json.to_string()).expect("valid");
+        assert_eq!(other.chain_id(), genesis(3).chain_id());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let refused = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut json: serde_json::Value =
+                serde_json::from_str(&genesis(2).to_json()).expect("JSON");
+            change(&mut json);
+            Genesis::from_json(&json.to_string()).expect_err("refused").to_string()
+        };
+        let twice = refused(&|j| j["agencies"][1]["peers"] = j["agencies"][0]["peers"].clone());
+        assert!(twice.contains("is registered twice"), "{twice}");
+        let none = refused(&|j| {
+            j["agencies"][0]["validators"] = serde_json::json!([]);
+            j["agencies"][1]["validators"] = serde_json::json!([]);
+        });
+        assert!(none.contains("at least one validator"), "{none}");
+        let parameter = refused(&|j| j["parameters"]["blocks"] = 1.into());
+        assert!(parameter.contains("no parameter is called `blocks`"), "{parameter}");
+        let field = refused(&|j| j["nonsense"] = 1.into());
+        assert!(field.contains("unknown field"), "{field}");
+        let weak = refused(&|j| {
+            j["agencies"][0]["peers"][0] = format!("01{}", "00".repeat(31)).into();
+        });
+        assert!(weak.contains("low order"), "{weak}");
+    }
+
+    #[test]
+    fn a_signing_key_is_proven_against_the_root() {
+        let genesis = genesis(4);
+        let key = SigningKey::from_seed(&[130; 32]).public();
+        let signer = genesis.registry.signer_at(&key, 1).expect("registered");
+        assert_eq!(signer.agency.as_str(), "A002");
+        let proof = genesis.registry.prove_signer(&key).expect("registered");
+        assert_eq!(proof.count, genesis.registry.count() as u64);
+        assert!(genesis.registry.signer_at(&SigningKey::from_seed(&[9; 32]).public(), 1).is_none());
+    }
+}

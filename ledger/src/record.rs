@@ -1,0 +1,322 @@
+//! Records: one trade fact each (DESIGN §3, §6). The rules here decide validity on the chain; code
+//! lists (HS, ISO, UN/LOCODE) only warn at the edge, because lists change.
+
+use bytes::Bytes;
+use customhouse_proto::v1::{self, record::Body, reference::Relation, subject::Scheme};
+use prost::Message as _;
+
+use crate::{
+    agency::AgencyCode,
+    canonical::{self, CanonicalError},
+    hash::{Hash, Tag},
+    subject::{self, SUBJECT_ID_BYTES_MAX},
+};
+
+/// Bytes of a record at the most.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the salt.
+pub const SALT_BYTES: usize = 16;
+/// Bytes of a submitter's name at the most.
+pub const SUBMITTER_BYTES_MAX: usize = 64;
+/// References of a record at the most.
+pub const REFERENCES_MAX: usize = 64;
+/// Subjects of a record at the most, derived and stated together.
+pub const SUBJECTS_MAX: usize = 512;
+
+/// Why a record was refused. Each names the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// More than [`RECORD_BYTES_MAX`].
+    #[error("record: {0} bytes, at most {RECORD_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// Not canonical protobuf.
+    #[error("record: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// Not [`SALT_BYTES`].
+    #[error("record.salt: {SALT_BYTES} bytes expected, {0} found")]
+    Salt(usize),
+    /// Not an agency code.
+    #[error("record.agency: an agency code is 2 to 16 of A-Z, 0-9 and -")]
+    Agency,
+    /// Empty, or longer than [`SUBMITTER_BYTES_MAX`].
+    #[error("record.submitter: 1 to {SUBMITTER_BYTES_MAX} bytes expected, {0} found")]
+    Submitter(usize),
+    /// More than [`REFERENCES_MAX`].
+    #[error("record.references: {0}, at most {REFERENCES_MAX} are allowed")]
+    TooManyReferences(usize),
+    /// Unknown relation, or an id that is not 32 bytes.
+    #[error("record.references[{0}]: needs a relation and a record id of 32 bytes")]
+    Reference(usize),
+    /// Unknown scheme, empty or too long id.
+    #[error("record.subjects[{0}]: needs a scheme and an id of 1 to {SUBJECT_ID_BYTES_MAX} bytes")]
+    Subject(usize),
+    /// Not strictly ascending by (scheme, id).
+    #[error("record.subjects: must be sorted by scheme and id, without repeats")]
+    SubjectOrder,
+    /// More than [`SUBJECTS_MAX`].
+    #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
+    TooManySubjects(usize),
+    /// No body, or one of a kind that this version does not know.
+    #[error("record.body: missing")]
+    Body,
+    /// Text that is not a decimal number.
+    #[error("record.{0}: not a decimal number such as -12.50")]
+    Decimal(&'static str),
+    /// An enumeration's value is unset or unknown.
+    #[error("record.{0}: unset or unknown value")]
+    Enumeration(&'static str),
+}
+
+impl RecordError {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "RECORD_TOO_LARGE",
+            Self::Canonical(CanonicalError::Decode(_)) => "RECORD_MALFORMED",
+            Self::Canonical(CanonicalError::NotCanonical) => "RECORD_NOT_CANONICAL",
+            Self::Salt(_) => "RECORD_SALT",
+            Self::Agency => "RECORD_AGENCY",
+            Self::Submitter(_) => "RECORD_SUBMITTER",
+            Self::TooManyReferences(_) | Self::Reference(_) => "RECORD_REFERENCE",
+            Self::Subject(_) | Self::SubjectOrder | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            Self::Body => "RECORD_BODY",
+            Self::Decimal(_) => "RECORD_DECIMAL",
+            Self::Enumeration(_) => "RECORD_ENUMERATION",
+        }
+    }
+}
+
+/// A record that keeps all rules, with what follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidRecord {
+    /// Canonical bytes.
+    pub bytes: Bytes,
+    /// Tagged hash of the bytes.
+    pub id: Hash,
+    /// The agency that answers for it.
+    pub agency: AgencyCode,
+    /// Strictly ascending.
+    pub subject_keys: Vec<Hash>,
+    /// The record.
+    pub record: v1::Record,
+}
+
+impl ValidRecord {
+    /// Checks canonical bytes.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, RecordError> {
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(RecordError::TooLarge(bytes.len()));
+        }
+        let record: v1::Record = canonical::decode(&bytes)?;
+        Self::check(bytes, record)
+    }
+
+    /// Encodes and checks a record.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn from_record(record: v1::Record) -> Result<Self, RecordError> {
+        let length = record.encoded_len();
+        if length > RECORD_BYTES_MAX {
+            return Err(RecordError::TooLarge(length));
+        }
+        Self::check(record.encode_to_vec().into(), record)
+    }
+
+    fn check(bytes: Bytes, record: v1::Record) -> Result<Self, RecordError> {
+        if record.salt.len() != SALT_BYTES {
+            return Err(RecordError::Salt(record.salt.len()));
+        }
+        let agency = record.agency.parse().map_err(|_| RecordError::Agency)?;
+        if !(1..=SUBMITTER_BYTES_MAX).contains(&record.submitter.len()) {
+            return Err(RecordError::Submitter(record.submitter.len()));
+        }
+        check_references(&record.references)?;
+        check_subjects(&record.subjects)?;
+        check_body(record.body.as_ref().ok_or(RecordError::Body)?)?;
+        let subject_keys = subject::subject_keys(&record);
+        if subject_keys.len() > SUBJECTS_MAX {
+            return Err(RecordError::TooManySubjects(subject_keys.len()));
+        }
+        let id = record_id(&bytes);
+        Ok(Self { bytes, id, agency, subject_keys, record })
+    }
+}
+
+/// The id of a record: tagged hash of its canonical bytes.
+pub fn record_id(bytes: &[u8]) -> Hash {
+    Tag::RECORD.hash(&[bytes])
+}
+
+/// The dedupe key of a submission: tagged hash of the agency (16 bytes), the submitter's name with
+/// its length (u32) before it, and the client's key.
+pub fn dedupe_key(agency: &AgencyCode, submitter: &str, client_key: &str) -> Hash {
+    let length = u32::try_from(submitter.len()).unwrap_or(u32::MAX).to_be_bytes();
+    Tag::DEDUPE.hash(&[agency.as_bytes(), &length, submitter.as_bytes(), client_key.as_bytes()])
+}
+
+/// Whether text is `-?[0-9]{1,18}(\.[0-9]{1,6})?`.
+pub fn is_decimal(text: &str) -> bool {
+    let digits = |text: &str, max| {
+        (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let text = text.strip_prefix('-').unwrap_or(text);
+    match text.split_once('.') {
+        Some((whole, fraction)) => digits(whole, 18) && digits(fraction, 6),
+        None => digits(text, 18),
+    }
+}
+
+fn check_references(references: &[v1::Reference]) -> Result<(), RecordError> {
+    if references.len() > REFERENCES_MAX {
+        return Err(RecordError::TooManyReferences(references.len()));
+    }
+    for (index, reference) in references.iter().enumerate() {
+        let known = Relation::try_from(reference.relation)
+            .is_ok_and(|relation| relation != Relation::Unspecified);
+        if !known || reference.record_id.len() != 32 {
+            return Err(RecordError::Reference(index));
+        }
+    }
+    Ok(())
+}
+
+fn check_subjects(subjects: &[v1::Subject]) -> Result<(), RecordError> {
+    for (index, subject) in subjects.iter().enumerate() {
+        let known =
+            Scheme::try_from(subject.scheme).is_ok_and(|scheme| scheme != Scheme::Unspecified);
+        if !known || !(1..=SUBJECT_ID_BYTES_MAX).contains(&subject.id.len()) {
+            return Err(RecordError::Subject(index));
+        }
+    }
+    let order = |subject: &v1::Subject| (subject.scheme, subject.id.clone());
+    if subjects.windows(2).any(|pair| order(&pair[0]) >= order(&pair[1])) {
+        return Err(RecordError::SubjectOrder);
+    }
+    Ok(())
+}
+
+fn check_body(body: &Body) -> Result<(), RecordError> {
+    match body {
+        Body::Declaration(declaration) => check_declaration(declaration),
+        Body::DeclarationStatus(status) => check_taxes(&status.taxes, "declaration_status.taxes"),
+        Body::TraderStatus(status) => {
+            let known = v1::trader_status::Status::try_from(status.status)
+                .is_ok_and(|status| status != v1::trader_status::Status::Unspecified);
+            if known { Ok(()) } else { Err(RecordError::Enumeration("trader_status.status")) }
+        }
+        Body::RiskAlert(alert) => check_subjects(&alert.about),
+        _ => Ok(()),
+    }
+}
+
+fn check_declaration(declaration: &v1::Declaration) -> Result<(), RecordError> {
+    let known = v1::declaration::Regime::try_from(declaration.regime)
+        .is_ok_and(|regime| regime != v1::declaration::Regime::Unspecified);
+    if !known {
+        return Err(RecordError::Enumeration("declaration.regime"));
+    }
+    check_money(declaration.invoice_total.as_ref(), "declaration.invoice_total")?;
+    check_optional(&declaration.gross_mass_kg, "declaration.gross_mass_kg")?;
+    for item in &declaration.items {
+        check_money(item.value.as_ref(), "declaration.items.value")?;
+        check_money(item.statistical_value.as_ref(), "declaration.items.statistical_value")?;
+        check_optional(&item.net_mass_kg, "declaration.items.net_mass_kg")?;
+        check_optional(&item.gross_mass_kg, "declaration.items.gross_mass_kg")?;
+        let quantity = &item.supplementary_quantity;
+        check_optional(quantity, "declaration.items.supplementary_quantity")?;
+        check_taxes(&item.taxes, "declaration.items.taxes")?;
+    }
+    Ok(())
+}
+
+fn check_taxes(taxes: &[v1::Tax], field: &'static str) -> Result<(), RecordError> {
+    for tax in taxes {
+        check_optional(&tax.rate, field)?;
+        check_money(tax.amount.as_ref(), field)?;
+    }
+    Ok(())
+}
+
+fn check_money(money: Option<&v1::Money>, field: &'static str) -> Result<(), RecordError> {
+    match money {
+        Some(money) if !is_decimal(&money.amount) => Err(RecordError::Decimal(field)),
+        _ => Ok(()),
+    }
+}
+
+fn check_optional(decimal: &str, field: &'static str) -> Result<(), RecordError> {
+    if decimal.is_empty() || is_decimal(decimal) {
+        Ok(())
+    } else {
+        Err(RecordError::Decimal(field))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A declaration whose bytes differ with `number`.
+    pub(crate) fn record(agency: &str, number: u64) -> v1::Record {
+        let declaration = v1::Declaration {
+            regime: v1::declaration::Regime::Import as i32,
+            reference: format!("LRN{number}"),
+            ..Default::default()
+        };
+        v1::Record {
+            salt: vec![7; SALT_BYTES],
+            agency: agency.into(),
+            submitter: "broker".into(),
+            body: Some(Body::Declaration(declaration)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_valid_record_round_trips() {
+        let valid = ValidRecord::from_record(record("NL-DOUANE", 1)).expect("valid");
+        assert_eq!(ValidRecord::from_bytes(valid.bytes.clone()), Ok(valid.clone()));
+        assert_eq!(valid.subject_keys.len(), 1);
+    }
+
+    #[test]
+    fn each_broken_rule_has_its_name() {
+        let broken = |change: &dyn Fn(&mut v1::Record)| {
+            let mut record = record("NL-DOUANE", 1);
+            change(&mut record);
+            ValidRecord::from_record(record).expect_err("broken")
+        };
+        assert_eq!(broken(&|r| r.salt = vec![1; 15]), RecordError::Salt(15));
+        assert_eq!(broken(&|r| r.agency = "nl".into()), RecordError::Agency);
+        assert_eq!(broken(&|r| r.submitter = String::new()), RecordError::Submitter(0));
+        assert_eq!(broken(&|r| r.body = None), RecordError::Body);
+        let reference = v1::Reference { relation: 1, record_id: vec![0; 31] };
+        assert_eq!(broken(&|r| r.references = vec![reference.clone()]), RecordError::Reference(0));
+        let subject = v1::Subject { scheme: 4, id: "X".into() };
+        let twice = vec![subject.clone(), subject.clone()];
+        assert_eq!(broken(&|r| r.subjects = twice.clone()), RecordError::SubjectOrder);
+        let source = v1::Source { content: vec![0; RECORD_BYTES_MAX], ..Default::default() };
+        let large = broken(&|r| r.source = Some(source.clone()));
+        assert!(matches!(large, RecordError::TooLarge(_)), "{large}");
+        let exponent = broken(&|r| {
+            if let Some(Body::Declaration(d)) = &mut r.body {
+                d.gross_mass_kg = "1e3".into();
+            }
+        });
+        assert_eq!(exponent, RecordError::Decimal("declaration.gross_mass_kg"));
+    }
+
+    #[test]
+    fn decimals_have_one_form() {
+        for good in ["0", "108.0", "-12.50", "999999999999999999.999999"] {
+            assert!(is_decimal(good), "{good}");
+        }
+        for bad in ["", "-", ".5", "5.", "1e3", "+1", "1,5", "1.1234567", "1234567890123456789"] {
+            assert!(!is_decimal(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The registry: agencies, their keys, and the network's parameters (DESIGN §3).
+//!
+//! Entries are never deleted, only given an end height. Block h is checked against the registry
+//! after block h−1, whose root stands in that block's header, so that a receipt can prove whose
+//! key signed.
+
+use std::collections::BTreeMap;
+
+use customhouse_proto::v1::{self, registry_entry::Entry, signing_key_entry::Role};
+use prost::Message as _;
+
+use crate::{
+    agency::AgencyCode,
+    canonical::{self, CanonicalError},
+    hash::{Hash, Tag},
+    keys::{KeyError, PublicKey},
+    merkle,
+    parameters::{ParameterError, Parameters},
+    validators::{Validator, ValidatorSet, ValidatorSetError},
+};
+
+/// Entries of a registry at the most.
+pub const ENTRIES_MAX: usize = 65_536;
+/// Bytes of a name or label at the most.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Why a registry or an entry was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// Not canonical protobuf.
+    #[error("registry entry: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// No kind that this version knows.
+    #[error("registry entry: of no known kind")]
+    Kind,
+    /// Not an agency code.
+    #[error("registry entry: `{0}` is not an agency code (2 to 16 of A-Z, 0-9 and -)")]
+    Agency(String),
+    /// A public key that is none.
+    #[error("registry entry of {0}: public key: {1}")]
+    Key(AgencyCode, KeyError),
+    /// Unset or unknown role.
+    #[error("registry entry of {0}: signing key without a known role")]
+    Role(AgencyCode),
+    /// A name or label that is too long.
+    #[error("registry entry: a name of more than {NAME_BYTES_MAX} bytes")]
+    NameLength,
+    /// The end is not after the beginning.
+    #[error("registry entry: ends at height {end} and begins at {from}")]
+    Period {
+        /// First height.
+        from: u64,
+        /// End height.
+        end: u64,
+    },
+    /// Two entries with one key.
+    #[error("two registry entries for {0}")]
+    Duplicate(String),
+    /// An entry of an agency that is not in the registry.
+    #[error("agency {0} is not in the registry")]
+    UnknownAgency(AgencyCode),
+    /// One key under two agencies, or in two roles: a signature would not say whose it is.
+    #[error("key {0} is registered twice")]
+    SharedKey(PublicKey),
+    /// More than [`ENTRIES_MAX`].
+    #[error("{0} entries, at most {ENTRIES_MAX} are allowed")]
+    TooMany(usize),
+    /// The validators are no set.
+    #[error("validators: {0}")]
+    Validators(#[from] ValidatorSetError),
+    /// An unknown parameter, or a value out of range.
+    #[error("{0}")]
+    Parameter(#[from] ParameterError),
+}
+
+/// An entry's place in the registry: its kind (the protobuf field number) and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RegistryKey {
+    kind: u8,
+    id: Vec<u8>,
+}
+
+/// A signing key in the registry: whose it is, and in which role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signer {
+    /// The agency it signs for.
+    pub agency: AgencyCode,
+    /// What for.
+    pub role: Role,
+}
+
+/// The registry as of one height. Sorted by [`RegistryKey`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registry {
+    entries: BTreeMap<RegistryKey, v1::RegistryEntry>,
+}
+
+/// Where an entry stands in the tree under the registry root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryProof {
+    /// The entry's canonical bytes.
+    pub entry: Vec<u8>,
+    /// Its position.
+    pub index: u64,
+    /// How many entries there are.
+    pub count: u64,
+    /// RFC 6962 path, 32 bytes each.
+    pub path: Vec<Hash>,
+}
+
+impl Registry {
+    /// Makes a registry of entries in any order.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn new(list: Vec<v1::RegistryEntry>) -> Result<Self, RegistryError> {
+        if list.len() > ENTRIES_MAX {
+            return Err(RegistryError::TooMany(list.len()));
+        }
+        let mut entries = BTreeMap::new();
+        for entry in list {
+            let key = key_of(&entry)?;
+            let shown = describe(&entry);
+            if entries.insert(key, entry).is_some() {
+                return Err(RegistryError::Duplicate(shown));
+            }
+        }
+        let registry = Self { entries };
+        registry.check_agencies()?;
+        registry.check_keys()?;
+        registry.validators_at(0)?;
+        registry.parameters_at(0)?;
+        Ok(registry)
+    }
+
+    fn check_agencies(&self) -> Result<(), RegistryError> {
+        for entry in self.entries.values() {
+            let agency = entry_agency(entry)?;
+            let known = |agency: &AgencyCode| {
+                self.entries.contains_key(&RegistryKey { kind: 8, id: agency.as_bytes().to_vec() })
+            };
+            if let Some(agency) = agency.filter(|agency| !known(agency)) {
+                return Err(RegistryError::UnknownAgency(agency));
+            }
+        }
+        Ok(())
+    }
+
+    /// A validator key, a peer key and a signing key are different keys, each of one agency.
+    fn check_keys(&self) -> Result<(), RegistryError> {
+        let mut keys: Vec<PublicKey> = self.entries.values().filter_map(entry_key).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(RegistryError::SharedKey(pair[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// The entries, sorted.
+    pub fn entries(&self) -> impl Iterator<Item = &v1::RegistryEntry> {
+        self.entries.values()
+    }
+
+    /// How many entries there are.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Tagged hash of the entry count (u64) and the RFC 6962 root of the sorted entries.
+    pub fn root(&self) -> Hash {
+        root(self.entries.len() as u64, &merkle::root(&self.leaves()))
+    }
+
+    /// The validators that decide a height.
+    ///
+    /// # Errors
+    /// Where the open validator entries are no set.
+    pub fn validators_at(&self, height: u64) -> Result<ValidatorSet, RegistryError> {
+        let mut validators = Vec::new();
+        for entry in self.open_at(height) {
+            if let Some(Entry::Validator(validator)) = &entry.entry {
+                let agency = parse_agency(&validator.agency)?;
+                let key = parse_key(agency, &validator.public_key)?;
+                validators.push(Validator { agency, key });
+            }
+        }
+        Ok(ValidatorSet::new(validators)?)
+    }
+
+    /// The parameters at a height; those not in the registry have their defaults.
+    ///
+    /// # Errors
+    /// An unknown name, or a value out of range.
+    pub fn parameters_at(&self, height: u64) -> Result<Parameters, RegistryError> {
+        let mut parameters = Parameters::default();
+        for entry in self.open_at(height) {
+            if let Some(Entry::Parameter(parameter)) = &entry.entry {
+                parameters.set(&parameter.name, parameter.value)?;
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// Whose signing key this is, if it may sign transactions at a height.
+    pub fn signer_at(&self, key: &PublicKey, height: u64) -> Option<Signer> {
+        self.open_at(height).find_map(|entry| signer_of(entry, key))
+    }
+
+    /// The libp2p identities that may connect, with their agencies.
+    pub fn peers_at(&self, height: u64) -> Vec<(AgencyCode, PublicKey)> {
+        let peer = |entry: &v1::RegistryEntry| match &entry.entry {
+            Some(Entry::Peer(peer)) => {
+                Some((peer.agency.parse().ok()?, PublicKey::from_slice(&peer.public_key).ok()?))
+            }
+            _ => None,
+        };
+        self.open_at(height).filter_map(peer).collect()
+    }
+
+    /// The proof that a key may sign for its agency.
+    pub fn prove_signer(&self, key: &PublicKey) -> Option<RegistryProof> {
+        let index = self.entries.values().position(|entry| signer_of(entry, key).is_some())?;
+        let leaves = self.leaves();
+        Some(RegistryProof {
+            entry: leaves.get(index)?.clone(),
+            index: index as u64,
+            count: leaves.len() as u64,
+            path: merkle::inclusion_path(&leaves, index),
+        })
+    }
+
+    fn open_at(&self, height: u64) -> impl Iterator<Item = &v1::RegistryEntry> {
+        self.entries.values().filter(move |entry| is_open_at(entry, height))
+    }
+
+    fn leaves(&self) -> Vec<Vec<u8>> {
+        self.entries.values().map(v1::RegistryEntry::encode_to_vec).collect()
+    }
+}
+
+/// The registry root of a tree of `count` entries.
+pub fn root(count: u64, tree_root: &Hash) -> Hash {
+    Tag::REGISTRY.hash(&[&count.to_be_bytes(), tree_root.as_bytes()])
+}
+
+/// Reads an entry's canonical bytes.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn decode_entry(bytes: &[u8]) -> Result<v1::RegistryEntry, RegistryError> {
+    let entry = canonical::decode(bytes)?;
+    key_of(&entry)?;
+    Ok(entry)
+}
+
+/// Whether an entry counts at a height.
+pub fn is_open_at(entry: &v1::RegistryEntry, height: u64) -> bool {
+    entry.from_height <= height && (entry.end_height == 0 || height < entry.end_height)
+}
+
+/// Whose key it is, where the entry registers this key for signing.
+pub fn signer_of(entry: &v1::RegistryEntry, key: &PublicKey) -> Option<Signer> {
+    match &entry.entry {
+        Some(Entry::SigningKey(signing)) if signing.public_key == key.as_bytes() => {
+            Some(Signer { agency: signing.agency.parse().ok()?, role: signing.role() })
+        }
+        _ => None,
+    }
+}
+
+fn parse_agency(text: &str) -> Result<AgencyCode, RegistryError> {
+    text.parse().map_err(|_| RegistryError::Agency(text.to_owned()))
+}
+
+fn parse_key(agency: AgencyCode, bytes: &[u8]) -> Result<PublicKey, RegistryError> {
+    PublicKey::from_slice(bytes).map_err(|error| RegistryError::Key(agency, error))
+}
+
+fn check_name(name: &str) -> Result<(), RegistryError> {
+    if name.len() > NAME_BYTES_MAX { Err(RegistryError::NameLength) } else { Ok(()) }
+}
+
+/// Checks an entry by itself and gives its place.
+fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryError> {
+    let (from, end) = (entry.from_height, entry.end_height);
+    if end != 0 && end <= from {
+        return Err(RegistryError::Period { from, end });
+    }
+    let keyed = |kind, agency: &str, key: &[u8]| {
+        let agency = parse_agency(agency)?;
+        parse_key(agency, key)?;
+        Ok(RegistryKey { kind, id: [agency.as_bytes(), key].concat() })
+    };
+    match entry.entry.as_ref().ok_or(RegistryError::Kind)? {
+        Entry::Agency(agency) => {
+            check_name(&agency.name)?;
+            check_name(&agency.country)?;
+            let code = parse_agency(&agency.agency)?;
+            Ok(RegistryKey { kind: 8, id: code.as_bytes().to_vec() })
+        }
+        Entry::Validator(validator) => keyed(9, &validator.agency, &validator.public_key),
+        Entry::Peer(peer) => keyed(10, &peer.agency, &peer.public_key),
+        Entry::SigningKey(signing) => {
+            check_name(&signing.label)?;
+            let key = keyed(11, &signing.agency, &signing.public_key)?;
+            if matches!(Role::try_from(signing.role), Err(_) | Ok(Role::Unspecified)) {
+                return Err(RegistryError::Role(parse_agency(&signing.agency)?));
+            }
+            Ok(key)
+        }
+        Entry::Parameter(parameter) => {
+            check_name(&parameter.name)?;
+            Ok(RegistryKey { kind: 12, id: parameter.name.clone().into_bytes() })
+        }
+    }
+}
+
+fn entry_agency(entry: &v1::RegistryEntry) -> Result<Option<AgencyCode>, RegistryError> {
+    let code = match &entry.entry {
+        Some(Entry::Validator(validator)) => &validator.agency,
+        Some(Entry::Peer(peer)) => &peer.agency,
+        Some(Entry::SigningKey(signing)) => &signing.agency,
+        _ => return Ok(None),
+    };
+    parse_agency(code).map(Some)
+}
+
+fn entry_key(entry: &v1::RegistryEntry) -> Option<PublicKey> {
+    let key = match &entry.entry {
+        Some(Entry::Validator(validator)) => &validator.public_key,
+        Some(Entry::Peer(peer)) => &peer.public_key,
+        Some(Entry::SigningKey(signing)) => &signing.public_key,
+        _ => return None,
+    };
+    PublicKey::from_slice(key).ok()
+}
+
+fn describe(entry: &v1::RegistryEntry) -> String {
+    match &entry.entry {
+        Some(Entry::Agency(agency)) => format!("agency {}", agency.agency),
+        Some(Entry::Validator(validator)) => format!("a validator key of {}", validator.agency),
+        Some(Entry::Peer(peer)) => format!("a peer key of {}", peer.agency),
+        Some(Entry::SigningKey(signing)) => format!("a signing key of {}", signing.agency),
+        Some(Entry::Parameter(parameter)) => format!("parameter {}", parameter.name),
+        None => "nothing".to_owned(),
+    }
+}

@@ -1,0 +1,480 @@
+//! Transactions: one signature over 1 to 4,096 slots (DESIGN §3).
+
+use bytes::Bytes;
+use customhouse_proto::v1::{self, slot::Form};
+use prost::Message as _;
+
+use crate::{
+    agency::AgencyCode,
+    canonical::{self, CanonicalError},
+    hash::{Hash, Tag},
+    keys::{KeyError, PublicKey, Signature, SigningKey},
+    layout::{LayoutError, Reader, Writer},
+    merkle,
+    record::{RecordError, SUBJECTS_MAX, ValidRecord},
+};
+
+/// Slots of a transaction at the most.
+pub const SLOTS_MAX: usize = 4096;
+/// Bytes of a transaction with what it carries, at the most.
+pub const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a transaction's signature covers, fixed layout of [`TransactionHeader::LENGTH`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionHeader {
+    /// Which chain it is for.
+    pub chain_id: Hash,
+    /// The key that signs it: registered for the agency.
+    pub signer: PublicKey,
+    /// The agency that answers for it.
+    pub agency: AgencyCode,
+    /// Unix milliseconds: no block of a later time may include it.
+    pub not_after_ms: u64,
+    /// 1 to [`SLOTS_MAX`].
+    pub slot_count: u32,
+    /// RFC 6962 root over the slots' canonical bytes.
+    pub records_root: Hash,
+}
+
+impl TransactionHeader {
+    /// Bytes of the layout.
+    pub const LENGTH: usize = 32 + 32 + 16 + 8 + 4 + 32;
+
+    /// The fixed layout.
+    pub fn encode(&self) -> Vec<u8> {
+        Writer::with_capacity(Self::LENGTH)
+            .hash(&self.chain_id)
+            .bytes(self.signer.as_bytes())
+            .bytes(self.agency.as_bytes())
+            .u64(self.not_after_ms)
+            .u32(self.slot_count)
+            .hash(&self.records_root)
+            .finish()
+    }
+
+    /// Reads the fixed layout.
+    ///
+    /// # Errors
+    /// Another length, a signer that is no key, an agency that is no code.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
+        let mut reader = Reader::new(bytes);
+        let header = Self {
+            chain_id: reader.hash("chain_id")?,
+            signer: reader.public_key("signer")?,
+            agency: reader.agency("agency")?,
+            not_after_ms: reader.u64("not_after_ms")?,
+            slot_count: reader.u32("slot_count")?,
+            records_root: reader.hash("records_root")?,
+        };
+        reader.finish()?;
+        Ok(header)
+    }
+
+    /// The transaction id: tagged hash of the layout. One id is committed once.
+    pub fn id(&self) -> Hash {
+        Tag::TRANSACTION.hash(&[&self.encode()])
+    }
+
+    /// Checks a signature over this header.
+    ///
+    /// # Errors
+    /// [`KeyError::Signature`].
+    pub fn verify(&self, signature: &Signature) -> Result<(), KeyError> {
+        self.signer.verify(&Tag::TRANSACTION_SIGNATURE.message(&[&self.encode()]), signature)
+    }
+
+    /// The leaf of the log: header bytes and signature. It shows commitments and no trade data.
+    pub fn leaf(&self, signature: &Signature) -> Vec<u8> {
+        [&self.encode()[..], &signature.0].concat()
+    }
+}
+
+/// How a transaction carries a record, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Tagged hash of the record's bytes.
+    pub record_id: Hash,
+    /// Strictly ascending.
+    pub subject_keys: Vec<Hash>,
+    /// Unique by consensus.
+    pub dedupe_key: Hash,
+}
+
+impl Slot {
+    /// Reads a slot's canonical bytes.
+    ///
+    /// # Errors
+    /// What is wrong with the slot; [`SlotError::Sealed`] for the sealed form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SlotError> {
+        let slot: v1::Slot = canonical::decode(bytes)?;
+        match Form::try_from(slot.form) {
+            Ok(Form::Open) => {}
+            Ok(Form::Sealed) => return Err(SlotError::Sealed),
+            _ => return Err(SlotError::Form),
+        }
+        if !slot.agreement.is_empty() {
+            return Err(SlotError::Agreement);
+        }
+        if slot.subject_keys.len() > SUBJECTS_MAX {
+            return Err(SlotError::SubjectKeys);
+        }
+        let read = |bytes: &[u8], error| Hash::from_slice(bytes).map_err(|_| error);
+        let subject_keys = slot
+            .subject_keys
+            .iter()
+            .map(|key| read(key, SlotError::SubjectKeys))
+            .collect::<Result<Vec<_>, _>>()?;
+        if subject_keys.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(SlotError::SubjectKeys);
+        }
+        Ok(Self {
+            record_id: read(&slot.record_id, SlotError::RecordId)?,
+            subject_keys,
+            dedupe_key: read(&slot.dedupe_key, SlotError::DedupeKey)?,
+        })
+    }
+
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        v1::Slot {
+            record_id: self.record_id.0.to_vec(),
+            form: Form::Open as i32,
+            agreement: Vec::new(),
+            subject_keys: self.subject_keys.iter().map(|key| key.0.to_vec()).collect(),
+            dedupe_key: self.dedupe_key.0.to_vec(),
+        }
+        .encode_to_vec()
+    }
+}
+
+/// Why a slot was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SlotError {
+    /// Not canonical protobuf.
+    #[error("{0}")]
+    Canonical(#[from] CanonicalError),
+    /// The sealed form, which is in the format for a later version of the rules.
+    #[error("sealed records are not admitted by version 1 of the rules; submit the record open")]
+    Sealed,
+    /// Neither open nor sealed.
+    #[error("form: unset or unknown")]
+    Form,
+    /// An open slot names no agreement.
+    #[error("agreement: an open slot has none")]
+    Agreement,
+    /// Not 32 bytes.
+    #[error("record_id: 32 bytes expected")]
+    RecordId,
+    /// Not 32 bytes each, not strictly ascending, or too many.
+    #[error("subject_keys: at most {SUBJECTS_MAX} keys of 32 bytes, strictly ascending")]
+    SubjectKeys,
+    /// Not 32 bytes.
+    #[error("dedupe_key: 32 bytes expected")]
+    DedupeKey,
+}
+
+/// Why a transaction was refused, by what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// More than [`TRANSACTION_BYTES_MAX`].
+    #[error("transaction: {0} bytes, at most {TRANSACTION_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// Not canonical protobuf.
+    #[error("transaction: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// The header is not its layout.
+    #[error("transaction.header: {0}")]
+    Header(#[from] LayoutError),
+    /// For another chain.
+    #[error("transaction.header.chain_id: {found} is another chain than {expected}")]
+    WrongChain {
+        /// This chain.
+        expected: Hash,
+        /// The transaction's.
+        found: Hash,
+    },
+    /// Not 64 bytes, or it does not verify.
+    #[error("transaction.signature: {0}")]
+    Signature(#[from] KeyError),
+    /// Not 1 to [`SLOTS_MAX`], or not the header's count.
+    #[error("transaction.slots: {found} slots where the header says {stated}, 1 to {SLOTS_MAX}")]
+    SlotCount {
+        /// In the header.
+        stated: u32,
+        /// In the transaction.
+        found: usize,
+    },
+    /// The slots are not those that were signed.
+    #[error("transaction.header.records_root: not the root of these slots")]
+    RecordsRoot,
+    /// A slot is wrong.
+    #[error("transaction.slots[{0}].{1}")]
+    Slot(usize, SlotError),
+    /// Not one record for every open slot.
+    #[error("transaction.records: {found} records for {expected} open slots")]
+    RecordCount {
+        /// Open slots.
+        expected: usize,
+        /// Records.
+        found: usize,
+    },
+    /// A record is wrong.
+    #[error("transaction.records[{0}]: {1}")]
+    Record(usize, RecordError),
+    /// The slot names another record.
+    #[error("transaction.slots[{0}].record_id: not the id of the record that came with it")]
+    RecordId(usize),
+    /// The slot has other subject keys than follow from the record.
+    #[error("transaction.slots[{0}].subject_keys: not those that follow from the record")]
+    SubjectKeys(usize),
+    /// The record answers to another agency.
+    #[error("transaction.records[{0}].agency: not the transaction's")]
+    Agency(usize),
+}
+
+impl TransactionError {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "TRANSACTION_TOO_LARGE",
+            Self::Canonical(CanonicalError::Decode(_)) => "TRANSACTION_MALFORMED",
+            Self::Canonical(CanonicalError::NotCanonical) => "TRANSACTION_NOT_CANONICAL",
+            Self::Header(_) => "TRANSACTION_HEADER",
+            Self::WrongChain { .. } => "WRONG_CHAIN",
+            Self::Signature(_) => "BAD_SIGNATURE",
+            Self::SlotCount { .. } => "SLOT_COUNT",
+            Self::RecordsRoot => "RECORDS_ROOT",
+            Self::Slot(_, SlotError::Sealed) => "SEALED_NOT_ADMITTED",
+            Self::Slot(..) => "SLOT_MALFORMED",
+            Self::RecordCount { .. } => "RECORD_COUNT",
+            Self::Record(_, error) => error.code(),
+            Self::RecordId(_) => "RECORD_ID",
+            Self::SubjectKeys(_) => "SUBJECT_KEYS",
+            Self::Agency(_) => "RECORD_AGENCY",
+        }
+    }
+}
+
+/// A transaction that keeps every rule that can be checked without the chain's state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifiedTransaction {
+    header: TransactionHeader,
+    signature: Signature,
+    id: Hash,
+    leaf_hash: Hash,
+    slots: Vec<Slot>,
+    parts: v1::Transaction,
+    encoded: Bytes,
+}
+
+impl VerifiedTransaction {
+    /// Checks the encoding of a [`v1::Transaction`], its signature, slots and records.
+    ///
+    /// # Errors
+    /// The first rule that is broken. The cheap checks come before the signature's.
+    pub fn from_bytes(encoded: Bytes, chain_id: &Hash) -> Result<Self, TransactionError> {
+        if encoded.len() > TRANSACTION_BYTES_MAX {
+            return Err(TransactionError::TooLarge(encoded.len()));
+        }
+        // Decoding from `Bytes` shares the buffer: slots and records are views of it.
+        let parts = v1::Transaction::decode(encoded.clone()).map_err(CanonicalError::from)?;
+        if parts.encoded_len() != encoded.len() || parts.encode_to_vec() != encoded {
+            return Err(CanonicalError::NotCanonical.into());
+        }
+        Self::check(parts, encoded, chain_id)
+    }
+
+    /// Signs records into a transaction.
+    ///
+    /// # Errors
+    /// No slot, too many, records of another agency, or too large a transaction.
+    pub fn sign(
+        records: &[(ValidRecord, Hash)],
+        agency: AgencyCode,
+        not_after_ms: u64,
+        chain_id: &Hash,
+        key: &SigningKey,
+    ) -> Result<Self, TransactionError> {
+        let slots: Vec<Bytes> = records
+            .iter()
+            .map(|(record, dedupe_key)| {
+                let slot = Slot {
+                    record_id: record.id,
+                    subject_keys: record.subject_keys.clone(),
+                    dedupe_key: *dedupe_key,
+                };
+                slot.encode().into()
+            })
+            .collect();
+        let header = TransactionHeader {
+            chain_id: *chain_id,
+            signer: key.public(),
+            agency,
+            not_after_ms,
+            slot_count: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+            records_root: merkle::root(&slots),
+        };
+        let header_bytes = header.encode();
+        let signature = key.sign(&Tag::TRANSACTION_SIGNATURE.message(&[&header_bytes]));
+        let parts = v1::Transaction {
+            header: header_bytes.into(),
+            signature: signature.0.to_vec().into(),
+            slots,
+            records: records.iter().map(|(record, _)| record.bytes.clone()).collect(),
+        };
+        Self::from_bytes(parts.encode_to_vec().into(), chain_id)
+    }
+
+    fn check(
+        parts: v1::Transaction,
+        encoded: Bytes,
+        chain_id: &Hash,
+    ) -> Result<Self, TransactionError> {
+        let header = TransactionHeader::decode(&parts.header)?;
+        if header.chain_id != *chain_id {
+            let (expected, found) = (*chain_id, header.chain_id);
+            return Err(TransactionError::WrongChain { expected, found });
+        }
+        let signature = Signature::from_slice(&parts.signature).map_err(KeyError::from)?;
+        let stated = header.slot_count;
+        if !(1..=SLOTS_MAX).contains(&parts.slots.len()) || parts.slots.len() != stated as usize {
+            return Err(TransactionError::SlotCount { stated, found: parts.slots.len() });
+        }
+        if merkle::root(&parts.slots) != header.records_root {
+            return Err(TransactionError::RecordsRoot);
+        }
+        let slots = check_slots(&parts, &header)?;
+        header.verify(&signature)?;
+        let leaf_hash = merkle::leaf_hash(&header.leaf(&signature));
+        Ok(Self { id: header.id(), header, signature, leaf_hash, slots, parts, encoded })
+    }
+
+    /// What was signed.
+    pub fn header(&self) -> &TransactionHeader {
+        &self.header
+    }
+
+    /// Over the header.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Tagged hash of the header.
+    pub fn id(&self) -> Hash {
+        self.id
+    }
+
+    /// RFC 6962 leaf hash of header and signature: how peers and proposals name it.
+    pub fn leaf_hash(&self) -> Hash {
+        self.leaf_hash
+    }
+
+    /// The slots, in order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The transaction's parts as protobuf: header, signature, slots and records.
+    pub fn parts(&self) -> &v1::Transaction {
+        &self.parts
+    }
+
+    /// The bytes it came in.
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+}
+
+fn check_slots(
+    parts: &v1::Transaction,
+    header: &TransactionHeader,
+) -> Result<Vec<Slot>, TransactionError> {
+    let decode = |(index, bytes): (usize, &Bytes)| {
+        Slot::decode(bytes).map_err(|error| TransactionError::Slot(index, error))
+    };
+    let slots = parts.slots.iter().enumerate().map(decode).collect::<Result<Vec<_>, _>>()?;
+    if parts.records.len() != slots.len() {
+        let (expected, found) = (slots.len(), parts.records.len());
+        return Err(TransactionError::RecordCount { expected, found });
+    }
+    for (index, (slot, bytes)) in slots.iter().zip(&parts.records).enumerate() {
+        let record = ValidRecord::from_bytes(bytes.clone())
+            .map_err(|error| TransactionError::Record(index, error))?;
+        if record.id != slot.record_id {
+            return Err(TransactionError::RecordId(index));
+        }
+        if record.subject_keys != slot.subject_keys {
+            return Err(TransactionError::SubjectKeys(index));
+        }
+        if record.agency != header.agency {
+            return Err(TransactionError::Agency(index));
+        }
+    }
+    Ok(slots)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::record::{dedupe_key, tests::record};
+
+    pub(crate) const CHAIN: Hash = Hash([1; 32]);
+
+    /// A transaction of `count` records numbered from `first`.
+    pub(crate) fn transaction(first: u64, count: u64) -> VerifiedTransaction {
+        let agency: AgencyCode = "NL-DOUANE".parse().expect("a code");
+        let records: Vec<_> = (first..first + count)
+            .map(|n| {
+                let record = ValidRecord::from_record(record("NL-DOUANE", n)).expect("valid");
+                (record, dedupe_key(&agency, "broker", &n.to_string()))
+            })
+            .collect();
+        let key = SigningKey::from_seed(&[3; 32]);
+        VerifiedTransaction::sign(&records, agency, 2_000_000_000_000, &CHAIN, &key).expect("valid")
+    }
+
+    #[test]
+    fn a_signed_transaction_round_trips() {
+        let transaction = transaction(1, 3);
+        let read = VerifiedTransaction::from_bytes(transaction.encoded().clone(), &CHAIN);
+        assert_eq!(read, Ok(transaction));
+    }
+
+    #[test]
+    fn another_chain_refuses_it() {
+        let bytes = transaction(1, 1).encoded().clone();
+        let refused = VerifiedTransaction::from_bytes(bytes, &Hash([2; 32])).expect_err("refused");
+        assert_eq!(refused.code(), "WRONG_CHAIN");
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let bytes = transaction(1, 2).encoded().to_vec();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let outcome = VerifiedTransaction::from_bytes(flipped.into(), &CHAIN);
+            assert!(outcome.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn the_sealed_form_is_refused_with_a_reason() {
+        let slot = v1::Slot {
+            record_id: vec![1; 32],
+            form: Form::Sealed as i32,
+            agreement: vec![2; 32],
+            subject_keys: vec![],
+            dedupe_key: vec![3; 32],
+        };
+        assert_eq!(Slot::decode(&slot.encode_to_vec()), Err(SlotError::Sealed));
+    }
+
+    #[test]
+    fn an_empty_transaction_is_refused() {
+        let agency = "NL-DOUANE".parse().expect("a code");
+        let key = SigningKey::from_seed(&[3; 32]);
+        let refused = VerifiedTransaction::sign(&[], agency, 1, &CHAIN, &key).expect_err("refused");
+        assert_eq!(refused.code(), "SLOT_COUNT");
+    }
+}
