@@ -225,7 +225,7 @@ impl Registry {
             entry: leaves.get(index)?.clone(),
             index: index as u64,
             count: leaves.len() as u64,
-            path: merkle::inclusion_path(&leaves, index),
+            path: merkle::Tree::of(&leaves).inclusion_path(index as u64).ok()?,
         })
     }
 
