@@ -12,7 +12,10 @@ use crate::{
     agency::AgencyCode,
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
+    header::Header,
+    history,
     keys::PublicKey,
+    merkle,
     registry::{Registry, RegistryError},
     validators::ValidatorSet,
 };
@@ -140,6 +143,29 @@ impl Genesis {
     /// The chain id: tagged hash of the canonical bytes.
     pub fn chain_id(&self) -> Hash {
         Tag::GENESIS.hash(&[&self.encode()])
+    }
+
+    /// The header at height 0, which follows from the genesis and has no certificate.
+    pub fn header(&self) -> Header {
+        let validators_at =
+            |height| self.registry.validators_at(height).expect("checked when it was made");
+        Header {
+            version: Header::VERSION,
+            chain_id: self.chain_id(),
+            height: 0,
+            time_ms: self.time_ms,
+            parent_hash: Hash::ZERO,
+            log_start: 0,
+            log_size: 0,
+            log_root: merkle::empty_root(),
+            history_size: 0,
+            history_root: history::empty_root(self.history_bits),
+            registry_root: self.registry.root(),
+            validators_hash: validators_at(0).hash(),
+            next_validators_hash: validators_at(1).hash(),
+            proposer: [0; 32],
+            view: 0,
+        }
     }
 
     /// The validators that decide height 1.

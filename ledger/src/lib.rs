@@ -6,6 +6,7 @@
 //! | [`layout`], [`canonical`] | fixed-width layouts; protobuf that has one encoding |
 //! | [`record`], [`subject`], [`transaction`] | trade facts, what they are about, and what is signed |
 //! | [`header`], [`vote`], [`certificate`], [`validators`] | blocks, and who agreed on them |
+//! | [`history`], [`receipt`], [`verifier`] | proofs, and checking them with the genesis alone |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
 //!
 //! Nothing here knows a network, a clock or an async runtime. Without the feature `rocksdb` it
@@ -17,13 +18,16 @@ pub mod certificate;
 pub mod genesis;
 pub mod hash;
 pub mod header;
+pub mod history;
 pub mod keys;
 pub mod layout;
 pub mod merkle;
 pub mod parameters;
+pub mod receipt;
 pub mod record;
 pub mod registry;
 pub mod subject;
 pub mod transaction;
 pub mod validators;
+pub mod verifier;
 pub mod vote;

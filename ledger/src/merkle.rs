@@ -17,7 +17,8 @@ mod proof;
 mod tests;
 
 pub use proof::{
-    OutOfRange, ProofError, consistency_path, inclusion_path, verify_consistency, verify_inclusion,
+    OutOfRange, ProofError, consistency_path, inclusion_path, root_from_inclusion,
+    verify_consistency, verify_inclusion,
 };
 
 /// Hash of a leaf: SHA-256 of `0x00` and the leaf's bytes.

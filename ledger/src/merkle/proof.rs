@@ -147,6 +147,24 @@ pub fn verify_inclusion(
     path: &[Hash],
     root: &Hash,
 ) -> Result<(), ProofError> {
+    if root_from_inclusion(leaf, index, size, path)? == *root {
+        Ok(())
+    } else {
+        Err(ProofError::Root)
+    }
+}
+
+/// The root that a path of exactly the right length leads to, for a caller that knows the root
+/// inside another hash only.
+///
+/// # Errors
+/// Every [`ProofError`] but those of roots.
+pub fn root_from_inclusion(
+    leaf: &Hash,
+    index: u64,
+    size: u64,
+    path: &[Hash],
+) -> Result<Hash, ProofError> {
     if index >= size {
         return Err(ProofError::Index { index, size });
     }
@@ -159,7 +177,7 @@ pub fn verify_inclusion(
         };
     }
     walk.finish()?;
-    if hash == *root { Ok(()) } else { Err(ProofError::Root) }
+    Ok(hash)
 }
 
 /// Checks that the tree of `from` leaves with root `from_root` is a prefix of the tree of `to`

@@ -1,0 +1,281 @@
+//! Receipts: the proof that one record was committed, checked with the genesis alone.
+//!
+//! record → slot → path to `records_root` → signed transaction header → path to `log_root` → block
+//! header → finalization → validators of the genesis; beside it the registry's proof of whose key
+//! signed. Every step is checked against the *certified* header, and a receipt has one encoding,
+//! so that a receipt with any flipped byte is refused.
+//!
+//! A receipt shows that the slot is on the log, whose key signed it and when it was lodged. That
+//! the slot was not a repeat of an earlier one is shown by a history proof: a repeat commits as a
+//! no-op without history entries, and an honest node issues no receipt for it.
+
+use bytes::Bytes;
+use customhouse_proto::v1;
+
+use crate::{
+    canonical::{self, CanonicalError},
+    hash::{Hash, LengthError},
+    header::Header,
+    keys::{KeyError, Signature},
+    layout::LayoutError,
+    merkle::{self, ProofError},
+    record::{RECORD_BYTES_MAX, RecordError, ValidRecord},
+    registry::{self, RegistryError, Signer},
+    transaction::{Slot, SlotError, TransactionHeader},
+    verifier::{FinalityError, Verifier},
+};
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// Bytes of a receipt at the most: a record, and room for the largest slot, paths and certificate.
+pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
+
+/// What a receipt proves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifiedReceipt {
+    /// The record, where its bytes are in the receipt.
+    pub record: Option<ValidRecord>,
+    /// How the transaction carries it; `slot.record_id` is the record's id.
+    pub slot: Slot,
+    /// Position of the slot in its transaction.
+    pub slot_index: u32,
+    /// What was signed.
+    pub transaction: TransactionHeader,
+    /// Position of the transaction in the log.
+    pub log_index: u64,
+    /// The block that committed it; its time is when the record was lodged.
+    pub header: Header,
+    /// Whose key signed, and in which role.
+    pub signer: Signer,
+    /// Indexes of the validators that finalized the block, ascending.
+    pub finalized_by: Vec<usize>,
+}
+
+/// Why a receipt was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// More than [`RECEIPT_BYTES_MAX`].
+    #[error("receipt: {0} bytes, at most {RECEIPT_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// Not a receipt in its one encoding.
+    #[error("receipt: {0}")]
+    Canonical(#[from] CanonicalError),
+    /// The header is not known to be final.
+    #[error("{0}")]
+    Finality(#[from] FinalityError),
+    /// The transaction's header is not its layout.
+    #[error("transaction_header: {0}")]
+    TransactionHeader(LayoutError),
+    /// The transaction is for another chain.
+    #[error("transaction_header: for another chain")]
+    TransactionChain,
+    /// The signature is not the signer's over the transaction's header.
+    #[error("transaction_signature: {0}")]
+    TransactionSignature(KeyError),
+    /// A path's element is not 32 bytes.
+    #[error("{0}: {1}")]
+    PathElement(&'static str, LengthError),
+    /// The log index is not one of the header's block.
+    #[error("log_index: {index} is not in the block's range {start}..{size}")]
+    LogIndex {
+        /// The receipt's.
+        index: u64,
+        /// The header's log start.
+        start: u64,
+        /// The header's log size.
+        size: u64,
+    },
+    /// The transaction is not at that place of the log.
+    #[error("log_path: {0}")]
+    LogPath(ProofError),
+    /// The slot is not well-formed.
+    #[error("slot.{0}")]
+    Slot(SlotError),
+    /// The slot is not at that place of the transaction.
+    #[error("slot_path: {0}")]
+    SlotPath(ProofError),
+    /// The record breaks a rule.
+    #[error("{0}")]
+    Record(RecordError),
+    /// The record is not the one that the slot names.
+    #[error("record: its id is {found}, the slot names {expected}")]
+    RecordId {
+        /// The slot's.
+        expected: Hash,
+        /// Of the record's bytes.
+        found: Hash,
+    },
+    /// The record has other subjects than the slot says.
+    #[error("record: its subjects are not the slot's")]
+    RecordSubjects,
+    /// The record answers to another agency than the transaction.
+    #[error("record: of another agency than the transaction")]
+    RecordAgency,
+    /// The registry entry is not well-formed.
+    #[error("registry_entry: {0}")]
+    RegistryEntry(#[from] RegistryError),
+    /// The entry is not that of the key that signed.
+    #[error("registry_entry: does not register the key that signed")]
+    RegistrySigner,
+    /// The key was registered for another agency.
+    #[error("registry_entry: registers the key for another agency")]
+    RegistryAgency,
+    /// The entry did not count at the block's height.
+    #[error("registry_entry: does not count at height {0}")]
+    RegistryPeriod(u64),
+    /// The entry is not at that place of the registry.
+    #[error("registry_path: {0}")]
+    RegistryPath(ProofError),
+}
+
+impl ReceiptError {
+    /// A stable code for clients and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "RECEIPT_TOO_LARGE",
+            Self::Canonical(CanonicalError::Decode(_)) => "RECEIPT_MALFORMED",
+            Self::Canonical(CanonicalError::NotCanonical) => "RECEIPT_NOT_CANONICAL",
+            Self::Finality(error) => error.code(),
+            Self::TransactionHeader(_) => "TRANSACTION_HEADER",
+            Self::TransactionChain => "WRONG_CHAIN",
+            Self::TransactionSignature(_) => "BAD_SIGNATURE",
+            Self::PathElement(..) => "RECEIPT_PATH_MALFORMED",
+            Self::LogIndex { .. } => "RECEIPT_LOG_INDEX",
+            Self::LogPath(_) => "RECEIPT_LOG_PATH",
+            Self::Slot(SlotError::Sealed) => "SEALED_NOT_ADMITTED",
+            Self::Slot(_) => "SLOT_MALFORMED",
+            Self::SlotPath(_) => "RECEIPT_SLOT_PATH",
+            Self::Record(error) => error.code(),
+            Self::RecordId { .. } => "RECORD_ID",
+            Self::RecordSubjects => "SUBJECT_KEYS",
+            Self::RecordAgency => "RECORD_AGENCY",
+            Self::RegistryEntry(_) => "REGISTRY_ENTRY_MALFORMED",
+            Self::RegistrySigner => "REGISTRY_SIGNER",
+            Self::RegistryAgency => "REGISTRY_AGENCY",
+            Self::RegistryPeriod(_) => "REGISTRY_PERIOD",
+            Self::RegistryPath(_) => "REGISTRY_PATH",
+        }
+    }
+}
+
+impl Verifier {
+    /// Checks the canonical bytes of a [`v1::Receipt`].
+    ///
+    /// # Errors
+    /// [`ReceiptError`]: the first thing that is wrong, from the certified header down to the
+    /// record.
+    pub fn verify_receipt(&self, bytes: &[u8]) -> Result<VerifiedReceipt, ReceiptError> {
+        if bytes.len() > RECEIPT_BYTES_MAX {
+            return Err(ReceiptError::TooLarge(bytes.len()));
+        }
+        let receipt: v1::Receipt = canonical::decode(bytes)?;
+        let (header, finalized_by) = self.verify_final(&receipt.header, &receipt.certificate)?;
+        let transaction = self.receipt_transaction(&receipt, &header)?;
+        let slot = receipt_slot(&receipt, &transaction)?;
+        let record = receipt_record(&receipt, &slot, &transaction)?;
+        let signer = receipt_signer(&receipt, &transaction, &header)?;
+        let (slot_index, log_index) = (receipt.slot_index, receipt.log_index);
+        Ok(VerifiedReceipt {
+            record,
+            slot,
+            slot_index,
+            transaction,
+            log_index,
+            header,
+            signer,
+            finalized_by,
+        })
+    }
+
+    fn receipt_transaction(
+        &self,
+        receipt: &v1::Receipt,
+        header: &Header,
+    ) -> Result<TransactionHeader, ReceiptError> {
+        let transaction = TransactionHeader::decode(&receipt.transaction_header)
+            .map_err(ReceiptError::TransactionHeader)?;
+        if transaction.chain_id != self.chain_id() {
+            return Err(ReceiptError::TransactionChain);
+        }
+        let signature = Signature::from_slice(&receipt.transaction_signature)
+            .map_err(|error| ReceiptError::TransactionSignature(error.into()))?;
+        transaction.verify(&signature).map_err(ReceiptError::TransactionSignature)?;
+        let (index, start, size) = (receipt.log_index, header.log_start, header.log_size);
+        if !(start..size).contains(&index) {
+            return Err(ReceiptError::LogIndex { index, start, size });
+        }
+        let path = path("log_path", &receipt.log_path)?;
+        let leaf = merkle::leaf_hash(&transaction.leaf(&signature));
+        merkle::verify_inclusion(&leaf, index, size, &path, &header.log_root)
+            .map_err(ReceiptError::LogPath)?;
+        Ok(transaction)
+    }
+}
+
+fn receipt_slot(
+    receipt: &v1::Receipt,
+    transaction: &TransactionHeader,
+) -> Result<Slot, ReceiptError> {
+    let slot = Slot::decode(&receipt.slot).map_err(ReceiptError::Slot)?;
+    let path = path("slot_path", &receipt.slot_path)?;
+    let leaf = merkle::leaf_hash(&receipt.slot);
+    let (index, count) = (receipt.slot_index.into(), transaction.slot_count.into());
+    merkle::verify_inclusion(&leaf, index, count, &path, &transaction.records_root)
+        .map_err(ReceiptError::SlotPath)?;
+    Ok(slot)
+}
+
+fn receipt_record(
+    receipt: &v1::Receipt,
+    slot: &Slot,
+    transaction: &TransactionHeader,
+) -> Result<Option<ValidRecord>, ReceiptError> {
+    if receipt.record.is_empty() {
+        return Ok(None);
+    }
+    let bytes = Bytes::copy_from_slice(&receipt.record);
+    let record = ValidRecord::from_bytes(bytes).map_err(ReceiptError::Record)?;
+    if record.id != slot.record_id {
+        return Err(ReceiptError::RecordId { expected: slot.record_id, found: record.id });
+    }
+    if record.subject_keys != slot.subject_keys {
+        return Err(ReceiptError::RecordSubjects);
+    }
+    if record.agency != transaction.agency {
+        return Err(ReceiptError::RecordAgency);
+    }
+    Ok(Some(record))
+}
+
+fn receipt_signer(
+    receipt: &v1::Receipt,
+    transaction: &TransactionHeader,
+    header: &Header,
+) -> Result<Signer, ReceiptError> {
+    let entry = registry::decode_entry(&receipt.registry_entry)?;
+    let signer =
+        registry::signer_of(&entry, &transaction.signer).ok_or(ReceiptError::RegistrySigner)?;
+    if signer.agency != transaction.agency {
+        return Err(ReceiptError::RegistryAgency);
+    }
+    if !registry::is_open_at(&entry, header.height) {
+        return Err(ReceiptError::RegistryPeriod(header.height));
+    }
+    let path = path("registry_path", &receipt.registry_path)?;
+    let (index, count) = (receipt.registry_index, receipt.registry_count);
+    let leaf = merkle::leaf_hash(&receipt.registry_entry);
+    let tree_root = merkle::root_from_inclusion(&leaf, index, count, &path)
+        .map_err(ReceiptError::RegistryPath)?;
+    if registry::root(count, &tree_root) != header.registry_root {
+        return Err(ReceiptError::RegistryPath(ProofError::Root));
+    }
+    Ok(signer)
+}
+
+fn path(field: &'static str, elements: &[Vec<u8>]) -> Result<Vec<Hash>, ReceiptError> {
+    let read = |element: &Vec<u8>| {
+        Hash::from_slice(element).map_err(|error| ReceiptError::PathElement(field, error))
+    };
+    elements.iter().map(read).collect()
+}
