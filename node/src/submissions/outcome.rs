@@ -1,0 +1,116 @@
+//! How a submission stands and how it ends (DESIGN §7).
+
+use customhouse_ledger::{
+    hash::Hash, keys::KeyError, record::RecordError, transaction::TransactionError,
+};
+
+/// A submission that is durable in this node's outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The record, where one was submitted.
+    pub record_id: Hash,
+    /// The transaction that carries it.
+    pub transaction_id: Hash,
+    /// Where it has ended already: an honest retry.
+    pub end: Option<End>,
+}
+
+/// How a submission ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Committed by a quorum, and durable on this node.
+    Final {
+        /// The block that committed it.
+        height: u64,
+        /// Index of its transaction in the log.
+        log_index: u64,
+        /// Position of its slot in the transaction; 0 for a transaction as a whole.
+        slot_index: u32,
+    },
+    /// A committed header's time is past the transaction's `not_after`.
+    Expired,
+    /// It can never be committed.
+    Rejected {
+        /// A stable code.
+        code: String,
+        /// A sentence.
+        reason: String,
+    },
+}
+
+/// Why a submission was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A record breaks a rule.
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    /// A transaction breaks a rule.
+    #[error("{0}")]
+    Transaction(#[from] TransactionError),
+    /// A field of a submission that the node fills, or a key that is missing or too long.
+    #[error("{field}: {reason}")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The signing key is not registered for this agency, or not in this role.
+    #[error("{0}")]
+    NotPermitted(String),
+    /// Its `not_after` has passed, or is too far in the future.
+    #[error("{0}")]
+    Lifetime(String),
+    /// The same idempotency key was used for another body.
+    #[error(
+        "idempotency key `{key}` was used before for record {first}, which has another body. Use \
+         a new key for a new record"
+    )]
+    AlreadyExists {
+        /// The client's key.
+        key: String,
+        /// The first record.
+        first: Hash,
+    },
+    /// No room.
+    #[error("{what}; try again in {retry_after_ms} ms")]
+    Exhausted {
+        /// What is full.
+        what: String,
+        /// Milliseconds.
+        retry_after_ms: u64,
+    },
+    /// No such record or transaction was submitted here or is on the ledger.
+    #[error("{0}")]
+    NotFound(String),
+    /// The store failed or is damaged. The node stops.
+    #[error("{0}")]
+    Store(String),
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Record(error) => error.code(),
+            Self::Transaction(error) => error.code(),
+            Self::Field { .. } => "FIELD",
+            Self::NotPermitted(_) => "NOT_PERMITTED",
+            Self::Lifetime(_) => "LIFETIME",
+            Self::AlreadyExists { .. } => "ALREADY_EXISTS",
+            Self::Exhausted { .. } => "EXHAUSTED",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::Store(_) => "STORE",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+        }
+    }
+}
+
+impl From<KeyError> for Refusal {
+    fn from(error: KeyError) -> Self {
+        Self::Transaction(error.into())
+    }
+}
