@@ -4,3 +4,4 @@ pub mod identity;
 pub mod journal;
 pub mod mempool;
 pub mod submissions;
+pub mod tls;

@@ -1,0 +1,157 @@
+//! An agency's certificate authority, for a network that has no other: it signs the node's
+//! certificate and those of the agency's clients.
+
+use std::time::{Duration, SystemTime, SystemTimeError};
+
+use customhouse_ledger::agency::AgencyCode;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    KeyedCertificate,
+    subject::{self, IdentityError},
+};
+use crate::identity::Role;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const AUTHORITY_DAYS: u32 = 10 * 365;
+const CERTIFICATE_DAYS: u32 = 2 * 365;
+/// Names under which every server certificate holds, so that a network runs on one machine.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Why a certificate could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The key, a name or the signing.
+    #[error("certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// The client's name.
+    #[error("certificate: {0}")]
+    Identity(#[from] IdentityError),
+    /// The machine's clock is before 1970.
+    #[error("certificate: {0}")]
+    Clock(#[from] SystemTimeError),
+}
+
+/// An agency's certificate authority.
+pub struct Authority {
+    agency: AgencyCode,
+    certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes an authority with a new key.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn new(agency: AgencyCode) -> Result<Self, AuthorityError> {
+        let key = new_key()?;
+        let mut params = authority_params(agency);
+        set_validity(&mut params, AUTHORITY_DAYS)?;
+        let certificate = params.self_signed(&key)?.pem();
+        Ok(Self { agency, certificate, issuer: Issuer::new(params, key) })
+    }
+
+    /// Restores an authority that [`Authority::new`] made, from its PEM.
+    ///
+    /// # Errors
+    /// A key that is none. That certificate and key belong together is seen in the handshake.
+    pub fn restore(agency: AgencyCode, own: &KeyedCertificate) -> Result<Self, AuthorityError> {
+        let key = KeyPair::from_pem(&own.key)?;
+        let issuer = Issuer::new(authority_params(agency), key);
+        Ok(Self { agency, certificate: own.certificate.clone(), issuer })
+    }
+
+    /// The authority's certificate, PEM: what nodes and clients trust.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Certificate and key, to be kept.
+    pub fn keyed(&self) -> KeyedCertificate {
+        let key = Zeroizing::new(self.issuer.key().serialize_pem());
+        KeyedCertificate { certificate: self.certificate.clone(), key }
+    }
+
+    /// Makes the node's certificate: for the local machine, and for the host names or addresses
+    /// given.
+    ///
+    /// # Errors
+    /// [`AuthorityError`].
+    pub fn server(&self, hosts: &[String]) -> Result<KeyedCertificate, AuthorityError> {
+        let mut names: Vec<String> = LOCAL_NAMES.map(str::to_owned).to_vec();
+        names.extend(hosts.iter().filter(|host| !LOCAL_NAMES.contains(&host.as_str())).cloned());
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = distinguished_name(self.agency, "node", None);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params)
+    }
+
+    /// Makes a client's certificate.
+    ///
+    /// # Errors
+    /// A name that no client may have; otherwise [`AuthorityError`].
+    pub fn client(&self, name: &str, role: Role) -> Result<KeyedCertificate, AuthorityError> {
+        subject::check_name(name)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(self.agency, name, Some(role));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> Result<KeyedCertificate, AuthorityError> {
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        set_validity(&mut params, CERTIFICATE_DAYS)?;
+        self.sign_verbatim(&params)
+    }
+
+    /// Signs whatever the parameters say. Tests make hostile certificates with it.
+    pub(super) fn sign_verbatim(
+        &self,
+        params: &CertificateParams,
+    ) -> Result<KeyedCertificate, AuthorityError> {
+        let key = new_key()?;
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(KeyedCertificate { certificate, key: Zeroizing::new(key.serialize_pem()) })
+    }
+}
+
+fn new_key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+}
+
+/// What every authority of this agency says of itself, whatever its key: so an issuer is restored
+/// from the key alone.
+fn authority_params(agency: AgencyCode) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(agency, "Customhouse authority", None);
+    // It signs end certificates only: no authority below it.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn distinguished_name(agency: AgencyCode, name: &str, role: Option<Role>) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    subject.push(DnType::OrganizationName, agency.as_str());
+    if let Some(role) = role {
+        subject.push(DnType::OrganizationalUnitName, role.as_str());
+    }
+    subject.push(DnType::CommonName, name);
+    subject
+}
+
+/// From an hour ago, for clocks that differ, to the given number of days from now.
+fn set_validity(params: &mut CertificateParams, days: u32) -> Result<(), SystemTimeError> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let epoch = date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + now.saturating_sub(Duration::from_secs(60 * 60));
+    params.not_after = epoch + now + DAY * days;
+    Ok(())
+}
