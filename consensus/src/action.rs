@@ -1,0 +1,142 @@
+//! What the core asks of the shell.
+
+use customhouse_ledger::{
+    certificate::Certificate,
+    hash::Hash,
+    header::{Block, Header},
+    keys::PublicKey,
+};
+
+use crate::{evidence::Evidence, input::PeerTag};
+
+/// Something to do. Actions may be carried out in any order and at leisure; what comes of them is
+/// an [`crate::Input`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Build a new block on the tip, store it durably with its bodies, answer
+    /// [`crate::Input::Built`]. Empty where there is nothing to include.
+    Build(Build),
+    /// Check a block, store it durably with its bodies, answer [`crate::Input::Validated`].
+    Validate(Validate),
+    /// Commit the block with its finalization, durably, answer [`crate::Input::Committed`]. Bodies
+    /// that are missing are fetched from the signers first. A block that does not execute to its
+    /// own roots here means that this node is damaged: stop.
+    Commit {
+        /// The block that was decided.
+        block: Block,
+        /// The finalization that decided it.
+        finalization: Certificate,
+    },
+    /// Get a block by its hash with its bodies, store them durably, answer
+    /// [`crate::Input::Fetched`]. The peers may have committed it already.
+    FetchBlock {
+        /// Height of the block.
+        height: u64,
+        /// Its hash.
+        block_hash: Hash,
+        /// Validators that have it.
+        from: Vec<PublicKey>,
+    },
+    /// Ask peers for the notarization and the nullification of a view. What comes is fed as
+    /// [`crate::Message::Certificate`].
+    FetchCertificates {
+        /// Of which height.
+        height: u64,
+        /// Of which view.
+        view: u64,
+    },
+    /// Blocks up to at least this height have been committed by others: fetch those above the tip
+    /// with their certificates, and feed them in order as [`crate::Input::Certified`].
+    SyncFrom {
+        /// A peer that has them.
+        peer: PeerTag,
+        /// The height it has.
+        height: u64,
+    },
+    /// The height stands still: gossip the oldest pending transactions again.
+    ResendTransactions,
+    /// A validator has provably broken a rule. Store it.
+    Evidence(Evidence),
+    /// This node's key signs no more from here on: tell the operator why. The node goes on as an
+    /// observer.
+    StoppedSigning {
+        /// Why.
+        reason: StopReason,
+    },
+    /// The core will do nothing more: more than f validators are faulty, or the store is not what
+    /// was agreed. Tell the operator and stop.
+    Halt {
+        /// Why.
+        reason: HaltReason,
+    },
+}
+
+/// What a new block must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The header's height.
+    pub height: u64,
+    /// The header's view.
+    pub view: u64,
+    /// The header's proposer.
+    pub proposer: PublicKey,
+    /// The header's time, Unix milliseconds.
+    pub time_ms: u64,
+    /// Hash of the tip, the header's parent.
+    pub parent_hash: Hash,
+    /// The most bytes of transactions to include.
+    pub block_bytes_max: u64,
+}
+
+/// What to check of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validate {
+    /// The block.
+    pub block: Block,
+    /// The view it is proposed in.
+    pub view: u64,
+    /// True: a new block, to be executed on the committed state and compared in full. False: a
+    /// block that a quorum has notarized; its bodies are fetched and stored, that they belong to
+    /// the header is checked, and nothing else.
+    pub new: bool,
+    /// Validators that have the bodies.
+    pub from: Vec<PublicKey>,
+}
+
+/// Why a key stopped signing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// A peer holds a valid signature of this key that the journal does not have.
+    #[error(
+        "a peer holds a signature by this node's key at height {height}, view {view} that the \
+         signer's journal does not have: the journal was lost or rolled back, or the key is used \
+         elsewhere; register a new key"
+    )]
+    UnknownOwnSignature {
+        /// Of which height.
+        height: u64,
+        /// Of which view.
+        view: u64,
+    },
+}
+
+/// Why the core halted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HaltReason {
+    /// Two certificates that cannot both exist while at most f validators are faulty.
+    #[error("two certificates that contradict each other at height {}", .0.ballot.height)]
+    ContradictingCertificates(Box<Certificate>, Box<Certificate>),
+    /// A finalized block does not follow the committed one.
+    #[error("the finalized block of height {} does not follow the committed one", .0.height)]
+    ForeignBlock(Box<Header>),
+    /// The ledger committed a block that was not decided here.
+    #[error("the ledger committed {committed} at height {height} where {decided:?} was decided")]
+    WrongCommit {
+        /// At which height.
+        height: u64,
+        /// What was decided, if anything was.
+        decided: Option<Hash>,
+        /// What the ledger has.
+        committed: Hash,
+    },
+}

@@ -1,0 +1,160 @@
+//! What the shell tells the core.
+
+use customhouse_ledger::{
+    certificate::Certificate,
+    hash::Hash,
+    header::{Block, Header},
+    keys::SigningKey,
+    parameters::Parameters,
+    validators::ValidatorSet,
+    vote::{Proposal, Vote},
+};
+
+/// What a core is told once, when it is made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The chain: tagged hash of its genesis.
+    pub chain_id: Hash,
+    /// The key that votes. `None` for an observer: it follows and signs nothing.
+    pub signer: Option<SigningKey>,
+    /// How long to wait for what.
+    pub timing: Timing,
+}
+
+/// Local times, in milliseconds. They change liveness, never safety.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long view 1 may take before it is nullified; 1.5 times longer each view after it.
+    pub view_ms: u64,
+    /// The longest a view may take. Must exceed the time to transfer a full block.
+    pub view_ms_max: u64,
+    /// How long a height may stand still before votes and certificates are sent again.
+    pub resend_ms: u64,
+    /// How often the tip is told to all.
+    pub tip_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { view_ms: 2_000, view_ms_max: 60_000, resend_ms: 1_000, tip_ms: 5_000 }
+    }
+}
+
+/// The committed state that the next height rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Header of the newest committed block; the genesis header at height 0.
+    pub header: Header,
+    /// Its finalization. `None` at height 0 only.
+    pub finalization: Option<Certificate>,
+    /// The validators that decide the next height.
+    pub validators: ValidatorSet,
+    /// The parameters in force at the next height.
+    pub parameters: Parameters,
+}
+
+/// What time it is, by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since any fixed moment; never goes back. Timers run on it.
+    pub monotonic_ms: u64,
+    /// Unix milliseconds. May jump; block times are made from it and checked against it.
+    pub unix_ms: u64,
+}
+
+/// A peer, as the shell knows it. The core only hands it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerTag(pub u64);
+
+/// What nodes say to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A leader proposes a block.
+    Proposal(Proposal),
+    /// A validator votes.
+    Vote(Vote),
+    /// A quorum has voted.
+    Certificate(Certificate),
+    /// The sender's newest committed block.
+    Tip(Tip),
+}
+
+/// The newest block its sender has committed, with its finalization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Header of the block.
+    pub header: Header,
+    /// Its finalization.
+    pub finalization: Certificate,
+}
+
+/// The outcome of [`crate::Action::Validate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The block passed, and it and its bodies are durably stored.
+    Valid,
+    /// The block is not valid on the committed state. The core will not vote for it.
+    Invalid,
+    /// Its bodies could not be had. The core asks again while the view lasts.
+    Unavailable,
+}
+
+/// What has happened. Each goes through [`crate::Core::step`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// `wake_at` has come. Also the first input of all: it starts the core.
+    Tick,
+    /// A peer sent a message. The core checks everything about it, signatures included.
+    Message {
+        /// Who handed it over; not necessarily who signed it.
+        from: PeerTag,
+        /// The message.
+        message: Message,
+    },
+    /// A peer connected: it is told the tip.
+    Connected(PeerTag),
+    /// Whether the mempool has a transaction that the next block could include.
+    Work {
+        /// It has.
+        pending: bool,
+    },
+    /// Answers [`crate::Action::Build`]: the block, durably stored with its bodies.
+    Built {
+        /// As asked.
+        view: u64,
+        /// The new block.
+        block: Block,
+    },
+    /// Answers [`crate::Action::Validate`].
+    Validated {
+        /// As asked.
+        height: u64,
+        /// As asked.
+        view: u64,
+        /// As asked.
+        block_hash: Hash,
+        /// What was found.
+        verdict: Verdict,
+    },
+    /// Answers [`crate::Action::FetchBlock`]: the block, durably stored with its bodies. That the
+    /// header has the wanted hash and that the leaves belong to it has been checked.
+    Fetched {
+        /// The block.
+        block: Block,
+    },
+    /// Answers [`crate::Action::Commit`]: the ledger has durably committed the block.
+    Committed {
+        /// The state after it.
+        committed: Committed,
+        /// Whether a transaction is left that the next block could include.
+        pending: bool,
+    },
+    /// While catching up: a committed block of another node. Its bodies are stored. Only the
+    /// block above the tip is of use; others are dropped.
+    Certified {
+        /// The block.
+        block: Block,
+        /// Its finalization, which the core verifies.
+        finalization: Certificate,
+    },
+}
