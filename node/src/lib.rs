@@ -1,7 +1,11 @@
 //! The Customhouse node: the shell around the consensus core and the ledger.
 
+pub mod config;
 pub mod identity;
 pub mod journal;
+pub mod keyfile;
+pub mod layout;
 pub mod mempool;
+mod newfile;
 pub mod submissions;
 pub mod tls;

@@ -1,1 +1,2 @@
+//! `customhouse`: the node and its command line, one binary.
 fn main() {}

@@ -1,0 +1,65 @@
+use super::*;
+
+fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
+    NodeConfig::parse(text, Path::new("/etc/customhouse/node.toml"))
+}
+
+fn refusal(text: &str) -> String {
+    parse(text).expect_err("refused").to_string()
+}
+
+#[test]
+fn the_template_is_a_valid_configuration_with_the_default_limits() {
+    let config = parse(TEMPLATE).expect("valid");
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log, LogSection::default());
+    assert_eq!(config.agency.as_str(), "NL-DOUANE");
+    assert_eq!(config.network.peers.len(), 1);
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file_and_absolute_ones_stay() {
+    let text = TEMPLATE.replace("data_dir = \"data\"", "data_dir = \"/var/lib/customhouse\"");
+    let config = parse(&text).expect("valid");
+    assert_eq!(config.data_dir, Path::new("/var/lib/customhouse"));
+    assert_eq!(config.keys.peer, Path::new("/etc/customhouse/keys/peer.key"));
+    assert_eq!(config.api.tls.ca, Path::new("/etc/customhouse/tls/ca.crt"));
+}
+
+#[test]
+fn limits_log_and_metrics_may_be_left_out() {
+    let end = TEMPLATE.find("# Prometheus").expect("in the template");
+    let config = parse(&TEMPLATE[..end]).expect("valid");
+    assert_eq!(config.limits, Limits::default());
+    assert!(config.metrics.is_none());
+}
+
+#[test]
+fn each_mistake_names_the_file_and_the_field() {
+    for (good, bad, says) in [
+        ("mempool_bytes", "mempool_byte", "mempool_byte"),
+        ("listen = [\"/ip4/0.0.0.0/tcp/7400\"]", "listen = []", "network.listen: needs"),
+        ("[\"/ip4/0.0.0.0/tcp/7400\"]", "[\"0.0.0.0:7400\"]", "`0.0.0.0:7400` is not a multi"),
+        ("/ip4/0.0.0.0/tcp/7400", "/ip4/0.0.0.0/udp/7400", "network.listen[0]:"),
+        ("agency = \"BE-AADA\"", "agency = \"NL-DOUANE\"", "network.peers[0].agency: is this"),
+        ("agency = \"BE-AADA\"", "agency = \"be\"", "an agency code is"),
+        ("[\"/ip4/192.0.2.17/tcp/7400\"]", "[]", "network.peers[0].addresses: needs"),
+        ("mempool_bytes = 67_108_864", "mempool_bytes = 5", "limits.mempool_bytes: 5, at least"),
+        ("filter = \"info\"", "filter = \"a=b=c\"", "log.filter:"),
+        ("format = \"text\"", "format = \"xml\"", "xml"),
+        ("data_dir = \"data\"", "", "data_dir"),
+        ("\"127.0.0.1:7401\"", "\"localhost\"", "listen = \"localhost\""),
+    ] {
+        assert!(TEMPLATE.contains(good), "{good}");
+        let text = refusal(&TEMPLATE.replacen(good, bad, 1));
+        assert!(text.contains(says), "{text}");
+        assert!(text.starts_with("/etc/customhouse/node.toml: "), "{text}");
+    }
+}
+
+#[test]
+fn an_agency_is_listed_once() {
+    let again = "[[network.peers]]\nagency = \"BE-AADA\"\naddresses = [\"/ip4/10.0.0.1/tcp/1\"]\n";
+    let text = TEMPLATE.replace("[api]\n", &format!("{again}\n[api]\n"));
+    assert!(refusal(&text).contains("network.peers[1].agency: is listed twice"));
+}

@@ -1,0 +1,44 @@
+//! Files that are written once: whole or not at all, and never over another.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Writes a new file with the given permission bits and syncs it and its directory.
+///
+/// The bytes go to a file beside it first, which is then linked to its name: linking fails where
+/// the name is taken, renaming would replace.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] where there is one, or the system's answer.
+pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let temporary = beside(path)?;
+    let result = fill(&temporary, bytes, mode).and_then(|()| fs::hard_link(&temporary, path));
+    let removed = fs::remove_file(&temporary);
+    result?;
+    removed?;
+    sync_directory(path)
+}
+
+fn fill(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// `.<name>.<pid>.new`, in the same directory.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    Ok(path.with_file_name(format!(".{name}.{}.new", std::process::id())))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
