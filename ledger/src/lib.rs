@@ -8,6 +8,7 @@
 //! | [`header`], [`vote`], [`certificate`], [`validators`] | blocks, and who agreed on them |
 //! | [`history`], [`receipt`], [`verifier`] | proofs, and checking them with the genesis alone |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
+//! | `chain`, `store` (feature `rocksdb`) | executing and committing blocks; the database |
 //!
 //! Nothing here knows a network, a clock or an async runtime. Without the feature `rocksdb` it
 //! builds without C++ and does no I/O: that is the verifier.
@@ -15,6 +16,8 @@
 pub mod agency;
 pub mod canonical;
 pub mod certificate;
+#[cfg(feature = "rocksdb")]
+pub mod chain;
 pub mod genesis;
 pub mod hash;
 pub mod header;
@@ -26,6 +29,8 @@ pub mod parameters;
 pub mod receipt;
 pub mod record;
 pub mod registry;
+#[cfg(feature = "rocksdb")]
+pub mod store;
 pub mod subject;
 pub mod transaction;
 pub mod validators;

@@ -1,0 +1,289 @@
+//! The chain: prepare or validate a block on the committed state, then commit it (DESIGN §5).
+//!
+//! [`Chain`] is the single writer. [`Chain::prepare`] makes a leader's block and
+//! [`Chain::validate`] recomputes everything about another's; both give a [`Staged`] block without
+//! changing anything. [`Chain::store_pending`] makes a block and its bodies durable before it is
+//! voted for. [`Chain::commit`] takes the staged block with its finalization and writes it in one
+//! synced batch; when it returns, the block is durable. [`ChainReader`]s serve everybody else from
+//! the last committed block.
+//!
+//! Execution is deterministic: no clock, no floats, no iteration in an order that depends on the
+//! machine. A slot whose dedupe key (within its agency) or record id is already on the chain, or
+//! earlier in the same block, commits as a no-op that points to the first.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, RwLock, RwLockReadGuard},
+};
+
+use crate::{
+    certificate::Certificate,
+    genesis::Genesis,
+    hash::Hash,
+    header::Header,
+    history::HistoryTree,
+    parameters::Parameters,
+    store::{
+        Store, StoreError, StoreMetrics, StoreOptions, Table,
+        table::{self, META_FORMAT, META_GENESIS, META_TIP},
+        tile::LogEdge,
+        value::{self, HeaderRow, TipRow},
+    },
+    transaction::VerifiedTransaction,
+    validators::ValidatorSet,
+    verifier::verify_finalization,
+};
+
+mod execution;
+mod invalid;
+mod members;
+mod pending;
+mod proofs;
+mod reader;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use execution::{BlockContext, Candidate, SlotOutcome, Staged};
+pub use invalid::{BlockInvalid, CommitError, TransactionInvalid};
+pub use reader::{
+    CertifiedHeader, ChainReader, CommittedBlock, CommittedRecord, CommittedTransaction,
+    DedupePlace, RecordPlace,
+};
+
+use members::Members;
+use pending::PendingBlocks;
+
+/// The layout of the store. Another number is refused.
+const FORMAT: u32 = 1;
+
+/// The newest committed block, and who decides the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Its header.
+    pub header: Header,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its finalization; `None` at height 0.
+    pub certificate: Option<Certificate>,
+    /// The validators that decide the next height.
+    pub validators: ValidatorSet,
+    /// The parameters at the next height.
+    pub parameters: Parameters,
+}
+
+/// A committed block and what became of each slot.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its header.
+    pub header: Header,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its transactions, in log order from `header.log_start` on.
+    pub transactions: Vec<Arc<VerifiedTransaction>>,
+    /// What became of each transaction's slots, in order.
+    pub outcomes: Vec<Vec<SlotOutcome>>,
+}
+
+/// The single writer of the ledger.
+pub struct Chain {
+    shared: Arc<Shared>,
+    edge: LogEdge,
+}
+
+/// What the writer and the readers share.
+struct Shared {
+    store: Store,
+    genesis: Genesis,
+    chain_id: Hash,
+    members: Members,
+    state: RwLock<State>,
+}
+
+/// What a commit replaces, all at once. Rows beyond `tip.header.log_size` are not yet committed for
+/// a reader, even where they are on the disk already.
+struct State {
+    tip: Arc<Tip>,
+    history: HistoryTree,
+    pending: PendingBlocks,
+}
+
+impl Shared {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().expect("no writer panics while it holds the lock")
+    }
+
+    fn tip(&self) -> Arc<Tip> {
+        Arc::clone(&self.state().tip)
+    }
+
+    fn tip_of(&self, header: Header, certificate: Option<Certificate>) -> Tip {
+        Tip {
+            hash: header.hash(),
+            header,
+            certificate,
+            validators: self.members.validators().clone(),
+            parameters: *self.members.parameters(),
+        }
+    }
+}
+
+impl Chain {
+    /// Opens the chain in a folder, or begins it there with the genesis header.
+    ///
+    /// # Errors
+    /// [`StoreError`]: among others a store that is open elsewhere, of another genesis or format,
+    /// or whose tip, log, history or pending blocks are damaged.
+    pub fn open(
+        path: &Path,
+        genesis: &Genesis,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let store = Store::open(path, options)?;
+        let chain_id = genesis.chain_id();
+        let members = Members::new(genesis);
+        begin_or_check(&store, genesis, &chain_id)?;
+        let (header, certificate) = read_tip(&store)?;
+        let edge = LogEdge::read(&store, header.log_size)?;
+        let history = read_history(&store, genesis.history_bits)?;
+        check_roots(&header, &edge, &history, &members)?;
+        let pending = PendingBlocks::read(&store, header.height + 1)?;
+        let tip = Arc::new(Tip {
+            hash: header.hash(),
+            header,
+            certificate,
+            validators: members.validators().clone(),
+            parameters: *members.parameters(),
+        });
+        let state = RwLock::new(State { tip, history, pending });
+        let shared = Shared { store, genesis: genesis.clone(), chain_id, members, state };
+        Ok(Self { shared: Arc::new(shared), edge })
+    }
+
+    /// A reader; any number of them, on any thread.
+    pub fn reader(&self) -> ChainReader {
+        ChainReader::new(Arc::clone(&self.shared))
+    }
+
+    /// The newest committed block.
+    pub fn tip(&self) -> Arc<Tip> {
+        self.shared.tip()
+    }
+
+    /// Which chain it is.
+    pub fn chain_id(&self) -> Hash {
+        self.shared.chain_id
+    }
+
+    /// Sizes for the metrics.
+    pub fn metrics(&self) -> StoreMetrics {
+        self.shared.store.metrics()
+    }
+
+    /// Commits a staged block with its finalization: one synced batch, then the new tip. The block
+    /// is durable when this returns.
+    ///
+    /// # Errors
+    /// [`CommitError`]: the block is not on the tip, the finalization does not verify, or the store
+    /// failed; nothing is committed then.
+    pub fn commit(
+        &mut self,
+        staged: Staged,
+        certificate: Certificate,
+    ) -> Result<Committed, CommitError> {
+        let tip = self.tip();
+        let header = &staged.block.header;
+        if header.parent_hash != tip.hash {
+            let (parent, tip) = (header.parent_hash, tip.hash);
+            return Err(CommitError::NotOnTip { parent, tip });
+        }
+        verify_finalization(header, &certificate, &self.shared.chain_id, &tip.validators)?;
+        self.write_block(&staged, &certificate)?;
+        let Staged { block, transactions, outcomes, history, edge, .. } = staged;
+        let tip = self.shared.tip_of(block.header.clone(), Some(certificate));
+        let hash = tip.hash;
+        let mut state =
+            self.shared.state.write().expect("no writer panics while it holds the lock");
+        state.history.commit(&history);
+        state.pending = PendingBlocks::default();
+        state.tip = Arc::new(tip);
+        drop(state);
+        self.edge = edge;
+        Ok(Committed { header: block.header, hash, transactions, outcomes })
+    }
+}
+
+/// Writes the genesis into an empty store, or checks that the store is of this genesis.
+fn begin_or_check(store: &Store, genesis: &Genesis, chain_id: &Hash) -> Result<(), StoreError> {
+    let Some(found) = store.value::<u32>(Table::Meta, META_FORMAT)? else {
+        let header = genesis.header();
+        let tip = TipRow { height: 0, block_hash: header.hash().0 };
+        let mut batch = store.batch();
+        batch.put(Table::Meta, META_FORMAT, value::encode(&FORMAT));
+        batch.put(Table::Meta, META_GENESIS, genesis.encode());
+        batch.put(Table::Meta, META_TIP, value::encode(&tip));
+        let row = HeaderRow::new(&header, None);
+        batch.put(Table::Headers, table::number(0), value::encode(&row));
+        return batch.write();
+    };
+    if found != FORMAT {
+        return Err(StoreError::Format { expected: FORMAT, found });
+    }
+    let corrupt = |what: String| StoreError::corrupt(Table::Meta, META_GENESIS, what);
+    let bytes =
+        store.read(Table::Meta, META_GENESIS)?.ok_or_else(|| corrupt("missing".to_owned()))?;
+    let stored = Genesis::from_bytes(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    if stored.chain_id() == *chain_id {
+        Ok(())
+    } else {
+        Err(StoreError::OtherGenesis { expected: *chain_id, found: stored.chain_id() })
+    }
+}
+
+fn read_tip(store: &Store) -> Result<(Header, Option<Certificate>), StoreError> {
+    let corrupt = |what| StoreError::corrupt(Table::Meta, META_TIP, what);
+    let tip: TipRow =
+        store.value(Table::Meta, META_TIP)?.ok_or_else(|| corrupt("the tip is missing"))?;
+    let (header, certificate) =
+        reader::read_header(store, tip.height)?.ok_or_else(|| corrupt("its header is missing"))?;
+    if header.hash().0 != tip.block_hash || header.height != tip.height {
+        return Err(corrupt("the header at its height is another block's"));
+    }
+    Ok((header, certificate))
+}
+
+fn read_history(store: &Store, bits: u32) -> Result<HistoryTree, StoreError> {
+    let mut heads = BTreeMap::new();
+    for row in store.scan_while(Table::Heads, &[], |_| true) {
+        let (key, value) = row?;
+        let corrupt = |what| StoreError::corrupt(Table::Heads, &key, what);
+        let bucket = key.first_chunk().filter(|_| key.len() == 4);
+        let bucket = bucket.map(|bytes| u32::from_be_bytes(*bytes)).filter(|b| b >> bits == 0);
+        let head = Hash::from_slice(&value).map_err(|_| corrupt("not a hash"))?;
+        heads.insert(bucket.ok_or_else(|| corrupt("not a bucket"))?, head);
+    }
+    Ok(HistoryTree::from_heads(bits, heads))
+}
+
+/// The roots of the stored log and indexes must be those that the tip's header certifies.
+fn check_roots(
+    header: &Header,
+    edge: &LogEdge,
+    history: &HistoryTree,
+    members: &Members,
+) -> Result<(), StoreError> {
+    let key = table::number(header.height);
+    let checks = [
+        (Table::Tiles, edge.root() == header.log_root, "log"),
+        (Table::Heads, history.root() == header.history_root, "history"),
+        (Table::Meta, members.root() == header.registry_root, "registry"),
+    ];
+    match checks.into_iter().find(|(_, equal, _)| !equal) {
+        None => Ok(()),
+        Some((table, _, what)) => {
+            let what = format!("the {what} root is not that of the tip's header");
+            Err(StoreError::corrupt(table, &key, what))
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Executing a block's transactions on the committed state, for a leader and for a voter.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    chain::{BlockInvalid, Chain, Tip, TransactionInvalid},
+    hash::Hash,
+    header::{Block, Header},
+    history::{HistoryDelta, HistoryEntry},
+    keys::PublicKey,
+    store::{
+        StoreError, Table, table,
+        tile::{ChangedTiles, LogEdge},
+        value::{self, DedupeRow, PlaceRow},
+    },
+    transaction::VerifiedTransaction,
+};
+
+/// Transactions that do not fit into what is left of a block, after which a leader looks no
+/// further.
+const NOT_FITTING_MAX: usize = 32;
+
+/// What a leader decides about its block.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockContext {
+    /// The view it is proposed in.
+    pub view: u64,
+    /// The leader's key.
+    pub proposer: PublicKey,
+    /// Unix milliseconds by the leader's clock; raised to just above the parent's where it is not.
+    pub time_ms: u64,
+    /// Bytes of transactions at the most; the network's parameter also holds.
+    pub bytes_max: u64,
+}
+
+/// A leader's block.
+pub struct Candidate {
+    /// What is proposed and, once final, committed.
+    pub staged: Staged,
+    /// Leaf hashes of transactions that cannot be in this block, with the reasons. Those that only
+    /// did not fit are not among them.
+    pub refused: Vec<(Hash, TransactionInvalid)>,
+}
+
+/// A block that was executed on the tip, ready to be committed.
+#[derive(Clone)]
+pub struct Staged {
+    pub(super) block: Block,
+    pub(super) transactions: Vec<Arc<VerifiedTransaction>>,
+    pub(super) outcomes: Vec<Vec<SlotOutcome>>,
+    pub(super) entries: Vec<HistoryEntry>,
+    pub(super) history: HistoryDelta,
+    pub(super) edge: LogEdge,
+    pub(super) tiles: ChangedTiles,
+}
+
+/// What becomes of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotOutcome {
+    /// The record is new.
+    Applied,
+    /// A no-op: the dedupe key, or the record itself, was committed before.
+    Duplicate {
+        /// Of the transaction with the first slot.
+        log_index: u64,
+        /// Of the first slot in its transaction.
+        position: u32,
+    },
+}
+
+impl Staged {
+    /// The block.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Its transactions, in log order.
+    pub fn transactions(&self) -> &[Arc<VerifiedTransaction>] {
+        &self.transactions
+    }
+}
+
+impl Chain {
+    /// Makes a block on the tip of the transactions that are valid and fit, in their order.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the state cannot be read.
+    pub fn prepare(
+        &self,
+        context: &BlockContext,
+        transactions: impl IntoIterator<Item = Arc<VerifiedTransaction>>,
+    ) -> Result<Candidate, StoreError> {
+        let tip = self.tip();
+        let time_ms = context.time_ms.max(tip.header.time_ms.saturating_add(1));
+        let bytes_max = context.bytes_max.min(tip.parameters.block_bytes_max);
+        let mut execution = Execution::new(self, &tip, time_ms);
+        let mut refused = Vec::new();
+        let (mut bytes, mut not_fitting) = (0, 0);
+        for transaction in transactions {
+            let count = execution.transactions.len() as u64;
+            if count >= tip.parameters.block_transactions_max || not_fitting >= NOT_FITTING_MAX {
+                break;
+            }
+            let length = transaction.encoded().len() as u64;
+            if bytes + length > bytes_max {
+                not_fitting += 1;
+                continue;
+            }
+            match execution.apply(&transaction)? {
+                Ok(()) => bytes += length,
+                Err(reason) => refused.push((transaction.leaf_hash(), reason)),
+            }
+        }
+        let proposer = *context.proposer.as_bytes();
+        Ok(Candidate { staged: execution.finish(context.view, proposer), refused })
+    }
+
+    /// Recomputes everything about a block on the tip: its place, limits, transactions and roots.
+    /// The transactions are the block's, in order. Not checked: that the proposer leads the view,
+    /// and the time against a clock; those are the consensus core's and the node's.
+    ///
+    /// # Errors
+    /// The outer error is the store's and fatal; the inner is the proposer's fault.
+    pub fn validate(
+        &self,
+        block: &Block,
+        transactions: &[Arc<VerifiedTransaction>],
+    ) -> Result<Result<Staged, BlockInvalid>, StoreError> {
+        let tip = self.tip();
+        if let Err(invalid) = self.check_place(&tip, &block.header) {
+            return Ok(Err(invalid));
+        }
+        if let Err(invalid) = check_limits(&tip, block, transactions) {
+            return Ok(Err(invalid));
+        }
+        let mut execution = Execution::new(self, &tip, block.header.time_ms);
+        for (index, transaction) in transactions.iter().enumerate() {
+            if let Err(invalid) = execution.apply(transaction)? {
+                return Ok(Err(BlockInvalid::Transaction(index, invalid)));
+            }
+        }
+        let staged = execution.finish(block.header.view, block.header.proposer);
+        Ok(compare(&block.header, &staged.block.header).map(|()| staged))
+    }
+
+    fn check_place(&self, tip: &Tip, header: &Header) -> Result<(), BlockInvalid> {
+        if header.version != Header::VERSION {
+            return Err(BlockInvalid::Version(header.version));
+        }
+        if header.chain_id != self.shared.chain_id {
+            return Err(BlockInvalid::WrongChain);
+        }
+        let expected = tip.header.height + 1;
+        if header.height != expected {
+            return Err(BlockInvalid::Height { expected, found: header.height });
+        }
+        if header.parent_hash != tip.hash {
+            return Err(BlockInvalid::Parent);
+        }
+        let parent = tip.header.time_ms;
+        if header.time_ms <= parent {
+            return Err(BlockInvalid::Time { parent, found: header.time_ms });
+        }
+        if header.view == 0 {
+            return Err(BlockInvalid::View);
+        }
+        let leads = |key: &PublicKey| *key.as_bytes() == header.proposer;
+        if !tip.validators.as_slice().iter().any(|validator| leads(&validator.key)) {
+            return Err(BlockInvalid::Proposer);
+        }
+        Ok(())
+    }
+}
+
+fn check_limits(
+    tip: &Tip,
+    block: &Block,
+    transactions: &[Arc<VerifiedTransaction>],
+) -> Result<(), BlockInvalid> {
+    let named = block.leaves.iter().copied();
+    if !named.eq(transactions.iter().map(|transaction| transaction.leaf_hash())) {
+        return Err(BlockInvalid::Leaves);
+    }
+    let (count, max) = (transactions.len() as u64, tip.parameters.block_transactions_max);
+    if count > max {
+        return Err(BlockInvalid::TooManyTransactions { count, max });
+    }
+    let bytes = transactions.iter().map(|transaction| transaction.encoded().len() as u64).sum();
+    let max = tip.parameters.block_bytes_max;
+    if bytes > max {
+        return Err(BlockInvalid::TooLarge { bytes, max });
+    }
+    Ok(())
+}
+
+/// Compares the header's fields that follow from executing the block; the others were checked
+/// before or are the proposer's to choose.
+fn compare(found: &Header, executed: &Header) -> Result<(), BlockInvalid> {
+    let fields = [
+        ("log_start", found.log_start == executed.log_start),
+        ("log_size", found.log_size == executed.log_size),
+        ("log_root", found.log_root == executed.log_root),
+        ("history_size", found.history_size == executed.history_size),
+        ("history_root", found.history_root == executed.history_root),
+        ("registry_root", found.registry_root == executed.registry_root),
+        ("validators_hash", found.validators_hash == executed.validators_hash),
+        ("next_validators_hash", found.next_validators_hash == executed.next_validators_hash),
+    ];
+    match fields.into_iter().find(|(_, equal)| !equal) {
+        Some((field, _)) => Err(BlockInvalid::Header(field)),
+        None => Ok(()),
+    }
+}
+
+/// A block being executed.
+struct Execution<'a> {
+    chain: &'a Chain,
+    tip: &'a Tip,
+    time_ms: u64,
+    edge: LogEdge,
+    tiles: ChangedTiles,
+    transactions: Vec<Arc<VerifiedTransaction>>,
+    outcomes: Vec<Vec<SlotOutcome>>,
+    entries: Vec<HistoryEntry>,
+    ids: BTreeSet<Hash>,
+    /// First places in this block, by dedupe key with its agency and by record id.
+    dedupe: BTreeMap<[u8; 48], SlotOutcome>,
+    records: BTreeMap<Hash, SlotOutcome>,
+}
+
+impl<'a> Execution<'a> {
+    fn new(chain: &'a Chain, tip: &'a Tip, time_ms: u64) -> Self {
+        Self {
+            chain,
+            tip,
+            time_ms,
+            edge: chain.edge.clone(),
+            tiles: ChangedTiles::new(),
+            transactions: Vec::new(),
+            outcomes: Vec::new(),
+            entries: Vec::new(),
+            ids: BTreeSet::new(),
+            dedupe: BTreeMap::new(),
+            records: BTreeMap::new(),
+        }
+    }
+
+    /// Appends a transaction to the block, unless it is invalid there.
+    fn apply(
+        &mut self,
+        transaction: &Arc<VerifiedTransaction>,
+    ) -> Result<Result<(), TransactionInvalid>, StoreError> {
+        if let Err(invalid) = self.check_transaction(transaction) {
+            return Ok(Err(invalid));
+        }
+        let id = transaction.id();
+        let store = &self.chain.shared.store;
+        if let Some(log_index) = store.value::<u64>(Table::TransactionIds, id.as_bytes())? {
+            return Ok(Err(TransactionInvalid::AlreadyCommitted(log_index)));
+        }
+        let outcomes = self.apply_slots(transaction)?;
+        self.ids.insert(id);
+        self.edge.append(transaction.leaf_hash(), &mut self.tiles);
+        self.transactions.push(Arc::clone(transaction));
+        self.outcomes.push(outcomes);
+        Ok(Ok(()))
+    }
+
+    fn check_transaction(
+        &self,
+        transaction: &VerifiedTransaction,
+    ) -> Result<(), TransactionInvalid> {
+        let (header, parameters) = (transaction.header(), &self.tip.parameters);
+        if header.chain_id != self.chain.shared.chain_id {
+            return Err(TransactionInvalid::WrongChain(header.chain_id));
+        }
+        let (not_after_ms, time_ms) = (header.not_after_ms, self.time_ms);
+        if not_after_ms < time_ms {
+            return Err(TransactionInvalid::Expired { not_after_ms, time_ms });
+        }
+        // The submitter's clock may be ahead of the proposer's.
+        let lifetime_ms = parameters.transaction_lifetime_ms_max + parameters.time_skew_ms_max;
+        let latest_ms = time_ms.saturating_add(lifetime_ms);
+        if not_after_ms > latest_ms {
+            return Err(TransactionInvalid::LivesTooLong { not_after_ms, latest_ms });
+        }
+        let (signer, height) = (&header.signer, self.tip.header.height + 1);
+        let registered = self
+            .chain
+            .shared
+            .members
+            .signer_at(signer, height)
+            .ok_or(TransactionInvalid::UnknownSigner(Hash(*signer.as_bytes())))?;
+        if registered != header.agency {
+            return Err(TransactionInvalid::SignerAgency { registered, stated: header.agency });
+        }
+        let (bytes, max) = (transaction.encoded().len() as u64, parameters.transaction_bytes_max);
+        if bytes > max {
+            return Err(TransactionInvalid::TooLarge { bytes, max });
+        }
+        let (slots, max) = (transaction.slots().len() as u64, parameters.transaction_slots_max);
+        if slots > max {
+            return Err(TransactionInvalid::TooManySlots { slots, max });
+        }
+        let max = parameters.record_bytes_max;
+        let lengths = transaction.parts().records.iter().map(|record| record.len() as u64);
+        if let Some((position, bytes)) = lengths.enumerate().find(|(_, bytes)| *bytes > max) {
+            return Err(TransactionInvalid::RecordTooLarge { position, bytes, max });
+        }
+        if self.ids.contains(&transaction.id()) {
+            return Err(TransactionInvalid::TwiceInBlock);
+        }
+        Ok(())
+    }
+
+    fn apply_slots(
+        &mut self,
+        transaction: &VerifiedTransaction,
+    ) -> Result<Vec<SlotOutcome>, StoreError> {
+        let store = &self.chain.shared.store;
+        let agency = &transaction.header().agency;
+        let slots = transaction.slots();
+        let dedupe_keys: Vec<_> =
+            slots.iter().map(|slot| table::dedupe(agency, &slot.dedupe_key)).collect();
+        let record_ids: Vec<_> = slots.iter().map(|slot| slot.record_id.0).collect();
+        let known_keys = store.read_many(Table::Dedupe, &dedupe_keys)?;
+        let known_records = store.read_many(Table::Records, &record_ids)?;
+        let log_index = self.edge.size();
+        let mut outcomes = Vec::with_capacity(slots.len());
+        for (position, slot) in (0..).zip(slots) {
+            let index = position as usize;
+            let key = dedupe_keys[index];
+            let first = if let Some(bytes) = &known_keys[index] {
+                let row: DedupeRow = value::decode(Table::Dedupe, &key, bytes)?;
+                Some(SlotOutcome::duplicate(row.log_index, row.position))
+            } else if let Some(bytes) = &known_records[index] {
+                let row: PlaceRow = value::decode(Table::Records, &record_ids[index], bytes)?;
+                Some(SlotOutcome::duplicate(row.log_index, row.position))
+            } else {
+                let in_block = self.dedupe.get(&key).or_else(|| self.records.get(&slot.record_id));
+                in_block.copied()
+            };
+            if first.is_none() {
+                let here = SlotOutcome::duplicate(log_index, position);
+                self.dedupe.insert(key, here);
+                self.records.insert(slot.record_id, here);
+                let entry = |key: &Hash| HistoryEntry { key: *key, log_index, position };
+                self.entries.extend(slot.subject_keys.iter().map(entry));
+            }
+            outcomes.push(first.unwrap_or(SlotOutcome::Applied));
+        }
+        Ok(outcomes)
+    }
+
+    /// The block, with the roots after it.
+    fn finish(self, view: u64, proposer: [u8; 32]) -> Staged {
+        let shared = &self.chain.shared;
+        let history = shared.state().history.stage(&self.entries);
+        let header = Header {
+            version: Header::VERSION,
+            chain_id: shared.chain_id,
+            height: self.tip.header.height + 1,
+            time_ms: self.time_ms,
+            parent_hash: self.tip.hash,
+            log_start: self.tip.header.log_size,
+            log_size: self.edge.size(),
+            log_root: self.edge.root(),
+            history_size: self.edge.size(),
+            history_root: history.root(),
+            registry_root: shared.members.root(),
+            validators_hash: shared.members.validators_hash(),
+            next_validators_hash: shared.members.validators_hash(),
+            proposer,
+            view,
+        };
+        let leaves = self.transactions.iter().map(|transaction| transaction.leaf_hash()).collect();
+        Staged {
+            block: Block { header, leaves },
+            transactions: self.transactions,
+            outcomes: self.outcomes,
+            entries: self.entries,
+            history,
+            edge: self.edge,
+            tiles: self.tiles,
+        }
+    }
+}
+
+impl SlotOutcome {
+    fn duplicate(log_index: u64, position: u32) -> Self {
+        Self::Duplicate { log_index, position }
+    }
+}

@@ -1,0 +1,188 @@
+//! Why a transaction cannot be in a block, why a block is not valid, why it was not committed.
+
+use crate::{agency::AgencyCode, hash::Hash, store::StoreError, verifier::FinalityError};
+
+/// Why a well-formed, well-signed transaction cannot be in the next block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionInvalid {
+    /// For another chain.
+    #[error("for chain {0}, which is another")]
+    WrongChain(Hash),
+    /// The block's time is past the transaction's last.
+    #[error("expired: not after {not_after_ms} ms, the block has {time_ms} ms")]
+    Expired {
+        /// The transaction's last time, Unix milliseconds.
+        not_after_ms: u64,
+        /// The block's time, Unix milliseconds.
+        time_ms: u64,
+    },
+    /// It could stay valid for too long.
+    #[error("not after {not_after_ms} ms is beyond the latest allowed, {latest_ms} ms")]
+    LivesTooLong {
+        /// The transaction's last time, Unix milliseconds.
+        not_after_ms: u64,
+        /// The latest that the block's time and the parameters allow, Unix milliseconds.
+        latest_ms: u64,
+    },
+    /// The key is not registered for signing at this height.
+    #[error("key {0} is not registered for signing at this height")]
+    UnknownSigner(Hash),
+    /// The key is registered for another agency.
+    #[error("the key signs for {registered}, not for {stated}")]
+    SignerAgency {
+        /// In the registry.
+        registered: AgencyCode,
+        /// In the transaction.
+        stated: AgencyCode,
+    },
+    /// More bytes than the parameters allow.
+    #[error("{bytes} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// Of the transaction.
+        bytes: u64,
+        /// The parameter.
+        max: u64,
+    },
+    /// More slots than the parameters allow.
+    #[error("{slots} slots, at most {max} are allowed")]
+    TooManySlots {
+        /// In the transaction.
+        slots: u64,
+        /// The parameter.
+        max: u64,
+    },
+    /// A record has more bytes than the parameters allow.
+    #[error("records[{position}]: {bytes} bytes, at most {max} are allowed")]
+    RecordTooLarge {
+        /// Of the record in the transaction.
+        position: usize,
+        /// Of the record.
+        bytes: u64,
+        /// The parameter.
+        max: u64,
+    },
+    /// Its id is on the chain.
+    #[error("committed before, at log index {0}")]
+    AlreadyCommitted(u64),
+    /// Its id is earlier in the block.
+    #[error("twice in the block")]
+    TwiceInBlock,
+}
+
+impl TransactionInvalid {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::WrongChain(_) => "WRONG_CHAIN",
+            Self::Expired { .. } => "EXPIRED",
+            Self::LivesTooLong { .. } => "LIVES_TOO_LONG",
+            Self::UnknownSigner(_) => "UNKNOWN_SIGNER",
+            Self::SignerAgency { .. } => "SIGNER_AGENCY",
+            Self::TooLarge { .. } => "TRANSACTION_TOO_LARGE",
+            Self::TooManySlots { .. } => "SLOT_COUNT",
+            Self::RecordTooLarge { .. } => "RECORD_TOO_LARGE",
+            Self::AlreadyCommitted(_) => "ALREADY_COMMITTED",
+            Self::TwiceInBlock => "TWICE_IN_BLOCK",
+        }
+    }
+}
+
+/// Why a block is not valid on the committed state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockInvalid {
+    /// A version of the rules that is not in force.
+    #[error("version {0} of the rules is not in force")]
+    Version(u16),
+    /// Another chain.
+    #[error("of another chain")]
+    WrongChain,
+    /// Not the next height.
+    #[error("height {found} where {expected} is next")]
+    Height {
+        /// The next.
+        expected: u64,
+        /// The block's.
+        found: u64,
+    },
+    /// Another parent than the tip.
+    #[error("its parent is not the tip")]
+    Parent,
+    /// Not strictly above the parent's time.
+    #[error("time {found} ms is not above the parent's {parent} ms")]
+    Time {
+        /// The parent's, Unix milliseconds.
+        parent: u64,
+        /// The block's, Unix milliseconds.
+        found: u64,
+    },
+    /// View 0, which is the genesis header's only.
+    #[error("view 0")]
+    View,
+    /// The proposer is not a validator of this height.
+    #[error("the proposer is not a validator")]
+    Proposer,
+    /// The transactions are not those that the block names.
+    #[error("the transactions are not those that the block names")]
+    Leaves,
+    /// More transactions than the parameters allow.
+    #[error("{count} transactions, at most {max} are allowed")]
+    TooManyTransactions {
+        /// In the block.
+        count: u64,
+        /// The parameter.
+        max: u64,
+    },
+    /// More bytes than the parameters allow.
+    #[error("{bytes} bytes of transactions, at most {max} are allowed")]
+    TooLarge {
+        /// Of the block's transactions.
+        bytes: u64,
+        /// The parameter.
+        max: u64,
+    },
+    /// A transaction cannot be in it.
+    #[error("transactions[{0}]: {1}")]
+    Transaction(usize, TransactionInvalid),
+    /// A field of the header is not what executing the block gives.
+    #[error("header.{0} is not what executing the block gives")]
+    Header(&'static str),
+}
+
+impl BlockInvalid {
+    /// A stable code for metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Version(_) => "BLOCK_VERSION",
+            Self::WrongChain => "WRONG_CHAIN",
+            Self::Height { .. } => "BLOCK_HEIGHT",
+            Self::Parent => "BLOCK_PARENT",
+            Self::Time { .. } => "BLOCK_TIME",
+            Self::View => "BLOCK_VIEW",
+            Self::Proposer => "BLOCK_PROPOSER",
+            Self::Leaves => "BLOCK_LEAVES",
+            Self::TooManyTransactions { .. } => "BLOCK_TRANSACTION_COUNT",
+            Self::TooLarge { .. } => "BLOCK_TOO_LARGE",
+            Self::Transaction(..) => "BLOCK_TRANSACTION",
+            Self::Header(_) => "BLOCK_HEADER",
+        }
+    }
+}
+
+/// Why a staged block was not committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// It was staged on another block than the tip.
+    #[error("staged on {parent}, the tip is {tip}")]
+    NotOnTip {
+        /// The block's parent.
+        parent: Hash,
+        /// The tip.
+        tip: Hash,
+    },
+    /// The finalization does not verify.
+    #[error("{0}")]
+    Finality(#[from] FinalityError),
+    /// The store failed: fatal.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}

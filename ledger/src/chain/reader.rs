@@ -1,0 +1,364 @@
+//! Reading the committed chain, concurrently with the writer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use customhouse_proto::v1;
+use prost::Message as _;
+
+use crate::{
+    agency::AgencyCode,
+    certificate::Certificate,
+    chain::{Shared, Tip},
+    genesis::Genesis,
+    hash::Hash,
+    header::{Block, Header},
+    history::HistoryEntry,
+    merkle,
+    record::record_id,
+    store::{
+        Store, StoreError, StoreMetrics, Table, table,
+        value::{self, DedupeRow, HeaderRow, PlaceRow},
+    },
+};
+
+/// Reads what is committed. Every answer is of a committed block: rows that the writer has put on
+/// the disk but not yet committed are not seen.
+#[derive(Clone)]
+pub struct ChainReader {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A header with its finalization, which is `None` at height 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedHeader {
+    /// The header.
+    pub header: Header,
+    /// Its finalization.
+    pub certificate: Option<Certificate>,
+}
+
+/// A committed block with its bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedBlock {
+    /// The block.
+    pub block: Block,
+    /// Its finalization; `None` at height 0.
+    pub certificate: Option<Certificate>,
+    /// The transactions' bytes, in log order.
+    pub transactions: Vec<Bytes>,
+}
+
+/// A committed transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommittedTransaction {
+    /// Its parts.
+    pub parts: v1::Transaction,
+    /// Its bytes.
+    pub encoded: Bytes,
+    /// Its place in the log.
+    pub log_index: u64,
+    /// The block that committed it.
+    pub header: Header,
+}
+
+/// Where a record was first committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Of the transaction in the log.
+    pub log_index: u64,
+    /// Of the slot in the transaction.
+    pub position: u32,
+    /// The agency that answers for it.
+    pub agency: AgencyCode,
+}
+
+/// A committed record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommittedRecord {
+    /// Canonical bytes.
+    pub bytes: Bytes,
+    /// Where it is.
+    pub place: RecordPlace,
+    /// The transaction that carries it.
+    pub transaction_id: Hash,
+    /// The block that committed it: its height and time are the record's.
+    pub header: Header,
+}
+
+/// What a dedupe key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DedupePlace {
+    /// Of the transaction with the first slot.
+    pub log_index: u64,
+    /// Of the first slot in its transaction.
+    pub position: u32,
+    /// The record that was committed under the key.
+    pub record_id: Hash,
+}
+
+impl ChainReader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// The newest committed block.
+    pub fn tip(&self) -> Arc<Tip> {
+        self.shared.tip()
+    }
+
+    /// What the chain began with.
+    pub fn genesis(&self) -> &Genesis {
+        &self.shared.genesis
+    }
+
+    /// Which chain it is.
+    pub fn chain_id(&self) -> Hash {
+        self.shared.chain_id
+    }
+
+    /// Sizes for the metrics.
+    pub fn metrics(&self) -> StoreMetrics {
+        self.store().metrics()
+    }
+
+    /// The header at a height; `None` above the tip.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn header(&self, height: u64) -> Result<Option<CertifiedHeader>, StoreError> {
+        if height > self.tip().header.height {
+            return Ok(None);
+        }
+        let (header, certificate) = self.committed_header(height)?;
+        Ok(Some(CertifiedHeader { header, certificate }))
+    }
+
+    /// The block at a height with its bodies; `None` above the tip.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn block(&self, height: u64) -> Result<Option<CommittedBlock>, StoreError> {
+        let Some(CertifiedHeader { header, certificate }) = self.header(height)? else {
+            return Ok(None);
+        };
+        let leaves = self.store().log_leaves(header.log_start, header.log_size)?;
+        let transactions = (header.log_start..)
+            .zip(&leaves)
+            .map(|(log_index, leaf)| Ok(self.committed_body(log_index, leaf)?.1))
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Some(CommittedBlock { block: Block { header, leaves }, certificate, transactions }))
+    }
+
+    /// A transaction by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn transaction(&self, id: &Hash) -> Result<Option<CommittedTransaction>, StoreError> {
+        match self.store().value(Table::TransactionIds, id.as_bytes())? {
+            Some(log_index) => self.transaction_at(log_index),
+            None => Ok(None),
+        }
+    }
+
+    /// A transaction by its log leaf hash.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn transaction_by_leaf(
+        &self,
+        leaf: &Hash,
+    ) -> Result<Option<CommittedTransaction>, StoreError> {
+        match self.store().value(Table::Leaves, leaf.as_bytes())? {
+            Some(log_index) => self.transaction_at(log_index),
+            None => Ok(None),
+        }
+    }
+
+    /// A transaction by its place in the log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn transaction_at(
+        &self,
+        log_index: u64,
+    ) -> Result<Option<CommittedTransaction>, StoreError> {
+        if log_index >= self.tip().header.log_size {
+            return Ok(None);
+        }
+        let leaves = self.store().log_leaves(log_index, log_index + 1)?;
+        let leaf = leaves.first().ok_or(StoreError::OutOfRange)?;
+        let (parts, encoded) = self.committed_body(log_index, leaf)?;
+        let (header, _) = self.committed_header(self.height_of(log_index)?)?;
+        Ok(Some(CommittedTransaction { parts, encoded, log_index, header }))
+    }
+
+    /// The bytes of a transaction that is committed, or in a block stored for voting, by its log
+    /// leaf hash: what peers ask for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn body(&self, leaf: &Hash) -> Result<Option<Bytes>, StoreError> {
+        let pending = self.shared.state().pending.body(leaf);
+        if let Some(log_index) = pending {
+            let key = table::numbered(log_index, leaf);
+            if let Some(bytes) = self.store().read(Table::Transactions, key)? {
+                return Ok(Some(Bytes::copy_from_slice(&bytes)));
+            }
+            // The height was committed meanwhile and the body lost its place.
+        }
+        Ok(self.transaction_by_leaf(leaf)?.map(|transaction| transaction.encoded))
+    }
+
+    /// A block of the next height that was stored for voting.
+    pub fn pending_block(&self, height: u64, hash: &Hash) -> Option<Block> {
+        let state = self.shared.state();
+        state.pending.block(hash).filter(|block| block.header.height == height).cloned()
+    }
+
+    /// All blocks of the next height that were stored for voting, by hash.
+    pub fn pending_blocks(&self) -> Vec<Block> {
+        self.shared.state().pending.blocks().map(|(_, block)| block.clone()).collect()
+    }
+
+    /// Where a record was first committed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn place(&self, record_id: &Hash) -> Result<Option<RecordPlace>, StoreError> {
+        let key = record_id.as_bytes();
+        let Some(row) = self.store().value::<PlaceRow>(Table::Records, key)? else {
+            return Ok(None);
+        };
+        let (log_index, position) = (row.log_index, row.position);
+        let agency = row
+            .agency()
+            .ok_or_else(|| StoreError::corrupt(Table::Records, key, "not an agency code"))?;
+        let committed = log_index < self.tip().header.log_size;
+        Ok(committed.then_some(RecordPlace { log_index, position, agency }))
+    }
+
+    /// A record by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn record(&self, id: &Hash) -> Result<Option<CommittedRecord>, StoreError> {
+        let Some(place) = self.place(id)? else { return Ok(None) };
+        let corrupt = |what| StoreError::corrupt(Table::Records, id.as_bytes(), what);
+        let transaction = self
+            .transaction_at(place.log_index)?
+            .ok_or_else(|| corrupt("its transaction is missing"))?;
+        let bytes = transaction
+            .parts
+            .records
+            .get(place.position as usize)
+            .filter(|bytes| record_id(bytes) == *id)
+            .ok_or_else(|| corrupt("its place has another record"))?
+            .clone();
+        let transaction_id = crate::hash::Tag::TRANSACTION.hash(&[&transaction.parts.header]);
+        Ok(Some(CommittedRecord { bytes, place, transaction_id, header: transaction.header }))
+    }
+
+    /// What an agency's dedupe key stands for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn dedupe(
+        &self,
+        agency: &AgencyCode,
+        dedupe_key: &Hash,
+    ) -> Result<Option<DedupePlace>, StoreError> {
+        let key = table::dedupe(agency, dedupe_key);
+        let row: Option<DedupeRow> = self.store().value(Table::Dedupe, key)?;
+        let log_size = self.tip().header.log_size;
+        Ok(row.filter(|row| row.log_index < log_size).map(|row| DedupePlace {
+            log_index: row.log_index,
+            position: row.position,
+            record_id: row.record_id(),
+        }))
+    }
+
+    /// History entries of a subject in block order, at most `count_max`, after the place of an
+    /// earlier page's last entry.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn history(
+        &self,
+        subject_key: &Hash,
+        after: Option<(u64, u32)>,
+        count_max: usize,
+    ) -> Result<Vec<HistoryEntry>, StoreError> {
+        let log_size = self.tip().header.log_size;
+        let (log_index, position) = after.unwrap_or_default();
+        let from = HistoryEntry { key: *subject_key, log_index, position }.encode();
+        self.store()
+            .scan(Table::History, &from, subject_key.as_bytes())
+            .map(|row| history_entry(&row?.0))
+            .filter(|entry| {
+                let place = entry.as_ref().map(|entry| (entry.log_index, entry.position));
+                place.map_or(true, |place| after != Some(place))
+            })
+            .take_while(|entry| entry.as_ref().map_or(true, |entry| entry.log_index < log_size))
+            .take(count_max)
+            .collect()
+    }
+
+    /// The height that committed a log index below the tip's log size.
+    pub(super) fn height_of(&self, log_index: u64) -> Result<u64, StoreError> {
+        let key = table::number(log_index);
+        let mut rows = self.store().scan_while(Table::Heights, &key, |_| true);
+        let missing = || StoreError::corrupt(Table::Heights, &key, "missing");
+        let (found, height) = rows.next().ok_or_else(missing)??;
+        value::decode(Table::Heights, &found, &height)
+    }
+
+    /// The header at a height that is not above the tip.
+    pub(super) fn committed_header(
+        &self,
+        height: u64,
+    ) -> Result<(Header, Option<Certificate>), StoreError> {
+        let key = table::number(height);
+        read_header(self.store(), height)?
+            .ok_or_else(|| StoreError::corrupt(Table::Headers, &key, "missing"))
+    }
+
+    /// The transaction at a log index below the tip's log size, checked against its leaf hash.
+    fn committed_body(
+        &self,
+        log_index: u64,
+        leaf: &Hash,
+    ) -> Result<(v1::Transaction, Bytes), StoreError> {
+        let key = table::numbered(log_index, leaf);
+        let corrupt = |what: &str| StoreError::corrupt(Table::Transactions, &key, what);
+        let bytes =
+            self.store().read(Table::Transactions, key)?.ok_or_else(|| corrupt("missing"))?;
+        let encoded = Bytes::copy_from_slice(&bytes);
+        let parts = v1::Transaction::decode(encoded.clone())
+            .map_err(|error| corrupt(&error.to_string()))?;
+        if merkle::leaf_hash_of_parts(&[&parts.header, &parts.signature]) != *leaf {
+            return Err(corrupt("another transaction than the log's"));
+        }
+        Ok((parts, encoded))
+    }
+}
+
+/// Reads the header at a height, which must carry its own finalization.
+pub(super) fn read_header(
+    store: &Store,
+    height: u64,
+) -> Result<Option<(Header, Option<Certificate>)>, StoreError> {
+    let key = table::number(height);
+    let Some(row) = store.value::<HeaderRow>(Table::Headers, key)? else { return Ok(None) };
+    let parts = row.parts().filter(|(header, _)| header.height == height);
+    let corrupt = || StoreError::corrupt(Table::Headers, &key, "not this height's header");
+    parts.map(Some).ok_or_else(corrupt)
+}
+
+pub(super) fn history_entry(key: &[u8]) -> Result<HistoryEntry, StoreError> {
+    HistoryEntry::decode(key).map_err(|error| StoreError::corrupt(Table::History, key, error))
+}

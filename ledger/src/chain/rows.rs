@@ -1,0 +1,86 @@
+//! The rows that a block writes, in one synced batch.
+
+use crate::{
+    certificate::Certificate,
+    chain::{Chain, SlotOutcome, Staged},
+    store::{
+        Batch, StoreError, Table,
+        table::{self, META_TIP},
+        value::{self, DedupeRow, HeaderRow, PlaceRow, TipRow},
+    },
+};
+
+impl Chain {
+    /// Writes a block that the caller has checked.
+    pub(super) fn write_block(
+        &self,
+        staged: &Staged,
+        certificate: &Certificate,
+    ) -> Result<(), StoreError> {
+        let header = &staged.block.header;
+        let hash = header.hash();
+        let mut batch = self.shared.store.batch();
+        let row = HeaderRow::new(header, Some(certificate));
+        batch.put(Table::Headers, table::number(header.height), value::encode(&row));
+        if header.log_size > header.log_start {
+            let last = table::number(header.log_size - 1);
+            batch.put(Table::Heights, last, value::encode(&header.height));
+        }
+        let bodies_stored = self.shared.state().pending.block(&hash).is_some();
+        put_transactions(&mut batch, staged, bodies_stored);
+        for ((level, index), hashes) in &staged.tiles {
+            let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
+            batch.put(Table::Tiles, table::tile(*level, *index), bytes);
+        }
+        for entry in &staged.entries {
+            batch.put(Table::History, entry.encode(), []);
+        }
+        for (bucket, head) in staged.history.heads() {
+            batch.put(Table::Heads, table::bucket(*bucket), head.as_bytes());
+        }
+        self.delete_pending(&mut batch, staged);
+        let tip = TipRow { height: header.height, block_hash: hash.0 };
+        batch.put(Table::Meta, META_TIP, value::encode(&tip));
+        batch.write()
+    }
+
+    /// The height is decided: its pending blocks go, with the bodies of those that lost.
+    fn delete_pending(&self, batch: &mut Batch<'_>, staged: &Staged) {
+        let state = self.shared.state();
+        for (hash, block) in state.pending.blocks() {
+            batch.delete(Table::Pending, table::numbered(block.header.height, hash));
+            for (position, leaf) in block.leaves.iter().enumerate() {
+                if staged.block.leaves.get(position) != Some(leaf) {
+                    let log_index = block.header.log_start + position as u64;
+                    batch.delete(Table::Transactions, table::numbered(log_index, leaf));
+                }
+            }
+        }
+    }
+}
+
+fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool) {
+    let log_start = staged.block.header.log_start;
+    for (log_index, (transaction, outcomes)) in
+        (log_start..).zip(staged.transactions.iter().zip(&staged.outcomes))
+    {
+        let leaf = transaction.leaf_hash();
+        if !bodies_stored {
+            let key = table::numbered(log_index, &leaf);
+            batch.put(Table::Transactions, key, transaction.encoded());
+        }
+        let index = value::encode(&log_index);
+        batch.put(Table::Leaves, leaf.as_bytes(), &index);
+        batch.put(Table::TransactionIds, transaction.id().as_bytes(), &index);
+        let agency = &transaction.header().agency;
+        for (position, (slot, outcome)) in (0..).zip(transaction.slots().iter().zip(outcomes)) {
+            if *outcome == SlotOutcome::Applied {
+                let place = PlaceRow::new(log_index, position, agency);
+                batch.put(Table::Records, slot.record_id.as_bytes(), value::encode(&place));
+                let key = table::dedupe(agency, &slot.dedupe_key);
+                let row = DedupeRow::new(log_index, position, &slot.record_id);
+                batch.put(Table::Dedupe, key, value::encode(&row));
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The node's store: one RocksDB, one synced write a block (DESIGN §5).
+//!
+//! Corruption is found, never served: a value that fails its checksum or does not decode is
+//! [`StoreError::Corrupt`], which names the table and the key. A write that fails is fatal: nothing
+//! is written after it, so that nothing is acknowledged on top of a hole.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rocksdb::{Cache, DB, DBPinnableSlice, Direction, IteratorMode, ReadOptions, WriteOptions};
+
+mod error;
+mod options;
+pub(crate) mod table;
+pub(crate) mod tile;
+pub(crate) mod value;
+
+pub use error::StoreError;
+pub use options::StoreOptions;
+pub(crate) use table::Table;
+
+/// Sizes in bytes, as RocksDB reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreMetrics {
+    /// Memory of the write buffers.
+    pub memtable_bytes: u64,
+    /// Memory of the block cache, with index and filter blocks.
+    pub block_cache_bytes: u64,
+    /// Memory of table readers outside the block cache.
+    pub table_reader_bytes: u64,
+    /// Disk space of the sorted tables.
+    pub table_file_bytes: u64,
+    /// Disk space of the transactions' blob files.
+    pub blob_file_bytes: u64,
+    /// Estimate of what compaction still has to rewrite.
+    pub compaction_pending_bytes: u64,
+}
+
+/// Tables of bytes, with typed errors. The rows' meaning is the chain's.
+pub(crate) struct Store {
+    db: DB,
+    cache: Cache,
+    failed: AtomicBool,
+}
+
+/// Rows to write together.
+pub(crate) struct Batch<'a> {
+    store: &'a Store,
+    rows: rocksdb::WriteBatch,
+}
+
+impl Store {
+    /// Opens or creates the database in a folder.
+    pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        refuse_a_database_without_its_pointer(path)?;
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let tables = Table::ALL.map(|table| options.table(table, &cache));
+        let db = DB::open_cf_descriptors(&options.database(), path, tables)
+            .map_err(|error| StoreError::of_open(path, error))?;
+        Ok(Self { db, cache, failed: AtomicBool::new(false) })
+    }
+
+    /// One row.
+    pub(crate) fn read(
+        &self,
+        table: Table,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+        let key = key.as_ref();
+        self.db
+            .get_pinned_cf(self.handle(table), key)
+            .map_err(|error| StoreError::of_read(table, key, error))
+    }
+
+    /// Many rows of one table, in the order of their keys here.
+    pub(crate) fn read_many<K: AsRef<[u8]>>(
+        &self,
+        table: Table,
+        keys: &[K],
+    ) -> Result<Vec<Option<DBPinnableSlice<'_>>>, StoreError> {
+        let rows = self.db.batched_multi_get_cf(self.handle(table), keys, false);
+        rows.into_iter()
+            .zip(keys)
+            .map(|(row, key)| row.map_err(|error| StoreError::of_read(table, key.as_ref(), error)))
+            .collect()
+    }
+
+    /// The rows of a table from a key on, ascending, that begin with `prefix`.
+    pub(crate) fn scan<'a>(
+        &'a self,
+        table: Table,
+        from: &[u8],
+        prefix: &'a [u8],
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + 'a {
+        self.scan_while(table, from, |key| key.starts_with(prefix))
+    }
+
+    /// The rows of a table from a key on, ascending, as long as their keys satisfy a condition.
+    pub(crate) fn scan_while<'a>(
+        &'a self,
+        table: Table,
+        from: &[u8],
+        wanted: impl Fn(&[u8]) -> bool + 'a,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + 'a {
+        let mode = IteratorMode::From(from, Direction::Forward);
+        let rows = self.db.iterator_cf_opt(self.handle(table), ReadOptions::default(), mode);
+        rows.map(move |row| row.map_err(|error| StoreError::of_read(table, &[], error)))
+            .take_while(move |row| row.as_ref().map_or(true, |(key, _)| wanted(key)))
+    }
+
+    /// An empty batch.
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch { store: self, rows: rocksdb::WriteBatch::default() }
+    }
+
+    fn handle(&self, table: Table) -> &rocksdb::ColumnFamily {
+        self.db.cf_handle(table.name()).expect("every table was opened")
+    }
+
+    /// Sizes for the metrics.
+    pub(crate) fn metrics(&self) -> StoreMetrics {
+        // A size that RocksDB does not tell is shown as 0.
+        let sum = |name: &str| {
+            let size = |table: Table| {
+                self.db.property_int_value_cf(self.handle(table), name).ok().flatten().unwrap_or(0)
+            };
+            Table::ALL.into_iter().map(size).sum()
+        };
+        StoreMetrics {
+            memtable_bytes: sum("rocksdb.cur-size-all-mem-tables"),
+            block_cache_bytes: self.cache.get_usage() as u64,
+            table_reader_bytes: sum("rocksdb.estimate-table-readers-mem"),
+            table_file_bytes: sum("rocksdb.live-sst-files-size"),
+            blob_file_bytes: sum("rocksdb.live-blob-file-size"),
+            compaction_pending_bytes: sum("rocksdb.estimate-pending-compaction-bytes"),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// Writes the write buffers out, so that there are files to look at.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let flush = |table| self.db.flush_cf(self.handle(table)).map_err(StoreError::of_write);
+        Table::ALL.into_iter().try_for_each(flush)
+    }
+
+    /// Behaves as after a failed write.
+    pub(crate) fn fail_writes(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+}
+
+/// A key and its value.
+pub(crate) type Row = (Box<[u8]>, Box<[u8]>);
+
+impl Batch<'_> {
+    /// Adds or replaces a row.
+    pub(crate) fn put(&mut self, table: Table, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.rows.put_cf(self.store.handle(table), key, value);
+    }
+
+    /// Removes a row.
+    pub(crate) fn delete(&mut self, table: Table, key: impl AsRef<[u8]>) {
+        self.rows.delete_cf(self.store.handle(table), key);
+    }
+
+    /// Writes all rows or none; they are on the disk when this returns.
+    pub(crate) fn write(self) -> Result<(), StoreError> {
+        if self.store.failed.load(Ordering::Acquire) {
+            return Err(StoreError::Failed);
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        let Self { store, rows } = self;
+        store.db.write_opt(rows, &options).map_err(|error| {
+            store.failed.store(true, Ordering::Release);
+            StoreError::of_write(error)
+        })
+    }
+}
+
+/// RocksDB would take a folder whose `CURRENT` file was lost for a new one and begin at nothing.
+fn refuse_a_database_without_its_pointer(path: &Path) -> Result<(), StoreError> {
+    let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
+    let mut manifest = false;
+    for entry in entries {
+        let entry = entry.map_err(|error| StoreError::Io(error.to_string()))?;
+        let name = entry.file_name();
+        if name == "CURRENT" {
+            return Ok(());
+        }
+        manifest |= name.to_string_lossy().starts_with("MANIFEST-");
+    }
+    if manifest { Err(StoreError::PointerLost(path.to_owned())) } else { Ok(()) }
+}

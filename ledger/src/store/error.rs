@@ -1,0 +1,119 @@
+//! What can be wrong with the store.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::ErrorKind;
+
+use crate::{hash::Hash, merkle::OutOfRange, store::Table};
+
+/// Why the store cannot be used. All but [`StoreError::OutOfRange`] are fatal to a node: it stops
+/// before it acknowledges anything more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another process, or another handle of this one, has the store open.
+    #[error("the store at {0} is open in another process")]
+    Locked(PathBuf),
+    /// The store belongs to another chain.
+    #[error("the store holds chain {found}; the genesis is that of {expected}")]
+    OtherGenesis {
+        /// Of the genesis.
+        expected: Hash,
+        /// In the store.
+        found: Hash,
+    },
+    /// Written by another version of the software.
+    #[error("the store has format {found}; this version reads format {expected}")]
+    Format {
+        /// What this code reads and writes.
+        expected: u32,
+        /// In the store.
+        found: u32,
+    },
+    /// The folder has a database's files without the one that names the current ones.
+    #[error("the store at {0} has lost its CURRENT file; restore a backup or remove the folder")]
+    PointerLost(PathBuf),
+    /// A damaged or missing value. It is never served.
+    #[error("damaged data in table `{table}` at key {key}: {what}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The key, in hexadecimal; empty where RocksDB does not say which.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The disk is full.
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
+    /// The file system failed, for example a sync.
+    #[error("the file system failed: {0}")]
+    Io(String),
+    /// Another failure of the database.
+    #[error("the database failed: {0}")]
+    Database(String),
+    /// An earlier write failed; nothing is written after it.
+    #[error("an earlier write failed, the store is closed for writing")]
+    Failed,
+    /// A height, log index or size beyond the tip, or sizes in the wrong order.
+    #[error("beyond the tip, or not a range")]
+    OutOfRange,
+}
+
+impl StoreError {
+    /// A stable code for clients, logs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Locked(_) => "STORE_LOCKED",
+            Self::OtherGenesis { .. } => "STORE_OTHER_GENESIS",
+            Self::Format { .. } => "STORE_FORMAT",
+            Self::PointerLost(_) => "STORE_POINTER_LOST",
+            Self::Corrupt { .. } => "STORE_CORRUPT",
+            Self::DiskFull(_) => "STORE_DISK_FULL",
+            Self::Io(_) => "STORE_IO",
+            Self::Database(_) => "STORE_DATABASE",
+            Self::Failed => "STORE_FAILED",
+            Self::OutOfRange => "OUT_OF_RANGE",
+        }
+    }
+
+    /// Whether data is damaged, as opposed to a failing disk.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::PointerLost(_))
+    }
+
+    pub(crate) fn corrupt(table: Table, key: &[u8], what: impl ToString) -> Self {
+        Self::Corrupt { table: table.name(), key: hex::encode(key), what: what.to_string() }
+    }
+
+    pub(super) fn of_open(path: &Path, error: rocksdb::Error) -> Self {
+        let message = error.to_string();
+        if error.kind() == ErrorKind::IOError && message.contains("LOCK") {
+            return Self::Locked(path.to_owned());
+        }
+        Self::of_kind("(open)", &[], error)
+    }
+
+    pub(super) fn of_read(table: Table, key: &[u8], error: rocksdb::Error) -> Self {
+        Self::of_kind(table.name(), key, error)
+    }
+
+    pub(super) fn of_write(error: rocksdb::Error) -> Self {
+        Self::of_kind("(write)", &[], error)
+    }
+
+    fn of_kind(table: &'static str, key: &[u8], error: rocksdb::Error) -> Self {
+        let what = error.to_string();
+        match error.kind() {
+            ErrorKind::Corruption => Self::Corrupt { table, key: hex::encode(key), what },
+            ErrorKind::IOError if what.contains("No space left on device") => Self::DiskFull(what),
+            ErrorKind::IOError => Self::Io(what),
+            _ => Self::Database(what),
+        }
+    }
+}
+
+impl From<OutOfRange> for StoreError {
+    fn from(_: OutOfRange) -> Self {
+        Self::OutOfRange
+    }
+}

@@ -1,0 +1,118 @@
+//! The tables (RocksDB column families) and their keys. Numbers in keys are big-endian, so that
+//! rows sort by them.
+
+use crate::{agency::AgencyCode, hash::Hash};
+
+/// A table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// Name → format, genesis, tip.
+    Meta,
+    /// Height → header and certificate.
+    Headers,
+    /// Last log index of a block that has transactions → height.
+    Heights,
+    /// Height and block hash → a block stored for voting.
+    Pending,
+    /// Log index and leaf hash → transaction. Written once, when a block is stored for voting.
+    Transactions,
+    /// Leaf hash → log index.
+    Leaves,
+    /// Transaction id → log index.
+    TransactionIds,
+    /// Record id → place.
+    Records,
+    /// Agency and dedupe key → place and record id.
+    Dedupe,
+    /// Tile level and tile index → up to 256 hashes of the log tree.
+    Tiles,
+    /// Subject key, log index, position → nothing. A bucket's entries are one range of keys,
+    /// because the bucket is the key's first bits.
+    History,
+    /// Bucket → head.
+    Heads,
+}
+
+impl Table {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Meta,
+        Self::Headers,
+        Self::Heights,
+        Self::Pending,
+        Self::Transactions,
+        Self::Leaves,
+        Self::TransactionIds,
+        Self::Records,
+        Self::Dedupe,
+        Self::Tiles,
+        Self::History,
+        Self::Heads,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Headers => "headers",
+            Self::Heights => "heights",
+            Self::Pending => "pending",
+            Self::Transactions => "transactions",
+            Self::Leaves => "leaves",
+            Self::TransactionIds => "transaction_ids",
+            Self::Records => "records",
+            Self::Dedupe => "dedupe",
+            Self::Tiles => "tiles",
+            Self::History => "history",
+            Self::Heads => "heads",
+        }
+    }
+
+    pub(super) fn is_looked_up_by_hash(self) -> bool {
+        matches!(self, Self::Leaves | Self::TransactionIds | Self::Records | Self::Dedupe)
+    }
+}
+
+/// Keys of [`Table::Meta`].
+pub(crate) const META_FORMAT: &[u8] = b"format";
+pub(crate) const META_GENESIS: &[u8] = b"genesis";
+pub(crate) const META_TIP: &[u8] = b"tip";
+
+/// Key of [`Table::Headers`] and, for a last log index, of [`Table::Heights`].
+pub(crate) fn number(value: u64) -> [u8; 8] {
+    value.to_be_bytes()
+}
+
+/// Key of [`Table::Pending`] (height, block hash) and of [`Table::Transactions`] (log index, leaf
+/// hash).
+pub(crate) fn numbered(value: u64, hash: &Hash) -> [u8; 40] {
+    let mut key = [0; 40];
+    key[..8].copy_from_slice(&value.to_be_bytes());
+    key[8..].copy_from_slice(hash.as_bytes());
+    key
+}
+
+/// Reads a [`numbered`] key.
+pub(crate) fn read_numbered(key: &[u8]) -> Option<(u64, Hash)> {
+    let (number, hash) = key.split_first_chunk()?;
+    Some((u64::from_be_bytes(*number), Hash::from_slice(hash).ok()?))
+}
+
+/// Key of [`Table::Dedupe`]. The agency is part of it: a dedupe key is unique within its agency,
+/// so that no agency can spoil another's.
+pub(crate) fn dedupe(agency: &AgencyCode, dedupe_key: &Hash) -> [u8; 48] {
+    let mut key = [0; 48];
+    key[..16].copy_from_slice(agency.as_bytes());
+    key[16..].copy_from_slice(dedupe_key.as_bytes());
+    key
+}
+
+/// Key of [`Table::Tiles`].
+pub(crate) fn tile(level: u8, index: u64) -> [u8; 9] {
+    let mut key = [level; 9];
+    key[1..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Key of [`Table::Heads`].
+pub(crate) fn bucket(bucket: u32) -> [u8; 4] {
+    bucket.to_be_bytes()
+}

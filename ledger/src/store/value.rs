@@ -1,0 +1,139 @@
+//! Values at rest: the only place where bincode is used (DESIGN §3). Fixed-width big-endian
+//! integers, a size limit, and no byte left over.
+
+use bincode::{
+    Decode, Encode,
+    config::{self, BigEndian, Configuration, Fixint, Limit},
+};
+
+use crate::{
+    agency::AgencyCode,
+    certificate::Certificate,
+    hash::Hash,
+    header::{Block, Header},
+    store::{Store, StoreError, Table},
+};
+
+/// Bytes of a value at the most: a pending block of 65,536 leaves and its header.
+const VALUE_BYTES_MAX: usize = 4 << 20;
+
+const CONFIG: Configuration<BigEndian, Fixint, Limit<VALUE_BYTES_MAX>> =
+    config::standard().with_big_endian().with_fixed_int_encoding().with_limit::<VALUE_BYTES_MAX>();
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PlaceRow {
+    pub(crate) log_index: u64,
+    pub(crate) position: u32,
+    agency: [u8; AgencyCode::LENGTH],
+}
+
+/// What a dedupe key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct DedupeRow {
+    pub(crate) log_index: u64,
+    pub(crate) position: u32,
+    record_id: [u8; 32],
+}
+
+/// A header with its certificate; the certificate is empty at height 0.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct HeaderRow {
+    header: Vec<u8>,
+    certificate: Vec<u8>,
+}
+
+/// A block stored for voting.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct BlockRow {
+    header: Vec<u8>,
+    leaves: Vec<[u8; 32]>,
+}
+
+/// The newest committed block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct TipRow {
+    pub(crate) height: u64,
+    pub(crate) block_hash: [u8; 32],
+}
+
+impl PlaceRow {
+    pub(crate) fn new(log_index: u64, position: u32, agency: &AgencyCode) -> Self {
+        Self { log_index, position, agency: *agency.as_bytes() }
+    }
+
+    pub(crate) fn agency(&self) -> Option<AgencyCode> {
+        AgencyCode::from_slice(&self.agency).ok()
+    }
+}
+
+impl DedupeRow {
+    pub(crate) fn new(log_index: u64, position: u32, record_id: &Hash) -> Self {
+        Self { log_index, position, record_id: record_id.0 }
+    }
+
+    pub(crate) fn record_id(&self) -> Hash {
+        Hash(self.record_id)
+    }
+}
+
+impl HeaderRow {
+    pub(crate) fn new(header: &Header, certificate: Option<&Certificate>) -> Self {
+        let certificate = certificate.map(Certificate::encode).unwrap_or_default();
+        Self { header: header.encode(), certificate }
+    }
+
+    /// `None` where the parts do not decode, or do not belong together.
+    pub(crate) fn parts(&self) -> Option<(Header, Option<Certificate>)> {
+        let header = Header::decode(&self.header).ok()?;
+        if self.certificate.is_empty() {
+            return (header.height == 0).then_some((header, None));
+        }
+        let certificate = Certificate::decode(&self.certificate).ok()?;
+        let belongs = certificate.ballot.block_hash == header.hash();
+        belongs.then_some((header, Some(certificate)))
+    }
+}
+
+impl BlockRow {
+    pub(crate) fn new(block: &Block) -> Self {
+        let leaves = block.leaves.iter().map(|leaf| leaf.0).collect();
+        Self { header: block.header.encode(), leaves }
+    }
+
+    /// `None` where the header does not decode.
+    pub(crate) fn block(&self) -> Option<Block> {
+        let leaves = self.leaves.iter().map(|leaf| Hash(*leaf)).collect();
+        Some(Block { header: Header::decode(&self.header).ok()?, leaves })
+    }
+}
+
+/// A value's bytes.
+pub(crate) fn encode<V: Encode>(value: &V) -> Vec<u8> {
+    bincode::encode_to_vec(value, CONFIG).expect("rows are bounded and always encode")
+}
+
+/// Reads a value that was read from a row.
+pub(crate) fn decode<V: Decode<()>>(
+    table: Table,
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<V, StoreError> {
+    match bincode::decode_from_slice(bytes, CONFIG) {
+        Ok((value, length)) if length == bytes.len() => Ok(value),
+        Ok(_) => Err(StoreError::corrupt(table, key, "bytes after the value")),
+        Err(error) => Err(StoreError::corrupt(table, key, error)),
+    }
+}
+
+impl Store {
+    /// Reads one row's value.
+    pub(crate) fn value<V: Decode<()>>(
+        &self,
+        table: Table,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<V>, StoreError> {
+        let key = key.as_ref();
+        self.read(table, key)?.map(|bytes| decode(table, key, &bytes)).transpose()
+    }
+}
