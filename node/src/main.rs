@@ -1,2 +1,7 @@
 //! `customhouse`: the node and its command line, one binary.
-fn main() {}
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,249 @@
+//! `customhouse keys`.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use customhouse_ledger::{agency::AgencyCode, keys::PublicKey};
+use customhouse_node::{
+    identity::Role,
+    keyfile::{KeyFile, KeyPurpose},
+    layout::{self, Profile},
+    tls::{Authority, KeyedCertificate},
+};
+use libp2p::identity::ed25519;
+use serde::Serialize;
+
+use super::{Done, Output};
+
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make an agency's keys: validator, peer and signing, and agency.json for the genesis.
+    #[command(after_help = NEW_EXAMPLES)]
+    New(NewArgs),
+    /// Show key files without their secrets.
+    #[command(after_help = "Examples:\n  customhouse keys show nl/keys/*.key")]
+    Show {
+        /// Key files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Make an agency's certificate authority and its node's certificate.
+    #[command(after_help = "Examples:\n  \
+        customhouse keys authority --agency NL-DOUANE --dir nl --host node.douane.example")]
+    Authority(AuthorityArgs),
+    /// Make a client's certificate and profile.
+    #[command(after_help = "Examples:\n  \
+        customhouse keys client --agency NL-DOUANE --dir nl --name acme-brokers --role integrator \\\n    \
+        --node https://node.douane.example:7401 --out acme")]
+    Client(ClientArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct NewArgs {
+    /// The agency's code: 2 to 16 of A-Z, 0-9 and -.
+    #[arg(long, value_name = "CODE")]
+    agency: AgencyCode,
+    /// Directory for the keys; agency.json and keys/ are made in it.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The agency's name, for people. The code where absent.
+    #[arg(long)]
+    name: Option<String>,
+    /// ISO 3166-1 alpha-2. The first two letters of the code where absent.
+    #[arg(long)]
+    country: Option<String>,
+    /// Make only one key, in DIR/PURPOSE.key: validator, peer, signing or submitter.
+    #[arg(long)]
+    purpose: Option<KeyPurpose>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct AuthorityArgs {
+    /// The agency's code.
+    #[arg(long, value_name = "CODE")]
+    agency: AgencyCode,
+    /// The agency's directory; tls/ is made in it.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Host names or addresses under which clients reach the node, beside localhost.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ClientArgs {
+    /// The agency's code.
+    #[arg(long, value_name = "CODE")]
+    agency: AgencyCode,
+    /// The agency's directory, where `keys authority` made tls/.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The client's name: the submitter of its records.
+    #[arg(long)]
+    name: String,
+    /// What it may do: integrator, officer, auditor or operator.
+    #[arg(long, default_value_t = Role::Integrator)]
+    role: Role,
+    /// The node's endpoint.
+    #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:7401")]
+    node: String,
+    /// Directory for the profile; hand it to the client by a safe way.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  # All that an agency needs to join: send nl/agency.json to whoever makes the genesis
+  customhouse keys new --agency NL-DOUANE --name 'Douane' --country NL --dir nl
+
+  # A key for an integrator that signs its own transactions
+  customhouse keys new --agency NL-DOUANE --purpose submitter --dir acme";
+
+pub(crate) fn run(command: KeysCommand, output: Output) -> Done {
+    match command {
+        KeysCommand::New(args) => new(&args, output)?,
+        KeysCommand::Show { files } => {
+            let keys = files.iter().map(|path| show(path)).collect::<Result<Vec<_>, _>>()?;
+            output.print(&KeyList(keys))?;
+        }
+        KeysCommand::Authority(args) => authority(&args, output)?,
+        KeysCommand::Client(args) => client(&args, output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn new(args: &NewArgs, output: Output) -> anyhow::Result<()> {
+    let NewArgs { agency, dir, .. } = args;
+    let Some(purpose) = args.purpose else {
+        let country = args.country.as_deref().or(agency.as_str().get(..2)).unwrap_or("ZZ");
+        let name = args.name.as_deref().unwrap_or(agency.as_str());
+        layout::create_agency_keys(dir, *agency, name, country)?;
+        let keys = [KeyPurpose::Validator, KeyPurpose::Peer, KeyPurpose::Signing]
+            .map(|purpose| show(&dir.join("keys").join(format!("{purpose}.key"))))
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        output.print(&KeyList(keys))?;
+        let file = dir.join("agency.json");
+        eprintln!("Public keys for the genesis: {}. The .key files stay here.", file.display());
+        return Ok(());
+    };
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let path = dir.join(format!("{purpose}.key"));
+    let key = KeyFile::generate(purpose, *agency).context("the system gives no randomness")?;
+    key.write(&path)?;
+    if purpose == KeyPurpose::Validator {
+        let journal = customhouse_node::config::journal_path(&path);
+        customhouse_node::journal::SignerJournal::create(&journal, &key.key.public())?;
+    }
+    output.print(&KeyList(vec![show(&path)?]))?;
+    Ok(())
+}
+
+fn authority(args: &AuthorityArgs, output: Output) -> anyhow::Result<()> {
+    let dir = args.dir.join("tls");
+    let certificate = dir.join("ca.crt");
+    anyhow::ensure!(
+        !certificate.exists(),
+        "{} exists: a new authority would make every client's certificate useless",
+        certificate.display()
+    );
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let authority = Authority::new(args.agency)?;
+    let server = authority.server(&args.host)?;
+    authority.keyed().write(&certificate, &dir.join("ca.key"))?;
+    server.write(&dir.join("server.crt"), &dir.join("server.key"))?;
+    output.print(&Made { made: dir, next: "Keep ca.key offline; the node does not need it." })?;
+    Ok(())
+}
+
+fn client(args: &ClientArgs, output: Output) -> anyhow::Result<()> {
+    let tls = args.dir.join("tls");
+    let own = KeyedCertificate::read(&tls.join("ca.crt"), &tls.join("ca.key"))
+        .context("no certificate authority; `customhouse keys authority` makes one")?;
+    let client = Authority::restore(args.agency, &own)?.client(&args.name, args.role)?;
+    let out = &args.out;
+    anyhow::ensure!(!out.join("client.toml").exists(), "{} has a profile already", out.display());
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    client.write(&out.join("client.crt"), &out.join("client.key"))?;
+    layout::write_public(&out.join("ca.crt"), &own.certificate)?;
+    let profile = Profile {
+        node: args.node.clone(),
+        ca: "ca.crt".into(),
+        cert: "client.crt".into(),
+        key: "client.key".into(),
+        genesis: None,
+        submitter_key: None,
+    };
+    profile.write(out)?;
+    output.print(&Made { made: out.clone(), next: "Use it with `customhouse --profile`." })?;
+    Ok(())
+}
+
+/// A key without its secret.
+#[derive(Serialize)]
+struct ShownKey {
+    file: PathBuf,
+    agency: AgencyCode,
+    purpose: KeyPurpose,
+    public_key: PublicKey,
+    /// Of a peer key: the libp2p identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_id: Option<String>,
+}
+
+fn show(path: &Path) -> anyhow::Result<ShownKey> {
+    let key = KeyFile::read(path)?;
+    let public_key = key.key.public();
+    let peer_id = (key.purpose == KeyPurpose::Peer).then(|| peer_id(&public_key)).transpose()?;
+    Ok(ShownKey {
+        file: path.to_owned(),
+        agency: key.agency,
+        purpose: key.purpose,
+        public_key,
+        peer_id,
+    })
+}
+
+/// The libp2p identity of a peer key.
+pub(crate) fn peer_id(key: &PublicKey) -> anyhow::Result<String> {
+    let key = ed25519::PublicKey::try_from_bytes(key.as_bytes())?;
+    Ok(libp2p::identity::PublicKey::from(key).to_peer_id().to_string())
+}
+
+#[derive(Serialize)]
+struct KeyList(Vec<ShownKey>);
+
+impl fmt::Display for KeyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, key) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            let ShownKey { file, agency, purpose, public_key, peer_id } = key;
+            write!(f, "{agency:<16} {:<9} {public_key}  {}", purpose.as_str(), file.display())?;
+            if let Some(peer_id) = peer_id {
+                write!(f, "\n{:<16} peer id   {peer_id}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Made {
+    made: PathBuf,
+    #[serde(skip)]
+    next: &'static str,
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "made {}\n{}", self.made.display(), self.next)
+    }
+}

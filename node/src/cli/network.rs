@@ -1,0 +1,124 @@
+//! `customhouse network`: several agencies on one machine.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, process::ExitCode};
+
+use clap::Subcommand;
+use customhouse_ledger::{agency::AgencyCode, hash::Hash};
+use customhouse_node::layout::{LocalNetwork, NewNetwork, Ports};
+use serde::Serialize;
+
+use super::{Done, Output, genesis::parse_parameter};
+
+#[derive(Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Lay out a network: keys, certificates, clients, configurations and the genesis.
+    #[command(after_help = NEW_EXAMPLES)]
+    New(NewArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct NewArgs {
+    /// Codes of the agencies, separated by commas. Four or more survive a faulty one.
+    #[arg(long, required = true, value_delimiter = ',', value_name = "CODE,…")]
+    agencies: Vec<AgencyCode>,
+    /// A directory that does not exist yet, or is empty.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// First port; each agency takes three, ten apart: peers, gRPC, metrics.
+    #[arg(long, value_name = "PORT", default_value_t = 7400)]
+    base_port: u16,
+    /// Name of the network in the genesis.
+    #[arg(long, default_value = "local")]
+    name: String,
+    /// The history index has 2^BITS buckets. The default is small, for many nodes on one machine.
+    #[arg(long, value_name = "BITS", default_value_t = 16)]
+    history_bits: u32,
+    /// A parameter that is not to have its default, such as heartbeat_ms=60000.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
+    parameter: Vec<(String, u64)>,
+}
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  customhouse network new --agencies NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI --dir net
+  customhouse network new --agencies KR-KCS,SG-CUSTOMS --dir pilot --base-port 9000
+
+Each agency's directory has clients/{broker,officer,auditor,operator}, to be used with --profile.";
+
+pub(crate) fn run(command: NetworkCommand, output: Output) -> Done {
+    match command {
+        NetworkCommand::New(args) => {
+            let network = LocalNetwork::create(&args.plan()?)?;
+            output.print(&NetworkView::of(&network))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+impl NewArgs {
+    fn plan(&self) -> anyhow::Result<NewNetwork> {
+        let ports = Ports::from_base(self.base_port, self.agencies.len())?;
+        let parameters: BTreeMap<_, _> = self.parameter.iter().cloned().collect();
+        Ok(NewNetwork {
+            dir: self.dir.clone(),
+            name: self.name.clone(),
+            agencies: self.agencies.iter().copied().zip(ports).collect(),
+            history_bits: self.history_bits,
+            parameters,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct NetworkView {
+    dir: PathBuf,
+    genesis: PathBuf,
+    chain_id: Hash,
+    agencies: Vec<AgencyView>,
+}
+
+#[derive(Serialize)]
+struct AgencyView {
+    agency: AgencyCode,
+    config: PathBuf,
+    peer: String,
+    api: String,
+    metrics: Option<String>,
+    clients: PathBuf,
+}
+
+impl NetworkView {
+    fn of(network: &LocalNetwork) -> Self {
+        let agencies = network.agencies.iter().map(|agency| {
+            let config = &agency.config;
+            AgencyView {
+                agency: agency.code(),
+                config: config.file.clone(),
+                peer: config.network.listen.first().map(ToString::to_string).unwrap_or_default(),
+                api: format!("https://{}", config.api.listen),
+                metrics: config.metrics.as_ref().map(|m| format!("http://{}/metrics", m.listen)),
+                clients: agency.dir.join("clients"),
+            }
+        });
+        Self {
+            dir: network.dir.clone(),
+            genesis: network.dir.join("genesis.json"),
+            chain_id: network.genesis.chain_id(),
+            agencies: agencies.collect(),
+        }
+    }
+}
+
+impl fmt::Display for NetworkView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "genesis   {}", self.genesis.display())?;
+        write!(f, "chain id  {}", self.chain_id)?;
+        for agency in &self.agencies {
+            write!(f, "\n{:<16} gRPC {}  peers {}", agency.agency, agency.api, agency.peer)?;
+            if let Some(metrics) = &agency.metrics {
+                write!(f, "  metrics {metrics}")?;
+            }
+        }
+        Ok(())
+    }
+}
