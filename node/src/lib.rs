@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod identity;
+pub mod import;
 pub mod journal;
 pub mod keyfile;
 pub mod layout;

@@ -1,0 +1,80 @@
+//! The form of codes. Only warns: code lists change, and real messages break them (DESIGN §6).
+
+/// What a container number looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Container {
+    /// Owner, category, serial number and the right check digit (ISO 6346).
+    Good,
+    /// The form is right, the check digit is not.
+    WrongCheckDigit,
+    /// Another form, such as a trailer's plate.
+    OtherForm,
+}
+
+/// Checks a container number against ISO 6346.
+pub(super) fn container(id: &str) -> Container {
+    let bytes = id.as_bytes();
+    let form = bytes.len() == 11
+        && bytes[..3].iter().all(u8::is_ascii_uppercase)
+        && matches!(bytes[3], b'U' | b'J' | b'Z')
+        && bytes[4..].iter().all(u8::is_ascii_digit);
+    if !form {
+        return Container::OtherForm;
+    }
+    let sum: u32 = bytes[..10].iter().zip(0..).map(|(byte, power)| weight(*byte) << power).sum();
+    if sum % 11 % 10 == u32::from(bytes[10] - b'0') {
+        Container::Good
+    } else {
+        Container::WrongCheckDigit
+    }
+}
+
+/// A digit's value, or a letter's: from 10 on, leaving out the multiples of 11.
+fn weight(byte: u8) -> u32 {
+    if byte.is_ascii_digit() {
+        return u32::from(byte - b'0');
+    }
+    let letter = u32::from(byte - b'A');
+    letter + 10 + u32::from(letter > 0) + u32::from(letter > 10) + u32::from(letter > 20)
+}
+
+/// Whether text has the form of an ISO 3166-1 alpha-2 code.
+pub(super) fn is_country(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether text has the form of an ISO 4217 code.
+pub(super) fn is_currency(text: &str) -> bool {
+    text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether text has the form of a tariff code: a subheading and up to four national digits.
+pub(super) fn is_tariff_code(text: &str) -> bool {
+    (6..=10).contains(&text.len()) && is_digits(text)
+}
+
+/// Whether text is digits only, at least one.
+pub(super) fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_digits_of_iso_6346_are_computed() {
+        for (id, expected) in [
+            ("CSQU3054383", Container::Good),
+            ("MSKU6011672", Container::Good),
+            ("CSQU3054384", Container::WrongCheckDigit),
+            ("AD12345", Container::OtherForm),
+            ("CSQX3054383", Container::OtherForm),
+            ("csqu3054383", Container::OtherForm),
+            ("ÄÖU305438", Container::OtherForm),
+            ("", Container::OtherForm),
+        ] {
+            assert_eq!(container(id), expected, "{id}");
+        }
+    }
+}

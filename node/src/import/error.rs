@@ -1,0 +1,72 @@
+//! Why a message was not imported.
+
+/// Why a file or row gave no record. Each names the file, the place and what is wrong; the rest of
+/// a batch goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// The file or directory could not be read.
+    #[error("{file}: {reason}")]
+    Read {
+        /// The file.
+        file: String,
+        /// What the system answered.
+        reason: String,
+    },
+    /// The message does not fit in a record.
+    #[error("{file}: {bytes} bytes, more than the {limit} that fit in a record")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// Bytes that the message, or the record made from it, has at least.
+        bytes: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The file is not well-formed XML, or uses what is refused (document types, other encodings).
+    #[error("{file}:{line}:{column}: not well-formed: {reason}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// In characters, from 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A well-formed message lacks a term that a record cannot do without.
+    #[error("{file}:{line}:{column}: {element}: {reason}")]
+    Term {
+        /// The file.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// In characters, from 1.
+        column: usize,
+        /// The element.
+        element: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A row of a CSV file is not a declaration.
+    #[error("{file}:{line}: column {column:?}: {reason}")]
+    Row {
+        /// The file.
+        file: String,
+        /// From 1; the header is line 1.
+        line: usize,
+        /// Name of the column.
+        column: String,
+        /// What is wrong there.
+        reason: String,
+    },
+}
+
+/// Text from outside as it is shown to people: quoted, control characters escaped, shortened.
+pub(super) fn quoted(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}

@@ -1,0 +1,480 @@
+//! Rows of Korean import declarations: the 22 columns of the data set of the Korea Customs Service
+//! and IBS, one item a row.
+//!
+//! A row ends with its line: none of the columns can hold a line break, so a quote that is not
+//! closed spoils one row and not the rest of the file. The columns `Fraud` and `Critical Fraud`
+//! are labels of the data set, found by inspection later. They are no part of what the trader
+//! declared, and stay in the source only.
+
+use std::io::BufRead;
+
+use customhouse_proto::v1::{self, declaration::Regime, record::Body};
+
+use super::{
+    DeclarationKey, Imported, Role, codes,
+    decimal::{self, Decimal},
+    error::{ImportError, quoted},
+    idempotency_key,
+    terms::{ID_BYTES_MAX, Terms},
+    warning::Warning,
+};
+
+/// The header: names of the columns, in order.
+pub const KOREAN_COLUMNS: [&str; 22] = [
+    "Declaration ID",
+    "Date",
+    "Office ID",
+    "Process Type",
+    "Import Type",
+    "Import Use",
+    "Payment Type",
+    "Mode of Transport",
+    "Declarant ID",
+    "Importer ID",
+    "Seller ID",
+    "Courier ID",
+    "HS6 Code",
+    "Country of Departure",
+    "Country of Origin",
+    "Tax Rate",
+    "Tax Type",
+    "Country of Origin Indicator",
+    "Net Mass",
+    "Item Price",
+    "Fraud",
+    "Critical Fraud",
+];
+/// Bytes of a line at the most.
+const LINE_BYTES_MAX: usize = 8 * 1024;
+/// What the rows' source is called.
+const FORMAT: &str = "KR-IMPORT/22";
+
+/// Imports the rows of a file, one after the other.
+///
+/// # Errors
+/// Where the header is missing, or is not [`KOREAN_COLUMNS`].
+pub fn csv_rows<R: BufRead>(reader: R, label: &str) -> Result<CsvRows<R>, ImportError> {
+    let mut rows = CsvRows { reader, file: label.to_owned(), line: 0, ended: false };
+    let header = match rows.next_line() {
+        Some(Ok(header)) => header,
+        Some(Err(error)) => return Err(error),
+        None => return Err(rows.error(KOREAN_COLUMNS[0], "the file is empty")),
+    };
+    let header = header.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&header);
+    let found = rows.fields(header)?;
+    for (column, found) in KOREAN_COLUMNS.iter().zip(&found) {
+        if column != found {
+            return Err(rows.error(column, format!("the header has {} instead", quoted(found))));
+        }
+    }
+    Ok(rows)
+}
+
+/// The rows of a CSV file. A bad row gives an error and the next one follows; only after a failure
+/// to read there are no more.
+#[derive(Debug)]
+pub struct CsvRows<R> {
+    reader: R,
+    file: String,
+    /// Of the last line read, from 1.
+    line: usize,
+    ended: bool,
+}
+
+impl<R: BufRead> Iterator for CsvRows<R> {
+    type Item = Result<Imported, ImportError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.next_line()? {
+                Ok(line) if line.is_empty() => {}
+                Ok(line) => return Some(self.import(line)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl<R: BufRead> CsvRows<R> {
+    /// The next line without its end.
+    fn next_line(&mut self) -> Option<Result<Vec<u8>, ImportError>> {
+        if self.ended {
+            return None;
+        }
+        self.line += 1;
+        let mut line = Vec::new();
+        let mut too_long = false;
+        loop {
+            let available = match self.reader.fill_buf() {
+                Ok(available) => available,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.ended = true;
+                    let reason = error.to_string();
+                    return Some(Err(ImportError::Read { file: self.file.clone(), reason }));
+                }
+            };
+            if available.is_empty() {
+                self.ended = true;
+                if line.is_empty() && !too_long {
+                    return None;
+                }
+                break;
+            }
+            let end = available.iter().position(|byte| *byte == b'\n');
+            let taken = end.unwrap_or(available.len());
+            // What is too long is read past, not kept.
+            too_long |= line.len() + taken > LINE_BYTES_MAX;
+            if !too_long {
+                line.extend_from_slice(&available[..taken]);
+            }
+            self.reader.consume(taken + usize::from(end.is_some()));
+            if end.is_some() {
+                break;
+            }
+        }
+        if too_long {
+            let reason = format!("the line has more than {LINE_BYTES_MAX} bytes");
+            return Some(Err(self.error(KOREAN_COLUMNS[0], reason)));
+        }
+        line.pop_if(|last| *last == b'\r');
+        Some(Ok(line))
+    }
+
+    fn error(&self, column: &str, reason: impl Into<String>) -> ImportError {
+        let (file, column) = (self.file.clone(), column.to_owned());
+        ImportError::Row { file, line: self.line, column, reason: reason.into() }
+    }
+
+    /// The fields of a line: as many as there are columns.
+    fn fields(&self, line: &[u8]) -> Result<Vec<String>, ImportError> {
+        // The parser would read an open quote to the end of the line.
+        if line.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
+            return Err(self.error(KOREAN_COLUMNS[0], "a quote is not closed on its line"));
+        }
+        let mut parser = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .buffer_capacity(LINE_BYTES_MAX.min(line.len() + 1))
+            .from_reader(line);
+        let mut row = csv::ByteRecord::new();
+        parser
+            .read_byte_record(&mut row)
+            .map_err(|error| self.error(KOREAN_COLUMNS[0], error.to_string()))?;
+        let fields = row.iter().zip(KOREAN_COLUMNS).map(|(field, column)| {
+            let field = std::str::from_utf8(field).map_err(|_| self.error(column, "not UTF-8"))?;
+            if field.len() > ID_BYTES_MAX || field.contains(char::is_control) {
+                return Err(self.error(column, format!("{} is no value", quoted(field))));
+            }
+            Ok(field.to_owned())
+        });
+        let fields: Vec<String> = fields.collect::<Result<_, _>>()?;
+        if row.len() != KOREAN_COLUMNS.len() {
+            let column = KOREAN_COLUMNS[row.len().min(KOREAN_COLUMNS.len() - 1)];
+            let reason = format!("{} fields, {} expected", row.len(), KOREAN_COLUMNS.len());
+            return Err(self.error(column, reason));
+        }
+        Ok(fields)
+    }
+
+    fn import(&self, line: Vec<u8>) -> Result<Imported, ImportError> {
+        let fields = self.fields(&line)?;
+        let mut row = Row { rows: self, fields, terms: Terms::default() };
+        let declaration = row.declaration()?;
+        let key = DeclarationKey { reference: declaration.reference.clone(), mrn: String::new() };
+        let warnings = row.terms.warnings.into_vec();
+        let source = v1::Source {
+            media_type: "text/csv".to_owned(),
+            format: FORMAT.to_owned(),
+            content: line,
+        };
+        Ok(Imported {
+            idempotency_key: idempotency_key("row", &[FORMAT.as_bytes(), b"\n", &source.content]),
+            record: v1::Record {
+                source: Some(source),
+                body: Some(Body::Declaration(declaration)),
+                ..Default::default()
+            },
+            label: format!("{}:{}", self.file, self.line),
+            warnings,
+            role: Role::Declaration,
+            key,
+        })
+    }
+}
+
+/// One row while it is read.
+struct Row<'r, R> {
+    rows: &'r CsvRows<R>,
+    /// One a column.
+    fields: Vec<String>,
+    terms: Terms,
+}
+
+impl<R: BufRead> Row<'_, R> {
+    fn declaration(&mut self) -> Result<v1::Declaration, ImportError> {
+        let date = self.date("Date")?;
+        Ok(v1::Declaration {
+            regime: Regime::Import as i32,
+            reference: self.required("Declaration ID")?,
+            office: self.text("Office ID"),
+            parties: self.parties(),
+            transport_mode: self.text("Mode of Transport"),
+            country_departure: self.country("Country of Departure")?,
+            items: vec![self.item(&date)?],
+            lodged_at: date,
+            extensions: ["Process Type", "Import Type", "Import Use", "Payment Type"]
+                .into_iter()
+                .filter_map(|column| self.extension(column))
+                .collect(),
+            ..Default::default()
+        })
+    }
+
+    fn item(&mut self, date: &str) -> Result<v1::GoodsItem, ImportError> {
+        let hs_code = self.required("HS6 Code")?;
+        if !codes::is_digits(&hs_code) {
+            return Err(self.error("HS6 Code", format!("{} is not digits", quoted(&hs_code))));
+        }
+        self.terms.check_tariff_code(&hs_code);
+        let mut extensions: Vec<_> =
+            self.extension("Country of Origin Indicator").into_iter().collect();
+        let tax = v1::Tax {
+            type_code: self.text("Tax Type"),
+            rate: self.decimal("Tax Rate", &mut extensions)?,
+            ..Default::default()
+        };
+        Ok(v1::GoodsItem {
+            sequence: 1,
+            hs_code,
+            hs_edition: hs_edition(date).to_owned(),
+            country_origin: self.country("Country of Origin")?,
+            // The rows do not say the currency.
+            value: Some(v1::Money {
+                amount: self.decimal("Item Price", &mut extensions)?,
+                currency: String::new(),
+            }),
+            net_mass_kg: self.decimal("Net Mass", &mut extensions)?,
+            taxes: vec![tax],
+            extensions,
+            ..Default::default()
+        })
+    }
+
+    fn parties(&self) -> Vec<v1::Party> {
+        let roles = ["Declarant", "Importer", "Seller", "Courier"];
+        let named = roles.into_iter().map(|role| (role, self.text(&format!("{role} ID"))));
+        named
+            .filter(|(_, id)| !id.is_empty())
+            .map(|(role, id)| v1::Party { role: role.to_owned(), id, ..Default::default() })
+            .collect()
+    }
+
+    fn text(&self, column: &str) -> String {
+        let index = KOREAN_COLUMNS.iter().position(|name| *name == column);
+        index.and_then(|index| self.fields.get(index)).cloned().unwrap_or_default()
+    }
+
+    fn required(&self, column: &str) -> Result<String, ImportError> {
+        let text = self.text(column);
+        if text.is_empty() { Err(self.error(column, "empty")) } else { Ok(text) }
+    }
+
+    fn date(&self, column: &str) -> Result<String, ImportError> {
+        let text = self.required(column)?;
+        if is_date(&text) {
+            Ok(text)
+        } else {
+            Err(self.error(column, format!("{} is not a date YYYY-MM-DD", quoted(&text))))
+        }
+    }
+
+    fn country(&mut self, column: &str) -> Result<String, ImportError> {
+        let text = self.required(column)?;
+        if self.terms.is_country(&text, || column.to_owned()) {
+            Ok(text)
+        } else {
+            Err(self.error(column, format!("{} is not a country code", quoted(&text))))
+        }
+    }
+
+    /// A number; one that had to be rounded is kept beside as it came.
+    fn decimal(
+        &mut self,
+        column: &str,
+        extensions: &mut Vec<v1::Extension>,
+    ) -> Result<String, ImportError> {
+        let text = self.required(column)?;
+        match decimal::canonical(&text) {
+            Some(Decimal::Exact(number)) => {
+                if number != text {
+                    extensions.extend(self.extension(column));
+                }
+                Ok(number)
+            }
+            Some(Decimal::Rounded(number)) => {
+                extensions.extend(self.extension(column));
+                self.terms.warnings.push(Warning::Rounded { field: column.into(), value: text });
+                Ok(number)
+            }
+            None => Err(self.error(column, format!("{} is not a number", quoted(&text)))),
+        }
+    }
+
+    fn extension(&self, column: &str) -> Option<v1::Extension> {
+        let value = self.text(column);
+        (!value.is_empty()).then(|| v1::Extension { name: column.to_owned(), value })
+    }
+
+    fn error(&self, column: &str, reason: impl Into<String>) -> ImportError {
+        self.rows.error(column, reason)
+    }
+}
+
+/// Whether text is a day of the calendar, `YYYY-MM-DD`.
+fn is_date(text: &str) -> bool {
+    let number = |range: std::ops::Range<usize>| {
+        text.get(range).filter(|digits| codes::is_digits(digits))?.parse::<u32>().ok()
+    };
+    let (Some(year), Some(month), Some(day)) = (number(0..4), number(5..7), number(8..10)) else {
+        return false;
+    };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    let bytes = text.as_bytes();
+    bytes.len() == 10 && bytes[4] == b'-' && bytes[7] == b'-' && (1..=days).contains(&day)
+}
+
+/// The edition of the Harmonized System in force on a day, where it is one that is known here.
+fn hs_edition(date: &str) -> &'static str {
+    let editions = [("2028", ""), ("2022", "2022"), ("2017", "2017"), ("2012", "2012")];
+    editions.into_iter().find(|(from, _)| date >= *from).map_or("", |(_, edition)| edition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = "97061800,2020-01-01,30,B,11,21,11,10,DECL1,IMP1,SELL1,,440890,BE,BE,0.0,FEU1,G,108.0,372254.4,0,0";
+
+    fn header() -> String {
+        KOREAN_COLUMNS.join(",")
+    }
+
+    fn import(rows: &[&str]) -> Vec<Result<Imported, ImportError>> {
+        let file = format!("{}\n{}\n", header(), rows.join("\n"));
+        csv_rows(file.as_bytes(), "rows.csv").expect("header").collect()
+    }
+
+    fn declaration(imported: &Imported) -> &v1::Declaration {
+        match &imported.record.body {
+            Some(Body::Declaration(declaration)) => declaration,
+            other => panic!("a declaration expected, not {other:?}"),
+        }
+    }
+
+    fn change(column: &str, value: &str) -> String {
+        let index = KOREAN_COLUMNS.iter().position(|name| *name == column).expect("a column");
+        let mut fields: Vec<_> = ROW.split(',').collect();
+        fields[index] = value;
+        fields.join(",")
+    }
+
+    #[test]
+    fn a_row_fills_a_declaration_and_is_kept_verbatim() {
+        let rows = import(&[ROW]);
+        let imported = rows[0].as_ref().expect("a good row");
+        let declaration = declaration(imported);
+        assert_eq!(declaration.reference, "97061800");
+        assert_eq!(declaration.lodged_at, "2020-01-01");
+        let roles: Vec<_> = declaration.parties.iter().map(|party| &*party.role).collect();
+        assert_eq!(roles, ["Declarant", "Importer", "Seller"], "no courier");
+        let item = &declaration.items[0];
+        assert_eq!((&*item.hs_code, &*item.hs_edition), ("440890", "2017"));
+        assert_eq!((&*item.country_origin, &*item.net_mass_kg), ("BE", "108.0"));
+        assert_eq!(item.value.as_ref().map(|value| &*value.amount), Some("372254.4"));
+        assert_eq!((&*item.taxes[0].type_code, &*item.taxes[0].rate), ("FEU1", "0.0"));
+        let source = imported.record.source.as_ref().expect("source");
+        assert_eq!(source.content, ROW.as_bytes());
+        assert_eq!(imported.label, "rows.csv:2");
+        assert_eq!(imported.warnings, []);
+    }
+
+    #[test]
+    fn inspection_labels_are_not_stated_as_declared() {
+        let flagged = change("Critical Fraud", "2");
+        let rows = import(&[&flagged]);
+        let text = format!("{:?}", declaration(rows[0].as_ref().expect("a good row")));
+        assert!(!text.contains("Fraud"), "{text}");
+    }
+
+    #[test]
+    fn a_bad_row_is_named_and_the_next_one_follows() {
+        for (row, column) in [
+            (change("Declaration ID", ""), "Declaration ID"),
+            (change("Date", "2020-02-30"), "Date"),
+            (change("Date", "2020-1-01x"), "Date"),
+            (change("HS6 Code", "4408x0"), "HS6 Code"),
+            (change("Country of Origin", "Belgium"), "Country of Origin"),
+            (change("Net Mass", "heavy"), "Net Mass"),
+            (change("Item Price", "1e30"), "Item Price"),
+            (change("Office ID", "3\u{7}0"), "Office ID"),
+            (change("Office ID", "\"30"), "Declaration ID"),
+            ("1,2020-01-01,30".to_owned(), "Process Type"),
+            (format!("{ROW},23"), "Critical Fraud"),
+            (change("Seller ID", &"S".repeat(300)), "Seller ID"),
+            (change("Seller ID", &"S".repeat(LINE_BYTES_MAX)), "Declaration ID"),
+        ] {
+            let rows = import(&[ROW, &row, ROW]);
+            assert_eq!(rows.len(), 3, "{row}");
+            assert!(rows[0].is_ok() && rows[2].is_ok(), "{row}");
+            match &rows[1] {
+                Err(ImportError::Row { file, line: 3, column: found, .. }) => {
+                    assert_eq!((&**file, &**found), ("rows.csv", column), "{row}");
+                }
+                other => panic!("{row} gave {other:?}"),
+            }
+        }
+        let invalid = [header().as_bytes(), b"\n\xff,", ROW.as_bytes()].concat();
+        let mut rows = csv_rows(&invalid[..], "rows.csv").expect("header");
+        assert!(matches!(rows.next(), Some(Err(ImportError::Row { line: 2, .. }))));
+    }
+
+    #[test]
+    fn prices_with_an_artefact_of_floats_are_rounded_and_kept() {
+        let rows = import(&[&change("Item Price", "86125.20000000001")]);
+        let imported = rows[0].as_ref().expect("a good row");
+        let item = &declaration(imported).items[0];
+        assert_eq!(item.value.as_ref().map(|value| &*value.amount), Some("86125.2"));
+        let kept = v1::Extension { name: "Item Price".into(), value: "86125.20000000001".into() };
+        assert!(item.extensions.contains(&kept));
+        assert!(matches!(imported.warnings[..], [Warning::Rounded { .. }]));
+    }
+
+    #[test]
+    fn line_ends_and_a_byte_order_mark_are_no_part_of_a_row() {
+        let file = format!("\u{feff}{}\r\n{ROW}\r\n\r\n{ROW}", header());
+        let rows: Vec<_> = csv_rows(file.as_bytes(), "rows.csv").expect("header").collect();
+        let [Ok(first), Ok(second)] = &rows[..] else { panic!("two rows expected: {rows:?}") };
+        assert_eq!(first.record, second.record);
+        assert_eq!(first.idempotency_key, second.idempotency_key, "one row is one submission");
+        assert_eq!(second.label, "rows.csv:4");
+    }
+
+    #[test]
+    fn another_header_is_refused_by_its_first_other_column() {
+        let file = header().replace("Import Use", "Use");
+        let error = csv_rows(file.as_bytes(), "rows.csv").expect_err("another header");
+        assert_eq!(
+            error.to_string(),
+            "rows.csv:1: column \"Import Use\": the header has \"Use\" instead"
+        );
+        let error = csv_rows(&b""[..], "rows.csv").expect_err("empty");
+        assert!(error.to_string().contains("empty"), "{error}");
+    }
+}

@@ -1,0 +1,67 @@
+//! WCO responses (RES) as [`v1::DeclarationStatus`].
+
+use customhouse_proto::v1;
+
+use super::{
+    declaration::{GOODS_ITEM, sequence},
+    terms::Terms,
+    xml::Element,
+};
+
+/// Reads a response.
+pub(super) fn read(terms: &mut Terms, element: &Element) -> v1::DeclarationStatus {
+    let nowhere = Element::nowhere();
+    let declaration = element.child("Declaration").unwrap_or(&nowhere);
+    v1::DeclarationStatus {
+        function_code: terms.id(element, &["FunctionCode"]),
+        reference: terms.id(element, &["FunctionalReferenceID"]),
+        issued_at: terms.date_time(element, "IssueDateTime"),
+        declaration_reference: terms.id(declaration, &["FunctionalReferenceID"]),
+        mrn: terms.id(declaration, &["ID"]),
+        version: terms.id(declaration, &["VersionID"]),
+        reasons: reasons(terms, element),
+        taxes: taxes(terms, declaration),
+        extensions: Vec::new(),
+    }
+}
+
+/// Errors found, and statements of customs.
+fn reasons(terms: &mut Terms, element: &Element) -> Vec<v1::StatusReason> {
+    let mut reasons = Vec::new();
+    for error in element.each("Error") {
+        reasons.push(v1::StatusReason {
+            code: terms.id(error, &["ValidationCode"]),
+            type_code: String::new(),
+            text: terms.text(error, &["Description"]),
+            pointer: terms.pointer(error),
+        });
+    }
+    for statement in element.each("AdditionalInformation") {
+        reasons.push(v1::StatusReason {
+            code: terms.id(statement, &["StatementCode"]),
+            type_code: terms.id(statement, &["StatementTypeCode"]),
+            text: terms.text(statement, &["StatementDescription"]),
+            pointer: terms.pointer(statement),
+        });
+    }
+    reasons.retain(|reason| *reason != v1::StatusReason::default());
+    reasons
+}
+
+/// Duties and taxes of the whole declaration, then of each goods item.
+fn taxes(terms: &mut Terms, declaration: &Element) -> Vec<v1::Tax> {
+    let mut taxes: Vec<v1::Tax> =
+        declaration.each("DutyTaxFee").filter_map(|tax| terms.tax(tax, 0)).collect();
+    let items = declaration.each("GoodsShipment").flat_map(|shipment| shipment.each(GOODS_ITEM));
+    for (number, item) in (1..).zip(items) {
+        let commodities = item.each("Commodity");
+        let stated: Vec<_> =
+            commodities.flat_map(|commodity| commodity.each("DutyTaxFee")).collect();
+        if stated.is_empty() {
+            continue;
+        }
+        let sequence = sequence(terms, item, number);
+        taxes.extend(stated.into_iter().filter_map(|tax| terms.tax(tax, sequence)));
+    }
+    taxes
+}

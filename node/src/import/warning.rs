@@ -1,0 +1,121 @@
+//! What was strange about a message and did not stop it.
+
+use std::fmt;
+
+use super::error::quoted;
+
+/// Warnings of one message at the most; the last one then counts the rest.
+pub const WARNINGS_MAX: usize = 32;
+
+/// Something to look at. The record was made nevertheless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Not a container number in the form of ISO 6346.
+    ContainerForm(String),
+    /// A container number whose check digit is wrong.
+    ContainerCheckDigit(String),
+    /// Not two capital letters. Kept as an extension.
+    Country {
+        /// Where.
+        field: String,
+        /// What stands there.
+        value: String,
+    },
+    /// Country ZZ: legal, and unknown.
+    CountryUnknown {
+        /// Where.
+        field: String,
+    },
+    /// Not three capital letters. Kept as an extension.
+    Currency {
+        /// Where.
+        field: String,
+        /// What stands there.
+        value: String,
+    },
+    /// Not 6 to 10 digits.
+    TariffCode(String),
+    /// Not a number, or a unit other than kilograms. Kept as an extension.
+    Number {
+        /// Where.
+        field: String,
+        /// What stands there.
+        value: String,
+    },
+    /// Rounded to 6 decimals, half to even. The value as it came is kept as an extension.
+    Rounded {
+        /// Where.
+        field: String,
+        /// What stands there.
+        value: String,
+    },
+    /// Too long for its field. Kept as an extension.
+    TooLong {
+        /// Where.
+        field: String,
+        /// Bytes.
+        bytes: usize,
+    },
+    /// Extensions left out because the record would pass its limit; the source holds them.
+    ExtensionsLeftOut(usize),
+    /// More warnings than are listed.
+    More(usize),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ContainerForm(id) => {
+                write!(f, "container {} has not the form of ISO 6346", quoted(id))
+            }
+            Self::ContainerCheckDigit(id) => {
+                write!(f, "container {}: wrong check digit (ISO 6346)", quoted(id))
+            }
+            Self::Country { field, value } => {
+                write!(f, "{field}: {} is not a country code", quoted(value))
+            }
+            Self::CountryUnknown { field } => write!(f, "{field}: country unknown (ZZ)"),
+            Self::Currency { field, value } => {
+                write!(f, "{field}: {} is not a currency code", quoted(value))
+            }
+            Self::TariffCode(code) => {
+                write!(f, "tariff code {} is not 6 to 10 digits", quoted(code))
+            }
+            Self::Number { field, value } => {
+                write!(f, "{field}: {} is not a number in the unit expected", quoted(value))
+            }
+            Self::Rounded { field, value } => {
+                write!(f, "{field}: {} rounded to 6 decimals", quoted(value))
+            }
+            Self::TooLong { field, bytes } => write!(f, "{field}: {bytes} bytes, too long"),
+            Self::ExtensionsLeftOut(count) => {
+                write!(f, "{count} extensions left out to fit in a record; the source has them")
+            }
+            Self::More(count) => write!(f, "{count} more warnings"),
+        }
+    }
+}
+
+/// The warnings of one message, limited.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    list: Vec<Warning>,
+    more: usize,
+}
+
+impl Warnings {
+    pub(super) fn push(&mut self, warning: Warning) {
+        if self.list.len() + 1 < WARNINGS_MAX {
+            self.list.push(warning);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn into_vec(mut self) -> Vec<Warning> {
+        if self.more > 0 {
+            self.list.push(Warning::More(self.more));
+        }
+        self.list
+    }
+}

@@ -1,0 +1,318 @@
+//! Reads XML into a tree of elements, strictly and within limits.
+//!
+//! Names are local names: messages come with any namespaces and prefixes, or none. Each text and
+//! attribute remembers whether it was taken into a field, so that what was not can be kept.
+
+use std::cell::Cell;
+
+use quick_xml::{
+    Error, Reader, XmlVersion,
+    errors::IllFormedError,
+    events::{BytesRef, BytesStart, Event},
+};
+
+use super::error::quoted;
+
+/// Elements within elements at the most.
+pub(super) const DEPTH_MAX: usize = 64;
+
+/// Why text is not a document that is read here.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// Bytes from the start of the text.
+    pub(super) offset: usize,
+    pub(super) reason: String,
+}
+
+impl Fault {
+    pub(super) fn new(offset: usize, reason: impl Into<String>) -> Self {
+        Self { offset, reason: reason.into() }
+    }
+}
+
+/// An element.
+#[derive(Debug)]
+pub(super) struct Element {
+    /// Without its prefix.
+    pub(super) name: String,
+    /// Of its start tag, in bytes.
+    pub(super) offset: usize,
+    /// Without namespace declarations and schema locations.
+    pub(super) attributes: Vec<Attribute>,
+    /// Its own text, without the white space around it.
+    pub(super) text: String,
+    pub(super) children: Vec<Element>,
+    /// Whether the text is in a field of the record.
+    pub(super) taken: Cell<bool>,
+}
+
+/// An attribute.
+#[derive(Debug)]
+pub(super) struct Attribute {
+    /// As written, with its prefix.
+    pub(super) name: String,
+    pub(super) value: String,
+    /// Whether the value is in a field of the record.
+    pub(super) taken: Cell<bool>,
+}
+
+impl Element {
+    /// An element without anything in it: where a message has no such part.
+    pub(super) fn nowhere() -> Self {
+        Self {
+            name: String::new(),
+            offset: 0,
+            attributes: Vec::new(),
+            text: String::new(),
+            children: Vec::new(),
+            taken: Cell::new(false),
+        }
+    }
+
+    /// The first child of that name.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    /// All children of that name, in order.
+    pub(super) fn each<'e>(&'e self, name: &'e str) -> impl Iterator<Item = &'e Self> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// The element down the path, taking the first of each name.
+    pub(super) fn at(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |element, name| element.child(name))
+    }
+
+    /// The attribute of that name.
+    pub(super) fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.iter().find(|attribute| attribute.name == name)
+    }
+}
+
+/// Line and column of an offset, both from 1; the column counts characters.
+pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// Where it is not well-formed, declares a document type, refers to an entity that XML itself does
+/// not have, names another encoding than UTF-8, or is deeper than [`DEPTH_MAX`].
+pub(super) fn parse(text: &str) -> Result<Element, Fault> {
+    if let Some((offset, found)) = text.char_indices().find(|(_, found)| !is_xml_char(*found)) {
+        return Err(Fault::new(offset, format!("character {found:?} is not allowed")));
+    }
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().check_comments = true;
+    let mut tree = Tree::default();
+    loop {
+        let start = offset(reader.buffer_position());
+        match reader.read_event() {
+            Ok(Event::Eof) => return tree.finish(text.len()),
+            Ok(event) => tree.add(start, event)?,
+            Err(Error::IllFormed(IllFormedError::DoubleHyphenInComment)) => {
+                // The reader's own position is of a later hyphen where the comment has others.
+                let inside = text.get(start + "<!--".len()..).and_then(|rest| rest.find("--"));
+                let at = start + "<!--".len() + inside.unwrap_or(0);
+                return Err(Fault::new(at, "\"--\" in a comment (one before it may lack its end)"));
+            }
+            Err(error) => {
+                return Err(Fault::new(offset(reader.error_position()), shortened(&error)));
+            }
+        }
+    }
+}
+
+fn offset(position: u64) -> usize {
+    usize::try_from(position).unwrap_or(usize::MAX)
+}
+
+/// The parser's words, which may repeat a name of any length.
+fn shortened(error: &impl ToString) -> String {
+    let mut words = error.to_string().replace(char::is_control, " ");
+    if let Some((end, _)) = words.char_indices().nth(200) {
+        words.truncate(end);
+        words.push('…');
+    }
+    words
+}
+
+/// The production `Char` of XML 1.0.
+fn is_xml_char(found: char) -> bool {
+    matches!(found, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
+fn is_name(name: &str) -> bool {
+    let start = |found: char| found.is_alphabetic() || found == '_' || found == ':';
+    let rest = |found: char| start(found) || found.is_alphanumeric() || "-.·".contains(found);
+    name.starts_with(start) && name.chars().all(rest)
+}
+
+/// The elements that are open, outermost first, and the root once it is closed.
+#[derive(Default)]
+struct Tree {
+    open: Vec<Element>,
+    root: Option<Element>,
+}
+
+impl Tree {
+    fn add(&mut self, start: usize, event: Event<'_>) -> Result<(), Fault> {
+        match event {
+            Event::Start(tag) => {
+                let element = self.element(start, &tag)?;
+                self.open.push(element);
+            }
+            Event::Empty(tag) => {
+                let element = self.element(start, &tag)?;
+                self.close(element);
+            }
+            Event::End(_) => {
+                let element =
+                    self.open.pop().ok_or_else(|| Fault::new(start, "nothing is open"))?;
+                self.close(element);
+            }
+            Event::Text(text) => {
+                let text = text.xml10_content();
+                if text.contains("]]>") {
+                    return Err(Fault::new(start, "\"]]>\" in text"));
+                }
+                self.append(start, &text)?;
+            }
+            Event::CData(text) => self.append(start, &text.xml10_content())?,
+            Event::GeneralRef(reference) => {
+                let found = resolve(&reference).map_err(|reason| Fault::new(start, reason))?;
+                // A space by reference is text like any other.
+                self.append(start, found.encode_utf8(&mut [0; 4]))?;
+            }
+            Event::Decl(declaration) => {
+                if start != 0 {
+                    return Err(Fault::new(start, "XML declaration not at the start"));
+                }
+                declaration.xml_version().map_err(|error| Fault::new(start, shortened(&error)))?;
+                check_encoding(declaration.encoding().transpose())
+                    .map_err(|reason| Fault::new(start, reason))?;
+            }
+            Event::DocType(_) => {
+                let reason = "document types and entity declarations are refused";
+                return Err(Fault::new(start, reason));
+            }
+            Event::Comment(_) | Event::PI(_) | Event::Eof => {}
+        }
+        Ok(())
+    }
+
+    fn element(&self, start: usize, tag: &BytesStart<'_>) -> Result<Element, Fault> {
+        if self.open.len() >= DEPTH_MAX {
+            return Err(Fault::new(start, format!("deeper than {DEPTH_MAX} elements")));
+        }
+        if self.open.is_empty() && self.root.is_some() {
+            return Err(Fault::new(start, "a second root element"));
+        }
+        let name = tag.name();
+        if !is_name(name.as_ref()) {
+            return Err(Fault::new(start, format!("{} is not a name", quoted(name.as_ref()))));
+        }
+        Ok(Element {
+            name: tag.local_name().as_ref().to_owned(),
+            offset: start,
+            attributes: attributes(tag).map_err(|reason| Fault::new(start, reason))?,
+            text: String::new(),
+            children: Vec::new(),
+            taken: Cell::new(false),
+        })
+    }
+
+    fn append(&mut self, start: usize, text: &str) -> Result<(), Fault> {
+        match self.open.last_mut() {
+            Some(element) => element.text.push_str(text),
+            None if text.trim_matches(is_space).is_empty() => {}
+            None => return Err(Fault::new(start, "text outside the root element")),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, mut element: Element) {
+        element.text = element.text.trim_matches(is_space).to_owned();
+        match self.open.last_mut() {
+            Some(parent) => parent.children.push(element),
+            None => self.root = Some(element),
+        }
+    }
+
+    fn finish(self, end: usize) -> Result<Element, Fault> {
+        if let Some(element) = self.open.last() {
+            return Err(Fault::new(
+                end,
+                format!("element {} is not closed", quoted(&element.name)),
+            ));
+        }
+        self.root.ok_or_else(|| Fault::new(end, "no element"))
+    }
+}
+
+/// White space as XML has it.
+fn is_space(found: char) -> bool {
+    matches!(found, ' ' | '\t' | '\n' | '\r')
+}
+
+fn check_encoding(
+    encoding: Result<Option<std::borrow::Cow<'_, str>>, impl ToString>,
+) -> Result<(), String> {
+    match encoding.map_err(|error| shortened(&error))? {
+        Some(name) if !["UTF-8", "UTF8", "US-ASCII"].contains(&&*name.to_ascii_uppercase()) => {
+            Err(format!("encoding {} is not read, only UTF-8", quoted(&name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The attributes of a tag, without what only concerns namespaces and schemas.
+fn attributes(tag: &BytesStart<'_>) -> Result<Vec<Attribute>, String> {
+    let mut found = Vec::new();
+    for attribute in tag.attributes() {
+        let attribute = attribute.map_err(|error| shortened(&error))?;
+        let name = attribute.key.as_ref();
+        if !is_name(name) {
+            return Err(format!("{} is not a name", quoted(name)));
+        }
+        if attribute.value.contains('<') {
+            return Err(format!("\"<\" in the value of {}", quoted(name)));
+        }
+        let value = attribute
+            .normalized_value(XmlVersion::Implicit1_0)
+            .map_err(|error| shortened(&error))?;
+        if !value.chars().all(is_xml_char) {
+            return Err(format!("the value of {} has a forbidden character", quoted(name)));
+        }
+        let of_schema = name == "xmlns"
+            || name.starts_with("xmlns:")
+            || name.ends_with(":schemaLocation")
+            || name.ends_with(":noNamespaceSchemaLocation");
+        if !of_schema {
+            let (name, value) = (name.to_owned(), value.trim_matches(is_space).to_owned());
+            found.push(Attribute { name, value, taken: Cell::new(false) });
+        }
+    }
+    Ok(found)
+}
+
+/// The character that a reference stands for: by number, or one of XML's own five.
+fn resolve(reference: &BytesRef<'_>) -> Result<char, String> {
+    match reference.resolve_char_ref().map_err(|error| shortened(&error))? {
+        Some(found) if is_xml_char(found) => Ok(found),
+        Some(found) => Err(format!("character {found:?} is not allowed")),
+        None => match &**reference {
+            "amp" => Ok('&'),
+            "lt" => Ok('<'),
+            "gt" => Ok('>'),
+            "apos" => Ok('\''),
+            "quot" => Ok('"'),
+            other => Err(format!("entity {} is not known", quoted(other))),
+        },
+    }
+}
