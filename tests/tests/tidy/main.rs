@@ -1,0 +1,110 @@
+//! What the design forbids stays forbidden: these tests read the sources and the dependency graph.
+//!
+//! Each rule is a function from text to violations, and each has a test that feeds it a violation,
+//! because a check that finds nothing may also be a check that looks at nothing.
+
+mod dependencies;
+mod rules;
+mod source;
+
+use rules::Violation;
+use source::{Source, sources, workspace};
+
+/// Fails with the whole list, so that one run shows all there is to mend.
+fn assert_none(rule: &str, violations: Vec<Violation>) {
+    assert!(
+        violations.is_empty(),
+        "{rule}:\n{}",
+        violations.iter().map(|v| format!("  {v}\n")).collect::<String>()
+    );
+}
+
+fn check(rule: &str, wanted: impl Fn(&str) -> bool, find: impl Fn(&Source) -> Vec<Violation>) {
+    let sources = sources();
+    let looked_at: Vec<&Source> = sources.iter().filter(|source| wanted(&source.path)).collect();
+    assert!(!looked_at.is_empty(), "{rule}: no file to look at");
+    assert_none(rule, looked_at.into_iter().flat_map(find).collect());
+}
+
+fn is_rust(path: &str) -> bool {
+    path.ends_with(".rs")
+}
+
+#[test]
+fn the_consensus_core_knows_no_clock_socket_file_thread_randomness_or_hash_map() {
+    check(
+        "DESIGN §2: the core is a pure state machine",
+        |path| is_rust(path) && path.starts_with("consensus/src/"),
+        |source| rules::impure(source, rules::CORE_NEVER),
+    );
+}
+
+#[test]
+fn the_ledger_outside_its_store_knows_no_clock_socket_or_file() {
+    check(
+        "DESIGN §2: the ledger is data and rules; I/O is the store's",
+        |path| is_rust(path) && path.starts_with("ledger/src/") && !rules::is_store(path),
+        |source| rules::impure(source, rules::LEDGER_NEVER),
+    );
+}
+
+#[test]
+fn execution_has_no_floating_point() {
+    check(
+        "DESIGN §5: execution is deterministic",
+        |path| {
+            is_rust(path) && (path.starts_with("ledger/src/") || path.starts_with("consensus/src/"))
+        },
+        |source| rules::impure(source, rules::FLOATS),
+    );
+}
+
+#[test]
+fn bincode_is_used_in_one_module() {
+    check("DESIGN §3: bincode encodes values at rest only", is_rust, rules::bincode_outside_store);
+}
+
+#[test]
+fn files_and_functions_stay_readable() {
+    check("file length", is_rust, rules::long_file);
+    check("function length", is_rust, rules::long_functions);
+}
+
+#[test]
+fn nothing_is_left_undone_and_no_test_is_ignored() {
+    check("left undone", is_rust, rules::left_undone);
+}
+
+#[test]
+fn tests_wait_for_conditions_instead_of_for_time() {
+    check("sleep in a test", is_rust, rules::sleeps);
+}
+
+#[test]
+fn no_file_names_a_place_on_somebodys_machine() {
+    check("machine path", |_| true, rules::machine_paths);
+}
+
+#[test]
+fn every_dependency_is_declared_once_with_its_reason() {
+    let manifests: Vec<Source> =
+        sources().into_iter().filter(|source| source.path.ends_with("Cargo.toml")).collect();
+    assert_eq!(manifests.len(), 6, "the workspace and its five crates");
+    for manifest in &manifests {
+        let violations = if manifest.path == "Cargo.toml" {
+            rules::dependencies_without_reason(manifest)
+        } else {
+            rules::dependencies_declared_twice(manifest)
+        };
+        assert_none("dependencies", violations);
+    }
+}
+
+#[test]
+fn no_crate_imports_what_the_design_forbids_it() {
+    for rule in dependencies::RULES {
+        let graph = dependencies::graph(&workspace(), rule);
+        assert!(graph.iter().any(|name| name == rule.package), "{}: an empty graph", rule.package);
+        assert_none(&format!("DESIGN §2: {}", rule.package), dependencies::forbidden(rule, &graph));
+    }
+}
