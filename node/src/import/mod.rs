@@ -41,6 +41,8 @@ mod wco;
 mod xml;
 
 #[cfg(test)]
+mod samples_tests;
+#[cfg(test)]
 mod shared_data_tests;
 
 use customhouse_proto::v1::{self, reference::Relation};

@@ -349,7 +349,7 @@ fn paths_are_found_at_any_depth_in_order_and_once() {
     assert_eq!(names, ["a.xml", "b/1.xml", "b/c/2.XML"].map(Path::new));
     assert!(matches!(wco_file(&files[0]), Ok(Outcome::Skipped(_))));
     let absent = root.path().join("absent");
-    assert!(matches!(wco_paths(&[absent.clone()]), Err(ImportError::Read { .. })));
+    assert!(matches!(wco_paths(std::slice::from_ref(&absent)), Err(ImportError::Read { .. })));
     assert!(matches!(wco_file(&absent), Err(ImportError::Read { .. })));
 }
 
