@@ -57,6 +57,13 @@ pub enum Action {
     ResendTransactions,
     /// A validator has provably broken a rule. Store it.
     Evidence(Evidence),
+    /// A message was dropped for a reason that an honest sender would not give. Count it.
+    Refused {
+        /// Who handed it over.
+        peer: PeerTag,
+        /// Why it was dropped.
+        reason: Refusal,
+    },
     /// This node's key signs no more from here on: tell the operator why. The node goes on as an
     /// observer.
     StoppedSigning {
@@ -101,6 +108,35 @@ pub struct Validate {
     pub new: bool,
     /// Validators that have the bodies.
     pub from: Vec<PublicKey>,
+}
+
+/// Why a message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// A signature of a vote or proposal does not verify.
+    #[error("the signature does not verify")]
+    Signature,
+    /// A certificate is not one of a quorum of these validators.
+    #[error("the certificate does not verify")]
+    Certificate,
+    /// The signer is not a validator of this height.
+    #[error("the signer is not a validator")]
+    NotAValidator,
+    /// The proposal's signer does not lead its view.
+    #[error("the proposal is not by the view's leader")]
+    NotTheLeader,
+    /// The view is too far from the current one. Honest while this node lags.
+    #[error("the view is too far from the current one")]
+    FarView,
+    /// The block breaks a rule that its header or its size shows.
+    #[error("the proposed block breaks a rule")]
+    Block,
+    /// A tip of another chain.
+    #[error("the tip is of another chain")]
+    ForeignTip,
+    /// The peer's share of the buffer for the next height is full.
+    #[error("too many messages for the next height")]
+    TooEarly,
 }
 
 /// Why a key stopped signing.

@@ -1,71 +1,298 @@
-//! The state machine.
+//! The state machine: its state, its one entry point, and what each input changes.
 
 use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
     header::Block,
     keys::PublicKey,
-    vote::{Proposal, Vote},
+    validators::ValidatorSet,
+    vote::{Proposal, Vote, VoteKind},
 };
 
 use crate::{
-    input::{Committed, Config, Input, Now},
+    action::{Action, HaltReason, Refusal, StopReason},
+    early::{Early, Pace},
+    height::{Check, Height},
+    input::{Committed, Config, Input, Message, Now, PeerTag, Tip, Verdict},
     journal::Entry,
     ready::Ready,
+    recover::Memory,
+    timers::Timers,
 };
 
-/// The consensus of one node.
+/// The consensus of one node: inputs in, effects out. See the [crate] for the rules.
 #[derive(Debug)]
 pub struct Core {
-    config: Config,
-    committed: Committed,
-    recovered: Vec<Entry>,
+    pub(crate) config: Config,
+    /// Public half of the key, while it may sign.
+    pub(crate) signer: Option<PublicKey>,
+    pub(crate) tip: Committed,
+    pub(crate) tip_hash: Hash,
+    /// The validators that decided the tip; unknown right after a start.
+    pub(crate) tip_validators: Option<ValidatorSet>,
+    pub(crate) height: Height,
+    pub(crate) memory: Memory,
+    pub(crate) early: Early,
+    pub(crate) pace: Pace,
+    pub(crate) timers: Timers,
+    /// Whether the mempool has something for the next block.
+    pub(crate) pending: bool,
+    started: bool,
+    halted: bool,
+    /// Time of the step, and what it leaves to do.
+    pub(crate) now: Now,
+    pub(crate) out: Ready,
 }
 
 impl Core {
-    /// A core on this committed state that remembers what the journal does.
+    /// A core on this committed state that remembers what the journal does. Its first input should
+    /// be [`Input::Tick`].
     pub fn new(config: Config, committed: Committed, recovered: Vec<Entry>) -> Self {
-        Self { config, committed, recovered }
+        let number = committed.header.height.saturating_add(1);
+        let mut core = Self {
+            signer: config.signer.as_ref().map(|key| key.public()),
+            config,
+            tip_hash: committed.header.hash(),
+            tip_validators: None,
+            height: Height::new(number, committed.validators.clone()),
+            tip: committed,
+            memory: Memory::new(recovered, number),
+            early: Early::default(),
+            pace: Pace::default(),
+            timers: Timers::default(),
+            pending: false,
+            started: false,
+            halted: false,
+            now: Now { monotonic_ms: 0, unix_ms: 0 },
+            out: Ready::default(),
+        };
+        core.recall();
+        core
     }
 
-    /// Takes one input, and says what is to be done about it.
-    pub fn step(&mut self, _now: Now, _input: Input) -> Ready {
-        Ready::default()
+    /// Takes one input, applies the rules until none applies, and says what is to be done.
+    pub fn step(&mut self, now: Now, input: Input) -> Ready {
+        if self.halted {
+            return Ready::default();
+        }
+        self.now = Now { monotonic_ms: now.monotonic_ms.max(self.now.monotonic_ms), ..now };
+        if !self.started {
+            self.started = true;
+            self.start_timers();
+            self.tell_tip();
+            self.resend();
+        }
+        self.take(input);
+        self.settle();
+        self.set_timers();
+        let mut ready = std::mem::take(&mut self.out);
+        if self.halted {
+            // What was signed before the contradiction showed is as durable as ever; but nothing
+            // more is said.
+            ready.outbox.messages.clear();
+        } else {
+            ready.outbox.wake_at = self.wake_at();
+        }
+        ready
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Tick => self.tick(),
+            Input::Message { from, message } => self.receive(from, message),
+            Input::Connected(peer) => self.greet(peer),
+            Input::Work { pending } => self.pending = pending,
+            Input::Built { view, block } => self.take_built(view, block),
+            Input::Validated { height, view, block_hash, verdict } => {
+                self.take_verdict(height, view, block_hash, verdict);
+            }
+            Input::Fetched { block } => self.take_fetched(block),
+            Input::Committed { committed, pending } => self.take_committed(committed, pending),
+            Input::Certified { from, block, finalization } => {
+                self.take_certified(from, block, finalization);
+            }
+        }
+    }
+
+    /// Applies the six rules until none applies. Once a block is handed to the ledger, nothing
+    /// more is signed at its height.
+    fn settle(&mut self) {
+        while !self.halted && self.height.committing.is_none() {
+            let moved = self.commit() //        rule 6
+                || self.finalize() //           rule 5
+                || self.enter() //              rule 4
+                || self.nullify() //            rule 3
+                || self.propose() //            rule 1
+                || self.notarize(); //          rule 2
+            if !moved {
+                break;
+            }
+        }
+    }
+
+    fn take_built(&mut self, view: u64, block: Block) {
+        let Some(build) = self.height.build.as_ref().filter(|build| build.view == view) else {
+            return; // The view has passed.
+        };
+        let header = &block.header;
+        let asked = (build.height, build.view, build.time_ms, build.parent_hash);
+        let as_asked = (header.height, header.view, header.time_ms, header.parent_hash) == asked
+            && header.proposer == *build.proposer.as_bytes();
+        debug_assert!(as_asked, "the shell built another block than it was asked for");
+        if as_asked && self.height.built.is_none() {
+            self.height.store(block.clone(), true);
+            self.height.built = Some(block);
+        }
+    }
+
+    fn take_verdict(&mut self, height: u64, view: u64, block_hash: Hash, verdict: Verdict) {
+        if height != self.height.number {
+            return;
+        }
+        let Some(held) = self.height.proposals.get_mut(&view) else { return };
+        if held.block_hash != block_hash || held.check != Check::Asked {
+            return;
+        }
+        match verdict {
+            Verdict::Valid => {
+                held.check = Check::Open;
+                let (block, new) = (held.proposal.block.clone(), held.proposal.parent_view == 0);
+                self.height.store(block, new);
+            }
+            Verdict::Invalid => held.check = Check::Failed,
+            Verdict::Unavailable => held.check = Check::Unavailable,
+        }
+    }
+
+    fn take_fetched(&mut self, block: Block) {
+        if self.height.fetching_blocks.remove(&block.hash()) {
+            self.height.store(block, false);
+        }
+    }
+
+    fn take_committed(&mut self, committed: Committed, pending: bool) {
+        let (height, hash) = (committed.header.height, committed.header.hash());
+        if height < self.height.number {
+            return;
+        }
+        let decided = self.height.committing;
+        if height > self.height.number || decided != Some(hash) {
+            return self.halt(HaltReason::WrongCommit { height, decided, committed: hash });
+        }
+        let next = Height::new(height.saturating_add(1), committed.validators.clone());
+        let last = std::mem::replace(&mut self.height, next);
+        self.tip_validators = Some(last.validators);
+        self.tip = committed;
+        self.tip_hash = hash;
+        self.pending = pending;
+        self.start_height_timers();
+        self.recall();
+        for (from, message) in self.early.take() {
+            self.receive(from, message);
+        }
+    }
+
+    fn take_certified(&mut self, from: PeerTag, block: Block, finalization: Certificate) {
+        if block.header.height != self.height.number || self.height.committing.is_some() {
+            return;
+        }
+        let ballot = finalization.ballot;
+        let named = (ballot.kind, ballot.height, ballot.block_hash);
+        let outcome = if named == (VoteKind::Finalize, self.height.number, block.hash()) {
+            self.take_certificate(finalization)
+        } else {
+            Err(Refusal::Certificate)
+        };
+        match outcome {
+            Ok(()) => self.height.store(block, false),
+            Err(reason) => self.out.act(Action::Refused { peer: from, reason }),
+        }
+    }
+
+    pub(crate) fn halt(&mut self, reason: HaltReason) {
+        self.halted = true;
+        self.out.act(Action::Halt { reason });
+    }
+
+    pub(crate) fn stop_signing(&mut self, reason: StopReason) {
+        if self.signer.take().is_some() {
+            self.out.act(Action::StoppedSigning { reason });
+        }
+    }
+
+    fn tell_tip(&mut self) {
+        if let Some(tip) = self.tip() {
+            self.out.send_all(Message::Tip(tip));
+        }
+    }
+
+    fn greet(&mut self, peer: PeerTag) {
+        if let Some(tip) = self.tip() {
+            self.out.send(peer, Message::Tip(tip));
+        }
+    }
+
+    /// The newest committed block; none at height 0, which has no certificate.
+    pub fn tip(&self) -> Option<Tip> {
+        let finalization = self.tip.finalization.clone()?;
+        Some(Tip { header: self.tip.header.clone(), finalization })
+    }
+
+    /// The committed state that the height in progress rests on.
+    pub fn committed(&self) -> &Committed {
+        &self.tip
     }
 
     /// The height in progress.
     pub fn height(&self) -> u64 {
-        self.committed.header.height.saturating_add(1)
+        self.height.number
     }
 
     /// The view of the height in progress.
     pub fn view(&self) -> u64 {
-        1
+        self.height.view
     }
 
-    /// Whether this node signs: it has a key, the key is a validator's at this height, and it has
-    /// not been stopped.
+    /// Key of the leader of the current view.
+    pub fn leader(&self) -> PublicKey {
+        self.height.leader(self.height.view)
+    }
+
+    /// Whether this node signs at this height: it has a key that has not been stopped, the key is
+    /// a validator's, and the journal remembers nothing of a later height.
     pub fn is_signing(&self) -> bool {
-        self.config.signer.is_some()
+        self.signing_key().is_some()
+    }
+
+    /// Whether the core has halted.
+    pub fn is_halted(&self) -> bool {
+        self.halted
     }
 
     /// The certificates held of a view of the height in progress, to answer a peer that asks.
-    pub fn certificates(&self, _height: u64, _view: u64) -> Vec<Certificate> {
-        Vec::new()
+    pub fn certificates(&self, height: u64, view: u64) -> Vec<Certificate> {
+        if height != self.height.number {
+            return Vec::new();
+        }
+        let kinds = [VoteKind::Notarize, VoteKind::Nullify, VoteKind::Finalize];
+        kinds.iter().filter_map(|&kind| self.height.certificate(kind, view)).cloned().collect()
     }
 
-    /// A block proposed at the height in progress, to answer a peer that asks.
-    pub fn block(&self, _block_hash: &Hash) -> Option<&Block> {
-        None
+    /// A block of the height in progress that is stored here, to answer a peer that asks.
+    pub fn block(&self, block_hash: &Hash) -> Option<&Block> {
+        self.height.blocks.get(block_hash).map(|stored| &stored.block)
     }
 
-    /// Votes and proposals held of this validator at or above a height, to answer a peer that
-    /// compares them with its journal.
-    pub fn signed_by(
-        &self,
-        _validator: &PublicKey,
-        _from_height: u64,
-    ) -> (Vec<Vote>, Vec<Proposal>) {
-        (self.recovered.iter().filter_map(|_| None).collect(), Vec::new())
+    /// Votes and proposals held of this validator at the height in progress, if that is at or
+    /// above `from_height`: to answer a peer that compares them with its journal.
+    pub fn signed_by(&self, key: &PublicKey, from_height: u64) -> (Vec<Vote>, Vec<Proposal>) {
+        let height = &self.height;
+        let Some(index) = height.validators.index_of(key) else { return Default::default() };
+        if height.number < from_height {
+            return Default::default();
+        }
+        let proposals = height.proposals.values().map(|held| &held.proposal);
+        let of_key = proposals.filter(|proposal| proposal.leader == *key);
+        (height.votes.all_of(index).copied().collect(), of_key.cloned().collect())
     }
 }

@@ -79,6 +79,18 @@ pub enum Message {
     Tip(Tip),
 }
 
+impl Message {
+    /// The height it speaks of.
+    pub fn height(&self) -> u64 {
+        match self {
+            Self::Proposal(proposal) => proposal.block.header.height,
+            Self::Vote(vote) => vote.ballot.height,
+            Self::Certificate(certificate) => certificate.ballot.height,
+            Self::Tip(tip) => tip.header.height,
+        }
+    }
+}
+
 /// The newest block its sender has committed, with its finalization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tip {
@@ -149,9 +161,12 @@ pub enum Input {
         /// Whether a transaction is left that the next block could include.
         pending: bool,
     },
-    /// While catching up: a committed block of another node. Its bodies are stored. Only the
-    /// block above the tip is of use; others are dropped.
+    /// While catching up: a committed block of another node, durably stored with its bodies; that
+    /// its leaves belong to its header has been checked. Only the block above the tip is of use;
+    /// others are dropped.
     Certified {
+        /// Who handed it over.
+        from: PeerTag,
         /// The block.
         block: Block,
         /// Its finalization, which the core verifies.

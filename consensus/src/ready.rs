@@ -73,4 +73,16 @@ impl Ready {
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
+
+    pub(crate) fn send_all(&mut self, message: Message) {
+        self.outbox.messages.push(Outgoing { to: Recipient::All, message });
+    }
+
+    pub(crate) fn send(&mut self, peer: PeerTag, message: Message) {
+        self.outbox.messages.push(Outgoing { to: Recipient::Peer(peer), message });
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
+        self.outbox.actions.push(action);
+    }
 }

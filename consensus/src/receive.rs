@@ -1,0 +1,295 @@
+//! Messages of peers: what is dropped, what is verified, what is kept.
+//!
+//! Cheap questions come first: a signature is only checked where it could change something.
+
+use std::cmp::Ordering;
+
+use customhouse_ledger::{
+    certificate::Certificate,
+    hash::Hash,
+    keys::KeyError,
+    vote::{Proposal, Vote, VoteKind},
+};
+
+use crate::{
+    action::{Action, HaltReason, Refusal, StopReason},
+    core::Core,
+    early::Favour,
+    evidence::{Claim, Evidence},
+    height::Held,
+    input::{Message, PeerTag, Tip},
+    votes::is_near,
+};
+
+impl Core {
+    pub(crate) fn receive(&mut self, from: PeerTag, message: Message) {
+        let outcome = match message {
+            Message::Tip(tip) => self.take_tip(from, tip),
+            message => match message.height().cmp(&self.height.number) {
+                Ordering::Less => {
+                    self.answer_laggard(from, message.height());
+                    Ok(())
+                }
+                Ordering::Greater => self.take_early(from, message),
+                Ordering::Equal => match message {
+                    Message::Proposal(proposal) => self.take_proposal(proposal),
+                    Message::Vote(vote) => self.take_vote(vote),
+                    Message::Certificate(certificate) => self.take_certificate(certificate),
+                    Message::Tip(_) => Ok(()),
+                },
+            },
+        };
+        if let Err(reason) = outcome {
+            self.out.act(Action::Refused { peer: from, reason });
+        }
+    }
+
+    fn take_proposal(&mut self, proposal: Proposal) -> Result<(), Refusal> {
+        let (height, view) = (self.height.number, proposal.view);
+        if Some(proposal.leader) == self.signer && !self.remembers_proposal(&proposal) {
+            return self.take_own(proposal.verify(&self.config.chain_id), height, view);
+        }
+        if !is_near(view, self.height.view) {
+            return Err(Refusal::FarView);
+        }
+        if proposal.leader != self.height.leader(view) {
+            return Err(Refusal::NotTheLeader);
+        }
+        if proposal.block.leaves.len() as u64 > self.tip.parameters.block_transactions_max
+            || proposal.parent_view >= view
+        {
+            return Err(Refusal::Block);
+        }
+        let claim = Claim::of(&proposal);
+        let claimed = self.height.claims.get(&view);
+        if claimed.is_some_and(|first| first.block_hash == claim.block_hash) {
+            return Ok(());
+        }
+        let index = self.height.validators.index_of(&proposal.leader);
+        let index = index.ok_or(Refusal::NotAValidator)?;
+        let first = claimed.cloned();
+        if first.is_some() && self.height.votes.has_accused(index, view) {
+            return Ok(());
+        }
+        proposal.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
+        match first {
+            Some(first) => self.accuse(index, view, Evidence::Proposals(first, claim)),
+            None => {
+                if let Some(vote) = self.height.votes.of(index, view, VoteKind::Notarize)
+                    && vote.ballot.block_hash != claim.block_hash
+                {
+                    self.accuse(index, view, Evidence::ProposalAndVote(claim.clone(), *vote));
+                }
+                self.height.claims.insert(view, claim);
+                if view >= self.height.view {
+                    self.height.proposals.insert(view, Held::new(proposal));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_vote(&mut self, vote: Vote) -> Result<(), Refusal> {
+        let view = vote.ballot.view;
+        if (vote.ballot.kind == VoteKind::Nullify) != (vote.ballot.block_hash == Hash::ZERO) {
+            return Err(Refusal::Signature);
+        }
+        let index = self.height.validators.index_of(&vote.validator);
+        let index = index.ok_or(Refusal::NotAValidator)?;
+        if Some(vote.validator) == self.signer && !self.remembers_vote(&vote) {
+            return self.take_own(vote.verify(&self.config.chain_id), vote.ballot.height, view);
+        }
+        if !is_near(view, self.height.view) {
+            return Err(Refusal::FarView);
+        }
+        if !self.height.votes.is_news(index, &vote) {
+            return Ok(());
+        }
+        vote.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
+        self.count(vote);
+        Ok(())
+    }
+
+    /// Something of this node's own key that it does not remember. If the signature is real, it
+    /// was made elsewhere, or before the journal was lost: stop signing.
+    fn take_own(
+        &mut self,
+        verified: Result<(), KeyError>,
+        height: u64,
+        view: u64,
+    ) -> Result<(), Refusal> {
+        verified.map_err(|_| Refusal::Signature)?;
+        self.stop_signing(StopReason::UnknownOwnSignature { height, view });
+        Ok(())
+    }
+
+    pub(crate) fn take_certificate(&mut self, certificate: Certificate) -> Result<(), Refusal> {
+        let ballot = certificate.ballot;
+        let held = self.height.certificate(ballot.kind, ballot.view);
+        if held.is_some_and(|held| held.ballot == ballot) {
+            return Ok(());
+        }
+        let votes = self.verified_votes(&certificate)?;
+        for vote in votes {
+            if Some(vote.validator) == self.signer && !self.remembers_vote(&vote) {
+                self.take_own(Ok(()), ballot.height, ballot.view)?;
+            }
+            if is_near(ballot.view, self.height.view) {
+                self.count(vote);
+            }
+        }
+        self.hold(certificate);
+        Ok(())
+    }
+
+    /// The votes that a certificate is made of, each verified unless it is held already.
+    fn verified_votes(&self, certificate: &Certificate) -> Result<Vec<Vote>, Refusal> {
+        let (chain_id, validators) = (&self.config.chain_id, &self.height.validators);
+        let ballot = certificate.ballot;
+        if (ballot.kind == VoteKind::Nullify) != (ballot.block_hash == Hash::ZERO) {
+            return Err(Refusal::Certificate);
+        }
+        let votes = certificate.votes(validators);
+        // Gathering its votes again must give the certificate: so nothing about it is left over.
+        let again = Certificate::from_votes(ballot, &votes, validators);
+        if again.as_ref() != Some(certificate) {
+            return Err(Refusal::Certificate);
+        }
+        let verified = |vote: &Vote| {
+            let index = validators.index_of(&vote.validator);
+            index.is_some_and(|index| self.height.votes.holds(index, vote))
+                || vote.verify(chain_id).is_ok()
+        };
+        if votes.iter().all(verified) { Ok(votes) } else { Err(Refusal::Certificate) }
+    }
+
+    /// Counts a verified vote; makes the certificate it completes.
+    pub(crate) fn count(&mut self, vote: Vote) {
+        let ballot = vote.ballot;
+        let Some(index) = self.height.validators.index_of(&vote.validator) else { return };
+        if let Some(evidence) = self.height.votes.keep(index, vote) {
+            self.out.act(Action::Evidence(evidence));
+        }
+        let claim = self.height.claims.get(&ballot.view);
+        if ballot.kind == VoteKind::Notarize
+            && let Some(claim) = claim.filter(|claim| claim.leader == vote.validator)
+            && claim.block_hash != ballot.block_hash
+        {
+            let evidence = Evidence::ProposalAndVote(claim.clone(), vote);
+            self.accuse(index, ballot.view, evidence);
+        }
+        if self.height.certificate(ballot.kind, ballot.view).is_none()
+            && let Some(certificate) =
+                self.height.votes.certificate(&ballot, &self.height.validators)
+        {
+            self.hold(certificate);
+        }
+    }
+
+    fn hold(&mut self, certificate: Certificate) {
+        if let Err(held) = self.height.hold(certificate.clone()) {
+            let reason = HaltReason::ContradictingCertificates(held, Box::new(certificate));
+            self.halt(reason);
+        }
+    }
+
+    fn accuse(&mut self, index: usize, view: u64, evidence: Evidence) {
+        if self.height.votes.accuse(index, view) {
+            self.out.act(Action::Evidence(evidence));
+        }
+    }
+
+    /// A peer is at a height that is committed here: tell it. Right after a commit the last votes
+    /// of others still come in; those do not lag.
+    fn answer_laggard(&mut self, from: PeerTag, height: u64) {
+        let now = self.now.monotonic_ms;
+        let resend_ms = self.config.timing.resend_ms;
+        let just_committed = now < self.timers.height_started.saturating_add(resend_ms / 2);
+        if height == self.tip.header.height && just_committed {
+            return;
+        }
+        if let Some(tip) = self.tip()
+            && self.pace.allows(from, Favour::Tip, now, resend_ms / 2)
+        {
+            self.out.send(from, Message::Tip(tip));
+        }
+    }
+
+    fn take_early(&mut self, from: PeerTag, message: Message) -> Result<(), Refusal> {
+        let height = message.height();
+        match &message {
+            Message::Vote(vote)
+                if Some(vote.validator) == self.signer && !self.remembers_vote(vote) =>
+            {
+                let verified = vote.verify(&self.config.chain_id);
+                return self.take_own(verified, height, vote.ballot.view);
+            }
+            Message::Proposal(proposal)
+                if Some(proposal.leader) == self.signer && !self.remembers_proposal(proposal) =>
+            {
+                let verified = proposal.verify(&self.config.chain_id);
+                return self.take_own(verified, height, proposal.view);
+            }
+            _ => {}
+        }
+        if height > self.height.number.saturating_add(1) {
+            // Its sender has committed the heights before. It cannot be verified from here, so it
+            // is worth no more than a question to that very peer.
+            self.sync_from(from, height - 1);
+            return Ok(());
+        }
+        if self.early.keep(from, message) { Ok(()) } else { Err(Refusal::TooEarly) }
+    }
+
+    fn take_tip(&mut self, from: PeerTag, tip: Tip) -> Result<(), Refusal> {
+        let (header, finalization) = (&tip.header, &tip.finalization);
+        let named = (VoteKind::Finalize, header.height, header.hash());
+        let ballot = finalization.ballot;
+        if (ballot.kind, ballot.height, ballot.block_hash) != named {
+            return Err(Refusal::Certificate);
+        }
+        if header.chain_id != self.config.chain_id {
+            return Err(Refusal::ForeignTip);
+        }
+        match header.height.cmp(&self.height.number) {
+            Ordering::Equal => self.take_certificate(tip.finalization),
+            Ordering::Greater => {
+                // Where the validators are others than now, the sync itself will verify.
+                if header.validators_hash == self.tip.header.next_validators_hash {
+                    let verified =
+                        finalization.verify(&self.config.chain_id, &self.height.validators);
+                    verified.map_err(|_| Refusal::Certificate)?;
+                }
+                self.sync_from(from, header.height);
+                Ok(())
+            }
+            Ordering::Less if header.height == self.tip.header.height => self.compare_tip(tip),
+            Ordering::Less => {
+                self.answer_laggard(from, header.height);
+                Ok(())
+            }
+        }
+    }
+
+    /// Two finalizations of one height are the proof of a fork.
+    fn compare_tip(&mut self, tip: Tip) -> Result<(), Refusal> {
+        if tip.finalization.ballot.block_hash == self.tip_hash {
+            return Ok(());
+        }
+        let Some(validators) = &self.tip_validators else { return Ok(()) };
+        let verified = tip.finalization.verify(&self.config.chain_id, validators);
+        verified.map_err(|_| Refusal::Certificate)?;
+        if let Some(ours) = self.tip.finalization.clone() {
+            let (ours, theirs) = (Box::new(ours), Box::new(tip.finalization));
+            self.halt(HaltReason::ContradictingCertificates(ours, theirs));
+        }
+        Ok(())
+    }
+
+    fn sync_from(&mut self, peer: PeerTag, height: u64) {
+        let (now, pause) = (self.now.monotonic_ms, self.config.timing.resend_ms);
+        if self.pace.allows(peer, Favour::Sync, now, pause) {
+            self.out.act(Action::SyncFrom { peer, height });
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the journal remembers, and how a core takes it up again.
+
+use std::collections::BTreeMap;
+
+use customhouse_ledger::vote::{Proposal, Vote};
+
+use crate::{core::Core, evidence::Claim, height::Held, journal::Entry};
+
+/// What was read from the journal and is not committed yet.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Nothing is signed up to and including this height: it was signed before, and the journal
+    /// does not say any more what.
+    pub(crate) watermark: u64,
+    entries: BTreeMap<u64, Vec<Entry>>,
+}
+
+impl Memory {
+    /// Sorts the entries by height. Those below `height`, which is in progress, are done with. The
+    /// journal may be ahead of the store (a restored backup): then the heights that it is ahead
+    /// are followed, not signed.
+    pub(crate) fn new(recovered: Vec<Entry>, height: u64) -> Self {
+        let mut memory = Self::default();
+        for entry in recovered {
+            match entry {
+                Entry::Watermark(mark) => memory.watermark = memory.watermark.max(mark),
+                entry if entry.height() >= height => {
+                    memory.entries.entry(entry.height()).or_default().push(entry);
+                }
+                _ => {}
+            }
+        }
+        if let Some((&newest, _)) = memory.entries.last_key_value() {
+            memory.watermark = memory.watermark.max(newest.saturating_sub(1));
+        }
+        memory
+    }
+}
+
+impl Core {
+    /// Takes up what the journal remembers of the height in progress: the state is then what it
+    /// was when the entries were written, and the rules go on from there. Nothing is sent here.
+    pub(crate) fn recall(&mut self) {
+        let number = self.height.number;
+        let entries = self.memory.entries.remove(&number).unwrap_or_default();
+        self.memory.entries.retain(|height, _| *height > number);
+        // Certificates first: they tell the view, and votes are kept near it only.
+        for entry in &entries {
+            if let Entry::Certificate(certificate) = entry {
+                let ballot = certificate.ballot;
+                self.height.acted.insert((ballot.kind, ballot.view));
+                // The journal holds what was held together before.
+                let _ = self.height.hold(certificate.clone());
+            }
+        }
+        for entry in &entries {
+            match entry {
+                Entry::Vote(vote) if Some(vote.validator) == self.signer => {
+                    self.height.signed.entry(vote.ballot.view).or_default().record(*vote);
+                }
+                Entry::Proposal(proposal) => self.recall_proposal(proposal),
+                _ => {}
+            }
+        }
+        while let Some(certificate) = self.height.way_out() {
+            let next = certificate.ballot.view.saturating_add(1);
+            self.height.enter(next);
+        }
+        let own: Vec<Vote> =
+            self.height.signed.values().flat_map(|signed| signed.votes()).copied().collect();
+        for vote in own {
+            if self.height.is_near(vote.ballot.view) {
+                self.count(vote);
+            }
+        }
+    }
+
+    /// An entry of a proposal means that its block is stored with its bodies, and was checked or
+    /// built here unless a quorum had notarized it.
+    fn recall_proposal(&mut self, proposal: &Proposal) {
+        let view = proposal.view;
+        if Some(proposal.leader) == self.signer {
+            self.height.signed.entry(view).or_default().proposal = Some(proposal.clone());
+        }
+        self.height.store(proposal.block.clone(), proposal.parent_view == 0);
+        self.height.claims.insert(view, Claim::of(proposal));
+        self.height.proposals.insert(view, Held::new(proposal.clone()));
+    }
+
+    /// Whether the journal knows of a vote by this node's key, or need not.
+    pub(crate) fn remembers_vote(&self, vote: &Vote) -> bool {
+        let is_it = |held: &Vote| held.ballot == vote.ballot;
+        self.need_not_remember(vote.ballot.height)
+            || if vote.ballot.height == self.height.number {
+                let signed = self.height.signed.get(&vote.ballot.view);
+                signed.is_some_and(|signed| signed.votes().any(is_it))
+            } else {
+                self.recovered(vote.ballot.height)
+                    .any(|entry| matches!(entry, Entry::Vote(held) if is_it(held)))
+            }
+    }
+
+    /// Whether the journal knows of a proposal by this node's key, or need not.
+    pub(crate) fn remembers_proposal(&self, proposal: &Proposal) -> bool {
+        let height = proposal.block.header.height;
+        let hash = proposal.block.hash();
+        let is_it = |held: &Proposal| held.view == proposal.view && held.block.hash() == hash;
+        self.need_not_remember(height)
+            || if height == self.height.number {
+                let signed = self.height.signed.get(&proposal.view);
+                signed.and_then(|signed| signed.proposal.as_ref()).is_some_and(is_it)
+            } else {
+                self.recovered(height)
+                    .any(|entry| matches!(entry, Entry::Proposal(held) if is_it(held)))
+            }
+    }
+
+    /// The journal may have dropped what is of committed heights.
+    fn need_not_remember(&self, height: u64) -> bool {
+        height < self.height.number || height <= self.memory.watermark
+    }
+
+    fn recovered(&self, height: u64) -> impl Iterator<Item = &Entry> {
+        self.memory.entries.get(&height).into_iter().flatten()
+    }
+}
