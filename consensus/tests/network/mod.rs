@@ -1,0 +1,486 @@
+//! A network of real cores in virtual time. `cut`, `isolate`, `drop` and `recover` what you like;
+//! every step checks what must always hold.
+
+// Each test binary uses its own part of it.
+#![allow(dead_code, unreachable_pub)]
+
+mod ledger;
+mod liar;
+mod witness;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use customhouse_consensus::{
+    Action, Config, Core, Entry, Evidence, Input, Journal, Message, Now, PeerTag, Ready, Recipient,
+    Timing, Validate, Verdict,
+};
+use customhouse_ledger::{
+    hash::{Hash, Tag},
+    keys::SigningKey,
+    parameters::Parameters,
+    validators::{Validator, ValidatorSet},
+};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use ledger::{CHAIN, GENESIS_TIME_MS, Ledger};
+use liar::Liar;
+use witness::Witness;
+
+pub const TIMING: Timing = Timing { view_ms: 200, view_ms_max: 5_000, resend_ms: 100, tip_ms: 500 };
+
+/// How messages fare.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    pub delay_ms_max: u64,
+    /// In a thousand.
+    pub loss: u32,
+    pub duplication: u32,
+}
+
+pub const CALM: Weather = Weather { delay_ms_max: 1, loss: 0, duplication: 0 };
+
+/// A journal in memory: encoded, as a file would be.
+#[derive(Default)]
+pub struct MemoryJournal {
+    entries: Vec<Vec<u8>>,
+    held: BTreeSet<Vec<u8>>,
+}
+
+impl Journal for MemoryJournal {
+    type Error = std::convert::Infallible;
+
+    fn append(&mut self, entries: &[Entry]) -> Result<(), Self::Error> {
+        assert!(!entries.is_empty(), "an append costs a sync");
+        for entry in entries.iter().map(Entry::encode) {
+            self.entries.push(entry.clone());
+            self.held.insert(entry);
+        }
+        Ok(())
+    }
+}
+
+impl MemoryJournal {
+    pub fn read(&self) -> Vec<Entry> {
+        self.entries.iter().map(|b| Entry::decode(b).expect("as written")).collect()
+    }
+
+    pub fn holds(&self, entry: &Entry) -> bool {
+        self.held.contains(&entry.encode())
+    }
+}
+
+/// Where in a step a node dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashPoint {
+    BeforePersist,
+    AfterPersist,
+    AfterSend,
+}
+
+pub struct Node {
+    pub key: SigningKey,
+    /// None while it is down.
+    pub core: Option<Core>,
+    pub journal: MemoryJournal,
+    pub ledger: Ledger,
+    /// Counts restarts: what was under way before a crash never arrives.
+    life: u64,
+    wake_at: Option<u64>,
+    sync: Option<(usize, u64)>,
+    crash_at: Option<CrashPoint>,
+    pub evidence: Vec<Evidence>,
+    pub actions: Vec<Action>,
+}
+
+enum Event {
+    Message { from: usize, to: usize, bytes: Vec<u8> },
+    Input { node: usize, life: u64, input: Box<Input> },
+}
+
+pub struct Network {
+    pub seed: u64,
+    pub rng: ChaCha8Rng,
+    pub now: u64,
+    pub weather: Weather,
+    pub nodes: Vec<Node>,
+    pub liar: Option<Liar>,
+    pub witness: Witness,
+    events: BTreeMap<(u64, u64), Event>,
+    event_count: u64,
+    cut: BTreeSet<(usize, usize)>,
+    submitted: u64,
+}
+
+impl Network {
+    pub fn new(n: usize, seed: u64, weather: Weather) -> Self {
+        Self::with_parameters(n, seed, weather, Parameters::default())
+    }
+
+    pub fn with_parameters(n: usize, seed: u64, weather: Weather, parameters: Parameters) -> Self {
+        let mut keys: Vec<_> = (0..n).map(|i| SigningKey::from_seed(&[i as u8 + 1; 32])).collect();
+        let validator = |(i, key): (usize, &SigningKey)| Validator {
+            agency: format!("A{i:03}").parse().expect("a code"),
+            key: key.public(),
+        };
+        let set = ValidatorSet::new(keys.iter().enumerate().map(validator).collect());
+        let set = set.expect("a set");
+        let nodes = keys.drain(..).map(|key| Node {
+            key,
+            core: None,
+            journal: MemoryJournal::default(),
+            ledger: Ledger::new(set.clone(), parameters),
+            life: 0,
+            wake_at: None,
+            sync: None,
+            crash_at: None,
+            evidence: Vec::new(),
+            actions: Vec::new(),
+        });
+        let mut network = Self {
+            seed,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            now: 0,
+            weather,
+            nodes: nodes.collect(),
+            liar: None,
+            witness: Witness::new(seed),
+            events: BTreeMap::new(),
+            event_count: 0,
+            cut: BTreeSet::new(),
+            submitted: 0,
+        };
+        for node in 0..n {
+            network.recover(node);
+        }
+        network
+    }
+
+    // ------------------------------------------------------------ what a test does
+
+    /// Nothing passes between these two any more.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        self.cut.insert((a, b));
+        self.cut.insert((b, a));
+    }
+
+    /// Nothing passes between this one and all others.
+    pub fn isolate(&mut self, node: usize) {
+        for other in (0..self.nodes.len()).filter(|&other| other != node) {
+            self.cut(node, other);
+        }
+    }
+
+    /// Every link works again; peers connect anew.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+        for node in 0..self.nodes.len() {
+            for peer in (0..self.nodes.len()).filter(|&peer| peer != node) {
+                self.later(0, node, Input::Connected(PeerTag(peer as u64)));
+            }
+        }
+    }
+
+    /// Kills a node in its next step.
+    pub fn crash(&mut self, node: usize, point: CrashPoint) {
+        self.nodes[node].crash_at = Some(point);
+    }
+
+    /// Kills a node now.
+    pub fn kill(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        node.core = None;
+        node.life += 1;
+        node.wake_at = None;
+        node.sync = None;
+        node.crash_at = None;
+    }
+
+    /// Starts a node from its journal and its ledger.
+    pub fn recover(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.crash_at = None;
+        if node.core.is_some() {
+            return;
+        }
+        let config = Config { chain_id: CHAIN, signer: Some(node.key.clone()), timing: TIMING };
+        let core = Core::new(config, node.ledger.committed(), node.journal.read());
+        node.core = Some(core);
+        let pending = !node.ledger.pending.is_empty();
+        self.step(index, Input::Tick);
+        self.step(index, Input::Work { pending });
+    }
+
+    /// This node's key falls into bad hands.
+    pub fn corrupt(&mut self, index: usize) {
+        self.kill(index);
+        self.liar = Some(Liar::new(index, self.nodes[index].key.clone()));
+    }
+
+    /// Starts nodes that are down until at most so many are, and takes back crashes to come.
+    pub fn revive(&mut self, down_max: usize) {
+        for node in &mut self.nodes {
+            node.crash_at = None;
+        }
+        let down: Vec<_> =
+            self.honest().filter(|(_, n)| n.core.is_none()).map(|(i, _)| i).collect();
+        for &index in down.iter().skip(down_max) {
+            self.recover(index);
+        }
+    }
+
+    /// Gossips a new transaction to all nodes, up or down.
+    pub fn submit(&mut self) -> Hash {
+        self.submitted += 1;
+        let leaf = Tag::TRANSACTION.hash(&[&self.submitted.to_be_bytes()]);
+        for index in 0..self.nodes.len() {
+            self.nodes[index].ledger.pending.insert(leaf);
+            let delay = self.delay();
+            self.later(delay, index, Input::Work { pending: true });
+        }
+        leaf
+    }
+
+    /// Runs until the condition holds; panics with the seed after so much virtual time.
+    pub fn run_until(&mut self, what: &str, limit_ms: u64, done: impl Fn(&Self) -> bool) {
+        let deadline = self.now + limit_ms;
+        while !done(self) {
+            let next = self.next_event();
+            assert!(
+                next.is_some_and(|at| at <= deadline),
+                "seed {}: not within {limit_ms} ms: {what}\n{}",
+                self.seed,
+                self.describe()
+            );
+            self.advance();
+        }
+    }
+
+    /// Runs for so much virtual time.
+    pub fn run_for(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while self.next_event().is_some_and(|at| at <= until) {
+            self.advance();
+        }
+        self.now = until;
+    }
+
+    pub fn honest(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let liar = self.liar.as_ref().map(|liar| liar.index);
+        self.nodes.iter().enumerate().filter(move |(i, _)| Some(*i) != liar)
+    }
+
+    pub fn all_committed(&self, leaf: &Hash) -> bool {
+        self.honest().all(|(_, node)| node.ledger.has_committed(leaf))
+    }
+
+    pub fn height_of(&self, node: usize) -> u64 {
+        self.nodes[node].ledger.tip().height
+    }
+
+    fn describe(&self) -> String {
+        let line = |(i, node): (usize, &Node)| {
+            let view = node.core.as_ref().map(|core| (core.height(), core.view()));
+            format!("node {i}: tip {}, at {view:?}\n", node.ledger.tip().height)
+        };
+        self.honest().map(line).collect()
+    }
+
+    // ------------------------------------------------------------ time
+
+    fn next_event(&self) -> Option<u64> {
+        let wakes = self.nodes.iter().filter_map(|node| node.wake_at);
+        let events = self.events.keys().next().map(|&(at, _)| at);
+        wakes.chain(events).min().map(|at| at.max(self.now))
+    }
+
+    fn advance(&mut self) {
+        let Some(at) = self.next_event() else { return };
+        self.now = at;
+        if let Some(entry) = self.events.first_entry()
+            && entry.key().0 <= at
+        {
+            return match entry.remove() {
+                Event::Message { from, to, bytes } => self.deliver(from, to, &bytes),
+                Event::Input { node, life, input } => {
+                    if self.nodes[node].life == life {
+                        self.step(node, *input);
+                    }
+                }
+            };
+        }
+        let due = self.nodes.iter().position(|node| node.wake_at.is_some_and(|wake| wake <= at));
+        if let Some(node) = due {
+            self.nodes[node].wake_at = None;
+            self.step(node, Input::Tick);
+        }
+    }
+
+    fn push(&mut self, delay: u64, event: Event) {
+        self.event_count += 1;
+        self.events.insert((self.now + delay, self.event_count), event);
+    }
+
+    fn later(&mut self, delay: u64, node: usize, input: Input) {
+        let life = self.nodes[node].life;
+        self.push(delay, Event::Input { node, life, input: Box::new(input) });
+    }
+
+    fn delay(&mut self) -> u64 {
+        self.rng.random_range(1..=self.weather.delay_ms_max)
+    }
+
+    fn chance(&mut self, in_a_thousand: u32) -> bool {
+        self.rng.next_u32() % 1000 < in_a_thousand
+    }
+
+    // ------------------------------------------------------------ messages
+
+    pub fn send(&mut self, from: usize, to: usize, message: &Message) {
+        if self.cut.contains(&(from, to)) || self.chance(self.weather.loss) {
+            return;
+        }
+        let copies = if self.chance(self.weather.duplication) { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = self.delay();
+            self.push(delay, Event::Message { from, to, bytes: message.encode() });
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, bytes: &[u8]) {
+        let message = Message::decode(bytes).expect("as encoded");
+        if let Some(mut liar) = self.liar.take_if(|liar| liar.index == to) {
+            for (to, message) in liar.hear(&message, &self.nodes, &mut self.rng) {
+                self.send(liar.index, to, &message);
+            }
+            self.liar = Some(liar);
+            return;
+        }
+        self.step(to, Input::Message { from: PeerTag(from as u64), message });
+    }
+
+    // ------------------------------------------------------------ a node's step
+
+    pub fn step(&mut self, index: usize, input: Input) {
+        let now = Now { monotonic_ms: self.now, unix_ms: GENESIS_TIME_MS + self.now };
+        let node = &mut self.nodes[index];
+        let Some(core) = node.core.as_mut() else { return };
+        let ready = core.step(now, input);
+        let crash = node.crash_at.take();
+        if crash == Some(CrashPoint::BeforePersist) {
+            drop(ready);
+            return self.kill(index);
+        }
+        self.carry_out(index, ready, crash);
+    }
+
+    fn carry_out(&mut self, index: usize, ready: Ready, crash: Option<CrashPoint>) {
+        let node = &mut self.nodes[index];
+        let Ok(outbox) = ready.persist(&mut node.journal);
+        if crash == Some(CrashPoint::AfterPersist) {
+            return self.kill(index);
+        }
+        node.wake_at = outbox.wake_at;
+        for outgoing in outbox.messages {
+            self.witness.sends(&self.nodes[index], &outgoing.message);
+            match outgoing.to {
+                Recipient::Peer(peer) => self.send(index, peer.0 as usize, &outgoing.message),
+                Recipient::All => {
+                    for to in (0..self.nodes.len()).filter(|&to| to != index) {
+                        self.send(index, to, &outgoing.message);
+                    }
+                }
+            }
+        }
+        if crash == Some(CrashPoint::AfterSend) {
+            return self.kill(index);
+        }
+        for action in outbox.actions {
+            self.act(index, action);
+        }
+    }
+
+    fn act(&mut self, index: usize, action: Action) {
+        let delay = self.rng.random_range(0..=self.weather.delay_ms_max / 2);
+        self.nodes[index].actions.push(action.clone());
+        match action {
+            Action::Build(build) => {
+                let ledger = &mut self.nodes[index].ledger;
+                let leaves = ledger.pending.iter().take(4).copied().collect();
+                let block = ledger.build(&build, leaves);
+                self.later(delay, index, Input::Built { view: build.view, block });
+            }
+            Action::Validate(validate) => self.validate(index, delay, validate),
+            Action::Commit { block, finalization } => {
+                self.witness.commits(index, &block);
+                let ledger = &mut self.nodes[index].ledger;
+                ledger.commit(block, finalization);
+                let pending = !ledger.pending.is_empty();
+                let committed = ledger.committed();
+                self.later(0, index, Input::Committed { committed, pending });
+                self.sync(index, delay);
+            }
+            Action::FetchBlock { block_hash, from, .. } => {
+                let holders = self.nodes.iter().enumerate().filter(|(i, node)| {
+                    from.contains(&node.key.public()) && !self.cut.contains(&(index, *i))
+                });
+                let block = holders.filter_map(|(_, node)| node.find(&block_hash)).next().cloned();
+                if let Some(block) = block {
+                    self.nodes[index].ledger.blocks.insert(block_hash, block.clone());
+                    self.later(delay, index, Input::Fetched { block });
+                }
+            }
+            Action::FetchCertificates { height, view } => {
+                for peer in (0..self.nodes.len()).filter(|&peer| peer != index) {
+                    let core = self.nodes[peer].core.as_ref();
+                    let held = core.map(|core| core.certificates(height, view)).unwrap_or_default();
+                    for certificate in held {
+                        self.send(peer, index, &Message::Certificate(certificate));
+                    }
+                }
+            }
+            Action::SyncFrom { peer, height } => {
+                self.nodes[index].sync = Some((peer.0 as usize, height));
+                self.sync(index, delay);
+            }
+            Action::Evidence(evidence) => {
+                self.witness.accuses(self.liar.as_ref().map(|l| l.key.public()), &evidence);
+                self.nodes[index].evidence.push(evidence);
+            }
+            Action::Halt { reason } => self.witness.fails(format!("node {index}: {reason}")),
+            Action::StoppedSigning { .. } | Action::Refused { .. } | Action::ResendTransactions => {
+            }
+        }
+    }
+
+    fn validate(&mut self, index: usize, delay: u64, validate: Validate) {
+        let Validate { block, view, .. } = validate;
+        let (height, block_hash) = (block.header.height, block.hash());
+        let verdict = match self.nodes[index].ledger.validate(&block) {
+            _ if self.chance(self.weather.loss / 2) => Verdict::Unavailable,
+            true => Verdict::Valid,
+            false => Verdict::Invalid,
+        };
+        self.later(delay, index, Input::Validated { height, view, block_hash, verdict });
+    }
+
+    fn sync(&mut self, index: usize, delay: u64) {
+        let Some((peer, _)) = self.nodes[index].sync else { return };
+        let next = self.height_of(index) as usize;
+        if self.cut.contains(&(index, peer)) || self.nodes[peer].core.is_none() {
+            return;
+        }
+        if let Some((block, finalization)) = self.nodes[peer].ledger.chain.get(next).cloned() {
+            let from = PeerTag(peer as u64);
+            self.later(delay, index, Input::Certified { from, block, finalization });
+        }
+    }
+}
+
+impl Node {
+    fn find(&self, hash: &Hash) -> Option<&customhouse_ledger::header::Block> {
+        let committed = self.ledger.chain.iter().map(|(block, _)| block);
+        let mut committed = committed.filter(|block| block.hash() == *hash);
+        self.ledger.blocks.get(hash).or_else(|| committed.next())
+    }
+}

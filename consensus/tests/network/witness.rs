@@ -1,0 +1,82 @@
+//! Sees everything that is said and done, and fails the run when something must not be.
+
+use std::collections::BTreeMap;
+
+use customhouse_consensus::{Entry, Evidence, Message};
+use customhouse_ledger::{
+    hash::Hash,
+    header::Block,
+    keys::PublicKey,
+    vote::{Vote, VoteKind},
+};
+
+use super::{CHAIN, Node};
+
+#[derive(Default)]
+pub struct Witness {
+    seed: u64,
+    /// By key, height and view: what was ever sent.
+    votes: BTreeMap<(PublicKey, u64, u64, VoteKind), Hash>,
+    proposals: BTreeMap<(PublicKey, u64, u64), Hash>,
+    committed: BTreeMap<u64, Hash>,
+}
+
+impl Witness {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
+    pub fn fails(&self, why: String) -> ! {
+        panic!("seed {}: {why}", self.seed)
+    }
+
+    /// An honest node sends: durable before it leaves; never in contradiction to anything it ever
+    /// sent, in this life or an earlier one.
+    pub fn sends(&mut self, node: &Node, message: &Message) {
+        match message {
+            Message::Vote(vote) if vote.validator == node.key.public() => {
+                if !node.journal.holds(&Entry::Vote(*vote)) {
+                    self.fails(format!("sent before durable: {vote:?}"));
+                }
+                self.votes_consistently(vote);
+            }
+            Message::Proposal(proposal) if proposal.leader == node.key.public() => {
+                if !node.journal.holds(&Entry::Proposal(proposal.clone())) {
+                    self.fails(format!("sent before durable: {proposal:?}"));
+                }
+                let key = (proposal.leader, proposal.block.header.height, proposal.view);
+                let hash = proposal.block.hash();
+                if *self.proposals.entry(key).or_insert(hash) != hash {
+                    self.fails(format!("two proposals at {key:?}"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn votes_consistently(&mut self, vote: &Vote) {
+        let ballot = vote.ballot;
+        let key = |kind| (vote.validator, ballot.height, ballot.view, kind);
+        let first = *self.votes.entry(key(ballot.kind)).or_insert(ballot.block_hash);
+        let nullify = self.votes.contains_key(&key(VoteKind::Nullify));
+        let finalize = self.votes.contains_key(&key(VoteKind::Finalize));
+        if first != ballot.block_hash || (nullify && finalize) {
+            self.fails(format!("contradicting votes: {:?}", key(ballot.kind)));
+        }
+    }
+
+    /// Agreement.
+    pub fn commits(&mut self, node: usize, block: &Block) {
+        let (height, hash) = (block.header.height, block.hash());
+        if *self.committed.entry(height).or_insert(hash) != hash {
+            self.fails(format!("node {node} commits another block at height {height}"));
+        }
+    }
+
+    /// Evidence proves what it says, about the liar alone.
+    pub fn accuses(&self, liar: Option<PublicKey>, evidence: &Evidence) {
+        if !evidence.proves(&CHAIN) || Some(evidence.culprit()) != liar {
+            self.fails(format!("wrong accusation: {evidence:?}"));
+        }
+    }
+}
