@@ -7,6 +7,7 @@ pub mod journal;
 pub mod keyfile;
 pub mod layout;
 pub mod mempool;
+pub mod network;
 mod newfile;
 pub mod submissions;
 pub mod tls;

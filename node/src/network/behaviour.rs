@@ -1,0 +1,141 @@
+//! The libp2p behaviours that one connection carries, and the swarm that runs them.
+
+use std::{io, time::Duration};
+
+use customhouse_ledger::hash::Hash;
+use libp2p::{
+    StreamProtocol, Swarm, SwarmBuilder,
+    allow_block_list::{self, AllowedPeers},
+    connection_limits::{self, ConnectionLimits},
+    gossipsub::{self, IdentityTransform, MessageAuthenticity, WhitelistSubscriptionFilter},
+    identity::Keypair,
+    noise, ping, request_response,
+    swarm::NetworkBehaviour,
+    tcp, yamux,
+};
+
+use super::{
+    codec::SyncCodec,
+    config::{NetworkConfig, NetworkError},
+    gossip::{self, Topics},
+    metrics::NetworkMetrics,
+    peers::{CONNECTIONS_PER_PEER, Peers},
+};
+
+/// Streams of the sync protocol on one connection, both ways.
+const SYNC_STREAMS_MAX: usize = 64;
+
+/// Longer than any node runs: an idle connection is no reason to close it.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Gossip among subscribers of the chain's two topics only.
+pub(super) type Gossip = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
+
+/// What runs on every connection. The two that refuse connections come first.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) allowed: allow_block_list::Behaviour<AllowedPeers>,
+    pub(super) gossip: Gossip,
+    pub(super) sync: request_response::Behaviour<SyncCodec>,
+    pub(super) ping: ping::Behaviour,
+}
+
+impl Behaviour {
+    fn new(
+        config: &NetworkConfig,
+        peers: &Peers,
+        metrics: &NetworkMetrics,
+    ) -> Result<Self, NetworkError> {
+        let mut allowed = allow_block_list::Behaviour::<AllowedPeers>::default();
+        for peer in peers.iter() {
+            allowed.allow_peer(peer.id);
+        }
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(connection_limits(config, peers.len())),
+            allowed,
+            gossip: gossip(config, peers.len())?,
+            sync: sync(config, metrics),
+            ping: ping::Behaviour::new(
+                ping::Config::new()
+                    .with_interval(config.limits.ping_interval)
+                    .with_timeout(config.limits.ping_interval),
+            ),
+        })
+    }
+}
+
+fn connection_limits(config: &NetworkConfig, peers: usize) -> ConnectionLimits {
+    let pending = Some(config.limits.connections_pending_max);
+    let each = CONNECTIONS_PER_PEER as u32 + 1;
+    ConnectionLimits::default()
+        .with_max_pending_incoming(pending)
+        .with_max_pending_outgoing(pending)
+        .with_max_established_per_peer(Some(each))
+        .with_max_established(Some(each.saturating_mul(u32::try_from(peers).unwrap_or(u32::MAX))))
+}
+
+fn gossip(config: &NetworkConfig, peers: usize) -> Result<Gossip, NetworkError> {
+    let failed = |error: &dyn ToString| NetworkError::Gossip(error.to_string());
+    let settings = gossip::gossip_config(&config.limits, peers).map_err(|e| failed(&e))?;
+    let topics = Topics::new(&config.chain_id);
+    let filter =
+        WhitelistSubscriptionFilter([topics.consensus, topics.transactions].into_iter().collect());
+    // Anonymous: what is gossiped is signed by its author already, and a relay is not its author.
+    let mut gossip =
+        Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, settings, filter)
+            .map_err(|e| failed(&e))?;
+    for topic in Topics::of(&config.chain_id) {
+        gossip.subscribe(&topic).map_err(|e| failed(&format!("{e:?}")))?;
+    }
+    Ok(gossip)
+}
+
+fn sync(
+    config: &NetworkConfig,
+    metrics: &NetworkMetrics,
+) -> request_response::Behaviour<SyncCodec> {
+    let codec = SyncCodec {
+        request_bytes_max: config.limits.request_bytes_max,
+        response_bytes_max: config.limits.response_bytes_max,
+        metrics: metrics.clone(),
+    };
+    let settings = request_response::Config::default()
+        .with_request_timeout(config.limits.request_timeout)
+        .with_max_concurrent_streams(SYNC_STREAMS_MAX);
+    let protocol = (sync_protocol(&config.chain_id), request_response::ProtocolSupport::Full);
+    request_response::Behaviour::with_codec(codec, [protocol], settings)
+}
+
+/// `/customhouse/<chain id>/sync/1`.
+fn sync_protocol(chain_id: &Hash) -> StreamProtocol {
+    StreamProtocol::try_from_owned(format!("/customhouse/{chain_id}/sync/1"))
+        .expect("the name begins with a slash")
+}
+
+/// The swarm: TCP without Nagle's delay, Noise with the chain id in the handshake, Yamux.
+pub(super) fn swarm(
+    config: &NetworkConfig,
+    peers: &Peers,
+    metrics: &NetworkMetrics,
+) -> Result<Swarm<Behaviour>, NetworkError> {
+    let identity = |error: &dyn ToString| NetworkError::Identity(error.to_string());
+    let keypair = Keypair::ed25519_from_bytes(config.identity.seed().as_mut_slice())
+        .map_err(|e| identity(&e))?;
+    let behaviour = Behaviour::new(config, peers, metrics)?;
+    let prologue = format!("customhouse/{}", config.chain_id).into_bytes();
+    let security = move |keypair: &Keypair| -> Result<noise::Config, noise::Error> {
+        Ok(noise::Config::new(keypair)?.with_prologue(prologue))
+    };
+    let transport = tcp::Config::default().nodelay(true);
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(transport, security, yamux::Config::default)
+        .map_err(|e| identity(&e))?
+        .with_behaviour(|_| behaviour)
+        .map_err(|e| identity(&io::Error::other(e.to_string())))?
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(NEVER))
+        .with_connection_timeout(config.limits.handshake_timeout)
+        .build();
+    Ok(swarm)
+}

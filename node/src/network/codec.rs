@@ -1,0 +1,154 @@
+//! Frames of the sync protocol: a 4-byte big-endian length, then one protobuf message.
+//!
+//! The length is checked before anything is read, and memory grows only with the bytes that come.
+//! libp2p does not report a request that fails while it is read, so a bad frame is a value here: the
+//! request that a peer is called to account for.
+
+use std::io;
+
+use customhouse_proto::v1;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{StreamProtocol, request_response};
+use prost::Message;
+
+use super::metrics::NetworkMetrics;
+
+/// Why a frame was refused; inside the [`io::Error`] that libp2p hands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameFault {
+    /// The frame is longer than its limit.
+    #[error("a frame of {length} bytes, at most {max} are allowed")]
+    Oversize {
+        /// Bytes announced, or about to be sent.
+        length: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The bytes are no such message.
+    #[error("not a message of the sync protocol")]
+    Undecodable,
+}
+
+impl FrameFault {
+    /// The fault inside an error, where it is one.
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref::<Self>().copied()
+    }
+
+    fn into_io(self) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, self)
+    }
+}
+
+/// Reads and writes [`v1::SyncRequest`] and [`v1::SyncResponse`].
+#[derive(Clone, Debug)]
+pub(super) struct SyncCodec {
+    pub(super) request_bytes_max: usize,
+    pub(super) response_bytes_max: usize,
+    pub(super) metrics: NetworkMetrics,
+}
+
+async fn read_frame<M, T>(io: &mut T, max: usize) -> io::Result<(M, usize)>
+where
+    M: Message + Default,
+    T: AsyncRead + Unpin + Send,
+{
+    let mut length = [0; 4];
+    io.read_exact(&mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > max {
+        return Err(FrameFault::Oversize { length, max }.into_io());
+    }
+    let mut bytes = Vec::new();
+    io.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // Decoded from a slice, so that a transaction kept for long does not pin the whole frame.
+    let message = M::decode(&bytes[..]).map_err(|_| FrameFault::Undecodable.into_io())?;
+    Ok((message, length))
+}
+
+async fn write_frame<M, T>(io: &mut T, message: &M, max: usize) -> io::Result<usize>
+where
+    M: Message,
+    T: AsyncWrite + Unpin + Send,
+{
+    let length = message.encoded_len();
+    let prefix = u32::try_from(length).ok().filter(|_| length <= max);
+    let prefix = prefix.ok_or_else(|| FrameFault::Oversize { length, max }.into_io())?;
+    let mut frame = Vec::with_capacity(4 + length);
+    frame.extend_from_slice(&prefix.to_be_bytes());
+    frame.extend_from_slice(&message.encode_to_vec());
+    io.write_all(&frame).await?;
+    Ok(length)
+}
+
+fn channel(request: &v1::SyncRequest) -> &'static str {
+    match request.request {
+        Some(v1::sync_request::Request::Push(_)) => "push",
+        _ => "request",
+    }
+}
+
+impl request_response::Codec for SyncCodec {
+    type Protocol = StreamProtocol;
+    type Request = Result<v1::SyncRequest, FrameFault>;
+    type Response = v1::SyncResponse;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        match read_frame(io, self.request_bytes_max).await {
+            Ok((request, length)) => {
+                self.metrics.received(channel(&request), length);
+                Ok(Ok(request))
+            }
+            Err(error) => FrameFault::of(&error).map(Err).ok_or(error),
+        }
+    }
+
+    async fn read_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<v1::SyncResponse>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let (response, length) = read_frame(io, self.response_bytes_max).await?;
+        self.metrics.received("response", length);
+        Ok(response)
+    }
+
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: Self::Request,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        // Only good requests are ever made here.
+        let request = request.map_err(FrameFault::into_io)?;
+        let length = write_frame(io, &request, self.request_bytes_max).await?;
+        self.metrics.sent(channel(&request), length);
+        Ok(())
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        response: v1::SyncResponse,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        let length = write_frame(io, &response, self.response_bytes_max).await?;
+        self.metrics.sent("response", length);
+        Ok(())
+    }
+}

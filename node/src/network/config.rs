@@ -1,0 +1,146 @@
+//! What the network is told at its start, and its limits.
+
+use std::time::Duration;
+
+use customhouse_ledger::{
+    agency::AgencyCode,
+    hash::Hash,
+    keys::{PublicKey, SigningKey},
+};
+use libp2p::Multiaddr;
+
+/// A peer's key, as its entry in the registry names it. Its libp2p peer id follows from it.
+pub type PeerKey = PublicKey;
+
+/// What [`spawn`](super::spawn) needs.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// This node's peer key, the one its registry entry names.
+    pub identity: SigningKey,
+    /// Separates this network from every other: it is part of the handshake, the topics and the
+    /// protocol names.
+    pub chain_id: Hash,
+    /// Where to accept connections, for example `/ip4/0.0.0.0/tcp/7000`. Empty: only dials.
+    pub listen: Vec<Multiaddr>,
+    /// The other nodes of the registry. Nobody else may connect. An entry for this node's own key
+    /// is passed over.
+    pub peers: Vec<PeerConfig>,
+    /// Limits; the default serves a network of up to some thirty agencies.
+    pub limits: Limits,
+}
+
+/// One other node of the registry.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Whose node it is.
+    pub agency: AgencyCode,
+    /// Its peer key.
+    pub key: PeerKey,
+    /// Where to find it. Empty: it is waited for, never dialled.
+    pub addresses: Vec<Multiaddr>,
+}
+
+/// Everything that a peer or this node's own load could make grow.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest gossip message, bytes.
+    pub gossip_bytes_max: usize,
+    /// A transaction batch is sent when it reaches this size, bytes.
+    pub batch_bytes: usize,
+    /// Least time between two transaction batches. The first after a pause goes at once; what comes
+    /// within this time of it travels together.
+    pub batch_pace: Duration,
+    /// Most transactions in one batch; a received batch with more is undecodable.
+    pub batch_transactions_max: usize,
+    /// Transactions waiting to be published, bytes; more are dropped.
+    pub publish_queue_bytes_max: usize,
+    /// For how long a gossip message of the same content counts as the same message.
+    pub duplicate_window: Duration,
+    /// Gossip messages waiting to be sent to one peer; more are dropped.
+    pub gossip_queue_max: usize,
+    /// Largest request, bytes. A pushed consensus message is one.
+    pub request_bytes_max: usize,
+    /// Largest response, bytes: a block's 8 MiB and what surrounds it.
+    pub response_bytes_max: usize,
+    /// A request without an answer fails after this time.
+    pub request_timeout: Duration,
+    /// Requests to one peer at a time; more wait.
+    pub requests_outbound_max: usize,
+    /// Requests of one peer being answered at a time; more are refused.
+    pub requests_inbound_max: usize,
+    /// Consensus messages waiting to be pushed to one peer; more are dropped.
+    pub push_queue_max: usize,
+    /// Received messages of one peer that the node has not judged yet, bytes; more are dropped.
+    pub unjudged_bytes_max: usize,
+    /// Connections that have not shown who they are, each way.
+    pub connections_pending_max: u32,
+    /// A connection that has not finished its handshake by then is given up.
+    pub handshake_timeout: Duration,
+    /// First pause before a peer is dialled again; it doubles with every failure.
+    pub redial_first: Duration,
+    /// Longest pause before a peer is dialled again.
+    pub redial_max: Duration,
+    /// Every open connection is asked for a sign of life this often, and closed when there is none
+    /// for as long again.
+    pub ping_interval: Duration,
+    /// A peer is cut off at this many faults; one is forgiven every `fault_forgiven`.
+    pub faults_max: u32,
+    /// See `faults_max`.
+    pub fault_forgiven: Duration,
+    /// How long a peer is cut off the first time; it doubles every time, up to 64 times that.
+    pub cut_off: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            gossip_bytes_max: 2 << 20,
+            batch_bytes: 256 << 10,
+            batch_pace: Duration::from_millis(2),
+            batch_transactions_max: 4096,
+            publish_queue_bytes_max: 16 << 20,
+            duplicate_window: Duration::from_secs(30),
+            gossip_queue_max: 128,
+            request_bytes_max: (2 << 20) + (64 << 10),
+            response_bytes_max: 9 << 20,
+            request_timeout: Duration::from_secs(15),
+            requests_outbound_max: 8,
+            requests_inbound_max: 8,
+            push_queue_max: 128,
+            unjudged_bytes_max: 16 << 20,
+            connections_pending_max: 64,
+            handshake_timeout: Duration::from_secs(5),
+            redial_first: Duration::from_millis(200),
+            redial_max: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(5),
+            faults_max: 16,
+            fault_forgiven: Duration::from_secs(10),
+            cut_off: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why the network could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The seed is no Ed25519 key, or the transport cannot be set up with it.
+    #[error("the peer key cannot be used: {0}")]
+    Identity(String),
+    /// Two peers have one key.
+    #[error("two peers have the key {0}")]
+    DuplicatePeer(PeerKey),
+    /// The gossip settings contradict each other.
+    #[error("gossip: {0}")]
+    Gossip(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The configured address.
+        address: Multiaddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// No listener came up in time.
+    #[error("the listeners did not come up")]
+    ListenTimeout,
+}

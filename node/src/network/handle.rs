@@ -1,0 +1,303 @@
+//! What the rest of the node holds: the handle to send with, and the events that come.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use customhouse_ledger::agency::AgencyCode;
+use customhouse_proto::v1;
+use libp2p::{
+    Multiaddr, PeerId,
+    gossipsub::{MessageAcceptance, MessageId},
+    request_response::{InboundRequestId, ResponseChannel},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use super::{
+    config::PeerKey,
+    metrics::{DropReason, NetworkMetrics},
+};
+
+/// A listed peer that is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectedPeer {
+    /// Whose node it is.
+    pub agency: AgencyCode,
+    /// Its key.
+    pub key: PeerKey,
+    /// The other end of the newest connection.
+    pub address: Multiaddr,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The key is not in the registry, or is this node's own.
+    #[error("not a listed peer")]
+    UnknownPeer,
+    /// The peer is not connected.
+    #[error("the peer is not connected")]
+    NotConnected,
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The request, or the answer, is larger than its limit.
+    #[error("larger than the limit")]
+    Oversize,
+    /// The answer is no message of the protocol.
+    #[error("the answer cannot be decoded")]
+    Undecodable,
+    /// The connection was lost, or the peer refused to answer.
+    #[error("the peer did not answer")]
+    Refused,
+    /// The network has stopped.
+    #[error("the network has stopped")]
+    Stopped,
+}
+
+pub(super) enum Command {
+    Publish(v1::ConsensusMessage),
+    Push(PeerKey, v1::ConsensusMessage),
+    Request(OpenRequest),
+}
+
+/// A request on its way, with its place among the peer's open requests.
+pub(super) struct OpenRequest {
+    pub(super) peer: PeerKey,
+    pub(super) request: v1::SyncRequest,
+    pub(super) answer: oneshot::Sender<Result<v1::SyncResponse, RequestError>>,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// Sends to the network. Cheap to clone.
+#[derive(Clone)]
+pub struct NetworkHandle(pub(super) Arc<Sender>);
+
+pub(super) struct Sender {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) transactions: mpsc::Sender<Bytes>,
+    /// Bytes in `transactions`.
+    pub(super) queued_bytes: Arc<AtomicUsize>,
+    pub(super) queued_bytes_max: usize,
+    /// One permit for each request that may be open to a peer.
+    pub(super) requests: HashMap<PeerKey, Arc<Semaphore>>,
+    pub(super) request_timeout: Duration,
+    pub(super) connected: watch::Receiver<Arc<[ConnectedPeer]>>,
+    pub(super) listening: Vec<Multiaddr>,
+    pub(super) metrics: NetworkMetrics,
+}
+
+impl NetworkHandle {
+    /// Gossips a consensus message. Never waits; when the queue is full, the message is dropped and
+    /// counted, and the core sends it again. A message that was published before is sent as a
+    /// repeat, which passes the peers' memory of what they have seen.
+    pub fn publish_consensus(&self, message: v1::ConsensusMessage) {
+        self.command(Command::Publish(message));
+    }
+
+    /// Gossips an encoded [`v1::Transaction`]. Never waits. At once when there is little to send;
+    /// what comes in quick succession travels in one message.
+    pub fn publish_transaction(&self, transaction: Bytes) {
+        let length = transaction.len();
+        let queued = self.0.queued_bytes.fetch_add(length, Ordering::Relaxed);
+        let sent =
+            queued <= self.0.queued_bytes_max && self.0.transactions.try_send(transaction).is_ok();
+        if !sent {
+            self.0.queued_bytes.fetch_sub(length, Ordering::Relaxed);
+            self.0.metrics.drop_one(DropReason::QueueFull);
+        }
+    }
+
+    /// Sends a consensus message to one peer alone. Never waits; dropped and counted when the peer
+    /// is not connected or has too many waiting.
+    pub fn push(&self, peer: PeerKey, message: v1::ConsensusMessage) {
+        self.command(Command::Push(peer, message));
+    }
+
+    /// Asks a peer, and waits for its answer; while the peer has as many open requests as it may
+    /// have, waits for one to end. Dropping the future gives the request up.
+    ///
+    /// # Errors
+    /// See [`RequestError`]. After the request timeout there is always one.
+    pub async fn request(
+        &self,
+        peer: PeerKey,
+        request: v1::SyncRequest,
+    ) -> Result<v1::SyncResponse, RequestError> {
+        let places = self.0.requests.get(&peer).ok_or(RequestError::UnknownPeer)?.clone();
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            let place = places.acquire_owned().await.map_err(|_| RequestError::Stopped)?;
+            let open = OpenRequest { peer, request, answer, place };
+            let sent = self.0.commands.send(Command::Request(open)).await;
+            sent.map_err(|_| RequestError::Stopped)?;
+            answered.await.map_err(|_| RequestError::Stopped)?
+        };
+        tokio::time::timeout(self.0.request_timeout, asked)
+            .await
+            .unwrap_or(Err(RequestError::Timeout))
+    }
+
+    /// The connected peers, by agency; the receiver learns of every change.
+    pub fn connected(&self) -> watch::Receiver<Arc<[ConnectedPeer]>> {
+        self.0.connected.clone()
+    }
+
+    /// The addresses that this node accepts connections on, with the real ports.
+    pub fn listen_addresses(&self) -> &[Multiaddr] {
+        &self.0.listening
+    }
+
+    /// The counters, to be registered and read.
+    pub fn metrics(&self) -> &NetworkMetrics {
+        &self.0.metrics
+    }
+
+    fn command(&self, command: Command) {
+        if self.0.commands.try_send(command).is_err() {
+            self.0.metrics.drop_one(DropReason::QueueFull);
+        }
+    }
+}
+
+/// What the network tells the node.
+#[derive(Debug)]
+pub enum NetworkEvent {
+    /// A peer is connected, and what is published from now on reaches it.
+    Connected(PeerKey),
+    /// Its last connection is gone.
+    Disconnected(PeerKey),
+    /// A consensus message came by gossip.
+    Consensus {
+        /// Who passed it on; not necessarily who made it.
+        from: PeerKey,
+        /// The message, decoded and nothing more.
+        message: v1::ConsensusMessage,
+        /// Says whether it is passed on.
+        receipt: GossipReceipt,
+    },
+    /// Transactions came by gossip.
+    Transactions {
+        /// Who passed them on.
+        from: PeerKey,
+        /// Each an encoded [`v1::Transaction`].
+        transactions: Vec<Bytes>,
+        /// Says whether the whole batch is passed on.
+        receipt: GossipReceipt,
+    },
+    /// A peer asks something. Never a push.
+    Request {
+        /// Who asks.
+        from: PeerKey,
+        /// What it asks; `request` is `None` when a newer version asks what this one does not know.
+        request: v1::SyncRequest,
+        /// Where the answer goes.
+        reply: Reply,
+    },
+    /// A peer sent a consensus message to this node alone. Not passed on.
+    Pushed {
+        /// Who sent it.
+        from: PeerKey,
+        /// The message.
+        message: v1::ConsensusMessage,
+        /// Its share of what the peer may have waiting; drop it with the message.
+        share: QueueShare,
+    },
+}
+
+/// Bytes of a peer's messages that wait to be judged; given back when dropped.
+#[derive(Debug)]
+pub struct QueueShare(
+    #[allow(dead_code, reason = "held, not read")] pub(super) OwnedSemaphorePermit,
+);
+
+/// The node's judgement of a gossip message, on its way to the network.
+pub(super) struct Verdict {
+    pub(super) id: MessageId,
+    pub(super) source: PeerId,
+    pub(super) acceptance: MessageAcceptance,
+    pub(super) reason: &'static str,
+    /// Given back when the verdict is dealt with, so that verdicts are as bounded as messages.
+    pub(super) _share: OwnedSemaphorePermit,
+}
+
+/// Says what to do with a gossip message. It is passed on only when accepted, and only within about
+/// three seconds of its coming. Dropped without a word, it is ignored.
+#[derive(Debug)]
+pub struct GossipReceipt {
+    pub(super) message: Option<(MessageId, PeerId, OwnedSemaphorePermit)>,
+    pub(super) verdicts: mpsc::Sender<Verdict>,
+}
+
+impl GossipReceipt {
+    /// Valid, and new to this node: pass it on.
+    pub fn accept(mut self) {
+        self.judge(MessageAcceptance::Accept, "");
+    }
+
+    /// Neither passed on nor held against anyone: known already, too old, or nothing that can be
+    /// judged now.
+    pub fn ignore(mut self) {
+        self.judge(MessageAcceptance::Ignore, "");
+    }
+
+    /// Wrong in a way that an honest peer would have noticed before passing it on. Counted as a
+    /// fault of the peer that did.
+    pub fn reject(mut self, reason: &'static str) {
+        self.judge(MessageAcceptance::Reject, reason);
+    }
+
+    fn judge(&mut self, acceptance: MessageAcceptance, reason: &'static str) {
+        if let Some((id, source, share)) = self.message.take() {
+            // Every verdict holds a share of the peer's budget, and the channel has room for all
+            // shares: this fails only when the network has stopped.
+            let _ =
+                self.verdicts.try_send(Verdict { id, source, acceptance, reason, _share: share });
+        }
+    }
+}
+
+impl Drop for GossipReceipt {
+    fn drop(&mut self) {
+        self.judge(MessageAcceptance::Ignore, "");
+    }
+}
+
+/// An answer on its way to the network.
+pub(super) struct Answer {
+    pub(super) id: InboundRequestId,
+    pub(super) channel: ResponseChannel<v1::SyncResponse>,
+    pub(super) response: v1::SyncResponse,
+    /// The request's place among those in work for the peer.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// Where the answer to a request goes. Dropped without one, the peer sees that it is refused.
+#[derive(Debug)]
+pub struct Reply {
+    pub(super) id: InboundRequestId,
+    pub(super) channel: ResponseChannel<v1::SyncResponse>,
+    pub(super) place: OwnedSemaphorePermit,
+    pub(super) answers: mpsc::Sender<Answer>,
+}
+
+impl Reply {
+    /// Answers. Never waits.
+    pub fn send(self, response: v1::SyncResponse) {
+        let Self { id, channel, place, answers } = self;
+        // The channel has room for every request that may be in work: this fails only when the
+        // network has stopped.
+        let _ = answers.try_send(Answer { id, channel, response, place });
+    }
+
+    /// Whether the peer still waits.
+    pub fn is_open(&self) -> bool {
+        self.channel.is_open()
+    }
+}

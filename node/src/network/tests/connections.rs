@@ -1,0 +1,187 @@
+use std::net::SocketAddr;
+
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+use super::*;
+use crate::network::{DropReason, NetworkError};
+
+#[tokio::test]
+async fn a_key_that_the_registry_does_not_list_is_refused() {
+    let node = Node::start(config(1, vec![peer(2, &[])])).await;
+    let stranger = Node::start(config(3, vec![peer(1, node.addresses())])).await;
+    eventually("two refusals", || node.metrics().dropped(DropReason::UnlistedPeer) >= 2).await;
+    assert!(node.handle.connected().borrow().is_empty());
+    assert!(stranger.handle.connected().borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_listed_key_of_another_chain_does_not_get_through_the_handshake() {
+    let node = Node::start(config(1, vec![peer(2, &[])])).await;
+    let mut other = config(2, vec![peer(1, node.addresses())]);
+    other.chain_id = Hash([8; 32]);
+    let other = Node::start(other).await;
+    eventually("two refusals", || node.metrics().dropped(DropReason::Handshake) >= 2).await;
+    assert!(node.handle.connected().borrow().is_empty());
+    assert!(other.handle.connected().borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_flood_of_silent_connections_does_not_keep_a_listed_peer_out_for_good() {
+    let mut crowded = config(1, vec![peer(2, &[])]);
+    crowded.limits.handshake_timeout = Duration::from_millis(500);
+    let mut node = Node::start(crowded).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(socket(&node.addresses()[0])).await.expect("connects"));
+    }
+    eventually("a refusal", || node.metrics().dropped(DropReason::ConnectionLimit) > 0).await;
+    let _other = Node::start(config(2, vec![peer(1, node.addresses())])).await;
+    node.connected_to(public(2)).await;
+}
+
+#[tokio::test]
+async fn both_sides_may_dial_at_once() {
+    // Ports that are free now; both nodes know both addresses from the start.
+    let ports = [free_port().await, free_port().await];
+    let address = |port: u16| -> Multiaddr {
+        format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")
+    };
+    let start = |own: usize, other: usize| {
+        let mut config =
+            config(own as u8 + 1, vec![peer(other as u8 + 1, &[address(ports[other])])]);
+        config.listen = vec![address(ports[own])];
+        Node::start(config)
+    };
+    let (mut a, mut b) = tokio::join!(start(0, 1), start(1, 0));
+    a.connected_to(public(2)).await;
+    b.connected_to(public(1)).await;
+    a.handle.publish_consensus(vote(1));
+    b.receives(1).await;
+    b.handle.publish_consensus(vote(2));
+    a.receives(2).await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_and_comes_back_on_its_port_is_connected_again() {
+    let mut a = Node::start(config(1, vec![peer(2, &[])])).await;
+    let b = Node::start(config(2, vec![peer(1, a.addresses())])).await;
+    a.connected_to(public(2)).await;
+    let connected = a.handle.connected().borrow().clone();
+    assert_eq!(connected[0].agency, "AGENCY-2".parse().expect("a code"));
+    b.stop().await;
+    a.disconnected_from(public(2)).await;
+    assert!(a.handle.connected().borrow().is_empty());
+
+    // The one that comes back dials.
+    let b = Node::start(config(2, vec![peer(1, a.addresses())])).await;
+    a.connected_to(public(2)).await;
+
+    // The one that stays dials.
+    let listen = a.addresses().to_vec();
+    let mut b = b;
+    b.connected_to(public(1)).await;
+    a.stop().await;
+    b.disconnected_from(public(1)).await;
+    let mut again = config(1, vec![peer(2, &[])]);
+    again.listen = listen;
+    let mut a = Node::start(again).await;
+    a.connected_to(public(2)).await;
+    b.connected_to(public(1)).await;
+    b.handle.publish_consensus(vote(7));
+    a.receives(7).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_other_end_falls_silent_is_closed_and_made_anew() {
+    let limits = Limits {
+        ping_interval: Duration::from_millis(200),
+        handshake_timeout: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let node = config(1, vec![peer(2, &[])]);
+    let mut a = Node::start(NetworkConfig { limits: limits.clone(), ..node }).await;
+    let (through, frozen) = proxy(socket(&a.addresses()[0])).await;
+    let node = config(2, vec![peer(1, &[through])]);
+    let mut b = Node::start(NetworkConfig { limits, ..node }).await;
+    a.connected_to(public(2)).await;
+    b.connected_to(public(1)).await;
+    frozen.send_replace(true);
+    a.disconnected_from(public(2)).await;
+    b.disconnected_from(public(1)).await;
+    assert!(a.metrics().dropped(DropReason::DeadConnection) > 0);
+    frozen.send_replace(false);
+    a.connected_to(public(2)).await;
+    b.connected_to(public(1)).await;
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_listened_on_is_an_error_at_the_start() {
+    let mut config = config(1, Vec::new());
+    // An address of no host (RFC 5737).
+    config.listen = vec!["/ip4/203.0.113.1/tcp/1".parse().expect("an address")];
+    assert!(matches!(
+        spawn(config, CancellationToken::new()).await,
+        Err(NetworkError::Listen { .. })
+    ));
+}
+
+#[tokio::test]
+async fn the_counters_are_registered() {
+    let nodes = full_mesh(2, &Limits::default()).await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    nodes[0].metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+    assert!(text.contains("network_connected_peers 1"), "{text}");
+}
+
+fn socket(address: &Multiaddr) -> SocketAddr {
+    use libp2p::multiaddr::Protocol;
+    let parts: Vec<_> = address.iter().collect();
+    match parts[..] {
+        [Protocol::Ip4(ip), Protocol::Tcp(port), ..] => SocketAddr::from((ip, port)),
+        _ => panic!("an IPv4 address expected, not {address}"),
+    }
+}
+
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    listener.local_addr().expect("bound").port()
+}
+
+/// Forwards connections to `target`; while frozen, swallows what it is given and keeps silent.
+async fn proxy(target: SocketAddr) -> (Multiaddr, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("bound").port();
+    let (frozen, state) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = TcpStream::connect(target).await else { continue };
+            let (near, far) = (near.into_split(), far.into_split());
+            tokio::spawn(forward(near.0, far.1, state.clone()));
+            tokio::spawn(forward(far.0, near.1, state.clone()));
+        }
+    });
+    (format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address"), frozen)
+}
+
+async fn forward(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    frozen: watch::Receiver<bool>,
+) {
+    use tokio::io::AsyncReadExt as _;
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        if *frozen.borrow() {
+            continue;
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,275 @@
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::*;
+use crate::network::{DropReason, GossipReceipt, gossip::Topics};
+
+/// Waits for a vote by gossip; gives its height and leaves it unjudged.
+async fn next_vote(node: &mut Node) -> (u64, GossipReceipt) {
+    node.expect("a vote", |event| match event {
+        NetworkEvent::Consensus { message, receipt, .. } => Some((height_of(&message), receipt)),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_consensus_message_reaches_every_node_exactly_once() {
+    let mut nodes = full_mesh(4, &Limits::default()).await;
+    for height in 0..50 {
+        nodes[height as usize % 4].handle.publish_consensus(vote(height));
+    }
+    // Every node accepts, and so passes on, all votes of the others: 50 less its own 13 or 12.
+    let mut counts = vec![[0u32; 50]; 4];
+    for (index, (node, counts)) in nodes.iter_mut().zip(&mut counts).enumerate() {
+        let foreign = if index < 2 { 37 } else { 38 };
+        node.expect("all votes", |event| {
+            if let NetworkEvent::Consensus { message, receipt, .. } = event {
+                counts[height_of(&message) as usize] += 1;
+                receipt.accept();
+            }
+            (counts.iter().sum::<u32>() == foreign).then_some(())
+        })
+        .await;
+    }
+    // Votes after which a second copy of an earlier one would have come too.
+    for (index, node) in nodes.iter().enumerate() {
+        node.handle.publish_consensus(vote(100 + index as u64));
+    }
+    for (index, (node, counts)) in nodes.iter_mut().zip(&mut counts).enumerate() {
+        let mut fences = 0;
+        node.expect("the last votes", |event| {
+            if let NetworkEvent::Consensus { message, receipt, .. } = event {
+                match height_of(&message) {
+                    height @ 0..50 => counts[height as usize] += 1,
+                    _ => fences += 1,
+                }
+                receipt.accept();
+            }
+            (fences == 3).then_some(())
+        })
+        .await;
+        for (height, count) in counts.iter().enumerate() {
+            let own = height % 4 == index;
+            assert_eq!(*count, u32::from(!own), "vote {height} at node {index}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_published_again_arrives_again() {
+    let mut nodes = full_mesh(2, &Limits::default()).await;
+    let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
+    for _ in 0..5 {
+        a.handle.publish_consensus(vote(1));
+        b.receives(1).await;
+    }
+    assert_eq!(a.metrics().messages_out("consensus"), 5);
+}
+
+#[tokio::test]
+async fn a_message_that_has_just_come_from_a_peer_is_not_published_a_second_time() {
+    let mut nodes = full_mesh(2, &Limits::default()).await;
+    let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
+    a.handle.publish_consensus(vote(1));
+    b.receives(1).await;
+    b.handle.publish_consensus(vote(1));
+    b.handle.publish_consensus(vote(2));
+    let (height, _receipt) = next_vote(a).await;
+    assert_eq!(height, 2);
+}
+
+#[tokio::test]
+async fn only_what_a_node_accepts_is_passed_on() {
+    let mut middle = Node::start(config(2, vec![peer(1, &[]), peer(3, &[])])).await;
+    let mut first = Node::start(config(1, vec![peer(2, middle.addresses())])).await;
+    let mut last = Node::start(config(3, vec![peer(2, middle.addresses())])).await;
+    first.connected_to(public(2)).await;
+    last.connected_to(public(2)).await;
+    eventually("both ends", || middle.handle.connected().borrow().len() == 2).await;
+
+    // Unjudged: what the middle publishes after it overtakes it.
+    first.handle.publish_consensus(vote(1));
+    let (height, receipt) = next_vote(&mut middle).await;
+    assert_eq!(height, 1);
+    middle.handle.publish_consensus(vote(10));
+    let (height, fence) = next_vote(&mut last).await;
+    fence.accept();
+    assert_eq!(height, 10);
+    receipt.accept();
+    let (height, _) = next_vote(&mut last).await;
+    assert_eq!(height, 1);
+
+    // Ignored, rejected, dropped: verdicts are carried out in order, so the fifth would come last.
+    for height in 2..=5 {
+        first.handle.publish_consensus(vote(height));
+        let (received, receipt) = next_vote(&mut middle).await;
+        assert_eq!(received, height);
+        match height {
+            2 => receipt.ignore(),
+            3 => receipt.reject("wrong"),
+            4 => drop(receipt),
+            _ => receipt.accept(),
+        }
+    }
+    let (height, _) = next_vote(&mut last).await;
+    assert_eq!(height, 5);
+    assert_eq!(middle.metrics().dropped(DropReason::Rejected), 1);
+}
+
+#[tokio::test]
+async fn transactions_reach_every_node_and_travel_together_under_load() {
+    let mut nodes = full_mesh(4, &Limits::default()).await;
+    let total = 3000usize;
+    for index in 0..total {
+        let mut transaction = vec![0; 500];
+        transaction[..8].copy_from_slice(&(index as u64).to_be_bytes());
+        nodes[0].handle.publish_transaction(Bytes::from(transaction));
+    }
+    for node in &mut nodes[1..] {
+        let mut seen = vec![0u8; total];
+        let mut count = 0;
+        node.expect("all transactions", |event| {
+            if let NetworkEvent::Transactions { transactions, receipt, .. } = event {
+                for transaction in transactions {
+                    let index = u64::from_be_bytes(transaction[..8].try_into().expect("8 bytes"));
+                    seen[index as usize] += 1;
+                    count += 1;
+                }
+                receipt.accept();
+            }
+            (count >= total).then_some(())
+        })
+        .await;
+        assert!(seen.iter().all(|count| *count == 1));
+    }
+    let batches = nodes[0].metrics().messages_out("transactions");
+    assert!(batches < 300, "{batches} messages for {total} transactions");
+}
+
+#[tokio::test]
+async fn what_the_node_does_not_take_up_is_dropped_and_counted_and_later_messages_pass() {
+    let limits = Limits { unjudged_bytes_max: 16 * 4096, ..Limits::default() };
+    let mut nodes = full_mesh(2, &limits).await;
+    let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
+    for height in 0..100 {
+        a.handle.publish_consensus(vote(height));
+    }
+    eventually("84 drops", || b.metrics().dropped(DropReason::ConsumerBehind) == 84).await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(next_vote(b).await.1);
+    }
+    a.handle.publish_consensus(vote(200));
+    eventually("another drop", || b.metrics().dropped(DropReason::ConsumerBehind) == 85).await;
+    drop(held);
+    // The verdicts are on their way: send until there is room again.
+    within("a vote that passes", async {
+        for height in 300.. {
+            a.handle.publish_consensus(vote(height));
+            let wait = std::time::Duration::from_millis(100);
+            if tokio::time::timeout(wait, b.events.recv()).await.is_ok() {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+/// A node with key 1 and an intruder with key 2 that may send more than the node takes.
+async fn node_and_intruder(limits: Limits) -> (Node, Intruder) {
+    let mut node = Node::start(NetworkConfig { limits, ..config(1, vec![peer(2, &[])]) }).await;
+    let mut intruder = config(2, vec![peer(1, node.addresses())]);
+    intruder.limits.gossip_bytes_max = 8 << 20;
+    intruder.limits.request_bytes_max = 8 << 20;
+    let intruder = Intruder::start(intruder).await;
+    node.connected_to(public(2)).await;
+    (node, intruder)
+}
+
+#[tokio::test]
+async fn a_peer_that_gossips_garbage_is_counted_and_cut_off() {
+    let limits = Limits { faults_max: 3, ..Limits::default() };
+    let topics = Topics::new(&CHAIN);
+    let empty_fields = [0x0a, 0].repeat(limits.batch_transactions_max + 1);
+    for (topic, garbage, reason) in [
+        (&topics.consensus, vec![0xff; 40], DropReason::Undecodable),
+        (&topics.transactions, vec![0xff; 40], DropReason::Undecodable),
+        (&topics.transactions, empty_fields, DropReason::Undecodable),
+        (&topics.consensus, padded_vote(1, 3 << 20).encode_to_vec(), DropReason::Oversize),
+    ] {
+        let (mut node, intruder) = node_and_intruder(limits.clone()).await;
+        for index in 1..=3u64 {
+            // Distinct content: the same would be one message.
+            let mut garbage = garbage.clone();
+            garbage.extend_from_slice(&[0x78, index as u8]);
+            intruder.order(Order::Gossip(topic.clone(), garbage));
+        }
+        node.disconnected_from(public(2)).await;
+        assert_eq!(node.metrics().dropped(reason), 3, "{reason:?}");
+        assert_eq!(node.metrics().dropped(DropReason::CutOff), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_cut_off_peer_is_refused_and_let_in_again_when_its_time_is_over() {
+    let limits =
+        Limits { faults_max: 1, cut_off: std::time::Duration::from_secs(1), ..Limits::default() };
+    let mut node = Node::start(NetworkConfig { limits, ..config(1, vec![peer(2, &[])]) }).await;
+    let mut other = Node::start(config(2, vec![peer(1, node.addresses())])).await;
+    node.connected_to(public(2)).await;
+    other.connected_to(public(1)).await;
+    other.handle.publish_consensus(vote(1));
+    next_vote(&mut node).await.1.reject("wrong");
+    node.disconnected_from(public(2)).await;
+    eventually("a refusal", || node.metrics().dropped(DropReason::UnlistedPeer) > 0).await;
+    node.connected_to(public(2)).await;
+    other.disconnected_from(public(1)).await;
+    other.connected_to(public(1)).await;
+    other.handle.publish_consensus(vote(2));
+    node.receives(2).await;
+}
+
+#[tokio::test]
+async fn a_message_of_a_kind_that_is_not_known_yet_is_no_fault() {
+    let limits = Limits { faults_max: 1, ..Limits::default() };
+    let (mut node, intruder) = node_and_intruder(limits).await;
+    // Field 9, which no message has.
+    let newer = vec![0x4a, 1, 0];
+    intruder.order(Order::Gossip(Topics::new(&CHAIN).consensus, newer));
+    intruder.order(Order::Gossip(Topics::new(&CHAIN).consensus, vote(5).encode_to_vec()));
+    node.receives(5).await;
+    assert_eq!(node.metrics().dropped(DropReason::UnknownKind), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latency_of_a_message_between_two_nodes_is_printed() {
+    let mut nodes = full_mesh(4, &Limits::default()).await;
+    let (first, others) = nodes.split_first_mut().expect("four nodes");
+    let mut micros = Vec::new();
+    for height in 0..200 {
+        let start = Instant::now();
+        first.handle.publish_consensus(vote(height));
+        others[0].receives(height).await;
+        micros.push(start.elapsed().as_micros());
+        for other in &mut others[1..] {
+            other.receives(height).await;
+        }
+    }
+    micros.sort_unstable();
+    eprintln!("gossip, one hop: p50 {} µs, p99 {} µs", micros[100], micros[198]);
+    let mut micros = Vec::new();
+    let target = others[0].key;
+    for height in 0..200 {
+        let start = Instant::now();
+        first.handle.push(target, vote(height));
+        others[0]
+            .expect("a push", |event| matches!(event, NetworkEvent::Pushed { .. }).then_some(()))
+            .await;
+        micros.push(start.elapsed().as_micros());
+    }
+    micros.sort_unstable();
+    eprintln!("push: p50 {} µs, p99 {} µs", micros[100], micros[198]);
+}
