@@ -157,7 +157,8 @@ fn each_false_part_of_a_history_proof_has_its_name() {
         change(&mut proof);
         verifier.verify_history(&proof.encode_to_vec()).expect_err("refused").code()
     };
-    let cases: [(&str, &dyn Fn(&mut v1::HistoryProof)); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut v1::HistoryProof);
+    let cases: [(&str, Change<'_>); 9] = [
         ("HISTORY_SUBJECT_KEY", &|p| p.subject_key.truncate(31)),
         ("HISTORY_PATH_MALFORMED", &|p| p.path[0].truncate(31)),
         ("HISTORY_ENTRIES_MALFORMED", &|p| p.bucket_entries.truncate(LENGTH - 1)),

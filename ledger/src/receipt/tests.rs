@@ -163,7 +163,8 @@ fn each_false_part_has_its_name() {
     let agency_entry = genesis.registry.entries().next().expect("an entry").encode_to_vec();
     let other_key = SigningKey::from_seed(&[131; 32]).public();
     let other_entry = genesis.registry.prove_signer(&other_key).expect("registered").entry;
-    let cases: [(&str, &dyn Fn(&mut v1::Receipt)); 17] = [
+    type Change<'a> = &'a dyn Fn(&mut v1::Receipt);
+    let cases: [(&str, Change<'_>); 17] = [
         ("HEADER_MALFORMED", &|r| r.header.truncate(3)),
         ("HEADER_VERSION", &|r| r.header = Header { version: 2, ..header.clone() }.encode()),
         ("HEADER_NOT_GENESIS", &|r| r.header = Header { height: 0, ..header.clone() }.encode()),

@@ -126,7 +126,8 @@ fn a_value_that_is_not_its_rows_is_named_with_table_and_key() {
     let agency = transaction.header().agency;
     let dedupe_key = transaction.slots()[0].dedupe_key;
     let body = table::numbered(0, &transaction.leaf_hash());
-    let cases: [(Table, &[u8], &dyn Fn() -> Option<StoreError>); 6] = [
+    type Read<'a> = &'a dyn Fn() -> Option<StoreError>;
+    let cases: [(Table, &[u8], Read<'_>); 6] = [
         (Table::Records, record_id.as_bytes(), &|| reader.record(&record_id).err()),
         (Table::Dedupe, &table::dedupe(&agency, &dedupe_key), &|| {
             reader.dedupe(&agency, &dedupe_key).err()

@@ -86,7 +86,8 @@ fn each_false_field_of_a_header_is_named() {
         (invalid.code(), invalid.to_string())
     };
     let other = Hash([9; 32]);
-    let cases: [(&str, &str, &dyn Fn(&mut Block)); 18] = [
+    type Change<'a> = &'a dyn Fn(&mut Block);
+    let cases: [(&str, &str, Change<'_>); 18] = [
         ("BLOCK_VERSION", "version", &|b| b.header.version = 2),
         ("WRONG_CHAIN", "chain", &|b| b.header.chain_id = other),
         ("BLOCK_HEIGHT", "height 3", &|b| b.header.height = 3),
