@@ -3,6 +3,7 @@
 use crate::{
     certificate::Certificate,
     chain::{Chain, SlotOutcome, Staged},
+    history::HistoryEntry,
     store::{
         Batch, StoreError, Table,
         table::{self, META_TIP},
@@ -29,11 +30,13 @@ impl Chain {
         let bodies_stored = self.shared.state().pending.block(&hash).is_some();
         put_transactions(&mut batch, staged, bodies_stored);
         for ((level, index), hashes) in &staged.tiles {
-            let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
-            batch.put(Table::Tiles, table::tile(*level, *index), bytes);
+            let hashes: Vec<_> = hashes.iter().map(|hash| hash.0).collect();
+            batch.put(Table::Tiles, table::tile(*level, *index), hashes.as_flattened());
         }
-        for entry in &staged.entries {
-            batch.put(Table::History, entry.encode(), []);
+        let mut entries: Vec<_> = staged.entries.iter().map(HistoryEntry::encode).collect();
+        entries.sort_unstable();
+        for entry in entries {
+            batch.put(Table::History, entry, []);
         }
         for (bucket, head) in staged.history.heads() {
             batch.put(Table::Heads, table::bucket(*bucket), head.as_bytes());
@@ -59,7 +62,10 @@ impl Chain {
     }
 }
 
+/// Puts the rows that transactions and records are found by, one table after another.
 fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool) {
+    let (mut leaves, mut ids) = (Vec::new(), Vec::new());
+    let (mut records, mut dedupe) = (Vec::new(), Vec::new());
     let log_start = staged.block.header.log_start;
     for (log_index, (transaction, outcomes)) in
         (log_start..).zip(staged.transactions.iter().zip(&staged.outcomes))
@@ -69,18 +75,30 @@ fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool)
             let key = table::numbered(log_index, &leaf);
             batch.put(Table::Transactions, key, transaction.encoded());
         }
-        let index = value::encode(&log_index);
-        batch.put(Table::Leaves, leaf.as_bytes(), &index);
-        batch.put(Table::TransactionIds, transaction.id().as_bytes(), &index);
+        leaves.push((leaf.0.to_vec(), value::encode(&log_index)));
+        ids.push((transaction.id().0.to_vec(), value::encode(&log_index)));
         let agency = &transaction.header().agency;
         for (position, (slot, outcome)) in (0..).zip(transaction.slots().iter().zip(outcomes)) {
             if *outcome == SlotOutcome::Applied {
                 let place = PlaceRow::new(log_index, position, agency);
-                batch.put(Table::Records, slot.record_id.as_bytes(), value::encode(&place));
+                records.push((slot.record_id.0.to_vec(), value::encode(&place)));
                 let key = table::dedupe(agency, &slot.dedupe_key);
                 let row = DedupeRow::new(log_index, position, &slot.record_id);
-                batch.put(Table::Dedupe, key, value::encode(&row));
+                dedupe.push((key.to_vec(), value::encode(&row)));
             }
+        }
+    }
+    let tables = [
+        (Table::Leaves, leaves),
+        (Table::TransactionIds, ids),
+        (Table::Records, records),
+        (Table::Dedupe, dedupe),
+    ];
+    for (table, mut rows) in tables {
+        // In key order, RocksDB's write buffer is walked from neighbour to neighbour.
+        rows.sort_unstable();
+        for (key, row) in rows {
+            batch.put(table, key, row);
         }
     }
 }
