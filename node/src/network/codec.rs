@@ -11,7 +11,11 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 use prost::Message;
 
-use super::metrics::NetworkMetrics;
+use super::{metrics::NetworkMetrics, wire};
+
+/// Levels of messages in a frame down to the lists that a peer could make long: response, blocks,
+/// block with its body.
+const LEVELS: u32 = 2;
 
 /// Why a frame was refused; inside the [`io::Error`] that libp2p hands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +67,9 @@ where
     io.take(length as u64).read_to_end(&mut bytes).await?;
     if bytes.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if !wire::is_proportionate(&bytes, LEVELS) {
+        return Err(FrameFault::Undecodable.into_io());
     }
     // Decoded from a slice, so that a transaction kept for long does not pin the whole frame.
     let message = M::decode(&bytes[..]).map_err(|_| FrameFault::Undecodable.into_io())?;

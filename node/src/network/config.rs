@@ -70,7 +70,8 @@ pub struct Limits {
     pub requests_inbound_max: usize,
     /// Consensus messages waiting to be pushed to one peer; more are dropped.
     pub push_queue_max: usize,
-    /// Received messages of one peer that the node has not judged yet, bytes; more are dropped.
+    /// Received consensus messages of one peer that the node has not judged yet, bytes, and as much
+    /// again of transactions; more are dropped.
     pub unjudged_bytes_max: usize,
     /// Connections that have not shown who they are, each way.
     pub connections_pending_max: u32,
@@ -107,7 +108,7 @@ impl Default for Limits {
             requests_outbound_max: 8,
             requests_inbound_max: 8,
             push_queue_max: 128,
-            unjudged_bytes_max: 16 << 20,
+            unjudged_bytes_max: 8 << 20,
             connections_pending_max: 64,
             handshake_timeout: Duration::from_secs(5),
             redial_first: Duration::from_millis(200),

@@ -1,5 +1,7 @@
 //! What the swarm reports: connections, gossip, requests.
 
+use std::sync::Arc;
+
 use customhouse_proto::v1;
 use libp2p::{
     Multiaddr, PeerId,
@@ -25,6 +27,14 @@ use super::{
 
 type SyncMessage = request_response::Message<Result<v1::SyncRequest, FrameFault>, v1::SyncResponse>;
 type SyncEvent = request_response::Event<Result<v1::SyncRequest, FrameFault>, v1::SyncResponse>;
+
+/// What waits to be judged. Each kind has bytes of its own, so that many transactions do not keep
+/// votes out.
+#[derive(Clone, Copy)]
+enum Unjudged {
+    Consensus,
+    Transactions,
+}
 
 impl Task {
     pub(super) fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -233,12 +243,12 @@ impl Task {
         topic: &TopicHash,
         data: &[u8],
     ) -> Result<NetworkEvent, (DropReason, MessageAcceptance)> {
-        let message = v1::ConsensusMessage::decode(data)
-            .map_err(|_| (DropReason::Undecodable, MessageAcceptance::Reject))?;
+        let message = gossip::decode_message(data)
+            .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
         if message.message.is_none() {
             return Err((DropReason::UnknownKind, MessageAcceptance::Ignore));
         }
-        let (from, share) = self.share(&source, data.len())?;
+        let (from, share) = self.share(&source, data.len(), Unjudged::Consensus)?;
         self.recent.received(gossip::message_id(topic, data), Instant::now());
         let receipt = self.receipt(source, id, share);
         Ok(NetworkEvent::Consensus { from, message, receipt })
@@ -251,9 +261,8 @@ impl Task {
         data: &[u8],
     ) -> Result<NetworkEvent, (DropReason, MessageAcceptance)> {
         let transactions = gossip::decode_batch(data, self.limits.batch_transactions_max)
-            .filter(|transactions| !transactions.is_empty())
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
-        let (from, share) = self.share(&source, data.len())?;
+        let (from, share) = self.share(&source, data.len(), Unjudged::Transactions)?;
         let receipt = self.receipt(source, id, share);
         Ok(NetworkEvent::Transactions { from, transactions, receipt })
     }
@@ -263,11 +272,16 @@ impl Task {
         &mut self,
         source: &PeerId,
         bytes: usize,
+        kind: Unjudged,
     ) -> Result<(PeerKey, OwnedSemaphorePermit), (DropReason, MessageAcceptance)> {
         let behind = (DropReason::ConsumerBehind, MessageAcceptance::Ignore);
         let bytes = u32::try_from(bytes.max(SHARE_BYTES_MIN)).map_err(|_| behind)?;
         let peer = self.peers.find(source).ok_or(behind)?;
-        let share = peer.unjudged.clone().try_acquire_many_owned(bytes).map_err(|_| behind)?;
+        let shares = match kind {
+            Unjudged::Consensus => &peer.unjudged_consensus,
+            Unjudged::Transactions => &peer.unjudged_transactions,
+        };
+        let share = Arc::clone(shares).try_acquire_many_owned(bytes).map_err(|_| behind)?;
         Ok((peer.key, share))
     }
 
@@ -372,7 +386,8 @@ impl Task {
         if message.message.is_none() {
             self.metrics.drop_one(DropReason::UnknownKind);
         } else {
-            let queued = self.share(peer_id, message.encoded_len()).is_ok_and(|(from, share)| {
+            let share = self.share(peer_id, message.encoded_len(), Unjudged::Consensus);
+            let queued = share.is_ok_and(|(from, share)| {
                 let event = NetworkEvent::Pushed { from, message, share: QueueShare(share) };
                 self.events.try_send(event).is_ok()
             });

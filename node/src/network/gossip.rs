@@ -10,18 +10,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1;
 use libp2p::gossipsub::{self, IdentTopic, TopicHash};
-use prost::{
-    Message,
-    encoding::{self, WireType},
-};
+use prost::{Message, encoding};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::config::Limits;
+use super::{config::Limits, wire};
 
 /// Field number that no message of a topic uses, see the module documentation.
 const REPEAT_FIELD: u32 = 15;
@@ -108,32 +105,18 @@ pub(super) fn as_repeat(mut data: Vec<u8>) -> Vec<u8> {
     data
 }
 
-/// Decodes a batch of at most `max` transactions, copying each, so that one that is kept for long
-/// does not pin the batch.
-pub(super) fn decode_batch(data: &[u8], max: usize) -> Option<Vec<Bytes>> {
-    if entries(data)? > max {
-        return None;
-    }
-    Some(v1::TransactionBatch::decode(data).ok()?.transactions)
+/// Decodes a consensus message.
+pub(super) fn decode_message(data: &[u8]) -> Option<v1::ConsensusMessage> {
+    wire::is_proportionate(data, 2).then(|| v1::ConsensusMessage::decode(data).ok())?
 }
 
-/// Counts the fields of a message without decoding it: two bytes of input can make a 32-byte
-/// `Bytes`, so that the count is checked first.
-fn entries(mut data: &[u8]) -> Option<usize> {
-    let mut count = 0;
-    while data.has_remaining() {
-        let (_, wire_type) = encoding::decode_key(&mut data).ok()?;
-        let length = match wire_type {
-            WireType::Varint => encoding::decode_varint(&mut data).map(|_| 0).ok()?,
-            WireType::SixtyFourBit => 8,
-            WireType::ThirtyTwoBit => 4,
-            WireType::LengthDelimited => encoding::decode_varint(&mut data).ok()?,
-            WireType::StartGroup | WireType::EndGroup => return None,
-        };
-        data = data.get(usize::try_from(length).ok()?..)?;
-        count += 1;
-    }
-    Some(count)
+/// Decodes a batch of 1 to `max` transactions, copying each, so that one that is kept for long does
+/// not pin the batch.
+pub(super) fn decode_batch(data: &[u8], max: usize) -> Option<Vec<Bytes>> {
+    let batch =
+        wire::is_proportionate(data, 0).then(|| v1::TransactionBatch::decode(data).ok())??;
+    let count = batch.transactions.len();
+    (count > 0 && count <= max).then_some(batch.transactions)
 }
 
 /// How an own message is to be published.
@@ -206,6 +189,8 @@ pub(super) struct Batcher {
     count_max: usize,
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
+    /// When the first of those came.
+    waiting_since: Instant,
     last_sent: Option<Instant>,
 }
 
@@ -217,6 +202,7 @@ impl Batcher {
             count_max: limits.batch_transactions_max,
             waiting: Vec::new(),
             waiting_bytes: 0,
+            waiting_since: Instant::now(),
             last_sent: None,
         }
     }
@@ -226,6 +212,9 @@ impl Batcher {
         let full = self.waiting_bytes + transaction.len() > self.bytes_max
             || self.waiting.len() >= self.count_max;
         let batch = (full && !self.waiting.is_empty()).then(|| self.take(now));
+        if self.waiting.is_empty() {
+            self.waiting_since = now;
+        }
         self.waiting_bytes += transaction.len();
         self.waiting.push(transaction);
         batch
@@ -236,19 +225,117 @@ impl Batcher {
         if self.waiting.is_empty() {
             return None;
         }
-        // Full, or never sent: long due.
-        let full = self.waiting_bytes >= self.bytes_max;
-        Some(self.last_sent.filter(|_| !full).map_or_else(Instant::now, |at| at + self.pace))
+        let full = self.waiting_bytes >= self.bytes_max || self.waiting.len() >= self.count_max;
+        match self.last_sent {
+            Some(at) if !full => Some(self.waiting_since.max(at + self.pace)),
+            _ => Some(self.waiting_since),
+        }
     }
 
     /// The batch, where it is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<v1::TransactionBatch> {
-        self.due().is_some_and(|due| due <= now || self.last_sent.is_none()).then(|| self.take(now))
+        self.due().is_some_and(|due| due <= now).then(|| self.take(now))
     }
 
     fn take(&mut self, now: Instant) -> v1::TransactionBatch {
         self.last_sent = Some(now);
         self.waiting_bytes = 0;
         v1::TransactionBatch { transactions: std::mem::take(&mut self.waiting) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batcher() -> Batcher {
+        Batcher::new(&Limits {
+            batch_bytes: 1000,
+            batch_transactions_max: 5,
+            batch_pace: Duration::from_millis(2),
+            ..Limits::default()
+        })
+    }
+
+    fn transaction(bytes: usize) -> Bytes {
+        vec![1; bytes].into()
+    }
+
+    fn sizes(batch: Option<v1::TransactionBatch>) -> Vec<usize> {
+        batch.map(|batch| batch.transactions.iter().map(Bytes::len).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_first_transaction_after_a_pause_goes_at_once_and_the_next_ones_together() {
+        let mut batcher = batcher();
+        let start = Instant::now();
+        assert!(batcher.add(transaction(10), start).is_none());
+        assert_eq!(sizes(batcher.take_due(start)), [10]);
+        assert_eq!(batcher.due(), None);
+        let soon = start + Duration::from_millis(1);
+        assert!(batcher.add(transaction(20), soon).is_none());
+        assert!(batcher.add(transaction(30), soon).is_none());
+        assert!(batcher.take_due(soon).is_none());
+        assert_eq!(batcher.due(), Some(start + Duration::from_millis(2)));
+        assert_eq!(sizes(batcher.take_due(start + Duration::from_millis(2))), [20, 30]);
+        let later = start + Duration::from_secs(1);
+        assert!(batcher.add(transaction(40), later).is_none());
+        assert_eq!(sizes(batcher.take_due(later)), [40]);
+    }
+
+    #[test]
+    fn a_batch_that_is_full_by_bytes_or_count_does_not_wait() {
+        let mut batcher = batcher();
+        let now = Instant::now();
+        batcher.add(transaction(1), now);
+        assert_eq!(sizes(batcher.take_due(now)), [1]);
+        batcher.add(transaction(600), now);
+        assert_eq!(sizes(batcher.add(transaction(600), now)), [600]);
+        batcher.add(transaction(400), now);
+        assert_eq!(sizes(batcher.take_due(now)), [600, 400]);
+        for _ in 0..5 {
+            assert!(batcher.add(transaction(1), now).is_none());
+        }
+        assert_eq!(sizes(batcher.take_due(now)), [1; 5]);
+        // One that alone is above the size still goes, by itself.
+        batcher.add(transaction(5000), now);
+        assert_eq!(sizes(batcher.take_due(now)), [5000]);
+    }
+
+    #[test]
+    fn what_is_remembered_of_messages_is_bounded_by_time_and_number() {
+        let window = Duration::from_secs(30);
+        let mut recent = Recent::new(window);
+        let start = Instant::now();
+        assert_eq!(recent.publish([1; 32], start), Publication::First);
+        assert_eq!(recent.publish([1; 32], start), Publication::Repeat);
+        recent.received([2; 32], start);
+        assert_eq!(recent.publish([2; 32], start), Publication::OnItsWay);
+        assert_eq!(recent.publish([2; 32], start), Publication::Repeat);
+        recent.received([3; 32], start);
+        assert_eq!(recent.publish([3; 32], start + JUST_RECEIVED), Publication::Repeat);
+        for number in 0..3 * RECENT_MAX as u64 {
+            let mut id = [9; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            recent.received(id, start);
+        }
+        assert!(recent.seen.len() <= RECENT_MAX && recent.order.len() <= RECENT_MAX);
+        recent.received([4; 32], start + window);
+        assert_eq!((recent.seen.len(), recent.order.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_repeat_has_another_address_and_the_same_meaning() {
+        let topic = Topics::new(&Hash::ZERO).consensus;
+        let vote = v1::Vote { height: 5, ..v1::Vote::default() };
+        let message =
+            v1::ConsensusMessage { message: Some(v1::consensus_message::Message::Vote(vote)) };
+        let data = message.encode_to_vec();
+        let repeat = as_repeat(data.clone());
+        assert_ne!(message_id(&topic, &data), message_id(&topic, &repeat));
+        assert_eq!(decode_message(&repeat), Some(message));
+        let batch = v1::TransactionBatch { transactions: vec![transaction(3)] };
+        let repeat = as_repeat(batch.encode_to_vec());
+        assert_eq!(decode_batch(&repeat, 1), Some(batch.transactions));
     }
 }

@@ -10,7 +10,7 @@
 //! | `task` | the task: commands in, messages out, time |
 //! | `events` | what the swarm reports: connections, gossip, requests |
 //! | `gossip` | topics, content addresses, repeats, batches |
-//! | `codec` | frames of the sync protocol |
+//! | `codec`, `wire` | frames of the sync protocol, a look at bytes before they are decoded |
 //! | `peers` | the allow list, redialling, faults |
 //! | `handle` | what the rest of the node holds |
 //! | `metrics` | counters |
@@ -51,6 +51,7 @@ mod peers;
 mod task;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 pub use handle::{

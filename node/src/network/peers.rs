@@ -48,7 +48,8 @@ impl Peers {
                 announced: false,
                 redial: Redial::new(&own, &listed.key, &config.limits),
                 faults: Faults::new(&config.limits),
-                unjudged: Arc::new(Semaphore::new(config.limits.unjudged_bytes_max)),
+                unjudged_consensus: Arc::new(Semaphore::new(config.limits.unjudged_bytes_max)),
+                unjudged_transactions: Arc::new(Semaphore::new(config.limits.unjudged_bytes_max)),
                 answering: Arc::new(Semaphore::new(config.limits.requests_inbound_max)),
                 pushes: VecDeque::new(),
                 pushes_out: 0,
@@ -114,8 +115,10 @@ pub(super) struct Peer {
     pub(super) announced: bool,
     pub(super) redial: Redial,
     pub(super) faults: Faults,
-    /// One permit for each byte that may wait for the node's judgement.
-    pub(super) unjudged: Arc<Semaphore>,
+    /// One permit for each byte of consensus messages that may wait for the node's judgement.
+    pub(super) unjudged_consensus: Arc<Semaphore>,
+    /// The same for transactions.
+    pub(super) unjudged_transactions: Arc<Semaphore>,
     /// One permit for each request that may be in work for this peer.
     pub(super) answering: Arc<Semaphore>,
     /// Messages waiting to be pushed.

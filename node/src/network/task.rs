@@ -71,7 +71,7 @@ pub async fn spawn(
     let (listening, early) = listen(&mut swarm, &config.listen).await?;
 
     let limits = config.limits;
-    let shares = peers.len() * (limits.unjudged_bytes_max / SHARE_BYTES_MIN + 1);
+    let shares = 2 * peers.len() * (limits.unjudged_bytes_max / SHARE_BYTES_MIN + 1);
     let (commands_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (transactions_sender, transactions) = mpsc::channel(TRANSACTIONS_MAX);
     let (events, events_receiver) = mpsc::channel(shares + COMMANDS_MAX);
@@ -323,15 +323,20 @@ impl Task {
             self.metrics.drop_one(DropReason::Oversize);
             return;
         }
-        match self.swarm.behaviour_mut().gossip.publish(topic, data) {
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let published = match gossip.publish(topic.clone(), data.clone()) {
+            // It came from a peer, and was dropped here because the node was behind.
+            Err(PublishError::Duplicate) => gossip.publish(topic, gossip::as_repeat(data)),
+            published => published,
+        };
+        match published {
             Ok(_) => self.metrics.sent(channel, length),
             Err(PublishError::NoPeersSubscribedToTopic) => {
                 self.metrics.drop_one(DropReason::NoPeers);
             }
-            Err(PublishError::AllQueuesFull(_)) => self.metrics.drop_one(DropReason::SlowPeer),
             Err(error) => {
                 tracing::debug!(channel, %error, "not published");
-                self.metrics.drop_one(DropReason::QueueFull);
+                self.metrics.drop_one(DropReason::SlowPeer);
             }
         }
     }
