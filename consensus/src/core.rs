@@ -31,6 +31,8 @@ pub struct Core {
     /// The validators that decided the tip; unknown right after a start.
     pub(crate) tip_validators: Option<ValidatorSet>,
     pub(crate) height: Height,
+    /// Newest height of which a finalization has been seen and verified.
+    pub(crate) decided: u64,
     pub(crate) memory: Memory,
     pub(crate) early: Early,
     pub(crate) pace: Pace,
@@ -56,6 +58,7 @@ impl Core {
             tip_validators: None,
             height: Height::new(number, committed.validators.clone()),
             tip: committed,
+            decided: 0,
             memory: Memory::new(recovered, number),
             early: Early::default(),
             pace: Pace::default(),
@@ -210,8 +213,9 @@ impl Core {
     }
 
     pub(crate) fn halt(&mut self, reason: HaltReason) {
-        self.halted = true;
-        self.out.act(Action::Halt { reason });
+        if !std::mem::replace(&mut self.halted, true) {
+            self.out.act(Action::Halt { reason });
+        }
     }
 
     pub(crate) fn stop_signing(&mut self, reason: StopReason) {
@@ -258,8 +262,14 @@ impl Core {
         self.height.leader(self.height.view)
     }
 
+    /// Whether others have decided this height already, and this node only follows.
+    pub fn is_catching_up(&self) -> bool {
+        self.height.number <= self.decided
+    }
+
     /// Whether this node signs at this height: it has a key that has not been stopped, the key is
-    /// a validator's, and the journal remembers nothing of a later height.
+    /// a validator's, the journal remembers nothing of a later height, and the height is not known
+    /// to be decided.
     pub fn is_signing(&self) -> bool {
         self.signing_key().is_some()
     }

@@ -1,4 +1,95 @@
-//! The agreement of a height among its validators, as a pure state machine.
+//! The agreement of a height among its validators, as a pure state machine: [`Core::step`] takes
+//! an [`Input`] and gives a [`Ready`]. It knows no clock, socket, file or random source; the same
+//! inputs give the same effects on every machine.
+//!
+//! This page is the specification. It is DESIGN §4 as built.
+//!
+//! # The rules of a height
+//!
+//! n validators, of which at most f = ⌊(n−1)/3⌋ are faulty; a quorum is q = n − f. A height runs
+//! through views v = 1, 2, … until one block is decided. The leader of (height, view) is a function
+//! of committed state ([`leader`]). A certificate is q votes for one ballot.
+//!
+//! | rule | when | then | in |
+//! |---|---|---|---|
+//! | 1 propose | this node leads the view, has not proposed in it nor nullified it, and there is work (view 1) or none is needed (later views) | sign and send the block of the highest notarization held, unchanged; without one, a new block | `Core::propose` |
+//! | 2 notarize | the view's first proposal by its leader is *justified*, checked, and stored with all bodies | sign notarize, at most once a view, never after nullify | `Core::notarize` |
+//! | 3 nullify | the view's timer has fired, or f+1 nullify votes of it are held | sign nullify, unless finalize was signed in the view. Nothing more is signed in it | `Core::nullify` |
+//! | 4 next view | a nullification of the current view v; or a notarization of any view w ≥ v | enter v+1; or w+1. Forward the certificate | `Core::enter` |
+//! | 5 finalize | a notarization of any view of the height | sign finalize, at most once a view, unless nullify was signed in it. The body is not needed | `Core::finalize` |
+//! | 6 commit | q finalize votes of one view, whichever | hand the block to the ledger; then height h+1, view 1 | `Core::commit` |
+//!
+//! A proposal in v resting on u (0: a new block) is *justified* iff u = 0 or the block was notarized
+//! in u, and every view between u and v was nullified. A voter never refuses a justified proposal
+//! because it knows of a higher u. A new block is checked in full; one proposed again only by its
+//! hash, because f+1 honest validators at least have checked it: neither its time nor its
+//! execution is looked at again. Certificates travel apart from proposals; missing ones are fetched.
+//!
+//! After every input the rules are applied until none applies ([`Core::step`]). A restart therefore
+//! has no rule of its own: what the journal remembers is put back, and the rules go on from there.
+//!
+//! # How it differs from Simplex
+//!
+//! Simplex (Chan and Pass, TCC 2023) decides a chain: a block extends notarized but undecided
+//! ones. Here a height decides one block before the next begins, so that a block is executed on
+//! committed state only and its header carries the roots after itself. Instead of extending the
+//! block of an earlier view, a leader proposes that very block again. A dummy block is a
+//! nullification. Finalize is signed for a notarization of *any* view of the height, and its votes
+//! count in whichever view a node is.
+//!
+//! # Why it is safe
+//!
+//! If b is finalized in v, then q validators signed finalize(v), of them at least q − f honest ones,
+//! who never sign nullify(v). The n − (q − f) = 2f others that may be left are fewer than q: no
+//! nullification of v can exist. So every later justified proposal rests on a notarization of some
+//! view ≥ v. In v itself only b can be notarized, since two quorums share an honest validator and
+//! it notarizes once a view; and by induction all notarizations after it are of b. So whatever
+//! else is finalized at this height is b.
+//!
+//! What it rests on is the signer's discipline, all of it in `signed.rs`, and that the discipline
+//! survives a crash.
+//!
+//! # What is durable
+//!
+//! In one append to the signer's [`Journal`], before anything leaves ([`Ready::persist`]): own votes
+//! and proposals; the proposal that a vote is for (its block and bodies are stored before the
+//! verdict comes); every certificate acted on, that is, a finalize signed on it or a view entered by
+//! it. Without the certificates a crash could leave a validator that has finalized, so may not
+//! nullify, and cannot show why it entered the next view: the height would be dead. After a restart
+//! the same proposal and votes are sent again, never new ones for the same view.
+//!
+//! A journal that is ahead of the store is believed: heights below the newest it knows are
+//! followed, not signed. A valid signature of this node's own key that the journal does not have
+//! stops it from signing ([`Action::StoppedSigning`]).
+//!
+//! # Work and timers
+//!
+//! Timers run only while there is work: a transaction to include, a due heartbeat, a justified
+//! proposal, votes of f+1 validators at this height, or a view after the first. In view 1 the leader
+//! waits for a transaction or the heartbeat; from view 2 on it proposes at once, even an empty
+//! block. No timer is in the path of a transaction that finds the network idle and well: it is final
+//! after three message delays. Views grow by half up to a cap; new blocks halve in size each view
+//! after the second. While the height stands still, own votes, certificates of all views and
+//! pending transactions are sent again. Tips are sent on connecting and periodically; who speaks of
+//! a height that is committed here is told the tip.
+//!
+//! # Bounds
+//!
+//! | what | limit |
+//! |---|---|
+//! | votes | one of a kind a validator and view, in views within 8 of the current one |
+//! | proposals | the first of its leader a view, in the same views; no more transactions than the parameter allows |
+//! | certificates | of all views of the height: each took a quorum |
+//! | messages for the next height | each peer's own share; later heights are not kept at all |
+//! | evidence | once a validator and view |
+//! | signature checks | none for what is held already, is of another height, or comes from no validator |
+//!
+//! # Map
+//!
+//! [`core`] takes inputs · `rules` applies the six rules · `receive` verifies messages · `height`
+//! holds the height's state, `votes` its votes, `signed` this node's own · `justify` · `timers` ·
+//! `recover` the journal's memory · `early` buffers for the next height · [`evidence`] · [`wire`]
+//! and [`journal`] the bytes · [`ready`] persist before send.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -259,6 +259,7 @@ impl Core {
                     let verified =
                         finalization.verify(&self.config.chain_id, &self.height.validators);
                     verified.map_err(|_| Refusal::Certificate)?;
+                    self.decided = self.decided.max(header.height);
                 }
                 self.sync_from(from, header.height);
                 Ok(())

@@ -216,8 +216,10 @@ impl Core {
     pub(crate) fn signing_key(&self) -> Option<&SigningKey> {
         let me = self.signer?;
         self.height.validators.index_of(&me)?;
-        if self.height.number <= self.memory.watermark {
-            return None; // The journal is ahead of the store: follow, then sign.
+        // The journal is ahead of the store: follow, then sign. What others have decided needs no
+        // vote either.
+        if self.height.number <= self.memory.watermark || self.is_catching_up() {
+            return None;
         }
         self.config.signer.as_ref()
     }
