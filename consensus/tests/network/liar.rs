@@ -53,7 +53,7 @@ impl Liar {
         }
         let mut lies = self.propose_twice(height, view, nodes);
         for to in (0..nodes.len()).filter(|&to| to != self.index) {
-            if rng.next_u32() % 3 == 0 {
+            if rng.next_u32().is_multiple_of(3) {
                 lies.push((to, Message::Vote(self.vote(height, view, rng))));
             }
         }

@@ -1,0 +1,296 @@
+//! What survives a crash, what is never signed, who is accused, and what cannot grow.
+
+mod bench;
+
+use bench::*;
+use customhouse_consensus::{Core, Entry, Input, Message, PeerTag};
+use customhouse_ledger::{
+    certificate::Certificate,
+    hash::Hash,
+    header::Block,
+    vote::{Ballot, Proposal, Vote, VoteKind},
+};
+
+fn a() -> Block {
+    block(1, 'A')
+}
+
+fn b() -> Block {
+    block(1, 'B')
+}
+
+fn restart(bench: Bench, me: usize) -> Bench {
+    Bench::recovered(me, genesis(), bench.journal)
+}
+
+#[test]
+fn a_restarted_leader_sends_the_same_proposal_again() {
+    let mut bench = Bench::new(2);
+    bench.take_all(vec![work(), built(1, a())]);
+    let mut bench = restart(bench, 2);
+    let first = bench.take(Event::Wait(0));
+    assert_eq!(first, ["send proposal 1 A", "send notarize 1 A"]);
+    assert!(bench.take(work()).is_empty(), "it does not build another");
+}
+
+#[test]
+fn a_restarted_voter_keeps_to_its_votes() {
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), Event::Wait(1_000)]);
+    let mut bench = restart(bench, 0);
+    assert_eq!(bench.take(Event::Wait(0)), ["send notarize 1 A", "send nullify 1"]);
+    assert!(bench.take(proposal(1, 0, b())).contains(&"accuse 2 in 1".to_owned()));
+    let entered = bench.take(notarization(1, a()));
+    assert_eq!(entered, ["persist notarization 1", "send notarization 1"], "no finalize");
+}
+
+#[test]
+fn a_restarted_finalizer_can_prove_why_it_is_in_the_next_view() {
+    let mut bench = Bench::new(0);
+    bench.take(notarization(1, a()));
+    let mut bench = restart(bench, 0);
+    let first = bench.take(Event::Wait(0));
+    assert_eq!(first, ["send notarization 1", "send finalize 1 A"]);
+    assert_eq!(bench.core.view(), 2);
+}
+
+#[test]
+fn a_journal_torn_between_two_entries_is_completed() {
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), notarization(1, a())]);
+    let whole = bench.journal;
+    for length in 0..=whole.len() {
+        let mut bench = Bench::recovered(0, genesis(), whole[..length].to_vec());
+        bench.take_all(vec![
+            Event::Wait(0),
+            proposal(1, 0, a()),
+            valid(1, a()),
+            notarization(1, a()),
+        ]);
+        let votes = |journal: &[Entry]| {
+            let votes = journal.iter().filter(|entry| matches!(entry, Entry::Vote(_)));
+            votes.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(votes(&bench.journal), votes(&whole), "{length} entries");
+    }
+}
+
+#[test]
+fn a_restarted_node_commits_the_block_that_it_had_notarized() {
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a())]);
+    let mut bench = restart(bench, 0);
+    assert_eq!(bench.take(finalization(1, a())), ["send notarize 1 A", "commit A"]);
+}
+
+#[test]
+fn a_journal_ahead_of_the_store_is_followed_and_not_signed() {
+    let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a());
+    let state = after(&a(), finalization.clone());
+    let d = block_on(&state, 1, 'D');
+    let remembered = Entry::Vote(vote(VoteKind::Notarize, 0, 1, &d));
+    let mut bench = Bench::recovered(0, genesis(), vec![remembered]);
+    assert!(!bench.core.is_signing());
+    let nothing = bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), Event::Wait(5_000)]);
+    assert!(nothing.is_empty(), "{nothing:?}");
+    let from = PeerTag(1);
+    bench.take(step(Input::Certified { from, block: a(), finalization }));
+    bench.take(step(Input::Committed { committed: state, pending: false }));
+    assert!(bench.core.is_signing(), "at the height that it knows it goes on");
+    assert!(bench.take(notarize_again(&d)).is_empty(), "its own vote is no surprise");
+}
+
+fn notarize_again(d: &Block) -> Event {
+    said(Message::Vote(vote(VoteKind::Notarize, 0, 1, d)))
+}
+
+#[test]
+fn nothing_is_signed_up_to_the_watermark() {
+    let mut bench = Bench::recovered(0, genesis(), vec![Entry::Watermark(1)]);
+    let nothing = bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), Event::Wait(5_000)]);
+    assert!(nothing.is_empty(), "{nothing:?}");
+}
+
+#[test]
+fn an_own_signature_that_the_journal_lacks_stops_the_signer() {
+    let later =
+        block_on(&after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a())), 1, 'D');
+    let certificate = certificate(VoteKind::Notarize, &[0, 1, 2], 1, &a());
+    for unknown in [
+        said(Message::Vote(vote(VoteKind::Notarize, 0, 1, &a()))),
+        said(Message::Vote(vote(VoteKind::Notarize, 0, 90, &a()))),
+        said(Message::Vote(vote(VoteKind::Finalize, 0, 1, &later))),
+        said(Message::Proposal(Proposal::sign(block(3, 'C'), 3, 0, &CHAIN, &key(0)))),
+        said(Message::Certificate(certificate)),
+    ] {
+        let mut bench = Bench::new(0);
+        assert!(bench.take(unknown).contains(&"stop signing".to_owned()));
+        assert!(!bench.core.is_signing());
+        let after = bench.take_all(vec![work(), Event::Wait(100_000)]);
+        assert!(!after.iter().any(|effect| effect.starts_with("persist")), "{after:?}");
+    }
+    let mut forged = vote(VoteKind::Notarize, 0, 1, &a());
+    forged.signature.0[0] ^= 1;
+    let mut bench = Bench::new(0);
+    assert_eq!(bench.take(said(Message::Vote(forged))), ["refuse: Signature"]);
+    assert!(bench.core.is_signing(), "a forgery does not");
+}
+
+#[test]
+fn contradictions_are_evidence_once() {
+    let rows: [(&str, Event, Event, bool); 7] = [
+        ("two proposals", proposal(1, 0, a()), proposal(1, 0, b()), true),
+        ("two notarize", notarize(2, 1, a()), notarize(2, 1, b()), true),
+        ("two finalize", finalize(2, 1, a()), finalize(2, 1, b()), true),
+        ("nullify and finalize", nullify(2, 1), finalize(2, 1, a()), true),
+        ("proposal and notarize", proposal(1, 0, a()), notarize(2, 1, b()), true),
+        ("notarize and nullify", notarize(2, 1, a()), nullify(2, 1), false),
+        ("two views", finalize(2, 1, a()), finalize(2, 2, b()), false),
+    ];
+    for (what, first, second, evidence) in rows {
+        for (first, second) in [(&first, &second), (&second, &first)] {
+            let mut bench = Bench::new(0);
+            bench.take(first.clone());
+            let accused = |effects: Vec<String>| effects.contains(&"accuse 2 in 1".to_owned());
+            assert_eq!(accused(bench.take(second.clone())), evidence, "{what}");
+            assert!(!accused(bench.take(second.clone())), "{what}: once");
+            assert!(!accused(bench.take(first.clone())), "{what}: once");
+        }
+    }
+}
+
+#[test]
+fn a_contradiction_inside_a_certificate_is_evidence() {
+    let mut bench = Bench::new(0);
+    bench.take(notarize(3, 1, b()));
+    assert!(bench.take(notarization(1, a())).contains(&"accuse 3 in 1".to_owned()));
+}
+
+#[test]
+fn what_does_not_verify_is_refused() {
+    let mut forged = vote(VoteKind::Notarize, 1, 1, &a());
+    forged.signature.0[9] ^= 1;
+    let stranger = vote(VoteKind::Notarize, 8, 1, &a());
+    let ballot = Ballot { kind: VoteKind::Notarize, height: 1, view: 1, block_hash: a().hash() };
+    let foreign = Vote::sign(ballot, &Hash([8; 32]), &key(1));
+    let votes = [1, 2, 3].map(|by| vote(VoteKind::Notarize, by, 1, &a()));
+    let few = Certificate::from_votes(ballot, &votes[..1], &validators(1));
+    assert_eq!(few, None);
+    let with_forged = [forged, votes[1], votes[2]];
+    let certificate = Certificate::from_votes(ballot, &with_forged, &validators(4));
+    let mut proposal = propose(1, 0, a());
+    proposal.signature.0[9] ^= 1;
+    for (message, refusal) in [
+        (Message::Vote(forged), "refuse: Signature"),
+        (Message::Vote(stranger), "refuse: NotAValidator"),
+        (Message::Vote(foreign), "refuse: Signature"),
+        (Message::Certificate(certificate.expect("three votes")), "refuse: Certificate"),
+        (Message::Proposal(proposal), "refuse: Signature"),
+    ] {
+        assert_eq!(Bench::new(0).take(said(message)), [refusal]);
+    }
+}
+
+#[test]
+fn far_views_and_later_heights_cannot_fill_the_memory() {
+    let mut bench = Bench::new(0);
+    for view in [10, 1_000, u64::MAX] {
+        assert_eq!(bench.take(nullify(1, view)), ["refuse: FarView"]);
+    }
+    let d = block_on(&after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a())), 1, 'D');
+    let mut refused = 0;
+    for view in 1..2_000 {
+        let early = said(Message::Vote(vote(VoteKind::Nullify, 1, view, &d)));
+        refused += usize::from(bench.take(early) == ["refuse: TooEarly"]);
+    }
+    assert!(refused >= 900, "{refused}");
+}
+
+#[test]
+fn a_vote_of_the_next_height_waits_for_it() {
+    let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a());
+    let state = after(&a(), finalization.clone());
+    let d = block_on(&state, 1, 'D');
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a())]);
+    bench.take(said(Message::Proposal(propose(1, 0, d))));
+    assert_eq!(bench.take(tip(a())), ["commit A"]);
+    let next = bench.take(step(Input::Committed { committed: state, pending: false }));
+    assert_eq!(next, ["validate 1 D"]);
+    let old = bench.take(finalize(3, 1, a()));
+    assert!(old.is_empty(), "a late vote is no sign of lagging");
+    bench.take(Event::Wait(6_000));
+    assert_eq!(bench.take(finalize(3, 1, a())), ["send tip 1"]);
+    assert!(bench.take(finalize(3, 1, a())).is_empty(), "not with every message");
+}
+
+#[test]
+fn a_tip_ahead_is_synced_to_and_its_heights_are_not_signed() {
+    let first = after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a()));
+    let second = block_on(&first, 1, 'D');
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.take(tip(second.clone())), ["sync to 2"]);
+    assert!(bench.core.is_catching_up());
+    assert!(bench.take(work()).is_empty(), "the leader of a decided height builds nothing");
+    let mut forged = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &second).votes(&validators(4));
+    forged[0].signature.0[0] ^= 1;
+    let ballot = forged[0].ballot;
+    let finalization = Certificate::from_votes(ballot, &forged, &validators(4)).expect("three");
+    let tip = customhouse_consensus::Tip { header: second.header, finalization };
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.take(said(Message::Tip(tip))), ["refuse: Certificate"]);
+    assert!(!bench.core.is_catching_up());
+}
+
+#[test]
+fn contradicting_finalizations_halt_the_core() {
+    let mut bench = Bench::new(0);
+    bench.take(finalization(1, a()));
+    let effects = bench.take(finalization(2, block(2, 'B')));
+    assert_eq!(effects, ["halt"]);
+    assert!(bench.core.is_halted());
+    assert!(bench.take(work()).is_empty());
+}
+
+#[test]
+fn an_observer_follows_and_signs_nothing() {
+    let config = customhouse_consensus::Config { chain_id: CHAIN, signer: None, timing: TIMING };
+    let mut bench = Bench { core: Core::new(config, genesis(), Vec::new()), ..Bench::new(0) };
+    bench.take_all(vec![proposal(1, 0, a()), Event::Wait(5_000), fetched(a())]);
+    assert_eq!(bench.take(finalization(1, a())), ["fetch block A"]);
+    assert_eq!(bench.take(fetched(a())), ["commit A"]);
+    assert!(bench.journal.is_empty());
+}
+
+#[test]
+fn every_message_and_entry_round_trips() {
+    let messages = [
+        Message::Proposal(propose(3, 1, a())),
+        Message::Vote(vote(VoteKind::Notarize, 1, 2, &a())),
+        Message::Vote(vote(VoteKind::Nullify, 1, 2, &a())),
+        Message::Vote(vote(VoteKind::Finalize, 1, 2, &a())),
+        Message::Certificate(certificate(VoteKind::Nullify, &[0, 1, 3], 4, &a())),
+        Message::Tip(customhouse_consensus::Tip {
+            header: a().header,
+            finalization: certificate(VoteKind::Finalize, &[0, 1, 3], 1, &a()),
+        }),
+    ];
+    for message in messages {
+        let bytes = message.encode();
+        assert_eq!(Message::decode(&bytes), Ok(message.clone()));
+        for length in 0..bytes.len() {
+            assert_ne!(Message::decode(&bytes[..length]).ok(), Some(message.clone()));
+        }
+        let entry = match message {
+            Message::Proposal(proposal) => Entry::Proposal(proposal),
+            Message::Vote(vote) => Entry::Vote(vote),
+            Message::Certificate(certificate) => Entry::Certificate(certificate),
+            Message::Tip(_) => Entry::Watermark(7),
+        };
+        let bytes = entry.encode();
+        assert_eq!(Entry::decode(&bytes).as_ref(), Ok(&entry));
+        assert!(Entry::decode(&bytes[..bytes.len() - 1]).is_err());
+        assert!(Entry::decode(&[&[9], &bytes[1..]].concat()).is_err());
+    }
+    assert!(Entry::decode(&[]).is_err());
+}
