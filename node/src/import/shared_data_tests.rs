@@ -193,9 +193,10 @@ fn containers_warn_and_are_kept() {
     assert!(wrong.is_subset(&declared));
 }
 
-/// Each text of the message is in a field or an extension, as many times as in the message.
+/// Each text and attribute of the message is in a field or an extension, as many times as in the
+/// message.
 #[test]
-fn no_text_of_any_message_is_lost() {
+fn no_text_and_no_attribute_of_any_message_is_lost() {
     let Some(examples) = examples() else { return };
     for imported in &examples.imported {
         let source = &imported.record.source.as_ref().expect("a source").content;
@@ -225,11 +226,23 @@ fn collect_texts(element: &xml::Element, into: &mut Vec<(String, String)>) {
             // The version and type are in the format of the source as well.
             _ => false,
         };
+        let path = format!("{}/{}", element.name, child.name);
+        for attribute in
+            child.attributes.iter().filter(|attribute| !restated && !is_usual(attribute))
+        {
+            into.push((format!("{path}@{}", attribute.name), attribute.value.clone()));
+        }
         if !child.text.is_empty() && !restated {
-            into.push((format!("{}/{}", element.name, child.name), child.text.clone()));
+            into.push((path, child.text.clone()));
         }
         collect_texts(child, into);
     }
+}
+
+/// Whether an attribute says what holds for the field anyway: a mass is in kilograms, a date and
+/// time in the format 304.
+fn is_usual(attribute: &xml::Attribute) -> bool {
+    matches!((&*attribute.name, &*attribute.value), ("unitCode", "KGM") | ("formatCode", "304"))
 }
 
 /// All texts and numbers of a record's body, and the parts that some are put together from.
@@ -303,7 +316,7 @@ impl Values {
     }
 
     fn money(&mut self, money: &Option<v1::Money>) {
-        self.texts(money.iter().map(|money| &money.amount));
+        self.texts(money.iter().flat_map(|money| [&money.amount, &money.currency]));
     }
 
     fn parties(&mut self, parties: &[v1::Party]) {

@@ -249,6 +249,16 @@ fn a_file_that_is_not_well_formed_is_refused_with_line_and_column() {
         ("<a>\u{1}</a>", "a.xml:1:4: not well-formed: character '\\u{1}' is not allowed"),
         ("<a b='1' b='2'/>", "a.xml:1:1: not well-formed:"),
         ("<a b=1/>", "a.xml:1:1: not well-formed:"),
+        ("<a b='1'c='2'/>", "a.xml:1:1: not well-formed: no white space after an attribute"),
+        ("<a><?XML x?></a>", "a.xml:1:4: not well-formed: \"XML\" is not a target"),
+        (
+            "<?xml version='1.0' standalone='maybe'?><a/>",
+            "a.xml:1:1: not well-formed: standalone \"maybe\" is neither yes nor no",
+        ),
+        (
+            "<?xml version='1.0' /encoding='UTF-8'?><a/>",
+            "a.xml:1:1: not well-formed: \"/encoding\" is out of place in the XML declaration",
+        ),
         ("<a b='<'/>", "a.xml:1:1: not well-formed: \"<\" in the value of \"b\""),
         ("<a>]]></a>", "a.xml:1:4: not well-formed: \"]]>\" in text"),
         ("<a/><b/>", "a.xml:1:5: not well-formed: a second root element"),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use quick_xml::{
     Error, Reader, XmlVersion,
     errors::IllFormedError,
-    events::{BytesRef, BytesStart, Event},
+    events::{BytesDecl, BytesRef, BytesStart, Event},
 };
 
 use super::error::quoted;
@@ -193,15 +193,19 @@ impl Tree {
                 if start != 0 {
                     return Err(Fault::new(start, "XML declaration not at the start"));
                 }
-                declaration.xml_version().map_err(|error| Fault::new(start, shortened(&error)))?;
-                check_encoding(declaration.encoding().transpose())
-                    .map_err(|reason| Fault::new(start, reason))?;
+                check_declaration(&declaration).map_err(|reason| Fault::new(start, reason))?;
             }
             Event::DocType(_) => {
                 let reason = "document types and entity declarations are refused";
                 return Err(Fault::new(start, reason));
             }
-            Event::Comment(_) | Event::PI(_) | Event::Eof => {}
+            Event::PI(instruction) => {
+                let target = instruction.target();
+                if !is_name(target) || target.eq_ignore_ascii_case("xml") {
+                    return Err(Fault::new(start, format!("{} is not a target", quoted(target))));
+                }
+            }
+            Event::Comment(_) | Event::Eof => {}
         }
         Ok(())
     }
@@ -260,19 +264,49 @@ fn is_space(found: char) -> bool {
     matches!(found, ' ' | '\t' | '\n' | '\r')
 }
 
-fn check_encoding(
-    encoding: Result<Option<std::borrow::Cow<'_, str>>, impl ToString>,
-) -> Result<(), String> {
-    match encoding.map_err(|error| shortened(&error))? {
-        Some(name) if !["UTF-8", "UTF8", "US-ASCII"].contains(&&*name.to_ascii_uppercase()) => {
-            Err(format!("encoding {} is not read, only UTF-8", quoted(&name)))
+/// Version, encoding and standalone, in this order; the encoding is UTF-8 or a part of it.
+fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
+    declaration.xml_version().map_err(|error| shortened(&error))?;
+    let content: &str = declaration;
+    check_spacing(content)?;
+    let mut allowed = ["version", "encoding", "standalone"].into_iter();
+    for attribute in BytesStart::from_content(content, "xml".len()).attributes() {
+        let attribute = attribute.map_err(|error| shortened(&error))?;
+        let (name, value) = (attribute.key.as_ref(), &*attribute.value);
+        if !allowed.any(|allowed| allowed == name) {
+            return Err(format!("{} is out of place in the XML declaration", quoted(name)));
         }
-        _ => Ok(()),
+        let read = ["UTF-8", "UTF8", "US-ASCII"].contains(&&*value.to_ascii_uppercase());
+        match name {
+            "encoding" if !read => {
+                return Err(format!("encoding {} is not read, only UTF-8", quoted(value)));
+            }
+            "standalone" if !["yes", "no"].contains(&value) => {
+                return Err(format!("standalone {} is neither yes nor no", quoted(value)));
+            }
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+/// After each quoted value comes white space, or nothing more.
+fn check_spacing(attributes: &str) -> Result<(), String> {
+    let mut rest = attributes;
+    while let Some(at) = rest.find(['"', '\'']) {
+        let quote = if rest[at..].starts_with('"') { '"' } else { '\'' };
+        let after = rest[at + 1..].find(quote).map_or("", |end| &rest[at + 1 + end + 1..]);
+        if !(after.is_empty() || after.starts_with(is_space)) {
+            return Err("no white space after an attribute".to_owned());
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 /// The attributes of a tag, without what only concerns namespaces and schemas.
 fn attributes(tag: &BytesStart<'_>) -> Result<Vec<Attribute>, String> {
+    check_spacing(tag.attributes_raw())?;
     let mut found = Vec::new();
     for attribute in tag.attributes() {
         let attribute = attribute.map_err(|error| shortened(&error))?;
