@@ -31,8 +31,8 @@ pub struct Core {
     /// The validators that decided the tip; unknown right after a start.
     pub(crate) tip_validators: Option<ValidatorSet>,
     pub(crate) height: Height,
-    /// Newest height of which a finalization has been seen and verified.
-    pub(crate) decided: u64,
+    /// The newest verified tip that is ahead of this node.
+    pub(crate) ahead: Option<Tip>,
     pub(crate) memory: Memory,
     pub(crate) early: Early,
     pub(crate) pace: Pace,
@@ -58,7 +58,7 @@ impl Core {
             tip_validators: None,
             height: Height::new(number, committed.validators.clone()),
             tip: committed,
-            decided: 0,
+            ahead: None,
             memory: Memory::new(recovered, number),
             early: Early::default(),
             pace: Pace::default(),
@@ -190,6 +190,7 @@ impl Core {
         self.pending = pending;
         self.start_height_timers();
         self.recall();
+        self.recall_tip();
         for (from, message) in self.early.take() {
             self.receive(from, message);
         }
@@ -264,7 +265,7 @@ impl Core {
 
     /// Whether others have decided this height already, and this node only follows.
     pub fn is_catching_up(&self) -> bool {
-        self.height.number <= self.decided
+        self.ahead.as_ref().is_some_and(|tip| tip.header.height >= self.height.number)
     }
 
     /// Whether this node signs at this height: it has a key that has not been stopped, the key is

@@ -28,6 +28,9 @@ pub struct Timing {
     pub view_ms: u64,
     /// The longest a view may take. Must exceed the time to transfer a full block.
     pub view_ms_max: u64,
+    /// How long the leader of a view that was entered by a notarization waits for the block to be
+    /// finalized before it proposes it again. Where all is well the finalize votes are on their way.
+    pub repropose_ms: u64,
     /// How long a height may stand still before votes and certificates are sent again.
     pub resend_ms: u64,
     /// How often the tip is told to all.
@@ -36,7 +39,13 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { view_ms: 2_000, view_ms_max: 60_000, resend_ms: 1_000, tip_ms: 5_000 }
+        Self {
+            view_ms: 2_000,
+            view_ms_max: 60_000,
+            repropose_ms: 200,
+            resend_ms: 1_000,
+            tip_ms: 5_000,
+        }
     }
 }
 

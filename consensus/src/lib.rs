@@ -67,11 +67,15 @@
 //! Timers run only while there is work: a transaction to include, a due heartbeat, a justified
 //! proposal, votes of f+1 validators at this height, or a view after the first. In view 1 the leader
 //! waits for a transaction or the heartbeat; from view 2 on it proposes at once, even an empty
-//! block. No timer is in the path of a transaction that finds the network idle and well: it is final
+//! block. One exception: where a notarization led into its view, it first gives the finalize votes
+//! a moment ([`Timing::repropose_ms`]), for where all is well they are on their way, and proposing
+//! the block again would cost every height a second round of signatures and syncs. No timer is in the path of a transaction that finds the network idle and well: it is final
 //! after three message delays. Views grow by half up to a cap; new blocks halve in size each view
 //! after the second. While the height stands still, own votes, certificates of all views and
 //! pending transactions are sent again. Tips are sent on connecting and periodically; who speaks of
 //! a height that is committed here is told the tip.
+//! A verified tip ahead is kept: the heights up to it are decided, so nothing is signed there, and
+//! when its own height is reached its certificate decides it, even if whoever told it is gone.
 //!
 //! # Bounds
 //!

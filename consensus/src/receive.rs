@@ -259,9 +259,12 @@ impl Core {
                     let verified =
                         finalization.verify(&self.config.chain_id, &self.height.validators);
                     verified.map_err(|_| Refusal::Certificate)?;
-                    self.decided = self.decided.max(header.height);
+                    let newest = self.ahead.as_ref().map_or(0, |ahead| ahead.header.height);
+                    if header.height > newest {
+                        self.ahead = Some(tip.clone());
+                    }
                 }
-                self.sync_from(from, header.height);
+                self.sync_from(from, tip.header.height);
                 Ok(())
             }
             Ordering::Less if header.height == self.tip.header.height => self.compare_tip(tip),
@@ -269,6 +272,17 @@ impl Core {
                 self.answer_laggard(from, header.height);
                 Ok(())
             }
+        }
+    }
+
+    /// The height of the tip that was seen ahead is reached: it is decided. Whoever told it may be
+    /// gone by now, and with it the votes that others would need; so the tip has been kept.
+    pub(crate) fn recall_tip(&mut self) {
+        if let Some(tip) = self.ahead.take_if(|tip| tip.header.height <= self.height.number)
+            && tip.header.height == self.height.number
+        {
+            // It was verified; by other validators than these it would mean nothing here.
+            let _ = self.take_certificate(tip.finalization);
         }
     }
 

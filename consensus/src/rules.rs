@@ -24,7 +24,10 @@ impl Core {
     pub(crate) fn propose(&mut self) -> bool {
         let view = self.height.view;
         let Some(me) = self.signing_key().map(SigningKey::public) else { return false };
-        if self.height.leader(view) != me || !self.height.signed(view).may_propose() {
+        if self.height.leader(view) != me
+            || !self.height.signed(view).may_propose()
+            || self.awaits_finalization()
+        {
             return false;
         }
         let notarized = self.height.notarizations.range(..view).next_back();
@@ -173,7 +176,7 @@ impl Core {
         let next = certificate.ballot.view.saturating_add(1);
         self.act_on(&certificate);
         self.height.enter(next);
-        self.start_view_timers();
+        self.start_view_timers(certificate.ballot.kind == VoteKind::Notarize);
         true
     }
 
@@ -273,11 +276,18 @@ impl Core {
         }
     }
 
-    /// Asks for the block of a certificate from those who signed it.
+    /// Asks for the block of a certificate, first from those who notarized it: they stored it.
     fn fetch_block(&mut self, certificate: &Certificate) {
         let block_hash = certificate.ballot.block_hash;
         if self.height.fetching_blocks.insert(block_hash) {
-            let from = self.height.signers(certificate);
+            let mut of_block = self.height.notarizations.values().rev();
+            let notarization = of_block.find(|held| held.ballot.block_hash == block_hash);
+            let mut from = notarization.map(|held| self.height.signers(held)).unwrap_or_default();
+            for signer in self.height.signers(certificate) {
+                if !from.contains(&signer) {
+                    from.push(signer);
+                }
+            }
             let height = self.height.number;
             self.out.act(Action::FetchBlock { height, block_hash, from });
         }

@@ -24,6 +24,8 @@ pub(crate) struct Timers {
     heartbeat_at: u64,
     /// When the current view is nullified. None while there is no work.
     view_ends_at: Option<u64>,
+    /// Until when finalize votes are waited for before the block is proposed again.
+    repropose_at: u64,
     /// When to send again. None while there is no work.
     resend_at: Option<u64>,
     /// Where the next round of certificates begins.
@@ -54,12 +56,23 @@ impl Core {
         self.timers.height_started = self.now.monotonic_ms;
         self.timers.heartbeat_at = self.after(self.tip.parameters.heartbeat_ms);
         self.timers.resend_from = 0;
-        self.start_view_timers();
+        self.start_view_timers(false);
     }
 
-    pub(crate) fn start_view_timers(&mut self) {
+    /// Timers of a view just entered, by a notarization or otherwise.
+    pub(crate) fn start_view_timers(&mut self, by_notarization: bool) {
+        self.stop_timers();
+        let wait_ms = if by_notarization { self.config.timing.repropose_ms } else { 0 };
+        self.timers.repropose_at = self.after(wait_ms);
+    }
+
+    fn stop_timers(&mut self) {
         self.timers.view_ends_at = None;
         self.timers.resend_at = None;
+    }
+
+    pub(crate) fn awaits_finalization(&self) -> bool {
+        self.now.monotonic_ms < self.timers.repropose_at
     }
 
     fn after(&self, ms: u64) -> u64 {
@@ -69,7 +82,7 @@ impl Core {
     /// At the end of a step: timers run from when work appears, and stop when it vanishes.
     pub(crate) fn set_timers(&mut self) {
         if !self.has_work() {
-            return self.start_view_timers();
+            return self.stop_timers();
         }
         let view_ends_at = self.after(view_ms(&self.config.timing, self.height.view));
         let resend_at = self.after(self.config.timing.resend_ms);
@@ -108,6 +121,7 @@ impl Core {
             self.timers.view_ends_at.filter(|_| may_nullify),
             self.timers.resend_at,
             heartbeat,
+            Some(self.timers.repropose_at).filter(|_| self.awaits_finalization()),
         ];
         moments.into_iter().flatten().min()
     }

@@ -243,6 +243,70 @@ fn a_tip_ahead_is_synced_to_and_its_heights_are_not_signed() {
 }
 
 #[test]
+fn a_tip_seen_ahead_decides_its_height_even_when_its_sender_is_gone() {
+    let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a());
+    let state = after(&a(), finalization.clone());
+    let d = block_on(&state, 1, 'D');
+    let mut bench = Bench::new(0);
+    bench.take(tip(d.clone()));
+    let from = PeerTag(1);
+    let first = bench.take(step(Input::Certified { from, block: a(), finalization }));
+    assert_eq!(first, ["commit A"]);
+    let next = bench.take(step(Input::Committed { committed: state, pending: true }));
+    assert_eq!(next, ["fetch block D"]);
+    assert_eq!(bench.take(fetched(d)), ["commit D"]);
+}
+
+#[test]
+fn what_does_not_follow_the_committed_block_halts_the_core() {
+    let mut foreign = a();
+    foreign.header.parent_hash.0[0] ^= 1;
+    let mut bench = Bench::new(0);
+    bench.take(finalization(1, foreign.clone()));
+    assert_eq!(bench.take(fetched(foreign)), ["halt"]);
+}
+
+#[test]
+fn a_commit_of_another_block_than_the_decided_one_halts_the_core() {
+    let state = |block: Block| {
+        let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &block);
+        step(Input::Committed { committed: after(&block, finalization), pending: false })
+    };
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), finalization(1, a())]);
+    assert_eq!(bench.take(state(b())), ["halt"]);
+    assert_eq!(Bench::new(0).take(state(a())), ["halt"], "nothing was decided");
+}
+
+#[test]
+fn a_finalization_that_contradicts_the_committed_block_halts_the_core() {
+    let state = after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a()));
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), finalization(1, a())]);
+    bench.take(step(Input::Committed { committed: state, pending: false }));
+    assert!(bench.take(tip(a())).is_empty());
+    assert_eq!(bench.take(tip(b())), ["halt"]);
+}
+
+#[test]
+fn a_block_of_too_many_transactions_is_refused() {
+    let mut large = a();
+    large.leaves = vec![Hash([1; 32]); genesis().parameters.block_transactions_max as usize + 1];
+    assert_eq!(Bench::new(0).take(proposal(1, 0, large.clone())), ["refuse: Block"]);
+    large.leaves.pop();
+    assert_eq!(Bench::new(0).take(proposal(1, 0, large)), ["validate 1 A"]);
+}
+
+#[test]
+fn a_node_that_connects_is_told_the_tip() {
+    let state = after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a()));
+    let mut bench = Bench::recovered(0, state, Vec::new());
+    bench.take(Event::Wait(0));
+    assert_eq!(bench.take(step(Input::Connected(PEER))), ["send tip 1"]);
+    assert_eq!(bench.take(Event::Wait(TIMING.tip_ms)), ["send tip 1"], "and now and then");
+}
+
+#[test]
 fn contradicting_finalizations_halt_the_core() {
     let mut bench = Bench::new(0);
     bench.take(finalization(1, a()));

@@ -4,7 +4,7 @@
 mod bench;
 
 use bench::*;
-use customhouse_consensus::{Input, Verdict};
+use customhouse_consensus::{Input, Timing, Verdict};
 
 struct Row {
     what: &'static str,
@@ -184,13 +184,6 @@ fn rule_2_notarize() {
             given: vec![proposal(1, 0, a())],
             when: valid(1, b()),
             then: &[],
-        },
-        Row {
-            what: "bodies that could not be had are asked for again with the next resend",
-            me: 0,
-            given: vec![proposal(1, 0, a()), verdict(1, a(), Verdict::Unavailable)],
-            when: Event::Wait(10_000),
-            then: &["persist nullify 1", "send nullify 1"],
         },
         Row {
             what: "nothing is notarized in a view that was nullified",
@@ -510,4 +503,62 @@ fn rule_6_commit() {
             then: &[],
         },
     ]);
+}
+
+#[test]
+fn bodies_that_could_not_be_had_are_asked_for_again() {
+    let mut bench = Bench::timed(0, Timing { resend_ms: 100, ..TIMING });
+    bench.take(proposal(1, 0, a()));
+    bench.take(verdict(1, a(), Verdict::Unavailable));
+    assert!(bench.take(Event::Wait(99)).is_empty());
+    assert_eq!(bench.take(Event::Wait(1)), ["validate 1 A"]);
+}
+
+#[test]
+fn a_notarized_block_is_proposed_again_only_when_its_finalization_fails_to_come() {
+    let mut bench = Bench::timed(3, Timing { repropose_ms: 100, ..TIMING });
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a())]);
+    let finalized = bench.take(notarization(1, a()));
+    assert!(!finalized.contains(&"send proposal 2 A".to_owned()), "{finalized:?}");
+    assert!(bench.take(Event::Wait(99)).is_empty());
+    assert!(bench.take(Event::Wait(1)).contains(&"send proposal 2 A".to_owned()));
+}
+
+#[test]
+fn new_blocks_halve_in_size_each_view_after_the_second() {
+    let parameters = genesis().parameters;
+    let whole = parameters.block_bytes_max;
+    let of_view = |view: u64| {
+        let me = (1 + view as usize) % 4;
+        let mut bench = Bench::new(me);
+        for nullified in 1..view {
+            bench.take(nullification(nullified));
+        }
+        if view == 1 {
+            bench.take(work());
+        }
+        bench.builds.last().map(|build| build.block_bytes_max)
+    };
+    let sizes = [whole, whole, whole / 2, whole / 4, whole / 8];
+    for (view, size) in (1..).zip(sizes) {
+        assert_eq!(of_view(view), Some(size), "view {view}");
+    }
+    assert_eq!(of_view(12), Some(parameters.transaction_bytes_max), "room for any transaction");
+}
+
+#[test]
+fn while_stuck_all_that_a_peer_may_have_missed_is_sent_again() {
+    let mut bench = Bench::timed(3, Timing { resend_ms: 100, view_ms: 50, ..TIMING });
+    bench.take_all(vec![nullification(1), work(), built(2, block(2, 'C')), Event::Wait(75)]);
+    let again = bench.take(Event::Wait(25));
+    assert_eq!(
+        again,
+        [
+            "send proposal 2 C",
+            "send nullification 1",
+            "send notarize 2 C",
+            "send nullify 2",
+            "resend transactions",
+        ]
+    );
 }

@@ -7,8 +7,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use customhouse_consensus::{
-    Action, Committed, Config, Core, Entry, Input, Journal, Message, Now, PeerTag, Timing, Tip,
-    Verdict, leader,
+    Action, Build, Committed, Config, Core, Entry, Input, Journal, Message, Now, PeerTag, Timing,
+    Tip, Verdict, leader,
 };
 use customhouse_ledger::{
     certificate::Certificate,
@@ -22,8 +22,13 @@ use customhouse_ledger::{
 
 pub const CHAIN: Hash = Hash([7; 32]);
 pub const UNIX_MS: u64 = 1_700_000_000_000;
-pub const TIMING: Timing =
-    Timing { view_ms: 1_000, view_ms_max: 60_000, resend_ms: 10_000, tip_ms: 1_000_000 };
+pub const TIMING: Timing = Timing {
+    view_ms: 1_000,
+    view_ms_max: 60_000,
+    repropose_ms: 0,
+    resend_ms: 10_000,
+    tip_ms: 1_000_000,
+};
 pub const PEER: PeerTag = PeerTag(9);
 
 pub fn key(index: usize) -> SigningKey {
@@ -185,6 +190,8 @@ pub struct Bench {
     pub core: Core,
     pub journal: Vec<Entry>,
     pub now: Now,
+    /// Every block it asked for.
+    pub builds: Vec<Build>,
 }
 
 impl Journal for Bench {
@@ -201,11 +208,23 @@ impl Bench {
         Self::recovered(me, genesis(), Vec::new())
     }
 
+    /// With other timers.
+    pub fn timed(me: usize, timing: Timing) -> Self {
+        let config = Config { chain_id: CHAIN, signer: Some(key(me)), timing };
+        Self { core: Core::new(config, genesis(), Vec::new()), ..Self::new(me) }
+    }
+
     /// Started on a committed state with what a journal remembers.
     pub fn recovered(me: usize, committed: Committed, journal: Vec<Entry>) -> Self {
         let config = Config { chain_id: CHAIN, signer: Some(key(me)), timing: TIMING };
         let core = Core::new(config, committed, journal.clone());
-        Self { me, core, journal, now: Now { monotonic_ms: 1_000, unix_ms: UNIX_MS } }
+        Self {
+            me,
+            core,
+            journal,
+            now: Now { monotonic_ms: 1_000, unix_ms: UNIX_MS },
+            builds: Vec::new(),
+        }
     }
 
     fn of_others(&self, kind: VoteKind, view: u64, block: &Block) -> Certificate {
@@ -235,6 +254,10 @@ impl Bench {
         let ready = self.core.step(self.now, input);
         let mut words: Vec<_> = ready.entries().iter().map(entry_in_words).collect();
         let Ok(outbox) = ready.persist(self);
+        self.builds.extend(outbox.actions.iter().filter_map(|action| match action {
+            Action::Build(build) => Some(build.clone()),
+            _ => None,
+        }));
         words.extend(outbox.messages.iter().map(|o| format!("send {}", in_words(&o.message))));
         words.extend(outbox.actions.iter().map(action_in_words));
         words

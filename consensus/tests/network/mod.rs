@@ -27,7 +27,8 @@ pub use ledger::{CHAIN, GENESIS_TIME_MS, Ledger};
 use liar::Liar;
 use witness::Witness;
 
-pub const TIMING: Timing = Timing { view_ms: 200, view_ms_max: 5_000, resend_ms: 100, tip_ms: 500 };
+pub const TIMING: Timing =
+    Timing { view_ms: 200, view_ms_max: 5_000, repropose_ms: 20, resend_ms: 100, tip_ms: 500 };
 
 /// How messages fare.
 #[derive(Clone, Copy, Debug)]
