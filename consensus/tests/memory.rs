@@ -358,3 +358,48 @@ fn every_message_and_entry_round_trips() {
     }
     assert!(Entry::decode(&[]).is_err());
 }
+
+#[test]
+fn no_bytes_make_decoding_panic() {
+    use rand::{RngExt, SeedableRng};
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let tip = customhouse_consensus::Tip {
+        header: a().header,
+        finalization: certificate(VoteKind::Finalize, &[0, 1, 3], 1, &a()),
+    };
+    let whole = [
+        Message::Proposal(propose(3, 1, a())).encode(),
+        Message::Vote(vote(VoteKind::Notarize, 1, 2, &a())).encode(),
+        Message::Certificate(tip.finalization.clone()).encode(),
+        Message::Tip(tip).encode(),
+    ];
+    for _ in 0..20_000 {
+        let mut bytes = whole[rng.random_range(0..whole.len())].clone();
+        for _ in 0..rng.random_range(1..4) {
+            let place = rng.random_range(0..bytes.len());
+            bytes[place] = rng.random();
+        }
+        bytes.truncate(rng.random_range(0..=bytes.len()));
+        if let Ok(message) = Message::decode(&bytes) {
+            assert_eq!(Message::decode(&message.encode()), Ok(message));
+        }
+        let _ = Entry::decode(&bytes);
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused_before_it_is_decoded() {
+    use customhouse_consensus::{WireError, wire};
+    let huge = vec![0; wire::MESSAGE_BYTES_MAX + 1];
+    assert!(matches!(Message::decode(&huge), Err(WireError::TooLarge { .. })));
+    let mut block = a();
+    block.leaves = vec![Hash([1; 32]); wire::LEAVES_MAX];
+    let largest = Message::Proposal(propose(1, 0, block.clone()));
+    assert_eq!(Message::decode(&largest.encode()), Ok(largest));
+    block.leaves.push(Hash([1; 32]));
+    let proto = wire::block_to_proto(&block);
+    assert!(matches!(wire::block_from_proto(&proto), Err(WireError::TooLarge { .. })));
+    let certificate = vec![0; wire::CERTIFICATE_BYTES_MAX + 1];
+    let refused = wire::certificate_from_bytes(&certificate);
+    assert!(matches!(refused, Err(WireError::TooLarge { .. })));
+}
