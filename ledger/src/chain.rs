@@ -12,7 +12,6 @@
 //! earlier in the same block, commits as a no-op that points to the first.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{Arc, RwLock, RwLockReadGuard},
 };
@@ -254,16 +253,15 @@ fn read_tip(store: &Store) -> Result<(Header, Option<Certificate>), StoreError> 
 }
 
 fn read_history(store: &Store, bits: u32) -> Result<HistoryTree, StoreError> {
-    let mut heads = BTreeMap::new();
-    for row in store.scan_while(Table::Heads, &[], |_| true) {
+    let heads = store.scan_while(Table::Heads, &[], |_| true).map(|row| {
         let (key, value) = row?;
         let corrupt = |what| StoreError::corrupt(Table::Heads, &key, what);
         let bucket = key.first_chunk().filter(|_| key.len() == 4);
         let bucket = bucket.map(|bytes| u32::from_be_bytes(*bytes)).filter(|b| b >> bits == 0);
         let head = Hash::from_slice(&value).map_err(|_| corrupt("not a hash"))?;
-        heads.insert(bucket.ok_or_else(|| corrupt("not a bucket"))?, head);
-    }
-    Ok(HistoryTree::from_heads(bits, heads))
+        Ok((bucket.ok_or_else(|| corrupt("not a bucket"))?, head))
+    });
+    HistoryTree::read(bits, heads)
 }
 
 /// The roots of the stored log and indexes must be those that the tip's header certifies.

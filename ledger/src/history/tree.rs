@@ -49,11 +49,18 @@ impl HistoryTree {
         Self { bits, heads: vec![Hash::ZERO; 1 << bits], levels: (1..=bits).map(level).collect() }
     }
 
-    /// The tree with these heads; the other buckets are empty. Heads of buckets that do not exist
-    /// are an error of the caller.
-    pub fn from_heads(bits: u32, heads: impl IntoIterator<Item = (u32, Hash)>) -> Self {
+    /// The tree with these heads as they are read; the other buckets are empty. Heads of buckets
+    /// that do not exist are an error of the caller.
+    ///
+    /// # Errors
+    /// The first that reading gives.
+    pub fn read<E>(
+        bits: u32,
+        heads: impl IntoIterator<Item = Result<(u32, Hash), E>>,
+    ) -> Result<Self, E> {
         let mut tree = Self::empty(bits);
-        for (bucket, head) in heads {
+        for head in heads {
+            let (bucket, head) = head?;
             tree.heads[bucket as usize] = head;
         }
         let empty = empty_nodes(bits);
@@ -70,7 +77,7 @@ impl HistoryTree {
                 }
             }
         }
-        tree
+        Ok(tree)
     }
 
     /// k: the bits of a key that choose its bucket.

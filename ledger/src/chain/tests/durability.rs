@@ -2,18 +2,21 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Write, stdout},
+    io::{BufRead, BufReader, Read, Write, stdout},
     process::{Command, Stdio},
 };
 
 use super::*;
+use crate::chain::CommitError;
 
 const FOLDER: &str = "CUSTOMHOUSE_TEST_COMMIT_FOLDER";
+const PROCESS: [&str; 3] =
+    ["--exact", "chain::tests::durability::the_process_that_commits", "--nocapture"];
 
-/// Not a test by itself: the process that the test below starts and kills. It commits without end
-/// and says so after each block.
+/// Not a test by itself: the process that the tests below start. It commits without end and says so
+/// after each block, until it is killed or cannot.
 #[test]
-fn the_process_that_is_killed() {
+fn the_process_that_commits() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let fixture = Fixture::new();
     let mut chain = open_at(Path::new(&folder), &fixture.genesis).expect("a sound store");
@@ -23,11 +26,58 @@ fn the_process_that_is_killed() {
         let transactions: Vec<_> = (0..height % 7)
             .map(|i| fixture.transaction(1, first + i * 10..first + i * 10 + 5))
             .collect();
-        let committed = commit(&mut chain, &transactions);
-        let line = format!("committed {} {}\n", committed.header.height, committed.hash);
-        stdout().write_all(line.as_bytes()).expect("the parent reads");
-        stdout().flush().expect("the parent reads");
+        let staged = prepare(&chain, &transactions).staged;
+        let certificate = finalization(&chain, &staged.block().header);
+        let stored = chain.store_pending(staged.block(), staged.transactions());
+        let committed = stored.map_err(CommitError::from);
+        let committed = committed.and_then(|()| chain.commit(staged.clone(), certificate.clone()));
+        match committed {
+            Ok(block) => say(&format!("committed {} {}", block.header.height, block.hash)),
+            Err(CommitError::Store(error)) => {
+                say(&format!("failed {}", error.code()));
+                // However often it is tried, nothing is acknowledged any more.
+                let again = chain.commit(staged, certificate).expect_err("after a failed write");
+                assert_eq!(again, CommitError::Store(StoreError::Failed));
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
+}
+
+fn say(line: &str) {
+    stdout().write_all(format!("{line}\n").as_bytes()).expect("the parent reads");
+    stdout().flush().expect("the parent reads");
+}
+
+/// The blocks that the process said were committed, up to a height, and why it stopped by itself.
+fn acknowledged(output: impl Read, height_max: u64) -> (Vec<(u64, Hash)>, Option<String>) {
+    let (mut blocks, mut stopped) = (Vec::new(), None);
+    for line in BufReader::new(output).lines() {
+        let line = line.expect("text");
+        if let Some((_, reason)) = line.split_once("failed ") {
+            stopped = Some(reason.to_owned());
+        }
+        let Some((_, rest)) = line.split_once("committed ") else { continue };
+        let (height, hash) = rest.split_once(' ').expect("height and hash");
+        let height = height.parse().expect("a height");
+        blocks.push((height, hash.parse().expect("a hash")));
+        if height >= height_max {
+            break;
+        }
+    }
+    (blocks, stopped)
+}
+
+/// Every acknowledged block is there, and everything committed is whole.
+fn check(fixture: &Fixture, model: &mut Model, acknowledged: &[(u64, Hash)]) {
+    assert!(!acknowledged.is_empty(), "the process committed something");
+    let chain = fixture.open();
+    for (height, hash) in acknowledged {
+        let found = chain.reader().header(*height).expect("readable").expect("acknowledged");
+        assert_eq!(found.header.hash(), *hash, "height {height}");
+    }
+    model.follow(&chain.reader());
 }
 
 #[test]
@@ -38,36 +88,39 @@ fn no_acknowledged_block_is_lost_when_the_process_is_killed() {
         // Kills at different heights, without a pause after the last acknowledgement.
         let target = model.header.height + 3 + round * 5;
         let mut child = Command::new(env::current_exe().expect("the test binary"))
-            .args(["--exact", "chain::tests::durability::the_process_that_is_killed"])
-            .arg("--nocapture")
+            .args(PROCESS)
             .env(FOLDER, fixture.folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the test binary starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let mut acknowledged = Vec::new();
-        for line in lines {
-            let line = line.expect("text");
-            let Some((_, rest)) = line.split_once("committed ") else { continue };
-            let (height, hash) = rest.split_once(' ').expect("height and hash");
-            let height: u64 = height.parse().expect("a height");
-            acknowledged.push((height, hash.parse::<Hash>().expect("a hash")));
-            if height >= target {
-                break;
-            }
-        }
+        let (blocks, stopped) = acknowledged(child.stdout.take().expect("piped"), target);
+        assert_eq!(stopped, None);
         child.kill().expect("killed");
         child.wait().expect("ended");
-        let chain = fixture.open();
-        let reader = chain.reader();
-        assert!(!acknowledged.is_empty(), "the child committed something");
-        for (height, hash) in acknowledged {
-            let found = reader.header(height).expect("readable").expect("acknowledged");
-            assert_eq!(found.header.hash(), hash, "height {height}");
-        }
-        model.follow(&reader);
+        check(&fixture, &mut model, &blocks);
     }
+}
+
+#[test]
+fn a_failed_write_ends_acknowledgement_and_loses_nothing_acknowledged() {
+    let fixture = Fixture::new();
+    let mut model = Model::new(&fixture.genesis);
+    // A limit of 256 KB a file stands for a full disk: the write-ahead log cannot grow.
+    let script = "trap '' XFSZ; ulimit -f 512; exec \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(env::current_exe().expect("the test binary"))
+        .args(PROCESS)
+        .env(FOLDER, fixture.folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the test binary starts");
+    let (blocks, stopped) = acknowledged(child.stdout.take().expect("piped"), u64::MAX);
+    assert_eq!(stopped.as_deref(), Some("STORE_IO"));
+    assert!(child.wait().expect("ended").success(), "and it stays so");
+    check(&fixture, &mut model, &blocks);
 }
 
 #[test]
