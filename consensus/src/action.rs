@@ -57,7 +57,7 @@ pub enum Action {
     ResendTransactions,
     /// A validator has provably broken a rule. Store it.
     Evidence(Evidence),
-    /// A message was dropped for a reason that an honest sender would not give. Count it.
+    /// A message was dropped. Count it by its reason.
     Refused {
         /// Who handed it over.
         peer: PeerTag,
@@ -110,7 +110,9 @@ pub struct Validate {
     pub from: Vec<PublicKey>,
 }
 
-/// Why a message was dropped.
+/// Why a message was dropped. Where [`Refusal::is_fault`] says so, an honest peer would not have
+/// passed it on; otherwise it was only of no use here, was not verified, and should not be passed
+/// on either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
     /// A signature of a vote or proposal does not verify.
@@ -137,6 +139,19 @@ pub enum Refusal {
     /// The peer's share of the buffer for the next height is full.
     #[error("too many messages for the next height")]
     TooEarly,
+    /// Of a height that is committed here.
+    #[error("of a height that is committed")]
+    Past,
+    /// What it says is known already, though not in these very bytes.
+    #[error("known already")]
+    Known,
+}
+
+impl Refusal {
+    /// Whether an honest peer would not have passed it on.
+    pub fn is_fault(self) -> bool {
+        !matches!(self, Self::FarView | Self::TooEarly | Self::Past | Self::Known)
+    }
 }
 
 /// Why a key stopped signing.

@@ -208,7 +208,8 @@ impl Core {
             Err(Refusal::Certificate)
         };
         match outcome {
-            Ok(()) => self.height.store(block, false),
+            // Its finalization may be known by then, and the block be all that was missing.
+            Ok(()) | Err(Refusal::Known) => self.height.store(block, false),
             Err(reason) => self.out.act(Action::Refused { peer: from, reason }),
         }
     }

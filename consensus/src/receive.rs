@@ -28,7 +28,7 @@ impl Core {
             message => match message.height().cmp(&self.height.number) {
                 Ordering::Less => {
                     self.answer_laggard(from, message.height());
-                    Ok(())
+                    Err(Refusal::Past)
                 }
                 Ordering::Greater => self.take_early(from, message),
                 Ordering::Equal => match message {
@@ -62,14 +62,17 @@ impl Core {
         }
         let claim = Claim::of(&proposal);
         let claimed = self.height.claims.get(&view);
-        if claimed.is_some_and(|first| first.block_hash == claim.block_hash) {
+        if claimed == Some(&claim) {
             return Ok(());
+        }
+        if claimed.is_some_and(|first| first.block_hash == claim.block_hash) {
+            return Err(Refusal::Known);
         }
         let index = self.height.validators.index_of(&proposal.leader);
         let index = index.ok_or(Refusal::NotAValidator)?;
         let first = claimed.cloned();
         if first.is_some() && self.height.votes.has_accused(index, view) {
-            return Ok(());
+            return Err(Refusal::Known);
         }
         proposal.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
         match first {
@@ -102,8 +105,11 @@ impl Core {
         if !is_near(view, self.height.view) {
             return Err(Refusal::FarView);
         }
-        if !self.height.votes.is_news(index, &vote) {
+        if self.height.votes.holds(index, &vote) {
             return Ok(());
+        }
+        if !self.height.votes.is_news(index, &vote) {
+            return Err(Refusal::Known);
         }
         vote.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
         self.count(vote);
@@ -126,8 +132,11 @@ impl Core {
     pub(crate) fn take_certificate(&mut self, certificate: Certificate) -> Result<(), Refusal> {
         let ballot = certificate.ballot;
         let held = self.height.certificate(ballot.kind, ballot.view);
-        if held.is_some_and(|held| held.ballot == ballot) {
+        if held == Some(&certificate) {
             return Ok(());
+        }
+        if held.is_some_and(|held| held.ballot == ballot) {
+            return Err(Refusal::Known);
         }
         let votes = self.verified_votes(&certificate)?;
         for vote in votes {
@@ -270,7 +279,7 @@ impl Core {
             Ordering::Less if header.height == self.tip.header.height => self.compare_tip(tip),
             Ordering::Less => {
                 self.answer_laggard(from, header.height);
-                Ok(())
+                Err(Refusal::Past)
             }
         }
     }
@@ -289,9 +298,9 @@ impl Core {
     /// Two finalizations of one height are the proof of a fork.
     fn compare_tip(&mut self, tip: Tip) -> Result<(), Refusal> {
         if tip.finalization.ballot.block_hash == self.tip_hash {
-            return Ok(());
+            return Err(Refusal::Past);
         }
-        let Some(validators) = &self.tip_validators else { return Ok(()) };
+        let Some(validators) = &self.tip_validators else { return Err(Refusal::Past) };
         let verified = tip.finalization.verify(&self.config.chain_id, validators);
         verified.map_err(|_| Refusal::Certificate)?;
         if let Some(ours) = self.tip.finalization.clone() {

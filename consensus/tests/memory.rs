@@ -3,7 +3,7 @@
 mod bench;
 
 use bench::*;
-use customhouse_consensus::{Core, Entry, Input, Message, PeerTag};
+use customhouse_consensus::{Core, Entry, Input, Message, PeerTag, Refusal};
 use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
@@ -192,6 +192,30 @@ fn what_does_not_verify_is_refused() {
 }
 
 #[test]
+fn what_is_known_in_other_bytes_is_neither_verified_nor_kept() {
+    let mut bench = Bench::new(0);
+    let forge = |vote: Vote| {
+        let mut forged = vote;
+        forged.signature.0[9] ^= 1;
+        forged
+    };
+    let votes = [1, 2, 3].map(|by| vote(VoteKind::Nullify, by, 1, &a()));
+    let nullified = certificate(VoteKind::Nullify, &[1, 2, 3], 1, &a());
+    let forged = votes.map(forge);
+    let other = Certificate::from_votes(votes[0].ballot, &forged, &validators(4));
+    let mut proposed = propose(1, 0, a());
+    bench.take(said(Message::Proposal(proposed.clone())));
+    proposed.signature.0[9] ^= 1;
+    assert_eq!(bench.take(said(Message::Proposal(proposed))), ["refuse: Known"]);
+    bench.take(said(Message::Certificate(nullified.clone())));
+    assert!(bench.take(said(Message::Vote(votes[0]))).is_empty(), "the very bytes are welcome");
+    assert_eq!(bench.take(said(Message::Vote(forged[0]))), ["refuse: Known"]);
+    assert_eq!(bench.take(said(Message::Certificate(other.expect("3")))), ["refuse: Known"]);
+    assert_eq!(bench.core.certificates(1, 1), [nullified]);
+    assert!(!Refusal::Known.is_fault() && Refusal::Signature.is_fault());
+}
+
+#[test]
 fn far_views_and_later_heights_cannot_fill_the_memory() {
     let mut bench = Bench::new(0);
     for view in [10, 1_000, u64::MAX] {
@@ -218,10 +242,10 @@ fn a_vote_of_the_next_height_waits_for_it() {
     let next = bench.take(step(Input::Committed { committed: state, pending: false }));
     assert_eq!(next, ["validate 1 D"]);
     let old = bench.take(finalize(3, 1, a()));
-    assert!(old.is_empty(), "a late vote is no sign of lagging");
+    assert_eq!(old, ["refuse: Past"], "a late vote is no sign of lagging");
     bench.take(Event::Wait(6_000));
-    assert_eq!(bench.take(finalize(3, 1, a())), ["send tip 1"]);
-    assert!(bench.take(finalize(3, 1, a())).is_empty(), "not with every message");
+    assert_eq!(bench.take(finalize(3, 1, a())), ["send tip 1", "refuse: Past"]);
+    assert_eq!(bench.take(finalize(3, 1, a())), ["refuse: Past"], "not with every message");
 }
 
 #[test]
@@ -284,7 +308,7 @@ fn a_finalization_that_contradicts_the_committed_block_halts_the_core() {
     let mut bench = Bench::new(0);
     bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), finalization(1, a())]);
     bench.take(step(Input::Committed { committed: state, pending: false }));
-    assert!(bench.take(tip(a())).is_empty());
+    assert_eq!(bench.take(tip(a())), ["refuse: Past"]);
     assert_eq!(bench.take(tip(b())), ["halt"]);
 }
 
