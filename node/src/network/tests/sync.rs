@@ -75,7 +75,7 @@ async fn an_oversize_request_is_neither_sent_nor_read() {
     let intruder = Intruder::start(intruder).await;
     node.connected_to(public(2)).await;
     let large = v1::SyncRequest { request: Some(Request::Push(padded_vote(1, 3 << 20))) };
-    intruder.order(Order::Request(public(1), large.clone()));
+    intruder.order(Order::Request(public(1), Box::new(large.clone())));
     eventually("a count", || node.metrics().dropped(DropReason::Oversize) == 1).await;
     let refused = node.handle.request(public(2), large).await;
     assert_eq!(refused, Err(RequestError::Oversize));
