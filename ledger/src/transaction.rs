@@ -284,6 +284,13 @@ impl VerifiedTransaction {
         Self::check(parts, encoded, chain_id)
     }
 
+    /// The leaf hash of an encoding, without any check: to tell whether it is known already.
+    /// `None` where the encoding is no transaction.
+    pub fn leaf_hash_unchecked(encoded: &Bytes) -> Option<Hash> {
+        let parts = v1::Transaction::decode(encoded.clone()).ok()?;
+        Some(merkle::leaf_hash(&[&parts.header[..], &parts.signature[..]].concat()))
+    }
+
     /// Signs records into a transaction.
     ///
     /// # Errors

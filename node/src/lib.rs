@@ -1,13 +1,22 @@
 //! The Customhouse node: the shell around the consensus core and the ledger.
+//!
+//! The entry point is [`node::Node::start`]; its module shows how the parts hang together.
 
+pub mod admission;
+mod clock;
 pub mod config;
+pub mod driver;
+pub mod http;
 pub mod identity;
 pub mod import;
+pub mod inbound;
 pub mod journal;
 pub mod keyfile;
 pub mod layout;
 pub mod mempool;
+pub mod metrics;
 pub mod network;
 mod newfile;
+pub mod node;
 pub mod submissions;
 pub mod tls;

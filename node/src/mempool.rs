@@ -148,6 +148,12 @@ impl Mempool {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Whether less than a tenth of the room is left.
+    pub fn is_nearly_full(&self) -> bool {
+        let limits = &self.limits;
+        self.bytes > limits.bytes_max / 10 * 9 || self.count() > limits.transactions_max / 10 * 9
+    }
 }
 
 #[cfg(test)]

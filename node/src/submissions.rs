@@ -1,5 +1,214 @@
-//! Submissions: from a client's call to its end.
+//! Submissions: from a client's call to its end (DESIGN §7).
+//!
+//! *Accepted* means durable in this node's outbox; *final* means committed by a quorum and durable
+//! here. Every accepted submission ends final, expired or rejected, across restarts. See
+//! [`worker`] for how.
 
+mod gathering;
+mod outbox;
 mod outcome;
+mod prepare;
+mod worker;
 
-pub use outcome::{Accepted, End, Refusal};
+use std::{path::Path, sync::Arc};
+
+use customhouse_ledger::{
+    agency::AgencyCode,
+    chain::{ChainReader, Committed},
+    hash::{Hash, Tag},
+    keys::{Signature, SigningKey},
+    transaction::VerifiedTransaction,
+};
+use customhouse_proto::v1;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use self::{
+    outbox::Outbox,
+    worker::{Job, Worker},
+};
+pub use self::{
+    outbox::OutboxError,
+    outcome::{Accepted, End, Refusal},
+    worker::WorkerError,
+};
+use crate::{
+    admission::Admission, driver::DriverHandle, identity::ClientIdentity, metrics::Metrics,
+    network::NetworkHandle,
+};
+
+/// Jobs that may wait; those who hand more in wait themselves.
+const JOBS_MAX: usize = 8192;
+/// Records in one call at the most.
+pub const CALL_RECORDS_MAX: usize = 4096;
+
+/// The way for clients' records and transactions. Cheap to clone.
+#[derive(Clone)]
+pub struct Submissions {
+    jobs: mpsc::Sender<Job>,
+    agency: AgencyCode,
+    chain_id: Hash,
+    salt_secret: Arc<Zeroizing<[u8; 32]>>,
+    signing_key: SigningKey,
+}
+
+/// What submissions are made of.
+pub struct SubmissionParts {
+    /// The ledger.
+    pub reader: ChainReader,
+    /// The door to the mempool.
+    pub admission: Admission,
+    /// Where accepted transactions are gossiped.
+    pub network: NetworkHandle,
+    /// Tells of commits.
+    pub driver: DriverHandle,
+    /// Whose node this is.
+    pub agency: AgencyCode,
+    /// Signs records for clients, and acceptances.
+    pub signing_key: SigningKey,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl Submissions {
+    /// Opens the outbox and starts the worker. The receiver gets how the worker ended: `Ok` once
+    /// every [`Submissions`] is dropped and the driver has stopped.
+    ///
+    /// # Errors
+    /// The outbox cannot be opened.
+    pub fn start(
+        outbox: &Path,
+        parts: SubmissionParts,
+    ) -> Result<(Self, oneshot::Receiver<Result<(), WorkerError>>), OutboxError> {
+        let outbox = Outbox::open(outbox)?;
+        let salt_secret = Arc::new(outbox.salt_secret()?);
+        let (jobs, jobs_out) = mpsc::channel(JOBS_MAX);
+        // Dropped with the last `Submissions`, so that the forwarding of commits ends too.
+        tokio::spawn(forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone()));
+        let chain_id = parts.reader.chain_id();
+        let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
+        let worker = Worker::new(
+            outbox,
+            parts.reader,
+            parts.admission,
+            parts.network,
+            agency,
+            parts.signing_key,
+            parts.metrics,
+        );
+        let (ended_in, ended) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let _nobody = ended_in.send(worker.run(jobs_out));
+        });
+        Ok((Self { jobs, agency, chain_id, salt_secret, signing_key }, ended))
+    }
+
+    /// Submits records for this node to sign. One result a record, in order; each `Ok` is durable.
+    /// Checks of the records take CPU time: call it where that may be spent.
+    pub async fn submit_records(
+        &self,
+        client: &ClientIdentity,
+        submissions: Vec<v1::RecordSubmission>,
+    ) -> Vec<Result<Accepted, Refusal>> {
+        let mut results: Vec<Option<Result<Accepted, Refusal>>> = Vec::new();
+        let mut records = Vec::new();
+        for submission in submissions {
+            match prepare::prepare(submission, client, &self.agency, &self.salt_secret) {
+                Ok(prepared) => {
+                    records.push(prepared);
+                    results.push(None);
+                }
+                Err(refusal) => results.push(Some(Err(refusal))),
+            }
+        }
+        let sealed = self.ask(|reply| Job::Records { records, reply }).await;
+        let mut sealed = sealed.unwrap_or_default().into_iter();
+        let next = |result: Option<_>| {
+            result.unwrap_or_else(|| sealed.next().unwrap_or(Err(Refusal::ShuttingDown)))
+        };
+        results.into_iter().map(next).collect()
+    }
+
+    /// Submits a transaction that the client has signed for its own agency.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn submit_transaction(
+        &self,
+        client: &ClientIdentity,
+        transaction: VerifiedTransaction,
+    ) -> Result<Accepted, Refusal> {
+        let stated = transaction.header().agency;
+        if stated != client.agency {
+            let client = client.agency;
+            return Err(Refusal::NotPermitted(format!(
+                "transaction.header.agency: {stated}, but your certificate is of {client}"
+            )));
+        }
+        let transaction = Arc::new(transaction);
+        let answer = self.ask(|reply| Job::Transaction { transaction, reply }).await;
+        answer.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Waits until a record has ended. Does not give up: the caller sets the deadline.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where it was never accepted.
+    pub async fn wait_record(&self, record_id: Hash) -> Result<End, Refusal> {
+        let answer = self.ask(|reply| Job::WaitRecord { record_id, reply }).await;
+        answer.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Waits until a transaction has ended. Does not give up: the caller sets the deadline.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where it was never accepted.
+    pub async fn wait_transaction(&self, id: Hash) -> Result<End, Refusal> {
+        let answer = self.ask(|reply| Job::WaitTransaction { id, reply }).await;
+        answer.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// This node's signature on its acceptance of a record: over tag, chain id, record id and
+    /// transaction id.
+    pub fn sign_acceptance(&self, accepted: &Accepted) -> Signature {
+        let Accepted { record_id, transaction_id, .. } = accepted;
+        let parts: [&[u8]; 3] =
+            [self.chain_id.as_bytes(), record_id.as_bytes(), transaction_id.as_bytes()];
+        self.signing_key.sign(&Tag::ACCEPTANCE.message(&parts))
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(job(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Hands commits to the worker, in the order of the submissions that they end.
+async fn forward(
+    mut committed: broadcast::Receiver<Arc<Committed>>,
+    jobs: mpsc::WeakSender<Job>,
+    reader: ChainReader,
+) {
+    loop {
+        match committed.recv().await {
+            Ok(block) => {
+                let Some(jobs) = jobs.upgrade() else { return };
+                if jobs.send(Job::Committed(block)).await.is_err() {
+                    return;
+                }
+            }
+            // The worker fell far behind, for example while this node caught up: let it look at
+            // the ledger instead.
+            Err(broadcast::error::RecvError::Lagged(blocks)) => {
+                let height = reader.tip().header.height;
+                tracing::warn!(blocks, height, "submissions fell behind the commits");
+                let Some(jobs) = jobs.upgrade() else { return };
+                if jobs.send(Job::LookAgain).await.is_err() {
+                    return;
+                }
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}

@@ -37,7 +37,6 @@ pub struct BlockContext {
 }
 
 /// A leader's block.
-#[derive(Debug)]
 pub struct Candidate {
     /// What is proposed and, once final, committed.
     pub staged: Staged,
@@ -47,7 +46,7 @@ pub struct Candidate {
 }
 
 /// A block that was executed on the tip, ready to be committed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Staged {
     pub(super) block: Block,
     pub(super) transactions: Vec<Arc<VerifiedTransaction>>,

@@ -1,0 +1,148 @@
+//! Admission to the mempool: what the chain's state says about a verified transaction.
+
+use std::sync::Arc;
+
+use customhouse_ledger::{
+    agency::AgencyCode, chain::ChainReader, hash::Hash, keys::PublicKey, store::StoreError,
+    transaction::VerifiedTransaction,
+};
+
+use crate::{
+    driver::{DriverHandle, SharedMempool, lock},
+    mempool::MempoolError,
+};
+
+/// Why a transaction was not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// The signer is not registered at the next height.
+    #[error("key {0} is not a registered signing key")]
+    UnknownSigner(PublicKey),
+    /// The signer is another agency's.
+    #[error("key {key} is registered for agency {registered}, not for {stated}")]
+    OtherAgency {
+        /// The signer.
+        key: PublicKey,
+        /// Whose it is.
+        registered: AgencyCode,
+        /// In the transaction.
+        stated: AgencyCode,
+    },
+    /// `not_after` is past.
+    #[error("the transaction expired at {not_after_ms} ms; it is {now_ms} ms now")]
+    Expired {
+        /// The transaction's.
+        not_after_ms: u64,
+        /// This node's clock.
+        now_ms: u64,
+    },
+    /// `not_after` is too far away.
+    #[error("the transaction expires more than {lifetime_ms_max} ms from now")]
+    TooLongLived {
+        /// The network's parameter.
+        lifetime_ms_max: u64,
+    },
+    /// It is on the ledger. Not a fault.
+    #[error("transaction {0} is on the ledger already")]
+    Committed(Hash),
+    /// No room, or there already.
+    #[error("{0}")]
+    Mempool(#[from] MempoolError),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl AdmissionError {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownSigner(_) => "UNKNOWN_SIGNER",
+            Self::OtherAgency { .. } => "OTHER_AGENCY",
+            Self::Expired { .. } => "EXPIRED",
+            Self::TooLongLived { .. } => "LIFETIME",
+            Self::Committed(_) => "COMMITTED",
+            Self::Mempool(MempoolError::Present) => "PRESENT",
+            Self::Mempool(_) => "MEMPOOL_FULL",
+            Self::Store(_) => "STORE",
+        }
+    }
+}
+
+/// The door to the mempool. Cheap to clone.
+#[derive(Clone)]
+pub struct Admission {
+    reader: ChainReader,
+    mempool: SharedMempool,
+    driver: DriverHandle,
+}
+
+impl Admission {
+    /// A door to this mempool.
+    pub fn new(reader: ChainReader, mempool: SharedMempool, driver: DriverHandle) -> Self {
+        Self { reader, mempool, driver }
+    }
+
+    /// Checks a transaction against the committed state and the clock.
+    ///
+    /// # Errors
+    /// [`AdmissionError`], but for the mempool's.
+    pub fn check(
+        &self,
+        transaction: &VerifiedTransaction,
+        now_ms: u64,
+    ) -> Result<(), AdmissionError> {
+        let header = transaction.header();
+        let tip = self.reader.tip();
+        let registry = &self.reader.genesis().registry;
+        let signer = registry
+            .signer_at(&header.signer, tip.header.height + 1)
+            .ok_or(AdmissionError::UnknownSigner(header.signer))?;
+        if signer.agency != header.agency {
+            let (key, registered, stated) = (header.signer, signer.agency, header.agency);
+            return Err(AdmissionError::OtherAgency { key, registered, stated });
+        }
+        let not_after_ms = header.not_after_ms;
+        if not_after_ms < now_ms {
+            return Err(AdmissionError::Expired { not_after_ms, now_ms });
+        }
+        let lifetime_ms_max = tip.parameters.transaction_lifetime_ms_max;
+        let skew_ms = tip.parameters.time_skew_ms_max;
+        if not_after_ms > now_ms.saturating_add(lifetime_ms_max).saturating_add(skew_ms) {
+            return Err(AdmissionError::TooLongLived { lifetime_ms_max });
+        }
+        if self.reader.transaction(&transaction.id())?.is_some() {
+            return Err(AdmissionError::Committed(transaction.id()));
+        }
+        Ok(())
+    }
+
+    /// Checks a transaction and puts it into the mempool.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    pub fn admit(&self, transaction: Arc<VerifiedTransaction>) -> Result<(), AdmissionError> {
+        self.check(&transaction, crate::clock::unix_ms())?;
+        self.insert(transaction)
+    }
+
+    /// Puts a checked transaction into the mempool and tells the driver.
+    ///
+    /// # Errors
+    /// [`AdmissionError::Mempool`].
+    pub fn insert(&self, transaction: Arc<VerifiedTransaction>) -> Result<(), AdmissionError> {
+        lock(&self.mempool).insert(transaction)?;
+        self.driver.work();
+        Ok(())
+    }
+
+    /// Whether a transaction is waiting already.
+    pub fn is_waiting(&self, leaf_hash: &Hash) -> bool {
+        lock(&self.mempool).by_leaf(leaf_hash).is_some()
+    }
+
+    /// Whether the mempool is so full that nothing new should be accepted.
+    pub fn is_nearly_full(&self) -> bool {
+        lock(&self.mempool).is_nearly_full()
+    }
+}

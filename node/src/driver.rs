@@ -1,0 +1,259 @@
+//! The driver: one thread that owns the consensus core, the ledger's writer and the signer's
+//! journal, and moves what each says to the others.
+//!
+//! Everything else of the node is async tasks that hand [`DriverInput`]s in. The order of a step is
+//! the core's contract (DESIGN §2): `Core::step` → journal, synced → messages → actions. An action
+//! that the ledger can do at once (build, validate, commit) is answered in the same turn; one that
+//! needs bytes from peers becomes a task ([`fetch`]), whose answer comes back as an input.
+
+mod actions;
+mod bodies;
+mod fetch;
+mod inputs;
+mod journalled;
+mod thread;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use customhouse_consensus::{
+    Core, Input, Message, Now, Outgoing, PeerTag, Recipient, Refusal, StopReason,
+};
+use customhouse_ledger::{
+    certificate::Certificate,
+    chain::{Chain, CommitError, Committed, Staged},
+    hash::Hash,
+    keys::{PublicKey, SigningKey},
+    store::StoreError,
+    transaction::VerifiedTransaction,
+};
+use customhouse_proto::v1;
+use tokio::sync::{broadcast, oneshot, watch};
+
+use self::{bodies::Bodies, fetch::Fetcher};
+pub use self::{
+    fetch::FetchedBlock,
+    journalled::{JournalledSigner, SignerError},
+    thread::{DriverHandle, spawn},
+};
+use crate::{
+    journal::JournalError,
+    mempool::Mempool,
+    metrics::Metrics,
+    network::{GossipReceipt, NetworkHandle},
+};
+
+/// The mempool, shared between the driver and those who fill it.
+pub type SharedMempool = Arc<Mutex<Mempool>>;
+
+/// Locks the mempool. A panic elsewhere cannot leave it half-changed: its methods do not panic.
+pub fn lock(mempool: &SharedMempool) -> std::sync::MutexGuard<'_, Mempool> {
+    mempool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What happens to a driver.
+#[derive(Debug)]
+pub enum DriverInput {
+    /// A consensus message came.
+    Message {
+        /// Who handed it over.
+        from: PublicKey,
+        /// The message.
+        message: Message,
+        /// Where it came by gossip: answered when the core has looked at it.
+        receipt: Option<GossipReceipt>,
+    },
+    /// A peer connected.
+    Connected(PublicKey),
+    /// Answers a fetch: bodies of transactions by log leaf hash. Those that could not be had are
+    /// missing.
+    Bodies {
+        /// What they were for.
+        purpose: fetch::Purpose,
+        /// What was found.
+        transactions: Vec<Arc<VerifiedTransaction>>,
+    },
+    /// Answers a fetch of a block that is not committed.
+    Block(FetchedBlock),
+    /// While catching up: committed blocks from a peer, in order. Answered with the height reached.
+    Committed {
+        /// Who sent them.
+        from: PublicKey,
+        /// Blocks with their bodies and finalizations.
+        blocks: Vec<(FetchedBlock, Certificate)>,
+        /// Gets the tip's height after them.
+        reply: oneshot::Sender<u64>,
+    },
+    /// A peer asks for certificates of a view of the height in progress.
+    CertificatesOf {
+        /// Of which height.
+        height: u64,
+        /// Of which view.
+        view: u64,
+        /// Gets them.
+        reply: oneshot::Sender<Vec<Certificate>>,
+    },
+    /// A peer asks which signatures of its key this node holds.
+    SignedBy {
+        /// The key.
+        validator: PublicKey,
+        /// At or above which height.
+        from_height: u64,
+        /// Gets them.
+        reply: oneshot::Sender<v1::JournalResponse>,
+    },
+}
+
+/// Why a driver stopped. All are fatal for the node.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The store failed or is damaged.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A block was not committed.
+    #[error("{0}")]
+    Commit(#[from] CommitError),
+    /// The journal failed.
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    /// The core halted, or a finalized block does not execute to its own roots.
+    #[error("consensus halted: {0}. Do not restart before the cause is known")]
+    Halted(String),
+}
+
+/// How consensus stands on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsensusStatus {
+    /// View of the height in progress.
+    pub view: u64,
+    /// Whether this node's key votes.
+    pub signing: bool,
+    /// Why not, where it does not.
+    pub signing_reason: String,
+    /// Whether blocks are being fetched from peers.
+    pub catching_up: bool,
+    /// Transactions that wait for a block.
+    pub mempool_transactions: u64,
+    /// Bytes of those.
+    pub mempool_bytes: u64,
+}
+
+/// What a driver is made of.
+pub struct DriverParts {
+    /// The ledger's writer.
+    pub chain: Chain,
+    /// The key that votes and its journal; `None` for an observer, with the reason.
+    pub signer: Result<(SigningKey, JournalledSigner), String>,
+    /// Where transactions wait.
+    pub mempool: SharedMempool,
+    /// Where messages go.
+    pub network: NetworkHandle,
+    /// The peers that may connect, by tag: the position in this list.
+    pub peers: Vec<PublicKey>,
+    /// Which peers an agency's node has, by the agency's validator key.
+    pub peers_of_validator: BTreeMap<PublicKey, Vec<PublicKey>>,
+    /// Local consensus times.
+    pub timing: customhouse_consensus::Timing,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// The driver's state. See the module's documentation.
+struct Driver {
+    core: Core,
+    chain: Chain,
+    chain_id: Hash,
+    journal: JournalledSigner,
+    voting_key: Option<PublicKey>,
+    signing_reason: String,
+    mempool: SharedMempool,
+    network: NetworkHandle,
+    peers: Vec<PublicKey>,
+    fetcher: Fetcher,
+    bodies: Bodies,
+    /// Blocks that were executed and wait for their finalization, of the height in progress.
+    staged: BTreeMap<Hash, Staged>,
+    wake_at: Option<u64>,
+    /// Why the core refused the message that it was just given.
+    refused: Option<Refusal>,
+    started: Instant,
+    committed: broadcast::Sender<Arc<Committed>>,
+    status: watch::Sender<ConsensusStatus>,
+    metrics: Metrics,
+}
+
+impl Driver {
+    fn now(&self) -> Now {
+        let monotonic_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { monotonic_ms, unix_ms: crate::clock::unix_ms() }
+    }
+
+    /// Hands one input to the core and carries out what it says, until nothing is left to do now.
+    fn step(&mut self, input: Input) -> Result<(), DriverError> {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let ready = self.core.step(self.now(), input);
+            let outbox = ready.persist(&mut self.journal)?;
+            self.wake_at = outbox.wake_at;
+            for message in outbox.messages {
+                self.send(message);
+            }
+            for action in outbox.actions {
+                inputs.extend(self.act(action)?);
+            }
+        }
+        self.publish_status();
+        Ok(())
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        let message = outgoing.message.to_proto();
+        match outgoing.to {
+            Recipient::All => self.network.publish_consensus(message),
+            Recipient::Peer(tag) => {
+                if let Some(peer) = self.peer(tag) {
+                    self.network.push(peer, message);
+                }
+            }
+        }
+    }
+
+    fn peer(&self, tag: PeerTag) -> Option<PublicKey> {
+        usize::try_from(tag.0).ok().and_then(|index| self.peers.get(index)).copied()
+    }
+
+    fn tag(&self, peer: &PublicKey) -> Option<PeerTag> {
+        let index = self.peers.iter().position(|listed| listed == peer)?;
+        Some(PeerTag(index as u64))
+    }
+
+    fn publish_status(&self) {
+        let (mempool_transactions, mempool_bytes) = {
+            let mempool = lock(&self.mempool);
+            (mempool.count() as u64, mempool.bytes() as u64)
+        };
+        let status = ConsensusStatus {
+            mempool_transactions,
+            mempool_bytes,
+            view: self.core.view(),
+            signing: self.core.is_signing(),
+            signing_reason: self.signing_reason.clone(),
+            catching_up: self.fetcher.is_catching_up(),
+        };
+        self.status.send_if_modified(|old| {
+            let changed = *old != status;
+            if changed {
+                *old = status;
+            }
+            changed
+        });
+    }
+
+    fn stop_signing(&mut self, reason: &StopReason) {
+        tracing::error!(%reason, "this node's key stopped signing");
+        self.signing_reason = reason.to_string();
+    }
+}

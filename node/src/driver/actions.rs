@@ -1,0 +1,282 @@
+//! What the core asks for, carried out on the ledger or handed to a fetch.
+
+use std::sync::Arc;
+
+use customhouse_consensus::{
+    Action, Build, Committed as CommittedState, Evidence, Input, Refusal, Validate, Verdict,
+};
+use customhouse_ledger::{
+    certificate::Certificate,
+    chain::{BlockContext, Committed, Staged, Tip, TransactionInvalid},
+    hash::Hash,
+    header::Block,
+    keys::PublicKey,
+    transaction::VerifiedTransaction,
+};
+
+use super::{Driver, DriverError, fetch::Purpose, lock};
+
+impl Driver {
+    /// Carries out one action; where it is done at once, its answer is the next input.
+    pub(super) fn act(&mut self, action: Action) -> Result<Option<Input>, DriverError> {
+        match action {
+            Action::Build(build) => self.build(&build).map(Some),
+            Action::Validate(validate) => self.validate(validate),
+            Action::Commit { block, finalization } => self.commit(block, finalization),
+            Action::FetchBlock { height, block_hash, from } => {
+                self.fetcher.block(height, block_hash, from, Vec::new());
+                Ok(None)
+            }
+            Action::FetchCertificates { height, view } => {
+                self.fetcher.certificates(height, view);
+                Ok(None)
+            }
+            Action::SyncFrom { peer, height } => {
+                if let Some(peer) = self.peer(peer) {
+                    self.fetcher.catch_up(peer, height);
+                }
+                Ok(None)
+            }
+            Action::ResendTransactions => {
+                self.resend_transactions();
+                Ok(None)
+            }
+            Action::Refused { reason, .. } => {
+                self.metrics.rejected("consensus", refusal_code(reason));
+                self.refused = Some(reason);
+                Ok(None)
+            }
+            Action::Evidence(evidence) => {
+                self.report(&evidence);
+                Ok(None)
+            }
+            Action::StoppedSigning { reason } => {
+                self.stop_signing(&reason);
+                Ok(None)
+            }
+            Action::Halt { reason } => Err(DriverError::Halted(reason.to_string())),
+        }
+    }
+
+    fn build(&mut self, build: &Build) -> Result<Input, DriverError> {
+        let parameters = self.chain.tip().parameters;
+        let count_max = usize::try_from(parameters.block_transactions_max).unwrap_or(usize::MAX);
+        let candidates = self.candidates(build.block_bytes_max, count_max);
+        let context = BlockContext {
+            view: build.view,
+            proposer: build.proposer,
+            time_ms: build.time_ms,
+            bytes_max: build.block_bytes_max,
+        };
+        let candidate = self.chain.prepare(&context, candidates)?;
+        self.drop_refused(&candidate.refused);
+        let staged = candidate.staged;
+        self.chain.store_pending(staged.block(), staged.transactions())?;
+        let block = staged.block().clone();
+        self.staged.insert(block.hash(), staged);
+        Ok(Input::Built { view: build.view, block })
+    }
+
+    /// The oldest waiting transactions that fit a block.
+    fn candidates(&self, bytes_max: u64, count_max: usize) -> Vec<Arc<VerifiedTransaction>> {
+        let mut bytes = 0;
+        let fits = |transaction: &&Arc<VerifiedTransaction>| {
+            bytes += transaction.encoded().len() as u64;
+            bytes <= bytes_max
+        };
+        let mempool = lock(&self.mempool);
+        mempool.oldest_first().take(count_max).take_while(fits).cloned().collect()
+    }
+
+    fn drop_refused(&self, refused: &[(Hash, TransactionInvalid)]) {
+        let mut mempool = lock(&self.mempool);
+        for (leaf_hash, why) in refused {
+            mempool.remove(leaf_hash);
+            self.metrics.rejected("mempool", why.code());
+            tracing::debug!(leaf = %leaf_hash.short(), %why, "dropped from the mempool");
+        }
+    }
+
+    fn validate(&mut self, validate: Validate) -> Result<Option<Input>, DriverError> {
+        let verdict = match self.transactions_of(&validate.block) {
+            Ok(transactions) => self.check(&validate.block, &transactions)?,
+            Err(missing) => {
+                let from = validate.from.clone();
+                self.fetcher.bodies(Purpose::Validate(validate), missing, from);
+                return Ok(None);
+            }
+        };
+        Ok(Some(validated(&validate, verdict)))
+    }
+
+    /// Executes a block on the committed state and, where it is valid, stores it with its bodies.
+    ///
+    /// A block that a quorum has notarized already is executed too: it rests on the same committed
+    /// state for everybody, and its execution is needed to commit it.
+    pub(super) fn check(
+        &mut self,
+        block: &Block,
+        transactions: &[Arc<VerifiedTransaction>],
+    ) -> Result<Verdict, DriverError> {
+        let block_hash = block.hash();
+        if self.staged.contains_key(&block_hash) {
+            return Ok(Verdict::Valid);
+        }
+        match self.chain.validate(block, transactions)? {
+            Ok(staged) => {
+                self.chain.store_pending(block, transactions)?;
+                self.staged.insert(block_hash, staged);
+                Ok(Verdict::Valid)
+            }
+            Err(invalid) => {
+                let height = block.header.height;
+                tracing::warn!(height, block = %block_hash.short(), reason = %invalid, "a proposed block is invalid");
+                self.metrics.rejected("block", invalid.code());
+                Ok(Verdict::Invalid)
+            }
+        }
+    }
+
+    /// The transactions of a block from what is at hand, or the leaves that are missing.
+    pub(super) fn transactions_of(
+        &self,
+        block: &Block,
+    ) -> Result<Vec<Arc<VerifiedTransaction>>, Vec<Hash>> {
+        let mempool = lock(&self.mempool);
+        let at_hand = |leaf_hash: &Hash| {
+            mempool.by_leaf(leaf_hash).or_else(|| self.bodies.by_leaf(leaf_hash)).cloned()
+        };
+        let found: Vec<_> = block.leaves.iter().map(at_hand).collect();
+        let absent = |(leaf, body): (&Hash, &Option<_>)| body.is_none().then_some(*leaf);
+        let missing: Vec<Hash> = block.leaves.iter().zip(&found).filter_map(absent).collect();
+        if missing.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(missing) }
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        block: Block,
+        finalization: Certificate,
+    ) -> Result<Option<Input>, DriverError> {
+        let transactions = match self.transactions_to_commit(&block)? {
+            Ok(transactions) => transactions,
+            Err(missing) => {
+                let from = self.signers(&finalization);
+                self.fetcher.bodies(Purpose::Commit { block, finalization }, missing, from);
+                return Ok(None);
+            }
+        };
+        let staged = self.staged_or_executed(&block, &transactions)?;
+        let committed = self.chain.commit(staged, finalization)?;
+        self.height_committed(committed).map(Some)
+    }
+
+    /// Bodies may have left the mempool since the vote: the store has those it voted for.
+    fn transactions_to_commit(
+        &mut self,
+        block: &Block,
+    ) -> Result<Result<Vec<Arc<VerifiedTransaction>>, Vec<Hash>>, DriverError> {
+        if let Err(missing) = self.transactions_of(block) {
+            for leaf_hash in missing {
+                if let Some(encoded) = self.chain.reader().body(&leaf_hash)? {
+                    let verified = VerifiedTransaction::from_bytes(encoded, &self.chain_id);
+                    verified.into_iter().for_each(|t| self.bodies.insert(Arc::new(t)));
+                }
+            }
+        }
+        Ok(self.transactions_of(block))
+    }
+
+    fn staged_or_executed(
+        &mut self,
+        block: &Block,
+        transactions: &[Arc<VerifiedTransaction>],
+    ) -> Result<Staged, DriverError> {
+        if let Some(staged) = self.staged.remove(&block.hash()) {
+            return Ok(staged);
+        }
+        self.chain.validate(block, transactions)?.map_err(|invalid| {
+            let height = block.header.height;
+            DriverError::Halted(format!(
+                "the finalized block of height {height} is not valid on this node's state \
+                 ({invalid}): this node's store, or more than a third of the network, is wrong"
+            ))
+        })
+    }
+
+    fn height_committed(&mut self, committed: Committed) -> Result<Input, DriverError> {
+        let header = &committed.header;
+        self.staged.clear();
+        self.bodies.clear();
+        self.journal.height_committed(header.height)?;
+        let pending = {
+            let mut mempool = lock(&self.mempool);
+            for transaction in &committed.transactions {
+                mempool.remove(&transaction.leaf_hash());
+            }
+            mempool.remove_expired(header.time_ms);
+            self.metrics.mempool(mempool.count(), mempool.bytes());
+            mempool.count() > 0
+        };
+        let (height, view) = (header.height, header.view);
+        let transactions = committed.transactions.len() as u64;
+        let records = committed.transactions.iter().map(|t| t.slots().len() as u64).sum();
+        self.metrics.committed(height, view, transactions, records);
+        let block = committed.hash.short();
+        tracing::debug!(height, view, transactions, records, block, "committed");
+        // Nobody listening is no fault.
+        let _listeners = self.committed.send(Arc::new(committed));
+        Ok(Input::Committed { committed: committed_state(&self.chain.tip()), pending })
+    }
+
+    fn signers(&self, certificate: &Certificate) -> Vec<PublicKey> {
+        let validators = &self.chain.tip().validators;
+        certificate.signers().filter_map(|index| Some(validators.at(index)?.key)).collect()
+    }
+
+    /// Gossips the oldest waiting transactions again: some peer may have missed them.
+    fn resend_transactions(&self) {
+        const RESENT_MAX: usize = 64;
+        for transaction in lock(&self.mempool).oldest_first().take(RESENT_MAX) {
+            self.network.publish_transaction(transaction.encoded().clone());
+        }
+    }
+
+    fn report(&self, evidence: &Evidence) {
+        tracing::error!(?evidence, "a validator has provably broken a rule");
+        self.metrics.evidence();
+    }
+}
+
+fn refusal_code(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::Signature => "SIGNATURE",
+        Refusal::Certificate => "CERTIFICATE",
+        Refusal::NotAValidator => "NOT_A_VALIDATOR",
+        Refusal::NotTheLeader => "NOT_THE_LEADER",
+        Refusal::FarView => "FAR_VIEW",
+        Refusal::Block => "BLOCK",
+        Refusal::ForeignTip => "FOREIGN_TIP",
+        Refusal::TooEarly => "TOO_EARLY",
+        Refusal::Past => "PAST",
+        Refusal::Known => "KNOWN",
+    }
+}
+
+pub(super) fn validated(validate: &Validate, verdict: Verdict) -> Input {
+    Input::Validated {
+        height: validate.block.header.height,
+        view: validate.view,
+        block_hash: validate.block.hash(),
+        verdict,
+    }
+}
+
+/// The ledger's tip as the core takes it.
+pub(super) fn committed_state(tip: &Tip) -> CommittedState {
+    CommittedState {
+        header: tip.header.clone(),
+        finalization: tip.certificate.clone(),
+        validators: tip.validators.clone(),
+        parameters: tip.parameters,
+    }
+}

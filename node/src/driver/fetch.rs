@@ -1,0 +1,350 @@
+//! Tasks that get bytes from peers for the driver: bodies of transactions, blocks, certificates,
+//! and, when this node is behind, committed blocks.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use customhouse_consensus::{Message, Validate, wire};
+use customhouse_ledger::{
+    certificate::Certificate, chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
+    transaction::VerifiedTransaction, verifier::verify_finalization,
+};
+use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
+use tokio::sync::{mpsc, oneshot};
+
+use super::DriverInput;
+use crate::network::NetworkHandle;
+
+/// Leaf hashes asked for at once.
+const LEAVES_MAX: usize = 4096;
+/// Blocks asked for at once while catching up.
+const BLOCKS_MAX: u32 = 128;
+/// Pause before the same peers are asked again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// A block with all its bodies, from a peer. Its hash has been compared with the wanted one.
+#[derive(Debug)]
+pub struct FetchedBlock {
+    /// The block.
+    pub block: Block,
+    /// Its transactions, in log order.
+    pub transactions: Vec<Arc<VerifiedTransaction>>,
+    /// Who sent it.
+    pub from: PublicKey,
+}
+
+/// What bodies are fetched for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// To check a proposed block.
+    Validate(Validate),
+    /// To commit a block that was decided.
+    Commit {
+        /// The block.
+        block: Block,
+        /// Its finalization.
+        finalization: Certificate,
+    },
+}
+
+/// Starts fetches. Cheap to clone into their tasks.
+#[derive(Clone)]
+pub(super) struct Fetcher {
+    pub(super) chain_id: Hash,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) network: NetworkHandle,
+    pub(super) inputs: mpsc::Sender<DriverInput>,
+    pub(super) reader: ChainReader,
+    /// The peers of each validator.
+    pub(super) peers_of_validator: Arc<BTreeMap<PublicKey, Vec<PublicKey>>>,
+    catching_up: Arc<AtomicBool>,
+}
+
+impl Fetcher {
+    pub(super) fn new(
+        chain_id: Hash,
+        network: NetworkHandle,
+        inputs: mpsc::Sender<DriverInput>,
+        reader: ChainReader,
+        peers_of_validator: BTreeMap<PublicKey, Vec<PublicKey>>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        let peers_of_validator = Arc::new(peers_of_validator);
+        let catching_up = Arc::default();
+        Self { chain_id, runtime, network, inputs, reader, peers_of_validator, catching_up }
+    }
+
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.catching_up.load(Ordering::Relaxed)
+    }
+
+    /// Gets bodies, from these validators first. For a commit it does not give up.
+    pub(super) fn bodies(&self, purpose: Purpose, missing: Vec<Hash>, from: Vec<PublicKey>) {
+        let fetcher = self.clone();
+        let persistent = matches!(purpose, Purpose::Commit { .. });
+        self.runtime.spawn(async move {
+            let transactions = fetcher.collect_bodies(missing, &from, persistent).await;
+            fetcher.deliver(DriverInput::Bodies { purpose, transactions }).await;
+        });
+    }
+
+    /// Gets a block by its hash with its bodies, from these validators first and from the peers to
+    /// avoid last. Does not give up while the height is in progress.
+    pub(super) fn block(
+        &self,
+        height: u64,
+        block_hash: Hash,
+        from: Vec<PublicKey>,
+        avoid: Vec<PublicKey>,
+    ) {
+        let fetcher = self.clone();
+        self.runtime.spawn(async move {
+            if let Some(found) = fetcher.find_block(height, block_hash, &from, &avoid).await {
+                fetcher.deliver(DriverInput::Block(found)).await;
+            }
+        });
+    }
+
+    /// Asks every connected peer for the certificates of a view.
+    pub(super) fn certificates(&self, height: u64, view: u64) {
+        let request = v1::CertificateRequest { height, view };
+        for peer in self.connected() {
+            let (fetcher, request) = (self.clone(), Request::Certificate(request));
+            self.runtime.spawn(async move {
+                let Some(Response::Certificate(answer)) = fetcher.ask(peer, request).await else {
+                    return;
+                };
+                // At most a notarization and a nullification.
+                for bytes in answer.certificates.iter().take(2) {
+                    if let Ok(certificate) = wire::certificate_from_bytes(bytes) {
+                        let message = Message::Certificate(certificate);
+                        let input = DriverInput::Message { from: peer, message, receipt: None };
+                        fetcher.deliver(input).await;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Asks a peer which signatures of this node's key it holds: one that the journal lacks means
+    /// that the key must not sign (DESIGN §4).
+    pub(super) fn own_signatures(&self, peer: PublicKey, validator: &PublicKey, from_height: u64) {
+        let validator = validator.as_bytes().to_vec();
+        let request = Request::Journal(v1::JournalRequest { validator, from_height });
+        let fetcher = self.clone();
+        self.runtime.spawn(async move {
+            let Some(Response::Journal(answer)) = fetcher.ask(peer, request).await else { return };
+            let votes = answer.votes.iter().filter_map(|v| wire::vote_from_proto(v).ok());
+            let proposals =
+                answer.proposals.iter().filter_map(|p| wire::proposal_from_proto(p).ok());
+            let messages = votes.map(Message::Vote).chain(proposals.map(Message::Proposal));
+            // What a peer can make of this is bounded: a few views of one height.
+            for message in messages.take(64) {
+                fetcher.deliver(DriverInput::Message { from: peer, message, receipt: None }).await;
+            }
+        });
+    }
+
+    /// Fetches committed blocks up to a height that a peer claims, unless that is under way.
+    pub(super) fn catch_up(&self, peer: PublicKey, height: u64) {
+        if self.catching_up.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let fetcher = self.clone();
+        self.runtime.spawn(async move {
+            fetcher.catch_up_to(peer, height).await;
+            fetcher.catching_up.store(false, Ordering::Relaxed);
+        });
+    }
+
+    async fn deliver(&self, input: DriverInput) {
+        // Fails only when the driver has stopped.
+        let _stopped = self.inputs.send(input).await;
+    }
+
+    async fn ask(&self, peer: PublicKey, request: Request) -> Option<Response> {
+        let request = v1::SyncRequest { request: Some(request) };
+        match self.network.request(peer, request).await {
+            Ok(answer) => answer.response,
+            Err(error) => {
+                tracing::debug!(peer = %peer, %error, "a peer did not answer");
+                None
+            }
+        }
+    }
+
+    fn connected(&self) -> Vec<PublicKey> {
+        self.network.connected().borrow().iter().map(|peer| peer.key).collect()
+    }
+
+    /// Connected peers, those of the named validators first.
+    fn sources(&self, first: &[PublicKey]) -> Vec<PublicKey> {
+        let connected = self.connected();
+        let of_validator = |key| self.peers_of_validator.get(key).into_iter().flatten();
+        let preferred: Vec<PublicKey> = first
+            .iter()
+            .flat_map(of_validator)
+            .filter(|peer| connected.contains(peer))
+            .copied()
+            .collect();
+        let others = connected.iter().filter(|peer| !preferred.contains(peer)).copied();
+        preferred.iter().copied().chain(others).collect()
+    }
+
+    async fn collect_bodies(
+        &self,
+        mut missing: Vec<Hash>,
+        from: &[PublicKey],
+        persistent: bool,
+    ) -> Vec<Arc<VerifiedTransaction>> {
+        let mut found = Vec::new();
+        loop {
+            for peer in self.sources(from) {
+                while !missing.is_empty() {
+                    let before = missing.len();
+                    self.bodies_from(peer, &mut missing, &mut found).await;
+                    if missing.len() == before {
+                        break;
+                    }
+                }
+            }
+            if missing.is_empty() || !persistent || self.inputs.is_closed() {
+                return found;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// One request to one peer; what it brings leaves `missing` and goes to `found`.
+    async fn bodies_from(
+        &self,
+        peer: PublicKey,
+        missing: &mut Vec<Hash>,
+        found: &mut Vec<Arc<VerifiedTransaction>>,
+    ) {
+        let leaves = missing.iter().take(LEAVES_MAX).map(|leaf| leaf.0.to_vec()).collect();
+        let request = Request::Transactions(v1::TransactionsRequest { leaves });
+        let Some(Response::Transactions(answer)) = self.ask(peer, request).await else { return };
+        for transaction in verify_all(answer.transactions, self.chain_id).await {
+            let leaf_hash = transaction.leaf_hash();
+            if let Some(place) = missing.iter().position(|leaf| *leaf == leaf_hash) {
+                missing.swap_remove(place);
+                found.push(transaction);
+            }
+        }
+    }
+
+    async fn find_block(
+        &self,
+        height: u64,
+        block_hash: Hash,
+        from: &[PublicKey],
+        avoid: &[PublicKey],
+    ) -> Option<FetchedBlock> {
+        let request = v1::BlockRequest { height, block_hash: block_hash.0.to_vec() };
+        while self.reader.tip().header.height < height && !self.inputs.is_closed() {
+            let mut sources = self.sources(from);
+            sources.sort_by_key(|peer| avoid.contains(peer));
+            for peer in sources {
+                let Some(Response::Block(answer)) =
+                    self.ask(peer, Request::Block(request.clone())).await
+                else {
+                    continue;
+                };
+                let block = answer.block.and_then(|block| wire::block_from_proto(&block).ok());
+                let Some(block) = block.filter(|block| block.hash() == block_hash) else {
+                    continue;
+                };
+                let found = self.collect_bodies(block.leaves.clone(), &[], false).await;
+                if let Some(transactions) = in_order(&block.leaves, found) {
+                    return Some(FetchedBlock { block, transactions, from: peer });
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        None
+    }
+
+    async fn catch_up_to(&self, first: PublicKey, height: u64) {
+        let started = self.reader.tip().header.height;
+        tracing::info!(from = started, to = height, "catching up");
+        let mut failures = 0;
+        let mut peer = first;
+        while self.reader.tip().header.height < height && failures < 8 {
+            let tip = self.reader.tip().header.height;
+            let progressed = match self.committed_blocks(peer, tip + 1).await {
+                Some(blocks) if !blocks.is_empty() => self.feed(peer, blocks).await > tip,
+                _ => false,
+            };
+            if progressed {
+                failures = 0;
+                continue;
+            }
+            failures += 1;
+            let sources = self.sources(&[]);
+            let place = sources.iter().position(|source| *source == peer).map_or(0, |i| i + 1);
+            match sources.get(place).or(sources.first()) {
+                Some(next) => peer = *next,
+                None => break,
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!(from = started, to = self.reader.tip().header.height, "caught up");
+    }
+
+    async fn feed(&self, from: PublicKey, blocks: Vec<(FetchedBlock, Certificate)>) -> u64 {
+        let (reply, reached) = oneshot::channel();
+        self.deliver(DriverInput::Committed { from, blocks, reply }).await;
+        reached.await.unwrap_or(0)
+    }
+
+    async fn committed_blocks(
+        &self,
+        peer: PublicKey,
+        from_height: u64,
+    ) -> Option<Vec<(FetchedBlock, Certificate)>> {
+        let request = v1::BlocksRequest { from_height, count_max: BLOCKS_MAX };
+        let Response::Blocks(answer) = self.ask(peer, Request::Blocks(request)).await? else {
+            return None;
+        };
+        let mut blocks = Vec::new();
+        for with_body in answer.blocks.into_iter().take(BLOCKS_MAX as usize) {
+            let certified = with_body.block?;
+            let block = wire::block_from_proto(&certified.block?).ok()?;
+            let finalization = wire::certificate_from_bytes(&certified.certificate).ok()?;
+            // Cheap to check before the bodies are: a peer that lies costs little.
+            let validators = &self.reader.tip().validators;
+            verify_finalization(&block.header, &finalization, &self.chain_id, validators).ok()?;
+            let found = verify_all(with_body.transactions, self.chain_id).await;
+            let transactions = in_order(&block.leaves, found)?;
+            blocks.push((FetchedBlock { block, transactions, from: peer }, finalization));
+        }
+        Some(blocks)
+    }
+}
+
+/// Checks encodings off the async workers; those that break a rule are left out.
+async fn verify_all(encodings: Vec<Bytes>, chain_id: Hash) -> Vec<Arc<VerifiedTransaction>> {
+    let verify = move || {
+        let verified =
+            encodings.into_iter().map(|bytes| VerifiedTransaction::from_bytes(bytes, &chain_id));
+        verified.filter_map(Result::ok).map(Arc::new).collect()
+    };
+    tokio::task::spawn_blocking(verify).await.unwrap_or_default()
+}
+
+/// The transactions of these leaves, in their order; `None` where one is missing.
+fn in_order(
+    leaves: &[Hash],
+    found: Vec<Arc<VerifiedTransaction>>,
+) -> Option<Vec<Arc<VerifiedTransaction>>> {
+    let by_leaf: BTreeMap<Hash, _> = found.into_iter().map(|t| (t.leaf_hash(), t)).collect();
+    leaves.iter().map(|leaf| by_leaf.get(leaf).cloned()).collect()
+}

@@ -1,0 +1,136 @@
+//! What comes to the driver from outside the core.
+
+use std::sync::Arc;
+
+use customhouse_consensus::{Input, Message, Verdict, wire};
+use customhouse_ledger::{
+    certificate::Certificate, keys::PublicKey, transaction::VerifiedTransaction,
+};
+use customhouse_proto::v1;
+
+use super::{Driver, DriverError, DriverInput, FetchedBlock, actions::validated, fetch::Purpose};
+use crate::network::GossipReceipt;
+
+impl Driver {
+    /// Takes one input.
+    pub(super) fn take(&mut self, input: DriverInput) -> Result<(), DriverError> {
+        match input {
+            DriverInput::Message { from, message, receipt } => {
+                self.message(&from, message, receipt)
+            }
+            DriverInput::Connected(peer) => self.connected(peer),
+            DriverInput::Bodies { purpose, transactions } => self.bodies(purpose, transactions),
+            DriverInput::Block(found) => self.fetched(found),
+            DriverInput::Committed { from, blocks, reply } => {
+                for (fetched, finalization) in blocks {
+                    self.certified(&from, fetched, finalization)?;
+                }
+                let _gone = reply.send(self.chain.tip().header.height);
+                Ok(())
+            }
+            DriverInput::CertificatesOf { height, view, reply } => {
+                let _gone = reply.send(self.core.certificates(height, view));
+                Ok(())
+            }
+            DriverInput::SignedBy { validator, from_height, reply } => {
+                let _gone = reply.send(self.signed_by(&validator, from_height));
+                Ok(())
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        from: &PublicKey,
+        message: Message,
+        receipt: Option<GossipReceipt>,
+    ) -> Result<(), DriverError> {
+        let Some(from) = self.tag(from) else { return Ok(()) };
+        self.refused = None;
+        self.step(Input::Message { from, message })?;
+        let Some(receipt) = receipt else { return Ok(()) };
+        match self.refused.take() {
+            None => receipt.accept(),
+            Some(reason) if reason.is_fault() => receipt.reject("refused by consensus"),
+            Some(_of_no_use_here) => receipt.ignore(),
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, peer: PublicKey) -> Result<(), DriverError> {
+        if let Some(key) = &self.voting_key {
+            self.fetcher.own_signatures(peer, key, self.core.height());
+        }
+        match self.tag(&peer) {
+            Some(tag) => self.step(Input::Connected(tag)),
+            None => Ok(()),
+        }
+    }
+
+    fn signed_by(&self, validator: &PublicKey, from_height: u64) -> v1::JournalResponse {
+        let (votes, proposals) = self.core.signed_by(validator, from_height);
+        v1::JournalResponse {
+            votes: votes.iter().map(wire::vote_to_proto).collect(),
+            proposals: proposals.iter().map(wire::proposal_to_proto).collect(),
+        }
+    }
+
+    fn bodies(
+        &mut self,
+        purpose: Purpose,
+        transactions: Vec<Arc<VerifiedTransaction>>,
+    ) -> Result<(), DriverError> {
+        transactions.into_iter().for_each(|transaction| self.bodies.insert(transaction));
+        let answer = match purpose {
+            Purpose::Validate(validate) => {
+                let verdict = match self.transactions_of(&validate.block) {
+                    Ok(transactions) => self.check(&validate.block, &transactions)?,
+                    Err(_missing) => Verdict::Unavailable,
+                };
+                Some(validated(&validate, verdict))
+            }
+            // It may have been committed meanwhile, by catching up.
+            Purpose::Commit { block, .. }
+                if block.header.height <= self.chain.tip().header.height =>
+            {
+                None
+            }
+            Purpose::Commit { block, finalization } => self.commit(block, finalization)?,
+        };
+        answer.map_or(Ok(()), |input| self.step(input))
+    }
+
+    fn fetched(&mut self, fetched: FetchedBlock) -> Result<(), DriverError> {
+        let FetchedBlock { block, transactions, from } = fetched;
+        let height = block.header.height;
+        if height != self.core.height() {
+            return Ok(());
+        }
+        match self.check(&block, &transactions)? {
+            Verdict::Valid => self.step(Input::Fetched { block }),
+            // The hash is right, so the leaves are not: somebody else must have them.
+            Verdict::Invalid | Verdict::Unavailable => {
+                self.fetcher.block(height, block.hash(), Vec::new(), vec![from]);
+                Ok(())
+            }
+        }
+    }
+
+    fn certified(
+        &mut self,
+        from: &PublicKey,
+        fetched: FetchedBlock,
+        finalization: Certificate,
+    ) -> Result<(), DriverError> {
+        let FetchedBlock { block, transactions, .. } = fetched;
+        let Some(from) = self.tag(from) else { return Ok(()) };
+        if block.header.height != self.core.height() {
+            return Ok(());
+        }
+        if self.check(&block, &transactions)? != Verdict::Valid {
+            return Ok(());
+        }
+        transactions.into_iter().for_each(|transaction| self.bodies.insert(transaction));
+        self.step(Input::Certified { from, block, finalization })
+    }
+}

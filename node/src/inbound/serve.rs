@@ -1,0 +1,156 @@
+//! Answers to peers' requests, from the ledger, the mempool and the core. Every answer is bounded.
+
+use customhouse_consensus::wire;
+use customhouse_ledger::{
+    chain::{ChainReader, CommittedBlock},
+    hash::Hash,
+    keys::PublicKey,
+    parameters::BLOCK_BYTES_MAX,
+    store::StoreError,
+};
+use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
+use tokio::sync::oneshot;
+
+use super::Inbound;
+use crate::driver::{DriverInput, lock};
+
+/// Bytes of transactions in one answer, beyond the first.
+const ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX;
+/// Blocks in one answer.
+const BLOCKS_MAX: u32 = 128;
+/// Leaf hashes looked up for one request.
+const LEAVES_MAX: usize = 4096;
+
+impl Inbound {
+    pub(super) async fn answer(&self, request: v1::SyncRequest) -> v1::SyncResponse {
+        let response = match request.request {
+            Some(Request::Transactions(request)) => {
+                let inbound = self.clone();
+                blocking(move || inbound.transactions(&request)).await.map(Response::Transactions)
+            }
+            Some(Request::Blocks(request)) => {
+                let reader = self.reader.clone();
+                blocking(move || blocks(&reader, &request)).await.map(Response::Blocks)
+            }
+            Some(Request::Block(request)) => {
+                let reader = self.reader.clone();
+                blocking(move || block(&reader, &request)).await.map(Response::Block)
+            }
+            Some(Request::Certificate(request)) => {
+                let (height, view) = (request.height, request.view);
+                let ask = |reply| DriverInput::CertificatesOf { height, view, reply };
+                self.ask_driver(ask).await.map(|found| {
+                    let certificates = found.iter().map(|c| c.encode()).collect();
+                    Response::Certificate(v1::CertificateResponse { certificates })
+                })
+            }
+            Some(Request::Journal(request)) => match PublicKey::from_slice(&request.validator) {
+                Ok(validator) => {
+                    let from_height = request.from_height;
+                    let ask = |reply| DriverInput::SignedBy { validator, from_height, reply };
+                    self.ask_driver(ask).await.map(Response::Journal)
+                }
+                Err(_) => None,
+            },
+            // The network hands pushes over as events of their own.
+            Some(Request::Push(_)) | None => None,
+        };
+        v1::SyncResponse { response }
+    }
+
+    async fn ask_driver<T>(
+        &self,
+        input: impl FnOnce(oneshot::Sender<T>) -> DriverInput,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.driver.input(input(reply)).await;
+        answer.await.ok()
+    }
+
+    fn transactions(
+        &self,
+        request: &v1::TransactionsRequest,
+    ) -> Result<v1::TransactionsResponse, StoreError> {
+        let mut transactions = Vec::new();
+        let mut bytes = 0;
+        let leaves = request.leaves.iter().take(LEAVES_MAX);
+        for leaf_hash in leaves.filter_map(|leaf| Hash::from_slice(leaf).ok()) {
+            let waiting = lock(&self.mempool).by_leaf(&leaf_hash).map(|t| t.encoded().clone());
+            let found = match waiting {
+                Some(encoded) => Some(encoded),
+                None => self.reader.body(&leaf_hash)?,
+            };
+            let Some(encoded) = found else { continue };
+            bytes += encoded.len();
+            if bytes > ANSWER_BYTES_MAX && !transactions.is_empty() {
+                break;
+            }
+            transactions.push(encoded);
+        }
+        Ok(v1::TransactionsResponse { transactions })
+    }
+}
+
+/// Reads the store off the async workers. A failing store is the driver's to report.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Option<T> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a peer's request could not be answered");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn blocks(
+    reader: &ChainReader,
+    request: &v1::BlocksRequest,
+) -> Result<v1::BlocksResponse, StoreError> {
+    let mut blocks = Vec::new();
+    let mut bytes = 0;
+    let tip = reader.tip();
+    let from = request.from_height.max(1);
+    let end = from.saturating_add(u64::from(request.count_max.min(BLOCKS_MAX)));
+    for height in from..end.min(tip.header.height + 1) {
+        let Some(block) = reader.block(height)? else { break };
+        bytes += block.transactions.iter().map(bytes::Bytes::len).sum::<usize>();
+        if bytes > ANSWER_BYTES_MAX && !blocks.is_empty() {
+            break;
+        }
+        blocks.push(with_body(block));
+    }
+    let tip = tip.certificate.as_ref().map(|certificate| v1::Tip {
+        header: tip.header.encode(),
+        certificate: certificate.encode(),
+    });
+    Ok(v1::BlocksResponse { blocks, tip })
+}
+
+fn with_body(committed: CommittedBlock) -> v1::BlockWithBody {
+    let certified = v1::CertifiedBlock {
+        block: Some(wire::block_to_proto(&committed.block)),
+        certificate: committed.certificate.map(|c| c.encode()).unwrap_or_default(),
+    };
+    v1::BlockWithBody { block: Some(certified), transactions: committed.transactions }
+}
+
+/// A block of the height in progress, or a committed one that the asker still waits for.
+fn block(
+    reader: &ChainReader,
+    request: &v1::BlockRequest,
+) -> Result<v1::BlockResponse, StoreError> {
+    let Ok(block_hash) = Hash::from_slice(&request.block_hash) else {
+        return Ok(v1::BlockResponse { block: None });
+    };
+    let found = match reader.pending_block(request.height, &block_hash) {
+        Some(block) => Some(block),
+        None => reader
+            .block(request.height)?
+            .map(|committed| committed.block)
+            .filter(|block| block.hash() == block_hash),
+    };
+    Ok(v1::BlockResponse { block: found.as_ref().map(wire::block_to_proto) })
+}

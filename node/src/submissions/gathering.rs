@@ -1,0 +1,199 @@
+//! A gathering: submissions that are signed and synced together.
+
+use std::{collections::HashMap, sync::Arc};
+
+use customhouse_ledger::{
+    agency::AgencyCode, hash::Hash, keys::SigningKey, parameters::Parameters, record::ValidRecord,
+    transaction::VerifiedTransaction,
+};
+use tokio::sync::oneshot;
+
+use super::{Accepted, Refusal, prepare::Prepared};
+
+/// Slots of one gathering at the most, beyond the last job's.
+const SLOTS_MAX: usize = 8192;
+/// Bytes of one gathering at the most, beyond the last job's.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that a slot adds to its transaction beside the record: hashes, keys and field headers.
+fn slot_bytes(record: &ValidRecord) -> usize {
+    128 + 34 * record.subject_keys.len() + 8
+}
+/// Bytes of a transaction that are not slots or records.
+const TRANSACTION_OVERHEAD_BYTES: usize = 512;
+
+/// What is done about one submission.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Answered without being sealed.
+    Done(Result<Accepted, Refusal>),
+    /// Record number i of the gathering.
+    Record(usize),
+    /// Transaction number i of the gathering.
+    Transaction(usize),
+}
+
+enum Reply {
+    Records(Vec<Plan>, oneshot::Sender<Vec<Result<Accepted, Refusal>>>),
+    Transaction(Plan, oneshot::Sender<Result<Accepted, Refusal>>),
+}
+
+#[derive(Default)]
+pub(super) struct Gathering {
+    records: Vec<Prepared>,
+    by_key: HashMap<Hash, usize>,
+    transactions: Vec<Arc<VerifiedTransaction>>,
+    bytes: usize,
+    replies: Vec<Reply>,
+}
+
+/// A gathering as transactions, with its answers.
+pub(super) struct Sealed {
+    pub(super) transactions: Vec<Arc<VerifiedTransaction>>,
+    results: Vec<Result<Accepted, Refusal>>,
+    gathering: Gathering,
+}
+
+impl Gathering {
+    pub(super) fn is_full(&self) -> bool {
+        self.records.len() + self.transactions.len() >= SLOTS_MAX || self.bytes >= BYTES_MAX
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.transactions.is_empty()
+    }
+
+    /// The number and id of the record with this key, if one is in the gathering.
+    pub(super) fn record_of_key(&self, dedupe_key: &Hash) -> Option<(usize, Hash)> {
+        let index = *self.by_key.get(dedupe_key)?;
+        Some((index, self.records.get(index)?.record.id))
+    }
+
+    pub(super) fn add_record(&mut self, prepared: Prepared) -> Plan {
+        let index = self.records.len();
+        self.bytes += prepared.record.bytes.len();
+        self.by_key.insert(prepared.dedupe_key, index);
+        self.records.push(prepared);
+        Plan::Record(index)
+    }
+
+    pub(super) fn add_transaction(&mut self, transaction: Arc<VerifiedTransaction>) -> Plan {
+        let known = self.transactions.iter().position(|t| t.id() == transaction.id());
+        Plan::Transaction(known.unwrap_or_else(|| {
+            self.bytes += transaction.encoded().len();
+            self.transactions.push(transaction);
+            self.transactions.len() - 1
+        }))
+    }
+
+    pub(super) fn answer_records(
+        &mut self,
+        plans: Vec<Plan>,
+        reply: oneshot::Sender<Vec<Result<Accepted, Refusal>>>,
+    ) {
+        self.replies.push(Reply::Records(plans, reply));
+    }
+
+    pub(super) fn answer_transaction(
+        &mut self,
+        plan: Plan,
+        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+    ) {
+        self.replies.push(Reply::Transaction(plan, reply));
+    }
+
+    /// Signs the records into as few transactions as the limits allow.
+    pub(super) fn seal(
+        mut self,
+        agency: AgencyCode,
+        not_after_ms: u64,
+        chain_id: &Hash,
+        key: &SigningKey,
+        parameters: &Parameters,
+    ) -> Sealed {
+        let mut results = Vec::with_capacity(self.records.len());
+        let mut transactions = std::mem::take(&mut self.transactions);
+        let slots: Vec<(ValidRecord, Hash)> = std::mem::take(&mut self.records)
+            .into_iter()
+            .map(|prepared| (prepared.record, prepared.dedupe_key))
+            .collect();
+        let client_signed = transactions.clone();
+        for chunk in chunks(&slots, parameters) {
+            match VerifiedTransaction::sign(chunk, agency, not_after_ms, chain_id, key) {
+                Ok(transaction) => {
+                    let transaction_id = transaction.id();
+                    results.extend(chunk.iter().map(|(record, _)| {
+                        Ok(Accepted { record_id: record.id, transaction_id, end: None })
+                    }));
+                    transactions.push(Arc::new(transaction));
+                }
+                // Every record was checked; only a limit can be to blame.
+                Err(error) => {
+                    results.extend(chunk.iter().map(|_| Err(Refusal::from(error.clone()))));
+                }
+            }
+        }
+        self.transactions = client_signed;
+        Sealed { transactions, results, gathering: self }
+    }
+
+    /// Sends the answers; `results` are those of the gathered records.
+    pub(super) fn answer(self, results: &[Result<Accepted, Refusal>]) {
+        let transactions = self.transactions;
+        let outcome = |plan: Plan| match plan {
+            Plan::Done(result) => result,
+            Plan::Record(index) => {
+                results.get(index).cloned().unwrap_or(Err(Refusal::ShuttingDown))
+            }
+            Plan::Transaction(index) => match transactions.get(index) {
+                Some(transaction) => Ok(accepted(transaction)),
+                None => Err(Refusal::ShuttingDown),
+            },
+        };
+        for reply in self.replies {
+            // A caller that left needs no answer.
+            match reply {
+                Reply::Records(plans, reply) => {
+                    let _gone = reply.send(plans.into_iter().map(&outcome).collect());
+                }
+                Reply::Transaction(plan, reply) => {
+                    let _gone = reply.send(outcome(plan));
+                }
+            }
+        }
+    }
+}
+
+impl Sealed {
+    pub(super) fn answer(self) {
+        self.gathering.answer(&self.results);
+    }
+}
+
+fn accepted(transaction: &VerifiedTransaction) -> Accepted {
+    let record_id = transaction.slots().first().map(|slot| slot.record_id).unwrap_or_default();
+    Accepted { record_id, transaction_id: transaction.id(), end: None }
+}
+
+/// Splits records so that each part fits one transaction.
+fn chunks<'a>(
+    slots: &'a [(ValidRecord, Hash)],
+    parameters: &Parameters,
+) -> Vec<&'a [(ValidRecord, Hash)]> {
+    let count_max = usize::try_from(parameters.transaction_slots_max).unwrap_or(usize::MAX);
+    let bytes_max = usize::try_from(parameters.transaction_bytes_max).unwrap_or(usize::MAX)
+        - TRANSACTION_OVERHEAD_BYTES;
+    let mut chunks = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, (record, _)) in slots.iter().enumerate() {
+        let length = record.bytes.len() + slot_bytes(record);
+        if index > start && (index - start >= count_max || bytes + length > bytes_max) {
+            chunks.push(&slots[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += length;
+    }
+    if start < slots.len() {
+        chunks.push(&slots[start..]);
+    }
+    chunks
+}

@@ -1,0 +1,112 @@
+//! From what a client sends to a record that can be signed.
+
+use customhouse_ledger::{
+    agency::AgencyCode,
+    hash::Hash,
+    record::{SALT_BYTES, ValidRecord, dedupe_key},
+};
+use customhouse_proto::v1;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::Refusal;
+use crate::identity::ClientIdentity;
+
+/// Bytes of an idempotency key at the most.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+
+/// A record with its salt, ready to be signed.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    pub(super) record: ValidRecord,
+    pub(super) dedupe_key: Hash,
+    pub(super) idempotency_key: String,
+}
+
+/// Fills what the node fills and checks the record.
+pub(super) fn prepare(
+    submission: v1::RecordSubmission,
+    client: &ClientIdentity,
+    agency: &AgencyCode,
+    salt_secret: &[u8; 32],
+) -> Result<Prepared, Refusal> {
+    let v1::RecordSubmission { record, idempotency_key } = submission;
+    let field = |field, reason: &str| Refusal::Field { field, reason: reason.to_owned() };
+    let mut record = record.ok_or_else(|| field("record", "missing"))?;
+    if !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&idempotency_key.len()) {
+        return Err(field("idempotency_key", "1 to 128 bytes expected"));
+    }
+    if !record.salt.is_empty() {
+        return Err(field("record.salt", "must be empty: the node derives it"));
+    }
+    if !record.agency.is_empty() && record.agency != agency.as_str() {
+        return Err(field("record.agency", &format!("this node answers for {agency} only")));
+    }
+    if !record.submitter.is_empty() && record.submitter != client.name {
+        return Err(field("record.submitter", "must be empty or the name in your certificate"));
+    }
+    record.agency = agency.to_string();
+    record.submitter.clone_from(&client.name);
+    let dedupe_key = dedupe_key(agency, &client.name, &idempotency_key);
+    record.salt = salt(salt_secret, &dedupe_key);
+    Ok(Prepared { record: ValidRecord::from_record(record)?, dedupe_key, idempotency_key })
+}
+
+/// The salt of a record: from the node's secret and the dedupe key, so that an honest retry gives
+/// the same record id, and nobody else can tell a record from its id by guessing.
+fn salt(secret: &[u8; 32], dedupe_key: &Hash) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    mac.update(dedupe_key.as_bytes());
+    mac.finalize().into_bytes()[..SALT_BYTES].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Role;
+
+    fn client(name: &str) -> ClientIdentity {
+        let agency = "NL-DOUANE".parse().expect("a code");
+        ClientIdentity { agency, name: name.into(), role: Role::Integrator }
+    }
+
+    fn submission(key: &str, mrn: &str) -> v1::RecordSubmission {
+        let inspection = v1::Inspection { mrn: mrn.into(), ..Default::default() };
+        let body = Some(v1::record::Body::Inspection(inspection));
+        let record = Some(v1::Record { body, ..Default::default() });
+        v1::RecordSubmission { record, idempotency_key: key.into() }
+    }
+
+    fn prepared(submission: v1::RecordSubmission, name: &str) -> Result<Prepared, Refusal> {
+        let client = client(name);
+        prepare(submission, &client, &client.agency, &[9; 32])
+    }
+
+    #[test]
+    fn an_honest_retry_gives_the_same_record() {
+        let first = prepared(submission("k", "M"), "broker").expect("valid");
+        let again = prepared(submission("k", "M"), "broker").expect("valid");
+        assert_eq!(first.record.id, again.record.id);
+        let other_key = prepared(submission("l", "M"), "broker").expect("valid");
+        assert_ne!(first.record.id, other_key.record.id);
+        let other_client = prepared(submission("k", "M"), "carrier").expect("valid");
+        assert_ne!(first.dedupe_key, other_client.dedupe_key);
+    }
+
+    #[test]
+    fn what_the_node_fills_cannot_be_claimed() {
+        let with = |change: &dyn Fn(&mut v1::Record)| {
+            let mut submission = submission("k", "M");
+            change(submission.record.as_mut().expect("a record"));
+            prepared(submission, "broker").expect_err("refused").to_string()
+        };
+        assert!(with(&|r| r.salt = vec![0; 16]).starts_with("record.salt"));
+        assert!(with(&|r| r.agency = "KR-KCS".into()).starts_with("record.agency"));
+        assert!(with(&|r| r.submitter = "carrier".into()).starts_with("record.submitter"));
+        let long = "k".repeat(129);
+        for key in ["", long.as_str()] {
+            let refused = prepared(submission(key, "M"), "broker").expect_err("refused");
+            assert!(matches!(refused, Refusal::Field { field: "idempotency_key", .. }));
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! The worker: one thread that gathers submissions, makes them durable, and ends them.
+//!
+//! Submissions, commits and questions come through one queue, so that none can overtake another: a
+//! record is either found on the ledger, or in the outbox, or it was never accepted. While the disk
+//! syncs one gathering, the next one grows: under load many records share one signature and one
+//! sync, and an idle node waits for nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use customhouse_ledger::{
+    agency::AgencyCode,
+    chain::{ChainReader, Committed, SlotOutcome},
+    hash::Hash,
+    keys::SigningKey,
+    store::StoreError,
+    transaction::VerifiedTransaction,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Accepted, End, Refusal,
+    gathering::{Gathering, Plan},
+    outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
+    prepare::Prepared,
+};
+use crate::{
+    admission::{Admission, AdmissionError},
+    clock,
+    metrics::Metrics,
+    network::NetworkHandle,
+};
+
+/// Questions that may wait for an end at once.
+const WAITING_MAX: usize = 200_000;
+
+/// Why the worker stopped. Fatal: what was accepted can no longer be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The outbox failed.
+    #[error("{0}")]
+    Outbox(#[from] OutboxError),
+    /// The ledger's store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// What the worker is asked to do.
+pub(super) enum Job {
+    Records {
+        records: Vec<Prepared>,
+        reply: oneshot::Sender<Vec<Result<Accepted, Refusal>>>,
+    },
+    Transaction {
+        transaction: Arc<VerifiedTransaction>,
+        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+    },
+    WaitRecord {
+        record_id: Hash,
+        reply: oneshot::Sender<Result<End, Refusal>>,
+    },
+    WaitTransaction {
+        id: Hash,
+        reply: oneshot::Sender<Result<End, Refusal>>,
+    },
+    Committed(Arc<Committed>),
+    /// Commits were missed: every pending transaction is looked up on the ledger.
+    LookAgain,
+}
+
+/// Who waits for what of a transaction.
+struct Waiter {
+    /// `None`: for the transaction as a whole.
+    record_id: Option<Hash>,
+    reply: oneshot::Sender<Result<End, Refusal>>,
+}
+
+pub(super) struct Worker {
+    pub(super) outbox: Outbox,
+    pub(super) reader: ChainReader,
+    pub(super) admission: Admission,
+    pub(super) network: NetworkHandle,
+    pub(super) agency: AgencyCode,
+    pub(super) signing_key: SigningKey,
+    pub(super) metrics: Metrics,
+    waiters: HashMap<Hash, Vec<Waiter>>,
+    waiting: usize,
+    /// Pending transactions by the time after which they can no longer be committed.
+    deadlines: BTreeSet<(u64, Hash)>,
+    /// Accepted, but not in the mempool for want of room.
+    unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        outbox: Outbox,
+        reader: ChainReader,
+        admission: Admission,
+        network: NetworkHandle,
+        agency: AgencyCode,
+        signing_key: SigningKey,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            outbox,
+            reader,
+            admission,
+            network,
+            agency,
+            signing_key,
+            metrics,
+            waiters: HashMap::new(),
+            waiting: 0,
+            deadlines: BTreeSet::new(),
+            unplaced: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until every sender of jobs is gone, or the disk fails.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) -> Result<(), WorkerError> {
+        self.resume()?;
+        while let Some(job) = jobs.blocking_recv() {
+            let mut gathering = Gathering::default();
+            self.take(job, &mut gathering)?;
+            while !gathering.is_full() {
+                let Ok(job) = jobs.try_recv() else { break };
+                self.take(job, &mut gathering)?;
+            }
+            self.seal(gathering)?;
+        }
+        Ok(())
+    }
+
+    /// Takes up what was pending when the node stopped.
+    fn resume(&mut self) -> Result<(), WorkerError> {
+        let pending: Vec<_> = self.outbox.pending().collect::<Result<_, _>>()?;
+        for (id, encoded) in pending {
+            let verified = VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id());
+            let Ok(transaction) = verified else {
+                let (family, key) = ("transactions", id.to_string());
+                return Err(OutboxError::Damaged { family, key }.into());
+            };
+            let transaction = Arc::new(transaction);
+            if self.reader.transaction(&id)?.is_some() {
+                self.end_committed(&transaction)?;
+            } else {
+                self.deadlines.insert((transaction.header().not_after_ms, id));
+                self.place(transaction);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, job: Job, gathering: &mut Gathering) -> Result<(), WorkerError> {
+        match job {
+            Job::Records { records, reply } => {
+                let mut plans = Vec::with_capacity(records.len());
+                for prepared in records {
+                    plans.push(self.plan(prepared, gathering)?);
+                }
+                gathering.answer_records(plans, reply);
+            }
+            Job::Transaction { transaction, reply } => {
+                let plan = self.plan_transaction(transaction, gathering)?;
+                gathering.answer_transaction(plan, reply);
+            }
+            Job::WaitRecord { record_id, reply } => self.wait_record(record_id, reply)?,
+            Job::WaitTransaction { id, reply } => self.wait_transaction(id, reply)?,
+            Job::Committed(committed) => self.committed(&committed)?,
+            Job::LookAgain => self.look_again()?,
+        }
+        Ok(())
+    }
+
+    /// What is to be done with a record: nothing, where its key was used before.
+    fn plan(&self, prepared: Prepared, gathering: &mut Gathering) -> Result<Plan, WorkerError> {
+        let record_id = prepared.record.id;
+        let conflict =
+            |first| Refusal::AlreadyExists { key: prepared.idempotency_key.clone(), first };
+        if let Some(place) = self.reader.dedupe(&self.agency, &prepared.dedupe_key)? {
+            if place.record_id != record_id {
+                return Ok(Plan::Done(Err(conflict(place.record_id))));
+            }
+            let Some(committed) = self.reader.record(&record_id)? else {
+                return Ok(Plan::Done(Err(conflict(record_id))));
+            };
+            let end = Some(End::Final {
+                height: committed.header.height,
+                log_index: committed.place.log_index,
+                slot_index: committed.place.position,
+            });
+            let transaction_id = committed.transaction_id;
+            return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
+        }
+        if let Some(first) = gathering.record_of_key(&prepared.dedupe_key) {
+            return Ok(match first {
+                (index, id) if id == record_id => Plan::Record(index),
+                (_, id) => Plan::Done(Err(conflict(id))),
+            });
+        }
+        if let Some(first) = self.outbox.record_of_key(&prepared.dedupe_key)? {
+            if first != record_id {
+                return Ok(Plan::Done(Err(conflict(first))));
+            }
+            match self.outbox.record(&record_id)? {
+                Some(accepted) if accepted.state == RecordState::Pending => {
+                    let transaction_id = accepted.transaction_id;
+                    let end = None;
+                    return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
+                }
+                // Expired: the same submission is tried again, under a new transaction.
+                _ => {}
+            }
+        }
+        if self.admission.is_nearly_full() {
+            return Ok(Plan::Done(Err(full())));
+        }
+        Ok(gathering.add_record(prepared))
+    }
+
+    fn plan_transaction(
+        &self,
+        transaction: Arc<VerifiedTransaction>,
+        gathering: &mut Gathering,
+    ) -> Result<Plan, WorkerError> {
+        let transaction_id = transaction.id();
+        let record_id = transaction.slots().first().map(|slot| slot.record_id).unwrap_or_default();
+        if self.outbox.transaction(&transaction_id)?.is_some() {
+            return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end: None })));
+        }
+        match self.admission.check(&transaction, clock::unix_ms()) {
+            Ok(()) => {}
+            Err(AdmissionError::Committed(_)) => {
+                let end = self.end_of(&transaction_id, None)?;
+                return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
+            }
+            Err(AdmissionError::Store(error)) => return Err(error.into()),
+            Err(error @ (AdmissionError::Expired { .. } | AdmissionError::TooLongLived { .. })) => {
+                return Ok(Plan::Done(Err(Refusal::Lifetime(error.to_string()))));
+            }
+            Err(error) => return Ok(Plan::Done(Err(Refusal::NotPermitted(error.to_string())))),
+        }
+        if self.admission.is_nearly_full() {
+            return Ok(Plan::Done(Err(full())));
+        }
+        Ok(gathering.add_transaction(transaction))
+    }
+
+    /// Signs what was gathered, makes it durable, answers, and only then sends it on.
+    fn seal(&mut self, gathering: Gathering) -> Result<(), WorkerError> {
+        if gathering.is_empty() {
+            gathering.answer(&[]);
+            return Ok(());
+        }
+        let parameters = self.reader.tip().parameters;
+        let not_after_ms = clock::unix_ms() + parameters.transaction_lifetime_ms_max;
+        let sealed = gathering.seal(
+            self.agency,
+            not_after_ms,
+            &self.reader.chain_id(),
+            &self.signing_key,
+            &parameters,
+        );
+        let mut changes = Changes::default();
+        for transaction in &sealed.transactions {
+            self.outbox.accept(&mut changes, transaction);
+        }
+        self.outbox.commit(changes)?;
+        self.metrics.accepted(sealed.transactions.iter().map(|t| t.slots().len() as u64).sum());
+        for transaction in &sealed.transactions {
+            self.deadlines.insert((transaction.header().not_after_ms, transaction.id()));
+            self.place(Arc::clone(transaction));
+        }
+        sealed.answer();
+        Ok(())
+    }
+
+    /// Puts an accepted transaction into the mempool and gossips it; later, where there is no room.
+    fn place(&mut self, transaction: Arc<VerifiedTransaction>) {
+        match self.admission.insert(Arc::clone(&transaction)) {
+            Ok(()) => self.network.publish_transaction(transaction.encoded().clone()),
+            Err(AdmissionError::Mempool(crate::mempool::MempoolError::Present)) => {}
+            Err(_no_room) => {
+                self.unplaced.insert(transaction.id(), transaction);
+            }
+        }
+    }
+
+    fn wait_record(
+        &mut self,
+        record_id: Hash,
+        reply: oneshot::Sender<Result<End, Refusal>>,
+    ) -> Result<(), WorkerError> {
+        if let Some(end) = self.end_of_record(&record_id)? {
+            let _gone = reply.send(Ok(end));
+            return Ok(());
+        }
+        match self.outbox.record(&record_id)? {
+            Some(record) => match record.state {
+                RecordState::Pending => {
+                    self.wait(record.transaction_id, Some(record_id), reply);
+                }
+                RecordState::Expired => drop(reply.send(Ok(End::Expired))),
+                RecordState::Duplicate => drop(reply.send(Ok(duplicate()))),
+            },
+            None => {
+                let what =
+                    format!("record {record_id} is not on the ledger and was not submitted here");
+                let _gone = reply.send(Err(Refusal::NotFound(what)));
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_transaction(
+        &mut self,
+        id: Hash,
+        reply: oneshot::Sender<Result<End, Refusal>>,
+    ) -> Result<(), WorkerError> {
+        if let Some(end) = self.end_of(&id, None)? {
+            let _gone = reply.send(Ok(end));
+        } else if self.outbox.transaction(&id)?.is_some() {
+            self.wait(id, None, reply);
+        } else {
+            let what = format!("transaction {id} is not on the ledger and not pending here");
+            let _gone = reply.send(Err(Refusal::NotFound(what)));
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &mut self,
+        transaction_id: Hash,
+        record_id: Option<Hash>,
+        reply: oneshot::Sender<Result<End, Refusal>>,
+    ) {
+        if self.waiting >= WAITING_MAX {
+            self.forget_those_who_left();
+        }
+        if self.waiting >= WAITING_MAX {
+            let what = "too many callers wait for receipts".to_owned();
+            let _gone = reply.send(Err(Refusal::Exhausted { what, retry_after_ms: 1000 }));
+            return;
+        }
+        self.waiting += 1;
+        self.waiters.entry(transaction_id).or_default().push(Waiter { record_id, reply });
+    }
+
+    fn forget_those_who_left(&mut self) {
+        for waiters in self.waiters.values_mut() {
+            waiters.retain(|waiter| !waiter.reply.is_closed());
+        }
+        self.waiters.retain(|_, waiters| !waiters.is_empty());
+        self.waiting = self.waiters.values().map(Vec::len).sum();
+    }
+
+    /// A block was committed: ends what it contains, then what its time has expired.
+    fn committed(&mut self, committed: &Committed) -> Result<(), WorkerError> {
+        let mut changes = Changes::default();
+        for (transaction, outcomes) in committed.transactions.iter().zip(&committed.outcomes) {
+            let key = (transaction.header().not_after_ms, transaction.id());
+            if self.deadlines.remove(&key) {
+                self.forget(&mut changes, transaction, outcomes);
+            }
+        }
+        self.outbox.commit_unsynced(changes)?;
+        for transaction in &committed.transactions {
+            self.unplaced.remove(&transaction.id());
+            self.notify(&transaction.id())?;
+        }
+        self.expire(committed.header.time_ms)?;
+        for transaction in std::mem::take(&mut self.unplaced).into_values() {
+            self.place(transaction);
+        }
+        Ok(())
+    }
+
+    fn look_again(&mut self) -> Result<(), WorkerError> {
+        let pending: Vec<(u64, Hash)> = self.deadlines.iter().copied().collect();
+        for key in pending {
+            if let Some(committed) = self.reader.transaction(&key.1)? {
+                self.deadlines.remove(&key);
+                self.unplaced.remove(&key.1);
+                let chain_id = self.reader.chain_id();
+                let verified = VerifiedTransaction::from_bytes(committed.encoded, &chain_id);
+                verified.iter().try_for_each(|transaction| self.end_committed(transaction))?;
+                self.notify(&key.1)?;
+            }
+        }
+        self.expire(self.reader.tip().header.time_ms)
+    }
+
+    /// As [`Worker::committed`], for a transaction found on the ledger.
+    fn end_committed(&mut self, transaction: &VerifiedTransaction) -> Result<(), WorkerError> {
+        let mut outcomes = Vec::new();
+        for slot in transaction.slots() {
+            // Only whether it was applied matters here.
+            let applied = self.reader.place(&slot.record_id)?.is_some();
+            let duplicate = SlotOutcome::Duplicate { log_index: 0, position: 0 };
+            outcomes.push(if applied { SlotOutcome::Applied } else { duplicate });
+        }
+        let mut changes = Changes::default();
+        self.forget(&mut changes, transaction, &outcomes);
+        Ok(self.outbox.commit_unsynced(changes)?)
+    }
+
+    /// The ledger answers for applied records from now on; what became a no-op is remembered here.
+    fn forget(
+        &self,
+        changes: &mut Changes,
+        transaction: &VerifiedTransaction,
+        outcomes: &[SlotOutcome],
+    ) {
+        let transaction_id = transaction.id();
+        self.outbox.forget_transaction(changes, &transaction_id);
+        for ((slot_index, slot), outcome) in (0..).zip(transaction.slots()).zip(outcomes) {
+            self.outbox.forget_record(changes, &slot.record_id, &slot.dedupe_key);
+            let applied_before = matches!(self.reader.place(&slot.record_id), Ok(Some(_)));
+            if *outcome != SlotOutcome::Applied && !applied_before {
+                let record = AcceptedRecord {
+                    dedupe_key: slot.dedupe_key,
+                    transaction_id,
+                    slot_index,
+                    state: RecordState::Duplicate,
+                };
+                self.outbox.put_record(changes, &slot.record_id, &record);
+            }
+        }
+    }
+
+    fn expire(&mut self, time_ms: u64) -> Result<(), WorkerError> {
+        while let Some(&(not_after_ms, id)) = self.deadlines.first() {
+            if not_after_ms >= time_ms {
+                return Ok(());
+            }
+            self.deadlines.pop_first();
+            self.unplaced.remove(&id);
+            let Some(encoded) = self.outbox.transaction(&id)? else { continue };
+            let verified = VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id());
+            let mut changes = Changes::default();
+            for (slot_index, slot) in (0..).zip(verified.iter().flat_map(|t| t.slots())) {
+                let record = AcceptedRecord {
+                    dedupe_key: slot.dedupe_key,
+                    transaction_id: id,
+                    slot_index,
+                    state: RecordState::Expired,
+                };
+                self.outbox.put_record(&mut changes, &slot.record_id, &record);
+            }
+            self.outbox.forget_transaction(&mut changes, &id);
+            self.outbox.commit(changes)?;
+            self.notify(&id)?;
+        }
+        Ok(())
+    }
+
+    fn notify(&mut self, transaction_id: &Hash) -> Result<(), WorkerError> {
+        let Some(waiters) = self.waiters.remove(transaction_id) else { return Ok(()) };
+        self.waiting -= waiters.len();
+        for Waiter { record_id, reply } in waiters {
+            let end = self.end_of(transaction_id, record_id)?.unwrap_or(End::Expired);
+            let _gone = reply.send(Ok(end));
+        }
+        Ok(())
+    }
+
+    /// How a transaction, or one record of it, ended on the ledger.
+    fn end_of(
+        &self,
+        transaction_id: &Hash,
+        record_id: Option<Hash>,
+    ) -> Result<Option<End>, WorkerError> {
+        let Some(committed) = self.reader.transaction(transaction_id)? else { return Ok(None) };
+        match record_id {
+            None => Ok(Some(End::Final {
+                height: committed.header.height,
+                log_index: committed.log_index,
+                slot_index: 0,
+            })),
+            Some(record_id) => Ok(Some(self.end_of_record(&record_id)?.unwrap_or_else(duplicate))),
+        }
+    }
+
+    fn end_of_record(&self, record_id: &Hash) -> Result<Option<End>, WorkerError> {
+        let found = self.reader.record(record_id)?;
+        Ok(found.map(|record| End::Final {
+            height: record.header.height,
+            log_index: record.place.log_index,
+            slot_index: record.place.position,
+        }))
+    }
+}
+
+fn duplicate() -> End {
+    End::Rejected {
+        code: "DUPLICATE_KEY".to_owned(),
+        reason: "another record with the same idempotency key was committed first".to_owned(),
+    }
+}
+
+fn full() -> Refusal {
+    Refusal::Exhausted { what: "the mempool is full".to_owned(), retry_after_ms: 250 }
+}
