@@ -37,6 +37,7 @@ pub struct BlockContext {
 }
 
 /// A leader's block.
+#[derive(Debug)]
 pub struct Candidate {
     /// What is proposed and, once final, committed.
     pub staged: Staged,
@@ -46,7 +47,7 @@ pub struct Candidate {
 }
 
 /// A block that was executed on the tip, ready to be committed.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Staged {
     pub(super) block: Block,
     pub(super) transactions: Vec<Arc<VerifiedTransaction>>,

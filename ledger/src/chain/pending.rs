@@ -65,8 +65,8 @@ impl Chain {
     /// again does nothing. `transactions` are the block's, in order.
     ///
     /// # Errors
-    /// [`StoreError::OutOfRange`] for a block that is not on the tip or whose transactions are
-    /// others; else the store failed.
+    /// [`StoreError::NotOnTip`] for a block that is not on the tip or whose transactions are others;
+    /// else the store failed.
     pub fn store_pending(
         &mut self,
         block: &Block,
@@ -79,7 +79,7 @@ impl Chain {
             && header.height == tip.header.height + 1
             && header.log_start == tip.header.log_size;
         if !on_tip || !block.leaves.iter().copied().eq(leaves) {
-            return Err(StoreError::OutOfRange);
+            return Err(StoreError::NotOnTip);
         }
         let hash = block.hash();
         if self.shared.state().pending.block(&hash).is_some() {

@@ -11,7 +11,7 @@ use crate::{
         reader::{CommittedTransaction, history_entry},
     },
     hash::Hash,
-    history::{HistoryEntry, bucket_of},
+    history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},
     store::{StoreError, Table},
     transaction::TransactionHeader,
@@ -78,18 +78,23 @@ impl ChainReader {
         Ok(path)
     }
 
-    /// The proof of all history entries of a subject, as of the tip.
+    /// The proof of all history entries of a subject, as of the tip. The entries were checked
+    /// against their bucket's head.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn history_proof(&self, subject_key: &Hash) -> Result<v1::HistoryProof, StoreError> {
         let bits = self.genesis().history_bits;
         let bucket = bucket_of(subject_key, bits);
-        let (tip, path) = {
+        let (tip, head, path) = {
             let state = self.shared.state();
-            (Arc::clone(&state.tip), state.history.path(bucket))
+            (Arc::clone(&state.tip), state.history.head(bucket), state.history.path(bucket))
         };
         let entries = self.bucket_entries(bucket, bits, tip.header.history_size)?;
+        if head_of(&entries) != head {
+            let what = "the bucket's entries do not give its head";
+            return Err(StoreError::corrupt(Table::History, &bucket.to_be_bytes(), what));
+        }
         Ok(v1::HistoryProof {
             subject_key: subject_key.0.to_vec(),
             bucket_entries: entries.iter().flat_map(HistoryEntry::encode).collect(),

@@ -6,8 +6,7 @@ use rocksdb::ErrorKind;
 
 use crate::{hash::Hash, merkle::OutOfRange, store::Table};
 
-/// Why the store cannot be used. All but [`StoreError::OutOfRange`] are fatal to a node: it stops
-/// before it acknowledges anything more.
+/// Why the store cannot be used, or was not used rightly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another process, or another handle of this one, has the store open.
@@ -54,6 +53,9 @@ pub enum StoreError {
     /// An earlier write failed; nothing is written after it.
     #[error("an earlier write failed, the store is closed for writing")]
     Failed,
+    /// A block to store for voting is not on the tip, or came with other transactions.
+    #[error("the block is not on the tip, or the transactions are not its own")]
+    NotOnTip,
     /// A height, log index or size beyond the tip, or sizes in the wrong order.
     #[error("beyond the tip, or not a range")]
     OutOfRange,
@@ -72,8 +74,15 @@ impl StoreError {
             Self::Io(_) => "STORE_IO",
             Self::Database(_) => "STORE_DATABASE",
             Self::Failed => "STORE_FAILED",
+            Self::NotOnTip => "NOT_ON_TIP",
             Self::OutOfRange => "OUT_OF_RANGE",
         }
+    }
+
+    /// Whether a node must stop before it acknowledges anything more. The others are a caller's
+    /// wrong question.
+    pub fn is_fatal(&self) -> bool {
+        !matches!(self, Self::NotOnTip | Self::OutOfRange)
     }
 
     /// Whether data is damaged, as opposed to a failing disk.

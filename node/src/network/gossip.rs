@@ -29,6 +29,9 @@ const RECENT_MAX: usize = 8192;
 /// A message received this recently is on its way to everybody: there is no need to publish it too.
 const JUST_RECEIVED: Duration = Duration::from_secs(1);
 
+/// How often gossipsub mends its mesh and forgets the oldest messages.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
+
 /// The two topics of a chain.
 #[derive(Clone, Debug)]
 pub(super) struct Topics {
@@ -85,7 +88,7 @@ pub(super) fn gossip_config(
         .mesh_outbound_min(0)
         .duplicate_cache_time(limits.duplicate_window)
         // Messages are kept for six heartbeats to be judged and forwarded: three seconds.
-        .heartbeat_interval(Duration::from_millis(500))
+        .heartbeat_interval(HEARTBEAT)
         .heartbeat_initial_delay(Duration::from_millis(100))
         .history_length(6)
         .history_gossip(3)

@@ -212,12 +212,15 @@ impl Task {
         tracing::debug!("the network stops");
     }
 
-    /// When something is to be done next without an input.
+    /// When something is to be done next without an input. At every heartbeat at least: gossipsub
+    /// asks to be woken for one heartbeat only, and does the next when it is polled for another
+    /// reason, which on an idle network is this.
     fn due(&self) -> Instant {
-        [self.batcher.due(), self.peers.due()]
+        let heartbeat = Instant::now() + gossip::HEARTBEAT;
+        [Some(self.next_round), self.batcher.due(), self.peers.due()]
             .into_iter()
             .flatten()
-            .fold(self.next_round, Instant::min)
+            .fold(heartbeat, Instant::min)
     }
 
     /// Sends the batch, dials, and lets in again, whatever is due.

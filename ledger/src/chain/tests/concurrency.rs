@@ -38,8 +38,10 @@ fn read_one_tip(reader: &ChainReader, verifier: &Verifier) {
 #[test]
 fn readers_beside_the_writer_see_whole_blocks_only() {
     fn is_shared<T: Clone + Send + Sync>(_: &T) {}
+    fn is_sent<T: Send>(_: &T) {}
     let fixture = Fixture::new();
     let mut chain = fixture.open();
+    is_sent(&chain);
     commit(&mut chain, &[fixture.transaction(1, 0..1)]);
     let verifier = Verifier::new(&fixture.genesis);
     let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));

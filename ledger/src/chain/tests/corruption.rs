@@ -155,6 +155,21 @@ fn a_value_that_is_not_its_rows_is_named_with_table_and_key() {
 }
 
 #[test]
+fn a_history_with_a_missing_entry_is_not_proven() {
+    let fixture = Fixture::new();
+    let chain = grown(&fixture);
+    let subject = fixture.transaction(1, 0..4).slots()[2].subject_keys[0];
+    let reader = chain.reader();
+    assert!(reader.history_proof(&subject).is_ok());
+    let entry = reader.history(&subject, None, 1).expect("readable")[0];
+    let mut batch = chain.shared.store.batch();
+    batch.delete(Table::History, entry.encode());
+    batch.write().expect("written");
+    let refused = reader.history_proof(&subject).expect_err("incomplete");
+    assert!(refused.is_corruption(), "{refused}");
+}
+
+#[test]
 fn a_store_whose_indexes_are_not_the_tips_does_not_open() {
     let tile = table::tile(0, 0);
     let cases: [(Table, &[u8]); 4] = [

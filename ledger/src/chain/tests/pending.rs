@@ -72,9 +72,9 @@ fn only_a_block_on_the_tip_with_its_own_bodies_is_stored() {
     let mut chain = fixture.open();
     let staged = prepare(&chain, &[fixture.transaction(1, 0..1)]).staged;
     let others = [fixture.transaction(1, 1..2)];
-    assert_eq!(chain.store_pending(staged.block(), &others), Err(StoreError::OutOfRange));
+    assert_eq!(chain.store_pending(staged.block(), &others), Err(StoreError::NotOnTip));
     commit(&mut chain, &[]);
     let late = chain.store_pending(staged.block(), staged.transactions());
-    assert_eq!(late, Err(StoreError::OutOfRange));
+    assert_eq!(late, Err(StoreError::NotOnTip));
     assert_eq!(stored_bodies(&chain), 0);
 }

@@ -81,8 +81,8 @@ fn each_false_field_of_a_header_is_named() {
     let code = |change: &dyn Fn(&mut Block)| {
         let mut block = genuine.clone();
         change(&mut block);
-        let invalid = chain.validate(&block, &transactions).expect("readable").err();
-        let invalid = invalid.expect("invalid");
+        let invalid =
+            chain.validate(&block, &transactions).expect("readable").expect_err("invalid");
         (invalid.code(), invalid.to_string())
     };
     let other = Hash([9; 32]);
@@ -159,7 +159,7 @@ fn the_networks_parameters_limit_transactions_and_blocks() {
     let invalid = |transactions: &[Arc<VerifiedTransaction>]| {
         let leaves = transactions.iter().map(|transaction| transaction.leaf_hash()).collect();
         let block = Block { header: prepare(&chain, &[]).staged.block().header.clone(), leaves };
-        chain.validate(&block, transactions).expect("readable").err().expect("invalid").code()
+        chain.validate(&block, transactions).expect("readable").expect_err("invalid").code()
     };
     assert_eq!(invalid(&small), "BLOCK_TRANSACTION_COUNT");
     let large: Vec<_> = (0..2).map(|n| fixture.transaction(1, n * 4000..(n + 1) * 4000)).collect();

@@ -119,6 +119,43 @@ async fn a_connection_whose_other_end_falls_silent_is_closed_and_made_anew() {
 }
 
 #[tokio::test]
+async fn a_peer_that_takes_nothing_does_not_hold_up_the_others() {
+    let mut a = Node::start(config(1, vec![peer(2, &[]), peer(3, &[])])).await;
+    let (through, frozen) = proxy(socket(&a.addresses()[0])).await;
+    let _stuck = Node::start(config(2, vec![peer(1, &[through])])).await;
+    let mut c = Node::start(config(3, vec![peer(1, a.addresses())])).await;
+    for _ in 0..2 {
+        a.expect("both", |event| matches!(event, NetworkEvent::Connected(_)).then_some(())).await;
+    }
+    frozen.send_replace(true);
+    // Far more than the sockets and the queue to the stuck peer take up.
+    for height in 0..600 {
+        a.handle.publish_consensus(padded_vote(height, 64 << 10));
+        c.receives(height).await;
+    }
+    eventually("a count", || a.metrics().dropped(DropReason::SlowPeer) > 0).await;
+}
+
+#[tokio::test]
+async fn a_network_larger_than_its_mesh_hears_everything() {
+    let mut nodes = full_mesh(12, &Limits::default()).await;
+    nodes[5].handle.publish_consensus(vote(1));
+    nodes[11].handle.publish_consensus(vote(2));
+    for (index, node) in nodes.iter_mut().enumerate() {
+        let mut missing = vec![1, 2];
+        missing.retain(|height| (index, *height) != (5, 1) && (index, *height) != (11, 2));
+        node.expect("both votes", |event| {
+            if let NetworkEvent::Consensus { message, receipt, .. } = event {
+                missing.retain(|height| *height != height_of(&message));
+                receipt.accept();
+            }
+            missing.is_empty().then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn an_address_that_cannot_be_listened_on_is_an_error_at_the_start() {
     let mut config = config(1, Vec::new());
     // An address of no host (RFC 5737).
@@ -153,7 +190,8 @@ async fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// Forwards connections to `target`; while frozen, swallows what it is given and keeps silent.
+/// Forwards connections to `target`; while frozen, takes nothing and says nothing, like a host that
+/// is paused.
 async fn proxy(target: SocketAddr) -> (Multiaddr, watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let port = listener.local_addr().expect("bound").port();
@@ -172,15 +210,13 @@ async fn proxy(target: SocketAddr) -> (Multiaddr, watch::Sender<bool>) {
 async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    frozen: watch::Receiver<bool>,
+    mut frozen: watch::Receiver<bool>,
 ) {
     use tokio::io::AsyncReadExt as _;
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if *frozen.borrow() {
-            continue;
-        }
-        if to.write_all(&buffer[..length]).await.is_err() {
+        let thawed = frozen.wait_for(|frozen| !frozen).await.is_ok();
+        if !thawed || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

@@ -185,7 +185,7 @@ struct Intruder {
 
 enum Order {
     Gossip(TopicHash, Vec<u8>),
-    Request(PublicKey, v1::SyncRequest),
+    Request(PublicKey, Box<v1::SyncRequest>),
 }
 
 impl Intruder {
@@ -221,7 +221,7 @@ impl Intruder {
                         }
                         Some(Order::Request(to, request)) => {
                             let to = peers::peer_id(&to);
-                            swarm.behaviour_mut().sync.send_request(&to, Ok(request));
+                            swarm.behaviour_mut().sync.send_request(&to, Ok(*request));
                         }
                         None => return,
                     },

@@ -75,7 +75,7 @@ async fn an_oversize_request_is_neither_sent_nor_read() {
     let intruder = Intruder::start(intruder).await;
     node.connected_to(public(2)).await;
     let large = v1::SyncRequest { request: Some(Request::Push(padded_vote(1, 3 << 20))) };
-    intruder.order(Order::Request(public(1), large.clone()));
+    intruder.order(Order::Request(public(1), Box::new(large.clone())));
     eventually("a count", || node.metrics().dropped(DropReason::Oversize) == 1).await;
     let refused = node.handle.request(public(2), large).await;
     assert_eq!(refused, Err(RequestError::Oversize));
@@ -83,19 +83,21 @@ async fn an_oversize_request_is_neither_sent_nor_read() {
 
 #[tokio::test]
 async fn a_request_without_an_answer_times_out_and_gives_its_place_back() {
-    let limits = Limits {
-        request_timeout: Duration::from_millis(300),
-        requests_outbound_max: 1,
-        ..Limits::default()
-    };
-    let mut nodes = full_mesh(2, &limits).await;
-    let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
+    // The one that asks gives up first: otherwise the other's giving up is what it sees.
+    let mut answering = config(2, vec![peer(1, &[])]);
+    answering.limits.request_timeout = Duration::from_millis(900);
+    let mut b = Node::start(answering).await;
+    let mut asking = config(1, vec![peer(2, b.addresses())]);
+    asking.limits.request_timeout = Duration::from_millis(300);
+    asking.limits.requests_outbound_max = 1;
+    let mut a = Node::start(asking).await;
+    a.connected_to(public(2)).await;
     let unanswered = within("an error", a.handle.request(b.key, ask(1))).await;
     assert_eq!(unanswered, Err(RequestError::Timeout));
-    let (_, reply) = next_request(b).await;
+    let (_, reply) = next_request(&mut b).await;
     eventually("the end of it", || !reply.is_open()).await;
     reply.send(answer(1));
-    within("an answer", async { while exchange_in_time(a, b).await.is_err() {} }).await;
+    within("an answer", async { while exchange_in_time(&a, &mut b).await.is_err() {} }).await;
 }
 
 /// An exchange that may come while the last one's place is just being given back.
