@@ -3,6 +3,8 @@
 //! The entry point is [`node::Node::start`]; its module shows how the parts hang together.
 
 pub mod admission;
+pub mod api;
+pub mod client;
 mod clock;
 pub mod config;
 pub mod driver;

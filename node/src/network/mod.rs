@@ -53,6 +53,7 @@ mod task;
 mod tests;
 mod wire;
 
+pub(crate) use peers::peer_id;
 pub use config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 pub use handle::{
     ConnectedPeer, GossipReceipt, NetworkEvent, NetworkHandle, QueueShare, Reply, RequestError,

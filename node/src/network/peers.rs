@@ -22,7 +22,7 @@ use super::config::{Limits, NetworkConfig, NetworkError, PeerKey};
 pub(super) const CONNECTIONS_PER_PEER: usize = 2;
 
 /// The libp2p peer id of a registry key.
-pub(super) fn peer_id(key: &PeerKey) -> PeerId {
+pub(crate) fn peer_id(key: &PeerKey) -> PeerId {
     let key = ed25519::PublicKey::try_from_bytes(key.as_bytes())
         .expect("a ledger key is a point of the curve");
     identity::PublicKey::from(key).to_peer_id()

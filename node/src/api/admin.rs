@@ -1,0 +1,77 @@
+//! The `Admin` service: for the agency's own operators.
+
+use std::{collections::HashMap, sync::Arc};
+
+use customhouse_proto::v1::{self, admin_server::Admin};
+use tonic::{Request, Response, Status};
+
+use crate::{network::peer_id, node::Shared};
+
+#[derive(Clone)]
+pub(super) struct AdminService {
+    pub(super) node: Arc<Shared>,
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let node = &self.node;
+        let (tip, status) = (node.reader.tip(), node.status.borrow().clone());
+        let header = &tip.header;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::GetStatusResponse {
+            agency: node.agency.to_string(),
+            network: node.genesis.network.clone(),
+            chain_id: node.chain_id.0.to_vec(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            height: header.height,
+            block_hash: tip.hash.0.to_vec(),
+            time_ms: header.time_ms,
+            log_size: header.log_size,
+            log_root: header.log_root.0.to_vec(),
+            history_size: header.history_size,
+            history_root: header.history_root.0.to_vec(),
+            registry_root: header.registry_root.0.to_vec(),
+            view: status.view,
+            validators: count(tip.validators.count()),
+            quorum: count(tip.validators.quorum()),
+            peers_connected: count(node.network.connected().borrow().len()),
+            mempool_transactions: status.mempool_transactions,
+            mempool_bytes: status.mempool_bytes,
+            catching_up: status.catching_up,
+            signing: status.signing,
+            signing_reason: status.signing_reason,
+            uptime_ms: u64::try_from(node.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }))
+    }
+
+    async fn list_peers(
+        &self,
+        _: Request<v1::ListPeersRequest>,
+    ) -> Result<Response<v1::ListPeersResponse>, Status> {
+        let node = &self.node;
+        let connected: HashMap<_, _> = {
+            let receiver = node.network.connected();
+            let peers = receiver.borrow();
+            peers.iter().map(|peer| (peer.key, peer.address.to_string())).collect()
+        };
+        let next_height = node.reader.tip().header.height + 1;
+        let listed = node.genesis.registry.peers_at(next_height).into_iter();
+        // An agency has one node; should it have another, that one is connected.
+        let others =
+            listed.filter(|(agency, key)| *agency != node.agency || connected.contains_key(key));
+        let peers = others.map(|(agency, key)| {
+            let address = connected.get(&key).cloned();
+            v1::Peer {
+                agency: agency.to_string(),
+                peer_id: peer_id(&key).to_string(),
+                connected: address.is_some(),
+                address: address.unwrap_or_default(),
+            }
+        });
+        Ok(Response::new(v1::ListPeersResponse { peers: peers.collect() }))
+    }
+}

@@ -1,0 +1,100 @@
+//! The `Audit` service: proofs, for those who trust no node.
+
+use std::sync::Arc;
+
+use customhouse_proto::v1::{self, audit_server::Audit};
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status};
+
+use super::{
+    reads::{hash_field, read},
+    refused::Refused,
+};
+use crate::node::Shared;
+
+/// History proofs that are made at a time: each may be as large as 48 MiB, where a bucket has a
+/// million entries.
+const HISTORY_PROOFS_MAX: usize = 4;
+
+#[derive(Clone)]
+pub(super) struct AuditService {
+    node: Arc<Shared>,
+    history_proofs: Arc<Semaphore>,
+}
+
+impl AuditService {
+    pub(super) fn new(node: Arc<Shared>) -> Self {
+        Self { node, history_proofs: Arc::new(Semaphore::new(HISTORY_PROOFS_MAX)) }
+    }
+}
+
+#[tonic::async_trait]
+impl Audit for AuditService {
+    async fn get_genesis(
+        &self,
+        _: Request<v1::GetGenesisRequest>,
+    ) -> Result<Response<v1::GetGenesisResponse>, Status> {
+        let genesis = Some(self.node.genesis.to_proto());
+        Ok(Response::new(v1::GetGenesisResponse { genesis }))
+    }
+
+    async fn get_header(
+        &self,
+        request: Request<v1::GetHeaderRequest>,
+    ) -> Result<Response<v1::GetHeaderResponse>, Status> {
+        let tip = self.node.reader.tip().header.height;
+        let height = request.into_inner().height.unwrap_or(tip);
+        let found = read(&self.node, move |reader| reader.header(height)).await?;
+        let found = found.ok_or_else(|| {
+            let message = format!("height: {height} is not committed yet, the newest is {tip}");
+            Refused::new(Code::OutOfRange, "FUTURE_HEIGHT", message)
+        })?;
+        Ok(Response::new(v1::GetHeaderResponse {
+            header: found.header.encode(),
+            certificate: found.certificate.map(|c| c.encode()).unwrap_or_default(),
+        }))
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<v1::GetReceiptRequest>,
+    ) -> Result<Response<v1::GetReceiptResponse>, Status> {
+        let v1::GetReceiptRequest { record_id, without_record } = request.into_inner();
+        let id = hash_field("record_id", &record_id)?;
+        let receipt = read(&self.node, move |reader| reader.receipt(&id)).await?;
+        let mut receipt = receipt.ok_or_else(|| Refused::not_found("record", &id))?;
+        if without_record {
+            receipt.record.clear();
+        }
+        Ok(Response::new(v1::GetReceiptResponse { receipt: Some(receipt) }))
+    }
+
+    async fn get_history_proof(
+        &self,
+        request: Request<v1::GetHistoryProofRequest>,
+    ) -> Result<Response<v1::GetHistoryProofResponse>, Status> {
+        let key = hash_field("subject_key", &request.into_inner().subject_key)?;
+        // Never closed: an error cannot come.
+        let _place = self.history_proofs.acquire().await;
+        let proof = read(&self.node, move |reader| reader.history_proof(&key)).await?;
+        Ok(Response::new(v1::GetHistoryProofResponse { proof: Some(proof) }))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        let v1::GetConsistencyProofRequest { from_size, to_size } = request.into_inner();
+        let log_size = self.node.reader.tip().header.log_size;
+        if from_size == 0 || from_size > to_size || to_size > log_size {
+            let message = format!(
+                "from_size: 0 < from_size ≤ to_size ≤ {log_size} expected, {from_size} and \
+                 {to_size} found"
+            );
+            return Err(Refused::new(Code::OutOfRange, "LOG_SIZE", message).into());
+        }
+        let path = read(&self.node, move |reader| reader.consistency(from_size, to_size)).await?;
+        let path = path.into_iter().map(|hash| hash.0.to_vec()).collect();
+        Ok(Response::new(v1::GetConsistencyProofResponse { path }))
+    }
+}

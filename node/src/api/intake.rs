@@ -1,0 +1,296 @@
+//! What the two streams of submissions do with a chunk.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use customhouse_ledger::{
+    hash::{Hash, Tag},
+    transaction::{TRANSACTION_BYTES_MAX, TransactionError, VerifiedTransaction},
+};
+use customhouse_proto::v1::{self, Phase};
+use futures::future::{BoxFuture, join_all};
+use prost::Message as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answers,
+    refused::Refused,
+    rejections::Rejections,
+    streams::{Intake, Step},
+    submission::SubmissionService,
+};
+use crate::{
+    identity::ClientIdentity,
+    node::Shared,
+    submissions::{Accepted, Refusal, Submissions},
+};
+
+/// How long a stream is held back by a full mempool before its items are answered as not taken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A transaction's id as far as its header goes, and the transaction where it is valid.
+type Checked = (Hash, Result<VerifiedTransaction, Refused>);
+
+/// Checks transactions away from the async workers: a signature takes about 60 µs.
+pub(super) async fn verify_apart(
+    transactions: Vec<Option<v1::Transaction>>,
+    chain_id: Hash,
+) -> Vec<Checked> {
+    let verify = move || transactions.into_iter().map(|t| check(t, &chain_id)).collect();
+    // The task fails only where the runtime is going down.
+    tokio::task::spawn_blocking(verify).await.unwrap_or_default()
+}
+
+fn check(transaction: Option<v1::Transaction>, chain_id: &Hash) -> Checked {
+    let Some(transaction) = transaction else {
+        let refused = Refused::field("transaction", "FIELD", "missing");
+        return (Hash::ZERO, Err(refused));
+    };
+    let id = Tag::TRANSACTION.hash(&[&transaction.header]);
+    if transaction.encoded_len() > TRANSACTION_BYTES_MAX {
+        return (id, Err(TransactionError::TooLarge(transaction.encoded_len()).into()));
+    }
+    let encoded: Bytes = transaction.encode_to_vec().into();
+    let verified = VerifiedTransaction::from_bytes(encoded, chain_id);
+    (id, verified.map_err(|error| Refused::from(error).with_id(id)))
+}
+
+/// Signs the acceptance of those records that stand at ACCEPTED, away from the async workers.
+pub(super) async fn sign_apart(
+    submissions: Submissions,
+    answers: impl Iterator<Item = (Option<Accepted>, v1::RecordResult)>,
+) -> Vec<v1::RecordResult> {
+    let answers: Vec<_> = answers.collect();
+    let sign = move || {
+        let signed = answers.into_iter().map(|(accepted, mut result)| {
+            if let Some(accepted) = accepted.filter(|_| result.phase() == Phase::Accepted) {
+                result.acceptance = submissions.sign_acceptance(&accepted).0.to_vec();
+            }
+            result
+        });
+        signed.collect()
+    };
+    // The task fails only where the runtime is going down.
+    tokio::task::spawn_blocking(sign).await.unwrap_or_default()
+}
+
+/// Transactions that clients have signed.
+pub(super) struct Transactions {
+    node: Arc<Shared>,
+    rejections: Rejections,
+    shutdown: CancellationToken,
+}
+
+impl Transactions {
+    pub(super) fn of(service: &SubmissionService) -> Self {
+        let SubmissionService { node, rejections, shutdown } = service.clone();
+        Self { node, rejections, shutdown }
+    }
+
+    async fn step(
+        &self,
+        client: &ClientIdentity,
+        (id, verified): Checked,
+        wait: bool,
+    ) -> Step<v1::SubmitTransactionResponse> {
+        let taken = match verified {
+            Ok(transaction) => self.submit(client, transaction).await,
+            Err(refused) => Err(refused),
+        };
+        let accepted = match taken {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                let (reason_code, id_text) = (refused.reason_code, id.to_string());
+                self.rejections.note(&client.name, Self::METHOD, reason_code, &id_text);
+                return Step::Answer(answers::of_transaction(id, Err(refused)));
+            }
+        };
+        let mut answer = answers::of_transaction(id, Ok(&accepted));
+        if !wait || accepted.end.is_some() {
+            return Step::Answer(answer);
+        }
+        let (submissions, shutdown) = (self.node.submissions.clone(), self.shutdown.clone());
+        Step::Wait(Box::pin(async move {
+            tokio::select! {
+                end = submissions.wait_transaction(id) => {
+                    if let Ok(end) = end {
+                        answers::set_transaction_end(&mut answer, &end);
+                    }
+                }
+                // Accepted it stays, also across the restart.
+                () = shutdown.cancelled() => {}
+            }
+            answer
+        }))
+    }
+
+    /// Submits, and while there is no room tries again: that holds the stream back.
+    async fn submit(
+        &self,
+        client: &ClientIdentity,
+        transaction: VerifiedTransaction,
+    ) -> Result<Accepted, Refused> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let taken = self.node.submissions.submit_transaction(client, transaction.clone()).await;
+            match taken {
+                Err(refusal) if !pause(&refusal, deadline, &self.shutdown).await => {
+                    return Err(refusal.into());
+                }
+                Err(_) => {}
+                Ok(accepted) => return Ok(accepted),
+            }
+        }
+    }
+}
+
+impl Intake for Transactions {
+    const METHOD: &'static str = "/customhouse.v1.Submission/StreamTransactions";
+    type Item = v1::SubmitTransactionRequest;
+    type Answer = v1::SubmitTransactionResponse;
+
+    async fn accept(
+        &self,
+        client: &ClientIdentity,
+        items: Vec<Self::Item>,
+    ) -> Vec<Step<Self::Answer>> {
+        let waits: Vec<bool> = items.iter().map(|item| item.wait).collect();
+        let transactions = items.into_iter().map(|item| item.transaction).collect();
+        let checked = verify_apart(transactions, self.node.chain_id).await;
+        let steps = checked.into_iter().zip(waits);
+        join_all(steps.map(|(checked, wait)| self.step(client, checked, wait))).await
+    }
+
+    fn rejections(&self) -> &Rejections {
+        &self.rejections
+    }
+}
+
+/// Records for the node to sign.
+pub(super) struct Records {
+    node: Arc<Shared>,
+    rejections: Rejections,
+    shutdown: CancellationToken,
+}
+
+impl Records {
+    pub(super) fn of(service: &SubmissionService) -> Self {
+        let SubmissionService { node, rejections, shutdown } = service.clone();
+        Self { node, rejections, shutdown }
+    }
+
+    /// Submits a chunk, and what finds no room again: that holds the stream back.
+    async fn submit(
+        &self,
+        client: &ClientIdentity,
+        records: Vec<v1::RecordSubmission>,
+    ) -> Vec<Result<Accepted, Refusal>> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut taken = self.node.submissions.submit_records(client, records.clone()).await;
+        loop {
+            let full = |result: &Result<Accepted, Refusal>| {
+                matches!(result, Err(Refusal::Exhausted { .. }))
+            };
+            let Some(Err(refusal)) = taken.iter().find(|result| full(result)).cloned() else {
+                return taken;
+            };
+            if !pause(&refusal, deadline, &self.shutdown).await {
+                return taken;
+            }
+            let again: Vec<usize> = (0..taken.len()).filter(|&i| full(&taken[i])).collect();
+            let batch = again.iter().map(|&index| records[index].clone()).collect();
+            let retaken = self.node.submissions.submit_records(client, batch).await;
+            for (index, result) in again.into_iter().zip(retaken) {
+                taken[index] = result;
+            }
+        }
+    }
+
+    /// The answer at acceptance.
+    fn answer(
+        &self,
+        client: &ClientIdentity,
+        key: String,
+        taken: &Result<Accepted, Refusal>,
+    ) -> v1::RecordResult {
+        let taken = taken.clone().map_err(Refused::from);
+        if let Err(refused) = &taken {
+            let id = refused.id.map(|id| id.to_string()).unwrap_or_default();
+            self.rejections.note(&client.name, Self::METHOD, refused.reason_code, &id);
+        }
+        answers::of_record(key, taken)
+    }
+
+    /// Waits for the end of what was accepted; where it does not come before the shutdown, the
+    /// answer is the signed acceptance.
+    fn wait(
+        &self,
+        accepted: Accepted,
+        mut answer: v1::RecordResult,
+    ) -> BoxFuture<'static, v1::RecordResult> {
+        let (submissions, shutdown) = (self.node.submissions.clone(), self.shutdown.clone());
+        Box::pin(async move {
+            let end = tokio::select! {
+                end = submissions.wait_record(accepted.record_id) => end.ok(),
+                () = shutdown.cancelled() => None,
+            };
+            match end {
+                Some(end) => answers::set_end(&mut answer, &end),
+                None => answer.acceptance = submissions.sign_acceptance(&accepted).0.to_vec(),
+            }
+            answer
+        })
+    }
+}
+
+impl Intake for Records {
+    const METHOD: &'static str = "/customhouse.v1.Submission/StreamRecords";
+    type Item = v1::StreamRecordsRequest;
+    type Answer = v1::RecordResult;
+
+    async fn accept(
+        &self,
+        client: &ClientIdentity,
+        items: Vec<Self::Item>,
+    ) -> Vec<Step<Self::Answer>> {
+        let (mut records, mut asked) = (Vec::new(), Vec::new());
+        for v1::StreamRecordsRequest { submission, wait } in items {
+            // One without a submission is refused as one without a record.
+            let submission = submission.unwrap_or_default();
+            asked.push((submission.idempotency_key.clone(), wait));
+            records.push(submission);
+        }
+        let taken = self.submit(client, records).await;
+        let (mut steps, mut accepted) = (Vec::new(), Vec::new());
+        for ((key, wait), taken) in asked.into_iter().zip(taken) {
+            let answer = self.answer(client, key, &taken);
+            match taken.ok() {
+                Some(waiting) if wait && waiting.end.is_none() => {
+                    steps.push(Step::Wait(self.wait(waiting, answer)));
+                }
+                taken => accepted.push((taken, answer)),
+            }
+        }
+        let signed = sign_apart(self.node.submissions.clone(), accepted.into_iter()).await;
+        steps.extend(signed.into_iter().map(Step::Answer));
+        steps
+    }
+
+    fn rejections(&self) -> &Rejections {
+        &self.rejections
+    }
+}
+
+/// Whether to try again, after the pause that the refusal asks for.
+async fn pause(refusal: &Refusal, deadline: Instant, shutdown: &CancellationToken) -> bool {
+    let Refusal::Exhausted { retry_after_ms, .. } = refusal else { return false };
+    let until = Instant::now() + Duration::from_millis((*retry_after_ms).max(1));
+    if until > deadline {
+        return false;
+    }
+    tokio::select! {
+        () = tokio::time::sleep_until(until) => true,
+        () = shutdown.cancelled() => false,
+    }
+}

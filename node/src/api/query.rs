@@ -1,0 +1,302 @@
+//! The `Query` service: what is on the ledger.
+
+use std::sync::Arc;
+
+use customhouse_ledger::{
+    chain::{ChainReader, CommittedRecord, CommittedTransaction},
+    hash::{Hash, Tag},
+    header::Header,
+    history::HistoryEntry,
+    record::{RECORD_BYTES_MAX, record_id},
+    store::StoreError,
+    subject::{SUBJECT_ID_BYTES_MAX, subject_key},
+};
+use customhouse_proto::v1::{
+    self, get_history_request::SubjectOrKey, query_server::Query, subject::Scheme,
+};
+use tonic::{Code, Request, Response, Status};
+
+use super::{
+    reads::{freshness, hash_field, read},
+    refused::Refused,
+};
+use crate::node::Shared;
+
+const PAGE_SIZE_DEFAULT: u32 = 100;
+const PAGE_SIZE_MAX: u32 = 1000;
+/// Bytes of records on a page, so that an answer stays under gRPC's usual limit of 4 MiB. A page
+/// ends where the next record would not fit.
+const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Bytes of transactions after which a page ends, so that one call does not read for ever.
+const PAGE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+#[derive(Clone)]
+pub(super) struct QueryService {
+    pub(super) node: Arc<Shared>,
+}
+
+#[tonic::async_trait]
+impl Query for QueryService {
+    async fn get_record(
+        &self,
+        request: Request<v1::GetRecordRequest>,
+    ) -> Result<Response<v1::GetRecordResponse>, Status> {
+        let id = hash_field("record_id", &request.into_inner().record_id)?;
+        let tip = self.node.reader.tip();
+        let record = read(&self.node, move |reader| reader.record(&id)).await?;
+        let record = record.ok_or_else(|| Refused::not_found("record", &id))?;
+        Ok(Response::new(v1::GetRecordResponse {
+            record_id: id.0.to_vec(),
+            place: Some(place(&record)),
+            record: record.bytes.to_vec(),
+            freshness: Some(freshness(&self.node, &tip)),
+        }))
+    }
+
+    async fn get_transaction(
+        &self,
+        request: Request<v1::GetTransactionRequest>,
+    ) -> Result<Response<v1::GetTransactionResponse>, Status> {
+        let id = hash_field("transaction_id", &request.into_inner().transaction_id)?;
+        let tip = self.node.reader.tip();
+        let transaction = read(&self.node, move |reader| reader.transaction(&id)).await?;
+        let transaction = transaction.ok_or_else(|| Refused::not_found("transaction", &id))?;
+        Ok(Response::new(v1::GetTransactionResponse {
+            transaction: Some(transaction.parts),
+            height: transaction.header.height,
+            time_ms: transaction.header.time_ms,
+            log_index: transaction.log_index,
+            freshness: Some(freshness(&self.node, &tip)),
+        }))
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<v1::GetHistoryRequest>,
+    ) -> Result<Response<v1::GetHistoryResponse>, Status> {
+        let v1::GetHistoryRequest { page_size, page_token, subject_or_key } = request.into_inner();
+        let key = key_of(subject_or_key)?;
+        let after = PageToken::decode(&page_token, &key)?;
+        let size = page_size_of(page_size)?;
+        let tip = self.node.reader.tip();
+        let page = read(&self.node, move |reader| Page::read(reader, &key, after, size)).await?;
+        let last = page.items.last().and_then(|item| item.place.as_ref());
+        let next = last.filter(|_| page.more).map(|place| {
+            PageToken { log_index: place.log_index, position: place.slot_index }.encode(&key)
+        });
+        Ok(Response::new(v1::GetHistoryResponse {
+            items: page.items,
+            next_page_token: next.unwrap_or_default(),
+            freshness: Some(freshness(&self.node, &tip)),
+        }))
+    }
+}
+
+fn place(record: &CommittedRecord) -> v1::RecordPlace {
+    let entry = (record.place.log_index, record.place.position);
+    place_of(entry, &record.header, &record.transaction_id)
+}
+
+fn place_of(
+    (log_index, slot_index): (u64, u32),
+    header: &Header,
+    transaction_id: &Hash,
+) -> v1::RecordPlace {
+    v1::RecordPlace {
+        height: header.height,
+        time_ms: header.time_ms,
+        log_index,
+        slot_index,
+        transaction_id: transaction_id.0.to_vec(),
+    }
+}
+
+fn key_of(subject_or_key: Option<SubjectOrKey>) -> Result<Hash, Refused> {
+    match subject_or_key {
+        Some(SubjectOrKey::SubjectKey(key)) => hash_field("subject_key", &key),
+        Some(SubjectOrKey::Subject(subject)) => {
+            let known =
+                Scheme::try_from(subject.scheme).is_ok_and(|scheme| scheme != Scheme::Unspecified);
+            if !known {
+                return Err(Refused::field("subject.scheme", "FIELD", "unset or unknown value"));
+            }
+            if !(1..=SUBJECT_ID_BYTES_MAX).contains(&subject.id.len()) {
+                let reason = format!("1 to {SUBJECT_ID_BYTES_MAX} bytes expected");
+                return Err(Refused::field("subject.id", "FIELD", reason));
+            }
+            Ok(subject_key(&subject))
+        }
+        None => Err(Refused::field("subject_or_key", "FIELD", "missing")),
+    }
+}
+
+fn page_size_of(asked: u32) -> Result<usize, Refused> {
+    let size = match asked {
+        0 => PAGE_SIZE_DEFAULT,
+        1..=PAGE_SIZE_MAX => asked,
+        _ => {
+            let reason = format!("page_size: at most {PAGE_SIZE_MAX}, {asked} asked for");
+            return Err(Refused::new(Code::OutOfRange, "PAGE_SIZE", reason));
+        }
+    };
+    Ok(size as usize)
+}
+
+/// Where a page ended. It names its subject, so that a token of another one is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PageToken {
+    log_index: u64,
+    position: u32,
+}
+
+impl PageToken {
+    /// Subject key (32), log index (8), position (4): the layout of a history entry.
+    fn encode(self, key: &Hash) -> Vec<u8> {
+        let Self { log_index, position } = self;
+        HistoryEntry { key: *key, log_index, position }.encode().to_vec()
+    }
+
+    /// No token is the first page.
+    fn decode(bytes: &[u8], key: &Hash) -> Result<Option<Self>, Refused> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let refused = |reason: &str| Refused::field("page_token", "PAGE_TOKEN", reason);
+        let entry =
+            HistoryEntry::decode(bytes).map_err(|_| refused("not from an earlier answer"))?;
+        if entry.key != *key {
+            return Err(refused("of another subject"));
+        }
+        Ok(Some(Self { log_index: entry.log_index, position: entry.position }))
+    }
+}
+
+struct Page {
+    items: Vec<v1::HistoryItem>,
+    more: bool,
+}
+
+impl Page {
+    fn read(
+        reader: &ChainReader,
+        key: &Hash,
+        after: Option<PageToken>,
+        size: usize,
+    ) -> Result<Self, StoreError> {
+        let after = after.map(|token| (token.log_index, token.position));
+        // One more tells whether there is another page.
+        let entries = reader.history(key, after, size + 1)?;
+        let mut page = Self { items: Vec::new(), more: entries.len() > size };
+        let mut transactions = Transactions { reader, last: None, bytes: 0 };
+        let mut bytes = 0;
+        for entry in entries.iter().take(size) {
+            let item = history_item(transactions.of(entry)?, entry)?;
+            bytes += item.record.len();
+            if bytes > PAGE_BYTES_MAX {
+                page.more = true;
+                break;
+            }
+            page.items.push(item);
+            if transactions.bytes > PAGE_READ_BYTES_MAX {
+                page.more |= page.items.len() < entries.len();
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
+
+// A page has room for one record at least.
+const _: () = assert!(PAGE_BYTES_MAX >= RECORD_BYTES_MAX);
+
+/// The transactions that a page is read from. Entries come in log order, so that the many records
+/// of one transaction are read once.
+struct Transactions<'a> {
+    reader: &'a ChainReader,
+    last: Option<CommittedTransaction>,
+    /// Read so far.
+    bytes: usize,
+}
+
+impl Transactions<'_> {
+    fn of(&mut self, entry: &HistoryEntry) -> Result<&CommittedTransaction, StoreError> {
+        let last = self.last.take().filter(|last| last.log_index == entry.log_index);
+        let transaction = match last {
+            Some(last) => last,
+            None => {
+                let read = self.reader.transaction_at(entry.log_index)?;
+                let read = read.ok_or_else(|| dangling(entry))?;
+                self.bytes += read.encoded.len();
+                read
+            }
+        };
+        Ok(self.last.insert(transaction))
+    }
+}
+
+fn dangling(entry: &HistoryEntry) -> StoreError {
+    StoreError::Corrupt {
+        table: "history",
+        key: hex::encode(entry.encode()),
+        what: "the record that it names is missing".to_owned(),
+    }
+}
+
+fn history_item(
+    transaction: &CommittedTransaction,
+    entry: &HistoryEntry,
+) -> Result<v1::HistoryItem, StoreError> {
+    let record = transaction.parts.records.get(entry.position as usize);
+    let record = record.ok_or_else(|| dangling(entry))?;
+    let transaction_id = Tag::TRANSACTION.hash(&[&transaction.parts.header]);
+    let entry = (entry.log_index, entry.position);
+    Ok(v1::HistoryItem {
+        record_id: record_id(record).0.to_vec(),
+        record: record.to_vec(),
+        place: Some(place_of(entry, &transaction.header, &transaction_id)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_token_is_of_its_subject_only() {
+        let (key, other) = (Hash([1; 32]), Hash([2; 32]));
+        let token = PageToken { log_index: 7, position: 3 };
+        let bytes = token.encode(&key);
+        assert_eq!(PageToken::decode(&bytes, &key), Ok(Some(token)));
+        assert_eq!(PageToken::decode(&[], &key), Ok(None));
+        for (bytes, key) in [(&bytes[..], &other), (&bytes[..43], &key), (&[0; 45], &key)] {
+            let refused = PageToken::decode(bytes, key).expect_err("refused");
+            assert_eq!((refused.code, refused.reason_code), (Code::InvalidArgument, "PAGE_TOKEN"));
+        }
+    }
+
+    #[test]
+    fn page_sizes_have_a_default_and_a_limit() {
+        assert_eq!(page_size_of(0), Ok(100));
+        assert_eq!(page_size_of(1000), Ok(1000));
+        assert_eq!(page_size_of(1001).expect_err("refused").code, Code::OutOfRange);
+    }
+
+    #[test]
+    fn a_subject_needs_a_known_scheme_and_an_id() {
+        let subject =
+            |scheme, id: &str| SubjectOrKey::Subject(v1::Subject { scheme, id: id.into() });
+        assert!(key_of(Some(subject(1, "X"))).is_ok());
+        assert!(key_of(Some(SubjectOrKey::SubjectKey(vec![0; 32]))).is_ok());
+        let long = "x".repeat(SUBJECT_ID_BYTES_MAX + 1);
+        for wrong in [
+            None,
+            Some(subject(0, "X")),
+            Some(subject(999, "X")),
+            Some(subject(1, "")),
+            Some(subject(1, &long)),
+            Some(SubjectOrKey::SubjectKey(vec![0; 31])),
+        ] {
+            assert_eq!(key_of(wrong).expect_err("refused").code, Code::InvalidArgument);
+        }
+    }
+}

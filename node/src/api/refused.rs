@@ -1,0 +1,274 @@
+//! What a refused call answers: the table of DESIGN §7, in one place.
+//!
+//! Every error carries its stable reason code in the metadata `reason-code` and, for clients that
+//! know Google's error model, in `grpc-status-details-bin` as `google.rpc.ErrorInfo`; with the
+//! field as `BadRequest`, and the time to wait as `RetryInfo` and in `retry-after-ms`.
+
+use std::time::Duration;
+
+use customhouse_ledger::{
+    hash::Hash,
+    record::RecordError,
+    store::StoreError,
+    transaction::{SlotError, TransactionError},
+};
+use tonic::{Code, Status, metadata::MetadataMap};
+
+use super::details;
+use crate::{identity::Role, submissions::Refusal, tls::IdentityError};
+
+/// Metadata: the stable reason code.
+pub const REASON_CODE: &str = "reason-code";
+/// Metadata: milliseconds after which to try again.
+pub const RETRY_AFTER_MS: &str = "retry-after-ms";
+/// Metadata: hash of what was refused (record or transaction id), in hexadecimal.
+pub const REFUSED_ID: &str = "refused-id";
+
+/// A call, or one submission of a stream, that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The gRPC code.
+    pub code: Code,
+    /// A stable reason code, for programs and metrics.
+    pub reason_code: &'static str,
+    /// A sentence for people, which names the field first where one is at fault.
+    pub message: String,
+    /// After how long it may work.
+    pub retry_after: Option<Duration>,
+    /// The record's or transaction's id, where it is known.
+    pub id: Option<Hash>,
+}
+
+impl Refused {
+    /// A refusal without more.
+    pub fn new(code: Code, reason_code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason_code, message: message.into(), retry_after: None, id: None }
+    }
+
+    /// A field of the request is missing or wrong.
+    pub fn field(field: &str, reason_code: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self::new(Code::InvalidArgument, reason_code, format!("{field}: {reason}"))
+    }
+
+    /// Nothing of this kind is known.
+    pub fn not_found(what: &str, id: &Hash) -> Self {
+        let message = format!("no {what} {id} is on the ledger as far as this node knows");
+        Self::new(Code::NotFound, "NOT_FOUND", message).with_id(*id)
+    }
+
+    /// The role may not call the method.
+    pub fn role(role: Role, method: &str) -> Self {
+        let message = format!("the role `{role}` may not call {method}");
+        Self::new(Code::PermissionDenied, "ROLE", message)
+    }
+
+    /// The node is going down.
+    pub fn shutting_down() -> Self {
+        Refusal::ShuttingDown.into()
+    }
+
+    /// The node has its hands full.
+    pub fn overloaded(what: &str, retry_after: Duration) -> Self {
+        let refused = Self::new(Code::ResourceExhausted, "OVERLOADED", format!("too many {what}"));
+        Self { retry_after: Some(retry_after), ..refused }
+    }
+
+    /// The same, of this record or transaction.
+    #[must_use]
+    pub fn with_id(self, id: Hash) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
+    /// Whether the same submission may be taken later.
+    pub fn passes(&self) -> bool {
+        matches!(self.code, Code::ResourceExhausted | Code::Unavailable)
+    }
+
+    /// The field at fault: what stands before the colon of the message.
+    fn at_fault(&self) -> Option<(&str, &str)> {
+        let argument = matches!(self.code, Code::InvalidArgument | Code::OutOfRange);
+        let (field, reason) = self.message.split_once(": ")?;
+        (argument && !field.contains(' ')).then_some((field, reason))
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let mut metadata = MetadataMap::new();
+        let value = refused.reason_code.parse().expect("reason codes are ASCII");
+        metadata.insert(REASON_CODE, value);
+        if let Some(after) = refused.retry_after {
+            metadata.insert(RETRY_AFTER_MS, u64_of(after).into());
+        }
+        if let Some(id) = refused.id {
+            metadata.insert(REFUSED_ID, id.to_string().parse().expect("hexadecimal is ASCII"));
+        }
+        let details = details::encode(
+            refused.code as i32,
+            &refused.message,
+            refused.reason_code,
+            refused.at_fault(),
+            refused.retry_after,
+        );
+        Self::with_details_and_metadata(refused.code, refused.message, details.into(), metadata)
+    }
+}
+
+fn u64_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let (code, reason_code) = (code_of(&refusal), refusal.code());
+        let retry_after = match &refusal {
+            Refusal::Exhausted { retry_after_ms, .. } => {
+                Some(Duration::from_millis(*retry_after_ms))
+            }
+            _ => None,
+        };
+        let id = match &refusal {
+            Refusal::AlreadyExists { first, .. } => Some(*first),
+            _ => None,
+        };
+        Self { code, reason_code, message: refusal.to_string(), retry_after, id }
+    }
+}
+
+fn code_of(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::Record(RecordError::TooLarge(_))
+        | Refusal::Transaction(
+            TransactionError::TooLarge(_) | TransactionError::Record(_, RecordError::TooLarge(_)),
+        ) => Code::OutOfRange,
+        Refusal::Transaction(
+            TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
+        )
+        | Refusal::Lifetime(_) => Code::FailedPrecondition,
+        Refusal::Record(_) | Refusal::Transaction(_) | Refusal::Field { .. } => {
+            Code::InvalidArgument
+        }
+        Refusal::NotPermitted(_) => Code::PermissionDenied,
+        Refusal::AlreadyExists { .. } => Code::AlreadyExists,
+        Refusal::Exhausted { .. } => Code::ResourceExhausted,
+        Refusal::NotFound(_) => Code::NotFound,
+        Refusal::Store(_) => Code::DataLoss,
+        Refusal::ShuttingDown => Code::Unavailable,
+    }
+}
+
+impl From<TransactionError> for Refused {
+    fn from(error: TransactionError) -> Self {
+        Refusal::Transaction(error).into()
+    }
+}
+
+impl From<IdentityError> for Refused {
+    fn from(error: IdentityError) -> Self {
+        Self::new(Code::PermissionDenied, error.code(), error.to_string())
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::OutOfRange => Code::OutOfRange,
+            // A damaged value is found, never served.
+            error if error.is_corruption() => Code::DataLoss,
+            _ => Code::Unavailable,
+        };
+        Self::new(code, error.code(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use customhouse_ledger::{canonical::CanonicalError, keys::KeyError};
+
+    use super::*;
+
+    fn field(reason: &str) -> Refusal {
+        Refusal::Field { field: "record.salt", reason: reason.into() }
+    }
+
+    fn exhausted() -> Refusal {
+        Refusal::Exhausted { what: "the mempool is full".into(), retry_after_ms: 250 }
+    }
+
+    /// The table of DESIGN §7.
+    #[test]
+    fn every_refusal_has_its_code() {
+        let wrong_chain =
+            TransactionError::WrongChain { expected: Hash([1; 32]), found: Hash([2; 32]) };
+        let exists = Refusal::AlreadyExists { key: "k".into(), first: Hash([3; 32]) };
+        let table: Vec<(Refusal, Code, &str)> = vec![
+            (
+                TransactionError::from(CanonicalError::NotCanonical).into(),
+                Code::InvalidArgument,
+                "TRANSACTION_NOT_CANONICAL",
+            ),
+            (KeyError::Signature.into(), Code::InvalidArgument, "BAD_SIGNATURE"),
+            (RecordError::Body.into(), Code::InvalidArgument, "RECORD_BODY"),
+            (field("must be empty"), Code::InvalidArgument, "FIELD"),
+            (wrong_chain.into(), Code::FailedPrecondition, "WRONG_CHAIN"),
+            (Refusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),
+            (
+                TransactionError::Slot(0, SlotError::Sealed).into(),
+                Code::FailedPrecondition,
+                "SEALED_NOT_ADMITTED",
+            ),
+            (Refusal::NotPermitted("no".into()), Code::PermissionDenied, "NOT_PERMITTED"),
+            (exists, Code::AlreadyExists, "ALREADY_EXISTS"),
+            (exhausted(), Code::ResourceExhausted, "EXHAUSTED"),
+            (RecordError::TooLarge(70_000).into(), Code::OutOfRange, "RECORD_TOO_LARGE"),
+            (
+                TransactionError::TooLarge(2_000_000).into(),
+                Code::OutOfRange,
+                "TRANSACTION_TOO_LARGE",
+            ),
+            (Refusal::NotFound("no".into()), Code::NotFound, "NOT_FOUND"),
+            (Refusal::Store("damaged".into()), Code::DataLoss, "STORE"),
+            (Refusal::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN"),
+        ];
+        for (refusal, code, reason_code) in table {
+            let status = Status::from(Refused::from(refusal.clone()));
+            assert_eq!(status.code(), code, "{refusal}");
+            assert_eq!(status.message(), refusal.to_string());
+            assert_eq!(status.metadata().get(REASON_CODE).expect("there"), reason_code);
+            assert!(!status.details().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_store_s_faults_are_told_apart() {
+        let corrupt = StoreError::Corrupt { table: "t", key: "00".into(), what: "crc".into() };
+        let table = [
+            (corrupt, Code::DataLoss),
+            (StoreError::OutOfRange, Code::OutOfRange),
+            (StoreError::Io("gone".into()), Code::Unavailable),
+        ];
+        for (error, code) in table {
+            assert_eq!(Refused::from(error.clone()).code, code, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_mempool_says_when_to_try_again() {
+        let refused = Refused::from(exhausted());
+        assert!(refused.passes());
+        let status = Status::from(refused);
+        assert_eq!(status.metadata().get(RETRY_AFTER_MS).expect("there"), "250");
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        let at = |refusal: Refusal| {
+            let refused = Refused::from(refusal);
+            refused.at_fault().map(|(field, _)| field.to_owned())
+        };
+        assert_eq!(at(field("must be empty")).as_deref(), Some("record.salt"));
+        assert_eq!(at(RecordError::Body.into()).as_deref(), Some("record.body"));
+        assert_eq!(at(KeyError::Signature.into()).as_deref(), Some("transaction.signature"));
+        assert_eq!(at(exhausted()), None);
+    }
+}

@@ -1,0 +1,361 @@
+//! Streams of submissions: thousands of items a second, with back-pressure and without a task an
+//! item.
+//!
+//! One task drives a stream. What has arrived is gathered into a chunk, without waiting for more;
+//! a few chunks are accepted at a time, each as a whole; an item that is to be answered when final
+//! then waits by itself, holding no more than its id. Nothing is read while as many chunks or
+//! waiting items are under way as are allowed, so that the client is held back by HTTP/2's flow
+//! control, and the same while it does not read its answers.
+
+use std::{future::Future, sync::Arc};
+
+use futures::{
+    FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered,
+};
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{gate, quotas::Place, refused::Refused, rejections::Rejections};
+use crate::identity::ClientIdentity;
+
+/// Items of a chunk at the most.
+const CHUNK_ITEMS_MAX: usize = 128;
+/// Bytes at which a chunk is closed.
+const CHUNK_BYTES: usize = 1024 * 1024;
+/// Chunks that are being accepted at a time.
+const CHUNKS_MAX: usize = 4;
+/// Items waiting for their end at a time. A chunk more may come on top.
+const WAITING_MAX: usize = 4096;
+/// Answers ready for a client that does not read them.
+const ANSWERS_MAX: usize = 256;
+
+/// What a stream does with its items.
+pub(super) trait Intake: Send + Sync + 'static {
+    /// The method's path.
+    const METHOD: &'static str;
+    /// A request.
+    type Item: Message + Send + 'static;
+    /// A response.
+    type Answer: Send + 'static;
+
+    /// Accepts a chunk: one step an item.
+    fn accept(
+        &self,
+        client: &ClientIdentity,
+        items: Vec<Self::Item>,
+    ) -> impl Future<Output = Vec<Step<Self::Answer>>> + Send;
+
+    /// Where refusals are counted.
+    fn rejections(&self) -> &Rejections;
+}
+
+/// How an item goes on.
+pub(super) enum Step<A> {
+    /// It is answered now.
+    Answer(A),
+    /// It is answered when it has ended.
+    Wait(BoxFuture<'static, A>),
+}
+
+/// Drives a stream; the answers come in the order in which they are ready. The place is given back
+/// when it ends. On shutdown nothing more is read, what was read is answered, and the stream ends
+/// with UNAVAILABLE.
+pub(super) fn drive<I: Intake>(
+    intake: Arc<I>,
+    client: ClientIdentity,
+    place: Option<Place>,
+    items: impl Stream<Item = Result<I::Item, Status>> + Send + Unpin + 'static,
+    shutdown: CancellationToken,
+) -> ReceiverStream<Result<I::Answer, Status>> {
+    let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+    tokio::spawn(async move {
+        let flow = Flow { intake, client, answers, shutdown };
+        tokio::select! {
+            () = flow.run(items) => {}
+            // The client is gone: what was accepted goes on without it.
+            () = flow.answers.closed() => {}
+        }
+        drop(place);
+    });
+    ReceiverStream::new(receiver)
+}
+
+struct Flow<I: Intake> {
+    intake: Arc<I>,
+    client: ClientIdentity,
+    answers: mpsc::Sender<Result<I::Answer, Status>>,
+    shutdown: CancellationToken,
+}
+
+/// How the input ended.
+enum Input {
+    Open,
+    Ended,
+    Failed(Refused),
+}
+
+impl<I: Intake> Flow<I> {
+    async fn run(&self, items: impl Stream<Item = Result<I::Item, Status>> + Send + Unpin) {
+        let mut items = items.fuse();
+        let mut input = Input::Open;
+        let mut accepting = FuturesUnordered::new();
+        let mut waiting = FuturesUnordered::new();
+        loop {
+            let open = matches!(input, Input::Open);
+            let room = accepting.len() < CHUNKS_MAX && waiting.len() < WAITING_MAX;
+            tokio::select! {
+                biased;
+                Some(answer) = waiting.next() => self.answer(answer).await,
+                Some(steps) = accepting.next() => {
+                    for step in steps {
+                        match step {
+                            Step::Answer(answer) => self.answer(answer).await,
+                            Step::Wait(end) => waiting.push(end),
+                        }
+                    }
+                }
+                () = self.shutdown.cancelled(), if open => {
+                    input = Input::Failed(Refused::shutting_down());
+                }
+                item = items.next(), if open && room => {
+                    let (chunk, then) = gather(item, &mut items);
+                    input = then;
+                    self.note(&input);
+                    if !chunk.is_empty() {
+                        accepting.push(self.intake.accept(&self.client, chunk));
+                    }
+                }
+                else => break,
+            }
+        }
+        if let Input::Failed(refused) = input {
+            // A client that is gone needs no status.
+            let _ = self.answers.send(Err(refused.into())).await;
+        }
+    }
+
+    fn note(&self, input: &Input) {
+        if let Input::Failed(refused) = input {
+            let reason_code = refused.reason_code;
+            self.intake.rejections().note(&self.client.name, I::METHOD, reason_code, "");
+        }
+    }
+
+    async fn answer(&self, answer: I::Answer) {
+        // Where the client is gone, the whole flow ends: see `drive`.
+        let _ = self.answers.send(Ok(answer)).await;
+    }
+}
+
+/// Takes what has arrived, without waiting, and says how the input goes on.
+fn gather<M: Message>(
+    first: Option<Result<M, Status>>,
+    items: &mut (impl Stream<Item = Result<M, Status>> + Unpin),
+) -> (Vec<M>, Input) {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(item) = next {
+        match item {
+            Some(Ok(item)) => {
+                bytes += item.encoded_len();
+                chunk.push(item);
+            }
+            Some(Err(status)) => return (chunk, Input::Failed(of_input(status))),
+            None => return (chunk, Input::Ended),
+        }
+        if chunk.len() >= CHUNK_ITEMS_MAX || bytes >= CHUNK_BYTES {
+            break;
+        }
+        next = items.next().now_or_never();
+    }
+    (chunk, Input::Open)
+}
+
+/// What ended the input: bytes that are no message, or too many of them.
+fn of_input(status: Status) -> Refused {
+    let (code, reason_code) = gate::of_framework(status.code());
+    Refused::new(code, reason_code, status.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use customhouse_proto::v1::Subject;
+    use futures::stream;
+    use tokio::{sync::Notify, time::timeout};
+    use tonic::Code;
+
+    use super::*;
+    use crate::identity::Role;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Answers each item with its scheme; those of an odd scheme when told that they are final.
+    struct Echo {
+        rejections: Rejections,
+        accepted: AtomicUsize,
+        chunks: AtomicUsize,
+        finality: Arc<Notify>,
+    }
+
+    impl Default for Echo {
+        fn default() -> Self {
+            let (accepted, chunks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let rejections = Rejections::new(|_, _| ());
+            Self { rejections, accepted, chunks, finality: Arc::default() }
+        }
+    }
+
+    impl Intake for Echo {
+        const METHOD: &'static str = "/test.Echo/Stream";
+        type Item = Subject;
+        type Answer = i32;
+
+        async fn accept(&self, _: &ClientIdentity, items: Vec<Subject>) -> Vec<Step<i32>> {
+            self.chunks.fetch_add(1, Ordering::SeqCst);
+            self.accepted.fetch_add(items.len(), Ordering::SeqCst);
+            let step = |item: Subject| {
+                if item.scheme % 2 == 0 {
+                    return Step::Answer(item.scheme);
+                }
+                let finality = Arc::clone(&self.finality);
+                Step::Wait(Box::pin(async move {
+                    finality.notified().await;
+                    finality.notify_one();
+                    item.scheme
+                }))
+            };
+            items.into_iter().map(step).collect()
+        }
+
+        fn rejections(&self) -> &Rejections {
+            &self.rejections
+        }
+    }
+
+    fn client() -> ClientIdentity {
+        let agency = "NL-DOUANE".parse().expect("a code");
+        ClientIdentity { agency, name: "broker".into(), role: Role::Integrator }
+    }
+
+    fn item(scheme: i32) -> Result<Subject, Status> {
+        Ok(Subject { scheme, id: String::new() })
+    }
+
+    #[tokio::test]
+    async fn every_item_has_one_answer_and_those_waiting_come_when_they_end() {
+        let echo = Arc::new(Echo::default());
+        let items = stream::iter((0..1000).map(item));
+        let shutdown = CancellationToken::new();
+        let mut answers = drive(Arc::clone(&echo), client(), None, items, shutdown);
+        let mut found = Vec::new();
+        for _ in 0..500 {
+            found.push(answers.next().await.expect("an answer").expect("no error"));
+        }
+        assert!(found.iter().all(|scheme| scheme % 2 == 0), "the others are not final yet");
+        echo.finality.notify_one();
+        while let Some(answer) = timeout(DEADLINE, answers.next()).await.expect("in time") {
+            found.push(answer.expect("no error"));
+        }
+        found.sort_unstable();
+        assert_eq!(found, (0..1000).collect::<Vec<_>>());
+        assert_eq!(echo.chunks.load(Ordering::SeqCst), 1000_usize.div_ceil(CHUNK_ITEMS_MAX));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_answers_is_not_read_from() {
+        let echo = Arc::new(Echo::default());
+        let items = stream::iter((0..).map(|number: i32| item(number.wrapping_mul(2))));
+        let shutdown = CancellationToken::new();
+        let mut answers = drive(Arc::clone(&echo), client(), None, items, shutdown);
+        let bound = ANSWERS_MAX + (CHUNKS_MAX + 1) * CHUNK_ITEMS_MAX;
+        // Reading one answer at a time moves what is accepted by as much, not further.
+        for read in 0..2000 {
+            let accepted = echo.accepted.load(Ordering::SeqCst);
+            assert!(accepted <= bound + read, "{accepted} accepted, {read} answers read");
+            timeout(DEADLINE, answers.next()).await.expect("in time").expect("more").expect("ok");
+        }
+    }
+
+    #[tokio::test]
+    async fn items_that_wait_hold_the_stream_back_at_the_limit() {
+        let echo = Arc::new(Echo::default());
+        let items = stream::iter((0..).map(|number: i32| item(number.wrapping_mul(2) | 1)));
+        let shutdown = CancellationToken::new();
+        let mut answers = drive(Arc::clone(&echo), client(), None, items, shutdown);
+        let poll = async {
+            while echo.accepted.load(Ordering::SeqCst) < WAITING_MAX {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, poll).await.expect("up to the limit");
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let accepted = echo.accepted.load(Ordering::SeqCst);
+        assert!(accepted <= WAITING_MAX + CHUNKS_MAX * CHUNK_ITEMS_MAX, "{accepted}");
+        echo.finality.notify_one();
+        timeout(DEADLINE, answers.next()).await.expect("in time").expect("more").expect("ok");
+    }
+
+    #[tokio::test]
+    async fn on_shutdown_what_was_read_is_answered_and_the_stream_ends() {
+        let echo = Arc::new(Echo::default());
+        let items = stream::iter((0..10).map(item)).chain(stream::pending());
+        let shutdown = CancellationToken::new();
+        let mut answers =
+            drive(Arc::clone(&echo), client(), None, Box::pin(items), shutdown.clone());
+        for _ in 0..5 {
+            answers.next().await.expect("an answer").expect("no error");
+        }
+        shutdown.cancel();
+        echo.finality.notify_one();
+        let rest: Vec<_> = timeout(DEADLINE, answers.collect()).await.expect("it ends");
+        assert_eq!(rest.iter().filter(|answer| answer.is_ok()).count(), 5);
+        let status = rest.last().expect("a status").as_ref().expect_err("an error");
+        assert_eq!(status.code(), Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_damaged_message_is_answered() {
+        let (count, counted) = mpsc::channel(8);
+        let rejections = Rejections::new(move |surface, reason| {
+            count.try_send((surface.to_owned(), reason.to_owned())).expect("room");
+        });
+        let echo = Arc::new(Echo { rejections, ..Echo::default() });
+        let damaged = Err(Status::internal("failed to decode Protobuf message"));
+        let items = stream::iter([item(2), item(4), damaged, item(6)]);
+        let answers = drive(echo, client(), None, items, CancellationToken::new());
+        let all: Vec<_> = timeout(DEADLINE, answers.collect()).await.expect("it ends");
+        assert_eq!(all.len(), 3);
+        let status = all[2].as_ref().expect_err("an error");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let counted: Vec<_> = ReceiverStream::new(counted).collect().await;
+        assert_eq!(counted, [("grpc".into(), "MESSAGE_MALFORMED".into())]);
+    }
+
+    #[tokio::test]
+    async fn the_place_is_given_back_when_the_client_goes() {
+        let quotas = super::super::quotas::Quotas::default();
+        let mut streams = Vec::new();
+        while let Ok(place) = quotas.stream("broker") {
+            let (echo, shutdown) = (Arc::new(Echo::default()), CancellationToken::new());
+            streams.push(drive(echo, client(), Some(place), stream::pending(), shutdown));
+        }
+        streams.clear();
+        let poll = async {
+            while quotas.stream("broker").is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, poll).await.expect("given back");
+    }
+}

@@ -1,0 +1,37 @@
+//! A node's services over mutual TLS, as a client meets them.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use customhouse_ledger::{
+    agency::AgencyCode, genesis::Genesis, hash::Hash, keys::SigningKey,
+    transaction::VerifiedTransaction, verifier::Verifier,
+};
+use customhouse_proto::v1::{self, Phase, get_history_request::SubjectOrKey};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use prost::Message as _;
+use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+use super::*;
+use crate::{
+    client::{CallRefused, Client, ClientError},
+    identity::Role,
+    tls::{Authority, ClientTls},
+};
+
+mod calls;
+mod connections;
+mod fixture;
+
+use fixture::{DEADLINE, Fixture};

@@ -1,0 +1,151 @@
+//! A node of one agency with its services, on loopback, and clients of any role.
+
+use super::*;
+use crate::{
+    config::NodeConfig,
+    layout::{LocalNetwork, NewNetwork, Ports},
+    node::{Node, NodeParts},
+};
+
+/// Within which everything here happens.
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Rejections by surface and reason, as they were counted.
+type Counted = Arc<Mutex<Vec<(String, String)>>>;
+
+pub(super) struct Fixture {
+    pub(super) endpoint: String,
+    pub(super) authority: Authority,
+    pub(super) shutdown: CancellationToken,
+    pub(super) genesis: Genesis,
+    pub(super) signing_key: SigningKey,
+    serving: JoinHandle<Result<(), ServeError>>,
+    node: JoinHandle<()>,
+    counted: Counted,
+    _directory: tempfile::TempDir,
+}
+
+pub(super) fn agency() -> AgencyCode {
+    "NL-DOUANE".parse().expect("a code")
+}
+
+impl Fixture {
+    /// Lays out a network of one agency, whose node decides alone, and starts it.
+    pub(super) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// The same with other limits.
+    pub(super) async fn start_with(change: impl FnOnce(&mut NodeParts)) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = lay_out(&directory.path().join("net"));
+        let mut parts = NodeParts::read(&config).expect("laid out");
+        // The plan's ports are not used: the system chooses free ones.
+        parts.network.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")];
+        change(&mut parts);
+        let (genesis, signing_key) = (parts.genesis.clone(), parts.signing.clone());
+        let shutdown = CancellationToken::new();
+        let node = Node::start(parts, &shutdown).await.expect("started");
+        let shared = Arc::clone(&node.shared);
+        let stop = shutdown.clone();
+        let node = tokio::spawn(async move { node.ended(stop).await.expect("ended well") });
+        let authority = Authority::new(agency()).expect("made");
+        let own = authority.server(&[]).expect("made");
+        let tls = ServerTls { authority: authority.certificate().to_owned(), own };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let endpoint = listener.local_addr().expect("bound").to_string();
+        let counted = Counted::default();
+        let count = Arc::clone(&counted);
+        let rejections = Rejections::new(move |surface, reason| {
+            count.lock().expect("not poisoned").push((surface.to_owned(), reason.to_owned()));
+        });
+        let stop = shutdown.clone();
+        let config = ApiConfig { tls, calls_max: 256, drain: Duration::from_millis(200) };
+        let serving = tokio::spawn(serve(listener, shared, config, rejections, stop));
+        Self {
+            endpoint,
+            authority,
+            shutdown,
+            genesis,
+            signing_key,
+            serving,
+            node,
+            counted,
+            _directory: directory,
+        }
+    }
+
+    pub(super) fn tls(&self, role: Role) -> ClientTls {
+        self.tls_of(&self.authority, role)
+    }
+
+    /// A certificate of another authority, with trust in the node's.
+    pub(super) fn tls_of(&self, authority: &Authority, role: Role) -> ClientTls {
+        let own = authority.client("broker", role).expect("made");
+        ClientTls { authority: self.authority.certificate().to_owned(), own }
+    }
+
+    pub(super) async fn client(&self, role: Role) -> Client {
+        Client::connect(&self.endpoint, &self.tls(role)).await.expect("connected")
+    }
+
+    pub(super) fn counted(&self, reason: &str) -> usize {
+        let counted = self.counted.lock().expect("not poisoned");
+        counted.iter().filter(|(surface, r)| surface == "grpc" && r == reason).count()
+    }
+
+    /// A transaction of one record, signed with the agency's registered key.
+    pub(super) fn transaction(&self, number: u64, not_after_ms: u64) -> VerifiedTransaction {
+        let record = v1::Record {
+            salt: vec![7; 16],
+            agency: agency().to_string(),
+            submitter: "broker".into(),
+            ..record(number)
+        };
+        let record = customhouse_ledger::record::ValidRecord::from_record(record).expect("valid");
+        let key = record.id;
+        let chain_id = self.genesis.chain_id();
+        let records = [(record, key)];
+        VerifiedTransaction::sign(&records, agency(), not_after_ms, &chain_id, &self.signing_key)
+            .expect("signed")
+    }
+
+    pub(super) async fn stop(self) {
+        self.shutdown.cancel();
+        let serving = timeout(DEADLINE, self.serving).await.expect("in time");
+        serving.expect("no panic").expect("served");
+        timeout(DEADLINE, self.node).await.expect("in time").expect("no panic");
+    }
+}
+
+fn lay_out(dir: &std::path::Path) -> NodeConfig {
+    let network = LocalNetwork::create(&NewNetwork {
+        dir: dir.to_owned(),
+        name: "test".into(),
+        agencies: vec![(agency(), Ports { peer: 1, api: 2, metrics: 3 })],
+        history_bits: 8,
+        parameters: std::collections::BTreeMap::default(),
+    });
+    network.expect("laid out").agencies.remove(0).config
+}
+
+/// An inspection of the movement `M<number>`.
+pub(super) fn record(number: u64) -> v1::Record {
+    let inspection = v1::Inspection { mrn: format!("M{number}"), ..Default::default() };
+    v1::Record { body: Some(v1::record::Body::Inspection(inspection)), ..Default::default() }
+}
+
+pub(super) fn submission(key: &str, number: u64) -> v1::RecordSubmission {
+    v1::RecordSubmission { record: Some(record(number)), idempotency_key: key.into() }
+}
+
+pub(super) fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(now.expect("after 1970").as_millis()).expect("not for a while")
+}
+
+/// The refusal of a call that must be refused.
+pub(super) fn refusal<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> CallRefused {
+    let error = answer.expect_err("refused");
+    error.refused().unwrap_or_else(|| panic!("not a refusal: {error}")).clone()
+}

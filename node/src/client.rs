@@ -1,0 +1,448 @@
+//! A client of a node: what the command line, the bench and the tests speak through.
+
+use std::{fmt, time::Duration};
+
+use customhouse_ledger::{
+    certificate::{Certificate, CertificateError},
+    genesis::{Genesis, GenesisError},
+    hash::Hash,
+    header::Header,
+    layout::LayoutError,
+};
+use customhouse_proto::v1::{
+    self, admin_client::AdminClient, audit_client::AuditClient, get_history_request::SubjectOrKey,
+    query_client::QueryClient, submission_client::SubmissionClient,
+};
+use futures::{Stream, TryStreamExt as _, stream};
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    api::{
+        REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
+        refused::{REASON_CODE, REFUSED_ID, RETRY_AFTER_MS},
+    },
+    tls::ClientTls,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// What the node may send ahead of being read: in one stream, and in all.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Why a call gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not an address.
+    #[error("`{endpoint}` is not an endpoint such as localhost:7400: {source}")]
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        source: tonic::transport::Error,
+    },
+    /// No connection: nobody listens, or the handshake failed.
+    #[error("{endpoint}: no connection: {}", Causes(source))]
+    Connect {
+        /// Where to.
+        endpoint: String,
+        /// Why not.
+        source: tonic::transport::Error,
+    },
+    /// The node refused the call.
+    #[error("{0}")]
+    Refused(Box<CallRefused>),
+    /// The answer lacks a part, or a part is not what it should be.
+    #[error("the node's answer: {0}")]
+    Answer(String),
+}
+
+/// A refusal as the node gave it.
+#[derive(Clone, Debug)]
+pub struct CallRefused {
+    /// The gRPC code.
+    pub code: Code,
+    /// The node's stable reason code; empty where the refusal is not the node's.
+    pub reason_code: String,
+    /// A sentence.
+    pub message: String,
+    /// After how long it may work.
+    pub retry_after: Option<Duration>,
+    /// Id of the record or transaction, in hexadecimal, where known.
+    pub id: Option<String>,
+}
+
+impl fmt::Display for CallRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.code)?;
+        if !self.reason_code.is_empty() {
+            write!(f, " ({})", self.reason_code)?;
+        }
+        write!(f, ": {}", self.message)?;
+        if let Some(after) = self.retry_after {
+            write!(f, " (try again in {} ms)", after.as_millis())?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let text = |name: &str| {
+            let value = status.metadata().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let retry_after = text(RETRY_AFTER_MS).and_then(|ms| ms.parse().ok());
+        Self::Refused(Box::new(CallRefused {
+            code: status.code(),
+            reason_code: text(REASON_CODE).unwrap_or_default(),
+            message: status.message().to_owned(),
+            retry_after: retry_after.map(Duration::from_millis),
+            id: text(REFUSED_ID),
+        }))
+    }
+}
+
+impl ClientError {
+    /// The refusal, where the node gave one.
+    pub fn refused(&self) -> Option<&CallRefused> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            _ => None,
+        }
+    }
+}
+
+/// An error and what it came from: tonic's own message says only "transport error".
+struct Causes<'a>(&'a tonic::transport::Error);
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// A connection to a node. Cheap to clone; the clones share the connection, which is made again
+/// when it breaks.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+}
+
+impl Client {
+    /// Connects. The endpoint is `host:port`, or `https://host:port`.
+    ///
+    /// # Errors
+    /// [`ClientError::Endpoint`] or [`ClientError::Connect`].
+    pub async fn connect(endpoint: &str, tls: &ClientTls) -> Result<Self, ClientError> {
+        let connect = |source| ClientError::Connect { endpoint: endpoint.to_owned(), source };
+        let channel = configure(endpoint, tls)?.connect().await.map_err(connect)?;
+        Ok(Self { channel })
+    }
+
+    /// Connects when the first call is made, and not before.
+    ///
+    /// # Errors
+    /// [`ClientError::Endpoint`].
+    pub fn connect_lazily(endpoint: &str, tls: &ClientTls) -> Result<Self, ClientError> {
+        Ok(Self { channel: configure(endpoint, tls)?.connect_lazy() })
+    }
+
+    /// The channel, for the generated clients of other services.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    fn submission(&self) -> SubmissionClient<Channel> {
+        SubmissionClient::new(self.channel())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX)
+            .max_encoding_message_size(REQUEST_BYTES_MAX)
+    }
+
+    fn query(&self) -> QueryClient<Channel> {
+        QueryClient::new(self.channel()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    fn audit(&self) -> AuditClient<Channel> {
+        AuditClient::new(self.channel()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    }
+
+    /// Submits records for the node to sign: at most 4,096, and [`REQUEST_BYTES_MAX`] together.
+    /// One result a record, in order; with `wait` when all are final.
+    ///
+    /// # Errors
+    /// Nothing was taken; see [`ClientError`].
+    pub async fn submit_records(
+        &self,
+        records: Vec<v1::RecordSubmission>,
+        wait: bool,
+    ) -> Result<Vec<v1::RecordResult>, ClientError> {
+        let request = v1::SubmitRecordsRequest { records, wait };
+        Ok(self.submission().submit_records(request).await?.into_inner().results)
+    }
+
+    /// Submits records as they come. The answers come as each is accepted, or final where asked
+    /// for; they carry the idempotency keys. The records are read as fast as the node takes them.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn stream_records(
+        &self,
+        records: impl Stream<Item = v1::StreamRecordsRequest> + Send + 'static,
+    ) -> Result<Streaming<v1::RecordResult>, ClientError> {
+        Ok(self.submission().stream_records(records).await?.into_inner())
+    }
+
+    /// Submits a signed transaction; with `wait` answers when it has ended.
+    ///
+    /// # Errors
+    /// It was not taken; see [`ClientError`].
+    pub async fn submit_transaction(
+        &self,
+        transaction: v1::Transaction,
+        wait: bool,
+    ) -> Result<v1::SubmitTransactionResponse, ClientError> {
+        let request = v1::SubmitTransactionRequest { transaction: Some(transaction), wait };
+        Ok(self.submission().submit_transaction(request).await?.into_inner())
+    }
+
+    /// Submits signed transactions as they come, see [`Client::stream_records`].
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn stream_transactions(
+        &self,
+        transactions: impl Stream<Item = v1::SubmitTransactionRequest> + Send + 'static,
+    ) -> Result<Streaming<v1::SubmitTransactionResponse>, ClientError> {
+        Ok(self.submission().stream_transactions(transactions).await?.into_inner())
+    }
+
+    /// Waits until a record has ended, for as long as the node waits; the phase is ACCEPTED where
+    /// it has not ended by then.
+    ///
+    /// # Errors
+    /// Unknown to the node; see [`ClientError`].
+    pub async fn wait_receipt(
+        &self,
+        record_id: Hash,
+        limit: Option<Duration>,
+    ) -> Result<v1::WaitReceiptResponse, ClientError> {
+        let timeout_ms = limit.map_or(0, |limit| {
+            // 0 stands for the server's limit.
+            u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
+        });
+        let request = v1::WaitReceiptRequest { record_id: record_id.0.to_vec(), timeout_ms };
+        Ok(self.submission().wait_receipt(request).await?.into_inner())
+    }
+
+    /// A record by its id.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn record(&self, record_id: Hash) -> Result<v1::GetRecordResponse, ClientError> {
+        let request = v1::GetRecordRequest { record_id: record_id.0.to_vec() };
+        Ok(self.query().get_record(request).await?.into_inner())
+    }
+
+    /// A transaction by its id.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn transaction(&self, id: Hash) -> Result<v1::GetTransactionResponse, ClientError> {
+        let request = v1::GetTransactionRequest { transaction_id: id.0.to_vec() };
+        Ok(self.query().get_transaction(request).await?.into_inner())
+    }
+
+    /// One page of a subject's history; an empty token is the first page.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn history_page(
+        &self,
+        subject: SubjectOrKey,
+        page_size: u32,
+        page_token: Vec<u8>,
+    ) -> Result<v1::GetHistoryResponse, ClientError> {
+        let subject_or_key = Some(subject);
+        let request = v1::GetHistoryRequest { page_size, page_token, subject_or_key };
+        Ok(self.query().get_history(request).await?.into_inner())
+    }
+
+    /// A subject's whole history, page by page as it is read.
+    pub fn history(
+        &self,
+        subject: SubjectOrKey,
+    ) -> impl Stream<Item = Result<v1::HistoryItem, ClientError>> + '_ {
+        let pages = stream::try_unfold(Some(Vec::new()), move |token| {
+            let subject = subject.clone();
+            async move {
+                let Some(token) = token else { return Ok::<_, ClientError>(None) };
+                let page = self.history_page(subject, 0, token).await?;
+                let next = Some(page.next_page_token).filter(|token| !token.is_empty());
+                Ok(Some((stream::iter(page.items.into_iter().map(Ok)), next)))
+            }
+        });
+        pages.try_flatten()
+    }
+
+    /// The chain's genesis. To trust it, compare its chain id with one from elsewhere.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn genesis(&self) -> Result<Genesis, ClientError> {
+        let answer = self.audit().get_genesis(v1::GetGenesisRequest {}).await?.into_inner();
+        let genesis = answer.genesis.ok_or_else(|| missing("genesis"))?;
+        let v1::Genesis { network, time_ms, history_bits, entries } = genesis;
+        Ok(Genesis::new(network, time_ms, history_bits, entries)?)
+    }
+
+    /// The header of a height, or the newest, with its finalization, which the genesis header has
+    /// not. Neither is verified here.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn header(
+        &self,
+        height: Option<u64>,
+    ) -> Result<(Header, Option<Certificate>), ClientError> {
+        let request = v1::GetHeaderRequest { height };
+        let answer = self.audit().get_header(request).await?.into_inner();
+        let certificate = match &answer.certificate[..] {
+            [] => None,
+            bytes => Some(Certificate::decode(bytes)?),
+        };
+        Ok((Header::decode(&answer.header)?, certificate))
+    }
+
+    /// A record's receipt.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn receipt(
+        &self,
+        record_id: Hash,
+        without_record: bool,
+    ) -> Result<v1::Receipt, ClientError> {
+        let record_id = record_id.0.to_vec();
+        let request = v1::GetReceiptRequest { record_id, without_record };
+        let answer = self.audit().get_receipt(request).await?.into_inner();
+        answer.receipt.ok_or_else(|| missing("receipt"))
+    }
+
+    /// The proof of all history entries of a subject.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn history_proof(&self, subject_key: Hash) -> Result<v1::HistoryProof, ClientError> {
+        let request = v1::GetHistoryProofRequest { subject_key: subject_key.0.to_vec() };
+        let answer = self.audit().get_history_proof(request).await?.into_inner();
+        answer.proof.ok_or_else(|| missing("proof"))
+    }
+
+    /// The path from an older to a newer log size.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn consistency_proof(
+        &self,
+        from_size: u64,
+        to_size: u64,
+    ) -> Result<Vec<Hash>, ClientError> {
+        let request = v1::GetConsistencyProofRequest { from_size, to_size };
+        let answer = self.audit().get_consistency_proof(request).await?.into_inner();
+        let hash = |bytes: &Vec<u8>| {
+            Hash::from_slice(bytes).map_err(|error| ClientError::Answer(format!("path: {error}")))
+        };
+        answer.path.iter().map(hash).collect()
+    }
+
+    /// How the node stands. For operators.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn status(&self) -> Result<v1::GetStatusResponse, ClientError> {
+        let mut admin = AdminClient::new(self.channel());
+        Ok(admin.get_status(v1::GetStatusRequest {}).await?.into_inner())
+    }
+
+    /// The node's peers. For operators.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn peers(&self) -> Result<Vec<v1::Peer>, ClientError> {
+        let mut admin = AdminClient::new(self.channel());
+        Ok(admin.list_peers(v1::ListPeersRequest {}).await?.into_inner().peers)
+    }
+}
+
+fn configure(endpoint: &str, tls: &ClientTls) -> Result<Endpoint, ClientError> {
+    let wrong = |source| ClientError::Endpoint { endpoint: endpoint.to_owned(), source };
+    let uri = match endpoint.strip_prefix("https://") {
+        Some(_) => endpoint.to_owned(),
+        None => format!("https://{endpoint}"),
+    };
+    let endpoint = Endpoint::from_shared(uri).map_err(wrong)?;
+    let endpoint = endpoint.tls_config(tls.config()).map_err(wrong)?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+}
+
+fn missing(field: &str) -> ClientError {
+    ClientError::Answer(format!("{field} is missing"))
+}
+
+impl From<GenesisError> for ClientError {
+    fn from(error: GenesisError) -> Self {
+        Self::Answer(error.to_string())
+    }
+}
+
+impl From<LayoutError> for ClientError {
+    fn from(error: LayoutError) -> Self {
+        Self::Answer(format!("header: {error}"))
+    }
+}
+
+impl From<CertificateError> for ClientError {
+    fn from(error: CertificateError) -> Self {
+        Self::Answer(format!("certificate: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::refused::Refused, submissions::Refusal};
+
+    #[test]
+    fn a_refusal_is_shown_with_its_reason_and_when_to_try_again() {
+        let full = Refusal::Exhausted { what: "the mempool is full".into(), retry_after_ms: 250 };
+        let error = ClientError::from(Status::from(Refused::from(full)));
+        let refused = error.refused().expect("a refusal");
+        assert_eq!(refused.retry_after, Some(Duration::from_millis(250)));
+        let shown = error.to_string();
+        assert!(shown.starts_with("ResourceExhausted (EXHAUSTED): the mempool is full"), "{shown}");
+        assert!(shown.ends_with("(try again in 250 ms)"), "{shown}");
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_the_node_s_has_no_reason_code() {
+        let error = ClientError::from(Status::unavailable("no route"));
+        assert_eq!(error.to_string(), "Unavailable: no route");
+    }
+}
