@@ -10,8 +10,8 @@ use prometheus_client::{
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Rejection {
-    surface: &'static str,
-    reason: &'static str,
+    surface: String,
+    reason: String,
 }
 
 type UnsignedGauge = Gauge<u64, AtomicU64>;
@@ -76,8 +76,9 @@ impl Metrics {
     }
 
     /// Counts an input that was refused on a surface (`grpc`, `gossip`, `block`…), by reason code.
-    pub fn rejected(&self, surface: &'static str, reason: &'static str) {
-        self.rejected.get_or_create(&Rejection { surface, reason }).inc();
+    pub fn rejected(&self, surface: &str, reason: &str) {
+        let rejection = Rejection { surface: surface.to_owned(), reason: reason.to_owned() };
+        self.rejected.get_or_create(&rejection).inc();
     }
 
     /// A block was committed.

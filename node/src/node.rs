@@ -10,6 +10,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -24,22 +25,28 @@ use customhouse_ledger::{
     keys::{PublicKey, SigningKey},
     store::{StoreError, StoreOptions},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Admission,
+    api::{self, ApiConfig, Rejections, ServeError},
     config::{ConfigError, NodeConfig},
     driver::{
         self, ConsensusStatus, DriverError, DriverParts, JournalledSigner, SharedMempool,
         SignerError,
     },
+    http,
     inbound::Inbound,
     journal::JournalError,
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
     network::{self, Limits, NetworkConfig, NetworkError, NetworkHandle, PeerConfig},
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
+    tls::{FileError, ServerTls},
 };
 
 /// How long calls and tasks may take to end once a shutdown has begun.
@@ -77,9 +84,12 @@ pub enum NodeError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The gRPC server could not be started.
-    #[error("gRPC: {0}")]
-    Api(String),
+    /// The gRPC server.
+    #[error("{0}")]
+    Api(#[from] ServeError),
+    /// A certificate or its key.
+    #[error("{0}")]
+    Tls(#[from] FileError),
     /// A thread ended without saying why.
     #[error("the {0} ended unexpectedly")]
     Vanished(&'static str),
@@ -257,6 +267,50 @@ impl Node {
         Ok(Self { shared, driver_ended, worker_ended, inbound })
     }
 
+    /// Runs a node with its servers as its configuration says, until `shutdown` or a fault.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
+        let api = &config.api;
+        let tls = ServerTls::read(&api.tls.ca, &api.tls.cert, &api.tls.key)?;
+        // Bound first: an address in use is said before the store is opened.
+        let api_listener = bind("gRPC", api.listen).await?;
+        let metrics_listener = match &config.metrics {
+            Some(section) => Some(bind("metrics", section.listen).await?),
+            None => None,
+        };
+        let node = Self::start(NodeParts::read(&config)?, &shutdown).await?;
+        let shared = Arc::clone(&node.shared);
+        let mut servers = tokio::task::JoinSet::new();
+        if let Some(listener) = metrics_listener {
+            let served = http::serve(listener, Arc::clone(&shared), shutdown.clone());
+            servers.spawn(async move {
+                served.await.map_err(|source| NodeError::Serve { what: "metrics".into(), source })
+            });
+        }
+        let metrics = shared.metrics.clone();
+        let rejections = Rejections::new(move |surface, reason| metrics.rejected(surface, reason));
+        let calls_max = usize::try_from(config.limits.api_requests).unwrap_or(usize::MAX);
+        let api_config = ApiConfig { tls, calls_max, drain: SHUTDOWN_GRACE / 2 };
+        let served = api::serve(api_listener, shared, api_config, rejections, shutdown.clone());
+        servers.spawn(async move { served.await.map_err(NodeError::from) });
+        tracing::info!(agency = %config.agency, grpc = %config.api.listen, "node running");
+        let stop = shutdown.clone();
+        // A server that fails takes the node down with it.
+        let serving = tokio::spawn(async move {
+            let mut outcome = Ok(());
+            while let Some(ended) = servers.join_next().await {
+                let ended = ended.unwrap_or(Err(NodeError::Vanished("server")));
+                stop.cancel();
+                outcome = outcome.and(ended);
+            }
+            outcome
+        });
+        let ended = node.ended(shutdown).await;
+        ended.and(serving.await.unwrap_or(Err(NodeError::Vanished("server"))))
+    }
+
     /// Waits for the end: of `shutdown`, or of a part that failed, which then shuts down the rest.
     ///
     /// # Errors
@@ -286,6 +340,11 @@ impl Node {
             Err(_) => first.and(Err(NodeError::Vanished("shutdown: a part of the node"))),
         }
     }
+}
+
+async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, NodeError> {
+    let what = format!("cannot listen on {address} for {what}");
+    TcpListener::bind(address).await.map_err(|source| NodeError::Serve { what, source })
 }
 
 fn driver_outcome(

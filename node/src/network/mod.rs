@@ -53,11 +53,11 @@ mod task;
 mod tests;
 mod wire;
 
-pub(crate) use peers::peer_id;
 pub use config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 pub use handle::{
     ConnectedPeer, GossipReceipt, NetworkEvent, NetworkHandle, QueueShare, Reply, RequestError,
 };
 pub use libp2p::Multiaddr;
 pub use metrics::{DropReason, NetworkMetrics};
+pub(crate) use peers::peer_id;
 pub use task::spawn;
