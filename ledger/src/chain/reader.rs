@@ -20,6 +20,7 @@ use crate::{
         Store, StoreError, StoreMetrics, Table, table,
         value::{self, DedupeRow, HeaderRow, PlaceRow},
     },
+    transaction::TransactionHeader,
 };
 
 /// Reads what is committed. Every answer is of a committed block: rows that the writer has put on
@@ -76,6 +77,8 @@ pub struct RecordPlace {
 /// A committed record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommittedRecord {
+    /// Its id.
+    pub id: Hash,
     /// Canonical bytes.
     pub bytes: Bytes,
     /// Where it is.
@@ -248,19 +251,36 @@ impl ChainReader {
     /// [`StoreError`].
     pub fn record(&self, id: &Hash) -> Result<Option<CommittedRecord>, StoreError> {
         let Some(place) = self.place(id)? else { return Ok(None) };
-        let corrupt = |what| StoreError::corrupt(Table::Records, id.as_bytes(), what);
-        let transaction = self
-            .transaction_at(place.log_index)?
-            .ok_or_else(|| corrupt("its transaction is missing"))?;
-        let bytes = transaction
-            .parts
-            .records
-            .get(place.position as usize)
-            .filter(|bytes| record_id(bytes) == *id)
-            .ok_or_else(|| corrupt("its place has another record"))?
-            .clone();
-        let transaction_id = crate::hash::Tag::TRANSACTION.hash(&[&transaction.parts.header]);
-        Ok(Some(CommittedRecord { bytes, place, transaction_id, header: transaction.header }))
+        let record = self.record_at(place.log_index, place.position)?;
+        let other = || StoreError::corrupt(Table::Records, id.as_bytes(), "of another record");
+        record
+            .filter(|record| record.id == *id && record.place == place)
+            .map(Some)
+            .ok_or_else(other)
+    }
+
+    /// The record of a slot, by its place: of a history entry, for example.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn record_at(
+        &self,
+        log_index: u64,
+        position: u32,
+    ) -> Result<Option<CommittedRecord>, StoreError> {
+        let Some(transaction) = self.transaction_at(log_index)? else { return Ok(None) };
+        let CommittedTransaction { parts, header, .. } = transaction;
+        let signed = TransactionHeader::decode(&parts.header).map_err(|error| {
+            StoreError::corrupt(Table::Transactions, &table::number(log_index), error)
+        })?;
+        let Some(bytes) = parts.records.get(position as usize).cloned() else { return Ok(None) };
+        Ok(Some(CommittedRecord {
+            id: record_id(&bytes),
+            bytes,
+            place: RecordPlace { log_index, position, agency: signed.agency },
+            transaction_id: signed.id(),
+            header,
+        }))
     }
 
     /// What an agency's dedupe key stands for.

@@ -96,7 +96,10 @@ impl StoreError {
 
     pub(super) fn of_open(path: &Path, error: rocksdb::Error) -> Self {
         let message = error.to_string();
-        if error.kind() == ErrorKind::IOError && message.contains("LOCK") {
+        // By this process, or by another.
+        let locked = message.contains("lock hold by current process")
+            || message.contains("While lock file") && message.contains("temporarily unavailable");
+        if error.kind() == ErrorKind::IOError && locked {
             return Self::Locked(path.to_owned());
         }
         Self::of_kind("(open)", &[], error)

@@ -63,7 +63,8 @@ fn everything_committed_is_found_by_each_of_its_names() {
             assert_eq!(record.bytes, transaction.parts().records[position as usize]);
             let place = (record.place.log_index, record.place.position, record.place.agency);
             assert_eq!(place, (log_index, position, agency));
-            assert_eq!(record.transaction_id, transaction.id());
+            assert_eq!((record.id, record.transaction_id), (slot.record_id, transaction.id()));
+            assert_eq!(reader.record_at(log_index, position), Ok(Some(record)));
             let key = reader.dedupe(&agency, &slot.dedupe_key).expect("readable").expect("there");
             let first = (key.log_index, key.position, key.record_id);
             assert_eq!(first, (log_index, position, slot.record_id));
@@ -75,6 +76,8 @@ fn everything_committed_is_found_by_each_of_its_names() {
     assert_eq!(reader.transaction(&unknown), Ok(None));
     assert_eq!(reader.transaction_at(2), Ok(None));
     assert_eq!(reader.record(&unknown), Ok(None));
+    assert_eq!(reader.record_at(0, 3), Ok(None));
+    assert_eq!(reader.record_at(2, 0), Ok(None));
     assert_eq!(reader.body(&unknown), Ok(None));
     assert_eq!(reader.history(&unknown, None, 10), Ok(vec![]));
 }

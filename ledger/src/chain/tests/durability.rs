@@ -96,6 +96,8 @@ fn no_acknowledged_block_is_lost_when_the_process_is_killed() {
             .expect("the test binary starts");
         let (blocks, stopped) = acknowledged(child.stdout.take().expect("piped"), target);
         assert_eq!(stopped, None);
+        let locked = fixture.try_open().err();
+        assert_eq!(locked, Some(StoreError::Locked(fixture.folder.path().to_owned())));
         child.kill().expect("killed");
         child.wait().expect("ended");
         check(&fixture, &mut model, &blocks);
@@ -124,7 +126,7 @@ fn a_failed_write_ends_acknowledgement_and_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_second_process_is_told_that_the_store_is_open() {
+fn a_second_handle_is_told_that_the_store_is_open() {
     let fixture = Fixture::new();
     let _open = fixture.open();
     let refused = fixture.try_open().err().expect("locked");
