@@ -403,3 +403,6 @@ fn peers_of_validator(genesis: &Genesis, own: &PublicKey) -> BTreeMap<PublicKey,
     let validators = genesis.validators();
     validators.as_slice().iter().map(|v| (v.key, of_agency(v.agency))).collect()
 }
+
+#[cfg(test)]
+mod tests;

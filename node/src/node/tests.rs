@@ -1,0 +1,220 @@
+//! Four nodes in one process, over loopback.
+
+use customhouse_ledger::genesis::Genesis;
+use customhouse_proto::v1::{
+    self, AgencyEntry, PeerEntry, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
+    signing_key_entry::Role,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    identity::{ClientIdentity, Role as ClientRole},
+    journal::SignerJournal,
+    submissions::{End, Refusal},
+};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Seeds of agency i's keys.
+fn key(purpose: u8, agency: usize) -> SigningKey {
+    let agency = u8::try_from(agency).expect("a small network");
+    SigningKey::from_seed(&[purpose * 16 + agency; 32])
+}
+
+fn code(agency: usize) -> AgencyCode {
+    format!("AGENCY-{agency}").parse().expect("a code")
+}
+
+fn genesis(agencies: usize) -> Genesis {
+    let open = |entry| v1::RegistryEntry { from_height: 0, end_height: 0, entry: Some(entry) };
+    let entries = (0..agencies).flat_map(|i| {
+        let agency = code(i).to_string();
+        let public_key = |purpose| key(purpose, i).public().as_bytes().to_vec();
+        [
+            Entry::Agency(AgencyEntry { agency: agency.clone(), ..Default::default() }),
+            Entry::Validator(ValidatorEntry { agency: agency.clone(), public_key: public_key(1) }),
+            Entry::Peer(PeerEntry { agency: agency.clone(), public_key: public_key(2) }),
+            Entry::SigningKey(SigningKeyEntry {
+                agency,
+                public_key: public_key(3),
+                role: Role::Node as i32,
+                label: String::new(),
+            }),
+        ]
+    });
+    Genesis::new("test".into(), 1, 10, entries.map(open).collect()).expect("valid")
+}
+
+/// Running nodes, the folder of their data, and what stops them.
+struct Network {
+    folder: TempDir,
+    genesis: Genesis,
+    addresses: Vec<libp2p::Multiaddr>,
+    nodes: Vec<Option<(Node, CancellationToken)>>,
+}
+
+impl Network {
+    async fn start(agencies: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for i in 0..agencies {
+            let path = folder.path().join(format!("{i}.journal"));
+            SignerJournal::create(&path, &key(1, i).public()).expect("created");
+        }
+        let mut network = Self {
+            folder,
+            genesis: genesis(agencies),
+            addresses: Vec::new(),
+            nodes: (0..agencies).map(|_| None).collect(),
+        };
+        // Each node knows the addresses of those before it and dials them.
+        for i in 0..agencies {
+            network.start_node(i).await;
+            let (node, _) = network.nodes[i].as_ref().expect("running");
+            network.addresses.push(node.shared.network.listen_addresses()[0].clone());
+        }
+        network
+    }
+
+    async fn start_node(&mut self, i: usize) {
+        let folder = self.folder.path();
+        let listen = self.addresses.get(i).cloned();
+        let listen = listen.unwrap_or_else(|| "/ip4/127.0.0.1/tcp/0".parse().expect("an address"));
+        let peer = |j: usize| PeerConfig {
+            agency: code(j),
+            key: key(2, j).public(),
+            addresses: self.addresses.get(j).cloned().into_iter().collect(),
+        };
+        let parts = NodeParts {
+            agency: code(i),
+            genesis: self.genesis.clone(),
+            validator: key(1, i),
+            journal: folder.join(format!("{i}.journal")),
+            signing: key(3, i),
+            store: folder.join(format!("{i}-store")),
+            outbox: folder.join(format!("{i}-outbox")),
+            network: NetworkConfig {
+                identity: key(2, i),
+                chain_id: self.genesis.chain_id(),
+                listen: vec![listen],
+                peers: (0..self.nodes.len()).map(peer).collect(),
+                limits: Limits::default(),
+            },
+            mempool: MempoolLimits::default(),
+            store_options: StoreOptions::default(),
+            timing: Timing::default(),
+        };
+        let shutdown = CancellationToken::new();
+        let node = Node::start(parts, &shutdown).await.expect("started");
+        self.nodes[i] = Some((node, shutdown));
+    }
+
+    async fn stop_node(&mut self, i: usize) {
+        let (node, shutdown) = self.nodes[i].take().expect("running");
+        shutdown.cancel();
+        node.ended(shutdown).await.expect("a clean end");
+    }
+
+    fn shared(&self, i: usize) -> &Shared {
+        &self.nodes[i].as_ref().expect("running").0.shared
+    }
+
+    async fn submit(&self, i: usize, number: u64) -> Hash {
+        let results = self.submit_as(i, number, &format!("MRN{number}")).await;
+        results.expect("accepted")
+    }
+
+    async fn submit_as(&self, i: usize, number: u64, mrn: &str) -> Result<Hash, Refusal> {
+        let client =
+            ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Integrator };
+        let inspection = v1::Inspection { mrn: mrn.into(), ..Default::default() };
+        let body = Some(v1::record::Body::Inspection(inspection));
+        let submission = v1::RecordSubmission {
+            record: Some(v1::Record { body, ..Default::default() }),
+            idempotency_key: format!("key-{number}"),
+        };
+        let mut results =
+            self.shared(i).submissions.submit_records(&client, vec![submission]).await;
+        results.pop().expect("one result").map(|accepted| accepted.record_id)
+    }
+
+    async fn finality(&self, i: usize, record_id: Hash) -> End {
+        let end = self.shared(i).submissions.wait_record(record_id);
+        tokio::time::timeout(DEADLINE, end).await.expect("in time").expect("known")
+    }
+
+    /// Waits until all running nodes have the same tip at or above a height.
+    async fn agree(&self, height: u64) {
+        let agreed = async {
+            loop {
+                let tips: Vec<_> = self
+                    .nodes
+                    .iter()
+                    .flatten()
+                    .map(|(node, _)| node.shared.reader.tip().header.clone())
+                    .collect();
+                if tips[0].height >= height && tips.windows(2).all(|pair| pair[0] == pair[1]) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, agreed).await.expect("nodes agree in time");
+    }
+
+    async fn stop(mut self) {
+        for i in 0..self.nodes.len() {
+            if self.nodes[i].is_some() {
+                self.stop_node(i).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_any_of_four_nodes_accepts_becomes_final_on_all() {
+    let network = Network::start(4).await;
+    let mut heights = Vec::new();
+    for number in 0..40 {
+        let gateway = usize::try_from(number % 4).expect("small");
+        let record_id = network.submit(gateway, number).await;
+        match network.finality(gateway, record_id).await {
+            End::Final { height, .. } => heights.push(height),
+            other => panic!("{other:?}"),
+        }
+    }
+    network.agree(*heights.iter().max().expect("forty")).await;
+    for i in 0..4 {
+        assert_eq!(network.shared(i).reader.tip().header.log_size, 40);
+    }
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_gives_the_first_record_and_another_body_is_refused() {
+    let network = Network::start(1).await;
+    let first = network.submit(0, 7).await;
+    let end = network.finality(0, first).await;
+    assert!(matches!(end, End::Final { .. }));
+    assert_eq!(network.submit(0, 7).await, first);
+    let refused = network.submit_as(0, 7, "another").await.expect_err("refused");
+    assert!(matches!(refused, Refusal::AlreadyExists { first: of, .. } if of == first));
+    assert_eq!(network.shared(0).reader.tip().header.log_size, 1, "committed once");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_of_four_go_on_and_the_fourth_catches_up_unaided() {
+    let mut network = Network::start(4).await;
+    let record_id = network.submit(0, 0).await;
+    network.finality(0, record_id).await;
+    network.stop_node(3).await;
+    for number in 1..=20 {
+        let record_id = network.submit(0, number).await;
+        network.finality(0, record_id).await;
+    }
+    network.start_node(3).await;
+    network.agree(network.shared(0).reader.tip().header.height).await;
+    assert_eq!(network.shared(3).reader.tip().header.log_size, 21);
+    network.stop().await;
+}
