@@ -78,6 +78,12 @@ fn run(per_transaction: u64, per_block: u64, records: u64) -> Result<(), Box<dyn
     )?;
     let disk = directory_bytes(leading.path())? as f64 / made as f64;
     writeln!(stdout(), "            {disk:.0} bytes on disk a record, {:?}", leader.metrics())?;
+    let tip = leader.tip();
+    drop(leader);
+    let start = Instant::now();
+    let reopened = Chain::open(leading.path(), &genesis, &StoreOptions::default())?;
+    assert_eq!(reopened.tip(), tip);
+    writeln!(stdout(), "            reopened in {} ms", start.elapsed().as_millis())?;
     Ok(())
 }
 

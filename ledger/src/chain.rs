@@ -116,14 +116,16 @@ impl Shared {
     fn tip(&self) -> Arc<Tip> {
         Arc::clone(&self.state().tip)
     }
+}
 
-    fn tip_of(&self, header: Header, certificate: Option<Certificate>) -> Tip {
-        Tip {
+impl Tip {
+    fn new(header: Header, certificate: Option<Certificate>, members: &Members) -> Self {
+        Self {
             hash: header.hash(),
             header,
             certificate,
-            validators: self.members.validators().clone(),
-            parameters: *self.members.parameters(),
+            validators: members.validators().clone(),
+            parameters: *members.parameters(),
         }
     }
 }
@@ -148,13 +150,7 @@ impl Chain {
         let history = read_history(&store, genesis.history_bits)?;
         check_roots(&header, &edge, &history, &members)?;
         let pending = PendingBlocks::read(&store, header.height + 1)?;
-        let tip = Arc::new(Tip {
-            hash: header.hash(),
-            header,
-            certificate,
-            validators: members.validators().clone(),
-            parameters: *members.parameters(),
-        });
+        let tip = Arc::new(Tip::new(header, certificate, &members));
         let state = RwLock::new(State { tip, history, pending });
         let shared = Shared { store, genesis: genesis.clone(), chain_id, members, state };
         Ok(Self { shared: Arc::new(shared), edge })
@@ -200,7 +196,7 @@ impl Chain {
         verify_finalization(header, &certificate, &self.shared.chain_id, &tip.validators)?;
         self.write_block(&staged, &certificate)?;
         let Staged { block, transactions, outcomes, history, edge, .. } = staged;
-        let tip = self.shared.tip_of(block.header.clone(), Some(certificate));
+        let tip = Tip::new(block.header.clone(), Some(certificate), &self.shared.members);
         let hash = tip.hash;
         let mut state =
             self.shared.state.write().expect("no writer panics while it holds the lock");
