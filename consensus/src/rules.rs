@@ -100,8 +100,10 @@ impl Core {
             return false;
         }
         let new = parent_view == 0;
+        let of_view = held.proposal.block.header.view == view;
         let stored = self.height.blocks.get(&hash);
-        if !stored.is_some_and(|stored| stored.checked || !new) {
+        // A block of an earlier view is not new, though it was checked as new then.
+        if !stored.is_some_and(|stored| !new || (stored.checked && of_view)) {
             self.ask_to_validate(view, new);
             return false;
         }

@@ -231,6 +231,34 @@ fn far_views_and_later_heights_cannot_fill_the_memory() {
 }
 
 #[test]
+fn a_long_height_keeps_the_blocks_that_may_still_be_needed_and_no_others() {
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a())]);
+    bench.take_all((1..=8).map(nullification).collect());
+    assert!(bench.core.block(&a().hash()).is_some(), "its notarization may be on its way");
+    bench.take(nullification(9));
+    assert!(bench.core.block(&a().hash()).is_none(), "the store has it");
+    let mut bench = Bench::new(0);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), notarization(1, a())]);
+    bench.take_all((2..=20).map(nullification).collect());
+    assert!(bench.core.block(&a().hash()).is_some(), "it will be proposed again");
+}
+
+#[test]
+fn certificates_of_all_views_are_sent_again_a_page_at_a_time() {
+    let mut bench = Bench::timed(0, customhouse_consensus::Timing { resend_ms: 100, ..TIMING });
+    bench.take_all((1..=40).map(nullification).collect());
+    let mut pages = || {
+        let again = bench.take(Event::Wait(100));
+        again.into_iter().filter(|effect| effect.contains("nullification")).collect::<Vec<_>>()
+    };
+    let (first, second, third) = (pages(), pages(), pages());
+    assert_eq!((first.len(), second.len()), (32, 8));
+    assert_eq!((&*first[0], &*second[7]), ("send nullification 40", "send nullification 1"));
+    assert_eq!(first, third, "and from the newest again");
+}
+
+#[test]
 fn a_vote_of_the_next_height_waits_for_it() {
     let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a());
     let state = after(&a(), finalization.clone());

@@ -250,6 +250,32 @@ fn rule_2_notarize() {
             then: &[],
         },
         Row {
+            what: "a verdict that was not asked for counts for nothing",
+            me: 1,
+            given: vec![nullification(1), nullification(2), proposal(3, 1, a()), valid(3, a())],
+            when: notarization(1, a()),
+            then: &[
+                "persist notarization 1",
+                "persist finalize 1 A",
+                "send notarization 1",
+                "send finalize 1 A",
+                "store 3 A",
+            ],
+        },
+        Row {
+            what: "a block of an earlier view is not new, though it was checked then",
+            me: 0,
+            given: vec![
+                proposal(1, 0, a()),
+                valid(1, a()),
+                nullification(1),
+                nullification(2),
+                nullification(3),
+            ],
+            when: proposal(4, 0, a()),
+            then: &[],
+        },
+        Row {
             what: "a lower justified view than one's highest is accepted",
             me: 1,
             given: vec![nullification(1), notarization(1, a()), nullification(2)],
