@@ -47,6 +47,9 @@ struct Walk {
     rng: ChaCha8Rng,
     liar: usize,
     honest: BTreeMap<usize, Honest>,
+    /// While it is set, finalize votes reach this node only: it may decide alone, and the others
+    /// know nothing of it. That is what the justification of later proposals must withstand.
+    favoured: Option<usize>,
     /// Everything ever sent.
     said: Vec<Message>,
     /// Every block there is.
@@ -78,6 +81,7 @@ impl Walk {
             rng,
             liar,
             honest: others.map(|index| (index, honest(index))).collect(),
+            favoured: None,
             said: Vec::new(),
             blocks: Vec::new(),
             signed: BTreeMap::new(),
@@ -91,7 +95,13 @@ impl Walk {
         }
         // Some walks are in a hurry, some are full of lies.
         let (timers, lies) = (self.rng.random_range(0..8), self.rng.random_range(0..10));
-        for _ in 0..STEPS {
+        if self.rng.random_range(0..2) == 0 {
+            self.favoured = Some(self.rng.random_range(0..4));
+        }
+        for step in 0..STEPS {
+            if step == STEPS * 3 / 4 {
+                self.favoured = None;
+            }
             let Some(&index) = self.open().choose(&mut self.rng) else { break };
             match self.rng.random_range(0..40) {
                 0 => self.restart(index),
@@ -113,10 +123,14 @@ impl Walk {
     /// Mostly one that this node has not had yet, in any order; sometimes one again.
     fn any_message(&mut self, index: usize) -> Option<Message> {
         let had = self.honest.get(&index)?.had.clone();
-        let new: Vec<_> = (0..self.said.len()).filter(|i| !had.contains(i)).collect();
+        let withheld = self.favoured.is_some_and(|favoured| favoured != index);
+        let is_finalize = |message: &Message| matches!(message, Message::Vote(vote) if vote.ballot.kind == VoteKind::Finalize);
+        let all = self.said.iter().enumerate().filter(|(_, m)| !(withheld && is_finalize(m)));
+        let all: Vec<_> = all.map(|(i, _)| i).collect();
+        let new: Vec<_> = all.iter().copied().filter(|i| !had.contains(i)).collect();
         let chosen = match new.choose(&mut self.rng) {
             Some(&new) if self.rng.random_range(0..8) > 0 => new,
-            _ => (0..self.said.len()).collect::<Vec<_>>().choose(&mut self.rng).copied()?,
+            _ => all.choose(&mut self.rng).copied()?,
         };
         self.honest.get_mut(&index)?.had.insert(chosen);
         self.said.get(chosen).cloned()
@@ -227,17 +241,37 @@ impl Walk {
         if leader(&validators(4), 1, view) == key(self.liar).public()
             && self.rng.random_range(0..3) > 0
         {
-            return Message::Proposal(self.lying_proposal(view));
+            let lie = Message::Proposal(self.lying_proposal(view));
+            // So that others may get the same one.
+            self.said.push(lie.clone());
+            return lie;
         }
-        let kinds = [VoteKind::Notarize, VoteKind::Nullify, VoteKind::Finalize];
-        let kind = kinds[self.rng.random_range(0..3)];
-        let any = self.blocks.choose(&mut self.rng).map_or(Hash([1; 32]), Block::hash);
-        let block_hash = if kind == VoteKind::Nullify { Hash::ZERO } else { any };
-        Message::Vote(Vote::sign(
-            Ballot { kind, height: 1, view, block_hash },
-            &CHAIN,
-            &key(self.liar),
-        ))
+        let ballot = self.lying_ballot(view);
+        let mut vote = Vote::sign(ballot, &CHAIN, &key(self.liar));
+        if self.rng.random_range(0..8) == 0 {
+            // In somebody else's name.
+            vote.validator = key((self.liar + 1) % 4).public();
+        }
+        Message::Vote(vote)
+    }
+
+    /// Mostly what somebody else voted for, for that does the most harm: every side gets its vote.
+    fn lying_ballot(&mut self, view: u64) -> Ballot {
+        let said = self.said.iter().filter_map(|message| match message {
+            Message::Vote(vote) => Some(vote.ballot),
+            _ => None,
+        });
+        let said: Vec<_> = said.collect();
+        match said.choose(&mut self.rng) {
+            Some(ballot) if self.rng.random_range(0..8) > 0 => *ballot,
+            _ => {
+                let kinds = [VoteKind::Notarize, VoteKind::Nullify, VoteKind::Finalize];
+                let kind = kinds[self.rng.random_range(0..3)];
+                let any = self.blocks.choose(&mut self.rng).map_or(Hash([1; 32]), Block::hash);
+                let block_hash = if kind == VoteKind::Nullify { Hash::ZERO } else { any };
+                Ballot { kind, height: 1, view, block_hash }
+            }
+        }
     }
 
     fn lying_proposal(&mut self, view: u64) -> Proposal {
@@ -258,10 +292,10 @@ impl Walk {
 #[test]
 fn no_schedule_and_no_lie_divides_the_honest() {
     let mut decided: BTreeMap<Option<u64>, u32> = BTreeMap::new();
-    for seed in 0..200 {
+    for seed in 0..400 {
         *decided.entry(Walk::new(seed).run()).or_default() += 1;
     }
     let undecided = decided.remove(&None).unwrap_or(0);
     let later: u32 = decided.iter().filter(|(view, _)| **view > Some(1)).map(|(_, n)| n).sum();
-    assert!(undecided < 100 && later > 30, "undecided {undecided}, by view {decided:?}");
+    assert!(undecided < 200 && later > 60, "undecided {undecided}, by view {decided:?}");
 }
