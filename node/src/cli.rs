@@ -1,17 +1,27 @@
 //! The command line. Answers go to standard output, as text or JSON; everything else (progress,
 //! warnings, errors, logs) goes to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. `audit` has its own, see
+//! [`audit`].
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod audit;
+mod connect;
 mod genesis;
 mod keys;
 mod network;
+mod node;
 mod output;
+mod progress;
+mod query;
+mod record_json;
+mod submit;
+mod time;
 
+use connect::ConnectArgs;
 use output::{Output, OutputFormat};
 
 /// A permissioned ledger for cross-border trade records: the node and its command line.
@@ -30,6 +40,8 @@ struct Shared {
     /// Form of the answer on standard output.
     #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
     output: OutputFormat,
+    #[command(flatten)]
+    connect: ConnectArgs,
 }
 
 #[derive(Subcommand)]
@@ -40,15 +52,32 @@ enum Command {
     /// Put a genesis together, show it, compare it.
     #[command(subcommand)]
     Genesis(genesis::GenesisCommand),
-    /// Lay out a network of several agencies on this machine.
+    /// Run an agency's node.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Lay out and run a network of several agencies on this machine.
     #[command(subcommand)]
     Network(network::NetworkCommand),
+    /// Submit declarations and notifications to a node, and get their receipts.
+    #[command(subcommand)]
+    Submit(submit::SubmitCommand),
+    /// Ask a node what is on the ledger.
+    #[command(subcommand)]
+    Query(query::QueryCommand),
+    /// Check what can be checked without trusting a node.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 const EXAMPLES: &str = "\
 Examples:
   # Four agencies on this machine
   customhouse network new --agencies NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI --dir net
+  customhouse network run --dir net
+
+  # Submit declarations as a broker, and verify the receipts offline
+  customhouse --profile net/NL-DOUANE/clients/broker submit wco declarations/ --receipts receipts/
+  customhouse audit verify receipts/*.receipt --genesis net/genesis.json
 
 `customhouse help COMMAND` has examples for each command.";
 
@@ -62,7 +91,15 @@ pub(crate) fn main() -> ExitCode {
     let done = match command {
         Command::Keys(command) => keys::run(command, output),
         Command::Genesis(command) => genesis::run(command, output),
+        Command::Node(command) => node::run(command, output),
         Command::Network(command) => network::run(command, output),
+        Command::Submit(command) => {
+            block_on(async { submit::run(command, output, shared.connect.connect().await?).await })
+        }
+        Command::Query(command) => {
+            block_on(async { query::run(command, output, shared.connect.connect().await?).await })
+        }
+        Command::Audit(command) => block_on(audit::run(command, output, shared.connect)),
     };
     match done {
         Ok(code) => code,
@@ -78,4 +115,9 @@ pub(crate) fn main() -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Runs a command that talks to nodes.
+fn block_on(command: impl Future<Output = Done>) -> Done {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }

@@ -9,11 +9,24 @@ use serde::Serialize;
 
 use super::{Done, Output, genesis::parse_parameter};
 
+mod run;
+mod status;
+
 #[derive(Subcommand)]
 pub(crate) enum NetworkCommand {
     /// Lay out a network: keys, certificates, clients, configurations and the genesis.
     #[command(after_help = NEW_EXAMPLES)]
     New(NewArgs),
+    /// Run all nodes of a network until Ctrl-C.
+    #[command(after_help = RUN_HELP)]
+    Run {
+        /// The network's directory.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Show every node's head, and whether they are the same.
+    #[command(after_help = status::HELP)]
+    Status(status::StatusArgs),
 }
 
 #[derive(clap::Args)]
@@ -45,13 +58,33 @@ Examples:
 
 Each agency's directory has clients/{broker,officer,auditor,operator}, to be used with --profile.";
 
+const RUN_HELP: &str = "\
+The nodes' logs go to standard error, each line behind its agency. A node that dies is reported and
+the others go on. Ctrl-C or SIGTERM stops all of them gracefully; so does the end of this process.
+
+Exit codes: 0 all nodes stopped when asked to, 1 a node died.
+
+Examples:
+  customhouse network run --dir net
+  customhouse network run --dir net 2> nodes.log";
+
 pub(crate) fn run(command: NetworkCommand, output: Output) -> Done {
     match command {
         NetworkCommand::New(args) => {
             let network = LocalNetwork::create(&args.plan()?)?;
             output.print(&NetworkView::of(&network))?;
+            eprintln!("Start it with: customhouse network run --dir {}", args.dir.display());
             Ok(ExitCode::SUCCESS)
         }
+        NetworkCommand::Run { dir } => {
+            let network = LocalNetwork::open(&dir)?;
+            output.print(&NetworkView::of(&network))?;
+            super::block_on(run::run(&network))
+        }
+        NetworkCommand::Status(args) => super::block_on(async {
+            let agree = status::status(&args, output).await?;
+            Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }),
     }
 }
 

@@ -37,6 +37,13 @@ impl Output {
         }
     }
 
+    /// Prints bytes as they are, whatever the format.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+
     fn line(self, text: &dyn Display) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{text}")?;

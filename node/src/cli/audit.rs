@@ -1,0 +1,258 @@
+//! `customhouse audit`: what can be checked without trusting a node.
+//!
+//! Exit codes: 0 verified, 1 invalid, 2 not enough evidence, 3 proof of a fork.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Subcommand;
+use customhouse_ledger::{hash::Hash, header::Header, verifier::Verifier};
+use customhouse_proto::v1;
+use serde::Serialize;
+
+use super::{Done, Output, connect::ConnectArgs, genesis, query::parse_subject, time};
+
+mod history;
+mod node;
+mod receipts;
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Verify receipts with the genesis alone.
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
+    /// Prove all records about a subject: that each is on the ledger and that none is missing.
+    #[command(after_help = HISTORY_HELP)]
+    History(HistoryArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Receipt files, and directories with *.receipt.
+    #[arg(required = true, value_name = "RECEIPT")]
+    receipts: Vec<PathBuf>,
+    /// The genesis of the network, as you had it from a source that you trust.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+    /// Also ask the profile's node for its head, and check that its log continues the receipts'.
+    #[arg(long)]
+    against_node: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct HistoryArgs {
+    /// SCHEME:ID, as for `query history`.
+    #[arg(value_name = "SUBJECT", value_parser = parse_subject)]
+    subject: v1::Subject,
+    /// The genesis of the network, as you had it from a source that you trust.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+}
+
+const VERIFY_HELP: &str = "\
+No network is needed, unless --against-node asks for it. Where receipts contradict each other, two
+certified blocks of one height are the proof of a fork.
+
+Exit codes: 0 all verified; 1 a receipt is invalid; 2 not enough evidence, such as a certificate
+without a quorum or a file that cannot be read; 3 proof of a fork.
+
+Examples:
+  customhouse audit verify receipts/ --genesis genesis.json
+  customhouse --profile net/NL-DOUANE/clients/auditor audit verify receipts/ \\
+    --genesis genesis.json --against-node
+  customhouse --output json audit verify a.receipt --genesis genesis.json | jq .rests_on";
+
+const HISTORY_HELP: &str = "\
+Exit codes: 0 proven; 1 an answer of the node is invalid; 2 not enough evidence; 3 proof of a fork.
+
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/auditor audit history mrn:18GBJ4XG51QGC33AR9 \\
+    --genesis genesis.json";
+
+/// An audit's result, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Verified,
+    NotEnoughEvidence,
+    Invalid,
+    Fork,
+}
+
+impl Verdict {
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Verified => 0,
+            Self::Invalid => 1,
+            Self::NotEnoughEvidence => 2,
+            Self::Fork => 3,
+        }
+        .into()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verified => "verified",
+            Self::NotEnoughEvidence => "not enough evidence",
+            Self::Invalid => "INVALID",
+            Self::Fork => "PROOF OF A FORK",
+        })
+    }
+}
+
+/// What an answer rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Basis {
+    chain_id: Hash,
+    validators: usize,
+    quorum: usize,
+    /// Of all certificates looked at, the smallest number of signers; 0 where only the genesis.
+    finalized_by_least: Option<usize>,
+    /// Newest header seen.
+    head_height: Option<u64>,
+    head_time_ms: Option<u64>,
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let genesis = self.chain_id.short();
+        match (self.finalized_by_least, self.head_height.zip(self.head_time_ms)) {
+            (Some(least), Some((height, time_ms))) => write!(
+                f,
+                "{least} of {} validators, genesis {genesis}…, head height {height}, {} old; \
+                 assumes that fewer than {} of their keys are in wrong hands",
+                self.validators,
+                time::age(time_ms),
+                2 * self.quorum - self.validators,
+            ),
+            _ => write!(f, "nothing: no certified header, genesis {genesis}…"),
+        }
+    }
+}
+
+/// Headers that a quorum finalized, by height: two of one height are a fork.
+struct Seen {
+    verifier: Verifier,
+    headers: BTreeMap<u64, Header>,
+    least: Option<usize>,
+}
+
+/// Two certified blocks of one height.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Fork {
+    height: u64,
+    blocks: [Hash; 2],
+}
+
+impl Seen {
+    fn new(verifier: Verifier) -> Self {
+        Self { verifier, headers: BTreeMap::new(), least: None }
+    }
+
+    /// Notes a certified header.
+    fn note(&mut self, header: &Header, finalized_by: usize) -> Result<(), Fork> {
+        if header.height > 0 {
+            self.least = Some(self.least.map_or(finalized_by, |least| least.min(finalized_by)));
+        }
+        let first = self.headers.entry(header.height).or_insert_with(|| header.clone());
+        let blocks = [first.hash(), header.hash()];
+        if blocks[0] == blocks[1] { Ok(()) } else { Err(Fork { height: header.height, blocks }) }
+    }
+
+    fn newest(&self) -> Option<&Header> {
+        self.headers.values().next_back()
+    }
+
+    fn basis(&self) -> Basis {
+        let validators = self.verifier.validators();
+        Basis {
+            chain_id: self.verifier.chain_id(),
+            validators: validators.count(),
+            quorum: validators.quorum(),
+            finalized_by_least: self.least,
+            head_height: self.newest().map(|header| header.height),
+            head_time_ms: self.newest().map(|header| header.time_ms),
+        }
+    }
+}
+
+/// Runs the command; every failure to look is "not enough evidence".
+pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectArgs) -> Done {
+    let done = match command {
+        AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
+        AuditCommand::History(args) => history::prove(&args, output, &connect).await,
+    };
+    let verdict = done.or_else(|error| {
+        if super::is_broken_pipe(&error) {
+            return Err(error);
+        }
+        eprintln!("customhouse: {error:#}");
+        Ok(Verdict::NotEnoughEvidence)
+    })?;
+    Ok(verdict.exit_code())
+}
+
+fn verifier(genesis: &Path) -> anyhow::Result<Verifier> {
+    Ok(Verifier::new(&genesis::read(genesis)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use customhouse_ledger::genesis::Genesis;
+    use customhouse_node::layout::{AgencyFile, genesis_of};
+
+    use super::*;
+
+    fn genesis() -> Genesis {
+        let key = |seed: u8| customhouse_ledger::keys::SigningKey::from_seed(&[seed; 32]).public();
+        let agency = |index: u8| AgencyFile {
+            agency: format!("A{index:03}").parse().expect("a code"),
+            name: "Agency".into(),
+            country: "NL".into(),
+            validators: vec![key(index)],
+            peers: vec![key(64 + index)],
+            signing_keys: vec![],
+        };
+        let agencies: Vec<_> = (1..=4).map(agency).collect();
+        genesis_of("test", 1_700_000_000_000, 8, &agencies, &BTreeMap::new()).expect("valid")
+    }
+
+    #[test]
+    fn a_second_certified_block_of_one_height_is_the_proof_of_a_fork() {
+        let genesis = genesis();
+        let mut seen = Seen::new(Verifier::new(&genesis));
+        let first = Header { height: 5, ..genesis.header() };
+        let second = Header { time_ms: first.time_ms + 1, ..first.clone() };
+        assert_eq!(seen.note(&first, 3), Ok(()));
+        assert_eq!(seen.note(&first, 4), Ok(()), "the same block again is none");
+        let fork = seen.note(&second, 3).expect_err("a fork");
+        assert_eq!((fork.height, fork.blocks), (5, [first.hash(), second.hash()]));
+    }
+
+    #[test]
+    fn an_answer_says_what_it_rests_on() {
+        let genesis = genesis();
+        let mut seen = Seen::new(Verifier::new(&genesis));
+        assert!(seen.basis().to_string().starts_with("nothing"));
+        seen.note(&Header { height: 812, ..genesis.header() }, 4).expect("no fork");
+        seen.note(&Header { height: 7, ..genesis.header() }, 3).expect("no fork");
+        let text = seen.basis().to_string();
+        let chain = genesis.chain_id().short();
+        let expected = format!("3 of 4 validators, genesis {chain}…, head height 812, ");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(text.ends_with("fewer than 2 of their keys are in wrong hands"), "{text}");
+    }
+
+    #[test]
+    fn the_worst_finding_decides() {
+        use Verdict::{Fork, Invalid, NotEnoughEvidence, Verified};
+        let order = [Verified, NotEnoughEvidence, Invalid, Fork];
+        assert!(order.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}

@@ -1,0 +1,227 @@
+//! `customhouse audit verify`.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use customhouse_ledger::{
+    certificate::CertificateError,
+    hash::Hash,
+    receipt::{RECEIPT_BYTES_MAX, ReceiptError, VerifiedReceipt},
+    verifier::FinalityError,
+};
+use serde::Serialize;
+
+use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, verifier};
+use crate::cli::{connect::ConnectArgs, output::Output, progress, time};
+
+pub(super) async fn verify(
+    args: &VerifyArgs,
+    output: Output,
+    connect: &ConnectArgs,
+) -> anyhow::Result<Verdict> {
+    let mut seen = Seen::new(verifier(&args.genesis)?);
+    let files = receipt_files(&args.receipts)?;
+    let bar = progress::bar(files.len(), "verifying");
+    let mut receipts = Vec::new();
+    for file in &files {
+        receipts.push(verify_file(file, &mut seen));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let against_node = match args.against_node {
+        true => Some(node::compare(&mut seen, connect).await?),
+        false => None,
+    };
+    let verdicts = receipts.iter().map(|receipt| receipt.verdict);
+    let verdict = verdicts.chain(against_node.as_ref().map(|n| n.verdict)).max();
+    let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
+    output.print(&Audit { verdict, rests_on: seen.basis(), receipts, against_node })?;
+    Ok(verdict)
+}
+
+/// The files named, and the `*.receipt` of the directories, sorted.
+fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let name = || path.display().to_string();
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let before = files.len();
+        for entry in fs::read_dir(path).with_context(name)? {
+            let file = entry.with_context(name)?.path();
+            if file.extension().is_some_and(|extension| extension == "receipt") {
+                files.push(file);
+            }
+        }
+        anyhow::ensure!(files.len() > before, "{}: no *.receipt in it", name());
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+fn verify_file(file: &Path, seen: &mut Seen) -> ReceiptView {
+    let mut view = ReceiptView::unread(file);
+    // A file that is longer than a receipt can be is not read.
+    let bytes = match fs::metadata(file) {
+        Ok(metadata) if metadata.len() > RECEIPT_BYTES_MAX as u64 => {
+            let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+            view.refuse(&ReceiptError::TooLarge(length));
+            return view;
+        }
+        Ok(_) => fs::read(file),
+        Err(error) => Err(error),
+    };
+    match bytes.map(|bytes| seen.verifier.verify_receipt(&bytes)) {
+        Ok(Ok(receipt)) => match seen.note(&receipt.header, receipt.finalized_by.len()) {
+            Ok(()) => view.accept(&receipt),
+            Err(fork) => view.fork(fork),
+        },
+        Ok(Err(error)) => view.refuse(&error),
+        Err(error) => view.reason = error.to_string(),
+    }
+    view
+}
+
+/// A receipt, verified or not.
+#[derive(Serialize)]
+struct ReceiptView {
+    file: PathBuf,
+    verdict: Verdict,
+    /// Stable code of the refusal.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    code: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proves: Option<Proven>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fork: Option<Fork>,
+}
+
+/// What a receipt proves.
+#[derive(Serialize)]
+struct Proven {
+    record_id: Hash,
+    agency: String,
+    signer: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submitter: Option<String>,
+    height: u64,
+    lodged_ms: u64,
+    log_index: u64,
+    slot_index: u32,
+    finalized_by: usize,
+    with_record: bool,
+}
+
+impl ReceiptView {
+    fn unread(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            verdict: Verdict::NotEnoughEvidence,
+            code: "",
+            reason: String::new(),
+            proves: None,
+            fork: None,
+        }
+    }
+
+    fn accept(&mut self, receipt: &VerifiedReceipt) {
+        self.verdict = Verdict::Verified;
+        let submitter = receipt.record.as_ref().map(|record| record.record.submitter.clone());
+        self.proves = Some(Proven {
+            record_id: receipt.slot.record_id,
+            agency: receipt.signer.agency.to_string(),
+            signer: receipt.transaction.signer.to_string(),
+            submitter,
+            height: receipt.header.height,
+            lodged_ms: receipt.header.time_ms,
+            log_index: receipt.log_index,
+            slot_index: receipt.slot_index,
+            finalized_by: receipt.finalized_by.len(),
+            with_record: receipt.record.is_some(),
+        });
+    }
+
+    fn refuse(&mut self, error: &ReceiptError) {
+        // Too few signatures prove nothing; anything else is wrong.
+        self.verdict = match error {
+            ReceiptError::Finality(FinalityError::Certificate(CertificateError::NoQuorum {
+                ..
+            })) => Verdict::NotEnoughEvidence,
+            _ => Verdict::Invalid,
+        };
+        (self.code, self.reason) = (error.code(), error.to_string());
+    }
+
+    fn fork(&mut self, fork: Fork) {
+        self.verdict = Verdict::Fork;
+        self.code = "FORK";
+        self.reason =
+            format!("a quorum finalized two blocks at height {}: {:?}", fork.height, fork.blocks);
+        self.fork = Some(fork);
+    }
+}
+
+impl fmt::Display for ReceiptView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.verdict)?;
+        if !self.code.is_empty() {
+            write!(f, ": {}", self.code)?;
+        }
+        if !self.reason.is_empty() {
+            write!(f, ": {}", self.reason)?;
+        }
+        if let Some(proven) = &self.proves {
+            let lodged = time::shown(proven.lodged_ms);
+            write!(f, ": record {} of {}", proven.record_id, proven.agency)?;
+            write!(f, ", lodged {lodged} at height {}", proven.height)?;
+            if !proven.with_record {
+                write!(f, " (its id only; the content is not in the receipt)")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Audit {
+    verdict: Verdict,
+    rests_on: Basis,
+    receipts: Vec<ReceiptView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against_node: Option<node::Comparison>,
+}
+
+/// Verified receipts are listed one by one up to so many; the rest are counted.
+const LISTED_MAX: usize = 10;
+
+impl fmt::Display for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (good, bad): (Vec<_>, Vec<_>) =
+            self.receipts.iter().partition(|receipt| receipt.verdict == Verdict::Verified);
+        for receipt in good.iter().take(LISTED_MAX).chain(&bad) {
+            writeln!(f, "{receipt}")?;
+        }
+        if good.len() > LISTED_MAX {
+            writeln!(f, "… and {} more verified", good.len() - LISTED_MAX)?;
+        }
+        if let Some(comparison) = &self.against_node {
+            writeln!(f, "{comparison}")?;
+        }
+        writeln!(
+            f,
+            "{}: {} of {} receipts verified",
+            self.verdict,
+            good.len(),
+            self.receipts.len()
+        )?;
+        write!(f, "rests on {}", self.rests_on)
+    }
+}

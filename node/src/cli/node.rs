@@ -1,0 +1,150 @@
+//! `customhouse node`.
+
+use std::{io::Read as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use customhouse_node::{
+    config::{LogFormat, LogSection, NodeConfig, TEMPLATE},
+    node::{Node, NodeError},
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Done, Output};
+
+#[derive(Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Run a node until SIGTERM or Ctrl-C.
+    #[command(after_help = RUN_HELP)]
+    Run {
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Stop gracefully when standard input ends. For a supervisor that may be killed itself.
+        #[arg(long)]
+        stop_with_stdin: bool,
+    },
+    /// Check a configuration with its genesis and keys, and start nothing.
+    #[command(after_help = "Examples:\n  customhouse node check --config nl/node.toml")]
+    Check {
+        /// The node's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print a configuration with every field explained.
+    #[command(after_help = "Examples:\n  customhouse node template > nl/node.toml")]
+    Template,
+}
+
+const RUN_HELP: &str = "\
+The first SIGTERM or SIGINT stops the node gracefully: what was acknowledged is durable already, and
+requests under way are answered. A second one ends it at once, which is as safe and less polite.
+Logs go to standard error.
+
+Exit codes: 0 stopped when asked to; 1 a failure, such as a full disk or a damaged store, after
+which nothing more is signed; 2 wrong usage or configuration.
+
+Examples:
+  customhouse node run --config net/NL-DOUANE/node.toml";
+
+/// Exit code of a wrong configuration, as of wrong arguments.
+const CONFIGURATION: u8 = 2;
+
+pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
+    match command {
+        NodeCommand::Template => output.bytes(TEMPLATE.as_bytes())?,
+        NodeCommand::Check { config } => {
+            let read = NodeConfig::read(&config).and_then(|config| {
+                let genesis = config.read_genesis()?;
+                config.read_keys(&genesis).map(|_| (config.agency, genesis.chain_id()))
+            });
+            match read {
+                Ok((agency, chain_id)) => eprintln!("{agency}: ready to run on chain {chain_id}"),
+                Err(error) => return wrong_configuration(&error),
+            }
+        }
+        NodeCommand::Run { config, stop_with_stdin } => match NodeConfig::read(&config) {
+            Ok(config) => return run_node(config, stop_with_stdin),
+            Err(error) => return wrong_configuration(&error),
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wrong_configuration(error: &dyn std::error::Error) -> Done {
+    eprintln!("customhouse: {error}");
+    Ok(CONFIGURATION.into())
+}
+
+fn run_node(config: NodeConfig, stop_with_stdin: bool) -> Done {
+    init_logs(&config.log)?;
+    let shutdown = CancellationToken::new();
+    if stop_with_stdin {
+        cancel_at_end_of_stdin(shutdown.clone());
+    }
+    super::block_on(async {
+        let mut signals = StopSignals::new()?;
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            signals.next().await;
+            stop.cancel();
+            signals.next().await;
+            std::process::exit(1);
+        });
+        match Node::run(config, shutdown).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(NodeError::Config(error)) => wrong_configuration(&error),
+            Err(error) => Err(anyhow::Error::new(error).context("the node stopped")),
+        }
+    })
+}
+
+fn init_logs(log: &LogSection) -> anyhow::Result<()> {
+    let filter: tracing_subscriber::EnvFilter =
+        log.filter.parse().context("log.filter was checked when it was read")?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match log.format {
+        LogFormat::Text => {
+            let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            subscriber.with_ansi(terminal).try_init()
+        }
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|error| anyhow::anyhow!("logs: {error}"))
+}
+
+/// A thread, because a read of standard input cannot be given up.
+fn cancel_at_end_of_stdin(shutdown: CancellationToken) {
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        let mut ignored = [0; 256];
+        while !matches!(stdin.read(&mut ignored), Ok(0) | Err(_)) {}
+        shutdown.cancel();
+    });
+}
+
+/// SIGINT and SIGTERM.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// Catches them from now on. Needs a runtime.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("signals cannot be caught");
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next of either.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

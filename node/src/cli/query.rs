@@ -1,0 +1,187 @@
+//! `customhouse query`: what is on the ledger, as one node sees it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use customhouse_ledger::hash::Hash;
+use customhouse_proto::v1::{self, get_history_request::SubjectOrKey, subject::Scheme};
+use futures::{StreamExt as _, TryStreamExt as _};
+use prost::Message as _;
+
+use super::{Done, Output, connect::Connection};
+
+mod record;
+mod views;
+
+use record::{History, RecordView};
+pub(crate) use views::StatusView;
+use views::{HeaderView, PeerView, Peers, TransactionView, Written};
+
+#[derive(Subcommand)]
+pub(crate) enum QueryCommand {
+    /// A record by its id.
+    #[command(after_help = RECORD_HELP)]
+    Record(RecordArgs),
+    /// A transaction by its id.
+    #[command(after_help = "Examples:\n  customhouse --profile acme query transaction 5f0c…")]
+    Transaction {
+        /// 64 hexadecimal digits.
+        #[arg(value_name = "ID")]
+        id: Hash,
+    },
+    /// All records about a subject, oldest first.
+    #[command(after_help = HISTORY_HELP)]
+    History(HistoryArgs),
+    /// A record's receipt, to be verified with `audit verify`.
+    #[command(after_help = "Examples:\n  \
+        customhouse --profile acme query receipt 5f0c… --out 5f0c.receipt")]
+    Receipt {
+        /// Record id: 64 hexadecimal digits.
+        #[arg(value_name = "ID")]
+        id: Hash,
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Leave the record's content out.
+        #[arg(long)]
+        without_record: bool,
+    },
+    /// A block's header, the newest where no height is given.
+    #[command(after_help = "Examples:\n  customhouse --profile acme query header 812")]
+    Header {
+        /// The height.
+        #[arg(value_name = "HEIGHT")]
+        height: Option<u64>,
+    },
+    /// How the node stands. For operators.
+    #[command(after_help = "Examples:\n  \
+        customhouse --profile net/NL-DOUANE/clients/operator query status")]
+    Status,
+    /// The node's peers. For operators.
+    #[command(after_help = "Examples:\n  \
+        customhouse --profile net/NL-DOUANE/clients/operator query peers")]
+    Peers,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RecordArgs {
+    /// 64 hexadecimal digits.
+    #[arg(value_name = "ID")]
+    id: Hash,
+    /// Print the source message instead, byte for byte.
+    #[arg(long)]
+    source: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct HistoryArgs {
+    /// SCHEME:ID, such as mrn:24NL… or declaration-reference:NL-DOUANE/LRN1.
+    #[arg(value_name = "SUBJECT", required_unless_present = "key", value_parser = parse_subject)]
+    subject: Option<v1::Subject>,
+    /// The subject's key instead: 64 hexadecimal digits.
+    #[arg(long, value_name = "HEX", conflicts_with = "subject")]
+    key: Option<Hash>,
+    /// No more than so many records.
+    #[arg(long, value_name = "RECORDS", default_value_t = 1000)]
+    limit: usize,
+}
+
+const RECORD_HELP: &str = "\
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/officer query record 5f0c…
+  customhouse --profile acme query record 5f0c… --source > declaration.xml
+  customhouse --profile acme --output json query record 5f0c… | jq .record.declaration";
+
+const HISTORY_HELP: &str = "\
+Schemes: ucr, mrn, declaration-reference (AGENCY/REFERENCE), container, transport-document,
+certificate, trader, epc, case.
+
+Examples:
+  customhouse --profile acme query history mrn:18GBJ4XG51QGC33AR9
+  customhouse --profile acme query history container:CSQU3054383 --limit 10";
+
+/// `scheme:id`.
+pub(crate) fn parse_subject(text: &str) -> Result<v1::Subject, String> {
+    let (scheme, id) = text.split_once(':').ok_or("SCHEME:ID expected, such as mrn:24NL…")?;
+    let name = scheme.to_ascii_uppercase().replace('-', "_");
+    match Scheme::from_str_name(&name) {
+        None | Some(Scheme::Unspecified) => Err(format!("`{scheme}` is no scheme, see --help")),
+        Some(_) if id.is_empty() => Err("the id is empty".into()),
+        Some(scheme) => Ok(v1::Subject { scheme: scheme as i32, id: id.to_owned() }),
+    }
+}
+
+pub(crate) async fn run(command: QueryCommand, output: Output, connection: Connection) -> Done {
+    let client = &connection.client;
+    match command {
+        QueryCommand::Record(args) => record(&args, output, &connection).await?,
+        QueryCommand::Transaction { id } => {
+            output.print(&TransactionView::of(&client.transaction(id).await?)?)?;
+        }
+        QueryCommand::History(args) => history(args, output, &connection).await?,
+        QueryCommand::Receipt { id, out, without_record } => {
+            let receipt = client.receipt(id, without_record).await?.encode_to_vec();
+            std::fs::write(&out, &receipt).with_context(|| out.display().to_string())?;
+            output.print(&Written { written: out, bytes: receipt.len() })?;
+        }
+        QueryCommand::Header { height } => {
+            let (header, certificate) = client.header(height).await?;
+            let signers = certificate.map(|certificate| certificate.signers().count());
+            output.print(&HeaderView::of(&header, signers))?;
+        }
+        QueryCommand::Status => output.print(&StatusView::of(client.status().await?)?)?,
+        QueryCommand::Peers => {
+            let peers = client.peers().await?.into_iter().map(PeerView::of).collect();
+            output.print(&Peers(peers))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn record(args: &RecordArgs, output: Output, connection: &Connection) -> anyhow::Result<()> {
+    let answer = connection.client.record(args.id).await?;
+    if !args.source {
+        return Ok(output.print(&RecordView::of(
+            &answer.record_id,
+            &answer.record,
+            answer.place,
+        )?)?);
+    }
+    match v1::Record::decode(&*answer.record)?.source {
+        Some(source) => Ok(output.bytes(&source.content)?),
+        None => bail!("record {} was not made from a message: it has no source", args.id),
+    }
+}
+
+async fn history(args: HistoryArgs, output: Output, connection: &Connection) -> anyhow::Result<()> {
+    let subject = match (args.subject, args.key) {
+        (Some(subject), _) => SubjectOrKey::Subject(subject),
+        (None, Some(key)) => SubjectOrKey::SubjectKey(key.0.to_vec()),
+        (None, None) => bail!("a subject or its key is needed"),
+    };
+    let items: Vec<v1::HistoryItem> =
+        connection.client.history(subject).take(args.limit).try_collect().await?;
+    let view = |item: v1::HistoryItem| RecordView::of(&item.record_id, &item.record, item.place);
+    let records = items.into_iter().map(view).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(output.print(&History(records))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_a_scheme_and_an_id_that_may_have_colons() {
+        let subject = parse_subject("epc:urn:epc:id:sgtin:4012345").expect("a subject");
+        assert_eq!(subject.scheme(), Scheme::Epc);
+        assert_eq!(subject.id, "urn:epc:id:sgtin:4012345");
+        assert_eq!(
+            parse_subject("declaration-reference:NL-DOUANE/1").expect("a subject").scheme(),
+            Scheme::DeclarationReference
+        );
+        for bad in ["mrn", "mrn:", "colour:red", "scheme-unspecified:x"] {
+            assert!(parse_subject(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Records, as they are shown.
+
+use std::fmt;
+
+use customhouse_ledger::hash::Hash;
+use customhouse_proto::v1::{self, record::Body};
+use prost::Message as _;
+use serde::Serialize;
+
+use crate::cli::{record_json, time};
+
+/// A record with its place.
+#[derive(Serialize)]
+pub(super) struct RecordView {
+    record_id: Hash,
+    height: u64,
+    time_ms: u64,
+    log_index: u64,
+    slot_index: u32,
+    transaction_id: String,
+    kind: &'static str,
+    record: serde_json::Value,
+    #[serde(skip)]
+    summary: Vec<(&'static str, String)>,
+}
+
+impl RecordView {
+    pub(super) fn of(
+        id: &[u8],
+        bytes: &[u8],
+        place: Option<v1::RecordPlace>,
+    ) -> anyhow::Result<Self> {
+        let place = place.unwrap_or_default();
+        let record = v1::Record::decode(bytes)?;
+        Ok(Self {
+            record_id: Hash::from_slice(id)?,
+            height: place.height,
+            time_ms: place.time_ms,
+            log_index: place.log_index,
+            slot_index: place.slot_index,
+            transaction_id: hex::encode(place.transaction_id),
+            kind: kind_of(&record),
+            record: record_json::of_record(bytes)?,
+            summary: summary_of(&record),
+        })
+    }
+}
+
+impl fmt::Display for RecordView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "record      {}", self.record_id)?;
+        let lodged = time::shown(self.time_ms);
+        writeln!(f, "lodged      {lodged}, height {}, log index {}", self.height, self.log_index)?;
+        write!(f, "kind        {}", self.kind)?;
+        for (name, value) in &self.summary {
+            write!(f, "\n{name:<11} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+fn kind_of(record: &v1::Record) -> &'static str {
+    match &record.body {
+        Some(Body::Declaration(_)) => "declaration",
+        Some(Body::DeclarationStatus(_)) => "declaration status",
+        Some(Body::TransportDocument(_)) => "transport document",
+        Some(Body::Event(_)) => "event",
+        Some(Body::Certificate(_)) => "certificate",
+        Some(Body::Inspection(_)) => "inspection",
+        Some(Body::EnforcementAction(_)) => "enforcement action",
+        Some(Body::RiskAlert(_)) => "risk alert",
+        Some(Body::AssistanceRequest(_)) => "assistance request",
+        Some(Body::AssistanceResponse(_)) => "assistance response",
+        Some(Body::TraderStatus(_)) => "trader status",
+        None => "nothing",
+    }
+}
+
+/// What people look for first; the whole is in the JSON.
+fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("lodged by", format!("{} ({})", record.submitter, record.agency))];
+    let mut add = |name, value: &str| {
+        if !value.is_empty() {
+            lines.push((name, value.to_owned()));
+        }
+    };
+    match &record.body {
+        Some(Body::Declaration(declaration)) => {
+            add("regime", declaration.regime().as_str_name());
+            add("type", &declaration.type_code);
+            add("reference", &declaration.reference);
+            add("mrn", &declaration.mrn);
+            add("ucr", &declaration.ucr);
+            let codes: Vec<_> = declaration.items.iter().map(|item| &*item.hs_code).collect();
+            add("hs codes", &codes.join(" "));
+        }
+        Some(Body::DeclarationStatus(status)) => {
+            add("function", &status.function_code);
+            add("about", &status.declaration_reference);
+            add("mrn", &status.mrn);
+            add("issued", &status.issued_at);
+        }
+        Some(Body::RiskAlert(alert)) => {
+            add("alert", &alert.alert_id);
+            add("risk", &alert.risk_code);
+        }
+        _ => {}
+    }
+    for reference in &record.references {
+        let relation = reference.relation().as_str_name().to_lowercase().replace('_', " ");
+        lines.push(("refers to", format!("{} ({relation})", hex::encode(&reference.record_id))));
+    }
+    if let Some(source) = &record.source {
+        let bytes = source.content.len();
+        lines.push(("source", format!("{}, {bytes} bytes (--source)", source.format)));
+    }
+    lines
+}
+
+#[derive(Serialize)]
+pub(super) struct History(pub(super) Vec<RecordView>);
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for record in &self.0 {
+            writeln!(f, "{record}\n")?;
+        }
+        let count = self.0.len();
+        write!(f, "{count} record{}", if count == 1 { "" } else { "s" })
+    }
+}
