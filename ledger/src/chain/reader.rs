@@ -328,8 +328,21 @@ impl ChainReader {
             .collect()
     }
 
+    /// Where a transaction is in the log, without reading it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn log_index(&self, transaction_id: &Hash) -> Result<Option<u64>, StoreError> {
+        let found: Option<u64> =
+            self.store().value(Table::TransactionIds, transaction_id.as_bytes())?;
+        Ok(found.filter(|&log_index| log_index < self.tip().header.log_size))
+    }
+
     /// The height that committed a log index below the tip's log size.
-    pub(super) fn height_of(&self, log_index: u64) -> Result<u64, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn height_of(&self, log_index: u64) -> Result<u64, StoreError> {
         let key = table::number(log_index);
         let mut rows = self.store().scan_while(Table::Heights, &key, |_| true);
         let missing = || StoreError::corrupt(Table::Heights, &key, "missing");

@@ -42,6 +42,7 @@ pub(super) struct Gathering {
     records: Vec<Prepared>,
     by_key: HashMap<Hash, usize>,
     transactions: Vec<Arc<VerifiedTransaction>>,
+    by_id: HashMap<Hash, usize>,
     bytes: usize,
     replies: Vec<Reply>,
 }
@@ -77,12 +78,13 @@ impl Gathering {
     }
 
     pub(super) fn add_transaction(&mut self, transaction: Arc<VerifiedTransaction>) -> Plan {
-        let known = self.transactions.iter().position(|t| t.id() == transaction.id());
-        Plan::Transaction(known.unwrap_or_else(|| {
+        let next = self.transactions.len();
+        let index = *self.by_id.entry(transaction.id()).or_insert(next);
+        if index == next {
             self.bytes += transaction.encoded().len();
             self.transactions.push(transaction);
-            self.transactions.len() - 1
-        }))
+        }
+        Plan::Transaction(index)
     }
 
     pub(super) fn answer_records(

@@ -13,7 +13,7 @@ use std::{
 use customhouse_ledger::{
     agency::AgencyCode,
     chain::{ChainReader, Committed, SlotOutcome},
-    hash::Hash,
+    hash::{Hash, Tag},
     keys::SigningKey,
     store::StoreError,
     transaction::VerifiedTransaction,
@@ -91,6 +91,17 @@ pub(super) struct Worker {
     deadlines: BTreeSet<(u64, Hash)>,
     /// Accepted, but not in the mempool for want of room.
     unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
+    /// The committed transaction that was looked up last: the retries of a client that sends all
+    /// it has again come in the order of the first time.
+    looked_up: Option<LookedUp>,
+}
+
+/// Where a committed transaction is, and its id.
+#[derive(Clone, Copy)]
+struct LookedUp {
+    log_index: u64,
+    height: u64,
+    id: Hash,
 }
 
 impl Worker {
@@ -115,6 +126,7 @@ impl Worker {
             waiting: 0,
             deadlines: BTreeSet::new(),
             unplaced: BTreeMap::new(),
+            looked_up: None,
         }
     }
 
@@ -175,7 +187,7 @@ impl Worker {
     }
 
     /// What is to be done with a record: nothing, where its key was used before.
-    fn plan(&self, prepared: Prepared, gathering: &mut Gathering) -> Result<Plan, WorkerError> {
+    fn plan(&mut self, prepared: Prepared, gathering: &mut Gathering) -> Result<Plan, WorkerError> {
         let record_id = prepared.record.id;
         let conflict =
             |first| Refusal::AlreadyExists { key: prepared.idempotency_key.clone(), first };
@@ -183,15 +195,11 @@ impl Worker {
             if place.record_id != record_id {
                 return Ok(Plan::Done(Err(conflict(place.record_id))));
             }
-            let Some(committed) = self.reader.record(&record_id)? else {
+            let Some(found) = self.look_up(place.log_index)? else {
                 return Ok(Plan::Done(Err(conflict(record_id))));
             };
-            let end = Some(End::Final {
-                height: committed.header.height,
-                log_index: committed.place.log_index,
-                slot_index: committed.place.position,
-            });
-            let transaction_id = committed.transaction_id;
+            let LookedUp { log_index, height, id: transaction_id } = found;
+            let end = Some(End::Final { height, log_index, slot_index: place.position });
             return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
         }
         if let Some(first) = gathering.record_of_key(&prepared.dedupe_key) {
@@ -233,7 +241,7 @@ impl Worker {
         match self.admission.check(&transaction, clock::unix_ms()) {
             Ok(()) => {}
             Err(AdmissionError::Committed(_)) => {
-                let end = self.end_of(&transaction_id, None)?;
+                let end = self.end_of_transaction(&transaction_id)?;
                 return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
             }
             Err(AdmissionError::Store(error)) => return Err(error.into()),
@@ -246,6 +254,20 @@ impl Worker {
             return Ok(Plan::Done(Err(full())));
         }
         Ok(gathering.add_transaction(transaction))
+    }
+
+    fn look_up(&mut self, log_index: u64) -> Result<Option<LookedUp>, WorkerError> {
+        let known = self.looked_up.filter(|known| known.log_index == log_index);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let read = self.reader.transaction_at(log_index)?;
+        self.looked_up = read.map(|read| LookedUp {
+            log_index,
+            height: read.header.height,
+            id: Tag::TRANSACTION.hash(&[&read.parts.header]),
+        });
+        Ok(self.looked_up)
     }
 
     /// Signs what was gathered, makes it durable, answers, and only then sends it on.
@@ -319,7 +341,7 @@ impl Worker {
         id: Hash,
         reply: oneshot::Sender<Result<End, Refusal>>,
     ) -> Result<(), WorkerError> {
-        if let Some(end) = self.end_of(&id, None)? {
+        if let Some(end) = self.end_of_transaction(&id)? {
             let _gone = reply.send(Ok(end));
         } else if self.outbox.transaction(&id)?.is_some() {
             self.wait(id, None, reply);
@@ -417,8 +439,8 @@ impl Worker {
         self.outbox.forget_transaction(changes, &transaction_id);
         for ((slot_index, slot), outcome) in (0..).zip(transaction.slots()).zip(outcomes) {
             self.outbox.forget_record(changes, &slot.record_id, &slot.dedupe_key);
-            let applied_before = matches!(self.reader.place(&slot.record_id), Ok(Some(_)));
-            if *outcome != SlotOutcome::Applied && !applied_before {
+            let applied_before = || matches!(self.reader.place(&slot.record_id), Ok(Some(_)));
+            if *outcome != SlotOutcome::Applied && !applied_before() {
                 let record = AcceptedRecord {
                     dedupe_key: slot.dedupe_key,
                     transaction_id,
@@ -456,40 +478,48 @@ impl Worker {
         Ok(())
     }
 
+    /// Tells those who wait for a transaction or its records. Nothing of it is read: its place and
+    /// the records' places are enough, however many there are.
     fn notify(&mut self, transaction_id: &Hash) -> Result<(), WorkerError> {
         let Some(waiters) = self.waiters.remove(transaction_id) else { return Ok(()) };
         self.waiting -= waiters.len();
+        let log_index = self.reader.log_index(transaction_id)?;
+        let whole = log_index.map(|log_index| self.end_at(log_index, 0)).transpose()?;
         for Waiter { record_id, reply } in waiters {
-            let end = self.end_of(transaction_id, record_id)?.unwrap_or(End::Expired);
+            let end = match (&whole, record_id) {
+                (None, _) => End::Expired,
+                (Some(whole), None) => whole.clone(),
+                (Some(whole), Some(record_id)) => self.end_within(whole, &record_id)?,
+            };
             let _gone = reply.send(Ok(end));
         }
         Ok(())
     }
 
-    /// How a transaction, or one record of it, ended on the ledger.
-    fn end_of(
-        &self,
-        transaction_id: &Hash,
-        record_id: Option<Hash>,
-    ) -> Result<Option<End>, WorkerError> {
-        let Some(committed) = self.reader.transaction(transaction_id)? else { return Ok(None) };
-        match record_id {
-            None => Ok(Some(End::Final {
-                height: committed.header.height,
-                log_index: committed.log_index,
-                slot_index: 0,
-            })),
-            Some(record_id) => Ok(Some(self.end_of_record(&record_id)?.unwrap_or_else(duplicate))),
+    /// How a record of a committed transaction ended.
+    fn end_within(&self, whole: &End, record_id: &Hash) -> Result<End, WorkerError> {
+        let Some(place) = self.reader.place(record_id)? else { return Ok(duplicate()) };
+        match whole {
+            End::Final { height, log_index, .. } if *log_index == place.log_index => {
+                let (height, log_index) = (*height, *log_index);
+                Ok(End::Final { height, log_index, slot_index: place.position })
+            }
+            _ => self.end_at(place.log_index, place.position),
         }
     }
 
+    fn end_of_transaction(&self, id: &Hash) -> Result<Option<End>, WorkerError> {
+        let log_index = self.reader.log_index(id)?;
+        log_index.map(|log_index| self.end_at(log_index, 0)).transpose()
+    }
+
     fn end_of_record(&self, record_id: &Hash) -> Result<Option<End>, WorkerError> {
-        let found = self.reader.record(record_id)?;
-        Ok(found.map(|record| End::Final {
-            height: record.header.height,
-            log_index: record.place.log_index,
-            slot_index: record.place.position,
-        }))
+        let place = self.reader.place(record_id)?;
+        place.map(|place| self.end_at(place.log_index, place.position)).transpose()
+    }
+
+    fn end_at(&self, log_index: u64, slot_index: u32) -> Result<End, WorkerError> {
+        Ok(End::Final { height: self.reader.height_of(log_index)?, log_index, slot_index })
     }
 }
 
