@@ -50,7 +50,7 @@ impl Gate {
         rejections: Rejections,
         shutdown: CancellationToken,
     ) -> Self {
-        let calls = Semaphore::new(calls_max);
+        let calls = Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS));
         Self { agency, calls, quotas: Quotas::default(), rejections, shutdown }
     }
 

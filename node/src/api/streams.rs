@@ -22,13 +22,13 @@ use super::{gate, quotas::Place, refused::Refused, rejections::Rejections};
 use crate::identity::ClientIdentity;
 
 /// Items of a chunk at the most.
-const CHUNK_ITEMS_MAX: usize = 128;
+const CHUNK_ITEMS_MAX: usize = 256;
 /// Bytes at which a chunk is closed.
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks that are being accepted at a time.
-const CHUNKS_MAX: usize = 4;
+const CHUNKS_MAX: usize = 6;
 /// Items waiting for their end at a time. A chunk more may come on top.
-const WAITING_MAX: usize = 4096;
+const WAITING_MAX: usize = 8192;
 /// Answers ready for a client that does not read them.
 const ANSWERS_MAX: usize = 256;
 
