@@ -1,0 +1,132 @@
+//! Measures a network of four agencies on this machine (DESIGN §9).
+//!
+//! Every figure comes from four real node processes with their stores on disk, every sync real,
+//! and from clients that speak gRPC with mutual TLS to them. The clients run in this process, on
+//! the same processors as the nodes. Nothing here decides whether a test passes.
+
+mod baseline;
+mod catch_up;
+mod cluster;
+mod idle;
+mod load;
+mod machine;
+mod receipts;
+mod report;
+mod usage;
+mod work;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use crate::{
+    cluster::Cluster,
+    load::{Load, Pace},
+    report::{Report, Section},
+    work::Kind,
+};
+
+/// Measure records/s, latency, processor time, disk, memory, receipts and catching up, on four
+/// nodes of this machine.
+#[derive(Parser)]
+pub(crate) struct Args {
+    /// The program whose nodes are measured.
+    #[arg(long, value_name = "PROGRAM")]
+    customhouse: PathBuf,
+    /// Also write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How long each load lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    seconds: u64,
+    /// Five seconds a load, and fewer repetitions: to see that all is well.
+    #[arg(long)]
+    quick: bool,
+    /// Only these sections.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SECTION")]
+    only: Vec<Section>,
+    /// Where the network is laid out, in a directory of its own that is removed at the end. It
+    /// should be on a disk, for the syncs to be real.
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Leave the network's directory, with the nodes' logs.
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Args {
+    fn load_time(&self) -> Duration {
+        Duration::from_secs(if self.quick { 5 } else { self.seconds.max(1) })
+    }
+
+    fn repetitions(&self, full: usize) -> usize {
+        if self.quick { full.div_ceil(5) } else { full }
+    }
+
+    fn has(&self, section: Section) -> bool {
+        self.only.is_empty() || self.only.contains(&section)
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Runtime::new().context("no runtime");
+    match runtime.and_then(|runtime| runtime.block_on(measure(&args))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(args: &Args) -> anyhow::Result<()> {
+    let mut report = Report::new(machine::describe());
+    if args.has(Section::Baseline) {
+        baseline::measure(&args.dir, args.repetitions(1000), &mut report)?;
+    }
+    if args.has(Section::Idle) {
+        let cluster = Cluster::start(args).await?;
+        idle::measure(&cluster, args, &mut report).await?;
+        cluster.stop().await?;
+    }
+    for kind in [Kind::ClientSigned, Kind::NodeSigned] {
+        let node_signed = [Section::Receipts, Section::CatchUp];
+        let needed = kind == Kind::NodeSigned && node_signed.iter().any(|part| args.has(*part));
+        if needed || args.has(kind.section()) {
+            let mut cluster = Cluster::start(args).await?;
+            measure_load(&mut cluster, kind, args, &mut report).await?;
+            cluster.stop().await?;
+        }
+    }
+    report.print()?;
+    if let Some(file) = &args.json {
+        std::fs::write(file, report.to_json())
+            .with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Full load, then half of what was reached, and then what a node that was away needs to be back.
+async fn measure_load(
+    cluster: &mut Cluster,
+    kind: Kind,
+    args: &Args,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let section = kind.section();
+    let load = Load { kind, pace: Pace::Full, time: args.load_time() };
+    let full = load.run(cluster).await?;
+    let full = full.report(section, report);
+    let per_second = full.records_per_second() / 2.0;
+    let load = Load { kind, pace: Pace::Fixed { per_second }, time: args.load_time() };
+    load.run(cluster).await?.report_half(section, report);
+    if args.has(Section::Receipts) && kind == Kind::NodeSigned {
+        receipts::measure(cluster, &full.samples, report).await?;
+    }
+    if args.has(Section::CatchUp) && kind == Kind::NodeSigned {
+        catch_up::measure(cluster, args, report).await?;
+    }
+    Ok(())
+}
