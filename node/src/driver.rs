@@ -56,6 +56,10 @@ pub fn lock(mempool: &SharedMempool) -> std::sync::MutexGuard<'_, Mempool> {
 
 /// What happens to a driver.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most inputs are messages, the large variant: boxing them would only allocate"
+)]
 pub enum DriverInput {
     /// A consensus message came.
     Message {

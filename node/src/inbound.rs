@@ -20,8 +20,8 @@ use crate::{
     network::{GossipReceipt, NetworkEvent},
 };
 
-/// Gossiped batches that are being verified at once; others wait, and the network with them.
-const BATCHES_MAX: usize = 4;
+/// Gossiped batches that are being verified at once; others wait.
+const BATCHES_MAX: usize = 2;
 /// Transactions of one gossiped batch at the most.
 const BATCH_TRANSACTIONS_MAX: usize = 4096;
 
@@ -71,7 +71,7 @@ impl Inbound {
                 self.consensus(from, &message, None).await;
             }
             NetworkEvent::Transactions { transactions, receipt, .. } => {
-                self.verify(transactions, receipt).await;
+                self.verify(transactions, receipt);
             }
             NetworkEvent::Request { request, reply, .. } => {
                 let inbound = self.clone();
@@ -97,19 +97,23 @@ impl Inbound {
         }
     }
 
-    async fn verify(&self, transactions: Vec<Bytes>, receipt: GossipReceipt) {
+    /// Verifies a batch beside the consensus messages, which must not wait behind it. What waits
+    /// for a turn is bounded by the network: a peer's messages that have no verdict yet count.
+    fn verify(&self, transactions: Vec<Bytes>, receipt: GossipReceipt) {
         if transactions.len() > BATCH_TRANSACTIONS_MAX {
             self.metrics.rejected("gossip", "BATCH_TOO_LARGE");
             return receipt.reject("more transactions than a batch may have");
         }
-        let permit = Arc::clone(&self.batches).acquire_owned().await;
         let inbound = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            match inbound.admit_all(transactions) {
-                Ok(()) => receipt.accept(),
-                Err(code) => receipt.reject(code),
-            }
+        tokio::spawn(async move {
+            let turn = Arc::clone(&inbound.batches).acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                match inbound.admit_all(transactions) {
+                    Ok(()) => receipt.accept(),
+                    Err(code) => receipt.reject(code),
+                }
+            });
         });
     }
 

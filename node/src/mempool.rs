@@ -3,7 +3,7 @@
 //! Bounded in number and bytes, and so that no agency can fill it alone.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -50,6 +50,7 @@ pub struct Mempool {
     limits: MempoolLimits,
     by_leaf: HashMap<Hash, Waiting>,
     by_arrival: BTreeMap<u64, Hash>,
+    by_expiry: BTreeSet<(u64, Hash)>,
     arrivals: u64,
     bytes: usize,
     bytes_by_agency: BTreeMap<AgencyCode, usize>,
@@ -68,6 +69,7 @@ impl Mempool {
             limits,
             by_leaf: HashMap::new(),
             by_arrival: BTreeMap::new(),
+            by_expiry: BTreeSet::new(),
             arrivals: 0,
             bytes: 0,
             bytes_by_agency: BTreeMap::new(),
@@ -98,6 +100,7 @@ impl Mempool {
         self.bytes += bytes;
         self.arrivals += 1;
         self.by_arrival.insert(self.arrivals, leaf_hash);
+        self.by_expiry.insert((transaction.header().not_after_ms, leaf_hash));
         self.by_leaf.insert(leaf_hash, Waiting { arrival: self.arrivals, transaction });
         Ok(())
     }
@@ -116,6 +119,7 @@ impl Mempool {
     pub fn remove(&mut self, leaf_hash: &Hash) -> Option<Arc<VerifiedTransaction>> {
         let waiting = self.by_leaf.remove(leaf_hash)?;
         self.by_arrival.remove(&waiting.arrival);
+        self.by_expiry.remove(&(waiting.transaction.header().not_after_ms, *leaf_hash));
         let bytes = waiting.transaction.encoded().len();
         self.bytes -= bytes;
         let agency = waiting.transaction.header().agency;
@@ -130,11 +134,9 @@ impl Mempool {
 
     /// Drops what no block of this time or later may include.
     pub fn remove_expired(&mut self, time_ms: u64) {
-        let expired =
-            |transaction: &&Arc<VerifiedTransaction>| transaction.header().not_after_ms < time_ms;
-        let leaves: Vec<Hash> =
-            self.oldest_first().filter(expired).map(|t| t.leaf_hash()).collect();
-        for leaf_hash in leaves {
+        while let Some(&(not_after_ms, leaf_hash)) = self.by_expiry.first()
+            && not_after_ms < time_ms
+        {
             self.remove(&leaf_hash);
         }
     }
@@ -229,6 +231,6 @@ mod tests {
             mempool.remove(&transaction.leaf_hash());
         }
         assert_eq!((mempool.count(), mempool.bytes()), (0, 0));
-        assert!(mempool.bytes_by_agency.is_empty());
+        assert!(mempool.bytes_by_agency.is_empty() && mempool.by_expiry.is_empty());
     }
 }

@@ -144,6 +144,8 @@ pub struct NodeParts {
     pub store: PathBuf,
     /// Where the outbox is.
     pub outbox: PathBuf,
+    /// Bytes of transactions that it may hold before they are final.
+    pub outbox_bytes_max: u64,
     /// Peer-to-peer.
     pub network: NetworkConfig,
     /// How much waits for a block at the most.
@@ -186,6 +188,7 @@ impl NodeParts {
             signing: keys.signing,
             store: config.store_path(),
             outbox: config.data_dir.join("outbox"),
+            outbox_bytes_max: config.limits.outbox_bytes,
             mempool: MempoolLimits {
                 transactions_max: size(config.limits.mempool_transactions),
                 bytes_max,
@@ -249,6 +252,7 @@ impl Node {
                 driver: driver.clone(),
                 agency: parts.agency,
                 signing_key: parts.signing,
+                outbox_bytes_max: parts.outbox_bytes_max,
                 metrics: metrics.clone(),
             },
         )?;
@@ -378,7 +382,7 @@ fn open_signer(parts: &NodeParts) -> Result<OpenedSigner, NodeError> {
 
 async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
     let (path, genesis, options) =
-        (parts.store.clone(), parts.genesis.clone(), parts.store_options.clone());
+        (parts.store.clone(), parts.genesis.clone(), parts.store_options);
     let open = move || Chain::open(&path, &genesis, &options);
     let chain = tokio::task::spawn_blocking(open).await;
     let chain = chain.map_err(|_| NodeError::Vanished("opening of the store"))??;

@@ -66,6 +66,8 @@ pub struct SubmissionParts {
     pub agency: AgencyCode,
     /// Signs records for clients, and acceptances.
     pub signing_key: SigningKey,
+    /// Bytes of transactions that the outbox may hold before they are final.
+    pub outbox_bytes_max: u64,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -87,15 +89,7 @@ impl Submissions {
         tokio::spawn(forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone()));
         let chain_id = parts.reader.chain_id();
         let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
-        let worker = Worker::new(
-            outbox,
-            parts.reader,
-            parts.admission,
-            parts.network,
-            agency,
-            parts.signing_key,
-            parts.metrics,
-        );
+        let worker = Worker::new(outbox, parts);
         let (ended_in, ended) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let _nobody = ended_in.send(worker.run(jobs_out));

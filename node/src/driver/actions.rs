@@ -42,7 +42,9 @@ impl Driver {
                 Ok(None)
             }
             Action::Refused { reason, .. } => {
-                self.metrics.rejected("consensus", refusal_code(reason));
+                if reason.is_fault() {
+                    self.metrics.rejected("consensus", refusal_code(reason));
+                }
                 self.refused = Some(reason);
                 Ok(None)
             }

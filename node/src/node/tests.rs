@@ -93,6 +93,7 @@ impl Network {
             signing: key(3, i),
             store: folder.join(format!("{i}-store")),
             outbox: folder.join(format!("{i}-outbox")),
+            outbox_bytes_max: 64 * 1024 * 1024,
             network: NetworkConfig {
                 identity: key(2, i),
                 chain_id: self.genesis.chain_id(),

@@ -6,7 +6,7 @@
 //! sync, and an idle node waits for nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -21,7 +21,7 @@ use customhouse_ledger::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Accepted, End, Refusal,
+    Accepted, End, Refusal, SubmissionParts,
     gathering::{Gathering, Plan},
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
@@ -78,17 +78,19 @@ struct Waiter {
 }
 
 pub(super) struct Worker {
-    pub(super) outbox: Outbox,
-    pub(super) reader: ChainReader,
-    pub(super) admission: Admission,
-    pub(super) network: NetworkHandle,
-    pub(super) agency: AgencyCode,
-    pub(super) signing_key: SigningKey,
-    pub(super) metrics: Metrics,
+    outbox: Outbox,
+    reader: ChainReader,
+    admission: Admission,
+    network: NetworkHandle,
+    agency: AgencyCode,
+    signing_key: SigningKey,
+    metrics: Metrics,
     waiters: HashMap<Hash, Vec<Waiter>>,
     waiting: usize,
-    /// Pending transactions by the time after which they can no longer be committed.
-    deadlines: BTreeSet<(u64, Hash)>,
+    /// Bytes of each pending transaction, by the time after which it can no longer be committed.
+    pending: BTreeMap<(u64, Hash), u64>,
+    pending_bytes: u64,
+    pending_bytes_max: u64,
     /// Accepted, but not in the mempool for want of room.
     unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
     /// The committed transaction that was looked up last: the retries of a client that sends all
@@ -105,26 +107,20 @@ struct LookedUp {
 }
 
 impl Worker {
-    pub(super) fn new(
-        outbox: Outbox,
-        reader: ChainReader,
-        admission: Admission,
-        network: NetworkHandle,
-        agency: AgencyCode,
-        signing_key: SigningKey,
-        metrics: Metrics,
-    ) -> Self {
+    pub(super) fn new(outbox: Outbox, parts: SubmissionParts) -> Self {
         Self {
             outbox,
-            reader,
-            admission,
-            network,
-            agency,
-            signing_key,
-            metrics,
+            reader: parts.reader,
+            admission: parts.admission,
+            network: parts.network,
+            agency: parts.agency,
+            signing_key: parts.signing_key,
+            metrics: parts.metrics,
             waiters: HashMap::new(),
             waiting: 0,
-            deadlines: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            pending_bytes_max: parts.outbox_bytes_max,
             unplaced: BTreeMap::new(),
             looked_up: None,
         }
@@ -158,7 +154,7 @@ impl Worker {
             if self.reader.transaction(&id)?.is_some() {
                 self.end_committed(&transaction)?;
             } else {
-                self.deadlines.insert((transaction.header().not_after_ms, id));
+                self.add_pending(&transaction);
                 self.place(transaction);
             }
         }
@@ -222,7 +218,7 @@ impl Worker {
                 _ => {}
             }
         }
-        if self.admission.is_nearly_full() {
+        if self.is_full() {
             return Ok(Plan::Done(Err(full())));
         }
         Ok(gathering.add_record(prepared))
@@ -250,7 +246,7 @@ impl Worker {
             }
             Err(error) => return Ok(Plan::Done(Err(Refusal::NotPermitted(error.to_string())))),
         }
-        if self.admission.is_nearly_full() {
+        if self.is_full() {
             return Ok(Plan::Done(Err(full())));
         }
         Ok(gathering.add_transaction(transaction))
@@ -292,11 +288,30 @@ impl Worker {
         self.outbox.commit(changes)?;
         self.metrics.accepted(sealed.transactions.iter().map(|t| t.slots().len() as u64).sum());
         for transaction in &sealed.transactions {
-            self.deadlines.insert((transaction.header().not_after_ms, transaction.id()));
+            self.add_pending(transaction);
             self.place(Arc::clone(transaction));
         }
         sealed.answer();
         Ok(())
+    }
+
+    fn add_pending(&mut self, transaction: &VerifiedTransaction) {
+        let bytes = transaction.encoded().len() as u64;
+        let key = (transaction.header().not_after_ms, transaction.id());
+        if self.pending.insert(key, bytes).is_none() {
+            self.pending_bytes += bytes;
+        }
+    }
+
+    fn remove_pending(&mut self, key: &(u64, Hash)) -> bool {
+        let bytes = self.pending.remove(key);
+        self.pending_bytes -= bytes.unwrap_or_default();
+        bytes.is_some()
+    }
+
+    /// Whether nothing more should be accepted for now.
+    fn is_full(&self) -> bool {
+        self.pending_bytes >= self.pending_bytes_max || self.admission.is_nearly_full()
     }
 
     /// Puts an accepted transaction into the mempool and gossips it; later, where there is no room.
@@ -383,7 +398,7 @@ impl Worker {
         let mut changes = Changes::default();
         for (transaction, outcomes) in committed.transactions.iter().zip(&committed.outcomes) {
             let key = (transaction.header().not_after_ms, transaction.id());
-            if self.deadlines.remove(&key) {
+            if self.remove_pending(&key) {
                 self.forget(&mut changes, transaction, outcomes);
             }
         }
@@ -400,10 +415,10 @@ impl Worker {
     }
 
     fn look_again(&mut self) -> Result<(), WorkerError> {
-        let pending: Vec<(u64, Hash)> = self.deadlines.iter().copied().collect();
+        let pending: Vec<(u64, Hash)> = self.pending.keys().copied().collect();
         for key in pending {
             if let Some(committed) = self.reader.transaction(&key.1)? {
-                self.deadlines.remove(&key);
+                self.remove_pending(&key);
                 self.unplaced.remove(&key.1);
                 let chain_id = self.reader.chain_id();
                 let verified = VerifiedTransaction::from_bytes(committed.encoded, &chain_id);
@@ -453,11 +468,12 @@ impl Worker {
     }
 
     fn expire(&mut self, time_ms: u64) -> Result<(), WorkerError> {
-        while let Some(&(not_after_ms, id)) = self.deadlines.first() {
+        while let Some((&key, _)) = self.pending.first_key_value() {
+            let (not_after_ms, id) = key;
             if not_after_ms >= time_ms {
                 return Ok(());
             }
-            self.deadlines.pop_first();
+            self.remove_pending(&key);
             self.unplaced.remove(&id);
             let Some(encoded) = self.outbox.transaction(&id)? else { continue };
             let verified = VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id());
@@ -531,5 +547,5 @@ fn duplicate() -> End {
 }
 
 fn full() -> Refusal {
-    Refusal::Exhausted { what: "the mempool is full".to_owned(), retry_after_ms: 250 }
+    Refusal::Exhausted { what: "too much waits to become final".to_owned(), retry_after_ms: 250 }
 }
