@@ -106,7 +106,7 @@ pub(crate) fn main() -> ExitCode {
         // Whoever reads the answer has seen enough, as in `customhouse … | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("customhouse: {error:#}");
+            eprintln!("customhouse: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
@@ -120,4 +120,37 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Runs a command that talks to nodes.
 fn block_on(command: impl Future<Output = Done>) -> Done {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+/// What happened and why, in one sentence. Many errors say their cause themselves: it is not said
+/// twice.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open store: {source}")]
+        struct Outer {
+            source: std::io::Error,
+        }
+        let outer = Outer { source: std::io::Error::other("disk is full") };
+        let error = Err::<(), _>(outer).context("the node stopped").expect_err("an error");
+        assert_eq!(sentence(&error), "the node stopped: cannot open store: disk is full");
+    }
 }

@@ -192,7 +192,7 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         if super::is_broken_pipe(&error) {
             return Err(error);
         }
-        eprintln!("customhouse: {error:#}");
+        eprintln!("customhouse: {}", crate::cli::sentence(&error));
         Ok(Verdict::NotEnoughEvidence)
     })?;
     Ok(verdict.exit_code())

@@ -103,6 +103,8 @@ fn run_node(config: NodeConfig, stop_with_stdin: bool) -> Done {
 fn init_logs(log: &LogSection) -> anyhow::Result<()> {
     let filter: tracing_subscriber::EnvFilter =
         log.filter.parse().context("log.filter was checked when it was read")?;
+    // Its warnings print whole messages, and a payload must never be in a log.
+    let filter = filter.add_directive("libp2p_gossipsub=error".parse()?);
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Text => {
