@@ -170,6 +170,8 @@ pub struct Limits {
     pub mempool_bytes: u64,
     /// Transactions waiting for a block.
     pub mempool_transactions: u64,
+    /// Bytes of records accepted from clients and not yet final, kept on disk.
+    pub outbox_bytes: u64,
     /// gRPC requests worked on at one time.
     pub api_requests: u64,
     /// Bytes of the store's block cache.
@@ -181,6 +183,7 @@ impl Default for Limits {
         Self {
             mempool_bytes: 64 * 1024 * 1024,
             mempool_transactions: 65_536,
+            outbox_bytes: 256 * 1024 * 1024,
             api_requests: 1024,
             store_cache_bytes: 64 * 1024 * 1024,
         }
@@ -380,6 +383,7 @@ impl Limits {
         for (field, value, min) in [
             ("limits.mempool_bytes", self.mempool_bytes, MIB),
             ("limits.mempool_transactions", self.mempool_transactions, 1),
+            ("limits.outbox_bytes", self.outbox_bytes, MIB),
             ("limits.api_requests", self.api_requests, 1),
             ("limits.store_cache_bytes", self.store_cache_bytes, MIB),
         ] {
