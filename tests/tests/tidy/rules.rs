@@ -180,7 +180,7 @@ pub(crate) fn left_undone(source: &Source) -> Vec<Violation> {
         concat!("FIX", "ME"),
         concat!("XX", "X:"),
         concat!("#[ign", "ore"),
-        concat!("#[allow(dead", "_code"),
+        concat!("#[allow(dead", "_code)]"),
     ];
     let found = source.lines().flat_map(|(number, line)| {
         words.iter().filter(|w| line.contains(**w)).map(move |w| (number, w))
@@ -188,7 +188,8 @@ pub(crate) fn left_undone(source: &Source) -> Vec<Violation> {
     found.map(|(number, word)| violation(source, number, *word)).collect()
 }
 
-/// A sleep in a test, outside a function that polls a condition until a deadline (`wait_…`).
+/// A sleep in a test, outside a function that polls a condition until a deadline, whose name begins
+/// with `wait` or `until`.
 pub(crate) fn sleeps(source: &Source) -> Vec<Violation> {
     let call = concat!("sle", "ep(");
     let mut function = String::new();
@@ -197,7 +198,7 @@ pub(crate) fn sleeps(source: &Source) -> Vec<Violation> {
         if let Some(name) = function_name(line) {
             name.clone_into(&mut function);
         }
-        if line.contains(call) && !function.starts_with("wait") {
+        if line.contains(call) && !["wait", "until"].iter().any(|w| function.starts_with(w)) {
             found.push(violation(source, number, format!("sleeps in {function}")));
         }
     }
@@ -296,6 +297,9 @@ mod self_test {
             "let x = rand::random();",
             "async fn f() {}",
             "x.await;",
+            "#[cfg(test)]\nmod tests;\n\nuse std::fs;",
+            "#[cfg(test)]\n#[path = \"x.rs\"]\nmod tests;\n\nuse std::fs;",
+            "#[cfg(test)]\nfn f() {\n    x();\n}\n\nuse std::fs;",
         ] {
             assert!(!impure(&rust(bad), CORE_NEVER).is_empty(), "{bad}");
         }
@@ -304,7 +308,7 @@ mod self_test {
             "use std::{\n    collections::BTreeMap,\n    fmt,\n};",
             "let operand = brand + Instantly;",
             "// an Instant is not known here",
-            "let x = 1;\n\n#[cfg(test)]\nmod tests { use std::fs; }",
+            "let x = 1;\n\n#[cfg(test)]\nmod tests {\n    use std::fs;\n}",
         ] {
             assert_eq!(impure(&rust(good), CORE_NEVER), [], "{good}");
         }

@@ -18,25 +18,50 @@ impl Source {
         self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
     }
 
-    /// Lines of code that is not for tests, without comments. What follows `#[cfg(test)]` at the
-    /// left margin is a test module or its declaration.
+    /// Lines of code that is not for tests, without comments.
     pub(crate) fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let all = if self.is_test() { 0 } else { usize::MAX };
-        let shipped = self.text.lines().position(|line| line == "#[cfg(test)]").unwrap_or(all);
-        let lines = self.lines().take(shipped.min(all));
-        lines.map(|(number, line)| (number, line.split("//").next().unwrap_or(line)))
+        self.code(false)
     }
 
-    /// Lines that run in tests only.
+    /// Lines that run in tests only, without comments.
     pub(crate) fn test_code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let shipped = self.shipped_code().count();
-        let lines = self.lines().skip(shipped);
-        lines.map(|(number, line)| (number, line.split("//").next().unwrap_or(line)))
+        self.code(true)
+    }
+
+    fn code(&self, for_tests: bool) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.lines().zip(self.is_for_tests());
+        lines
+            .filter(move |(_, is_for_tests)| *is_for_tests == for_tests)
+            .map(|((number, line), _)| (number, line.split("//").next().unwrap_or(line)))
+    }
+
+    /// For each line, whether it belongs to an item under `#[cfg(test)]` at the left margin. Such
+    /// an item ends with its first line where that has no body, else with the brace that rustfmt
+    /// puts at the left margin.
+    fn is_for_tests(&self) -> Vec<bool> {
+        let mut marks = Vec::new();
+        // Inside an item under the attribute, and whether its body has begun.
+        let mut item: Option<bool> = None;
+        for line in self.text.lines() {
+            if line == "#[cfg(test)]" {
+                item = item.or(Some(false));
+            }
+            marks.push(self.is_test() || item.is_some());
+            match item {
+                Some(false) if line.ends_with(';') => item = None,
+                Some(false) if line.ends_with('{') => item = Some(true),
+                Some(true) if line.starts_with('}') => item = None,
+                _ => {}
+            }
+        }
+        marks
     }
 
     /// Whether the whole file is for tests.
     fn is_test(&self) -> bool {
-        self.path.starts_with("tests/")
+        // What measures is no test.
+        let harness = self.path.starts_with("tests/") && !self.path.contains("/bin/");
+        harness
             || self.path.contains("/tests/")
             || self.path.ends_with("/tests.rs")
             || self.path.ends_with("_tests.rs")
