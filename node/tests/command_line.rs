@@ -1,0 +1,236 @@
+//! The program as its users have it: processes, exit codes, files.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A directory to work in, and the program.
+struct Desk {
+    dir: TempDir,
+}
+
+/// What a command did.
+struct Answer {
+    code: i32,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
+        command.current_dir(self.dir.path()).args(arguments.split_whitespace());
+        command.env_remove("CUSTOMHOUSE_PROFILE");
+        command
+    }
+
+    /// Runs a command whose arguments have no spaces.
+    fn run(&self, arguments: &str) -> Answer {
+        let output: Output = self.command(arguments).output().expect("the program runs");
+        Answer {
+            code: output.status.code().expect("not killed"),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Answer {
+    /// The exit code must be this one.
+    fn exits(self, code: i32) -> Self {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        assert_eq!(self.code, code, "stdout: {stdout}\nstderr: {}", self.stderr);
+        self
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).expect("JSON on standard output")
+    }
+}
+
+/// The samples that the project ships.
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/samples")
+}
+
+/// A port above which a network of four finds its ports free. Each call looks in a range of its
+/// own, because tests run beside each other.
+fn base_port() -> u16 {
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let range = CALLS.fetch_add(1, Ordering::Relaxed) * 4000;
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let offsets = [0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32];
+    let first = 20_000 + range + u16::try_from(std::process::id() % 40).expect("small") * 100;
+    (0..40)
+        .map(|step| first + step * 40)
+        .find(|base| offsets.iter().all(|offset| free(base + offset)))
+        .expect("free ports")
+}
+
+/// A network that runs as long as this is held.
+struct Network(Child);
+
+impl Network {
+    fn start(desk: &Desk) -> Self {
+        let agencies = "NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI";
+        let base = base_port();
+        desk.run(&format!(
+            "network new --agencies {agencies} --dir net --base-port {base} --history-bits 8"
+        ))
+        .exits(0);
+        let mut command = desk.command("network run --dir net");
+        let network = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let network = Self(network.expect("the program runs"));
+        desk.run("network status --dir net --wait 60").exits(0);
+        network
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // The nodes stop by themselves when their supervisor is gone.
+        let _killed = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+#[test]
+fn two_agencies_found_a_network_from_their_public_files() {
+    let desk = Desk::new();
+    for (agency, dir) in [("NL-DOUANE", "nl"), ("BE-AADA", "be")] {
+        desk.run(&format!("keys new --agency {agency} --dir {dir}")).exits(0);
+    }
+    let again = desk.run("keys new --agency NL-DOUANE --dir nl").exits(1);
+    assert!(again.stderr.contains("agency.json exists"), "{}", again.stderr);
+
+    let genesis = "genesis new nl/agency.json be/agency.json --network pilot";
+    let unknown = desk.run(&format!("{genesis} --parameter blocks=1")).exits(2);
+    assert!(unknown.stderr.contains("no parameter is called `blocks`"), "{}", unknown.stderr);
+    let made = desk.run(&format!("--output json {genesis}")).exits(0).json();
+    assert_eq!(made["validators"].as_array().map(Vec::len), Some(2));
+    let chain_id = made["chain_id"].as_str().expect("a chain id");
+    desk.run(&format!("genesis verify genesis.json --chain-id {chain_id}")).exits(0);
+    let other = desk.run(&format!("genesis verify genesis.json --chain-id {}", "ab".repeat(32)));
+    assert!(other.exits(1).stderr.contains(chain_id));
+
+    let keys = desk.run("--output json keys show nl/keys/peer.key").exits(0);
+    assert!(keys.json()[0]["peer_id"].as_str().is_some_and(|id| id.starts_with("12D3")));
+    let seed = fs::read_to_string(desk.path("nl/keys/peer.key")).expect("readable");
+    let seed: Value = serde_json::from_str(&seed).expect("JSON");
+    let shown = String::from_utf8(keys.stdout).expect("text");
+    assert!(!shown.contains(seed["seed"].as_str().expect("a seed")), "a secret is never shown");
+}
+
+#[test]
+fn a_wrong_configuration_has_its_own_exit_code_and_names_the_field() {
+    let desk = Desk::new();
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
+    desk.run("node check --config net/NL-DOUANE/node.toml").exits(0);
+    let file = desk.path("net/NL-DOUANE/node.toml");
+    let text = fs::read_to_string(&file).expect("readable");
+    fs::write(&file, text.replace("[log]", "[lag]")).expect("writable");
+    let refused = desk.run("node run --config net/NL-DOUANE/node.toml").exits(2);
+    assert!(refused.stderr.contains("node.toml") && refused.stderr.contains("lag"));
+    fs::write(&file, text.replace("validator.key", "peer.key")).expect("writable");
+    let refused = desk.run("node run --config net/NL-DOUANE/node.toml").exits(2);
+    assert!(refused.stderr.contains("a validator key is needed"), "{}", refused.stderr);
+}
+
+#[test]
+fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
+    let desk = Desk::new();
+    let _network = Network::start(&desk);
+    let samples = samples();
+    let broken = desk.path("broken.xml");
+    fs::write(&broken, "<a>\n  <b></a>").expect("writable");
+    let submit = format!(
+        "--profile net/NL-DOUANE/clients/broker --output json submit wco {} {} --receipts receipts",
+        samples.display(),
+        broken.display()
+    );
+
+    let first = desk.run(&submit).exits(1).json();
+    assert_eq!((&first["malformed"], &first["problems"][0]["line"]), (&1.into(), &2.into()));
+    let committed = first["committed"].as_u64().expect("a number");
+    assert!(committed >= 12, "{first}");
+    assert_eq!(first["unlinked"], Value::Array(vec![]));
+
+    let again = desk.run(&format!("{submit} --allow-malformed")).exits(0).json();
+    assert_eq!((&again["committed"], &again["already_there"]), (&0.into(), &committed.into()));
+
+    desk.run("network status --dir net --wait 60").exits(0);
+    let records = first["records"].as_array().expect("a list");
+    for record in records {
+        let (id, file) = (record["record_id"].as_str(), record["source"].as_str());
+        let query = "--profile net/FR-DGDDI/clients/officer query record --source";
+        let source = desk.run(&format!("{query} {}", id.expect("an id"))).exits(0).stdout;
+        assert!(source == fs::read(file.expect("a file")).expect("readable"), "{file:?}");
+        let about = record["kind"] != "declaration";
+        assert_eq!(record["about"].is_string(), about, "{record}");
+    }
+
+    let row = desk.run(&format!(
+        "--profile net/BE-AADA/clients/broker --output json submit declarations-csv {}",
+        samples.join("import-rows.csv").display()
+    ));
+    assert_eq!(row.exits(0).json()["committed"], 10);
+
+    let refused = desk.run("--profile net/NL-DOUANE/clients/officer submit wco broken.xml");
+    drop(refused.exits(1));
+}
+
+#[test]
+fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
+    let desk = Desk::new();
+    let network = Network::start(&desk);
+    let submit = "--profile net/NL-DOUANE/clients/broker --output json submit wco";
+    let samples = samples();
+    desk.run(&format!("{submit} {} --receipts receipts", samples.display())).exits(0);
+    let history = "--profile net/DE-ZOLL/clients/auditor --output json audit history \
+                   --genesis net/genesis.json";
+    desk.run("network status --dir net --wait 60").exits(0);
+    let known = desk.run(&format!("{history} mrn:26NL00051004471RX3")).exits(0).json();
+    assert_eq!(known["records"].as_array().map(Vec::len), Some(5), "{known}");
+    let unknown = desk.run(&format!("{history} mrn:NOTHING")).exits(0).json();
+    assert_eq!(unknown["records"], Value::Array(vec![]), "absence is proven too");
+    let auditor = "--profile net/DE-ZOLL/clients/auditor";
+    let verify = "audit verify receipts --genesis net/genesis.json";
+    desk.run(&format!("{auditor} {verify} --against-node")).exits(0);
+    drop(network);
+
+    let all = desk.run(&format!("--output json {verify}")).exits(0).json();
+    assert_eq!(all["verdict"], "verified");
+    assert!(all["rests_on"]["finalized_by_least"].as_u64().is_some_and(|least| least >= 3));
+    desk.run("audit verify nothing.receipt --genesis net/genesis.json").exits(2);
+    desk.run("audit verify receipts --genesis nothing.json").exits(2);
+    desk.run(&format!("{auditor} {verify} --against-node")).exits(2);
+
+    let receipts = fs::read_dir(desk.path("receipts")).expect("readable");
+    let receipt = receipts.map(|entry| entry.expect("readable").path()).next().expect("one");
+    let mut bytes = fs::read(receipt).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(desk.path("flipped.receipt"), bytes).expect("writable");
+    let flipped = "--output json audit verify flipped.receipt --genesis net/genesis.json";
+    let flipped = desk.run(flipped).exits(1).json();
+    assert!(flipped["receipts"][0]["code"].as_str().is_some_and(|code| !code.is_empty()));
+
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir other").exits(0);
+    let other = "--output json audit verify receipts --genesis other/genesis.json";
+    assert_eq!(desk.run(other).exits(1).json()["receipts"][0]["code"], "WRONG_CHAIN");
+}
