@@ -7,6 +7,7 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use prost::Message as _;
 use sha2::Sha256;
 
 use super::Refusal;
@@ -21,6 +22,15 @@ pub(super) struct Prepared {
     pub(super) record: ValidRecord,
     pub(super) dedupe_key: Hash,
     pub(super) idempotency_key: String,
+}
+
+impl Prepared {
+    /// Whether the canonical bytes of another record differ in the salt at the most.
+    pub(super) fn is_but_for_salt(&self, other: &[u8]) -> bool {
+        let own = &self.record.record;
+        v1::Record::decode(other)
+            .is_ok_and(|other| v1::Record { salt: own.salt.clone(), ..other } == *own)
+    }
 }
 
 /// Fills what the node fills and checks the record.
@@ -91,6 +101,21 @@ mod tests {
         assert_ne!(first.record.id, other_key.record.id);
         let other_client = prepared(submission("k", "M"), "carrier").expect("valid");
         assert_ne!(first.dedupe_key, other_client.dedupe_key);
+    }
+
+    #[test]
+    fn a_record_with_another_salt_has_the_same_body_and_one_with_another_body_has_not() {
+        let client = client("broker");
+        let with_secret = |secret: u8, mrn: &str| {
+            let agency = &client.agency;
+            prepare(submission("k", mrn), &client, agency, &[secret; 32]).expect("valid")
+        };
+        let first = with_secret(1, "M");
+        let (resalted, changed) = (with_secret(2, "M"), with_secret(1, "N"));
+        assert_ne!(first.record.id, resalted.record.id);
+        assert!(first.is_but_for_salt(&resalted.record.bytes));
+        assert!(!first.is_but_for_salt(&changed.record.bytes));
+        assert!(!first.is_but_for_salt(b"no record"));
     }
 
     #[test]

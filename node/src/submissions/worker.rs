@@ -12,7 +12,7 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    chain::{ChainReader, Committed, SlotOutcome},
+    chain::{ChainReader, Committed, DedupePlace, SlotOutcome},
     hash::{Hash, Tag},
     keys::SigningKey,
     store::StoreError,
@@ -188,13 +188,15 @@ impl Worker {
         let conflict =
             |first| Refusal::AlreadyExists { key: prepared.idempotency_key.clone(), first };
         if let Some(place) = self.reader.dedupe(&self.agency, &prepared.dedupe_key)? {
-            if place.record_id != record_id {
-                return Ok(Plan::Done(Err(conflict(place.record_id))));
+            let first = place.record_id;
+            if first != record_id && !self.is_body_of(&prepared, &place)? {
+                return Ok(Plan::Done(Err(conflict(first))));
             }
             let Some(found) = self.look_up(place.log_index)? else {
-                return Ok(Plan::Done(Err(conflict(record_id))));
+                return Ok(Plan::Done(Err(conflict(first))));
             };
             let LookedUp { log_index, height, id: transaction_id } = found;
+            let record_id = first;
             let end = Some(End::Final { height, log_index, slot_index: place.position });
             return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
         }
@@ -222,6 +224,13 @@ impl Worker {
             return Ok(Plan::Done(Err(full())));
         }
         Ok(gathering.add_record(prepared))
+    }
+
+    /// Whether a record is the one at a place but for its salt. An agency's node that has lost its
+    /// outbox, or its second node, derives another salt from the same key.
+    fn is_body_of(&self, prepared: &Prepared, place: &DedupePlace) -> Result<bool, StoreError> {
+        let first = self.reader.record_at(place.log_index, place.position)?;
+        Ok(first.is_some_and(|first| prepared.is_but_for_salt(&first.bytes)))
     }
 
     fn plan_transaction(
