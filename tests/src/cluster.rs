@@ -1,0 +1,293 @@
+//! A network of agencies whose nodes are processes of this machine.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use customhouse_ledger::{genesis::Genesis, hash::Hash, verifier::Verifier};
+use customhouse_node::{
+    client::{Client, ClientError},
+    layout::{LocalAgency, LocalNetwork, NewNetwork, Profile},
+    tls::ClientTls,
+};
+use customhouse_proto::v1;
+use tempfile::TempDir;
+
+use crate::{
+    node_process::NodeProcess,
+    ports,
+    wait::{PATIENCE, until},
+};
+
+/// Codes of the agencies, as many as a cluster needs; sorted, as the layout sorts them.
+const AGENCIES: [&str; 7] =
+    ["BE-AADA", "DE-ZOLL", "FR-DGDDI", "KR-KCS", "NL-DOUANE", "SE-TULL", "SG-CUSTOMS"];
+/// Small history trees, for several nodes on one machine.
+const HISTORY_BITS: u32 = 12;
+/// Layouts with other ports that are tried where somebody else took a port first.
+const LAYOUTS_MAX: usize = 5;
+/// What a node logs where a port is taken.
+const PORT_TAKEN: &str = "in use";
+/// How long a metrics endpoint may take.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A committed block with all roots after it: what honest nodes have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its height.
+    pub height: u64,
+    /// Its hash.
+    pub block_hash: Hash,
+    /// Transactions so far.
+    pub log_size: u64,
+    /// Root of the log.
+    pub log_root: Hash,
+    /// Root of the history index.
+    pub history_root: Hash,
+    /// Root of the registry.
+    pub registry_root: Hash,
+}
+
+impl Head {
+    fn of(status: &v1::GetStatusResponse) -> Self {
+        let hash = |bytes: &[u8]| Hash::from_slice(bytes).expect("a node answers with hashes");
+        Self {
+            height: status.height,
+            block_hash: hash(&status.block_hash),
+            log_size: status.log_size,
+            log_root: hash(&status.log_root),
+            history_root: hash(&status.history_root),
+            registry_root: hash(&status.registry_root),
+        }
+    }
+}
+
+/// The network: its files, and its nodes' processes. Ends with them.
+pub struct Cluster {
+    network: LocalNetwork,
+    nodes: Vec<NodeProcess>,
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Lays out a network and starts all its nodes. When this returns, each node knows all others.
+    pub async fn start(size: usize) -> Self {
+        for _ in 0..LAYOUTS_MAX {
+            let mut cluster = Self::lay_out(size);
+            for index in 0..size {
+                cluster.nodes[index].start();
+            }
+            if cluster.is_connected().await {
+                return cluster;
+            }
+        }
+        panic!("no free ports for {size} nodes in {LAYOUTS_MAX} tries")
+    }
+
+    /// Lays out a network and starts nothing.
+    pub fn lay_out(size: usize) -> Self {
+        let dir = tempfile::Builder::new().prefix("customhouse-").tempdir().expect("a directory");
+        let codes = AGENCIES[..size].iter().map(|code| code.parse().expect("a code"));
+        let new = NewNetwork {
+            dir: dir.path().join("net"),
+            name: "test".into(),
+            agencies: codes.zip(ports::free(size)).collect(),
+            history_bits: HISTORY_BITS,
+            parameters: BTreeMap::new(),
+        };
+        let network = LocalNetwork::create(&new).expect("a network is laid out");
+        let node = |agency: &LocalAgency| {
+            let log = dir.path().join(format!("{}.log", agency.code()));
+            NodeProcess::new(&agency.config.file, log)
+        };
+        let nodes = network.agencies.iter().map(node).collect();
+        Self { network, nodes, _dir: dir }
+    }
+
+    /// Waits until all know all; false where a node found its port taken.
+    async fn is_connected(&mut self) -> bool {
+        let peers = u32::try_from(self.nodes.len() - 1).expect("few nodes");
+        until("all nodes are connected", PATIENCE, async || {
+            for index in 0..self.nodes.len() {
+                if let Some(status) = self.nodes[index].ended() {
+                    let log = self.nodes[index].tail();
+                    assert!(log.contains(PORT_TAKEN), "{status}: {log}");
+                    return Ok(false);
+                }
+                let status = self.status(index).await.map_err(|error| error.to_string())?;
+                let connected = status.peers_connected;
+                if connected < peers {
+                    return Err(format!("node {index}: {connected} of {peers} peers"));
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// How many nodes there are.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The genesis.
+    pub fn genesis(&self) -> &Genesis {
+        &self.network.genesis
+    }
+
+    /// Its file.
+    pub fn genesis_file(&self) -> PathBuf {
+        self.network.dir.join("genesis.json")
+    }
+
+    /// A verifier that holds the genesis and nothing else.
+    pub fn verifier(&self) -> Verifier {
+        Verifier::new(self.genesis())
+    }
+
+    /// A node's agency.
+    pub fn agency(&self, node: usize) -> &LocalAgency {
+        &self.network.agencies[node]
+    }
+
+    /// The directory of a client's profile: `broker`, `officer`, `auditor` or `operator`.
+    pub fn profile(&self, node: usize, client: &str) -> PathBuf {
+        self.agency(node).client(client)
+    }
+
+    /// A client of a node. It connects when it is first used, and again where it must.
+    pub fn client(&self, node: usize, client: &str) -> Client {
+        let profile = Profile::read(&self.profile(node, client)).expect("the layout made it");
+        let tls = ClientTls::read(&profile.ca, &profile.cert, &profile.key);
+        Client::connect_lazily(&profile.node, &tls.expect("the layout made them"))
+            .expect("an endpoint")
+    }
+
+    /// Starts a node.
+    pub fn start_node(&mut self, node: usize) {
+        self.nodes[node].start();
+    }
+
+    /// Starts a node and waits until it answers.
+    pub async fn restart(&mut self, node: usize) {
+        self.start_node(node);
+        self.answers(node).await;
+    }
+
+    /// Waits until a node that was started answers.
+    pub async fn answers(&mut self, node: usize) {
+        until("the node answers", PATIENCE, async || {
+            let ended = self.nodes[node].ended();
+            assert!(ended.is_none(), "{ended:?}: {}", self.nodes[node].tail());
+            self.status(node).await.map(|_| ()).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Kills a node's process with SIGKILL.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    /// Stops a node with SIGTERM and waits for its end.
+    pub async fn terminate(&mut self, node: usize) -> ExitStatus {
+        self.nodes[node].terminate().await
+    }
+
+    /// Waits for the end of a node that is to end by itself.
+    pub async fn exit(&mut self, node: usize) -> ExitStatus {
+        self.nodes[node].exit().await
+    }
+
+    /// Deletes what a stopped node has stored. Its keys and the signer's journal stay.
+    pub fn wipe(&self, node: usize) {
+        assert!(!self.nodes[node].is_started(), "a running node is not wiped");
+        let config = &self.agency(node).config;
+        assert!(!config.journal_path().starts_with(&config.data_dir), "the journal is elsewhere");
+        fs::remove_dir_all(&config.data_dir).expect("the node had a store");
+    }
+
+    /// All that a node has logged.
+    pub fn log(&self, node: usize) -> String {
+        self.nodes[node].log()
+    }
+
+    /// How a node stands.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn status(&self, node: usize) -> Result<v1::GetStatusResponse, ClientError> {
+        self.client(node, "operator").status().await
+    }
+
+    /// A node's newest committed block.
+    pub async fn head(&self, node: usize) -> Head {
+        Head::of(&self.status(node).await.expect("the node runs"))
+    }
+
+    /// Waits until these nodes have the same head with all roots, of at least a height, and none
+    /// has anything left to commit.
+    pub async fn same_head(&self, nodes: &[usize], height_min: u64) -> Head {
+        until("the nodes have the same roots", PATIENCE, async || {
+            let mut heads = Vec::new();
+            for node in nodes {
+                let status = self.status(*node).await.map_err(|error| error.to_string())?;
+                let waiting = status.mempool_transactions;
+                heads.push((Head::of(&status), waiting));
+            }
+            let (first, _) = &heads[0];
+            let same = heads.iter().all(|(head, waiting)| head == first && *waiting == 0);
+            if same && first.height >= height_min {
+                Ok(first.clone())
+            } else {
+                Err(format!("{heads:#?}"))
+            }
+        })
+        .await
+    }
+
+    /// The value of a node's metric without labels.
+    pub fn metric(&self, node: usize, name: &str) -> u64 {
+        let address = self.agency(node).config.metrics.as_ref().expect("the layout has it").listen;
+        let text = http_get(address, "/metrics").expect("the node serves metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"));
+        value.trim().parse().expect("a counter is a number")
+    }
+
+    /// Memory of a node's process that is in RAM, in KiB.
+    pub fn resident_kib(&self, node: usize) -> u64 {
+        let path = format!("/proc/{}/status", self.nodes[node].id());
+        let text = fs::read_to_string(Path::new(&path)).expect("the process runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).expect("the kernel says it in kB")
+    }
+}
+
+/// The answer to a plain HTTP/1.0 request.
+fn http_get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, HTTP_TIMEOUT)?;
+    stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+impl Drop for Cluster {
+    /// Says what the nodes said, where a test fails.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                eprintln!("---- {}\n", node.tail());
+            }
+        }
+    }
+}
