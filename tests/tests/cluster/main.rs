@@ -4,6 +4,7 @@ mod agreement;
 mod catching_up;
 mod crashes;
 mod idempotency;
+mod python;
 mod receipts;
 mod rubbish;
 mod shared_data;

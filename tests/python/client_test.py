@@ -1,0 +1,210 @@
+"""A stock gRPC client: signs a transaction, submits it, waits for its receipt and verifies it.
+
+Its code for the messages is generated from the published .proto files when it runs. It trusts the
+genesis file and nothing that a node says.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import pathlib
+import re
+import struct
+import sys
+import tempfile
+import time
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from grpc_tools import protoc
+
+import formats
+from formats import TRANSACTION_HEADER, Refused
+from verifier import Verifier
+
+FILES = ["record", "ledger", "submission", "query", "audit", "admin"]
+
+
+def generate(protos):
+    """Generates and imports the code of the published .proto files."""
+    out = tempfile.mkdtemp(prefix="customhouse-proto-")
+    well_known = pathlib.Path(protoc.__file__).parent / "_proto"
+    names = [f"customhouse/v1/{name}.proto" for name in FILES]
+    arguments = ["protoc", f"-I{protos}", f"-I{well_known}"]
+    arguments += [f"--python_out={out}", f"--grpc_python_out={out}", *names]
+    assert protoc.main(arguments) == 0, "the .proto files do not compile"
+    sys.path.insert(0, out)
+    module = lambda name: importlib.import_module(f"customhouse.v1.{name}")
+    messages = {}
+    for name in FILES:
+        messages.update(vars(module(f"{name}_pb2")))
+    services = {}
+    for name in FILES[2:]:
+        services.update(vars(module(f"{name}_pb2_grpc")))
+    return argparse.Namespace(**messages), argparse.Namespace(**services)
+
+
+def read_profile(directory):
+    """client.toml: a table of strings; paths are relative to it."""
+    text = (directory / "client.toml").read_text()
+    return dict(re.findall(r'^(\w+) = "([^"]*)"$', text, re.MULTILINE))
+
+
+def connect(profile, directory):
+    read = lambda name: (directory / profile[name]).read_bytes()
+    credentials = grpc.ssl_channel_credentials(read("ca"), read("key"), read("cert"))
+    channel = grpc.secure_channel(profile["node"].removeprefix("https://"), credentials)
+    grpc.channel_ready_future(channel).result(timeout=30)
+    return channel
+
+
+class Signer:
+    """A key that the genesis registers for submitters."""
+
+    def __init__(self, pb, chain_id, key_file):
+        file = json.loads(key_file.read_text())
+        assert file["purpose"] == "submitter", file["purpose"]
+        self.pb, self.chain_id, self.agency = pb, chain_id, file["agency"]
+        self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(file["seed"]))
+        self.public = self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        assert self.public.hex() == file["public_key"]
+
+    def record(self, alert_id, case, submitter):
+        subject = self.pb.Subject(scheme=self.pb.Subject.CASE, id=case)
+        alert = self.pb.RiskAlert(alert_id=alert_id, about=[subject])
+        salt, agency = os.urandom(16), self.agency
+        return self.pb.Record(salt=salt, agency=agency, submitter=submitter, risk_alert=alert)
+
+    def slot(self, record_bytes, case, submitter, client_key):
+        agency, name = formats.agency_code(self.agency), submitter.encode()
+        key = client_key.encode()
+        dedupe = formats.tagged_hash("dedupe", agency, struct.pack(">I", len(name)), name, key)
+        scheme = struct.pack(">I", self.pb.Subject.CASE)
+        # An alert is about its own id and what it names, all of them cases here.
+        subjects = {client_key, case}
+        keys = (formats.tagged_hash("subject", scheme, name.encode()) for name in subjects)
+        return self.pb.Slot(
+            record_id=formats.tagged_hash("record", record_bytes),
+            form=self.pb.Slot.OPEN,
+            subject_keys=sorted(keys),
+            dedupe_key=dedupe,
+        )
+
+    def transaction(self, alerts, case, submitter):
+        """A signed transaction with one record an alert."""
+        records, slots = [], []
+        for alert in alerts:
+            record = self.record(alert, case, submitter).SerializeToString(deterministic=True)
+            slot = self.slot(record, case, submitter, alert)
+            records.append(record)
+            slots.append(slot.SerializeToString(deterministic=True))
+        header = TRANSACTION_HEADER.encode(
+            chain_id=self.chain_id,
+            signer=self.public,
+            agency=formats.agency_code(self.agency),
+            not_after_ms=int(time.time() * 1000) + 10 * 60 * 1000,
+            slot_count=len(slots),
+            records_root=formats.tree_root(slots),
+        )
+        signature = self.key.sign(formats.tag("transaction-signature") + header)
+        return self.pb.Transaction(header=header, signature=signature, slots=slots, records=records)
+
+
+def expect_refused(verify, what):
+    try:
+        verify()
+    except Refused as refused:
+        assert str(refused), what
+        return
+    raise AssertionError(f"{what}: not refused")
+
+
+def check_vectors(pb, protos):
+    """The published vectors, so that a receipt which verifies does so for the right reasons."""
+    vectors = pathlib.Path(protos).parent / "docs" / "vectors"
+    genesis = json.loads((vectors / "genesis.json").read_text())
+    verifier = Verifier(pb, genesis["json"])
+    assert verifier.chain_id.hex() == genesis["chain_id"]
+    assert verifier.validators_hash().hex() == genesis["validators_hash"]
+    receipt = json.loads((vectors / "receipt.json").read_text())
+    verifier.verify_receipt(bytes.fromhex(receipt["receipt"]))
+    for variant in receipt["refused"]:
+        damaged = bytes.fromhex(variant["receipt"])
+        expect_refused(lambda: verifier.verify_receipt(damaged), variant["change"])
+    print("vectors agree")
+
+
+def submit(pb, services, channel, signer):
+    """Submits three records in one transaction, and gives each record's receipt."""
+    submission = services.SubmissionStub(channel)
+    transaction = signer.transaction(["python-1", "python-2", "python-3"], "python", "broker")
+    expected = formats.tagged_hash("transaction", transaction.header)
+
+    forged = pb.Transaction()
+    forged.CopyFrom(transaction)
+    forged.signature = bytes([forged.signature[0] ^ 1]) + forged.signature[1:]
+    try:
+        answer = submission.SubmitTransaction(pb.SubmitTransactionRequest(transaction=forged))
+        raise AssertionError(f"a forged signature was taken: {answer}")
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
+
+    request = pb.SubmitTransactionRequest(transaction=transaction)
+    answer = submission.SubmitTransaction(request, timeout=60)
+    assert answer.transaction_id == expected, answer
+    assert answer.phase in (pb.ACCEPTED, pb.FINAL), answer
+    receipts = []
+    for record in transaction.records:
+        record_id = formats.tagged_hash("record", record)
+        request = pb.WaitReceiptRequest(record_id=record_id, timeout_ms=30_000)
+        answer = submission.WaitReceipt(request, timeout=60)
+        assert answer.phase == pb.FINAL, answer
+        assert answer.receipt.record == record
+        receipts.append((record_id, answer.receipt.SerializeToString(deterministic=True)))
+        print("record", record_id.hex())
+    request = pb.SubmitTransactionRequest(transaction=transaction, wait=True)
+    again = submission.SubmitTransaction(request, timeout=60)
+    assert (again.transaction_id, again.phase) == (expected, pb.FINAL), again
+    return receipts
+
+
+def check_receipt(verifier, signer, record_id, receipt):
+    header, transaction, slot = verifier.verify_receipt(receipt)
+    assert slot.record_id == record_id
+    assert transaction["signer"] == signer.public
+    assert header["time_ms"] <= transaction["not_after_ms"]
+    print("receipt verified at height", header["height"])
+    for at in range(len(receipt)):
+        damaged = bytearray(receipt)
+        damaged[at] ^= 1 << at % 8
+        expect_refused(lambda: verifier.verify_receipt(bytes(damaged)), f"byte {at} flipped")
+        expect_refused(lambda: verifier.verify_receipt(receipt[:at]), f"cut at {at}")
+    print("flipped bytes refused:", len(receipt))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--protos", type=pathlib.Path, required=True)
+    parser.add_argument("--profile", type=pathlib.Path, required=True)
+    parser.add_argument("--genesis", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    pb, services = generate(arguments.protos)
+    check_vectors(pb, arguments.protos)
+
+    genesis = json.loads(arguments.genesis.read_text())
+    verifier = Verifier(pb, genesis)
+    profile = read_profile(arguments.profile)
+    signer = Signer(pb, verifier.chain_id, arguments.profile / profile["submitter_key"])
+    channel = connect(profile, arguments.profile)
+    receipts = submit(pb, services, channel, signer)
+    for record_id, receipt in receipts:
+        check_receipt(verifier, signer, record_id, receipt)
+    other = Verifier(pb, {**genesis, "network": "another"})
+    expect_refused(lambda: other.verify_receipt(receipts[0][1]), "another chain's genesis")
+    print("another chain's genesis refused")
+
+
+if __name__ == "__main__":
+    main()
