@@ -4,10 +4,12 @@ use std::env;
 
 use customhouse_tests::{
     cluster::Cluster,
-    load::{Load, nothing_is_lost},
+    load::{Acknowledged, Load, nothing_is_lost},
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+
+use crate::agreement::submit_final;
 
 /// Nodes killed one at a time.
 const KILLS: usize = 25;
@@ -68,4 +70,28 @@ async fn at_any_moment(cluster: &Cluster, load: &mut Load, random: &mut ChaCha8R
     for _ in 0..random.random_range(0..8) {
         cluster.status(random.random_range(0..4)).await.expect("all nodes run");
     }
+}
+
+/// One node with one record, which is damaged in what its client remembers of it.
+async fn check_a_wrong_promise(change: impl FnOnce(&mut Acknowledged)) {
+    let cluster = Cluster::start(1).await;
+    let mut promise = submit_final(&cluster, 0, "there", "wrong").await;
+    nothing_is_lost(&cluster, "wrong", std::slice::from_ref(&promise)).await;
+    change(&mut promise);
+    nothing_is_lost(&cluster, "wrong", &[promise]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "LOST, although acknowledged")]
+async fn the_check_itself_finds_a_lost_record() {
+    check_a_wrong_promise(|promise| promise.alert_id = "elsewhere".into()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "left == right")]
+async fn the_check_itself_finds_a_record_at_another_place() {
+    check_a_wrong_promise(|promise| {
+        promise.place.as_mut().expect("it is final").log_index += 1;
+    })
+    .await;
 }
