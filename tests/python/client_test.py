@@ -27,9 +27,8 @@ from verifier import Verifier
 FILES = ["record", "ledger", "submission", "query", "audit", "admin"]
 
 
-def generate(protos):
-    """Generates and imports the code of the published .proto files."""
-    out = tempfile.mkdtemp(prefix="customhouse-proto-")
+def generate(protos, out):
+    """Generates the code of the published .proto files into a directory, and imports it."""
     well_known = pathlib.Path(protoc.__file__).parent / "_proto"
     names = [f"customhouse/v1/{name}.proto" for name in FILES]
     arguments = ["protoc", f"-I{protos}", f"-I{well_known}"]
@@ -190,7 +189,8 @@ def main():
     parser.add_argument("--profile", type=pathlib.Path, required=True)
     parser.add_argument("--genesis", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
-    pb, services = generate(arguments.protos)
+    with tempfile.TemporaryDirectory(prefix="customhouse-proto-") as out:
+        pb, services = generate(arguments.protos, out)
     check_vectors(pb, arguments.protos)
 
     genesis = json.loads(arguments.genesis.read_text())
