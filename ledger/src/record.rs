@@ -236,6 +236,7 @@ fn check_declaration(declaration: &v1::Declaration) -> Result<(), RecordError> {
 fn check_taxes(taxes: &[v1::Tax], field: &'static str) -> Result<(), RecordError> {
     for tax in taxes {
         check_optional(&tax.rate, field)?;
+        check_money(tax.base.as_ref(), field)?;
         check_money(tax.amount.as_ref(), field)?;
     }
     Ok(())
@@ -308,6 +309,21 @@ pub(crate) mod tests {
             }
         });
         assert_eq!(exponent, RecordError::Decimal("declaration.gross_mass_kg"));
+        let money = |amount: &str| v1::Money { amount: amount.into(), currency: "EUR".into() };
+        for (amount, base) in [("1,0", "1.0"), ("1.0", "1,0")] {
+            let tax = v1::Tax {
+                amount: Some(money(amount)),
+                base: Some(money(base)),
+                ..Default::default()
+            };
+            let broken_tax = broken(&|r| {
+                if let Some(Body::Declaration(d)) = &mut r.body {
+                    let taxes = vec![tax.clone()];
+                    d.items = vec![v1::GoodsItem { taxes, ..Default::default() }];
+                }
+            });
+            assert_eq!(broken_tax, RecordError::Decimal("declaration.items.taxes"));
+        }
     }
 
     #[test]
