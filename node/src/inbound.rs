@@ -10,7 +10,7 @@ use customhouse_ledger::{
     chain::ChainReader, hash::Hash, keys::PublicKey, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     admission::{Admission, AdmissionError},
@@ -105,8 +105,7 @@ impl Inbound {
             return receipt.reject("more transactions than a batch may have");
         }
         let inbound = self.clone();
-        tokio::spawn(async move {
-            let turn = Arc::clone(&inbound.batches).acquire_owned().await;
+        let admit = move |turn: OwnedSemaphorePermit| {
             tokio::task::spawn_blocking(move || {
                 let _turn = turn;
                 match inbound.admit_all(transactions) {
@@ -114,7 +113,19 @@ impl Inbound {
                     Err(code) => receipt.reject(code),
                 }
             });
-        });
+        };
+        let turns = Arc::clone(&self.batches);
+        match Arc::clone(&turns).try_acquire_owned() {
+            Ok(turn) => admit(turn),
+            Err(_) => {
+                tokio::spawn(async move {
+                    // The semaphore is never closed.
+                    if let Ok(turn) = turns.acquire_owned().await {
+                        admit(turn);
+                    }
+                });
+            }
+        }
     }
 
     /// Admits what is new. `Err` where the batch has something no honest peer forwards.

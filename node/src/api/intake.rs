@@ -62,6 +62,9 @@ pub(super) async fn sign_apart(
     answers: impl Iterator<Item = (Option<Accepted>, v1::RecordResult)>,
 ) -> Vec<v1::RecordResult> {
     let answers: Vec<_> = answers.collect();
+    if answers.iter().all(|(_, result)| result.phase() != Phase::Accepted) {
+        return answers.into_iter().map(|(_, result)| result).collect();
+    }
     let sign = move || {
         let signed = answers.into_iter().map(|(accepted, mut result)| {
             if let Some(accepted) = accepted.filter(|_| result.phase() == Phase::Accepted) {
