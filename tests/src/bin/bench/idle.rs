@@ -26,6 +26,7 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<()> {
     let gateway = &cluster.nodes[0];
     let mut taken = Vec::new();
+    let before = cpu_s(cluster)?;
     for number in 0..args.repetitions(RECORDS) {
         let submission = work::submission(gateway.agency, number as u64);
         let begun = Instant::now();
@@ -36,6 +37,8 @@ pub(crate) async fn measure(
         taken.push((result.height, time_ms));
         tokio::time::sleep(REST).await;
     }
+    let cpu_ms = (cpu_s(cluster)? - before) * 1e3 / taken.len() as f64;
+    report.figure(Section::Idle, "processor time of one record, all nodes", cpu_ms, "ms");
     let validators = cluster.genesis.validators();
     let own = validators.as_slice().iter().find(|validator| validator.agency == gateway.agency);
     let (mut all, mut led, mut followed, mut later_views) = (vec![], vec![], vec![], 0);
@@ -55,4 +58,8 @@ pub(crate) async fn measure(
     report.times(section, "final where another leads", &mut followed, None);
     report.figure(section, "blocks that took more than one view", f64::from(later_views), "");
     Ok(())
+}
+
+fn cpu_s(cluster: &Cluster) -> anyhow::Result<f64> {
+    Ok(cluster.usage()?.iter().map(|usage| usage.cpu_s).sum())
 }
