@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use customhouse_ledger::{
@@ -35,6 +36,11 @@ use crate::{
 
 /// Questions that may wait for an end at once.
 const WAITING_MAX: usize = 200_000;
+
+/// The first submission after a pause is sealed at once; those that come within this time of it are
+/// sealed together, because every transaction costs each node a signature's check. It is about the
+/// shortest time in which a block is decided: a record that waits would have missed that block.
+const SEALING_PACE: Duration = Duration::from_millis(5);
 
 /// Why the worker stopped. Fatal: what was accepted can no longer be kept.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +102,8 @@ pub(super) struct Worker {
     /// The committed transaction that was looked up last: the retries of a client that sends all
     /// it has again come in the order of the first time.
     looked_up: Option<LookedUp>,
+    /// When the last gathering was sealed.
+    sealed: Option<Instant>,
 }
 
 /// Where a committed transaction is, and its id.
@@ -123,6 +131,7 @@ impl Worker {
             pending_bytes_max: parts.outbox_bytes_max,
             unplaced: BTreeMap::new(),
             looked_up: None,
+            sealed: None,
         }
     }
 
@@ -133,8 +142,11 @@ impl Worker {
             let mut gathering = Gathering::default();
             self.take(job, &mut gathering)?;
             while !gathering.is_full() {
-                let Ok(job) = jobs.try_recv() else { break };
-                self.take(job, &mut gathering)?;
+                match jobs.try_recv() {
+                    Ok(job) => self.take(job, &mut gathering)?,
+                    Err(_) if gathering.is_empty() || self.rested() => break,
+                    Err(_) => {}
+                }
             }
             self.seal(gathering)?;
         }
@@ -159,6 +171,16 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Whether the last gathering was sealed a while ago; where not, waits until then.
+    fn rested(&self) -> bool {
+        let Some(sealed) = self.sealed else { return true };
+        let rest = SEALING_PACE.saturating_sub(sealed.elapsed());
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        }
+        rest.is_zero()
     }
 
     fn take(&mut self, job: Job, gathering: &mut Gathering) -> Result<(), WorkerError> {
@@ -295,6 +317,7 @@ impl Worker {
             self.outbox.accept(&mut changes, transaction);
         }
         self.outbox.commit(changes)?;
+        self.sealed = Some(Instant::now());
         self.metrics.accepted(sealed.transactions.iter().map(|t| t.slots().len() as u64).sum());
         for transaction in &sealed.transactions {
             self.add_pending(transaction);
