@@ -41,6 +41,8 @@ pub struct Core {
     pub(crate) pending: bool,
     started: bool,
     halted: bool,
+    /// Whether peers have yet to be asked which signatures of this node's key they hold.
+    pub(crate) unasked: bool,
     /// Time of the step, and what it leaves to do.
     pub(crate) now: Now,
     pub(crate) out: Ready,
@@ -66,11 +68,18 @@ impl Core {
             pending: false,
             started: false,
             halted: false,
+            unasked: false,
             now: Now { monotonic_ms: 0, unix_ms: 0 },
             out: Ready::default(),
         };
         core.recall();
         core
+    }
+
+    /// The same, but it signs nothing before [`Input::Asked`]: a journal that was rolled back with
+    /// its store does not know what this key has signed, but a peer may.
+    pub fn unasked(self) -> Self {
+        Self { unasked: true, ..self }
     }
 
     /// Takes one input, applies the rules until none applies, and says what is to be done.
@@ -104,6 +113,7 @@ impl Core {
             Input::Tick => self.tick(),
             Input::Message { from, message } => self.receive(from, message),
             Input::Connected(peer) => self.greet(peer),
+            Input::Asked => self.unasked = false,
             Input::Work { pending } => self.pending = pending,
             Input::Built { view, block } => self.take_built(view, block),
             Input::Validated { height, view, block_hash, verdict } => {
@@ -222,6 +232,8 @@ impl Core {
 
     pub(crate) fn stop_signing(&mut self, reason: StopReason) {
         if self.signer.take().is_some() {
+            // Nothing is signed up to the last height there is: it holds after a restart too.
+            self.out.entries.push(Entry::Watermark(u64::MAX));
             self.out.act(Action::StoppedSigning { reason });
         }
     }

@@ -60,7 +60,10 @@
 //!
 //! A journal that is ahead of the store is believed: heights below the newest it knows are
 //! followed, not signed. A valid signature of this node's own key that the journal does not have
-//! stops it from signing ([`Action::StoppedSigning`]).
+//! stops it from signing ([`Action::StoppedSigning`]), for good: the stop is in the journal too. A core
+//! made [`Core::unasked`] signs nothing before so many validators have told what they hold of its key
+//! that no quorum is without them ([`Input::Asked`]); that costs nothing, because it could not decide
+//! without them either. What no peer that is up remembers cannot be known.
 //!
 //! # Work and timers
 //!

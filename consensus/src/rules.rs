@@ -219,7 +219,7 @@ impl Core {
 
     /// The key, if it may sign at this height.
     pub(crate) fn signing_key(&self) -> Option<&SigningKey> {
-        let me = self.signer?;
+        let me = self.signer.filter(|_| !self.unasked)?;
         self.height.validators.index_of(&me)?;
         // The journal is ahead of the store: follow, then sign. What others have decided needs no
         // vote either.
@@ -256,7 +256,8 @@ impl Core {
     fn act_on(&mut self, certificate: &Certificate) {
         let ballot = certificate.ballot;
         if self.height.acted.insert((ballot.kind, ballot.view)) {
-            if self.signing_key().is_some() {
+            // Even while nothing is signed yet: what is signed later rests on it.
+            if self.signer.is_some() {
                 self.out.entries.push(Entry::Certificate(certificate.clone()));
             }
             self.out.send_all(Message::Certificate(certificate.clone()));

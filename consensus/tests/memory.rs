@@ -137,6 +137,38 @@ fn an_own_signature_that_the_journal_lacks_stops_the_signer() {
 }
 
 #[test]
+fn a_stopped_signer_stays_stopped_after_a_restart() {
+    let mut bench = Bench::new(0);
+    let stopped = bench.take(notarize_again(&a()));
+    assert!(stopped.contains(&format!("persist watermark {}", u64::MAX)), "{stopped:?}");
+    let mut bench = restart(bench, 0);
+    let after =
+        bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), work(), Event::Wait(100_000)]);
+    assert!(!bench.core.is_signing());
+    assert_eq!(after, ["resend transactions"], "others may include them");
+}
+
+#[test]
+fn nothing_is_signed_before_peers_have_been_asked() {
+    let mut bench = Bench::new(0).unasked();
+    let before = bench.take(proposal(1, 0, a()));
+    assert!(!bench.core.is_signing());
+    assert!(!before.iter().any(|effect| effect.starts_with("persist")), "{before:?}");
+    let asked = bench.take_all(vec![step(Input::Asked), valid(1, a())]);
+    assert!(asked.contains(&"send notarize 1 A".to_owned()), "{asked:?}");
+}
+
+#[test]
+fn a_certificate_acted_on_before_peers_have_been_asked_is_durable_too() {
+    let mut bench = Bench::new(0).unasked();
+    bench.take(notarization(1, a()));
+    bench.take(step(Input::Asked));
+    let mut bench = restart(bench, 0);
+    let first = bench.take(Event::Wait(0));
+    assert_eq!(first, ["send notarization 1", "send finalize 1 A"]);
+}
+
+#[test]
 fn contradictions_are_evidence_once() {
     let rows: [(&str, Event, Event, bool); 7] = [
         ("two proposals", proposal(1, 0, a()), proposal(1, 0, b()), true),

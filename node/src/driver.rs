@@ -14,7 +14,7 @@ mod journalled;
 mod thread;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -72,6 +72,13 @@ pub enum DriverInput {
     },
     /// A peer connected.
     Connected(PublicKey),
+    /// A peer told which signatures of this node's key it holds.
+    OwnSignatures {
+        /// Which peer.
+        peer: PublicKey,
+        /// What it holds.
+        signed: Vec<Message>,
+    },
     /// Answers a fetch: bodies of transactions by log leaf hash. Those that could not be had are
     /// missing.
     Bodies {
@@ -172,6 +179,8 @@ struct Driver {
     chain_id: Hash,
     journal: JournalledSigner,
     voting_key: Option<PublicKey>,
+    /// Validators that have told which signatures of this node's key they hold.
+    asked: BTreeSet<PublicKey>,
     signing_reason: String,
     mempool: SharedMempool,
     network: NetworkHandle,
@@ -244,7 +253,7 @@ impl Driver {
             mempool_bytes,
             view: self.core.view(),
             signing: self.core.is_signing(),
-            signing_reason: self.signing_reason.clone(),
+            signing_reason: self.why_not_signing(),
             catching_up: self.fetcher.is_catching_up(),
         };
         self.status.send_if_modified(|old| {
@@ -254,6 +263,15 @@ impl Driver {
             }
             changed
         });
+    }
+
+    fn why_not_signing(&self) -> String {
+        if self.core.is_signing() || !self.signing_reason.is_empty() {
+            return self.signing_reason.clone();
+        }
+        "following: peers have not yet told what they hold of this key, the journal or the peers \
+         know of later heights, or the key is no validator's"
+            .to_owned()
     }
 
     fn stop_signing(&mut self, reason: &StopReason) {

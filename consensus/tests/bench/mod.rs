@@ -214,6 +214,11 @@ impl Bench {
         Self { core: Core::new(config, genesis(), Vec::new()), ..Self::new(me) }
     }
 
+    /// Before its peers have been asked what they hold of its key.
+    pub fn unasked(self) -> Self {
+        Self { core: self.core.unasked(), ..self }
+    }
+
     /// Started on a committed state with what a journal remembers.
     pub fn recovered(me: usize, committed: Committed, journal: Vec<Entry>) -> Self {
         let config = Config { chain_id: CHAIN, signer: Some(key(me)), timing: TIMING };

@@ -133,21 +133,20 @@ impl Fetcher {
         }
     }
 
-    /// Asks a peer which signatures of this node's key it holds: one that the journal lacks means
-    /// that the key must not sign (DESIGN §4).
+    /// Asks a peer, while it is connected, which signatures of this node's key it holds: one that
+    /// the journal lacks means that the key must not sign (DESIGN §4).
     pub(super) fn own_signatures(&self, peer: PublicKey, validator: &PublicKey, from_height: u64) {
         let validator = validator.as_bytes().to_vec();
-        let request = Request::Journal(v1::JournalRequest { validator, from_height });
+        let request = v1::JournalRequest { validator, from_height };
         let fetcher = self.clone();
         self.runtime.spawn(async move {
-            let Some(Response::Journal(answer)) = fetcher.ask(peer, request).await else { return };
-            let votes = answer.votes.iter().filter_map(|v| wire::vote_from_proto(v).ok());
-            let proposals =
-                answer.proposals.iter().filter_map(|p| wire::proposal_from_proto(p).ok());
-            let messages = votes.map(Message::Vote).chain(proposals.map(Message::Proposal));
-            // What a peer can make of this is bounded: a few views of one height.
-            for message in messages.take(64) {
-                fetcher.deliver(DriverInput::Message { from: peer, message, receipt: None }).await;
+            while fetcher.connected().contains(&peer) && !fetcher.inputs.is_closed() {
+                let answer = fetcher.ask(peer, Request::Journal(request.clone())).await;
+                if let Some(Response::Journal(answer)) = answer {
+                    let signed = signed_messages(&answer);
+                    return fetcher.deliver(DriverInput::OwnSignatures { peer, signed }).await;
+                }
+                tokio::time::sleep(RETRY).await;
             }
         });
     }
@@ -328,6 +327,14 @@ impl Fetcher {
         }
         Some(blocks)
     }
+}
+
+/// What a peer holds of a key, as messages. Bounded: it is a few views of one height.
+fn signed_messages(answer: &v1::JournalResponse) -> Vec<Message> {
+    const MESSAGES_MAX: usize = 64;
+    let votes = answer.votes.iter().filter_map(|vote| wire::vote_from_proto(vote).ok());
+    let proposals = answer.proposals.iter().filter_map(|p| wire::proposal_from_proto(p).ok());
+    votes.map(Message::Vote).chain(proposals.map(Message::Proposal)).take(MESSAGES_MAX).collect()
 }
 
 /// Checks encodings off the async workers; those that break a rule are left out.

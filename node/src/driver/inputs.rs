@@ -19,6 +19,7 @@ impl Driver {
                 self.message(&from, message, receipt)
             }
             DriverInput::Connected(peer) => self.connected(peer),
+            DriverInput::OwnSignatures { peer, signed } => self.own_signatures(&peer, signed),
             DriverInput::Bodies { purpose, transactions } => self.bodies(purpose, transactions),
             DriverInput::Block(found) => self.fetched(found),
             DriverInput::Committed { from, blocks, reply } => {
@@ -65,6 +66,29 @@ impl Driver {
             Some(tag) => self.step(Input::Connected(tag)),
             None => Ok(()),
         }
+    }
+
+    fn own_signatures(
+        &mut self,
+        peer: &PublicKey,
+        signed: Vec<Message>,
+    ) -> Result<(), DriverError> {
+        let Some(from) = self.tag(peer) else { return Ok(()) };
+        for message in signed {
+            self.step(Input::Message { from, message })?;
+        }
+        let owners = self.fetcher.peers_of_validator.iter();
+        self.asked.extend(owners.filter(|(_, keys)| keys.contains(peer)).map(|(key, _)| *key));
+        self.sign_once_asked()
+    }
+
+    /// Lets the core sign when a quorum, this node's key counted, has been asked.
+    pub(super) fn sign_once_asked(&mut self) -> Result<(), DriverError> {
+        let others = self.asked.iter().filter(|key| Some(**key) != self.voting_key).count();
+        if others + 1 < self.chain.tip().validators.quorum() {
+            return Ok(());
+        }
+        self.step(Input::Asked)
     }
 
     fn signed_by(&self, validator: &PublicKey, from_height: u64) -> v1::JournalResponse {

@@ -1,12 +1,12 @@
 //! The driver's thread: inputs, a timer, and the end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use customhouse_consensus::{Config, Core, Input};
+use customhouse_consensus::{Config, Core, Entry, Input};
 use customhouse_ledger::chain::Committed;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ impl DriverHandle {
 /// Where the system starts no thread.
 pub fn spawn(
     parts: DriverParts,
-    entries: Vec<customhouse_consensus::Entry>,
+    entries: Vec<Entry>,
     shutdown: CancellationToken,
 ) -> std::io::Result<(DriverHandle, oneshot::Receiver<Result<(), DriverError>>)> {
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
@@ -85,7 +85,7 @@ pub fn spawn(
 impl Driver {
     fn new(
         parts: DriverParts,
-        entries: Vec<customhouse_consensus::Entry>,
+        entries: Vec<Entry>,
         inputs: mpsc::Sender<DriverInput>,
         committed: broadcast::Sender<Arc<Committed>>,
         status: watch::Sender<ConsensusStatus>,
@@ -93,12 +93,12 @@ impl Driver {
     ) -> Self {
         let chain_id = parts.chain.chain_id();
         let (signer, journal, signing_reason) = match parts.signer {
-            Ok((key, journal)) => (Some(key), journal, String::new()),
+            Ok((key, journal)) => (Some(key), journal, stopped_before(&entries)),
             Err(reason) => (None, JournalledSigner::observer(), reason),
         };
         let voting_key = signer.as_ref().map(|key| key.public());
         let config = Config { chain_id, signer, timing: parts.timing };
-        let core = Core::new(config, committed_state(&parts.chain.tip()), entries);
+        let core = Core::new(config, committed_state(&parts.chain.tip()), entries).unasked();
         let fetcher = Fetcher::new(
             chain_id,
             parts.network.clone(),
@@ -113,6 +113,7 @@ impl Driver {
             chain_id,
             journal,
             voting_key,
+            asked: BTreeSet::new(),
             signing_reason,
             mempool: parts.mempool,
             network: parts.network,
@@ -136,6 +137,7 @@ impl Driver {
         shutdown: CancellationToken,
     ) -> Result<(), DriverError> {
         self.step(Input::Tick)?;
+        self.sign_once_asked()?;
         loop {
             let wake = self.wake_at.map(|at| self.started + Duration::from_millis(at));
             let timer = async {
@@ -157,5 +159,16 @@ impl Driver {
                 () = timer => self.step(Input::Tick)?,
             }
         }
+    }
+}
+
+/// The journal of a key that was stopped says so for good.
+fn stopped_before(entries: &[Entry]) -> String {
+    if entries.contains(&Entry::Watermark(u64::MAX)) {
+        "this key was stopped before: a peer held a signature by it that its journal did not \
+         have. Register a new validator key"
+            .to_owned()
+    } else {
+        String::new()
     }
 }
