@@ -8,6 +8,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Says something on standard error. That nobody reads it stops nothing: a batch goes on, and the
+/// exit code stays what it is.
+macro_rules! note {
+    ($($words:tt)*) => { $crate::cli::output::note(&format!($($words)*)) };
+}
+
 mod audit;
 mod connect;
 mod genesis;
@@ -103,18 +109,11 @@ pub(crate) fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        // Whoever reads the answer has seen enough, as in `customhouse … | head`.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("customhouse: {}", sentence(&error));
+            note!("customhouse: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Runs a command that talks to nodes.

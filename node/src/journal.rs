@@ -265,7 +265,7 @@ fn read_entries(path: &Path, bytes: &[u8]) -> Result<(Vec<Vec<u8>>, u64), Journa
     let mut offset = HEADER_BYTES;
     while offset < bytes.len() {
         let rest = &bytes[offset..];
-        match read_entry(rest) {
+        match read_entry(rest, offset) {
             Ok(payload) => {
                 offset += ENTRY_HEADER_BYTES + payload.len();
                 payloads.push(payload.to_vec());
@@ -285,22 +285,26 @@ enum Broken {
     Damaged(&'static str),
 }
 
-/// Reads the entry at the start of `rest`, which reaches to the end of the file.
+/// Reads the entry at the start of `rest`, which reaches from `offset` to the end of the file.
 ///
-/// A write that was cut short leaves fewer bytes than the entry's length says, or zeros up to the
-/// end of the file where the system had made room but not yet written. Both were never synced. A
-/// wrong checksum over bytes that are all there is damage to something that may have been sent.
-fn read_entry(rest: &[u8]) -> Result<&[u8], Broken> {
+/// A write that was cut short leaves fewer bytes than the entry's length says, or zeros from a
+/// sector's boundary to the end of the file, where the system had made room but not yet written.
+/// Both were never synced. A wrong checksum otherwise is damage to something that may have been
+/// sent: an entry within one sector is written whole or not at all.
+fn read_entry(rest: &[u8], offset: usize) -> Result<&[u8], Broken> {
     if rest.iter().all(|&byte| byte == 0) {
         return Err(Broken::Torn);
     }
+    let broken = |what| {
+        if is_zero_from_a_sector(rest, offset) { Broken::Torn } else { Broken::Damaged(what) }
+    };
     let Some((length, after)) = rest.split_first_chunk::<4>() else { return Err(Broken::Torn) };
     let Some((length_crc, after)) = after.split_first_chunk::<4>() else {
         return Err(Broken::Torn);
     };
     // A damaged length must not pass for a torn tail: the entry may have been sent.
     if crc32c::crc32c(length) != u32::from_be_bytes(*length_crc) {
-        return Err(Broken::Damaged("entry length"));
+        return Err(broken("entry length"));
     }
     let Some((crc, after)) = after.split_first_chunk::<4>() else { return Err(Broken::Torn) };
     let length = u32::from_be_bytes(*length) as usize;
@@ -308,8 +312,16 @@ fn read_entry(rest: &[u8]) -> Result<&[u8], Broken> {
     if crc32c::crc32c(payload) == u32::from_be_bytes(*crc) {
         return Ok(payload);
     }
-    let zero_tail = payload.last() == Some(&0) && after.len() == length;
-    Err(if zero_tail { Broken::Torn } else { Broken::Damaged("entry checksum") })
+    Err(broken("entry checksum"))
+}
+
+/// Whether the file is zero from a sector's boundary after `offset` to its end.
+fn is_zero_from_a_sector(rest: &[u8], offset: usize) -> bool {
+    const SECTOR_BYTES: usize = 512;
+    let end = offset + rest.len();
+    let boundary = end.saturating_sub(1) / SECTOR_BYTES * SECTOR_BYTES;
+    let tail = boundary.checked_sub(offset).and_then(|start| rest.get(start..));
+    tail.is_some_and(|tail| !tail.is_empty() && tail.iter().all(|&byte| byte == 0))
 }
 
 #[cfg(test)]
@@ -357,6 +369,26 @@ mod tests {
             assert_eq!(recovered.payloads, [b"first".to_vec()], "{length} bytes");
             assert_eq!(recovered.torn_bytes, (length - kept) as u64);
         }
+    }
+
+    #[test]
+    fn a_tail_of_zero_sectors_is_torn_and_a_damaged_entry_that_ends_in_zero_is_not() {
+        let (_directory, path) = fresh();
+        append_and_close(&path, &[b"first".to_vec(), vec![7; 2000]]);
+        let whole = std::fs::read(&path).expect("read");
+        let mut torn = whole.clone();
+        torn[1024..].fill(0);
+        std::fs::write(&path, &torn).expect("written");
+        let (journal, recovered) = SignerJournal::open(&path, &key(1)).expect("opened");
+        assert_eq!(recovered.payloads, [b"first".to_vec()]);
+        drop(journal);
+        append_and_close(&path, &[b"ends in zero\0".to_vec()]);
+        let mut damaged = std::fs::read(&path).expect("read");
+        let place = damaged.len() - 3;
+        damaged[place] ^= 1;
+        std::fs::write(&path, &damaged).expect("written");
+        let refused = SignerJournal::open(&path, &key(1)).expect_err("refused");
+        assert!(matches!(refused, JournalError::Damaged { .. }), "{refused}");
     }
 
     #[test]

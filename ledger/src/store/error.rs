@@ -32,7 +32,10 @@ pub enum StoreError {
     #[error("the store at {0} has lost its CURRENT file; restore a backup or remove the folder")]
     PointerLost(PathBuf),
     /// A damaged or missing value. It is never served.
-    #[error("damaged data in table `{table}` at key {key}: {what}")]
+    #[error(
+        "damaged data in table `{table}` at key `{key}`: {what}. It is not served: restore a backup of \
+         the store, or remove its folder and let the node fetch the ledger from its peers"
+    )]
     Corrupt {
         /// The table.
         table: &'static str,

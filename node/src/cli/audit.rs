@@ -188,13 +188,10 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
         AuditCommand::History(args) => history::prove(&args, output, &connect).await,
     };
-    let verdict = done.or_else(|error| {
-        if super::is_broken_pipe(&error) {
-            return Err(error);
-        }
-        eprintln!("customhouse: {}", crate::cli::sentence(&error));
-        Ok(Verdict::NotEnoughEvidence)
-    })?;
+    let verdict = done.unwrap_or_else(|error| {
+        note!("customhouse: {}", crate::cli::sentence(&error));
+        Verdict::NotEnoughEvidence
+    });
     Ok(verdict.exit_code())
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn run(command: GenesisCommand, output: Output) -> Done {
         GenesisCommand::New(args) => {
             let genesis = new(&args)?;
             output.print(&GenesisView::of(&genesis)?)?;
-            eprintln!("Written to {}.", args.out.display());
+            note!("Written to {}.", args.out.display());
         }
         GenesisCommand::Show { file } => output.print(&GenesisView::of(&read(&file)?)?)?,
         GenesisCommand::Verify { file, chain_id } => {

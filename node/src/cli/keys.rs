@@ -130,7 +130,7 @@ fn new(args: &NewArgs, output: Output) -> anyhow::Result<()> {
             .collect::<Result<Vec<_>, _>>()?;
         output.print(&KeyList(keys))?;
         let file = dir.join("agency.json");
-        eprintln!("Public keys for the genesis: {}. The .key files stay here.", file.display());
+        note!("Public keys for the genesis: {}. The .key files stay here.", file.display());
         return Ok(());
     };
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;

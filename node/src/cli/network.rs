@@ -73,7 +73,7 @@ pub(crate) fn run(command: NetworkCommand, output: Output) -> Done {
         NetworkCommand::New(args) => {
             let network = LocalNetwork::create(&args.plan()?)?;
             output.print(&NetworkView::of(&network))?;
-            eprintln!("Start it with: customhouse network run --dir {}", args.dir.display());
+            note!("Start it with: customhouse network run --dir {}", args.dir.display());
             Ok(ExitCode::SUCCESS)
         }
         NetworkCommand::Run { dir } => {

@@ -60,7 +60,7 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
                 config.read_keys(&genesis).map(|_| (config.agency, genesis.chain_id()))
             });
             match read {
-                Ok((agency, chain_id)) => eprintln!("{agency}: ready to run on chain {chain_id}"),
+                Ok((agency, chain_id)) => note!("{agency}: ready to run on chain {chain_id}"),
                 Err(error) => return wrong_configuration(&error),
             }
         }
@@ -73,7 +73,7 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
 }
 
 fn wrong_configuration(error: &dyn std::error::Error) -> Done {
-    eprintln!("customhouse: {error}");
+    note!("customhouse: {error}");
     Ok(CONFIGURATION.into())
 }
 

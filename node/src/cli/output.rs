@@ -1,6 +1,7 @@
 //! Answers on standard output.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{self, Write as _},
 };
@@ -32,21 +33,69 @@ impl Output {
     /// Prints an answer: its `Display`, or its JSON, and a line end.
     pub(crate) fn print<T: Display + Serialize>(self, answer: &T) -> io::Result<()> {
         match self.format {
-            OutputFormat::Text => self.line(answer),
-            OutputFormat::Json => self.line(&serde_json::to_string_pretty(answer)?),
+            OutputFormat::Text => line(&printable(&answer.to_string())),
+            OutputFormat::Json => line(&serde_json::to_string_pretty(answer)?),
         }
     }
 
     /// Prints bytes as they are, whatever the format.
     pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()
+        read_or_not(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+}
+
+fn line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    read_or_not(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// Whoever reads the answer may have seen enough, as in `customhouse … | head`. That changes
+/// nothing about what was found: the exit code is the verdict's.
+fn read_or_not(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Says something on standard error, whether or not anybody reads it.
+pub(crate) fn note(text: &str) {
+    let _nobody = writeln!(io::stderr(), "{}", printable(text));
+}
+
+/// Shows control characters instead of sending them to the terminal: what records, files and peers
+/// say must not move the cursor or colour a line. Line ends are the answers' own layout.
+fn printable(text: &str) -> Cow<'_, str> {
+    let moves = |c: char| c.is_control() && c != '\n';
+    if !text.contains(moves) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if moves(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_record_says_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mRED\u{7}\nb\r"), "a\\u{1b}[31mRED\\u{7}\nb\\r");
+        assert!(matches!(printable("plain é 貨物\n"), Cow::Borrowed(_)));
     }
 
-    fn line(self, text: &dyn Display) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")?;
-        stdout.flush()
+    #[test]
+    fn a_reader_that_left_is_no_failure() {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(read_or_not(Err(gone())).is_ok());
+        assert!(read_or_not(Err(io::Error::from(io::ErrorKind::StorageFull))).is_err());
     }
 }

@@ -18,7 +18,7 @@ mod report;
 mod rows;
 mod wco;
 
-use batch::Batch;
+use batch::{Batch, End};
 use report::Report;
 
 #[derive(Subcommand)]
@@ -146,6 +146,14 @@ async fn submit_record(args: &RecordArgs, connection: &Connection) -> anyhow::Re
     let batch = Batch::new(connection, args.submit.patience(), report.height_before);
     let ends = batch.submit(vec![submission], &indicatif::ProgressBar::hidden()).await?;
     for end in ends {
+        // The key is the caller's: that another record has it is a refusal, not a repetition.
+        let end = match end {
+            End::Otherwise { record_id } => End::Rejected {
+                code: "ALREADY_EXISTS".to_owned(),
+                reason: format!("the key was used before, for another record: {record_id} stands"),
+            },
+            end => end,
+        };
         report.add_end(&name, "record", end);
     }
     finish(report, &args.submit, connection).await

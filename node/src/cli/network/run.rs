@@ -31,7 +31,7 @@ pub(super) async fn run(network: &LocalNetwork) -> anyhow::Result<ExitCode> {
     let mut children = JoinSet::new();
     for agency in &network.agencies {
         let child = spawn(agency)?;
-        eprintln!("{}: node started, process {}", agency.code(), child.id().unwrap_or_default());
+        note!("{}: node started, process {}", agency.code(), child.id().unwrap_or_default());
         children.spawn(supervise(agency.code(), child, stop.clone()));
     }
     let mut signals = StopSignals::new()?;
@@ -40,7 +40,7 @@ pub(super) async fn run(network: &LocalNetwork) -> anyhow::Result<ExitCode> {
     loop {
         tokio::select! {
             () = signals.next(), if !stop.is_cancelled() => {
-                eprintln!("stopping {} nodes", children.len());
+                note!("stopping {} nodes", children.len());
                 announcement.abort();
                 stop.cancel();
             }
@@ -85,7 +85,7 @@ async fn supervise(agency: AgencyCode, mut child: Child, stop: CancellationToken
             match tokio::time::timeout(STOP_TIMEOUT, child.wait()).await {
                 Ok(status) => status,
                 Err(_) => {
-                    eprintln!("{agency}: not stopped after {STOP_TIMEOUT:?}: killed");
+                    note!("{agency}: not stopped after {STOP_TIMEOUT:?}: killed");
                     match child.kill().await {
                         Ok(()) => child.wait().await,
                         Err(error) => Err(error),
@@ -109,16 +109,13 @@ fn report(ended: Ended, stop: &CancellationToken, network: &LocalNetwork) -> boo
         Err(error) => error.to_string(),
     };
     if stop.is_cancelled() && status.is_ok_and(|status| status.success()) {
-        eprintln!("{agency}: node stopped");
+        note!("{agency}: node stopped");
         return false;
     }
-    eprintln!("{agency}: node died ({how})");
+    note!("{agency}: node died ({how})");
     let config = network.agencies.iter().find(|a| a.code() == agency).map(|a| &a.config.file);
     if let Some(config) = config.filter(|_| !stop.is_cancelled()) {
-        eprintln!(
-            "{agency}: start it again with: customhouse node run --config {}",
-            config.display()
-        );
+        note!("{agency}: start it again with: customhouse node run --config {}", config.display());
     }
     true
 }
@@ -129,7 +126,7 @@ async fn prefix_lines(agency: AgencyCode, stream: impl AsyncRead + Unpin) {
         let mut line = Vec::new();
         match (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
-            Ok(_) => eprintln!("{agency:<10} | {}", String::from_utf8_lossy(&line).trim_end()),
+            Ok(_) => note!("{agency:<10} | {}", String::from_utf8_lossy(&line).trim_end()),
         }
     }
 }

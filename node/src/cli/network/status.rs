@@ -54,9 +54,9 @@ pub(super) async fn announce(network: LocalNetwork) {
     let agencies: Vec<&LocalAgency> = network.agencies.iter().collect();
     let status = wait(&agencies, START_TIMEOUT).await;
     if status.agree {
-        eprintln!("all {} nodes answer and have the same head", agencies.len());
+        note!("all {} nodes answer and have the same head", agencies.len());
     } else {
-        eprintln!("after {START_TIMEOUT:?}:\n{status}");
+        note!("after {START_TIMEOUT:?}:\n{status}");
     }
 }
 

@@ -111,7 +111,7 @@ impl Report {
     }
 
     pub(super) fn add_malformed(&mut self, error: &ImportError) {
-        eprintln!("error: {error}");
+        note!("error: {error}");
         self.messages += 1;
         self.malformed += 1;
         let (source, line, column) = match error {
@@ -135,7 +135,7 @@ impl Report {
     pub(super) fn add_warnings(&mut self, source: &str, warnings: &[Warning], list: bool) {
         self.warnings += warnings.len();
         for warning in warnings.iter().filter(|_| list) {
-            eprintln!("warning: {source}: {warning}");
+            note!("warning: {source}: {warning}");
         }
     }
 
@@ -168,7 +168,7 @@ impl Report {
     }
 
     fn add_problem(&mut self, source: &str, code: String, reason: String) {
-        eprintln!("error: {source}: {code}: {reason}");
+        note!("error: {source}: {code}: {reason}");
         let source = source.to_owned();
         self.problems.push(Problem { source, code, line: None, column: None, reason });
     }
