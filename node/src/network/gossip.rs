@@ -72,11 +72,9 @@ pub(super) fn gossip_config(
     limits: &Limits,
     peers: usize,
 ) -> Result<gossipsub::Config, gossipsub::ConfigBuilderError> {
-    // A node's own messages go to every peer it is connected to (flood publishing); the mesh is for
-    // those that a missing connection or a dishonest publisher left out, and every message that it
-    // carries twice costs all nodes processor time. A third of the peers is enough to reach them:
-    // where a mesh peer fails too, gossipsub offers what was missed at the next heartbeat.
-    let mesh = peers.div_ceil(3).clamp(1, 8);
+    // Small networks are a full mesh. A larger one forwards to eight; a node's own messages go to
+    // every peer it is connected to in any case (flood publishing).
+    let mesh = peers.clamp(1, 8);
     gossipsub::ConfigBuilder::default()
         .validate_messages()
         .validation_mode(gossipsub::ValidationMode::Anonymous)

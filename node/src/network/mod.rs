@@ -24,7 +24,7 @@
 //!
 //! # Gossip
 //! Transactions and consensus messages travel by gossipsub, each on its topic. A node's own message
-//! goes to all its peers at once; others pass it on to their mesh (a third of the peers, at most 8),
+//! goes to all its peers at once; others pass it on to their mesh (in a small network: everybody),
 //! but only after the node has judged it ([`GossipReceipt`]). Messages carry no author: what is in
 //! them is signed already. Their id is the hash of their content. A message that is published again
 //! is marked as a repeat, which makes its id new, see `gossip`.
