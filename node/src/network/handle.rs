@@ -96,7 +96,7 @@ pub(super) struct Sender {
 impl NetworkHandle {
     /// Gossips a consensus message. Never waits; when the queue is full, the message is dropped and
     /// counted, and the core sends it again. A message that was published before is sent as a
-    /// repeat, which passes the peers' memory of what they have seen.
+    /// repeat, which passes the peers' memory of what they have seen, and pushed to each peer besides.
     pub fn publish_consensus(&self, message: v1::ConsensusMessage) {
         self.command(Command::Publish(message));
     }

@@ -27,7 +27,8 @@
 //! goes to all its peers at once; others pass it on to their mesh (in a small network: everybody),
 //! but only after the node has judged it ([`GossipReceipt`]). Messages carry no author: what is in
 //! them is signed already. Their id is the hash of their content. A message that is published again
-//! is marked as a repeat, which makes its id new, see `gossip`.
+//! is marked as a repeat, which makes its id new, see `gossip`; a consensus message is then also pushed
+//! to every connected peer, so that no state of gossip's queues can keep a height from being decided.
 //!
 //! # Requests
 //! `/customhouse/<chain id>/sync/1` carries one request and its answer a stream. A `push` is a

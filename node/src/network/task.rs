@@ -289,8 +289,21 @@ impl Task {
         let id = gossip::message_id(&topic, &data);
         match self.recent.publish(id, Instant::now()) {
             Publication::First => self.publish(topic, data, "consensus"),
-            Publication::Repeat => self.publish(topic, gossip::as_repeat(data), "consensus"),
+            Publication::Repeat => {
+                self.publish(topic, gossip::as_repeat(data), "consensus");
+                self.push_to_all(message);
+            }
             Publication::OnItsWay => {}
+        }
+    }
+
+    /// Sends a message to every connected peer beside gossip: it is sent again because gossip may
+    /// have failed it, for example where a peer's queue there does not empty.
+    fn push_to_all(&mut self, message: &v1::ConsensusMessage) {
+        let connected = self.peers.iter().filter(|peer| peer.is_connected());
+        let keys: Vec<PeerKey> = connected.map(|peer| peer.key).collect();
+        for key in keys {
+            self.push(&key, message.clone());
         }
     }
 

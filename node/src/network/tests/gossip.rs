@@ -70,6 +70,20 @@ async fn a_message_that_is_published_again_arrives_again() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_published_again_reaches_every_peer_beside_gossip() {
+    let mut nodes = full_mesh(3, &Limits::default()).await;
+    nodes[0].handle.publish_consensus(vote(1));
+    nodes[0].handle.publish_consensus(vote(1));
+    for node in &mut nodes[1..] {
+        let pushed = node.expect("a push", |event| match event {
+            NetworkEvent::Pushed { message, .. } => Some(height_of(&message)),
+            _ => None,
+        });
+        assert_eq!(pushed.await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_has_just_come_from_a_peer_is_not_published_a_second_time() {
     let mut nodes = full_mesh(2, &Limits::default()).await;
     let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
