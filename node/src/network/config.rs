@@ -58,6 +58,9 @@ pub struct Limits {
     pub duplicate_window: Duration,
     /// Gossip messages waiting to be sent to one peer; more are dropped.
     pub gossip_queue_max: usize,
+    /// A peer whose queue of gossip messages has been full for this long is connected to anew: it may
+    /// be that its stream is open and nobody reads it.
+    pub gossip_stuck: Duration,
     /// Largest request, bytes. A pushed consensus message is one.
     pub request_bytes_max: usize,
     /// Largest response, bytes: a block's 8 MiB and what surrounds it.
@@ -102,6 +105,7 @@ impl Default for Limits {
             publish_queue_bytes_max: 16 << 20,
             duplicate_window: Duration::from_secs(30),
             gossip_queue_max: 128,
+            gossip_stuck: Duration::from_secs(8),
             request_bytes_max: (2 << 20) + (64 << 10),
             response_bytes_max: 9 << 20,
             request_timeout: Duration::from_secs(15),

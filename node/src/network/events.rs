@@ -95,6 +95,7 @@ impl Task {
             return;
         }
         peer.subscribed = Subscribed::default();
+        peer.backlog.clear();
         peer.redial.lost(Instant::now());
         let lost = std::mem::take(&mut peer.pushes).len();
         let (key, agency, announced) = (peer.key, peer.agency, std::mem::take(&mut peer.announced));
@@ -189,13 +190,26 @@ impl Task {
             gossipsub::Event::Unsubscribed { peer_id, topic } => {
                 self.on_subscription(&peer_id, &topic, false);
             }
-            gossipsub::Event::SlowPeer { failed_messages, .. } => {
+            gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
                 let failed = failed_messages.priority + failed_messages.non_priority;
                 self.metrics.drop_many(DropReason::SlowPeer, failed as u64);
+                self.on_full_queue(&peer_id);
             }
             gossipsub::Event::GossipsubNotSupported { peer_id } => {
                 tracing::warn!(peer = %peer_id, "a listed peer does not speak gossipsub");
             }
+        }
+    }
+
+    /// Makes the connection anew where a peer takes no gossip: gossipsub would go on waiting for its
+    /// stream, and gives up a connection's streams for good after the fifth that failed.
+    fn on_full_queue(&mut self, id: &PeerId) {
+        let Some(peer) = self.peers.find(id) else { return };
+        if peer.is_connected() && peer.backlog.add(Instant::now()) {
+            tracing::warn!(agency = %peer.agency, "the peer takes no gossip: connecting anew");
+            self.metrics.drop_one(DropReason::StuckConnection);
+            // It can only fail where the peer is not connected any more.
+            let _ = self.swarm.disconnect_peer_id(*id);
         }
     }
 

@@ -29,6 +29,14 @@ const RECENT_MAX: usize = 8192;
 /// A message received this recently is on its way to everybody: there is no need to publish it too.
 const JUST_RECEIVED: Duration = Duration::from_secs(1);
 
+/// Most message ids in one control message: gossip's offers of what a heartbeat or three have seen.
+const CONTROL_IDS_MAX: usize = 1024;
+
+/// Largest sum of control messages in one frame that is read, bytes. It must hold all the ids that
+/// an honest peer may send, each with its tag and length, and the topic's name: gossipsub ends the
+/// stream at a larger one, and its own defaults (5000 ids sent, 16 KiB read) contradict each other.
+const CONTROL_BYTES_MAX: usize = CONTROL_IDS_MAX * 40 + 1024;
+
 /// How often gossipsub mends its mesh and forgets the oldest messages.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -72,9 +80,11 @@ pub(super) fn gossip_config(
     limits: &Limits,
     peers: usize,
 ) -> Result<gossipsub::Config, gossipsub::ConfigBuilderError> {
-    // Small networks are a full mesh. A larger one forwards to eight; a node's own messages go to
-    // every peer it is connected to in any case (flood publishing).
-    let mesh = peers.clamp(1, 8);
+    // A node's own messages go to every peer it is connected to (flood publishing); the mesh is for
+    // those that a missing connection or a dishonest publisher left out, and every message that it
+    // carries twice costs all nodes processor time. A third of the peers is enough to reach them:
+    // where a mesh peer fails too, gossipsub offers what was missed at the next heartbeat.
+    let mesh = peers.div_ceil(3).clamp(1, 8);
     gossipsub::ConfigBuilder::default()
         .validate_messages()
         .validation_mode(gossipsub::ValidationMode::Anonymous)
@@ -95,6 +105,8 @@ pub(super) fn gossip_config(
         // Twice the limit, so that what is somewhat too large is seen, counted and held against
         // its sender; what is larger still ends the stream.
         .max_transmit_size(2 * limits.gossip_bytes_max)
+        .max_control_messages_sent(CONTROL_IDS_MAX)
+        .max_control_message_size(CONTROL_BYTES_MAX)
         .connection_handler_queue_len(limits.gossip_queue_max)
         .build()
 }
@@ -340,5 +352,20 @@ mod tests {
         let batch = v1::TransactionBatch { transactions: vec![transaction(3)] };
         let repeat = as_repeat(batch.encode_to_vec());
         assert_eq!(decode_batch(&repeat, 1), Some(batch.transactions));
+    }
+
+    #[test]
+    fn as_many_ids_as_may_be_sent_are_read_too() {
+        let settings = gossip_config(&Limits::default(), 30).expect("settings");
+        // An offer (IHAVE): the topic and the ids, in a control message, in a frame.
+        let topic = Topics::new(&Hash::ZERO).transactions;
+        let ids: Vec<Vec<u8>> = vec![vec![1; 32]; settings.max_control_messages_sent()];
+        let mut offer = Vec::new();
+        encoding::string::encode(1, &topic.as_str().to_owned(), &mut offer);
+        encoding::bytes::encode_repeated(2, &ids, &mut offer);
+        let (mut control, mut frame) = (Vec::new(), Vec::new());
+        encoding::bytes::encode(1, &offer, &mut control);
+        encoding::bytes::encode(3, &control, &mut frame);
+        assert!(frame.len() <= settings.max_control_message_size(), "{} bytes", frame.len());
     }
 }

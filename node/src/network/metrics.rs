@@ -22,6 +22,8 @@ pub enum DropReason {
     ConnectionLimit,
     /// A connection without a sign of life.
     DeadConnection,
+    /// A connection whose peer takes no gossip any more.
+    StuckConnection,
     /// A listed peer cut off for its faults.
     CutOff,
     /// A message or frame above its limit.
@@ -56,6 +58,7 @@ impl DropReason {
             Self::Handshake => "handshake",
             Self::ConnectionLimit => "connection_limit",
             Self::DeadConnection => "dead_connection",
+            Self::StuckConnection => "stuck_connection",
             Self::CutOff => "cut_off",
             Self::Oversize => "oversize",
             Self::Undecodable => "undecodable",

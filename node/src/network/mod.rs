@@ -20,11 +20,12 @@
 //! any other is refused and counted. The chain id is part of the handshake (the Noise prologue), so
 //! that a node of another chain does not even get that far. Every listed peer is dialled until it
 //! is connected, with a pause that doubles up to a cap; both sides may dial at once, and two
-//! connections to a peer are as good as one. Pings find connections whose other end is gone.
+//! connections to a peer are as good as one. Pings find connections whose other end is gone; one
+//! whose peer answers pings but has taken no gossip for long is closed and made anew too.
 //!
 //! # Gossip
 //! Transactions and consensus messages travel by gossipsub, each on its topic. A node's own message
-//! goes to all its peers at once; others pass it on to their mesh (in a small network: everybody),
+//! goes to all its peers at once; others pass it on to their mesh (a third of the peers, at most 8),
 //! but only after the node has judged it ([`GossipReceipt`]). Messages carry no author: what is in
 //! them is signed already. Their id is the hash of their content. A message that is published again
 //! is marked as a repeat, which makes its id new, see `gossip`; a consensus message is then also pushed

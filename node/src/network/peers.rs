@@ -48,6 +48,7 @@ impl Peers {
                 announced: false,
                 redial: Redial::new(&own, &listed.key, &config.limits),
                 faults: Faults::new(&config.limits),
+                backlog: Backlog::new(config.limits.gossip_stuck),
                 unjudged_consensus: Arc::new(Semaphore::new(config.limits.unjudged_bytes_max)),
                 unjudged_transactions: Arc::new(Semaphore::new(config.limits.unjudged_bytes_max)),
                 answering: Arc::new(Semaphore::new(config.limits.requests_inbound_max)),
@@ -115,6 +116,7 @@ pub(super) struct Peer {
     pub(super) announced: bool,
     pub(super) redial: Redial,
     pub(super) faults: Faults,
+    pub(super) backlog: Backlog,
     /// One permit for each byte of consensus messages that may wait for the node's judgement.
     pub(super) unjudged_consensus: Arc<Semaphore>,
     /// The same for transactions.
@@ -272,6 +274,39 @@ impl Faults {
     }
 }
 
+/// For how long gossip's queue to a peer has been full. Gossipsub tells of a full queue once a
+/// heartbeat, and only where a message was to be sent.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    stuck: Duration,
+    /// When it was first and last found full.
+    full: Option<(Instant, Instant)>,
+}
+
+impl Backlog {
+    fn new(stuck: Duration) -> Self {
+        Self { stuck, full: None }
+    }
+
+    /// The queue was found full; true when that has gone on for too long. Then it starts again.
+    pub(super) fn add(&mut self, now: Instant) -> bool {
+        let first = match self.full {
+            // Consensus sends something every second or so while it waits for a peer: without a
+            // full queue for this long, it has emptied.
+            Some((first, last)) if now.duration_since(last) < self.stuck / 2 => first,
+            _ => now,
+        };
+        let stuck = now.duration_since(first) >= self.stuck;
+        self.full = (!stuck).then_some((first, now));
+        stuck
+    }
+
+    /// A new connection has a new queue.
+    pub(super) fn clear(&mut self) {
+        self.full = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::keys::SigningKey;
@@ -327,5 +362,22 @@ mod tests {
             assert!(!faults.add(now));
             now += limits.fault_forgiven;
         }
+    }
+
+    #[test]
+    fn a_queue_is_stuck_when_it_is_full_for_long_without_a_gap() {
+        let mut backlog = Backlog::new(Duration::from_secs(8));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let full = [0, 3, 6, 9].map(|seconds| backlog.add(at(seconds)));
+        assert_eq!(full, [false, false, false, true]);
+        // It is told once, and again after as long.
+        assert_eq!([10, 13, 16, 19].map(|s| backlog.add(at(s))), [false, false, false, true]);
+        // Full now and then is a slow peer, not a stuck one.
+        assert!((5..50).all(|fours| !backlog.add(at(4 * fours))));
+        let mut backlog = Backlog::new(Duration::from_secs(8));
+        assert!((0..8).all(|seconds| !backlog.add(at(seconds))));
+        backlog.clear();
+        assert!(!backlog.add(at(8)));
     }
 }

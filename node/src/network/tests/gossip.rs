@@ -1,10 +1,13 @@
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
-use crate::network::{DropReason, GossipReceipt, gossip::Topics};
+use crate::network::{
+    DropReason, GossipReceipt,
+    gossip::{HEARTBEAT, Topics},
+};
 
 /// Waits for a vote by gossip; gives its height and leaves it unjudged.
 async fn next_vote(node: &mut Node) -> (u64, GossipReceipt) {
@@ -93,6 +96,68 @@ async fn a_message_that_has_just_come_from_a_peer_is_not_published_a_second_time
     b.handle.publish_consensus(vote(2));
     let (height, _receipt) = next_vote(a).await;
     assert_eq!(height, 2);
+}
+
+/// One node publishes votes; all others read them, in any order, and pass none on.
+async fn publishes_to_all(nodes: &mut [Node], publisher: usize, heights: std::ops::Range<u64>) {
+    for height in heights.clone() {
+        nodes[publisher].handle.publish_consensus(vote(height));
+    }
+    let others = nodes.iter_mut().enumerate().filter(|(index, _)| *index != publisher);
+    for (_, node) in others {
+        let mut missing: BTreeSet<u64> = heights.clone().collect();
+        node.expect("all votes", |event| {
+            if let NetworkEvent::Consensus { message, .. } = event {
+                missing.remove(&height_of(&message));
+            }
+            missing.is_empty().then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_offer_of_very_many_messages_does_not_end_the_stream_to_a_peer_outside_the_mesh() {
+    // Each has three peers and asks one of them into its mesh: at most four of the six pairs are
+    // mesh peers. To the others a node offers what it has published, at every heartbeat. Nothing is
+    // passed on, so that only the stream from the publisher itself counts.
+    let mut nodes = full_mesh(4, &Limits::default()).await;
+    let (mut height, mut end, each) = (0, None, 50);
+    while end.is_none_or(|end| Instant::now() < end) {
+        for publisher in 0..nodes.len() {
+            publishes_to_all(&mut nodes, publisher, height..height + each).await;
+            height += each;
+        }
+        if height > 10_000 {
+            end.get_or_insert(Instant::now() + 3 * HEARTBEAT);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_gossip_any_more_is_connected_to_anew() {
+    let limits = Limits { gossip_stuck: Duration::from_secs(2), ..Limits::default() };
+    let first = config(1, vec![peer(2, &[])]);
+    let mut a = Node::start(NetworkConfig { limits, ..first }).await;
+    // Ends the stream at every message that is larger than its own limit.
+    let limits = Limits { gossip_bytes_max: 1000, ..Limits::default() };
+    let second = config(2, vec![peer(1, a.addresses())]);
+    let mut b = Node::start(NetworkConfig { limits, ..second }).await;
+    a.connected_to(public(2)).await;
+    b.connected_to(public(1)).await;
+    let mut height = 0;
+    within("a new connection", async {
+        while a.metrics().dropped(DropReason::StuckConnection) == 0 {
+            a.handle.publish_consensus(padded_vote(height, 50_000));
+            height += 1;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    a.disconnected_from(public(2)).await;
+    a.connected_to(public(2)).await;
+    a.handle.publish_consensus(vote(u64::MAX));
+    b.receives(u64::MAX).await;
 }
 
 #[tokio::test]
