@@ -211,9 +211,7 @@ impl Driver {
             let ready = self.core.step(self.now(), input);
             let outbox = ready.persist(&mut self.journal)?;
             self.wake_at = outbox.wake_at;
-            for message in outbox.messages {
-                self.send(message);
-            }
+            self.send(outbox.messages);
             for action in outbox.actions {
                 inputs.extend(self.act(action)?);
             }
@@ -222,16 +220,20 @@ impl Driver {
         Ok(())
     }
 
-    fn send(&self, outgoing: Outgoing) {
-        let message = outgoing.message.to_proto();
-        match outgoing.to {
-            Recipient::All => self.network.publish_consensus(message),
-            Recipient::Peer(tag) => {
-                if let Some(peer) = self.peer(tag) {
-                    self.network.push(peer, message);
+    /// Sends what a step has to say: to all in one go, because every message costs each node.
+    fn send(&self, messages: Vec<Outgoing>) {
+        let mut to_all = Vec::new();
+        for Outgoing { to, message } in messages {
+            match to {
+                Recipient::All => to_all.push(message.to_proto()),
+                Recipient::Peer(tag) => {
+                    if let Some(peer) = self.peer(tag) {
+                        self.network.push(peer, message.to_proto());
+                    }
                 }
             }
         }
+        self.network.publish_consensus(to_all);
     }
 
     fn peer(&self, tag: PeerTag) -> Option<PublicKey> {

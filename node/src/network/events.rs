@@ -230,42 +230,46 @@ impl Task {
             self.fault(&source, DropReason::Oversize, "gossip");
             return;
         }
-        let event = if consensus {
-            self.consensus_message(source, &id, topic, data)
+        let taken = if consensus {
+            self.consensus_messages(source, &id, topic, data)
         } else {
             self.transaction_batch(source, &id, data)
         };
-        match event {
-            // A receiver that is gone drops the receipt, which ignores the message.
-            Ok(event) => _ = self.events.try_send(event),
-            Err((reason, acceptance)) => {
-                let rejected = matches!(acceptance, MessageAcceptance::Reject);
-                self.settle(&source, &id, acceptance);
-                if rejected {
-                    self.fault(&source, reason, "gossip");
-                } else {
-                    self.metrics.drop_one(reason);
-                }
+        if let Err((reason, acceptance)) = taken {
+            let rejected = matches!(acceptance, MessageAcceptance::Reject);
+            self.settle(&source, &id, acceptance);
+            if rejected {
+                self.fault(&source, reason, "gossip");
+            } else {
+                self.metrics.drop_one(reason);
             }
         }
     }
 
-    fn consensus_message(
+    fn consensus_messages(
         &mut self,
         source: PeerId,
         id: &MessageId,
         topic: &TopicHash,
         data: &[u8],
-    ) -> Result<NetworkEvent, (DropReason, MessageAcceptance)> {
-        let message = gossip::decode_message(data)
+    ) -> Result<(), (DropReason, MessageAcceptance)> {
+        let mut messages = gossip::decode_messages(data)
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
-        if message.message.is_none() {
+        messages.retain(|message| message.message.is_some());
+        if messages.is_empty() {
             return Err((DropReason::UnknownKind, MessageAcceptance::Ignore));
         }
-        let (from, share) = self.share(&source, data.len(), Unjudged::Consensus)?;
-        self.recent.received(gossip::message_id(topic, data), Instant::now());
+        let bytes = data.len().max(messages.len() * SHARE_BYTES_MIN);
+        let (from, share) = self.share(&source, bytes, Unjudged::Consensus)?;
         let receipt = self.receipt(source, id, share);
-        Ok(NetworkEvent::Consensus { from, message, receipt })
+        for message in messages {
+            let receipt = receipt.another();
+            let own_id = gossip::message_id(topic, &message.encode_to_vec());
+            self.recent.received(own_id, Instant::now());
+            // A receiver that is gone drops the receipt, which ignores the message.
+            let _ = self.events.try_send(NetworkEvent::Consensus { from, message, receipt });
+        }
+        Ok(())
     }
 
     fn transaction_batch(
@@ -273,12 +277,13 @@ impl Task {
         source: PeerId,
         id: &MessageId,
         data: &[u8],
-    ) -> Result<NetworkEvent, (DropReason, MessageAcceptance)> {
+    ) -> Result<(), (DropReason, MessageAcceptance)> {
         let transactions = gossip::decode_batch(data, self.limits.batch_transactions_max)
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
         let (from, share) = self.share(&source, data.len(), Unjudged::Transactions)?;
         let receipt = self.receipt(source, id, share);
-        Ok(NetworkEvent::Transactions { from, transactions, receipt })
+        let _ = self.events.try_send(NetworkEvent::Transactions { from, transactions, receipt });
+        Ok(())
     }
 
     /// A share of what a peer may have waiting to be judged.
@@ -305,8 +310,7 @@ impl Task {
         id: &MessageId,
         share: OwnedSemaphorePermit,
     ) -> GossipReceipt {
-        let message = Some((id.clone(), source, share));
-        GossipReceipt { message, verdicts: self.verdicts.clone() }
+        GossipReceipt::new((id.clone(), source, share), self.verdicts.clone())
     }
 
     fn settle(&mut self, source: &PeerId, id: &MessageId, acceptance: MessageAcceptance) {

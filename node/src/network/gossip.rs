@@ -1,4 +1,4 @@
-//! Gossip: the two topics, what a message is addressed by, and how transactions travel together.
+//! Gossip: the two topics, what a message is addressed by, and how messages travel together.
 //!
 //! A message's id is the hash of its topic and bytes, so that the same message coming over several
 //! ways is one. Consensus sends a message again when the first may have been lost; such a repeat
@@ -22,6 +22,10 @@ use super::{config::Limits, wire};
 
 /// Field number that no message of a topic uses, see the module documentation.
 const REPEAT_FIELD: u32 = 15;
+
+/// Consensus messages that travel together at the most: a resend has some 32 certificates, and
+/// votes and proposals of a few views.
+pub(super) const CONSENSUS_BATCH_MAX: usize = 64;
 
 /// Own and foreign messages remembered, to tell a repeat from a message that is already on its way.
 const RECENT_MAX: usize = 8192;
@@ -120,9 +124,11 @@ pub(super) fn as_repeat(mut data: Vec<u8>) -> Vec<u8> {
     data
 }
 
-/// Decodes a consensus message.
-pub(super) fn decode_message(data: &[u8]) -> Option<v1::ConsensusMessage> {
-    wire::is_proportionate(data, 2).then(|| v1::ConsensusMessage::decode(data).ok())?
+/// Decodes a batch of at most [`CONSENSUS_BATCH_MAX`] consensus messages.
+pub(super) fn decode_messages(data: &[u8]) -> Option<Vec<v1::ConsensusMessage>> {
+    let batch =
+        wire::is_proportionate(data, 3).then(|| v1::ConsensusBatch::decode(data).ok())??;
+    (batch.messages.len() <= CONSENSUS_BATCH_MAX).then_some(batch.messages)
 }
 
 /// Decodes a batch of 1 to `max` transactions, copying each, so that one that is kept for long does
@@ -345,10 +351,10 @@ mod tests {
         let vote = v1::Vote { height: 5, ..v1::Vote::default() };
         let message =
             v1::ConsensusMessage { message: Some(v1::consensus_message::Message::Vote(vote)) };
-        let data = message.encode_to_vec();
+        let data = v1::ConsensusBatch { messages: vec![message.clone()] }.encode_to_vec();
         let repeat = as_repeat(data.clone());
         assert_ne!(message_id(&topic, &data), message_id(&topic, &repeat));
-        assert_eq!(decode_message(&repeat), Some(message));
+        assert_eq!(decode_messages(&repeat), Some(vec![message]));
         let batch = v1::TransactionBatch { transactions: vec![transaction(3)] };
         let repeat = as_repeat(batch.encode_to_vec());
         assert_eq!(decode_batch(&repeat, 1), Some(batch.transactions));

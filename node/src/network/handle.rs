@@ -3,8 +3,8 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -62,7 +62,7 @@ pub enum RequestError {
 }
 
 pub(super) enum Command {
-    Publish(v1::ConsensusMessage),
+    Publish(Vec<v1::ConsensusMessage>),
     Push(PeerKey, v1::ConsensusMessage),
     Request(OpenRequest),
 }
@@ -94,11 +94,14 @@ pub(super) struct Sender {
 }
 
 impl NetworkHandle {
-    /// Gossips a consensus message. Never waits; when the queue is full, the message is dropped and
-    /// counted, and the core sends it again. A message that was published before is sent as a
-    /// repeat, which passes the peers' memory of what they have seen, and pushed to each peer besides.
-    pub fn publish_consensus(&self, message: v1::ConsensusMessage) {
-        self.command(Command::Publish(message));
+    /// Gossips consensus messages, together as far as their number and size allow. Never waits; when
+    /// the queue is full, they are dropped and counted, and the core sends them again. A message that
+    /// was published before is sent as a repeat, which passes the peers' memory of what they have
+    /// seen, and pushed to each peer besides.
+    pub fn publish_consensus(&self, messages: Vec<v1::ConsensusMessage>) {
+        if !messages.is_empty() {
+            self.command(Command::Publish(messages));
+        }
     }
 
     /// Gossips an encoded [`v1::Transaction`]. Never waits. At once when there is little to send;
@@ -229,43 +232,70 @@ pub(super) struct Verdict {
 
 /// Says what to do with a gossip message. It is passed on only when accepted, and only within about
 /// three seconds of its coming. Dropped without a word, it is ignored.
+///
+/// What travelled together is judged message by message and passed on together: when any of it is
+/// rejected not at all, else when any is accepted.
 #[derive(Debug)]
-pub struct GossipReceipt {
-    pub(super) message: Option<(MessageId, PeerId, OwnedSemaphorePermit)>,
-    pub(super) verdicts: mpsc::Sender<Verdict>,
+pub struct GossipReceipt(Arc<Judged>);
+
+/// The judgement of all that travelled together, given when the last receipt of it is gone.
+#[derive(Debug)]
+struct Judged {
+    accepted: AtomicBool,
+    rejected: OnceLock<&'static str>,
+    /// Taken out when the verdict is given.
+    message: Option<(MessageId, PeerId, OwnedSemaphorePermit)>,
+    verdicts: mpsc::Sender<Verdict>,
 }
 
 impl GossipReceipt {
+    pub(super) fn new(
+        message: (MessageId, PeerId, OwnedSemaphorePermit),
+        verdicts: mpsc::Sender<Verdict>,
+    ) -> Self {
+        Self(Arc::new(Judged {
+            accepted: AtomicBool::new(false),
+            rejected: OnceLock::new(),
+            message: Some(message),
+            verdicts,
+        }))
+    }
+
+    /// One for another message that travelled with it.
+    pub(super) fn another(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
     /// Valid, and new to this node: pass it on.
-    pub fn accept(mut self) {
-        self.judge(MessageAcceptance::Accept, "");
+    pub fn accept(self) {
+        self.0.accepted.store(true, Ordering::Release);
     }
 
     /// Neither passed on nor held against anyone: known already, too old, or nothing that can be
     /// judged now.
-    pub fn ignore(mut self) {
-        self.judge(MessageAcceptance::Ignore, "");
-    }
+    pub fn ignore(self) {}
 
     /// Wrong in a way that an honest peer would have noticed before passing it on. Counted as a
     /// fault of the peer that did.
-    pub fn reject(mut self, reason: &'static str) {
-        self.judge(MessageAcceptance::Reject, reason);
+    pub fn reject(self, reason: &'static str) {
+        // The first reason is as good as the others.
+        let _ = self.0.rejected.set(reason);
     }
+}
 
-    fn judge(&mut self, acceptance: MessageAcceptance, reason: &'static str) {
+impl Drop for Judged {
+    fn drop(&mut self) {
+        let (acceptance, reason) = match (self.rejected.get(), *self.accepted.get_mut()) {
+            (Some(reason), _) => (MessageAcceptance::Reject, *reason),
+            (None, true) => (MessageAcceptance::Accept, ""),
+            (None, false) => (MessageAcceptance::Ignore, ""),
+        };
         if let Some((id, source, share)) = self.message.take() {
             // Every verdict holds a share of the peer's budget, and the channel has room for all
             // shares: this fails only when the network has stopped.
             let _ =
                 self.verdicts.try_send(Verdict { id, source, acceptance, reason, _share: share });
         }
-    }
-}
-
-impl Drop for GossipReceipt {
-    fn drop(&mut self) {
-        self.judge(MessageAcceptance::Ignore, "");
     }
 }
 

@@ -277,24 +277,46 @@ impl Task {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Publish(message) => self.publish_consensus(&message),
+            Command::Publish(messages) => self.publish_consensus(messages),
             Command::Push(key, message) => self.push(&key, message),
             Command::Request(request) => self.request(request),
         }
     }
 
-    fn publish_consensus(&mut self, message: &v1::ConsensusMessage) {
-        let topic = self.topics.consensus.clone();
-        let data = message.encode_to_vec();
-        let id = gossip::message_id(&topic, &data);
-        match self.recent.publish(id, Instant::now()) {
-            Publication::First => self.publish(topic, data, "consensus"),
-            Publication::Repeat => {
-                self.publish(topic, gossip::as_repeat(data), "consensus");
-                self.push_to_all(message);
+    /// Publishes in one gossip message what fits into it; what is on its way already stays out.
+    fn publish_consensus(&mut self, messages: Vec<v1::ConsensusMessage>) {
+        let (mut together, mut bytes, mut repeat) = (Vec::new(), 0, false);
+        for message in messages {
+            let data = message.encode_to_vec();
+            let id = gossip::message_id(&self.topics.consensus, &data);
+            match self.recent.publish(id, Instant::now()) {
+                Publication::First => {}
+                Publication::Repeat => {
+                    repeat = true;
+                    self.push_to_all(&message);
+                }
+                Publication::OnItsWay => continue,
             }
-            Publication::OnItsWay => {}
+            // Its tag and length, and the repeat's mark.
+            let length = data.len() + 32;
+            let full = bytes + length > self.limits.gossip_bytes_max
+                || together.len() == gossip::CONSENSUS_BATCH_MAX;
+            if full && !together.is_empty() {
+                self.publish_together(std::mem::take(&mut together), repeat);
+                bytes = 0;
+            }
+            bytes += length;
+            together.push(message);
         }
+        if !together.is_empty() {
+            self.publish_together(together, repeat);
+        }
+    }
+
+    fn publish_together(&mut self, messages: Vec<v1::ConsensusMessage>, repeat: bool) {
+        let data = v1::ConsensusBatch { messages }.encode_to_vec();
+        let data = if repeat { gossip::as_repeat(data) } else { data };
+        self.publish(self.topics.consensus.clone(), data, "consensus");
     }
 
     /// Sends a message to every connected peer beside gossip: it is sent again because gossip may

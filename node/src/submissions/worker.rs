@@ -316,13 +316,15 @@ impl Worker {
         for transaction in &sealed.transactions {
             self.outbox.accept(&mut changes, transaction);
         }
-        self.outbox.commit(changes)?;
-        self.sealed = Some(Instant::now());
-        self.metrics.accepted(sealed.transactions.iter().map(|t| t.slots().len() as u64).sum());
+        // They may reach the peers before they are on this disk. Until then nothing is acknowledged:
+        // what a crash would make the outbox forget, its client sends again, with the same key.
         for transaction in &sealed.transactions {
             self.add_pending(transaction);
             self.place(Arc::clone(transaction));
         }
+        self.outbox.commit(changes)?;
+        self.sealed = Some(Instant::now());
+        self.metrics.accepted(sealed.transactions.iter().map(|t| t.slots().len() as u64).sum());
         sealed.answer();
         Ok(())
     }

@@ -59,9 +59,9 @@ async fn both_sides_may_dial_at_once() {
     let (mut a, mut b) = tokio::join!(start(0, 1), start(1, 0));
     a.connected_to(public(2)).await;
     b.connected_to(public(1)).await;
-    a.handle.publish_consensus(vote(1));
+    a.handle.publish_consensus(vec![vote(1)]);
     b.receives(1).await;
-    b.handle.publish_consensus(vote(2));
+    b.handle.publish_consensus(vec![vote(2)]);
     a.receives(2).await;
 }
 
@@ -91,7 +91,7 @@ async fn a_node_that_stops_and_comes_back_on_its_port_is_connected_again() {
     let mut a = Node::start(again).await;
     a.connected_to(public(2)).await;
     b.connected_to(public(1)).await;
-    b.handle.publish_consensus(vote(7));
+    b.handle.publish_consensus(vec![vote(7)]);
     a.receives(7).await;
 }
 
@@ -130,7 +130,7 @@ async fn a_peer_that_takes_nothing_does_not_hold_up_the_others() {
     frozen.send_replace(true);
     // Far more than the sockets and the queue to the stuck peer take up.
     for height in 0..600 {
-        a.handle.publish_consensus(padded_vote(height, 64 << 10));
+        a.handle.publish_consensus(vec![padded_vote(height, 64 << 10)]);
         c.receives(height).await;
     }
     eventually("a count", || a.metrics().dropped(DropReason::SlowPeer) > 0).await;
@@ -139,8 +139,8 @@ async fn a_peer_that_takes_nothing_does_not_hold_up_the_others() {
 #[tokio::test]
 async fn a_network_larger_than_its_mesh_hears_everything() {
     let mut nodes = full_mesh(12, &Limits::default()).await;
-    nodes[5].handle.publish_consensus(vote(1));
-    nodes[11].handle.publish_consensus(vote(2));
+    nodes[5].handle.publish_consensus(vec![vote(1)]);
+    nodes[11].handle.publish_consensus(vec![vote(2)]);
     for (index, node) in nodes.iter_mut().enumerate() {
         let mut missing = vec![1, 2];
         missing.retain(|height| (index, *height) != (5, 1) && (index, *height) != (11, 2));

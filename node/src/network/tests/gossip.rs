@@ -22,7 +22,7 @@ async fn next_vote(node: &mut Node) -> (u64, GossipReceipt) {
 async fn a_consensus_message_reaches_every_node_exactly_once() {
     let mut nodes = full_mesh(4, &Limits::default()).await;
     for height in 0..50 {
-        nodes[height as usize % 4].handle.publish_consensus(vote(height));
+        nodes[height as usize % 4].handle.publish_consensus(vec![vote(height)]);
     }
     // Every node accepts, and so passes on, all votes of the others: 50 less its own 13 or 12.
     let mut counts = vec![[0u32; 50]; 4];
@@ -39,7 +39,7 @@ async fn a_consensus_message_reaches_every_node_exactly_once() {
     }
     // Votes after which a second copy of an earlier one would have come too.
     for (index, node) in nodes.iter().enumerate() {
-        node.handle.publish_consensus(vote(100 + index as u64));
+        node.handle.publish_consensus(vec![vote(100 + index as u64)]);
     }
     for (index, (node, counts)) in nodes.iter_mut().zip(&mut counts).enumerate() {
         let mut fences = 0;
@@ -61,12 +61,63 @@ async fn a_consensus_message_reaches_every_node_exactly_once() {
     }
 }
 
+fn together(messages: impl Into<Vec<v1::ConsensusMessage>>) -> Vec<u8> {
+    v1::ConsensusBatch { messages: messages.into() }.encode_to_vec()
+}
+
+#[tokio::test]
+async fn what_is_published_at_once_travels_together_as_far_as_it_fits() {
+    let limits = Limits { gossip_bytes_max: 100_000, ..Limits::default() };
+    let mut nodes = full_mesh(2, &limits).await;
+    let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
+    for (heights, size, batches) in [(0..3, 64, 1), (3..103, 64, 2), (103..106, 60_000, 3)] {
+        let before = a.metrics().messages_out("consensus");
+        let votes = heights.clone().map(|height| padded_vote(height, size));
+        a.handle.publish_consensus(votes.collect());
+        for height in heights {
+            b.receives(height).await;
+        }
+        assert_eq!(a.metrics().messages_out("consensus"), before + batches);
+    }
+    // What has just come from a peer stays out.
+    a.handle.publish_consensus(vec![vote(200)]);
+    b.receives(200).await;
+    b.handle.publish_consensus(vec![vote(200), vote(201)]);
+    assert_eq!(next_vote(a).await.0, 201);
+}
+
+#[tokio::test]
+async fn what_travelled_together_is_passed_on_when_any_is_accepted_and_none_rejected() {
+    // The first and last are connected by way of the middle one alone.
+    let mut middle = Node::start(config(2, vec![peer(1, &[]), peer(3, &[])])).await;
+    let first = Node::start(config(1, vec![peer(2, middle.addresses())])).await;
+    let mut last = Node::start(config(3, vec![peer(2, middle.addresses())])).await;
+    for _ in 0..2 {
+        middle.expect("both", |e| matches!(e, NetworkEvent::Connected(_)).then_some(())).await;
+    }
+    last.connected_to(public(2)).await;
+    let judge: [fn(GossipReceipt); 3] =
+        [GossipReceipt::accept, GossipReceipt::ignore, |receipt| receipt.reject("wrong")];
+    for (base, verdicts) in [(10, [0, 2]), (20, [2, 1]), (30, [1, 1]), (40, [1, 0]), (50, [0, 0])] {
+        first.handle.publish_consensus(vec![vote(base), vote(base + 1)]);
+        for (height, verdict) in (base..).zip(verdicts) {
+            let (found, receipt) = next_vote(&mut middle).await;
+            assert_eq!(found, height);
+            judge[verdict](receipt);
+        }
+    }
+    for height in [40, 41, 50, 51] {
+        assert_eq!(next_vote(&mut last).await.0, height);
+    }
+    assert_eq!(middle.metrics().dropped(DropReason::Rejected), 2);
+}
+
 #[tokio::test]
 async fn a_message_that_is_published_again_arrives_again() {
     let mut nodes = full_mesh(2, &Limits::default()).await;
     let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
     for _ in 0..5 {
-        a.handle.publish_consensus(vote(1));
+        a.handle.publish_consensus(vec![vote(1)]);
         b.receives(1).await;
     }
     assert_eq!(a.metrics().messages_out("consensus"), 5);
@@ -75,8 +126,8 @@ async fn a_message_that_is_published_again_arrives_again() {
 #[tokio::test]
 async fn a_message_that_is_published_again_reaches_every_peer_beside_gossip() {
     let mut nodes = full_mesh(3, &Limits::default()).await;
-    nodes[0].handle.publish_consensus(vote(1));
-    nodes[0].handle.publish_consensus(vote(1));
+    nodes[0].handle.publish_consensus(vec![vote(1)]);
+    nodes[0].handle.publish_consensus(vec![vote(1)]);
     for node in &mut nodes[1..] {
         let pushed = node.expect("a push", |event| match event {
             NetworkEvent::Pushed { message, .. } => Some(height_of(&message)),
@@ -90,10 +141,10 @@ async fn a_message_that_is_published_again_reaches_every_peer_beside_gossip() {
 async fn a_message_that_has_just_come_from_a_peer_is_not_published_a_second_time() {
     let mut nodes = full_mesh(2, &Limits::default()).await;
     let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
-    a.handle.publish_consensus(vote(1));
+    a.handle.publish_consensus(vec![vote(1)]);
     b.receives(1).await;
-    b.handle.publish_consensus(vote(1));
-    b.handle.publish_consensus(vote(2));
+    b.handle.publish_consensus(vec![vote(1)]);
+    b.handle.publish_consensus(vec![vote(2)]);
     let (height, _receipt) = next_vote(a).await;
     assert_eq!(height, 2);
 }
@@ -101,7 +152,7 @@ async fn a_message_that_has_just_come_from_a_peer_is_not_published_a_second_time
 /// One node publishes votes; all others read them, in any order, and pass none on.
 async fn publishes_to_all(nodes: &mut [Node], publisher: usize, heights: std::ops::Range<u64>) {
     for height in heights.clone() {
-        nodes[publisher].handle.publish_consensus(vote(height));
+        nodes[publisher].handle.publish_consensus(vec![vote(height)]);
     }
     let others = nodes.iter_mut().enumerate().filter(|(index, _)| *index != publisher);
     for (_, node) in others {
@@ -148,7 +199,7 @@ async fn a_peer_that_takes_no_gossip_any_more_is_connected_to_anew() {
     let mut height = 0;
     within("a new connection", async {
         while a.metrics().dropped(DropReason::StuckConnection) == 0 {
-            a.handle.publish_consensus(padded_vote(height, 50_000));
+            a.handle.publish_consensus(vec![padded_vote(height, 50_000)]);
             height += 1;
             tokio::task::yield_now().await;
         }
@@ -156,7 +207,7 @@ async fn a_peer_that_takes_no_gossip_any_more_is_connected_to_anew() {
     .await;
     a.disconnected_from(public(2)).await;
     a.connected_to(public(2)).await;
-    a.handle.publish_consensus(vote(u64::MAX));
+    a.handle.publish_consensus(vec![vote(u64::MAX)]);
     b.receives(u64::MAX).await;
 }
 
@@ -170,10 +221,10 @@ async fn only_what_a_node_accepts_is_passed_on() {
     eventually("both ends", || middle.handle.connected().borrow().len() == 2).await;
 
     // Unjudged: what the middle publishes after it overtakes it.
-    first.handle.publish_consensus(vote(1));
+    first.handle.publish_consensus(vec![vote(1)]);
     let (height, receipt) = next_vote(&mut middle).await;
     assert_eq!(height, 1);
-    middle.handle.publish_consensus(vote(10));
+    middle.handle.publish_consensus(vec![vote(10)]);
     let (height, fence) = next_vote(&mut last).await;
     fence.accept();
     assert_eq!(height, 10);
@@ -183,7 +234,7 @@ async fn only_what_a_node_accepts_is_passed_on() {
 
     // Ignored, rejected, dropped: verdicts are carried out in order, so the fifth would come last.
     for height in 2..=5 {
-        first.handle.publish_consensus(vote(height));
+        first.handle.publish_consensus(vec![vote(height)]);
         let (received, receipt) = next_vote(&mut middle).await;
         assert_eq!(received, height);
         match height {
@@ -237,20 +288,20 @@ async fn what_the_node_does_not_take_up_is_dropped_and_counted_and_later_message
     let mut nodes = full_mesh(2, &limits).await;
     let [a, b] = &mut nodes[..] else { unreachable!("two nodes") };
     for height in 0..100 {
-        a.handle.publish_consensus(vote(height));
+        a.handle.publish_consensus(vec![vote(height)]);
     }
     eventually("84 drops", || b.metrics().dropped(DropReason::ConsumerBehind) == 84).await;
     let mut held = Vec::new();
     for _ in 0..16 {
         held.push(next_vote(b).await.1);
     }
-    a.handle.publish_consensus(vote(200));
+    a.handle.publish_consensus(vec![vote(200)]);
     eventually("another drop", || b.metrics().dropped(DropReason::ConsumerBehind) == 85).await;
     drop(held);
     // The verdicts are on their way: send until there is room again.
     within("a vote that passes", async {
         for height in 300.. {
-            a.handle.publish_consensus(vote(height));
+            a.handle.publish_consensus(vec![vote(height)]);
             let wait = std::time::Duration::from_millis(100);
             if tokio::time::timeout(wait, b.events.recv()).await.is_ok() {
                 return;
@@ -280,7 +331,8 @@ async fn a_peer_that_gossips_garbage_is_counted_and_cut_off() {
         (&topics.consensus, vec![0xff; 40], DropReason::Undecodable),
         (&topics.transactions, vec![0xff; 40], DropReason::Undecodable),
         (&topics.transactions, empty_fields, DropReason::Undecodable),
-        (&topics.consensus, padded_vote(1, 3 << 20).encode_to_vec(), DropReason::Oversize),
+        (&topics.consensus, together([padded_vote(1, 3 << 20)]), DropReason::Oversize),
+        (&topics.consensus, together([(); 65].map(|()| vote(1))), DropReason::Undecodable),
     ] {
         let (mut node, intruder) = node_and_intruder(limits.clone()).await;
         for index in 1..=3u64 {
@@ -303,14 +355,14 @@ async fn a_cut_off_peer_is_refused_and_let_in_again_when_its_time_is_over() {
     let mut other = Node::start(config(2, vec![peer(1, node.addresses())])).await;
     node.connected_to(public(2)).await;
     other.connected_to(public(1)).await;
-    other.handle.publish_consensus(vote(1));
+    other.handle.publish_consensus(vec![vote(1)]);
     next_vote(&mut node).await.1.reject("wrong");
     node.disconnected_from(public(2)).await;
     eventually("a refusal", || node.metrics().dropped(DropReason::UnlistedPeer) > 0).await;
     node.connected_to(public(2)).await;
     other.disconnected_from(public(1)).await;
     other.connected_to(public(1)).await;
-    other.handle.publish_consensus(vote(2));
+    other.handle.publish_consensus(vec![vote(2)]);
     node.receives(2).await;
 }
 
@@ -318,10 +370,11 @@ async fn a_cut_off_peer_is_refused_and_let_in_again_when_its_time_is_over() {
 async fn a_message_of_a_kind_that_is_not_known_yet_is_no_fault() {
     let limits = Limits { faults_max: 1, ..Limits::default() };
     let (mut node, intruder) = node_and_intruder(limits).await;
-    // Field 9, which no message has.
-    let newer = vec![0x4a, 1, 0];
-    intruder.order(Order::Gossip(Topics::new(&CHAIN).consensus, newer));
-    intruder.order(Order::Gossip(Topics::new(&CHAIN).consensus, vote(5).encode_to_vec()));
+    // Field 9, which no message has, in a batch and beside a message.
+    let newer = v1::ConsensusMessage::decode(&[0x4a, 1, 0][..]).expect("a message");
+    let topic = Topics::new(&CHAIN).consensus;
+    intruder.order(Order::Gossip(topic.clone(), together([newer.clone()])));
+    intruder.order(Order::Gossip(topic, together([newer, vote(5)])));
     node.receives(5).await;
     assert_eq!(node.metrics().dropped(DropReason::UnknownKind), 1);
 }
@@ -333,7 +386,7 @@ async fn latency_of_a_message_between_two_nodes_is_printed() {
     let mut micros = Vec::new();
     for height in 0..200 {
         let start = Instant::now();
-        first.handle.publish_consensus(vote(height));
+        first.handle.publish_consensus(vec![vote(height)]);
         others[0].receives(height).await;
         micros.push(start.elapsed().as_micros());
         for other in &mut others[1..] {
