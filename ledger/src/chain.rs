@@ -141,7 +141,22 @@ impl Chain {
         genesis: &Genesis,
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
-        let store = Store::open(path, options)?;
+        Self::on(Store::open(path, options)?, genesis)
+    }
+
+    /// Opens the chain on a simulated disk, or begins it there.
+    ///
+    /// # Errors
+    /// As [`Chain::open`].
+    #[cfg(feature = "simulation")]
+    pub fn open_simulated(
+        disk: crate::store::MemoryDisk,
+        genesis: &Genesis,
+    ) -> Result<Self, StoreError> {
+        Self::on(Store::on(disk), genesis)
+    }
+
+    fn on(store: Store, genesis: &Genesis) -> Result<Self, StoreError> {
         let chain_id = genesis.chain_id();
         let members = Members::new(genesis);
         begin_or_check(&store, genesis, &chain_id)?;

@@ -12,12 +12,16 @@ use std::{
 use rocksdb::{Cache, DB, DBPinnableSlice, Direction, IteratorMode, ReadOptions, WriteOptions};
 
 mod error;
+#[cfg(feature = "simulation")]
+mod memory;
 mod options;
 pub(crate) mod table;
 pub(crate) mod tile;
 pub(crate) mod value;
 
 pub use error::StoreError;
+#[cfg(feature = "simulation")]
+pub use memory::{MemoryDisk, WriteFault};
 pub use options::StoreOptions;
 pub(crate) use table::Table;
 
@@ -40,15 +44,39 @@ pub struct StoreMetrics {
 
 /// Tables of bytes, with typed errors. The rows' meaning is the chain's.
 pub(crate) struct Store {
+    backend: Backend,
+    failed: AtomicBool,
+}
+
+enum Backend {
+    Rocks(Rocks),
+    /// A simulated disk.
+    #[cfg(feature = "simulation")]
+    Memory(MemoryDisk),
+}
+
+struct Rocks {
     db: DB,
     cache: Cache,
-    failed: AtomicBool,
+}
+
+/// The value of a row.
+pub(crate) enum Value<'a> {
+    Pinned(DBPinnableSlice<'a>),
+    #[cfg(feature = "simulation")]
+    Owned(std::sync::Arc<[u8]>),
 }
 
 /// Rows to write together.
 pub(crate) struct Batch<'a> {
     store: &'a Store,
-    rows: rocksdb::WriteBatch,
+    rows: Rows,
+}
+
+enum Rows {
+    Rocks(rocksdb::WriteBatch),
+    #[cfg(feature = "simulation")]
+    Memory(Vec<memory::Change>),
 }
 
 impl Store {
@@ -59,7 +87,14 @@ impl Store {
         let tables = Table::ALL.map(|table| options.table(table, &cache));
         let db = DB::open_cf_descriptors(&options.database(), path, tables)
             .map_err(|error| StoreError::of_open(path, error))?;
-        Ok(Self { db, cache, failed: AtomicBool::new(false) })
+        let backend = Backend::Rocks(Rocks { db, cache });
+        Ok(Self { backend, failed: AtomicBool::new(false) })
+    }
+
+    /// Opens what a simulated disk holds.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn on(disk: MemoryDisk) -> Self {
+        Self { backend: Backend::Memory(disk), failed: AtomicBool::new(false) }
     }
 
     /// One row.
@@ -67,11 +102,17 @@ impl Store {
         &self,
         table: Table,
         key: impl AsRef<[u8]>,
-    ) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+    ) -> Result<Option<Value<'_>>, StoreError> {
         let key = key.as_ref();
-        self.db
-            .get_pinned_cf(self.handle(table), key)
-            .map_err(|error| StoreError::of_read(table, key, error))
+        match &self.backend {
+            Backend::Rocks(rocks) => rocks
+                .db
+                .get_pinned_cf(rocks.handle(table), key)
+                .map(|value| value.map(Value::Pinned))
+                .map_err(|error| StoreError::of_read(table, key, error)),
+            #[cfg(feature = "simulation")]
+            Backend::Memory(disk) => Ok(disk.read(table, key).map(Value::Owned)),
+        }
     }
 
     /// Many rows of one table, in the order of their keys here.
@@ -79,12 +120,21 @@ impl Store {
         &self,
         table: Table,
         keys: &[K],
-    ) -> Result<Vec<Option<DBPinnableSlice<'_>>>, StoreError> {
-        let rows = self.db.batched_multi_get_cf(self.handle(table), keys, false);
-        rows.into_iter()
-            .zip(keys)
-            .map(|(row, key)| row.map_err(|error| StoreError::of_read(table, key.as_ref(), error)))
-            .collect()
+    ) -> Result<Vec<Option<Value<'_>>>, StoreError> {
+        match &self.backend {
+            Backend::Rocks(rocks) => {
+                let rows = rocks.db.batched_multi_get_cf(rocks.handle(table), keys, false);
+                let named = rows.into_iter().zip(keys);
+                named
+                    .map(|(row, key)| match row {
+                        Ok(value) => Ok(value.map(Value::Pinned)),
+                        Err(error) => Err(StoreError::of_read(table, key.as_ref(), error)),
+                    })
+                    .collect()
+            }
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => keys.iter().map(|key| self.read(table, key)).collect(),
+        }
     }
 
     /// The rows of a table from a key on, ascending, that begin with `prefix`.
@@ -104,23 +154,48 @@ impl Store {
         from: &[u8],
         wanted: impl Fn(&[u8]) -> bool + 'a,
     ) -> impl Iterator<Item = Result<Row, StoreError>> + 'a {
-        let mode = IteratorMode::From(from, Direction::Forward);
-        let rows = self.db.iterator_cf_opt(self.handle(table), ReadOptions::default(), mode);
-        rows.map(move |row| row.map_err(|error| StoreError::of_read(table, &[], error)))
-            .take_while(move |row| row.as_ref().map_or(true, |(key, _)| wanted(key)))
+        let rows: Box<dyn Iterator<Item = Result<Row, StoreError>>> =
+            match &self.backend {
+                Backend::Rocks(rocks) => {
+                    let mode = IteratorMode::From(from, Direction::Forward);
+                    let options = ReadOptions::default();
+                    let rows = rocks.db.iterator_cf_opt(rocks.handle(table), options, mode);
+                    Box::new(rows.map(move |row| {
+                        row.map_err(|error| StoreError::of_read(table, &[], error))
+                    }))
+                }
+                #[cfg(feature = "simulation")]
+                Backend::Memory(disk) => Box::new(disk.rows_from(table, from).into_iter().map(Ok)),
+            };
+        rows.take_while(move |row| row.as_ref().map_or(true, |(key, _)| wanted(key)))
     }
 
     /// An empty batch.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { store: self, rows: rocksdb::WriteBatch::default() }
-    }
-
-    fn handle(&self, table: Table) -> &rocksdb::ColumnFamily {
-        self.db.cf_handle(table.name()).expect("every table was opened")
+        let rows = match &self.backend {
+            Backend::Rocks(_) => Rows::Rocks(rocksdb::WriteBatch::default()),
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => Rows::Memory(Vec::new()),
+        };
+        Batch { store: self, rows }
     }
 
     /// Sizes for the metrics.
     pub(crate) fn metrics(&self) -> StoreMetrics {
+        match &self.backend {
+            Backend::Rocks(rocks) => rocks.metrics(),
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => StoreMetrics::default(),
+        }
+    }
+}
+
+impl Rocks {
+    fn handle(&self, table: Table) -> &rocksdb::ColumnFamily {
+        self.db.cf_handle(table.name()).expect("every table was opened")
+    }
+
+    fn metrics(&self) -> StoreMetrics {
         // A size that RocksDB does not tell is shown as 0.
         let sum = |name: &str| {
             let size = |table: Table| {
@@ -139,12 +214,29 @@ impl Store {
     }
 }
 
+impl std::ops::Deref for Value<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Pinned(bytes) => bytes,
+            #[cfg(feature = "simulation")]
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
 #[cfg(test)]
 impl Store {
     /// Writes the write buffers out, so that there are files to look at.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        let flush = |table| self.db.flush_cf(self.handle(table)).map_err(StoreError::of_write);
-        Table::ALL.into_iter().try_for_each(flush)
+        match &self.backend {
+            Backend::Rocks(rocks) => Table::ALL.into_iter().try_for_each(|table| {
+                rocks.db.flush_cf(rocks.handle(table)).map_err(StoreError::of_write)
+            }),
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => Ok(()),
+        }
     }
 
     /// Behaves as after a failed write.
@@ -159,12 +251,30 @@ pub(crate) type Row = (Box<[u8]>, Box<[u8]>);
 impl Batch<'_> {
     /// Adds or replaces a row.
     pub(crate) fn put(&mut self, table: Table, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.rows.put_cf(self.store.handle(table), key, value);
+        match (&self.store.backend, &mut self.rows) {
+            (Backend::Rocks(rocks), Rows::Rocks(rows)) => {
+                rows.put_cf(rocks.handle(table), key, value);
+            }
+            #[cfg(feature = "simulation")]
+            (_, Rows::Memory(rows)) => {
+                rows.push(memory::Change::put(table, key.as_ref(), value.as_ref()));
+            }
+            #[cfg(feature = "simulation")]
+            (Backend::Memory(_), Rows::Rocks(_)) => unreachable!("a store makes its own batches"),
+        }
     }
 
     /// Removes a row.
     pub(crate) fn delete(&mut self, table: Table, key: impl AsRef<[u8]>) {
-        self.rows.delete_cf(self.store.handle(table), key);
+        match (&self.store.backend, &mut self.rows) {
+            (Backend::Rocks(rocks), Rows::Rocks(rows)) => {
+                rows.delete_cf(rocks.handle(table), key);
+            }
+            #[cfg(feature = "simulation")]
+            (_, Rows::Memory(rows)) => rows.push(memory::Change::delete(table, key.as_ref())),
+            #[cfg(feature = "simulation")]
+            (Backend::Memory(_), Rows::Rocks(_)) => unreachable!("a store makes its own batches"),
+        }
     }
 
     /// Writes all rows or none; they are on the disk when this returns.
@@ -172,13 +282,19 @@ impl Batch<'_> {
         if self.store.failed.load(Ordering::Acquire) {
             return Err(StoreError::Failed);
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
         let Self { store, rows } = self;
-        store.db.write_opt(rows, &options).map_err(|error| {
-            store.failed.store(true, Ordering::Release);
-            StoreError::of_write(error)
-        })
+        let written = match (&store.backend, rows) {
+            (Backend::Rocks(rocks), Rows::Rocks(rows)) => {
+                let mut options = WriteOptions::default();
+                options.set_sync(true);
+                rocks.db.write_opt(rows, &options).map_err(StoreError::of_write)
+            }
+            #[cfg(feature = "simulation")]
+            (Backend::Memory(disk), Rows::Memory(rows)) => disk.write(rows),
+            #[cfg(feature = "simulation")]
+            _ => unreachable!("a store makes its own batches"),
+        };
+        written.inspect_err(|_| store.failed.store(true, Ordering::Release))
     }
 }
 

@@ -92,29 +92,7 @@ impl Admission {
         transaction: &VerifiedTransaction,
         now_ms: u64,
     ) -> Result<(), AdmissionError> {
-        let header = transaction.header();
-        let tip = self.reader.tip();
-        let registry = &self.reader.genesis().registry;
-        let signer = registry
-            .signer_at(&header.signer, tip.header.height + 1)
-            .ok_or(AdmissionError::UnknownSigner(header.signer))?;
-        if signer.agency != header.agency {
-            let (key, registered, stated) = (header.signer, signer.agency, header.agency);
-            return Err(AdmissionError::OtherAgency { key, registered, stated });
-        }
-        let not_after_ms = header.not_after_ms;
-        if not_after_ms < now_ms {
-            return Err(AdmissionError::Expired { not_after_ms, now_ms });
-        }
-        let lifetime_ms_max = tip.parameters.transaction_lifetime_ms_max;
-        let skew_ms = tip.parameters.time_skew_ms_max;
-        if not_after_ms > now_ms.saturating_add(lifetime_ms_max).saturating_add(skew_ms) {
-            return Err(AdmissionError::TooLongLived { lifetime_ms_max });
-        }
-        if self.reader.transaction(&transaction.id())?.is_some() {
-            return Err(AdmissionError::Committed(transaction.id()));
-        }
-        Ok(())
+        check(&self.reader, transaction, now_ms)
     }
 
     /// Checks a transaction and puts it into the mempool.
@@ -145,4 +123,38 @@ impl Admission {
     pub fn is_nearly_full(&self) -> bool {
         lock(&self.mempool).is_nearly_full()
     }
+}
+
+/// What the chain's state and the clock say about a transaction.
+///
+/// # Errors
+/// [`AdmissionError`], but for the mempool's.
+pub fn check(
+    reader: &ChainReader,
+    transaction: &VerifiedTransaction,
+    now_ms: u64,
+) -> Result<(), AdmissionError> {
+    let header = transaction.header();
+    let tip = reader.tip();
+    let registry = &reader.genesis().registry;
+    let signer = registry
+        .signer_at(&header.signer, tip.header.height + 1)
+        .ok_or(AdmissionError::UnknownSigner(header.signer))?;
+    if signer.agency != header.agency {
+        let (key, registered, stated) = (header.signer, signer.agency, header.agency);
+        return Err(AdmissionError::OtherAgency { key, registered, stated });
+    }
+    let not_after_ms = header.not_after_ms;
+    if not_after_ms < now_ms {
+        return Err(AdmissionError::Expired { not_after_ms, now_ms });
+    }
+    let lifetime_ms_max = tip.parameters.transaction_lifetime_ms_max;
+    let skew_ms = tip.parameters.time_skew_ms_max;
+    if not_after_ms > now_ms.saturating_add(lifetime_ms_max).saturating_add(skew_ms) {
+        return Err(AdmissionError::TooLongLived { lifetime_ms_max });
+    }
+    if reader.transaction(&transaction.id())?.is_some() {
+        return Err(AdmissionError::Committed(transaction.id()));
+    }
+    Ok(())
 }

@@ -1,50 +1,50 @@
-//! The driver: one thread that owns the consensus core, the ledger's writer and the signer's
-//! journal, and moves what each says to the others.
+//! The driver: owns the consensus core, the ledger's writer and the signer's journal, and moves what
+//! each says to the others.
 //!
-//! Everything else of the node is async tasks that hand [`DriverInput`]s in. The order of a step is
-//! the core's contract (DESIGN §2): `Core::step` → journal, synced → messages → actions. An action
-//! that the ledger can do at once (build, validate, commit) is answered in the same turn; one that
-//! needs bytes from peers becomes a task ([`fetch`]), whose answer comes back as an input.
+//! It is fed [`DriverInput`]s, one at a time, and knows no clock, socket or task but those of its
+//! [`Outside`]: in a node that is a thread ([`spawn`]) among async tasks, in the simulator virtual
+//! time. The order of a step is the core's contract (DESIGN §2): `Core::step` → journal, synced →
+//! messages → actions. An action that the ledger can do at once (build, validate, commit) is
+//! answered in the same turn; one that needs bytes from peers becomes a [`Fetch`], whose answer
+//! comes back as an input.
 
 mod actions;
+pub mod answers;
 mod bodies;
 mod fetch;
 mod inputs;
 mod journalled;
+mod outside;
+mod shell;
 mod thread;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
 };
 
 use customhouse_consensus::{
-    Core, Input, Message, Now, Outgoing, PeerTag, Recipient, Refusal, StopReason,
+    Config, Core, Entry, Input, Message, Outgoing, PeerTag, Recipient, Refusal, StopReason,
 };
 use customhouse_ledger::{
     certificate::Certificate,
-    chain::{Chain, CommitError, Committed, Staged},
+    chain::{Chain, CommitError, Staged},
     hash::Hash,
     keys::{PublicKey, SigningKey},
     store::StoreError,
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::oneshot;
 
-use self::{bodies::Bodies, fetch::Fetcher};
+use self::{actions::committed_state, bodies::Bodies};
 pub use self::{
     fetch::FetchedBlock,
     journalled::{JournalledSigner, SignerError},
+    outside::{Fetch, Outside, Purpose, SignerMemory},
     thread::{DriverHandle, spawn},
 };
-use crate::{
-    journal::JournalError,
-    mempool::Mempool,
-    metrics::Metrics,
-    network::{GossipReceipt, NetworkHandle},
-};
+use crate::{journal::JournalError, mempool::Mempool, metrics::Metrics, network::GossipReceipt};
 
 /// The mempool, shared between the driver and those who fill it.
 pub type SharedMempool = Arc<Mutex<Mempool>>;
@@ -83,7 +83,7 @@ pub enum DriverInput {
     /// missing.
     Bodies {
         /// What they were for.
-        purpose: fetch::Purpose,
+        purpose: Purpose,
         /// What was found.
         transactions: Vec<Arc<VerifiedTransaction>>,
     },
@@ -153,19 +153,19 @@ pub struct ConsensusStatus {
 }
 
 /// What a driver is made of.
-pub struct DriverParts {
+pub struct DriverParts<J> {
     /// The ledger's writer.
     pub chain: Chain,
-    /// The key that votes and its journal; `None` for an observer, with the reason.
-    pub signer: Result<(SigningKey, JournalledSigner), String>,
+    /// The key that votes; `Err` for an observer, with the reason.
+    pub signer: Result<SigningKey, String>,
+    /// Its journal; an observer's is empty and stays so.
+    pub journal: J,
     /// Where transactions wait.
     pub mempool: SharedMempool,
-    /// Where messages go.
-    pub network: NetworkHandle,
     /// The peers that may connect, by tag: the position in this list.
     pub peers: Vec<PublicKey>,
     /// Which peers an agency's node has, by the agency's validator key.
-    pub peers_of_validator: BTreeMap<PublicKey, Vec<PublicKey>>,
+    pub peers_of_validator: Arc<BTreeMap<PublicKey, Vec<PublicKey>>>,
     /// Local consensus times.
     pub timing: customhouse_consensus::Timing,
     /// Counters.
@@ -173,42 +173,106 @@ pub struct DriverParts {
 }
 
 /// The driver's state. See the module's documentation.
-struct Driver {
+pub struct Driver<O, J> {
     core: Core,
     chain: Chain,
     chain_id: Hash,
-    journal: JournalledSigner,
+    journal: J,
     voting_key: Option<PublicKey>,
     /// Validators that have told which signatures of this node's key they hold.
     asked: BTreeSet<PublicKey>,
     signing_reason: String,
     mempool: SharedMempool,
-    network: NetworkHandle,
+    outside: O,
     peers: Vec<PublicKey>,
-    fetcher: Fetcher,
+    peers_of_validator: Arc<BTreeMap<PublicKey, Vec<PublicKey>>>,
     bodies: Bodies,
     /// Blocks that were executed and wait for their finalization, of the height in progress.
     staged: BTreeMap<Hash, Staged>,
     wake_at: Option<u64>,
     /// Why the core refused the message that it was just given.
     refused: Option<Refusal>,
-    started: Instant,
-    committed: broadcast::Sender<Arc<Committed>>,
-    status: watch::Sender<ConsensusStatus>,
     metrics: Metrics,
 }
 
-impl Driver {
-    fn now(&self) -> Now {
-        let monotonic_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now { monotonic_ms, unix_ms: crate::clock::unix_ms() }
+impl<O: Outside, J: SignerMemory> Driver<O, J> {
+    /// A driver on what the chain and the journal hold; `entries` are the journal's. It does nothing
+    /// before [`Driver::begin`].
+    pub fn new(parts: DriverParts<J>, entries: Vec<Entry>, outside: O) -> Self {
+        let chain_id = parts.chain.chain_id();
+        let (signer, signing_reason) = match parts.signer {
+            Ok(key) => (Some(key), stopped_before(&entries)),
+            Err(reason) => (None, reason),
+        };
+        let voting_key = signer.as_ref().map(|key| key.public());
+        let config = Config { chain_id, signer, timing: parts.timing };
+        let core = Core::new(config, committed_state(&parts.chain.tip()), entries).unasked();
+        Self {
+            core,
+            chain: parts.chain,
+            chain_id,
+            journal: parts.journal,
+            voting_key,
+            asked: BTreeSet::new(),
+            signing_reason,
+            mempool: parts.mempool,
+            outside,
+            peers: parts.peers,
+            peers_of_validator: parts.peers_of_validator,
+            bodies: Bodies::default(),
+            staged: BTreeMap::new(),
+            wake_at: None,
+            refused: None,
+            metrics: parts.metrics,
+        }
+    }
+
+    /// The first step.
+    ///
+    /// # Errors
+    /// [`DriverError`], after which nothing more may be asked of it; the same holds for every input.
+    pub fn begin(&mut self) -> Result<(), DriverError> {
+        self.tick()?;
+        self.sign_once_asked()
+    }
+
+    /// The time of [`Driver::wake_at`] has come.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn tick(&mut self) -> Result<(), DriverError> {
+        self.step(Input::Tick)
+    }
+
+    /// The mempool may have something.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn work(&mut self) -> Result<(), DriverError> {
+        let pending = lock(&self.mempool).count() > 0;
+        self.step(Input::Work { pending })
+    }
+
+    /// When it wants a tick, in monotonic milliseconds.
+    pub fn wake_at(&self) -> Option<u64> {
+        self.wake_at
+    }
+
+    /// The world it was given.
+    pub fn outside(&mut self) -> &mut O {
+        &mut self.outside
+    }
+
+    /// The core, to look at.
+    pub fn core(&self) -> &Core {
+        &self.core
     }
 
     /// Hands one input to the core and carries out what it says, until nothing is left to do now.
     fn step(&mut self, input: Input) -> Result<(), DriverError> {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            let ready = self.core.step(self.now(), input);
+            let ready = self.core.step(self.outside.now(), input);
             let outbox = ready.persist(&mut self.journal)?;
             self.wake_at = outbox.wake_at;
             self.send(outbox.messages);
@@ -221,19 +285,21 @@ impl Driver {
     }
 
     /// Sends what a step has to say: to all in one go, because every message costs each node.
-    fn send(&self, messages: Vec<Outgoing>) {
+    fn send(&mut self, messages: Vec<Outgoing>) {
         let mut to_all = Vec::new();
         for Outgoing { to, message } in messages {
             match to {
-                Recipient::All => to_all.push(message.to_proto()),
+                Recipient::All => to_all.push(message),
                 Recipient::Peer(tag) => {
                     if let Some(peer) = self.peer(tag) {
-                        self.network.push(peer, message.to_proto());
+                        self.outside.push(peer, message);
                     }
                 }
             }
         }
-        self.network.publish_consensus(to_all);
+        if !to_all.is_empty() {
+            self.outside.publish(to_all);
+        }
     }
 
     fn peer(&self, tag: PeerTag) -> Option<PublicKey> {
@@ -245,7 +311,7 @@ impl Driver {
         Some(PeerTag(index as u64))
     }
 
-    fn publish_status(&self) {
+    fn publish_status(&mut self) {
         let (mempool_transactions, mempool_bytes) = {
             let mempool = lock(&self.mempool);
             (mempool.count() as u64, mempool.bytes() as u64)
@@ -256,15 +322,9 @@ impl Driver {
             view: self.core.view(),
             signing: self.core.is_signing(),
             signing_reason: self.why_not_signing(),
-            catching_up: self.fetcher.is_catching_up(),
+            catching_up: self.outside.is_catching_up(),
         };
-        self.status.send_if_modified(|old| {
-            let changed = *old != status;
-            if changed {
-                *old = status;
-            }
-            changed
-        });
+        self.outside.status(status);
     }
 
     fn why_not_signing(&self) -> String {
@@ -279,5 +339,16 @@ impl Driver {
     fn stop_signing(&mut self, reason: &StopReason) {
         tracing::error!(%reason, "this node's key stopped signing");
         self.signing_reason = reason.to_string();
+    }
+}
+
+/// The journal of a key that was stopped says so for good.
+fn stopped_before(entries: &[Entry]) -> String {
+    if entries.contains(&Entry::Watermark(u64::MAX)) {
+        "this key was stopped before: a peer held a signature by it that its journal did not \
+         have. Register a new validator key"
+            .to_owned()
+    } else {
+        String::new()
     }
 }

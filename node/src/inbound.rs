@@ -1,6 +1,6 @@
 //! What peers send: gossip is checked before it is forwarded, requests are answered.
 
-mod serve;
+pub mod serve;
 
 use std::sync::Arc;
 

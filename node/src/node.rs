@@ -211,7 +211,7 @@ impl Node {
     /// [`NodeError`].
     pub async fn start(parts: NodeParts, shutdown: &CancellationToken) -> Result<Self, NodeError> {
         let started = Instant::now();
-        let (signer, entries) = open_signer(&parts)?;
+        let (signer, journal, entries) = open_signer(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
         let genesis = Arc::new(parts.genesis);
@@ -223,14 +223,15 @@ impl Node {
             DriverParts {
                 chain,
                 signer,
+                journal,
                 mempool: Arc::clone(&mempool),
-                network: network.clone(),
                 peers: peers(&genesis, &own_peer),
-                peers_of_validator: peers_of_validator(&genesis, &own_peer),
+                peers_of_validator: Arc::new(peers_of_validator(&genesis, &own_peer)),
                 timing: parts.timing,
                 metrics: metrics.clone(),
             },
             entries,
+            network.clone(),
             shutdown.child_token(),
         )
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
@@ -363,19 +364,19 @@ fn worker_outcome(
     ended.map_err(|_| NodeError::Vanished("submissions' worker"))?.map_err(NodeError::from)
 }
 
-type OpenedSigner = (Result<(SigningKey, JournalledSigner), String>, Vec<Entry>);
+type OpenedSigner = (Result<SigningKey, String>, JournalledSigner, Vec<Entry>);
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A
 /// second process with the key, or a failing disk, stops the node.
 fn open_signer(parts: &NodeParts) -> Result<OpenedSigner, NodeError> {
     match JournalledSigner::open(&parts.journal, &parts.validator.public()) {
-        Ok((journal, entries)) => Ok((Ok((parts.validator.clone(), journal)), entries)),
+        Ok((journal, entries)) => Ok((Ok(parts.validator.clone()), journal, entries)),
         Err(SignerError::Journal(error @ (JournalError::Locked(_) | JournalError::Io { .. }))) => {
             Err(error.into())
         }
         Err(error) => {
             tracing::error!(%error, "this node follows without signing");
-            Ok((Err(error.to_string()), Vec::new()))
+            Ok((Err(error.to_string()), JournalledSigner::observer(), Vec::new()))
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - [`program`]: the `customhouse` program and what its commands answer;
 //! - [`load`]: clients that submit without pause and write down every acknowledgement;
 //! - [`records`]: records to submit;
+//! - [`simulator`]: whole nodes in virtual time, under faults and lies, from a seed;
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! The harness panics where something is not as it must be: it serves tests only.
@@ -16,4 +17,5 @@ mod node_process;
 mod ports;
 pub mod program;
 pub mod records;
+pub mod simulator;
 pub mod wait;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use customhouse_consensus::{
-    Action, Build, Committed as CommittedState, Evidence, Input, Refusal, Validate, Verdict,
+    Action, Build, Committed as CommittedState, Input, Refusal, Validate, Verdict,
 };
 use customhouse_ledger::{
     certificate::Certificate,
@@ -14,9 +14,9 @@ use customhouse_ledger::{
     transaction::VerifiedTransaction,
 };
 
-use super::{Driver, DriverError, fetch::Purpose, lock};
+use super::{Driver, DriverError, Fetch, Outside, Purpose, SignerMemory, lock};
 
-impl Driver {
+impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Carries out one action; where it is done at once, its answer is the next input.
     pub(super) fn act(&mut self, action: Action) -> Result<Option<Input>, DriverError> {
         match action {
@@ -24,16 +24,17 @@ impl Driver {
             Action::Validate(validate) => self.validate(validate),
             Action::Commit { block, finalization } => self.commit(block, finalization),
             Action::FetchBlock { height, block_hash, from } => {
-                self.fetcher.block(height, block_hash, from, Vec::new());
+                let avoid = Vec::new();
+                self.outside.fetch(Fetch::Block { height, block_hash, from, avoid });
                 Ok(None)
             }
             Action::FetchCertificates { height, view } => {
-                self.fetcher.certificates(height, view);
+                self.outside.fetch(Fetch::Certificates { height, view });
                 Ok(None)
             }
             Action::SyncFrom { peer, height } => {
                 if let Some(peer) = self.peer(peer) {
-                    self.fetcher.catch_up(peer, height);
+                    self.outside.fetch(Fetch::CatchUp { peer, height });
                 }
                 Ok(None)
             }
@@ -49,7 +50,7 @@ impl Driver {
                 Ok(None)
             }
             Action::Evidence(evidence) => {
-                self.report(&evidence);
+                self.outside.evidence(&evidence);
                 Ok(None)
             }
             Action::StoppedSigning { reason } => {
@@ -104,7 +105,8 @@ impl Driver {
             Ok(transactions) => self.check(&validate.block, &transactions)?,
             Err(missing) => {
                 let from = validate.from.clone();
-                self.fetcher.bodies(Purpose::Validate(validate), missing, from);
+                let purpose = Purpose::Validate(validate);
+                self.outside.fetch(Fetch::Bodies { purpose, missing, from });
                 return Ok(None);
             }
         };
@@ -163,7 +165,8 @@ impl Driver {
             Ok(transactions) => transactions,
             Err(missing) => {
                 let from = self.signers(&finalization);
-                self.fetcher.bodies(Purpose::Commit { block, finalization }, missing, from);
+                let purpose = Purpose::Commit { block, finalization };
+                self.outside.fetch(Fetch::Bodies { purpose, missing, from });
                 return Ok(None);
             }
         };
@@ -225,8 +228,7 @@ impl Driver {
         self.metrics.committed(height, view, transactions, records);
         let block = committed.hash.short();
         tracing::debug!(height, view, transactions, records, block, "committed");
-        // Nobody listening is no fault.
-        let _listeners = self.committed.send(Arc::new(committed));
+        self.outside.committed(Arc::new(committed));
         Ok(Input::Committed { committed: committed_state(&self.chain.tip()), pending })
     }
 
@@ -236,16 +238,11 @@ impl Driver {
     }
 
     /// Gossips the oldest waiting transactions again: some peer may have missed them.
-    fn resend_transactions(&self) {
+    fn resend_transactions(&mut self) {
         const RESENT_MAX: usize = 64;
         for transaction in lock(&self.mempool).oldest_first().take(RESENT_MAX) {
-            self.network.publish_transaction(transaction.encoded().clone());
+            self.outside.publish_transaction(transaction.encoded().clone());
         }
-    }
-
-    fn report(&self, evidence: &Evidence) {
-        tracing::error!(?evidence, "a validator has provably broken a rule");
-        self.metrics.evidence();
     }
 }
 

@@ -10,22 +10,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use customhouse_consensus::{Message, Validate, wire};
 use customhouse_ledger::{
     certificate::Certificate, chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
-    transaction::VerifiedTransaction, verifier::verify_finalization,
+    transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 use tokio::sync::{mpsc, oneshot};
 
-use super::DriverInput;
+use super::{DriverInput, Fetch, Purpose, answers};
 use crate::network::NetworkHandle;
 
 /// Leaf hashes asked for at once.
 const LEAVES_MAX: usize = 4096;
-/// Blocks asked for at once while catching up.
-const BLOCKS_MAX: u32 = 128;
 /// Pause before the same peers are asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -40,20 +36,6 @@ pub struct FetchedBlock {
     pub from: PublicKey,
 }
 
-/// What bodies are fetched for.
-#[derive(Debug)]
-pub enum Purpose {
-    /// To check a proposed block.
-    Validate(Validate),
-    /// To commit a block that was decided.
-    Commit {
-        /// The block.
-        block: Block,
-        /// Its finalization.
-        finalization: Certificate,
-    },
-}
-
 /// Starts fetches. Cheap to clone into their tasks.
 #[derive(Clone)]
 pub(super) struct Fetcher {
@@ -64,21 +46,22 @@ pub(super) struct Fetcher {
     pub(super) reader: ChainReader,
     /// The peers of each validator.
     pub(super) peers_of_validator: Arc<BTreeMap<PublicKey, Vec<PublicKey>>>,
-    catching_up: Arc<AtomicBool>,
+    pub(super) catching_up: Arc<AtomicBool>,
 }
 
 impl Fetcher {
-    pub(super) fn new(
-        chain_id: Hash,
-        network: NetworkHandle,
-        inputs: mpsc::Sender<DriverInput>,
-        reader: ChainReader,
-        peers_of_validator: BTreeMap<PublicKey, Vec<PublicKey>>,
-        runtime: tokio::runtime::Handle,
-    ) -> Self {
-        let peers_of_validator = Arc::new(peers_of_validator);
-        let catching_up = Arc::default();
-        Self { chain_id, runtime, network, inputs, reader, peers_of_validator, catching_up }
+    pub(super) fn start(&self, fetch: Fetch) {
+        match fetch {
+            Fetch::Bodies { purpose, missing, from } => self.bodies(purpose, missing, from),
+            Fetch::Block { height, block_hash, from, avoid } => {
+                self.block(height, block_hash, from, avoid);
+            }
+            Fetch::Certificates { height, view } => self.certificates(height, view),
+            Fetch::OwnSignatures { peer, validator, from_height } => {
+                self.own_signatures(peer, &validator, from_height);
+            }
+            Fetch::CatchUp { peer, height } => self.catch_up(peer, height),
+        }
     }
 
     pub(super) fn is_catching_up(&self) -> bool {
@@ -86,7 +69,7 @@ impl Fetcher {
     }
 
     /// Gets bodies, from these validators first. For a commit it does not give up.
-    pub(super) fn bodies(&self, purpose: Purpose, missing: Vec<Hash>, from: Vec<PublicKey>) {
+    fn bodies(&self, purpose: Purpose, missing: Vec<Hash>, from: Vec<PublicKey>) {
         let fetcher = self.clone();
         let persistent = matches!(purpose, Purpose::Commit { .. });
         self.runtime.spawn(async move {
@@ -97,13 +80,7 @@ impl Fetcher {
 
     /// Gets a block by its hash with its bodies, from these validators first and from the peers to
     /// avoid last. Does not give up while the height is in progress.
-    pub(super) fn block(
-        &self,
-        height: u64,
-        block_hash: Hash,
-        from: Vec<PublicKey>,
-        avoid: Vec<PublicKey>,
-    ) {
+    fn block(&self, height: u64, block_hash: Hash, from: Vec<PublicKey>, avoid: Vec<PublicKey>) {
         let fetcher = self.clone();
         self.runtime.spawn(async move {
             if let Some(found) = fetcher.find_block(height, block_hash, &from, &avoid).await {
@@ -113,7 +90,7 @@ impl Fetcher {
     }
 
     /// Asks every connected peer for the certificates of a view.
-    pub(super) fn certificates(&self, height: u64, view: u64) {
+    fn certificates(&self, height: u64, view: u64) {
         let request = v1::CertificateRequest { height, view };
         for peer in self.connected() {
             let (fetcher, request) = (self.clone(), Request::Certificate(request));
@@ -121,13 +98,9 @@ impl Fetcher {
                 let Some(Response::Certificate(answer)) = fetcher.ask(peer, request).await else {
                     return;
                 };
-                // At most a notarization and a nullification.
-                for bytes in answer.certificates.iter().take(2) {
-                    if let Ok(certificate) = wire::certificate_from_bytes(bytes) {
-                        let message = Message::Certificate(certificate);
-                        let input = DriverInput::Message { from: peer, message, receipt: None };
-                        fetcher.deliver(input).await;
-                    }
+                for message in answers::certificates(&answer) {
+                    let input = DriverInput::Message { from: peer, message, receipt: None };
+                    fetcher.deliver(input).await;
                 }
             });
         }
@@ -135,7 +108,7 @@ impl Fetcher {
 
     /// Asks a peer, while it is connected, which signatures of this node's key it holds: one that
     /// the journal lacks means that the key must not sign (DESIGN §4).
-    pub(super) fn own_signatures(&self, peer: PublicKey, validator: &PublicKey, from_height: u64) {
+    fn own_signatures(&self, peer: PublicKey, validator: &PublicKey, from_height: u64) {
         let validator = validator.as_bytes().to_vec();
         let request = v1::JournalRequest { validator, from_height };
         let fetcher = self.clone();
@@ -143,7 +116,7 @@ impl Fetcher {
             while fetcher.connected().contains(&peer) && !fetcher.inputs.is_closed() {
                 let answer = fetcher.ask(peer, Request::Journal(request.clone())).await;
                 if let Some(Response::Journal(answer)) = answer {
-                    let signed = signed_messages(&answer);
+                    let signed = answers::signed_messages(&answer);
                     return fetcher.deliver(DriverInput::OwnSignatures { peer, signed }).await;
                 }
                 tokio::time::sleep(RETRY).await;
@@ -152,7 +125,7 @@ impl Fetcher {
     }
 
     /// Fetches committed blocks up to a height that a peer claims, unless that is under way.
-    pub(super) fn catch_up(&self, peer: PublicKey, height: u64) {
+    fn catch_up(&self, peer: PublicKey, height: u64) {
         if self.catching_up.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -231,7 +204,10 @@ impl Fetcher {
         let leaves = missing.iter().take(LEAVES_MAX).map(|leaf| leaf.0.to_vec()).collect();
         let request = Request::Transactions(v1::TransactionsRequest { leaves });
         let Some(Response::Transactions(answer)) = self.ask(peer, request).await else { return };
-        for transaction in verify_all(answer.transactions, self.chain_id).await {
+        let chain_id = self.chain_id;
+        let verify = move || answers::transactions(answer.transactions, &chain_id);
+        // Off the async workers.
+        for transaction in tokio::task::spawn_blocking(verify).await.unwrap_or_default() {
             let leaf_hash = transaction.leaf_hash();
             if let Some(place) = missing.iter().position(|leaf| *leaf == leaf_hash) {
                 missing.swap_remove(place);
@@ -257,12 +233,9 @@ impl Fetcher {
                 else {
                     continue;
                 };
-                let block = answer.block.and_then(|block| wire::block_from_proto(&block).ok());
-                let Some(block) = block.filter(|block| block.hash() == block_hash) else {
-                    continue;
-                };
+                let Some(block) = answers::block(&answer, &block_hash) else { continue };
                 let found = self.collect_bodies(block.leaves.clone(), &[], false).await;
-                if let Some(transactions) = in_order(&block.leaves, found) {
+                if let Some(transactions) = answers::in_order(&block.leaves, found) {
                     return Some(FetchedBlock { block, transactions, from: peer });
                 }
             }
@@ -309,49 +282,12 @@ impl Fetcher {
         peer: PublicKey,
         from_height: u64,
     ) -> Option<Vec<(FetchedBlock, Certificate)>> {
-        let request = v1::BlocksRequest { from_height, count_max: BLOCKS_MAX };
+        let request = v1::BlocksRequest { from_height, count_max: answers::BLOCKS_MAX };
         let Response::Blocks(answer) = self.ask(peer, Request::Blocks(request)).await? else {
             return None;
         };
-        let mut blocks = Vec::new();
-        for with_body in answer.blocks.into_iter().take(BLOCKS_MAX as usize) {
-            let certified = with_body.block?;
-            let block = wire::block_from_proto(&certified.block?).ok()?;
-            let finalization = wire::certificate_from_bytes(&certified.certificate).ok()?;
-            // Cheap to check before the bodies are: a peer that lies costs little.
-            let validators = &self.reader.tip().validators;
-            verify_finalization(&block.header, &finalization, &self.chain_id, validators).ok()?;
-            let found = verify_all(with_body.transactions, self.chain_id).await;
-            let transactions = in_order(&block.leaves, found)?;
-            blocks.push((FetchedBlock { block, transactions, from: peer }, finalization));
-        }
-        Some(blocks)
+        let (chain_id, validators) = (self.chain_id, self.reader.tip().validators.clone());
+        let read = move || answers::committed_blocks(answer, peer, &chain_id, &validators);
+        tokio::task::spawn_blocking(read).await.ok()?
     }
-}
-
-/// What a peer holds of a key, as messages. Bounded: it is a few views of one height.
-fn signed_messages(answer: &v1::JournalResponse) -> Vec<Message> {
-    const MESSAGES_MAX: usize = 64;
-    let votes = answer.votes.iter().filter_map(|vote| wire::vote_from_proto(vote).ok());
-    let proposals = answer.proposals.iter().filter_map(|p| wire::proposal_from_proto(p).ok());
-    votes.map(Message::Vote).chain(proposals.map(Message::Proposal)).take(MESSAGES_MAX).collect()
-}
-
-/// Checks encodings off the async workers; those that break a rule are left out.
-async fn verify_all(encodings: Vec<Bytes>, chain_id: Hash) -> Vec<Arc<VerifiedTransaction>> {
-    let verify = move || {
-        let verified =
-            encodings.into_iter().map(|bytes| VerifiedTransaction::from_bytes(bytes, &chain_id));
-        verified.filter_map(Result::ok).map(Arc::new).collect()
-    };
-    tokio::task::spawn_blocking(verify).await.unwrap_or_default()
-}
-
-/// The transactions of these leaves, in their order; `None` where one is missing.
-fn in_order(
-    leaves: &[Hash],
-    found: Vec<Arc<VerifiedTransaction>>,
-) -> Option<Vec<Arc<VerifiedTransaction>>> {
-    let by_leaf: BTreeMap<Hash, _> = found.into_iter().map(|t| (t.leaf_hash(), t)).collect();
-    leaves.iter().map(|leaf| by_leaf.get(leaf).cloned()).collect()
 }

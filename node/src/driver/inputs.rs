@@ -8,12 +8,18 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1;
 
-use super::{Driver, DriverError, DriverInput, FetchedBlock, actions::validated, fetch::Purpose};
+use super::{
+    Driver, DriverError, DriverInput, Fetch, FetchedBlock, Outside, Purpose, SignerMemory,
+    actions::validated,
+};
 use crate::network::GossipReceipt;
 
-impl Driver {
+impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Takes one input.
-    pub(super) fn take(&mut self, input: DriverInput) -> Result<(), DriverError> {
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn take(&mut self, input: DriverInput) -> Result<(), DriverError> {
         match input {
             DriverInput::Message { from, message, receipt } => {
                 self.message(&from, message, receipt)
@@ -59,8 +65,9 @@ impl Driver {
     }
 
     fn connected(&mut self, peer: PublicKey) -> Result<(), DriverError> {
-        if let Some(key) = &self.voting_key {
-            self.fetcher.own_signatures(peer, key, self.core.height());
+        if let Some(validator) = self.voting_key {
+            let from_height = self.core.height();
+            self.outside.fetch(Fetch::OwnSignatures { peer, validator, from_height });
         }
         match self.tag(&peer) {
             Some(tag) => self.step(Input::Connected(tag)),
@@ -77,7 +84,7 @@ impl Driver {
         for message in signed {
             self.step(Input::Message { from, message })?;
         }
-        let owners = self.fetcher.peers_of_validator.iter();
+        let owners = self.peers_of_validator.iter();
         self.asked.extend(owners.filter(|(_, keys)| keys.contains(peer)).map(|(key, _)| *key));
         self.sign_once_asked()
     }
@@ -134,7 +141,8 @@ impl Driver {
             Verdict::Valid => self.step(Input::Fetched { block }),
             // The hash is right, so the leaves are not: somebody else must have them.
             Verdict::Invalid | Verdict::Unavailable => {
-                self.fetcher.block(height, block.hash(), Vec::new(), vec![from]);
+                let (block_hash, avoid) = (block.hash(), vec![from]);
+                self.outside.fetch(Fetch::Block { height, block_hash, from: Vec::new(), avoid });
                 Ok(())
             }
         }

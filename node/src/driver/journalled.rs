@@ -3,6 +3,7 @@
 use customhouse_consensus::{Entry, Journal, WireError};
 use customhouse_ledger::keys::PublicKey;
 
+use super::SignerMemory;
 use crate::journal::{JournalError, SignerJournal};
 
 /// Why a signer cannot start.
@@ -50,19 +51,6 @@ impl JournalledSigner {
     pub fn observer() -> Self {
         Self { journal: None, kept: Vec::new() }
     }
-
-    /// Drops what a committed height no longer needs, and shortens the file when it is long.
-    ///
-    /// # Errors
-    /// A failing disk.
-    pub(super) fn height_committed(&mut self, height: u64) -> Result<(), JournalError> {
-        self.kept.retain(|entry| entry.height() > height);
-        let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_long()) else {
-            return Ok(());
-        };
-        let payloads: Vec<_> = self.kept.iter().map(Entry::encode).collect();
-        journal.compact(height.saturating_add(1), &payloads)
-    }
 }
 
 impl Journal for JournalledSigner {
@@ -74,5 +62,17 @@ impl Journal for JournalledSigner {
         journal.append(&payloads)?;
         self.kept.extend_from_slice(entries);
         Ok(())
+    }
+}
+
+impl SignerMemory for JournalledSigner {
+    /// Drops what a committed height no longer needs, and shortens the file when it is long.
+    fn height_committed(&mut self, height: u64) -> Result<(), JournalError> {
+        self.kept.retain(|entry| entry.height() > height);
+        let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_long()) else {
+            return Ok(());
+        };
+        let payloads: Vec<_> = self.kept.iter().map(Entry::encode).collect();
+        journal.compact(height.saturating_add(1), &payloads)
     }
 }

@@ -1,20 +1,20 @@
 //! The driver's thread: inputs, a timer, and the end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use customhouse_consensus::{Config, Core, Entry, Input};
+use customhouse_consensus::Entry;
 use customhouse_ledger::chain::Committed;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConsensusStatus, Driver, DriverError, DriverInput, DriverParts, JournalledSigner,
-    actions::committed_state, bodies::Bodies, fetch::Fetcher, lock,
+    ConsensusStatus, Driver, DriverError, DriverInput, DriverParts, JournalledSigner, SignerMemory,
+    fetch::Fetcher, shell::Shell,
 };
+use crate::network::NetworkHandle;
 
 /// Inputs that may wait; those who hand more in wait themselves.
 const INPUTS_MAX: usize = 4096;
@@ -57,8 +57,9 @@ impl DriverHandle {
 /// # Errors
 /// Where the system starts no thread.
 pub fn spawn(
-    parts: DriverParts,
+    parts: DriverParts<JournalledSigner>,
     entries: Vec<Entry>,
+    network: NetworkHandle,
     shutdown: CancellationToken,
 ) -> std::io::Result<(DriverHandle, oneshot::Receiver<Result<(), DriverError>>)> {
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
@@ -71,104 +72,52 @@ pub fn spawn(
         committed: committed.clone(),
         status,
     };
-    let tasks = tokio::runtime::Handle::current();
-    let driver = Driver::new(parts, entries, inputs, committed, status_in, tasks);
+    let fetcher = Fetcher {
+        chain_id: parts.chain.chain_id(),
+        runtime: tokio::runtime::Handle::current(),
+        network: network.clone(),
+        inputs,
+        reader: parts.chain.reader(),
+        peers_of_validator: Arc::clone(&parts.peers_of_validator),
+        catching_up: Arc::default(),
+    };
+    let started = Instant::now();
+    let metrics = parts.metrics.clone();
+    let shell = Shell { network, fetcher, started, committed, status: status_in, metrics };
+    let driver = Driver::new(parts, entries, shell);
     let (ended_in, ended) = oneshot::channel();
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("driver".into()).spawn(move || {
-        let outcome = timer.block_on(driver.run(inputs_out, work, shutdown));
+        let outcome = timer.block_on(run(driver, started, inputs_out, work, shutdown));
         let _nobody = ended_in.send(outcome);
     })?;
     Ok((handle, ended))
 }
 
-impl Driver {
-    fn new(
-        parts: DriverParts,
-        entries: Vec<Entry>,
-        inputs: mpsc::Sender<DriverInput>,
-        committed: broadcast::Sender<Arc<Committed>>,
-        status: watch::Sender<ConsensusStatus>,
-        tasks: tokio::runtime::Handle,
-    ) -> Self {
-        let chain_id = parts.chain.chain_id();
-        let (signer, journal, signing_reason) = match parts.signer {
-            Ok((key, journal)) => (Some(key), journal, stopped_before(&entries)),
-            Err(reason) => (None, JournalledSigner::observer(), reason),
-        };
-        let voting_key = signer.as_ref().map(|key| key.public());
-        let config = Config { chain_id, signer, timing: parts.timing };
-        let core = Core::new(config, committed_state(&parts.chain.tip()), entries).unasked();
-        let fetcher = Fetcher::new(
-            chain_id,
-            parts.network.clone(),
-            inputs,
-            parts.chain.reader(),
-            parts.peers_of_validator,
-            tasks,
-        );
-        Self {
-            core,
-            chain: parts.chain,
-            chain_id,
-            journal,
-            voting_key,
-            asked: BTreeSet::new(),
-            signing_reason,
-            mempool: parts.mempool,
-            network: parts.network,
-            peers: parts.peers,
-            fetcher,
-            bodies: Bodies::default(),
-            staged: BTreeMap::new(),
-            wake_at: None,
-            refused: None,
-            started: Instant::now(),
-            committed,
-            status,
-            metrics: parts.metrics,
-        }
-    }
-
-    async fn run(
-        mut self,
-        mut inputs: mpsc::Receiver<DriverInput>,
-        work: Arc<Notify>,
-        shutdown: CancellationToken,
-    ) -> Result<(), DriverError> {
-        self.step(Input::Tick)?;
-        self.sign_once_asked()?;
-        loop {
-            let wake = self.wake_at.map(|at| self.started + Duration::from_millis(at));
-            let timer = async {
-                match wake {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                input = inputs.recv() => match input {
-                    Some(input) => self.take(input)?,
-                    None => return Ok(()),
-                },
-                () = work.notified() => {
-                    let pending = lock(&self.mempool).count() > 0;
-                    self.step(Input::Work { pending })?;
-                }
-                () = timer => self.step(Input::Tick)?,
+async fn run<J: SignerMemory>(
+    mut driver: Driver<Shell, J>,
+    started: Instant,
+    mut inputs: mpsc::Receiver<DriverInput>,
+    work: Arc<Notify>,
+    shutdown: CancellationToken,
+) -> Result<(), DriverError> {
+    driver.begin()?;
+    loop {
+        let wake = driver.wake_at().map(|at| started + Duration::from_millis(at));
+        let timer = async {
+            match wake {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            input = inputs.recv() => match input {
+                Some(input) => driver.take(input)?,
+                None => return Ok(()),
+            },
+            () = work.notified() => driver.work()?,
+            () = timer => driver.tick()?,
         }
-    }
-}
-
-/// The journal of a key that was stopped says so for good.
-fn stopped_before(entries: &[Entry]) -> String {
-    if entries.contains(&Entry::Watermark(u64::MAX)) {
-        "this key was stopped before: a peer held a signature by it that its journal did not \
-         have. Register a new validator key"
-            .to_owned()
-    } else {
-        String::new()
     }
 }

@@ -1,7 +1,10 @@
 //! Answers to peers' requests, from the ledger, the mempool and the core. Every answer is bounded.
 
+use std::sync::Arc;
+
 use customhouse_consensus::wire;
 use customhouse_ledger::{
+    certificate::Certificate,
     chain::{ChainReader, CommittedBlock},
     hash::Hash,
     keys::PublicKey,
@@ -12,7 +15,7 @@ use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response
 use tokio::sync::oneshot;
 
 use super::Inbound;
-use crate::driver::{DriverInput, lock};
+use crate::driver::{DriverInput, SharedMempool, lock};
 
 /// Bytes of transactions in one answer, beyond the first.
 const ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX;
@@ -24,25 +27,10 @@ const LEAVES_MAX: usize = 4096;
 impl Inbound {
     pub(super) async fn answer(&self, request: v1::SyncRequest) -> v1::SyncResponse {
         let response = match request.request {
-            Some(Request::Transactions(request)) => {
-                let inbound = self.clone();
-                blocking(move || inbound.transactions(&request)).await.map(Response::Transactions)
-            }
-            Some(Request::Blocks(request)) => {
-                let reader = self.reader.clone();
-                blocking(move || blocks(&reader, &request)).await.map(Response::Blocks)
-            }
-            Some(Request::Block(request)) => {
-                let reader = self.reader.clone();
-                blocking(move || block(&reader, &request)).await.map(Response::Block)
-            }
             Some(Request::Certificate(request)) => {
                 let (height, view) = (request.height, request.view);
                 let ask = |reply| DriverInput::CertificatesOf { height, view, reply };
-                self.ask_driver(ask).await.map(|found| {
-                    let certificates = found.iter().map(|c| c.encode()).collect();
-                    Response::Certificate(v1::CertificateResponse { certificates })
-                })
+                self.ask_driver(ask).await.map(|found| certificates(&found))
             }
             Some(Request::Journal(request)) => match PublicKey::from_slice(&request.validator) {
                 Ok(validator) => {
@@ -52,8 +40,11 @@ impl Inbound {
                 }
                 Err(_) => None,
             },
-            // The network hands pushes over as events of their own.
-            Some(Request::Push(_)) | None => None,
+            Some(request) => {
+                let (reader, mempool) = (self.reader.clone(), Arc::clone(&self.mempool));
+                blocking(move || stored(&reader, &mempool, &request)).await.flatten()
+            }
+            None => None,
         };
         v1::SyncResponse { response }
     }
@@ -66,29 +57,56 @@ impl Inbound {
         self.driver.input(input(reply)).await;
         answer.await.ok()
     }
+}
 
-    fn transactions(
-        &self,
-        request: &v1::TransactionsRequest,
-    ) -> Result<v1::TransactionsResponse, StoreError> {
-        let mut transactions = Vec::new();
-        let mut bytes = 0;
-        let leaves = request.leaves.iter().take(LEAVES_MAX);
-        for leaf_hash in leaves.filter_map(|leaf| Hash::from_slice(leaf).ok()) {
-            let waiting = lock(&self.mempool).by_leaf(&leaf_hash).map(|t| t.encoded().clone());
-            let found = match waiting {
-                Some(encoded) => Some(encoded),
-                None => self.reader.body(&leaf_hash)?,
-            };
-            let Some(encoded) = found else { continue };
-            bytes += encoded.len();
-            if bytes > ANSWER_BYTES_MAX && !transactions.is_empty() {
-                break;
-            }
-            transactions.push(encoded);
+/// Certificates as an answer.
+pub fn certificates(found: &[Certificate]) -> Response {
+    let certificates = found.iter().map(|certificate| certificate.encode()).collect();
+    Response::Certificate(v1::CertificateResponse { certificates })
+}
+
+/// Answers what the store and the mempool can answer; `None` where it is not theirs to answer.
+///
+/// # Errors
+/// The store's.
+pub fn stored(
+    reader: &ChainReader,
+    mempool: &SharedMempool,
+    request: &Request,
+) -> Result<Option<Response>, StoreError> {
+    Ok(Some(match request {
+        Request::Transactions(request) => {
+            Response::Transactions(transactions(reader, mempool, request)?)
         }
-        Ok(v1::TransactionsResponse { transactions })
+        Request::Blocks(request) => Response::Blocks(blocks(reader, request)?),
+        Request::Block(request) => Response::Block(block(reader, request)?),
+        // The network hands pushes over as events of their own.
+        Request::Certificate(_) | Request::Journal(_) | Request::Push(_) => return Ok(None),
+    }))
+}
+
+fn transactions(
+    reader: &ChainReader,
+    mempool: &SharedMempool,
+    request: &v1::TransactionsRequest,
+) -> Result<v1::TransactionsResponse, StoreError> {
+    let mut transactions = Vec::new();
+    let mut bytes = 0;
+    let leaves = request.leaves.iter().take(LEAVES_MAX);
+    for leaf_hash in leaves.filter_map(|leaf| Hash::from_slice(leaf).ok()) {
+        let waiting = lock(mempool).by_leaf(&leaf_hash).map(|t| t.encoded().clone());
+        let found = match waiting {
+            Some(encoded) => Some(encoded),
+            None => reader.body(&leaf_hash)?,
+        };
+        let Some(encoded) = found else { continue };
+        bytes += encoded.len();
+        if bytes > ANSWER_BYTES_MAX && !transactions.is_empty() {
+            break;
+        }
+        transactions.push(encoded);
     }
+    Ok(v1::TransactionsResponse { transactions })
 }
 
 /// Reads the store off the async workers. A failing store is the driver's to report.

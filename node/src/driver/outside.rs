@@ -1,0 +1,106 @@
+//! What the driver needs of the world: the node gives it channels and tasks ([`super::shell`]), the
+//! simulator a virtual network, disk and clock.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use customhouse_consensus::{Evidence, Journal, Message, Now, Validate};
+use customhouse_ledger::{
+    certificate::Certificate, chain::Committed, hash::Hash, header::Block, keys::PublicKey,
+};
+
+use super::ConsensusStatus;
+use crate::journal::JournalError;
+
+/// The world around a driver. Nothing here waits.
+pub trait Outside {
+    /// What time it is.
+    fn now(&self) -> Now;
+    /// Sends consensus messages to all peers.
+    fn publish(&mut self, messages: Vec<Message>);
+    /// Sends a consensus message to one peer.
+    fn push(&mut self, peer: PublicKey, message: Message);
+    /// Sends an encoded transaction to all peers.
+    fn publish_transaction(&mut self, encoded: Bytes);
+    /// Gets something from peers; the answer comes back as a [`super::DriverInput`].
+    fn fetch(&mut self, fetch: Fetch);
+    /// Whether committed blocks are being fetched.
+    fn is_catching_up(&self) -> bool;
+    /// A block was committed and is durable.
+    fn committed(&mut self, block: Arc<Committed>);
+    /// A validator has provably broken a rule.
+    fn evidence(&mut self, evidence: &Evidence);
+    /// How consensus stands, whether it has changed or not.
+    fn status(&mut self, status: ConsensusStatus);
+}
+
+/// What a signing key remembers, durably.
+pub trait SignerMemory: Journal<Error = JournalError> {
+    /// A height is committed: what was kept for it is no longer needed.
+    ///
+    /// # Errors
+    /// A failing disk.
+    fn height_committed(&mut self, height: u64) -> Result<(), JournalError>;
+}
+
+/// Something that only peers have.
+#[derive(Debug)]
+pub enum Fetch {
+    /// Bodies of transactions, from these validators first. For a commit without giving up.
+    Bodies {
+        /// What they are for.
+        purpose: Purpose,
+        /// Log leaf hashes.
+        missing: Vec<Hash>,
+        /// Who should have them.
+        from: Vec<PublicKey>,
+    },
+    /// A block of the height in progress with its bodies, without giving up while it is.
+    Block {
+        /// Its height.
+        height: u64,
+        /// Its hash.
+        block_hash: Hash,
+        /// The validators that should have it.
+        from: Vec<PublicKey>,
+        /// Peers to ask last.
+        avoid: Vec<PublicKey>,
+    },
+    /// The certificates of a view.
+    Certificates {
+        /// Of which height.
+        height: u64,
+        /// Of which view.
+        view: u64,
+    },
+    /// Which signatures of this node's key a peer holds.
+    OwnSignatures {
+        /// Who is asked.
+        peer: PublicKey,
+        /// The key.
+        validator: PublicKey,
+        /// At or above which height.
+        from_height: u64,
+    },
+    /// Committed blocks up to a height that a peer claims, unless that is under way.
+    CatchUp {
+        /// Who claims it.
+        peer: PublicKey,
+        /// Which height.
+        height: u64,
+    },
+}
+
+/// What bodies are fetched for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// To check a proposed block.
+    Validate(Validate),
+    /// To commit a block that was decided.
+    Commit {
+        /// The block.
+        block: Block,
+        /// Its finalization.
+        finalization: Certificate,
+    },
+}

@@ -1,0 +1,67 @@
+//! The world of a running node's driver: the network, the fetches, and those who listen.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use customhouse_consensus::{Evidence, Message, Now};
+use customhouse_ledger::{chain::Committed, keys::PublicKey};
+use tokio::sync::{broadcast, watch};
+
+use super::{ConsensusStatus, Fetch, Outside, fetch::Fetcher};
+use crate::{metrics::Metrics, network::NetworkHandle};
+
+pub(super) struct Shell {
+    pub(super) network: NetworkHandle,
+    pub(super) fetcher: Fetcher,
+    pub(super) started: Instant,
+    pub(super) committed: broadcast::Sender<Arc<Committed>>,
+    pub(super) status: watch::Sender<ConsensusStatus>,
+    pub(super) metrics: Metrics,
+}
+
+impl Outside for Shell {
+    fn now(&self) -> Now {
+        let monotonic_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { monotonic_ms, unix_ms: crate::clock::unix_ms() }
+    }
+
+    fn publish(&mut self, messages: Vec<Message>) {
+        self.network.publish_consensus(messages.iter().map(Message::to_proto).collect());
+    }
+
+    fn push(&mut self, peer: PublicKey, message: Message) {
+        self.network.push(peer, message.to_proto());
+    }
+
+    fn publish_transaction(&mut self, encoded: Bytes) {
+        self.network.publish_transaction(encoded);
+    }
+
+    fn fetch(&mut self, fetch: Fetch) {
+        self.fetcher.start(fetch);
+    }
+
+    fn is_catching_up(&self) -> bool {
+        self.fetcher.is_catching_up()
+    }
+
+    fn committed(&mut self, block: Arc<Committed>) {
+        // Nobody listening is no fault.
+        let _listeners = self.committed.send(block);
+    }
+
+    fn evidence(&mut self, evidence: &Evidence) {
+        tracing::error!(?evidence, "a validator has provably broken a rule");
+        self.metrics.evidence();
+    }
+
+    fn status(&mut self, status: ConsensusStatus) {
+        self.status.send_if_modified(|old| {
+            let changed = *old != status;
+            if changed {
+                *old = status;
+            }
+            changed
+        });
+    }
+}

@@ -1,0 +1,164 @@
+//! A simulated node: what survives its process, and the process while it runs.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use customhouse_consensus::{Now, Timing};
+use customhouse_ledger::{
+    chain::{Chain, ChainReader},
+    genesis::Genesis,
+    hash::Hash,
+    keys::PublicKey,
+    store::{MemoryDisk, StoreError},
+    transaction::VerifiedTransaction,
+};
+use customhouse_node::{
+    admission,
+    driver::{Driver, DriverParts, SharedMempool, lock},
+    mempool::{Mempool, MempoolLimits},
+    metrics::Metrics,
+};
+
+use super::{
+    disk::JournalDisk,
+    fetching::Fetching,
+    identity::{BEGIN_UNIX_MS, Identity, peers_of_validator},
+    world::World,
+};
+
+/// Shorter than a node's own, so that a run sees more views.
+const TIMING: Timing =
+    Timing { view_ms: 600, view_ms_max: 6_000, repropose_ms: 100, resend_ms: 400, tip_ms: 2_000 };
+
+/// One place where a key's node runs.
+pub(super) struct Endpoint {
+    /// Whose node it is.
+    pub(super) identity: usize,
+    /// One of two places with the same key.
+    pub(super) twin: bool,
+    pub(super) store: MemoryDisk,
+    pub(super) journal: JournalDisk,
+    /// Accepted transactions that were not seen committed, durable.
+    pub(super) outbox: BTreeMap<Hash, Bytes>,
+    /// Copies of the disks, as a backup is.
+    pub(super) backup: Option<(MemoryDisk, JournalDisk)>,
+    pub(super) clock: Clock,
+    /// Grows with every start: what was meant for an earlier process is lost.
+    pub(super) epoch: u64,
+    pub(super) paused_until: u64,
+    pub(super) process: Option<Process>,
+}
+
+/// A wall clock that is wrong.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Clock {
+    pub(super) offset_ms: i64,
+    pub(super) drift_ppm: i64,
+}
+
+pub(super) struct Process {
+    pub(super) driver: Driver<World, JournalDisk>,
+    pub(super) reader: ChainReader,
+    pub(super) mempool: SharedMempool,
+    pub(super) fetching: Fetching,
+    /// When its clock began.
+    started: u64,
+}
+
+impl Clock {
+    fn unix_ms(self, virtual_ms: u64) -> u64 {
+        let drifted = i128::from(virtual_ms) * i128::from(1_000_000 + self.drift_ppm) / 1_000_000;
+        let now = i128::from(BEGIN_UNIX_MS) + drifted + i128::from(self.offset_ms);
+        u64::try_from(now.max(0)).unwrap_or(u64::MAX)
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(identity: usize, twin: bool) -> Self {
+        Self {
+            identity,
+            twin,
+            store: MemoryDisk::default(),
+            journal: JournalDisk::default(),
+            outbox: BTreeMap::new(),
+            backup: None,
+            clock: Clock::default(),
+            epoch: 0,
+            paused_until: 0,
+            process: None,
+        }
+    }
+
+    /// What the clocks of the process show.
+    pub(super) fn now(&self, virtual_ms: u64) -> Now {
+        let started = self.process.as_ref().map_or(virtual_ms, |process| process.started);
+        Now { monotonic_ms: virtual_ms - started, unix_ms: self.clock.unix_ms(virtual_ms) }
+    }
+
+    /// Starts the process on what the disks hold. Its first step is the caller's to make.
+    pub(super) fn start(
+        &mut self,
+        identities: &[Identity],
+        genesis: &Genesis,
+        virtual_ms: u64,
+    ) -> Result<(), StoreError> {
+        self.epoch += 1;
+        let chain = Chain::open_simulated(self.store.clone(), genesis)?;
+        let reader = chain.reader();
+        let mempool = Arc::new(Mutex::new(Mempool::new(MempoolLimits {
+            transactions_max: 10_000,
+            bytes_max: 64 << 20,
+            agency_bytes_max: 32 << 20,
+        })));
+        let own = &identities[self.identity];
+        let peers =
+            identities.iter().map(|identity| identity.peer).filter(|peer| *peer != own.peer);
+        let parts = DriverParts {
+            chain,
+            signer: Ok(own.validator.clone()),
+            journal: self.journal.clone(),
+            mempool: Arc::clone(&mempool),
+            peers: peers.collect(),
+            peers_of_validator: Arc::new(peers_of_validator(identities, self.identity)),
+            timing: TIMING,
+            metrics: Metrics::new(|_| {}),
+        };
+        let now = Now { monotonic_ms: 0, unix_ms: self.clock.unix_ms(virtual_ms) };
+        let driver = Driver::new(parts, self.journal.read(), World::new(now));
+        let fetching = Fetching::default();
+        self.process = Some(Process { driver, reader, mempool, fetching, started: virtual_ms });
+        Ok(())
+    }
+
+    /// SIGKILL, or a power cut: every write here is synced, so there is nothing unsynced to lose but
+    /// what a fault in the middle of a write takes.
+    pub(super) fn kill(&mut self) {
+        self.process = None;
+        self.store.mend();
+        self.journal.mend();
+    }
+
+    /// Admits a transaction as gossip does; true where it is new.
+    pub(super) fn admit(&mut self, transaction: Arc<VerifiedTransaction>, unix_ms: u64) -> bool {
+        let Some(process) = &self.process else { return false };
+        admission::check(&process.reader, &transaction, unix_ms).is_ok()
+            && lock(&process.mempool).insert(transaction).is_ok()
+    }
+
+    pub(super) fn height(&self) -> u64 {
+        self.process.as_ref().map_or(0, |process| process.reader.tip().header.height)
+    }
+}
+
+/// The endpoints that run with a peer's key.
+pub(super) fn endpoints_of<'a>(
+    endpoints: &'a [Endpoint],
+    identities: &'a [Identity],
+    peer: PublicKey,
+) -> impl Iterator<Item = usize> + 'a {
+    let of_key = move |endpoint: &Endpoint| identities[endpoint.identity].peer == peer;
+    endpoints.iter().enumerate().filter(move |(_, e)| of_key(e)).map(|(index, _)| index)
+}

@@ -1,0 +1,147 @@
+//! What must hold, whatever happens. The first thing that does not ends the run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use customhouse_consensus::{Evidence, Message};
+use customhouse_ledger::{
+    chain::{ChainReader, Committed},
+    genesis::Genesis,
+    hash::Hash,
+    keys::PublicKey,
+    verifier::Verifier,
+    vote::VoteKind,
+};
+use prost::Message as _;
+
+/// What a signature of one key in one view of one height was for.
+type Signed = BTreeMap<(PublicKey, u64, u64, u8), Hash>;
+
+/// Everything that has been seen.
+pub(super) struct Oracle {
+    chain_id: Hash,
+    verifier: Verifier,
+    /// Keys that may break rules: liars', and those of nodes whose journal was put back.
+    pub(super) excused: BTreeSet<PublicKey>,
+    signed: Signed,
+    /// Block hash and roots by height, as the first node committed it.
+    blocks: BTreeMap<u64, (Hash, Hash, Hash)>,
+    /// Transactions that a client was told are accepted, with their first record.
+    pub(super) acknowledged: BTreeMap<Hash, Hash>,
+    /// Height of each committed transaction.
+    committed: BTreeMap<Hash, u64>,
+    pub(super) evidence: BTreeSet<(PublicKey, u64, u64)>,
+}
+
+impl Oracle {
+    pub(super) fn new(genesis: &Genesis) -> Self {
+        Self {
+            chain_id: genesis.chain_id(),
+            verifier: Verifier::new(genesis),
+            excused: BTreeSet::new(),
+            signed: Signed::new(),
+            blocks: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            evidence: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn height(&self) -> u64 {
+        self.blocks.last_key_value().map_or(0, |(height, _)| *height)
+    }
+
+    /// A message leaves a node: its key must not have signed anything against it.
+    pub(super) fn sent(&mut self, message: &Message, own: &PublicKey) -> Result<(), String> {
+        let (height, view, kind, hash) = match message {
+            Message::Vote(vote) if vote.validator == *own => {
+                let ballot = vote.ballot;
+                (ballot.height, ballot.view, kind(ballot.kind), ballot.block_hash)
+            }
+            Message::Proposal(proposal) if proposal.leader == *own => {
+                let block = &proposal.block;
+                (block.header.height, proposal.view, 0, block.hash())
+            }
+            _ => return Ok(()),
+        };
+        if self.excused.contains(own) {
+            return Ok(());
+        }
+        let first = *self.signed.entry((*own, height, view, kind)).or_insert(hash);
+        let forbidden = match kind {
+            NULLIFY => Some(FINALIZE),
+            FINALIZE => Some(NULLIFY),
+            _ => None,
+        };
+        let against = forbidden.and_then(|kind| self.signed.get(&(*own, height, view, kind)));
+        if first != hash || against.is_some() {
+            return Err(format!("{own} signed a conflict at height {height}, view {view}"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self, block: &Committed) -> Result<(), String> {
+        let header = &block.header;
+        let (height, roots) = (header.height, (block.hash, header.log_root, header.history_root));
+        let first = *self.blocks.entry(height).or_insert(roots);
+        if first != roots {
+            return Err(format!("two blocks at height {height}: {} and {}", first.0, roots.0));
+        }
+        for transaction in &block.transactions {
+            let at = *self.committed.entry(transaction.id()).or_insert(height);
+            if at != height {
+                let id = transaction.id();
+                return Err(format!("transaction {id} was committed at {at} and at {height}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn accused(&mut self, evidence: &Evidence) -> Result<(), String> {
+        let culprit = evidence.culprit();
+        let (height, view) = evidence.place();
+        if !evidence.proves(&self.chain_id) {
+            return Err(format!("evidence against {culprit} proves nothing"));
+        }
+        if !self.excused.contains(&culprit) {
+            return Err(format!("the honest {culprit} is accused at height {height}, view {view}"));
+        }
+        self.evidence.insert((culprit, height, view));
+        Ok(())
+    }
+
+    /// Acknowledged transactions that a node has not committed.
+    pub(super) fn missing(&self, reader: &ChainReader) -> Result<Vec<Hash>, String> {
+        let mut missing = Vec::new();
+        for id in self.acknowledged.keys() {
+            let found = reader.log_index(id).map_err(|error| error.to_string())?;
+            if found.is_none() {
+                missing.push(*id);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// At the end: what a node says it has, it can prove, to a verifier with the genesis alone.
+    pub(super) fn proves(&self, reader: &ChainReader) -> Result<u64, String> {
+        let mut receipts = 0;
+        for record_id in self.acknowledged.values().rev().take(5) {
+            let receipt = reader.receipt(record_id).map_err(|error| error.to_string())?;
+            let receipt = receipt.ok_or_else(|| format!("no receipt for record {record_id}"))?;
+            let verified = self.verifier.verify_receipt(&receipt.encode_to_vec());
+            verified.map_err(|error| format!("the receipt of {record_id}: {error}"))?;
+            receipts += 1;
+        }
+        Ok(receipts)
+    }
+}
+
+const NULLIFY: u8 = 2;
+const FINALIZE: u8 = 3;
+
+fn kind(kind: VoteKind) -> u8 {
+    match kind {
+        VoteKind::Notarize => 1,
+        VoteKind::Nullify => NULLIFY,
+        VoteKind::Finalize => FINALIZE,
+    }
+}

@@ -1,0 +1,345 @@
+//! A run: the network, its clock, and the order of events.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hasher as _},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use customhouse_ledger::{
+    genesis::Genesis,
+    hash::Hash,
+    keys::PublicKey,
+    record::{ValidRecord, dedupe_key},
+    transaction::VerifiedTransaction,
+};
+use customhouse_proto::v1;
+use rand::RngExt as _;
+
+use super::{
+    Failure, Outcome,
+    endpoint::Endpoint,
+    event::Event,
+    faults::Fault,
+    identity::{Identity, genesis, identities},
+    liar::Liar,
+    links::Links,
+    oracle::Oracle,
+    streams::Streams,
+    summary::Summary,
+    swarm::{Lie, Swarm},
+};
+
+/// After the last fault, everything acknowledged is committed everywhere within this time.
+pub const HEALING_MS_MAX: u64 = 120_000;
+/// More events than any run needs: something goes round in circles.
+const EVENTS_MAX: u64 = 4_000_000;
+/// A transaction lives this long.
+const LIFETIME_MS: u64 = 12 * 3_600_000;
+
+pub(super) struct Simulation {
+    pub(super) swarm: Swarm,
+    pub(super) streams: Streams,
+    pub(super) identities: Vec<Identity>,
+    pub(super) genesis: Genesis,
+    pub(super) chain_id: Hash,
+    pub(super) peers_of_validator: BTreeMap<PublicKey, Vec<PublicKey>>,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Endpoints that run no code of ours; silent ones have nothing to say either.
+    pub(super) liars: BTreeMap<usize, Option<Liar>>,
+    pub(super) links: Links,
+    queue: BTreeMap<(u64, u64), Event>,
+    queued: u64,
+    pub(super) now: u64,
+    /// All faults have ended.
+    pub(super) calm: bool,
+    pub(super) oracle: Oracle,
+    pub(super) summary: Summary,
+    submitted: Vec<Bytes>,
+}
+
+impl Simulation {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut streams = Streams::new(seed);
+        let swarm = Swarm::draw(&mut streams.swarm);
+        let identities = identities(swarm.validators);
+        let genesis = genesis(&identities);
+        let peer = |identity: &Identity| (identity.validator.public(), vec![identity.peer]);
+        let mut simulation = Self {
+            chain_id: genesis.chain_id(),
+            oracle: Oracle::new(&genesis),
+            peers_of_validator: identities.iter().map(peer).collect(),
+            endpoints: (0..swarm.validators).map(|index| Endpoint::new(index, false)).collect(),
+            swarm,
+            streams,
+            identities,
+            genesis,
+            liars: BTreeMap::new(),
+            links: Links::default(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            now: 0,
+            calm: false,
+            summary: Summary { seeds: 1, ..Summary::default() },
+            submitted: Vec::new(),
+        };
+        simulation.place_lies();
+        simulation
+    }
+
+    fn place_lies(&mut self) {
+        let validators = self.genesis.validators();
+        for (index, lie) in self.swarm.lies.clone().into_iter().enumerate() {
+            let key = &self.identities[index].validator;
+            self.oracle.excused.insert(key.public());
+            match lie {
+                Lie::Twins => {
+                    self.summary.twins += 1;
+                    self.endpoints[index].twin = true;
+                    self.endpoints.push(Endpoint::new(index, true));
+                }
+                Lie::Silent => {
+                    self.summary.silent += 1;
+                    self.liars.insert(index, None);
+                }
+                Lie::Liar => {
+                    self.summary.liars += 1;
+                    let liar = Liar::new(self.chain_id, key.clone(), validators.clone());
+                    self.liars.insert(index, Some(liar));
+                }
+            }
+        }
+    }
+
+    /// Runs until all faults have ended and everything is well again.
+    pub(super) fn run(mut self, seed: u64) -> Result<Outcome, Failure> {
+        let mut trace = DefaultHasher::new();
+        match self.play(&mut trace) {
+            Ok(()) => Ok(Outcome { summary: self.summary, trace: trace.finish() }),
+            Err(what) => {
+                Err(Failure { seed, at_ms: self.now, what, swarm: format!("{:?}", self.swarm) })
+            }
+        }
+    }
+
+    fn play(&mut self, trace: &mut DefaultHasher) -> Result<(), String> {
+        for index in 0..self.endpoints.len() {
+            self.start(index)?;
+        }
+        let chaos_ms = self.streams.swarm.random_range(10_000..60_000);
+        self.schedule_first_events();
+        let mut events = 0;
+        let mut look_at = 0;
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            events += 1;
+            if events > EVENTS_MAX {
+                return Err("events without end".to_owned());
+            }
+            if !self.calm && at >= chaos_ms {
+                self.end_all_faults()?;
+            }
+            if self.calm && at >= look_at {
+                look_at = at + 250;
+                if self.is_healed()? {
+                    return self.finish(at - chaos_ms);
+                }
+                if at > chaos_ms + HEALING_MS_MAX {
+                    return Err(self.what_is_missing());
+                }
+            }
+            event.trace(at, trace);
+            self.take(event)?;
+        }
+        Err("nothing is left to happen".to_owned())
+    }
+
+    fn schedule_first_events(&mut self) {
+        self.later(1, Event::Submit);
+        for fault in Fault::ALL {
+            self.schedule_fault(fault);
+        }
+        let liars: Vec<usize> = self.liars.keys().copied().collect();
+        for at in liars {
+            self.later(10, Event::Lie { at });
+        }
+    }
+
+    /// Puts an event into the queue; one for a paused process waits until it goes on.
+    pub(super) fn later(&mut self, delay: u64, event: Event) {
+        self.queued += 1;
+        let paused = event.endpoint().map_or(0, |index| self.endpoints[index].paused_until);
+        self.queue.insert(((self.now + delay).max(paused), self.queued), event);
+    }
+
+    /// A pause has begun: what would happen meanwhile happens after it.
+    pub(super) fn hold_up(&mut self, index: usize) {
+        let until = self.endpoints[index].paused_until;
+        let of_it = |event: &Event| event.endpoint() == Some(index);
+        let held: Vec<_> =
+            self.queue.range(..(until, 0)).filter(|(_, e)| of_it(e)).map(|(k, _)| *k).collect();
+        for key in held {
+            if let Some(event) = self.queue.remove(&key) {
+                self.queue.insert((until, key.1), event);
+            }
+        }
+    }
+
+    /// Endpoints that run our code under a key that is not shared.
+    pub(super) fn honest(&self) -> impl Iterator<Item = usize> + '_ {
+        let honest =
+            |index: &usize| !self.liars.contains_key(index) && !self.endpoints[*index].twin;
+        (0..self.endpoints.len()).filter(honest)
+    }
+
+    pub(super) fn pick_honest(
+        &mut self,
+        stream: fn(&mut Streams) -> &mut rand_chacha::ChaCha8Rng,
+    ) -> usize {
+        let honest: Vec<usize> = self.honest().collect();
+        honest[stream(&mut self.streams).random_range(0..honest.len())]
+    }
+
+    /// A client submits a transaction, or one that it submitted before, to a node.
+    pub(super) fn submit(&mut self) -> Result<(), String> {
+        let index = self.pick_honest(|streams| &mut streams.workload);
+        let rng = &mut self.streams.workload;
+        let again = !self.submitted.is_empty() && rng.random_ratio(self.swarm.repeat, 1000);
+        let place = rng.random_range(0..self.submitted.len().max(1));
+        let records = rng.random_range(1..=3);
+        let pause = rng.random_range(1..=2 * self.swarm.submit_every);
+        if !self.calm {
+            self.later(pause, Event::Submit);
+        }
+        let encoded = match self.submitted.get(place) {
+            Some(encoded) if again => encoded.clone(),
+            _ => self.transaction(index, records),
+        };
+        self.accept(index, encoded)
+    }
+
+    /// Every honest node gets one more transaction.
+    pub(super) fn submit_everywhere(&mut self) -> Result<(), String> {
+        for index in self.honest().collect::<Vec<_>>() {
+            let encoded = self.transaction(index, 1);
+            self.accept(index, encoded)?;
+        }
+        Ok(())
+    }
+
+    fn transaction(&mut self, index: usize, records: u64) -> Bytes {
+        let endpoint = &self.endpoints[index];
+        let identity = &self.identities[endpoint.identity];
+        let number = self.submitted.len() as u64;
+        let record = |position: u64| {
+            let reference = format!("LRN-{number}-{position}");
+            let declaration = v1::Declaration {
+                regime: v1::declaration::Regime::Import as i32,
+                reference: reference.clone(),
+                ..Default::default()
+            };
+            let record = v1::Record {
+                salt: vec![7; 16],
+                agency: identity.agency.to_string(),
+                submitter: "broker".into(),
+                body: Some(v1::record::Body::Declaration(declaration)),
+                ..Default::default()
+            };
+            let valid = ValidRecord::from_record(record).expect("a valid record");
+            (valid, dedupe_key(&identity.agency, "broker", &reference))
+        };
+        let records: Vec<_> = (0..records).map(record).collect();
+        let not_after_ms = endpoint.now(self.now).unix_ms + LIFETIME_MS;
+        let signed = VerifiedTransaction::sign(
+            &records,
+            identity.agency,
+            not_after_ms,
+            &self.chain_id,
+            &identity.signing,
+        );
+        let encoded = signed.expect("a valid transaction").encoded().clone();
+        self.submitted.push(encoded.clone());
+        encoded
+    }
+
+    /// A node takes a transaction from a client: durable in its outbox, then acknowledged.
+    fn accept(&mut self, index: usize, encoded: Bytes) -> Result<(), String> {
+        let now = self.endpoints[index].now(self.now);
+        let paused = self.endpoints[index].paused_until > self.now;
+        let verified = VerifiedTransaction::from_bytes(encoded.clone(), &self.chain_id);
+        let transaction = Arc::new(verified.map_err(|error| error.to_string())?);
+        let endpoint = &mut self.endpoints[index];
+        let Some(process) = endpoint.process.as_ref().filter(|_| !paused) else { return Ok(()) };
+        if customhouse_node::admission::check(&process.reader, &transaction, now.unix_ms).is_err() {
+            return Ok(());
+        }
+        let id = transaction.id();
+        endpoint.outbox.insert(id, encoded.clone());
+        self.oracle.acknowledged.insert(id, transaction.slots()[0].record_id);
+        endpoint.admit(transaction, now.unix_ms);
+        self.broadcast_transaction(index, &encoded);
+        self.drive(index, |driver| driver.work())
+    }
+
+    fn is_healed(&self) -> Result<bool, String> {
+        let highest = self.endpoints.iter().map(Endpoint::height).max().unwrap_or(0);
+        for index in self.honest() {
+            let Some(process) = &self.endpoints[index].process else { return Ok(false) };
+            let lags = process.reader.tip().header.height < highest;
+            if lags || !self.oracle.missing(&process.reader)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn what_is_missing(&self) -> String {
+        let mut lines = vec![format!("not healed {HEALING_MS_MAX} ms after the last fault")];
+        for index in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[index];
+            let Some(process) = &endpoint.process else {
+                lines.push(format!("endpoint {index}: not running"));
+                continue;
+            };
+            let core = process.driver.core();
+            let missing = self.oracle.missing(&process.reader).map_or(0, |missing| missing.len());
+            lines.push(format!(
+                "endpoint {index}: height {}, view {}, signing {}, {missing} acknowledged missing, {} jobs",
+                core.height(), core.view(), core.is_signing(), process.fetching.jobs.len(),
+            ));
+        }
+        lines.join("\n  ")
+    }
+
+    fn finish(&mut self, healing_ms: u64) -> Result<(), String> {
+        for index in self.honest().collect::<Vec<_>>() {
+            let endpoint = &self.endpoints[index];
+            let key = self.identities[endpoint.identity].validator.public();
+            if endpoint.journal.is_stopped() {
+                self.summary.stopped_keys += 1;
+                if !self.oracle.excused.contains(&key) {
+                    return Err(format!(
+                        "the key of endpoint {index} was stopped without a reason"
+                    ));
+                }
+            }
+            if let Some(process) = &endpoint.process {
+                self.summary.receipts += self.oracle.proves(&process.reader)?;
+            }
+        }
+        let summary = &mut self.summary;
+        summary.healing_ms_max = healing_ms;
+        summary.virtual_ms = self.now;
+        summary.heights = self.oracle.height();
+        summary.acknowledged = self.oracle.acknowledged.len() as u64;
+        summary.equivocations = self.oracle.evidence.len() as u64;
+        Ok(())
+    }
+
+    /// The sides that a partition can have.
+    pub(super) fn sides(&mut self) -> BTreeSet<usize> {
+        let rng = &mut self.streams.network;
+        (0..self.endpoints.len()).filter(|_| rng.random()).collect()
+    }
+}

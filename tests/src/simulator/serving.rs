@@ -1,0 +1,213 @@
+//! Requests between simulated nodes: who is asked, what is answered, and what happens when nothing
+//! is.
+
+use customhouse_consensus::Message;
+use customhouse_ledger::keys::PublicKey;
+use customhouse_node::{driver::DriverInput, inbound::serve};
+use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
+use tokio::sync::oneshot;
+
+use super::{
+    endpoint::endpoints_of,
+    event::{Event, JobId},
+    fetching::{Progress, committed},
+    run::Simulation,
+};
+
+/// How long an answer is waited for.
+const ANSWER_MS: u64 = 1_000;
+/// Pause before the same peers are asked again.
+const RETRY_MS: u64 = 250;
+
+impl Simulation {
+    /// Asks the peer whose turn it is.
+    pub(super) fn ask(&mut self, at: usize, number: u64) {
+        let epoch = self.endpoints[at].epoch;
+        let Some(process) = &mut self.endpoints[at].process else { return };
+        let Some(job) = process.fetching.jobs.get_mut(&number) else { return };
+        job.attempt += 1;
+        let id = JobId { epoch, job: number, attempt: job.attempt };
+        let Some(request) = job.request(&process.reader) else {
+            process.fetching.jobs.remove(&number);
+            return;
+        };
+        let Some(source) = job.sources.get(job.place).copied() else {
+            return self.out_of_sources(at, id);
+        };
+        let places = endpoints_of(&self.endpoints, &self.identities, source);
+        // Of twins, the one that can be reached.
+        let to = places.filter(|to| self.links.are_connected(at, *to)).last();
+        if let Some(to) = to {
+            let delay = self.delay((at, to));
+            self.later(delay, Event::Ask { to, from: at, job: id, request });
+        }
+        self.later(ANSWER_MS, Event::JobTimer { at, job: id });
+    }
+
+    fn out_of_sources(&mut self, at: usize, id: JobId) {
+        let Some(process) = &mut self.endpoints[at].process else { return };
+        let persistent = process.fetching.jobs.get(&id.job).is_some_and(|j| j.is_persistent());
+        if persistent {
+            return self.later(RETRY_MS, Event::JobAgain { at, job: id });
+        }
+        if let Some(job) = process.fetching.jobs.remove(&id.job) {
+            self.tell(at, job.give_up());
+        }
+    }
+
+    /// Hands inputs to the driver a moment later, so that no step begins within another.
+    fn tell(&mut self, at: usize, inputs: Vec<DriverInput>) {
+        let epoch = self.endpoints[at].epoch;
+        for input in inputs {
+            self.later(0, Event::Input { at, epoch, input: Box::new(input) });
+        }
+    }
+
+    fn waits(&self, at: usize, id: JobId) -> bool {
+        let job = |process: &super::endpoint::Process| {
+            process.fetching.jobs.get(&id.job).is_some_and(|job| job.attempt == id.attempt)
+        };
+        self.runs(at, id.epoch) && self.endpoints[at].process.as_ref().is_some_and(job)
+    }
+
+    pub(super) fn job_timer(&mut self, at: usize, id: JobId) -> Result<(), String> {
+        if self.waits(at, id) {
+            self.ask_next(at, id.job);
+        }
+        Ok(())
+    }
+
+    fn ask_next(&mut self, at: usize, number: u64) {
+        if let Some(process) = &mut self.endpoints[at].process
+            && let Some(job) = process.fetching.jobs.get_mut(&number)
+        {
+            job.place += 1;
+        }
+        self.ask(at, number);
+    }
+
+    pub(super) fn job_again(&mut self, at: usize, id: JobId) -> Result<(), String> {
+        if !self.waits(at, id) {
+            return Ok(());
+        }
+        let connected = self.peers_of(at);
+        if let Some(process) = &mut self.endpoints[at].process
+            && let Some(job) = process.fetching.jobs.get_mut(&id.job)
+        {
+            // A question to one peer alone ends with its connection.
+            let alone = matches!(job.want, super::fetching::Want::OwnSignatures { .. });
+            if alone && !job.sources.iter().all(|source| connected.contains(source)) {
+                process.fetching.jobs.remove(&id.job);
+                return Ok(());
+            }
+            job.place = 0;
+            if !alone {
+                job.sources = connected;
+            }
+        }
+        self.ask(at, id.job);
+        Ok(())
+    }
+
+    /// A request arrives: what the node knows goes back.
+    pub(super) fn answer(
+        &mut self,
+        to: usize,
+        from: usize,
+        job: JobId,
+        request: &Request,
+    ) -> Result<(), String> {
+        self.summary.messages += 1;
+        let response = match self.liars.get(&to) {
+            Some(None) => return Ok(()),
+            Some(Some(liar)) => liar.answer(request, &mut self.streams.byzantine),
+            None if self.endpoints[to].process.is_none() => return Ok(()),
+            None => self.honest_answer(to, request)?,
+        };
+        if self.links.is_cut((to, from)) {
+            self.summary.lost += 1;
+            return Ok(());
+        }
+        let delay = self.delay((to, from));
+        self.later(delay, Event::Answer { to: from, job, response });
+        Ok(())
+    }
+
+    fn honest_answer(&mut self, to: usize, request: &Request) -> Result<Option<Response>, String> {
+        match request {
+            Request::Certificate(request) => {
+                let (reply, mut answer) = oneshot::channel();
+                let (height, view) = (request.height, request.view);
+                let input = DriverInput::CertificatesOf { height, view, reply };
+                self.drive(to, |driver| driver.take(input))?;
+                Ok(answer.try_recv().ok().map(|found| serve::certificates(&found)))
+            }
+            Request::Journal(request) => {
+                let validator = PublicKey::from_slice(&request.validator);
+                let validator = validator.map_err(|error| error.to_string())?;
+                let (reply, mut answer) = oneshot::channel();
+                let from_height = request.from_height;
+                let input = DriverInput::SignedBy { validator, from_height, reply };
+                self.drive(to, |driver| driver.take(input))?;
+                Ok(answer.try_recv().ok().map(Response::Journal))
+            }
+            request => {
+                let Some(process) = &self.endpoints[to].process else { return Ok(None) };
+                let found = serve::stored(&process.reader, &process.mempool, request);
+                found.map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        at: usize,
+        id: JobId,
+        response: Option<Response>,
+    ) -> Result<(), String> {
+        self.summary.messages += 1;
+        if !self.waits(at, id) {
+            return Ok(());
+        }
+        let Some(process) = &mut self.endpoints[at].process else { return Ok(()) };
+        let Some(job) = process.fetching.jobs.get_mut(&id.job) else { return Ok(()) };
+        let from = job.sources[job.place];
+        let progress = match response {
+            Some(response) => job.take(response, &process.reader),
+            None => Progress::More { gave: false },
+        };
+        match progress {
+            Progress::More { gave: true } => self.ask(at, id.job),
+            Progress::More { gave: false } => self.ask_next(at, id.job),
+            Progress::Done(inputs) => {
+                process.fetching.jobs.remove(&id.job);
+                let inputs = self.without_own(at, inputs);
+                self.tell(at, inputs);
+            }
+            Progress::Blocks(blocks) => {
+                let before = process.reader.tip().header.height;
+                self.drive(at, |driver| driver.take(committed(from, blocks)))?;
+                match self.endpoints[at].height() > before {
+                    true => self.ask(at, id.job),
+                    false => self.ask_next(at, id.job),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A twin is not shown what its other half signed.
+    fn without_own(&self, at: usize, mut inputs: Vec<DriverInput>) -> Vec<DriverInput> {
+        if self.endpoints[at].twin {
+            inputs.retain(|input| match input {
+                DriverInput::Message { message: Message::Certificate(certificate), .. } => {
+                    let own = self.identities[self.endpoints[at].identity].validator.public();
+                    let votes = certificate.votes(&self.genesis.validators());
+                    votes.iter().all(|vote| vote.validator != own)
+                }
+                _ => true,
+            });
+        }
+        inputs
+    }
+}

@@ -1,0 +1,340 @@
+//! What an event does: to a driver, and by what the driver then wants done, to the others.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use customhouse_consensus::Message;
+use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
+use customhouse_node::driver::{Driver, DriverError, DriverInput, Fetch};
+use customhouse_proto::v1;
+use prost::Message as _;
+use rand::RngExt as _;
+
+use super::{
+    disk::JournalDisk,
+    endpoint::endpoints_of,
+    event::Event,
+    fetching::Order,
+    liar::{Said, encode, rests_on},
+    run::Simulation,
+    world::{Out, World},
+};
+
+impl Simulation {
+    pub(super) fn take(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Consensus { to, from, bytes } => self.consensus(to, from, &bytes),
+            Event::Transaction { to, encoded, .. } => self.transaction_arrives(to, encoded),
+            Event::Ask { to, from, job, request } => self.answer(to, from, job, &request),
+            Event::Answer { to, job, response } => self.answered(to, job, response),
+            Event::JobTimer { at, job } => self.job_timer(at, job),
+            Event::JobAgain { at, job } => self.job_again(at, job),
+            Event::Input { at, epoch, input } if self.runs(at, epoch) => {
+                self.drive(at, |driver| driver.take(*input))
+            }
+            Event::Tick { at, epoch, monotonic_ms } => self.tick(at, epoch, monotonic_ms),
+            Event::Connect { at, to } => self.connected(at, to),
+            Event::Submit => self.submit(),
+            Event::Lie { at } => self.lie(at),
+            Event::Fault(fault) => self.strike(fault),
+            Event::Start { at, epoch } if self.endpoints[at].epoch == epoch => self.start(at),
+            Event::Mend(links) => self.mend(&links),
+            Event::Unclog(link) => {
+                self.links.unclog(link);
+                Ok(())
+            }
+            Event::Input { .. } | Event::Start { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn runs(&self, index: usize, epoch: u64) -> bool {
+        self.endpoints[index].epoch == epoch && self.endpoints[index].process.is_some()
+    }
+
+    /// Starts a process that does not run, as a node does: the outbox comes back into the mempool.
+    pub(super) fn start(&mut self, index: usize) -> Result<(), String> {
+        if self.liars.contains_key(&index) || self.endpoints[index].process.is_some() {
+            return Ok(());
+        }
+        let endpoint = &mut self.endpoints[index];
+        if let Err(error) = endpoint.start(&self.identities, &self.genesis, self.now) {
+            return Err(format!("endpoint {index} does not start: {error}"));
+        }
+        self.drive(index, Driver::begin)?;
+        let unix_ms = self.endpoints[index].now(self.now).unix_ms;
+        for encoded in self.endpoints[index].outbox.values().cloned().collect::<Vec<_>>() {
+            let verified = VerifiedTransaction::from_bytes(encoded.clone(), &self.chain_id);
+            let transaction = verified.map_err(|error| error.to_string())?;
+            if self.endpoints[index].admit(Arc::new(transaction), unix_ms) {
+                self.broadcast_transaction(index, &encoded);
+            }
+        }
+        for other in 0..self.endpoints.len() {
+            self.connect(index, other);
+        }
+        self.drive(index, |driver| driver.work())
+    }
+
+    /// Two endpoints that run and can reach each other learn of each other.
+    pub(super) fn connect(&mut self, a: usize, b: usize) {
+        let runs = |index: usize| {
+            self.endpoints[index].process.is_some() || self.liars.contains_key(&index)
+        };
+        let same = self.endpoints[a].identity == self.endpoints[b].identity;
+        if !same && runs(a) && runs(b) && self.links.are_connected(a, b) {
+            self.later(5, Event::Connect { at: a, to: b });
+            self.later(5, Event::Connect { at: b, to: a });
+        }
+    }
+
+    fn connected(&mut self, at: usize, to: usize) -> Result<(), String> {
+        let peer = self.identities[self.endpoints[to].identity].peer;
+        self.drive(at, |driver| driver.take(DriverInput::Connected(peer)))
+    }
+
+    /// Peers that a process is connected to.
+    pub(super) fn peers_of(&self, index: usize) -> Vec<PublicKey> {
+        let own = self.endpoints[index].identity;
+        let mut peers = Vec::new();
+        for (other, endpoint) in self.endpoints.iter().enumerate() {
+            let up = endpoint.process.is_some() || self.liars.contains_key(&other);
+            let peer = self.identities[endpoint.identity].peer;
+            if endpoint.identity != own
+                && up
+                && self.links.are_connected(index, other)
+                && !peers.contains(&peer)
+            {
+                peers.push(peer);
+            }
+        }
+        peers
+    }
+
+    /// Lets a driver do something, and does what it wants done. A process whose write failed ends.
+    pub(super) fn drive(
+        &mut self,
+        index: usize,
+        step: impl FnOnce(&mut Driver<World, JournalDisk>) -> Result<(), DriverError>,
+    ) -> Result<(), String> {
+        let now = self.endpoints[index].now(self.now);
+        let Some(process) = &mut self.endpoints[index].process else { return Ok(()) };
+        let catching_up = process.fetching.is_catching_up();
+        let world = process.driver.outside();
+        (world.now, world.catching_up) = (now, catching_up);
+        let outcome = step(&mut process.driver);
+        let wanted = std::mem::take(&mut process.driver.outside().out);
+        let wake_at = process.driver.wake_at();
+        for out in wanted {
+            self.carry_out(index, out)?;
+        }
+        match outcome {
+            Ok(()) => {
+                self.set_timer(index, now.monotonic_ms, wake_at);
+                Ok(())
+            }
+            Err(error) => self.driver_failed(index, &error),
+        }
+    }
+
+    fn set_timer(&mut self, at: usize, now_ms: u64, wake_at: Option<u64>) {
+        let Some(monotonic_ms) = wake_at else { return };
+        let epoch = self.endpoints[at].epoch;
+        let delay = monotonic_ms.saturating_sub(now_ms).max(1);
+        self.later(delay, Event::Tick { at, epoch, monotonic_ms });
+    }
+
+    fn tick(&mut self, at: usize, epoch: u64, monotonic_ms: u64) -> Result<(), String> {
+        let process = self.endpoints[at].process.as_ref();
+        let due = process.and_then(|process| process.driver.wake_at());
+        if !self.runs(at, epoch) || due.is_none_or(|due| due > monotonic_ms) {
+            // Another timer has taken its place.
+            return Ok(());
+        }
+        self.drive(at, Driver::tick)
+    }
+
+    fn carry_out(&mut self, index: usize, out: Out) -> Result<(), String> {
+        match out {
+            Out::Publish(messages) => {
+                self.check_sent(index, &messages)?;
+                let bytes = Bytes::from(encode(&messages));
+                for to in 0..self.endpoints.len() {
+                    let bytes = bytes.clone();
+                    self.send(index, to, move || Event::Consensus {
+                        to,
+                        from: index,
+                        bytes: bytes.clone(),
+                    });
+                }
+            }
+            Out::Push(peer, message) => {
+                self.check_sent(index, std::slice::from_ref(&message))?;
+                let bytes = Bytes::from(encode(&[message]));
+                let places: Vec<_> =
+                    endpoints_of(&self.endpoints, &self.identities, peer).collect();
+                for to in places {
+                    let bytes = bytes.clone();
+                    self.send(index, to, move || Event::Consensus {
+                        to,
+                        from: index,
+                        bytes: bytes.clone(),
+                    });
+                }
+            }
+            Out::Transaction(encoded) => self.broadcast_transaction(index, &encoded),
+            Out::Fetch(fetch) => self.begin_fetch(index, fetch),
+            Out::Committed(block) => {
+                self.oracle.committed(&block)?;
+                self.summary.later_views += u64::from(block.header.view > 1);
+                for transaction in &block.transactions {
+                    self.endpoints[index].outbox.remove(&transaction.id());
+                }
+            }
+            Out::Evidence(evidence) => self.oracle.accused(&evidence)?,
+        }
+        Ok(())
+    }
+
+    /// Nothing leaves before what it rests on is durable, and no key says two things.
+    fn check_sent(&mut self, index: usize, messages: &[Message]) -> Result<(), String> {
+        let endpoint = &self.endpoints[index];
+        let key = &self.identities[endpoint.identity].validator;
+        for message in messages {
+            if let Some(entry) = rests_on(message, key)
+                && !endpoint.journal.has_held(&entry)
+            {
+                return Err(format!("endpoint {index} sent before its journal held {message:?}"));
+            }
+            self.oracle.sent(message, &key.public())?;
+        }
+        Ok(())
+    }
+
+    fn begin_fetch(&mut self, index: usize, fetch: Fetch) {
+        let epoch = self.endpoints[index].epoch;
+        if let (Fetch::OwnSignatures { peer, .. }, true) = (&fetch, self.endpoints[index].twin) {
+            // Its other half would be found out.
+            let input = DriverInput::OwnSignatures { peer: *peer, signed: Vec::new() };
+            return self.later(1, Event::Input { at: index, epoch, input: Box::new(input) });
+        }
+        let connected = self.peers_of(index);
+        let Some(process) = &mut self.endpoints[index].process else { return };
+        let order = Order(&self.peers_of_validator);
+        for job in process.fetching.begin(fetch, &connected, order) {
+            self.ask(index, job);
+        }
+    }
+
+    pub(super) fn broadcast_transaction(&mut self, index: usize, encoded: &Bytes) {
+        for to in 0..self.endpoints.len() {
+            let encoded = encoded.clone();
+            self.send(index, to, move || Event::Transaction {
+                to,
+                from: index,
+                encoded: encoded.clone(),
+            });
+        }
+    }
+
+    /// Puts a message on a link: late, lost, or twice, as it happens.
+    fn send(&mut self, from: usize, to: usize, event: impl Fn() -> Event) {
+        if self.endpoints[from].identity == self.endpoints[to].identity {
+            return;
+        }
+        if self.links.is_cut((from, to)) {
+            self.summary.lost += 1;
+            return;
+        }
+        let rng = &mut self.streams.network;
+        if !self.calm && rng.random_ratio(self.swarm.loss, 1000) {
+            self.summary.lost += 1;
+            return;
+        }
+        let mut copies = 1;
+        if !self.calm && rng.random_ratio(self.swarm.duplication, 1000) {
+            self.summary.duplicated += 1;
+            copies = 2;
+        }
+        for _ in 0..copies {
+            let delay = self.delay((from, to));
+            self.later(delay, event());
+        }
+    }
+
+    pub(super) fn delay(&mut self, link: (usize, usize)) -> u64 {
+        let rng = &mut self.streams.network;
+        if self.calm {
+            return rng.random_range(1..=20);
+        }
+        let mut delay = rng.random_range(1..=self.swarm.delay_max) + self.links.extra_ms(link);
+        if rng.random_ratio(self.swarm.straggler, 1000) {
+            self.summary.straggled += 1;
+            delay += rng.random_range(500..10_000);
+        }
+        delay
+    }
+
+    fn consensus(&mut self, to: usize, from: usize, bytes: &[u8]) -> Result<(), String> {
+        self.summary.messages += 1;
+        let Ok(batch) = v1::ConsensusBatch::decode(bytes) else { return Ok(()) };
+        let from = self.identities[self.endpoints[from].identity].peer;
+        for message in &batch.messages {
+            let Ok(message) = Message::from_proto(message) else { continue };
+            if let Some(liar) = self.liars.get_mut(&to) {
+                liar.iter_mut().for_each(|liar| liar.hear(&message));
+                continue;
+            }
+            if self.endpoints[to].twin && self.is_of_own_key(to, &message) {
+                continue;
+            }
+            let input = DriverInput::Message { from, message, receipt: None };
+            self.drive(to, |driver| driver.take(input))?;
+        }
+        Ok(())
+    }
+
+    /// A twin that saw what its other half signed would stop, as it should.
+    fn is_of_own_key(&self, index: usize, message: &Message) -> bool {
+        let own = self.identities[self.endpoints[index].identity].validator.public();
+        let validators = self.genesis.validators();
+        match message {
+            Message::Proposal(proposal) => proposal.leader == own,
+            Message::Vote(vote) => vote.validator == own,
+            Message::Certificate(certificate) => {
+                certificate.votes(&validators).iter().any(|vote| vote.validator == own)
+            }
+            Message::Tip(_) => false,
+        }
+    }
+
+    fn transaction_arrives(&mut self, to: usize, encoded: Bytes) -> Result<(), String> {
+        self.summary.messages += 1;
+        let Ok(transaction) = VerifiedTransaction::from_bytes(encoded, &self.chain_id) else {
+            return Ok(());
+        };
+        let unix_ms = self.endpoints[to].now(self.now).unix_ms;
+        if self.endpoints[to].admit(Arc::new(transaction), unix_ms) {
+            return self.drive(to, |driver| driver.work());
+        }
+        Ok(())
+    }
+
+    fn lie(&mut self, at: usize) -> Result<(), String> {
+        let rng = &mut self.streams.byzantine;
+        let pause = rng.random_range(20..400);
+        let words = rng.random_range(1..4);
+        for _ in 0..words {
+            let to = self.streams.byzantine.random_range(0..self.endpoints.len());
+            let Some(Some(liar)) = self.liars.get(&at) else { break };
+            let Some(said) = liar.speak(&mut self.streams.byzantine) else { continue };
+            self.summary.lies += 1;
+            let bytes = Bytes::from(match said {
+                Said::Message(message) => encode(&[message]),
+                Said::Garbage(bytes) => bytes,
+            });
+            self.send(at, to, move || Event::Consensus { to, from: at, bytes: bytes.clone() });
+        }
+        self.later(pause, Event::Lie { at });
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! What a run has seen, and what many runs have seen together.
+
+use std::fmt;
+
+/// Counts. A kind of fault that never struck in many runs means that they tested less than they say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Runs.
+    pub seeds: u64,
+    /// Simulated time.
+    pub virtual_ms: u64,
+    /// Sum of the heights reached.
+    pub heights: u64,
+    /// Sum of the views that blocks were decided in, beyond the first.
+    pub later_views: u64,
+    /// Transactions that a client was told are accepted.
+    pub acknowledged: u64,
+    /// Receipts made and verified.
+    pub receipts: u64,
+    /// Messages delivered.
+    pub messages: u64,
+    /// Messages lost by the network.
+    pub lost: u64,
+    /// Messages delivered twice.
+    pub duplicated: u64,
+    /// Messages held back for long.
+    pub straggled: u64,
+    /// Partitions and single cut links.
+    pub partitions: u64,
+    /// Links that carried everything late.
+    pub clogged: u64,
+    /// Processes killed between two steps.
+    pub crashes: u64,
+    /// Writes that failed and took their process with them.
+    pub lost_writes: u64,
+    /// Processes stopped for a while.
+    pub pauses: u64,
+    /// Stores wiped.
+    pub wipes: u64,
+    /// Stores put back to an older state, the journal not.
+    pub store_restores: u64,
+    /// Stores and journals put back together.
+    pub full_restores: u64,
+    /// Keys that stopped signing because of it.
+    pub stopped_keys: u64,
+    /// Clocks changed.
+    pub clock_changes: u64,
+    /// Lying validators.
+    pub twins: u64,
+    /// Of those, silent ones.
+    pub silent: u64,
+    /// Of those, ones that sign anything.
+    pub liars: u64,
+    /// What liars have said.
+    pub lies: u64,
+    /// Views in which a key was caught.
+    pub equivocations: u64,
+    /// Longest time from the end of all faults until every node had everything.
+    pub healing_ms_max: u64,
+}
+
+impl Summary {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.stopped_keys += other.stopped_keys;
+        self.healing_ms_max = self.healing_ms_max.max(other.healing_ms_max);
+        for ((_, own), (_, others)) in self.counts_mut().into_iter().zip(other.counts()) {
+            *own += others;
+        }
+    }
+
+    /// Kinds of fault that never struck.
+    pub fn never(&self) -> Vec<&'static str> {
+        self.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = *self;
+        copy.counts_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+    }
+
+    fn counts_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
+        vec![
+            ("seeds", &mut self.seeds),
+            ("virtual milliseconds", &mut self.virtual_ms),
+            ("heights", &mut self.heights),
+            ("later views", &mut self.later_views),
+            ("acknowledged transactions", &mut self.acknowledged),
+            ("receipts verified", &mut self.receipts),
+            ("messages", &mut self.messages),
+            ("messages lost", &mut self.lost),
+            ("messages duplicated", &mut self.duplicated),
+            ("stragglers", &mut self.straggled),
+            ("partitions", &mut self.partitions),
+            ("clogged links", &mut self.clogged),
+            ("crashes", &mut self.crashes),
+            ("lost writes", &mut self.lost_writes),
+            ("pauses", &mut self.pauses),
+            ("wipes", &mut self.wipes),
+            ("stores put back", &mut self.store_restores),
+            ("stores and journals put back", &mut self.full_restores),
+            ("clock changes", &mut self.clock_changes),
+            ("twins", &mut self.twins),
+            ("silent validators", &mut self.silent),
+            ("liars", &mut self.liars),
+            ("lies", &mut self.lies),
+            ("equivocations caught", &mut self.equivocations),
+        ]
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in self.counts() {
+            writeln!(f, "{name:<32}{count:>14}")?;
+        }
+        writeln!(f, "{:<32}{:>14}", "keys stopped", self.stopped_keys)?;
+        writeln!(f, "{:<32}{:>14}", "longest healing, ms", self.healing_ms_max)
+    }
+}

@@ -1,0 +1,85 @@
+//! What a run is like. Every probability is drawn anew for each seed, many of them as zero: a run
+//! with everything at once hides what a run with one thing shows ("swarm testing", Groce et al.).
+
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
+
+/// How a validator lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// The same key in two places, each running the unmodified code.
+    Twins,
+    /// Says nothing.
+    Silent,
+    /// Signs whatever it likes: two blocks in one view, nullify with finalize, forged
+    /// justifications and certificates, blocks of its own making, views far in the future, garbage,
+    /// and answers requests with anything.
+    Liar,
+}
+
+/// The settings of one run. Probabilities are per mille, times are milliseconds.
+#[derive(Clone, Debug)]
+pub(super) struct Swarm {
+    pub(super) validators: usize,
+    /// At most f, beside those that a restored backup makes untrustworthy.
+    pub(super) lies: Vec<Lie>,
+    pub(super) delay_max: u64,
+    pub(super) loss: u32,
+    pub(super) duplication: u32,
+    /// A message that is held back for much longer than others.
+    pub(super) straggler: u32,
+    /// Between two partitions; 0: none.
+    pub(super) partition_every: u64,
+    pub(super) clog_every: u64,
+    pub(super) crash_every: u64,
+    /// A crash that strikes in the middle of a write.
+    pub(super) fault_every: u64,
+    pub(super) pause_every: u64,
+    pub(super) wipe_every: u64,
+    pub(super) restore_every: u64,
+    pub(super) clock_every: u64,
+    pub(super) submit_every: u64,
+    /// Chance that a client sends what it has sent before, to another node.
+    pub(super) repeat: u32,
+}
+
+impl Swarm {
+    pub(super) fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let validators = if rng.random_ratio(1, 4) { 7 } else { 4 };
+        let liars = rng.random_range(0..=(validators - 1) / 3);
+        let lies = [Lie::Twins, Lie::Silent, Lie::Liar];
+        Self {
+            validators,
+            lies: (0..liars).map(|_| lies[rng.random_range(0..lies.len())]).collect(),
+            delay_max: rng.random_range(1..=200),
+            loss: sometimes(rng, 300) as u32,
+            duplication: sometimes(rng, 500) as u32,
+            straggler: sometimes(rng, 50) as u32,
+            partition_every: every(rng, 2_000..20_000),
+            clog_every: every(rng, 2_000..20_000),
+            crash_every: every(rng, 1_000..15_000),
+            fault_every: every(rng, 1_000..15_000),
+            pause_every: every(rng, 2_000..20_000),
+            wipe_every: every(rng, 10_000..40_000),
+            restore_every: every(rng, 10_000..40_000),
+            clock_every: every(rng, 3_000..20_000),
+            submit_every: rng.random_range(50..800),
+            repeat: sometimes(rng, 200) as u32,
+        }
+    }
+
+    /// How many validators may be faulty.
+    pub(super) fn faulty_max(&self) -> usize {
+        (self.validators - 1) / 3
+    }
+}
+
+/// Zero in a third of all runs, else up to `max`.
+fn sometimes(rng: &mut ChaCha8Rng, max: u64) -> u64 {
+    if rng.random_ratio(1, 3) { 0 } else { rng.random_range(0..=max) }
+}
+
+/// Never in a third of all runs, else with a mean pause from the range.
+fn every(rng: &mut ChaCha8Rng, range: std::ops::Range<u64>) -> u64 {
+    if rng.random_ratio(1, 3) { 0 } else { rng.random_range(range) }
+}
