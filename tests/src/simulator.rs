@@ -13,6 +13,7 @@
 //! | `links`, `faults`, `liar` | what breaks, and who lies |
 //! | `fetching`, `serving` | requests between nodes |
 //! | `oracle`, `summary` | what must hold; what was seen |
+//! | `mutant` | rules broken on purpose |
 //!
 //! Asserted on every run: one block a height, with the same roots everywhere; no transaction twice;
 //! nothing sent before its journal entry is durable; no honest key signs a conflict, across crashes
@@ -33,6 +34,7 @@ mod fetching;
 mod identity;
 mod liar;
 mod links;
+mod mutant;
 mod oracle;
 mod run;
 mod serving;
@@ -44,6 +46,7 @@ mod world;
 
 use std::fmt;
 
+pub use mutant::Mutant;
 pub use run::HEALING_MS_MAX;
 pub use summary::Summary;
 
@@ -74,7 +77,15 @@ pub struct Failure {
 /// # Errors
 /// The first thing that does not hold.
 pub fn run(seed: u64) -> Result<Outcome, Failure> {
-    run::Simulation::new(seed).run(seed)
+    run::Simulation::new(seed, None).run(seed)
+}
+
+/// Runs one seed on nodes that break a rule.
+///
+/// # Errors
+/// The first thing that does not hold: the mutant is found.
+pub fn run_mutant(seed: u64, mutant: Mutant) -> Result<Outcome, Failure> {
+    run::Simulation::new(seed, Some(mutant)).run(seed)
 }
 
 impl fmt::Display for Failure {

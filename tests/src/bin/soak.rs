@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::Parser;
-use customhouse_tests::simulator::{self, Failure, Summary};
+use customhouse_tests::simulator::{self, Failure, Mutant, Outcome, Summary};
 
 /// Run the simulator: whole nodes in virtual time, under faults and lies, one run a seed
 #[derive(Parser)]
@@ -33,9 +33,21 @@ struct Args {
     /// Seeds that once failed, one a line, run before all others
     #[arg(long)]
     regressions: Option<PathBuf>,
+    /// Break a rule on purpose, and stop at the first seed that shows it: send-before-sync,
+    /// forgotten-vote, forgotten-certificate or acknowledge-before-sync
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<Mutant>,
     /// Runs at a time; by default as many as there are processors
     #[arg(long)]
     jobs: Option<usize>,
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let named = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
+    named.ok_or_else(|| {
+        let names = Mutant::ALL.map(Mutant::name);
+        format!("one of {} expected", names.join(", "))
+    })
 }
 
 /// What all jobs share.
@@ -43,6 +55,7 @@ struct Soak {
     queue: Mutex<Vec<u64>>,
     next: AtomicU64,
     until: Instant,
+    mutant: Option<Mutant>,
     failed: AtomicBool,
     summary: Mutex<Summary>,
 }
@@ -50,14 +63,13 @@ struct Soak {
 fn main() -> ExitCode {
     let args = Args::parse();
     match args.seed {
-        Some(seed) => run_alone(seed),
+        Some(seed) => run_alone(seed, args.mutant),
         None => soak(&args),
     }
 }
 
-fn run_alone(seed: u64) -> ExitCode {
-    let runs = [simulator::run(seed), simulator::run(seed)];
-    match runs {
+fn run_alone(seed: u64, mutant: Option<Mutant>) -> ExitCode {
+    match [run(seed, mutant), run(seed, mutant)] {
         [Ok(first), Ok(second)] if first == second => {
             say(format_args!("{}trace {:016x}, twice", first.summary, first.trace));
             ExitCode::SUCCESS
@@ -90,6 +102,7 @@ fn soak(args: &Args) -> ExitCode {
         queue: Mutex::new(queue),
         next: AtomicU64::new(args.first_seed),
         until: Instant::now() + Duration::from_secs(60 * args.minutes),
+        mutant: args.mutant,
         failed: AtomicBool::new(false),
         summary: Mutex::default(),
     };
@@ -113,7 +126,7 @@ impl Soak {
     fn work(&self) {
         while !self.failed.load(Ordering::Relaxed) {
             let Some(seed) = self.next_seed() else { return };
-            match simulator::run(seed) {
+            match run(seed, self.mutant) {
                 Ok(outcome) => self.add(&outcome.summary),
                 Err(failure) => self.fail(&failure),
             }
@@ -154,6 +167,13 @@ impl Soak {
             return ExitCode::FAILURE;
         }
         if self.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+fn run(seed: u64, mutant: Option<Mutant>) -> Result<Outcome, Failure> {
+    match mutant {
+        Some(mutant) => simulator::run_mutant(seed, mutant),
+        None => simulator::run(seed),
     }
 }
 

@@ -11,12 +11,17 @@ use std::{
 use customhouse_consensus::{Entry, Journal};
 use customhouse_node::{driver::SignerMemory, journal::JournalError};
 
+use super::mutant::Mutant;
+
 /// A disk with one journal. Clones are the same disk.
 #[derive(Clone, Default)]
 pub(super) struct JournalDisk(Arc<Mutex<Durable>>);
 
 #[derive(Clone, Default)]
 struct Durable {
+    mutant: Option<Mutant>,
+    /// What a mutant has not synced yet.
+    unsynced: Vec<Entry>,
     entries: Vec<Entry>,
     floor: u64,
     /// Everything that was ever durable here, encoded: what may have been sent.
@@ -27,6 +32,10 @@ struct Durable {
 }
 
 impl JournalDisk {
+    pub(super) fn new(mutant: Option<Mutant>) -> Self {
+        Self(Arc::new(Mutex::new(Durable { mutant, ..Durable::default() })))
+    }
+
     pub(super) fn backup(&self) -> Self {
         let copy = Durable { fault: None, ..self.durable().clone() };
         Self(Arc::new(Mutex::new(copy)))
@@ -42,11 +51,21 @@ impl JournalDisk {
         self.durable().fault = None;
     }
 
+    /// The process is gone, and with it what was not synced.
+    pub(super) fn lose_unsynced(&self) {
+        self.durable().unsynced.clear();
+    }
+
     /// What a start reads.
     pub(super) fn read(&self) -> Vec<Entry> {
         let durable = self.durable();
         let floor = durable.floor.checked_sub(1).map(Entry::Watermark);
-        floor.into_iter().chain(durable.entries.iter().cloned()).collect()
+        let remembers = |entry: &&Entry| match durable.mutant {
+            Some(Mutant::ForgottenVote) => !matches!(entry, Entry::Vote(_)),
+            Some(Mutant::ForgottenCertificate) => !matches!(entry, Entry::Certificate(_)),
+            _ => true,
+        };
+        floor.into_iter().chain(durable.entries.iter().filter(remembers).cloned()).collect()
     }
 
     /// Whether this was durable here before now.
@@ -64,19 +83,28 @@ impl JournalDisk {
     }
 }
 
+impl Durable {
+    fn keep(&mut self, entries: &[Entry]) {
+        self.ever.extend(entries.iter().map(Entry::encode));
+        self.entries.extend_from_slice(entries);
+    }
+}
+
 impl Journal for JournalDisk {
     type Error = JournalError;
 
     fn append(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
         let mut durable = self.durable();
+        if durable.mutant == Some(Mutant::SendBeforeSync) {
+            let synced = std::mem::replace(&mut durable.unsynced, entries.to_vec());
+            durable.keep(&synced);
+            return Ok(());
+        }
         let appends = durable.appends;
         let fault = durable.fault.take_if(|(at, _)| appends >= *at);
         let kept = fault.map_or(entries.len(), |(_, kept)| kept.min(entries.len()));
         durable.appends += 1;
-        for entry in &entries[..kept] {
-            durable.ever.insert(entry.encode());
-            durable.entries.push(entry.clone());
-        }
+        durable.keep(&entries[..kept]);
         match fault {
             None => Ok(()),
             Some(_) => Err(JournalError::Io {

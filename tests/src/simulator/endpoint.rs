@@ -26,6 +26,7 @@ use super::{
     disk::JournalDisk,
     fetching::Fetching,
     identity::{BEGIN_UNIX_MS, Identity, peers_of_validator},
+    mutant::Mutant,
     world::World,
 };
 
@@ -43,6 +44,8 @@ pub(super) struct Endpoint {
     pub(super) journal: JournalDisk,
     /// Accepted transactions that were not seen committed, durable.
     pub(super) outbox: BTreeMap<Hash, Bytes>,
+    /// What a mutant has accepted and not synced.
+    pub(super) unsynced_outbox: BTreeMap<Hash, Bytes>,
     /// Copies of the disks, as a backup is.
     pub(super) backup: Option<(MemoryDisk, JournalDisk)>,
     pub(super) clock: Clock,
@@ -77,13 +80,14 @@ impl Clock {
 }
 
 impl Endpoint {
-    pub(super) fn new(identity: usize, twin: bool) -> Self {
+    pub(super) fn new(identity: usize, twin: bool, mutant: Option<Mutant>) -> Self {
         Self {
             identity,
             twin,
             store: MemoryDisk::default(),
-            journal: JournalDisk::default(),
+            journal: JournalDisk::new(mutant),
             outbox: BTreeMap::new(),
+            unsynced_outbox: BTreeMap::new(),
             backup: None,
             clock: Clock::default(),
             epoch: 0,
@@ -139,6 +143,8 @@ impl Endpoint {
         self.process = None;
         self.store.mend();
         self.journal.mend();
+        self.journal.lose_unsynced();
+        self.unsynced_outbox.clear();
     }
 
     /// Admits a transaction as gossip does; true where it is new.

@@ -22,6 +22,7 @@ pub(super) enum Fault {
     Partition,
     Clog,
     Crash,
+    Blackout,
     Write,
     Pause,
     Wipe,
@@ -30,10 +31,11 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Partition,
         Self::Clog,
         Self::Crash,
+        Self::Blackout,
         Self::Write,
         Self::Pause,
         Self::Wipe,
@@ -49,6 +51,7 @@ impl Simulation {
             Fault::Partition => swarm.partition_every,
             Fault::Clog => swarm.clog_every,
             Fault::Crash => swarm.crash_every,
+            Fault::Blackout => swarm.blackout_every,
             Fault::Write => swarm.fault_every,
             Fault::Pause => swarm.pause_every,
             Fault::Wipe => swarm.wipe_every,
@@ -69,6 +72,7 @@ impl Simulation {
             Fault::Partition => self.partition(),
             Fault::Clog => self.clog(),
             Fault::Crash => self.crash(),
+            Fault::Blackout => self.blackout(),
             Fault::Write => self.break_a_write(),
             Fault::Pause => self.pause(),
             Fault::Wipe => self.wipe(),
@@ -124,6 +128,14 @@ impl Simulation {
         let index = self.pick_honest(|streams| &mut streams.crash);
         if self.endpoints[index].process.is_some() {
             self.summary.crashes += 1;
+            self.kill(index);
+        }
+    }
+
+    /// All at once: nobody is left who remembers what was not durable.
+    fn blackout(&mut self) {
+        self.summary.blackouts += 1;
+        for index in self.honest().collect::<Vec<_>>() {
             self.kill(index);
         }
     }

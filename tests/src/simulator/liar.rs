@@ -28,12 +28,6 @@ pub(super) struct Liar {
     blocks: VecDeque<Block>,
 }
 
-/// What it says: to each peer on its own.
-pub(super) enum Said {
-    Message(Message),
-    Garbage(Vec<u8>),
-}
-
 impl Liar {
     pub(super) fn new(chain_id: Hash, key: SigningKey, validators: ValidatorSet) -> Self {
         let (heard, blocks) = (VecDeque::new(), VecDeque::new());
@@ -53,17 +47,17 @@ impl Liar {
         }
     }
 
-    /// Something to say to one peer.
-    pub(super) fn speak(&self, rng: &mut ChaCha8Rng) -> Option<Said> {
+    /// Something to say to one peer, as it travels.
+    pub(super) fn speak(&self, rng: &mut ChaCha8Rng) -> Option<Vec<u8>> {
         let message = match rng.random_range(0..10) {
             0..4 => Message::Vote(self.vote(rng)?),
             4..6 => Message::Proposal(self.proposal(rng)?),
             6 => Message::Certificate(self.certificate(rng)?),
             7 => self.replay(rng)?,
             8 => Message::Tip(self.tip(rng)?),
-            _ => return Some(Said::Garbage(garbage(rng))),
+            _ => return Some(garbage(rng)),
         };
-        Some(Said::Message(message))
+        Some(encode(&[message]))
     }
 
     /// What it answers to a request: something, nothing, or what was not asked for.

@@ -25,6 +25,7 @@ use super::{
     identity::{Identity, genesis, identities},
     liar::Liar,
     links::Links,
+    mutant::Mutant,
     oracle::Oracle,
     streams::Streams,
     summary::Summary,
@@ -32,13 +33,14 @@ use super::{
 };
 
 /// After the last fault, everything acknowledged is committed everywhere within this time.
-pub const HEALING_MS_MAX: u64 = 120_000;
+pub const HEALING_MS_MAX: u64 = 30_000;
 /// More events than any run needs: something goes round in circles.
 const EVENTS_MAX: u64 = 4_000_000;
 /// A transaction lives this long.
 const LIFETIME_MS: u64 = 12 * 3_600_000;
 
 pub(super) struct Simulation {
+    mutant: Option<Mutant>,
     pub(super) swarm: Swarm,
     pub(super) streams: Streams,
     pub(super) identities: Vec<Identity>,
@@ -60,7 +62,7 @@ pub(super) struct Simulation {
 }
 
 impl Simulation {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut streams = Streams::new(seed);
         let swarm = Swarm::draw(&mut streams.swarm);
         let identities = identities(swarm.validators);
@@ -70,7 +72,10 @@ impl Simulation {
             chain_id: genesis.chain_id(),
             oracle: Oracle::new(&genesis),
             peers_of_validator: identities.iter().map(peer).collect(),
-            endpoints: (0..swarm.validators).map(|index| Endpoint::new(index, false)).collect(),
+            endpoints: (0..swarm.validators)
+                .map(|index| Endpoint::new(index, false, mutant))
+                .collect(),
+            mutant,
             swarm,
             streams,
             identities,
@@ -97,7 +102,7 @@ impl Simulation {
                 Lie::Twins => {
                     self.summary.twins += 1;
                     self.endpoints[index].twin = true;
-                    self.endpoints.push(Endpoint::new(index, true));
+                    self.endpoints.push(Endpoint::new(index, true, None));
                 }
                 Lie::Silent => {
                     self.summary.silent += 1;
@@ -275,7 +280,13 @@ impl Simulation {
             return Ok(());
         }
         let id = transaction.id();
-        endpoint.outbox.insert(id, encoded.clone());
+        if self.mutant == Some(Mutant::AcknowledgeBeforeSync) {
+            let synced = std::mem::take(&mut endpoint.unsynced_outbox);
+            endpoint.outbox.extend(synced);
+            endpoint.unsynced_outbox.insert(id, encoded.clone());
+        } else {
+            endpoint.outbox.insert(id, encoded.clone());
+        }
         self.oracle.acknowledged.insert(id, transaction.slots()[0].record_id);
         endpoint.admit(transaction, now.unix_ms);
         self.broadcast_transaction(index, &encoded);

@@ -15,7 +15,7 @@ use super::{
     endpoint::endpoints_of,
     event::Event,
     fetching::Order,
-    liar::{Said, encode, rests_on},
+    liar::{encode, rests_on},
     run::Simulation,
     world::{Out, World},
 };
@@ -58,7 +58,7 @@ impl Simulation {
         }
         let endpoint = &mut self.endpoints[index];
         if let Err(error) = endpoint.start(&self.identities, &self.genesis, self.now) {
-            return Err(format!("endpoint {index} does not start: {error}"));
+            return self.driver_failed(index, &DriverError::Store(error));
         }
         self.drive(index, Driver::begin)?;
         let unix_ms = self.endpoints[index].now(self.now).unix_ms;
@@ -328,10 +328,7 @@ impl Simulation {
             let Some(Some(liar)) = self.liars.get(&at) else { break };
             let Some(said) = liar.speak(&mut self.streams.byzantine) else { continue };
             self.summary.lies += 1;
-            let bytes = Bytes::from(match said {
-                Said::Message(message) => encode(&[message]),
-                Said::Garbage(bytes) => bytes,
-            });
+            let bytes = Bytes::from(said);
             self.send(at, to, move || Event::Consensus { to, from: at, bytes: bytes.clone() });
         }
         self.later(pause, Event::Lie { at });

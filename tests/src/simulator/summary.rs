@@ -31,6 +31,8 @@ pub struct Summary {
     pub clogged: u64,
     /// Processes killed between two steps.
     pub crashes: u64,
+    /// All processes killed at once.
+    pub blackouts: u64,
     /// Writes that failed and took their process with them.
     pub lost_writes: u64,
     /// Processes stopped for a while.
@@ -94,6 +96,7 @@ impl Summary {
             ("partitions", &mut self.partitions),
             ("clogged links", &mut self.clogged),
             ("crashes", &mut self.crashes),
+            ("blackouts", &mut self.blackouts),
             ("lost writes", &mut self.lost_writes),
             ("pauses", &mut self.pauses),
             ("wipes", &mut self.wipes),

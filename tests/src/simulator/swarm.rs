@@ -34,6 +34,7 @@ pub(super) struct Swarm {
     pub(super) crash_every: u64,
     /// A crash that strikes in the middle of a write.
     pub(super) fault_every: u64,
+    pub(super) blackout_every: u64,
     pub(super) pause_every: u64,
     pub(super) wipe_every: u64,
     pub(super) restore_every: u64,
@@ -59,6 +60,7 @@ impl Swarm {
             clog_every: every(rng, 2_000..20_000),
             crash_every: every(rng, 1_000..15_000),
             fault_every: every(rng, 1_000..15_000),
+            blackout_every: every(rng, 5_000..40_000),
             pause_every: every(rng, 2_000..20_000),
             wipe_every: every(rng, 10_000..40_000),
             restore_every: every(rng, 10_000..40_000),
