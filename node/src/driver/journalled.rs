@@ -66,13 +66,15 @@ impl Journal for JournalledSigner {
 }
 
 impl SignerMemory for JournalledSigner {
-    /// Drops what a committed height no longer needs, and shortens the file when it is long.
+    /// Drops what a committed height no longer needs, and shortens the file when it is long. The last
+    /// height's stays: if the store is lost, it may be that no peer has its finalization, and that
+    /// this node's vote is needed once more.
     fn height_committed(&mut self, height: u64) -> Result<(), JournalError> {
-        self.kept.retain(|entry| entry.height() > height);
+        self.kept.retain(|entry| entry.height() >= height);
         let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_long()) else {
             return Ok(());
         };
         let payloads: Vec<_> = self.kept.iter().map(Entry::encode).collect();
-        journal.compact(height.saturating_add(1), &payloads)
+        journal.compact(height, &payloads)
     }
 }

@@ -118,8 +118,8 @@ impl Journal for JournalDisk {
 impl SignerMemory for JournalDisk {
     fn height_committed(&mut self, height: u64) -> Result<(), JournalError> {
         let mut durable = self.durable();
-        durable.entries.retain(|entry| entry.height() > height);
-        durable.floor = durable.floor.max(height + 1);
+        durable.entries.retain(|entry| entry.height() >= height);
+        durable.floor = durable.floor.max(height);
         Ok(())
     }
 }

@@ -193,9 +193,25 @@ impl Simulation {
         self.hold_up(index);
     }
 
+    /// Whether one more validator may lose what it had stored: with the liars, those that are behind
+    /// and those whose journals were put back, they are f at the most. Beyond that a block may be
+    /// decided that nobody has any more.
+    fn may_lose_a_store(&self, index: usize) -> bool {
+        let highest = self.oracle.height();
+        let faulty = |other: &usize| {
+            let endpoint = &self.endpoints[*other];
+            let key = self.identities[endpoint.identity].validator.public();
+            *other == index || self.oracle.excused.contains(&key) || endpoint.height() < highest
+        };
+        (0..self.swarm.validators).filter(faulty).count() <= self.swarm.faulty_max()
+    }
+
     /// The store is lost; the journal, beside the key, is not.
     fn wipe(&mut self) {
         let index = self.pick_honest(|streams| &mut streams.disk);
+        if !self.may_lose_a_store(index) {
+            return;
+        }
         self.summary.wipes += 1;
         self.kill(index);
         self.endpoints[index].store = MemoryDisk::default();
@@ -206,11 +222,15 @@ impl Simulation {
     /// which the key may have forgotten what it signed, and counts as faulty.
     fn restore(&mut self) {
         let index = self.pick_honest(|streams| &mut streams.disk);
-        let Some((store, journal)) = self.endpoints[index].backup.take() else {
+        if self.endpoints[index].backup.is_none() {
             let endpoint = &mut self.endpoints[index];
             endpoint.backup = Some((endpoint.store.backup(), endpoint.journal.backup()));
             return;
-        };
+        }
+        if !self.may_lose_a_store(index) {
+            return;
+        }
+        let Some((store, journal)) = self.endpoints[index].backup.take() else { return };
         self.kill(index);
         self.endpoints[index].store = store;
         let key = self.identities[self.endpoints[index].identity].validator.public();
