@@ -14,7 +14,7 @@ use customhouse_ledger::{genesis::Genesis, hash::Hash, parameters::Parameters};
 use customhouse_node::layout;
 use serde::Serialize;
 
-use super::{Done, Output};
+use super::{Done, Output, output::one_line};
 
 #[derive(Subcommand)]
 pub(crate) enum GenesisCommand {
@@ -183,7 +183,7 @@ fn parameter_list(parameters: &Parameters) -> BTreeMap<&'static str, u64> {
 
 impl fmt::Display for GenesisView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "network        {}", self.network)?;
+        writeln!(f, "network        {}", one_line(&self.network))?;
         writeln!(f, "chain id       {}", self.chain_id)?;
         writeln!(f, "registry root  {}", self.registry_root)?;
         writeln!(f, "history        2^{} buckets", self.history_bits)?;

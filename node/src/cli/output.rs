@@ -67,13 +67,25 @@ pub(crate) fn note(text: &str) {
 /// Shows control characters instead of sending them to the terminal: what records, files and peers
 /// say must not move the cursor or colour a line. Line ends are the answers' own layout.
 fn printable(text: &str) -> Cow<'_, str> {
-    let moves = |c: char| c.is_control() && c != '\n';
-    if !text.contains(moves) {
+    escaped(text, |c| c.is_control() && c != '\n')
+}
+
+/// A value that stands on a line of an answer or a note. A line end in what a record, a file or a
+/// node says would begin a line that looks like the answer's own.
+pub(crate) fn one_line(value: &str) -> Cow<'_, str> {
+    escaped(value, |c| c.is_control() || LINE_SEPARATORS.contains(&c))
+}
+
+/// Line ends that are no control characters.
+const LINE_SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
+
+fn escaped(text: &str, unsafe_to_show: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&unsafe_to_show) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if moves(c) {
+        if unsafe_to_show(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -90,6 +102,12 @@ mod tests {
     fn what_a_record_says_cannot_steer_the_terminal() {
         assert_eq!(printable("a\u{1b}[31mRED\u{7}\nb\r"), "a\\u{1b}[31mRED\\u{7}\nb\\r");
         assert!(matches!(printable("plain é 貨物\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_value_stays_on_its_line() {
+        assert_eq!(one_line("A\r\nmrn  B\u{2028}C"), "A\\r\\nmrn  B\\u{2028}C");
+        assert!(matches!(one_line("plain é 貨物"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Basis, HistoryArgs, Seen, Verdict, verifier};
 use crate::cli::{
     connect::{ConnectArgs, Connection},
-    output::Output,
+    output::{Output, one_line},
     progress, time,
 };
 
@@ -152,7 +152,7 @@ impl fmt::Display for Audit {
             writeln!(f, "verified: these {count} are all, as of the proof's header")?;
             writeln!(f, "newest header seen: height {height}")?;
         } else {
-            writeln!(f, "{}: {}", self.verdict, self.reason)?;
+            writeln!(f, "{}: {}", self.verdict, one_line(&self.reason))?;
         }
         write!(f, "rests on {}", self.rests_on)
     }

@@ -6,7 +6,10 @@ use customhouse_ledger::{header::Header, merkle};
 use serde::Serialize;
 
 use super::{Fork, Seen, Verdict};
-use crate::cli::connect::{ConnectArgs, Connection};
+use crate::cli::{
+    connect::{ConnectArgs, Connection},
+    output::one_line,
+};
 
 #[derive(Serialize)]
 pub(super) struct Comparison {
@@ -20,7 +23,7 @@ pub(super) struct Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.node, self.verdict, self.reason)
+        write!(f, "{}: {}: {}", self.node, self.verdict, one_line(&self.reason))
     }
 }
 

@@ -15,7 +15,11 @@ use customhouse_ledger::{
 use serde::Serialize;
 
 use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, verifier};
-use crate::cli::{connect::ConnectArgs, output::Output, progress, time};
+use crate::cli::{
+    connect::ConnectArgs,
+    output::{Output, one_line},
+    progress, time,
+};
 
 pub(super) async fn verify(
     args: &VerifyArgs,
@@ -171,12 +175,12 @@ impl ReceiptView {
 
 impl fmt::Display for ReceiptView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.verdict)?;
+        write!(f, "{}: {}", one_line(&self.file.to_string_lossy()), self.verdict)?;
         if !self.code.is_empty() {
             write!(f, ": {}", self.code)?;
         }
         if !self.reason.is_empty() {
-            write!(f, ": {}", self.reason)?;
+            write!(f, ": {}", one_line(&self.reason))?;
         }
         if let Some(proven) = &self.proves {
             let lodged = time::shown(proven.lodged_ms);

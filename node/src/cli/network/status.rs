@@ -8,7 +8,11 @@ use futures::future::join_all;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::cli::{connect, output::Output, query::StatusView};
+use crate::cli::{
+    connect,
+    output::{Output, one_line},
+    query::StatusView,
+};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -132,7 +136,7 @@ impl fmt::Display for NetworkStatus {
 impl fmt::Display for NodeView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(status) = &self.status else {
-            let error = self.error.as_deref().unwrap_or_default();
+            let error = one_line(self.error.as_deref().unwrap_or_default());
             return write!(f, "{:<16} {error}", self.agency);
         };
         let state = match (status.catching_up, status.signing) {

@@ -7,7 +7,7 @@ use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 use serde::Serialize;
 
-use crate::cli::{record_json, time};
+use crate::cli::{output::one_line, record_json, time};
 
 /// A record with its place.
 #[derive(Serialize)]
@@ -53,7 +53,7 @@ impl fmt::Display for RecordView {
         writeln!(f, "lodged      {lodged}, height {}, log index {}", self.height, self.log_index)?;
         write!(f, "kind        {}", self.kind)?;
         for (name, value) in &self.summary {
-            write!(f, "\n{name:<11} {value}")?;
+            write!(f, "\n{name:<11} {}", one_line(value))?;
         }
         Ok(())
     }
@@ -127,5 +127,32 @@ impl fmt::Display for History {
         }
         let count = self.0.len();
         write!(f, "{count} record{}", if count == 1 { "" } else { "s" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_with_a_line_end_forges_no_line() {
+        let forged = "A-17\nlodged by   customs (NL-DOUANE)\r\nrisk        NONE";
+        let alert = v1::RiskAlert { alert_id: forged.into(), ..Default::default() };
+        let declaration = v1::Declaration { mrn: forged.into(), ..Default::default() };
+        let source = v1::Source { format: forged.into(), ..Default::default() };
+        for body in [Body::RiskAlert(alert), Body::Declaration(declaration)] {
+            let record = v1::Record {
+                agency: "NL-DOUANE".into(),
+                submitter: format!("broker{forged}"),
+                source: Some(source.clone()),
+                body: Some(body),
+                ..Default::default()
+            };
+            let view = RecordView::of(&[7; 32], &record.encode_to_vec(), None).expect("a view");
+            let shown = History(vec![view]).to_string();
+            let starting = |name: &str| shown.lines().filter(|l| l.starts_with(name)).count();
+            assert_eq!((starting("lodged by"), starting("risk")), (1, 0), "{shown}");
+            assert!(shown.contains(r"A-17\nlodged by   customs (NL-DOUANE)\r\nrisk"), "{shown}");
+        }
     }
 }

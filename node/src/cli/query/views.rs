@@ -8,7 +8,7 @@ use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
 
-use crate::cli::time;
+use crate::cli::{output::one_line, time};
 
 #[derive(Serialize)]
 pub(super) struct TransactionView {
@@ -164,7 +164,9 @@ impl StatusView {
 
 impl fmt::Display for StatusView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "agency         {} on {} ({})", self.agency, self.network, self.version)?;
+        let [agency, network, version] =
+            [&self.agency, &self.network, &self.version].map(|value| one_line(value));
+        writeln!(f, "agency         {agency} on {network} ({version})")?;
         writeln!(f, "chain id       {}", self.chain_id)?;
         let age = time::age(self.time_ms);
         writeln!(f, "head           height {}, {age} old", self.height)?;
@@ -185,7 +187,10 @@ impl fmt::Display for StatusView {
         let doing = if self.catching_up { "catching up" } else { "up to date" };
         match self.signing {
             true => write!(f, "consensus      {doing}, view {}, signing", self.view),
-            false => write!(f, "consensus      {doing}, NOT SIGNING: {}", self.signing_reason),
+            false => {
+                let reason = one_line(&self.signing_reason);
+                write!(f, "consensus      {doing}, NOT SIGNING: {reason}")
+            }
         }
     }
 }
@@ -215,7 +220,8 @@ impl fmt::Display for Peers {
                 writeln!(f)?;
             }
             let state = if peer.connected { "connected" } else { "absent" };
-            let PeerView { agency, peer_id, address, .. } = peer;
+            let [agency, peer_id, address] =
+                [&peer.agency, &peer.peer_id, &peer.address].map(|value| one_line(value));
             write!(f, "{agency:<16} {state:<10} {peer_id}  {address}")?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use customhouse_node::import::{ImportError, Skipped, Warning};
 use serde::Serialize;
 
 use super::batch::End;
-use crate::cli::connect::Connection;
+use crate::cli::{connect::Connection, output::one_line};
 
 /// The summary, and each record's end.
 #[derive(Serialize)]
@@ -111,7 +111,7 @@ impl Report {
     }
 
     pub(super) fn add_malformed(&mut self, error: &ImportError) {
-        note!("error: {error}");
+        note!("error: {}", one_line(&error.to_string()));
         self.messages += 1;
         self.malformed += 1;
         let (source, line, column) = match error {
@@ -135,7 +135,7 @@ impl Report {
     pub(super) fn add_warnings(&mut self, source: &str, warnings: &[Warning], list: bool) {
         self.warnings += warnings.len();
         for warning in warnings.iter().filter(|_| list) {
-            note!("warning: {source}: {warning}");
+            note!("warning: {}", one_line(&format!("{source}: {warning}")));
         }
     }
 
@@ -168,7 +168,7 @@ impl Report {
     }
 
     fn add_problem(&mut self, source: &str, code: String, reason: String) {
-        note!("error: {source}: {code}: {reason}");
+        note!("error: {}", one_line(&format!("{source}: {code}: {reason}")));
         let source = source.to_owned();
         self.problems.push(Problem { source, code, line: None, column: None, reason });
     }
