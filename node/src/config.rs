@@ -4,26 +4,31 @@
 //! can be moved. Unknown fields are refused: a misspelt limit must not be a missing one.
 
 use std::{
-    fs, io,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    genesis::{Genesis, GenesisError},
+    genesis::{GENESIS_BYTES_MAX, Genesis, GenesisError},
     keys::SigningKey,
 };
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use serde::{Deserialize, Deserializer};
 
-use crate::keyfile::{KeyFile, KeyFileError, KeyPurpose};
+use crate::{
+    keyfile::{KeyFile, KeyFileError, KeyPurpose},
+    readfile,
+};
 
 #[cfg(test)]
 mod tests;
 
 /// A configuration with every field explained. `customhouse network new` fills it in.
 pub const TEMPLATE: &str = include_str!("config/template.toml");
+/// Bytes of a configuration at the most.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a node cannot be configured so. Each names the file and the field.
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +239,7 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError`], naming the field.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(file)
+        let text = readfile::text(file, FILE_BYTES_MAX)
             .map_err(|source| ConfigError::Io { path: file.to_owned(), source })?;
         Self::parse(&text, file)
     }
@@ -264,7 +269,7 @@ impl NodeConfig {
     /// [`ConfigError`].
     pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
         let path = self.genesis.clone();
-        let text = fs::read_to_string(&path)
+        let text = readfile::text(&path, GENESIS_BYTES_MAX)
             .map_err(|source| ConfigError::Io { path: path.clone(), source })?;
         let genesis =
             Genesis::from_json(&text).map_err(|source| ConfigError::Genesis { path, source })?;

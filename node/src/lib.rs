@@ -20,5 +20,6 @@ pub mod metrics;
 pub mod network;
 mod newfile;
 pub mod node;
+pub mod readfile;
 pub mod submissions;
 pub mod tls;

@@ -16,12 +16,16 @@ use std::{
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 use zeroize::Zeroizing;
 
+use crate::readfile;
+
 mod authority;
 mod subject;
 
 pub use authority::{Authority, AuthorityError};
 pub use subject::{IdentityError, NAME_BYTES_MAX, identity_of};
 
+/// Bytes of a certificate's or key's file at the most; an authority's may hold a chain.
+pub const PEM_BYTES_MAX: usize = 1024 * 1024;
 /// A handshake that takes longer is given up, so that a silent peer holds nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -121,7 +125,7 @@ impl ServerTls {
 }
 
 fn read(path: &Path) -> Result<String, FileError> {
-    fs::read_to_string(path).map_err(at(path))
+    readfile::text(path, PEM_BYTES_MAX).map_err(at(path))
 }
 
 /// The file is made with mode 0600, so that there is no moment at which others could open it. One

@@ -152,6 +152,26 @@ fn a_wrong_configuration_has_its_own_exit_code_and_names_the_field() {
 }
 
 #[test]
+fn a_file_without_an_end_is_refused_with_its_name_and_the_limit() {
+    let desk = Desk::new();
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
+    for (command, code, limit) in [
+        ("genesis show /dev/zero", 1, 16 << 20),
+        ("genesis verify /dev/zero", 1, 16 << 20),
+        ("genesis new /dev/zero --network pilot", 1, 1 << 20),
+        ("node check --config /dev/zero", 2, 1 << 20),
+        ("--profile /dev/zero query status", 1, 64 << 10),
+        ("audit verify x.receipt --genesis /dev/zero", 2, 16 << 20),
+        ("audit verify /dev/zero --genesis net/genesis.json", 1, 128 << 10),
+    ] {
+        let answer = desk.run(command).exits(code);
+        let said = answer.stderr + &String::from_utf8_lossy(&answer.stdout);
+        assert!(said.contains("/dev/zero: "), "{command}: {said}");
+        assert!(said.contains(&format!("{limit} bytes")), "{command}: {said}");
+    }
+}
+
+#[test]
 fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     let desk = Desk::new();
     let _network = Network::start(&desk);
@@ -192,6 +212,12 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
 
     let refused = desk.run("--profile net/NL-DOUANE/clients/officer submit wco broken.xml");
     drop(refused.exits(1));
+
+    for kind in ["record", "declarations-csv", "wco"] {
+        let endless = format!("--profile net/NL-DOUANE/clients/broker submit {kind} /dev/zero");
+        let refused = desk.run(&endless).exits(1);
+        assert!(refused.stderr.contains("/dev/zero:"), "{kind}: {}", refused.stderr);
+    }
 }
 
 #[test]

@@ -7,7 +7,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use customhouse_ledger::agency::AgencyCode;
-use customhouse_node::{client::Client, layout::Profile, tls::ClientTls};
+use customhouse_node::{
+    client::Client,
+    layout::Profile,
+    readfile,
+    tls::{ClientTls, PEM_BYTES_MAX},
+};
 use x509_parser::{pem::parse_x509_pem, x509::AttributeTypeAndValue};
 
 /// Environment variable that names the profile where `--profile` does not.
@@ -81,7 +86,7 @@ impl Connection {
 
 fn agency_of(certificate: &Path) -> anyhow::Result<AgencyCode> {
     let name = || format!("client certificate {}", certificate.display());
-    let pem = std::fs::read(certificate).with_context(name)?;
+    let pem = readfile::bytes(certificate, PEM_BYTES_MAX).with_context(name)?;
     let (_, pem) = parse_x509_pem(&pem).with_context(name)?;
     let certificate = pem.parse_x509().with_context(name)?;
     let organization = certificate.subject().iter_organization().next();

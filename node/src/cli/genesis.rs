@@ -10,8 +10,12 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use customhouse_ledger::{genesis::Genesis, hash::Hash, parameters::Parameters};
-use customhouse_node::layout;
+use customhouse_ledger::{
+    genesis::{GENESIS_BYTES_MAX, Genesis},
+    hash::Hash,
+    parameters::Parameters,
+};
+use customhouse_node::{layout, readfile};
 use serde::Serialize;
 
 use super::{Done, Output, output::one_line};
@@ -101,7 +105,7 @@ pub(crate) fn run(command: GenesisCommand, output: Output) -> Done {
 /// Reads a genesis file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Genesis> {
     let name = || path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(name)?;
+    let text = readfile::text(path, GENESIS_BYTES_MAX).with_context(name)?;
     Genesis::from_json(&text).with_context(name)
 }
 

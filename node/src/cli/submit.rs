@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use customhouse_node::readfile;
 use customhouse_proto::v1;
 
 use super::{Done, Output, connect::Connection, record_json};
@@ -20,6 +21,9 @@ mod wco;
 
 use batch::{Batch, End};
 use report::Report;
+
+/// Bytes of a record's JSON at the most: ample for 64 KiB of record, however it is laid out.
+const RECORD_JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(Subcommand)]
 pub(crate) enum SubmitCommand {
@@ -138,7 +142,7 @@ pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Conn
 
 async fn submit_record(args: &RecordArgs, connection: &Connection) -> anyhow::Result<Report> {
     let name = args.file.display().to_string();
-    let text = std::fs::read_to_string(&args.file).with_context(|| name.clone())?;
+    let text = readfile::text(&args.file, RECORD_JSON_BYTES_MAX).with_context(|| name.clone())?;
     let record = record_json::parse(&text).with_context(|| name.clone())?;
     let key = args.key.clone().unwrap_or_else(|| key_of(&record));
     let mut report = Report::begin(connection).await?;

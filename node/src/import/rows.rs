@@ -129,7 +129,8 @@ impl<R: BufRead> CsvRows<R> {
                 line.extend_from_slice(&available[..taken]);
             }
             self.reader.consume(taken + usize::from(end.is_some()));
-            if end.is_some() {
+            // Rows may follow a row that is too long, nothing follows such a header.
+            if end.is_some() || too_long && self.line == 1 {
                 break;
             }
         }
@@ -464,6 +465,13 @@ mod tests {
         assert_eq!(first.record, second.record);
         assert_eq!(first.idempotency_key, second.idempotency_key, "one row is one submission");
         assert_eq!(second.label, "rows.csv:4");
+    }
+
+    #[test]
+    fn a_header_without_an_end_is_refused() {
+        let endless = std::io::BufReader::new(std::io::repeat(b'x'));
+        let error = csv_rows(endless, "/dev/zero").expect_err("refused").to_string();
+        assert!(error.contains("/dev/zero:1:") && error.contains("8192 bytes"), "{error}");
     }
 
     #[test]

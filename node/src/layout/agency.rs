@@ -1,6 +1,6 @@
 //! An agency's keys and its public file, from which a genesis is made.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -14,7 +14,11 @@ use crate::{
     config::journal_path,
     journal::SignerJournal,
     keyfile::{KeyFile, KeyPurpose},
+    readfile,
 };
+
+/// Bytes of an `agency.json` at the most: thousands of keys.
+const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// An agency's public keys: `agency.json`, which it sends to whoever puts the genesis together. It
 /// is the agency's object in the genesis, word for word.
@@ -72,7 +76,7 @@ impl AgencyFile {
 /// # Errors
 /// Where it cannot be read, or is none.
 pub fn read_agency_file(path: &Path) -> Result<AgencyFile, LayoutError> {
-    let text = fs::read_to_string(path).map_err(io_error(path))?;
+    let text = readfile::text(path, FILE_BYTES_MAX).map_err(io_error(path))?;
     serde_json::from_str(&text).map_err(|error| {
         let reason = format!("not an agency's public file: {error}");
         LayoutError::Content { path: path.to_owned(), reason }

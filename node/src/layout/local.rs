@@ -7,7 +7,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use customhouse_ledger::{agency::AgencyCode, genesis::Genesis};
+use customhouse_ledger::{
+    agency::AgencyCode,
+    genesis::{GENESIS_BYTES_MAX, Genesis},
+};
 
 use super::{
     AgencyFile, LayoutError, Profile, RegisteredKey, RegisteredRole, create_agency_keys,
@@ -17,6 +20,7 @@ use crate::{
     config::NodeConfig,
     identity::Role,
     keyfile::{KeyFile, KeyPurpose},
+    readfile,
     tls::Authority,
 };
 
@@ -131,7 +135,7 @@ impl LocalNetwork {
     /// Where there is none, or one of its files is damaged.
     pub fn open(dir: &Path) -> Result<Self, LayoutError> {
         let path = dir.join("genesis.json");
-        let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+        let text = readfile::text(&path, GENESIS_BYTES_MAX).map_err(io_error(&path))?;
         let genesis = Genesis::from_json(&text)?;
         let mut agencies = Vec::new();
         for entry in fs::read_dir(dir).map_err(io_error(dir))? {

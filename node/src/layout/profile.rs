@@ -1,16 +1,16 @@
 //! Client profiles: which node to talk to, and as whom.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{LayoutError, io_error, write_public};
+use crate::readfile;
 
 /// The file in a profile's directory.
 const FILE: &str = "client.toml";
+/// Bytes of it at the most.
+const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// A client's profile: `client.toml`. Relative paths are relative to its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ impl Profile {
     /// Where there is none, or with unknown or missing fields.
     pub fn read(path: &Path) -> Result<Self, LayoutError> {
         let file = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
-        let text = fs::read_to_string(&file).map_err(io_error(&file))?;
+        let text = readfile::text(&file, FILE_BYTES_MAX).map_err(io_error(&file))?;
         let mut profile: Self = toml::from_str(&text).map_err(|error| {
             let reason = error.to_string().trim_end().to_owned();
             LayoutError::Content { path: file.clone(), reason }

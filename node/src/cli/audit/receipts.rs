@@ -1,7 +1,7 @@
 //! `customhouse audit verify`.
 
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use customhouse_ledger::{
     receipt::{RECEIPT_BYTES_MAX, ReceiptError, VerifiedReceipt},
     verifier::FinalityError,
 };
+use customhouse_node::readfile;
 use serde::Serialize;
 
 use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, verifier};
@@ -71,23 +72,14 @@ fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 fn verify_file(file: &Path, seen: &mut Seen) -> ReceiptView {
     let mut view = ReceiptView::unread(file);
-    // A file that is longer than a receipt can be is not read.
-    let bytes = match fs::metadata(file) {
-        Ok(metadata) if metadata.len() > RECEIPT_BYTES_MAX as u64 => {
-            let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-            view.refuse(&ReceiptError::TooLarge(length));
-            return view;
-        }
-        Ok(_) => fs::read(file),
-        Err(error) => Err(error),
-    };
-    match bytes.map(|bytes| seen.verifier.verify_receipt(&bytes)) {
+    match readfile::bytes(file, RECEIPT_BYTES_MAX).map(|bytes| seen.verifier.verify_receipt(&bytes))
+    {
         Ok(Ok(receipt)) => match seen.note(&receipt.header, receipt.finalized_by.len()) {
             Ok(()) => view.accept(&receipt),
             Err(fork) => view.fork(fork),
         },
         Ok(Err(error)) => view.refuse(&error),
-        Err(error) => view.reason = error.to_string(),
+        Err(error) => view.unreadable(&error),
     }
     view
 }
@@ -151,6 +143,14 @@ impl ReceiptView {
             finalized_by: receipt.finalized_by.len(),
             with_record: receipt.record.is_some(),
         });
+    }
+
+    /// What is longer than a receipt can be is none; what cannot be read says nothing.
+    fn unreadable(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            (self.verdict, self.code) = (Verdict::Invalid, "RECEIPT_TOO_LARGE");
+        }
+        self.reason = error.to_string();
     }
 
     fn refuse(&mut self, error: &ReceiptError) {

@@ -1,0 +1,68 @@
+//! Files that are read whole, up to a limit: what somebody names may be a device without an end, or
+//! another file than was meant.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+/// Reads a file of `bytes_max` bytes at the most.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`], which says the limit, or the system's answer. Who calls names
+/// the file.
+pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    // Room for the whole at once, so that no copy of a secret stays behind in memory.
+    let mut bytes = Vec::with_capacity(length.min(bytes_max) + 1);
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        let reason = format!("more than {bytes_max} bytes, too large for what it should be");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    Ok(bytes)
+}
+
+/// Reads a text of `bytes_max` bytes of UTF-8 at the most.
+///
+/// # Errors
+/// As [`bytes`], and [`io::ErrorKind::InvalidData`] where it is no UTF-8.
+pub fn text(path: &Path, bytes_max: usize) -> io::Result<String> {
+    // Without the bytes, which may be a secret.
+    String::from_utf8(bytes(path, bytes_max)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a text of UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_the_limit_and_refused_above_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        for (content, taken) in [("", true), ("12345678", true), ("123456789", false)] {
+            std::fs::write(&path, content).expect("written");
+            assert_eq!(text(&path, 8).ok(), taken.then(|| content.to_owned()), "{content}");
+        }
+    }
+
+    #[test]
+    fn a_device_without_an_end_is_refused_with_the_limit() {
+        let error = bytes(Path::new("/dev/zero"), 4096).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert!(error.to_string().contains("4096 bytes"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_without_its_bytes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, b"secret\xff").expect("written");
+        let error = text(&path, 8).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    }
+}
