@@ -4,8 +4,9 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -107,6 +108,69 @@ impl Drop for Network {
         let _killed = self.0.kill();
         let _ended = self.0.wait();
     }
+}
+
+/// A process that is killed where a test fails before its end.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("the program runs"))
+    }
+
+    fn send(&self, signal: &str) {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &id]).status().expect("`kill` runs");
+        assert!(sent.success(), "{signal} to {id}: {sent}");
+    }
+
+    /// Waits for it to end by itself; how it did.
+    fn wait(mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.0.try_wait().expect("a child can be asked") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _killed = self.0.kill();
+        let _ended = self.0.wait();
+    }
+}
+
+#[test]
+fn a_closed_terminal_stops_a_node_gracefully_unless_hangups_are_ignored() {
+    let desk = Desk::new();
+    let base = base_port();
+    let new = "network new --agencies NL-DOUANE --dir net --history-bits 8 --base-port";
+    desk.run(&format!("{new} {base}")).exits(0);
+    let node = "node run --config net/NL-DOUANE/node.toml";
+    for run in [node, "network run --dir net"] {
+        let running = Running::start(desk.command(run));
+        desk.run("network status --dir net --wait 60").exits(0);
+        running.send("HUP");
+        assert_eq!(running.wait().code(), Some(0), "{run}");
+    }
+    // As nohup does it.
+    let mut shell = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_customhouse");
+    shell.current_dir(desk.dir.path()).args(["-c", &format!("trap '' HUP; exec {program} {node}")]);
+    let running = Running::start(shell);
+    desk.run("network status --dir net --wait 60").exits(0);
+    running.send("HUP");
+    let status = fs::read_to_string(format!("/proc/{}/status", running.0.id())).expect("it runs");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("hexadecimal");
+    assert_eq!(ignored & 1, 1, "{status}");
+    running.send("TERM");
+    assert_eq!(running.wait().code(), Some(0));
 }
 
 #[test]

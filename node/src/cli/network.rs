@@ -60,7 +60,8 @@ Each agency's directory has clients/{broker,officer,auditor,operator}, to be use
 
 const RUN_HELP: &str = "\
 The nodes' logs go to standard error, each line behind its agency. A node that dies is reported and
-the others go on. Ctrl-C or SIGTERM stops all of them gracefully; so does the end of this process.
+the others go on. Ctrl-C, SIGTERM or SIGHUP (unless ignored, as under nohup) stops all of them
+gracefully; so does the end of this process.
 
 Exit codes: 0 all nodes stopped when asked to, 1 a node died.
 

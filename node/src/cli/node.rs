@@ -15,7 +15,7 @@ use super::{Done, Output};
 
 #[derive(Subcommand)]
 pub(crate) enum NodeCommand {
-    /// Run a node until SIGTERM or Ctrl-C.
+    /// Run a node until SIGTERM, SIGHUP or Ctrl-C.
     #[command(after_help = RUN_HELP)]
     Run {
         /// The node's configuration.
@@ -38,8 +38,9 @@ pub(crate) enum NodeCommand {
 }
 
 const RUN_HELP: &str = "\
-The first SIGTERM or SIGINT stops the node gracefully: what was acknowledged is durable already, and
-requests under way are answered. A second one ends it at once, which is as safe and less polite.
+The first SIGTERM, SIGINT or SIGHUP stops the node gracefully: what was acknowledged is durable
+already, and requests under way are answered. SIGTERM or SIGINT after that ends it at once, which is
+as safe and less polite. Under nohup, which has SIGHUP ignored, it stays ignored.
 Logs go to standard error.
 
 Exit codes: 0 stopped when asked to; 1 a failure, such as a full disk or a damaged store, after
@@ -89,7 +90,7 @@ fn run_node(config: NodeConfig, stop_with_stdin: bool) -> Done {
         tokio::spawn(async move {
             signals.next().await;
             stop.cancel();
-            signals.next().await;
+            signals.next_insistent().await;
             std::process::exit(1);
         });
         match Node::run(config, shutdown).await {
@@ -126,10 +127,12 @@ fn cancel_at_end_of_stdin(shutdown: CancellationToken) {
     });
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT, SIGTERM and SIGHUP.
 pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` where it is to be ignored.
+    hangup: Option<Signal>,
 }
 
 impl StopSignals {
@@ -139,14 +142,70 @@ impl StopSignals {
         Ok(Self {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
+            hangup: match ignores_hangup() {
+                true => None,
+                false => Some(catch(SignalKind::hangup())?),
+            },
         })
     }
 
-    /// Waits for the next of either.
+    /// Waits for the next of any.
     pub(crate) async fn next(&mut self) {
+        let Self { interrupt, terminate, hangup } = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = next_of(hangup) => {}
+        }
+    }
+
+    /// Waits for the next SIGINT or SIGTERM. Not for SIGHUP: a terminal that is closed sends it
+    /// twice, through its shell and by itself, and nobody is impatient.
+    async fn next_insistent(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The next of a signal; never where it is not caught.
+async fn next_of(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored, as by nohup: to catch it would undo that.
+/// Linux tells in `SigIgn`, a mask in hexadecimal; where it is not told, nothing is ignored.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let hangup = 1 << (SignalKind::hangup().as_raw_value() - 1);
+    ignored_signals(&status) & hangup != 0
+}
+
+/// The mask of ignored signals in a `/proc/<process>/status`; signal 1 is the lowest bit.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_system_s_mask() {
+        for (status, mask) in [
+            ("Name:\tcat\nSigIgn:\t0000000000000001\nSigCgt:\t0000000000000000\n", 1),
+            ("SigIgn:\t0000000000001000\n", 0x1000),
+            ("SigIgn:\tnone\n", 0),
+            ("", 0),
+        ] {
+            assert_eq!(ignored_signals(status), mask, "{status}");
         }
     }
 }
