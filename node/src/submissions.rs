@@ -4,6 +4,7 @@
 //! here. Every accepted submission ends final, expired or rejected, across restarts. See
 //! [`worker`] for how.
 
+mod about;
 mod gathering;
 mod outbox;
 mod outcome;
@@ -139,6 +140,7 @@ impl Submissions {
                 "transaction.header.agency: {stated}, but your certificate is of {client}"
             )));
         }
+        about::check_transaction(&transaction)?;
         let transaction = Arc::new(transaction);
         let answer = self.ask(|reply| Job::Transaction { transaction, reply }).await;
         answer.unwrap_or(Err(Refusal::ShuttingDown))

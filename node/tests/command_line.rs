@@ -277,9 +277,14 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     let refused = desk.run("--profile net/NL-DOUANE/clients/officer submit wco broken.xml");
     drop(refused.exits(1));
 
+    fs::write(desk.path("nothing.json"), r#"{"riskAlert": {}}"#).expect("writable");
+    let broker = "--profile net/NL-DOUANE/clients/broker";
+    let refused = desk.run(&format!("{broker} submit record nothing.json")).exits(1).stderr;
+    let expected = "nothing.json: RECORD_ABOUT_NOTHING: record.risk_alert.alert_id: ";
+    assert!(refused.contains(expected), "{refused}");
+
     for kind in ["record", "declarations-csv", "wco"] {
-        let endless = format!("--profile net/NL-DOUANE/clients/broker submit {kind} /dev/zero");
-        let refused = desk.run(&endless).exits(1);
+        let refused = desk.run(&format!("{broker} submit {kind} /dev/zero")).exits(1);
         assert!(refused.stderr.contains("/dev/zero:"), "{kind}: {}", refused.stderr);
     }
 }

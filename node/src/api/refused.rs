@@ -145,9 +145,10 @@ fn code_of(refusal: &Refusal) -> Code {
             TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
         )
         | Refusal::Lifetime(_) => Code::FailedPrecondition,
-        Refusal::Record(_) | Refusal::Transaction(_) | Refusal::Field { .. } => {
-            Code::InvalidArgument
-        }
+        Refusal::Record(_)
+        | Refusal::Transaction(_)
+        | Refusal::Field { .. }
+        | Refusal::AboutNothing(_) => Code::InvalidArgument,
         Refusal::NotPermitted(_) => Code::PermissionDenied,
         Refusal::AlreadyExists { .. } => Code::AlreadyExists,
         Refusal::Exhausted { .. } => Code::ResourceExhausted,
@@ -210,6 +211,11 @@ mod tests {
             (KeyError::Signature.into(), Code::InvalidArgument, "BAD_SIGNATURE"),
             (RecordError::Body.into(), Code::InvalidArgument, "RECORD_BODY"),
             (field("must be empty"), Code::InvalidArgument, "FIELD"),
+            (
+                Refusal::AboutNothing("risk_alert.alert_id"),
+                Code::InvalidArgument,
+                "RECORD_ABOUT_NOTHING",
+            ),
             (wrong_chain.into(), Code::FailedPrecondition, "WRONG_CHAIN"),
             (Refusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),
             (
@@ -268,6 +274,8 @@ mod tests {
         };
         assert_eq!(at(field("must be empty")).as_deref(), Some("record.salt"));
         assert_eq!(at(RecordError::Body.into()).as_deref(), Some("record.body"));
+        let nothing = Refusal::AboutNothing("inspection.mrn");
+        assert_eq!(at(nothing).as_deref(), Some("record.inspection.mrn"));
         assert_eq!(at(KeyError::Signature.into()).as_deref(), Some("transaction.signature"));
         assert_eq!(at(exhausted()), None);
     }

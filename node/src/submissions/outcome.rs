@@ -1,7 +1,8 @@
 //! How a submission stands and how it ends (DESIGN §7).
 
 use customhouse_ledger::{
-    hash::Hash, keys::KeyError, record::RecordError, transaction::TransactionError,
+    hash::Hash, keys::KeyError, record::RecordError, subject::SUBJECT_ID_BYTES_MAX,
+    transaction::TransactionError,
 };
 
 /// A submission that is durable in this node's outbox.
@@ -55,6 +56,12 @@ pub enum Refusal {
         /// What is wrong.
         reason: String,
     },
+    /// A record without a subject, a reference or another id: its first field that could have one.
+    #[error(
+        "record.{0}: 1 to {SUBJECT_ID_BYTES_MAX} bytes expected, because nothing else says what the \
+         record is about. Give it, or a subject, or a reference to an earlier record"
+    )]
+    AboutNothing(&'static str),
     /// The signing key is not registered for this agency, or not in this role.
     #[error("{0}")]
     NotPermitted(String),
@@ -98,6 +105,7 @@ impl Refusal {
             Self::Record(error) => error.code(),
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",
+            Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
             Self::NotPermitted(_) => "NOT_PERMITTED",
             Self::Lifetime(_) => "LIFETIME",
             Self::AlreadyExists { .. } => "ALREADY_EXISTS",

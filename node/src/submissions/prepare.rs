@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use prost::Message as _;
 use sha2::Sha256;
 
-use super::Refusal;
+use super::{Refusal, about};
 use crate::identity::ClientIdentity;
 
 /// Bytes of an idempotency key at the most.
@@ -59,7 +59,11 @@ pub(super) fn prepare(
     record.submitter.clone_from(&client.name);
     let dedupe_key = dedupe_key(agency, &client.name, &idempotency_key);
     record.salt = salt(salt_secret, &dedupe_key);
-    Ok(Prepared { record: ValidRecord::from_record(record)?, dedupe_key, idempotency_key })
+    let record = ValidRecord::from_record(record)?;
+    if record.subject_keys.is_empty() {
+        about::check_without_subject(&record.record)?;
+    }
+    Ok(Prepared { record, dedupe_key, idempotency_key })
 }
 
 /// The salt of a record: from the node's secret and the dedupe key, so that an honest retry gives
@@ -72,6 +76,8 @@ fn salt(secret: &[u8; 32], dedupe_key: &Hash) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use customhouse_proto::v1::record::Body;
+
     use super::*;
     use crate::identity::Role;
 
@@ -82,7 +88,7 @@ mod tests {
 
     fn submission(key: &str, mrn: &str) -> v1::RecordSubmission {
         let inspection = v1::Inspection { mrn: mrn.into(), ..Default::default() };
-        let body = Some(v1::record::Body::Inspection(inspection));
+        let body = Some(Body::Inspection(inspection));
         let record = Some(v1::Record { body, ..Default::default() });
         v1::RecordSubmission { record, idempotency_key: key.into() }
     }
@@ -116,6 +122,66 @@ mod tests {
         assert!(first.is_but_for_salt(&resalted.record.bytes));
         assert!(!first.is_but_for_salt(&changed.record.bytes));
         assert!(!first.is_but_for_salt(b"no record"));
+    }
+
+    #[test]
+    fn a_record_about_nothing_is_refused_by_the_field_that_is_missing() {
+        let with = |change: &dyn Fn(&mut v1::Record)| {
+            let mut submission = submission("k", "");
+            change(submission.record.as_mut().expect("a record"));
+            prepared(submission, "broker")
+        };
+        for (body, field) in empty_bodies() {
+            let refused = with(&|r| r.body = Some(body.clone())).expect_err("refused");
+            assert_eq!(refused, Refusal::AboutNothing(field));
+            let reference = v1::Reference { relation: 3, record_id: vec![7; 32] };
+            let about = with(&|r| {
+                (r.body, r.references) = (Some(body.clone()), vec![reference.clone()]);
+            });
+            assert!(about.is_ok(), "{field}");
+            let subject = v1::Subject { scheme: 4, id: "CSQU3054383".into() };
+            let about = with(&|r| {
+                (r.body, r.subjects) = (Some(body.clone()), vec![subject.clone()]);
+            });
+            assert!(about.is_ok(), "{field}");
+        }
+        let status = v1::DeclarationStatus { reference: "R1".into(), ..Default::default() };
+        assert!(with(&|r| r.body = Some(Body::DeclarationStatus(status.clone()))).is_ok());
+        let event = v1::Event { event_id: "ni:///sha-256;1".into(), ..Default::default() };
+        assert!(with(&|r| r.body = Some(Body::Event(event.clone()))).is_ok());
+    }
+
+    /// A body of every kind that says no more than it must, and the field that is missed.
+    fn empty_bodies() -> [(Body, &'static str); 11] {
+        let import = v1::declaration::Regime::Import as i32;
+        let granted = v1::trader_status::Status::Granted as i32;
+        let declaration = v1::Declaration { regime: import, ..Default::default() };
+        let trader = v1::TraderStatus { status: granted, ..Default::default() };
+        [
+            (Body::Declaration(declaration), "declaration.reference"),
+            (
+                Body::DeclarationStatus(v1::DeclarationStatus::default()),
+                "declaration_status.declaration_reference",
+            ),
+            (Body::TransportDocument(v1::TransportDocument::default()), "transport_document.id"),
+            (Body::Event(v1::Event::default()), "event.epcs"),
+            (Body::Certificate(v1::Certificate::default()), "certificate.id"),
+            (Body::Inspection(v1::Inspection::default()), "inspection.mrn"),
+            (
+                Body::EnforcementAction(v1::EnforcementAction::default()),
+                "enforcement_action.case_id",
+            ),
+            (Body::RiskAlert(v1::RiskAlert::default()), "risk_alert.alert_id"),
+            (
+                Body::AssistanceRequest(v1::AssistanceRequest::default()),
+                "assistance_request.case_id",
+            ),
+            (
+                Body::AssistanceResponse(v1::AssistanceResponse::default()),
+                "assistance_response.case_id",
+            ),
+            (Body::TraderStatus(trader), "trader_status.trader.id"),
+        ]
     }
 
     #[test]

@@ -142,6 +142,9 @@ async fn what_a_transaction_may_be_refused_for() {
     });
     let large = with(&|t| t.records = vec![vec![0; 1_100_000].into()]);
     let expired = fixture.transaction(2, now_ms() - MINUTE_MS).parts().clone();
+    let alert = v1::record::Body::RiskAlert(v1::RiskAlert::default());
+    let nothing = v1::Record { body: Some(alert), ..Default::default() };
+    let about_nothing = fixture.transaction_of(nothing, now_ms() + MINUTE_MS).parts().clone();
     let table = [
         (other_chain, Code::FailedPrecondition, "WRONG_CHAIN"),
         (with(&|t| t.signature = vec![0; 63].into()), Code::InvalidArgument, "BAD_SIGNATURE"),
@@ -149,6 +152,7 @@ async fn what_a_transaction_may_be_refused_for() {
         (with(&|t| t.slots.clear()), Code::InvalidArgument, "SLOT_COUNT"),
         (large, Code::OutOfRange, "TRANSACTION_TOO_LARGE"),
         (expired, Code::FailedPrecondition, "LIFETIME"),
+        (about_nothing, Code::InvalidArgument, "RECORD_ABOUT_NOTHING"),
     ];
     for (transaction, code, reason_code) in table {
         let refused = refused(transaction).await;

@@ -96,11 +96,19 @@ impl Fixture {
 
     /// A transaction of one record, signed with the agency's registered key.
     pub(super) fn transaction(&self, number: u64, not_after_ms: u64) -> VerifiedTransaction {
+        self.transaction_of(record(number), not_after_ms)
+    }
+
+    pub(super) fn transaction_of(
+        &self,
+        record: v1::Record,
+        not_after_ms: u64,
+    ) -> VerifiedTransaction {
         let record = v1::Record {
             salt: vec![7; 16],
             agency: agency().to_string(),
             submitter: "broker".into(),
-            ..record(number)
+            ..record
         };
         let record = customhouse_ledger::record::ValidRecord::from_record(record).expect("valid");
         let key = record.id;
