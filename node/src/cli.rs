@@ -4,9 +4,12 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. `audit` has its own, see
 //! [`audit`].
 
-use std::process::ExitCode;
+use std::{
+    ffi::{OsStr, OsString},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Says something on standard error. That nobody reads it stops nothing: a batch goes on, and the
 /// exit code stays what it is.
@@ -87,12 +90,18 @@ Examples:
 
 `customhouse help COMMAND` has examples for each command.";
 
+/// Exit code of wrong arguments.
+const WRONG_USAGE: u8 = 2;
+
 /// A command's end: its exit code, or what went wrong.
 type Done = anyhow::Result<ExitCode>;
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
-    let Cli { shared, command } = Cli::parse();
+    let Cli { shared, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return say(&error),
+    };
     let output = Output::new(shared.output);
     let done = match command {
         Command::Keys(command) => keys::run(command, output),
@@ -114,6 +123,37 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what is wrong with the arguments, or the help that was asked for.
+fn say(answer: &clap::Error) -> ExitCode {
+    // As elsewhere: that nobody reads it changes nothing.
+    let _nobody = answer.print();
+    match answer.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if is_for_audit(std::env::args_os().skip(1)) => audit::WRONG_USAGE.into(),
+        true => WRONG_USAGE.into(),
+    }
+}
+
+/// Whether arguments that were refused were meant for `audit`: that is the first command in them.
+fn is_for_audit(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let cli = Cli::command();
+    let takes_value = |argument: &OsStr| {
+        let name = argument.to_str().and_then(|argument| argument.strip_prefix("--"));
+        let option = cli.get_arguments().find(|o| name.is_some() && o.get_long() == name);
+        option.is_some_and(|option| option.get_action().takes_values())
+    };
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        if let Some(command) = cli.find_subcommand(&argument) {
+            return command.get_name() == "audit";
+        }
+        if takes_value(&argument) {
+            arguments.next();
+        }
+    }
+    false
 }
 
 /// Runs a command that talks to nodes.
@@ -140,6 +180,25 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    #[test]
+    fn refused_arguments_are_those_of_the_first_command_in_them() {
+        for (line, audit) in [
+            ("audit", true),
+            ("audit verify --genesis", true),
+            ("--output yaml audit verify a.receipt", true),
+            ("--outptu json audit verify a.receipt", true),
+            ("--profile=query audit history", true),
+            ("--profile query audit history", true),
+            ("--profile audit query history", false),
+            ("query history audit", false),
+            ("audti verify", false),
+            ("", false),
+        ] {
+            let arguments = line.split_whitespace().map(OsString::from);
+            assert_eq!(is_for_audit(arguments), audit, "{line}");
+        }
+    }
 
     #[test]
     fn a_cause_is_said_once() {

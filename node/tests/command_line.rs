@@ -314,6 +314,12 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     desk.run("audit verify nothing.receipt --genesis net/genesis.json").exits(2);
     desk.run("audit verify receipts --genesis nothing.json").exits(2);
     desk.run(&format!("{auditor} {verify} --against-node")).exits(2);
+    for wrong in ["audit", "audit verify receipts", "audit history 17 --genesis g", "audit vrify"] {
+        let refused = desk.run(wrong).exits(64);
+        assert!(refused.stderr.contains("--help"), "{wrong}: {}", refused.stderr);
+    }
+    let help = desk.run("audit verify --help").exits(0).stdout;
+    assert!(String::from_utf8_lossy(&help).contains("64 wrong arguments"));
 
     let receipts = fs::read_dir(desk.path("receipts")).expect("readable");
     let receipt = receipts.map(|entry| entry.expect("readable").path()).next().expect("one");

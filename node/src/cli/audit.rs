@@ -1,6 +1,6 @@
 //! `customhouse audit`: what can be checked without trusting a node.
 //!
-//! Exit codes: 0 verified, 1 invalid, 2 not enough evidence, 3 proof of a fork.
+//! Exit codes: 0 verified, 1 invalid, 2 not enough evidence, 3 proof of a fork, 64 wrong arguments.
 
 use std::{
     collections::BTreeMap,
@@ -58,7 +58,7 @@ No network is needed, unless --against-node asks for it. Where receipts contradi
 certified blocks of one height are the proof of a fork.
 
 Exit codes: 0 all verified; 1 a receipt is invalid; 2 not enough evidence, such as a certificate
-without a quorum or a file that cannot be read; 3 proof of a fork.
+without a quorum or a file that cannot be read; 3 proof of a fork; 64 wrong arguments.
 
 Examples:
   customhouse audit verify receipts/ --genesis genesis.json
@@ -67,11 +67,15 @@ Examples:
   customhouse --output json audit verify a.receipt --genesis genesis.json | jq .rests_on";
 
 const HISTORY_HELP: &str = "\
-Exit codes: 0 proven; 1 an answer of the node is invalid; 2 not enough evidence; 3 proof of a fork.
+Exit codes: 0 proven; 1 an answer of the node is invalid; 2 not enough evidence; 3 proof of a fork;
+64 wrong arguments.
 
 Examples:
   customhouse --profile net/NL-DOUANE/clients/auditor audit history mrn:18GBJ4XG51QGC33AR9 \\
     --genesis genesis.json";
+
+/// Exit code of wrong arguments: EX_USAGE of BSD's sysexits, because the usual 2 is a verdict here.
+pub(crate) const WRONG_USAGE: u8 = 64;
 
 /// An audit's result, from the best to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
