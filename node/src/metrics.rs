@@ -27,6 +27,7 @@ pub struct Metrics {
     records: Counter,
     accepted: Counter,
     evidence: Counter,
+    store_corruptions: Counter,
     mempool_transactions: UnsignedGauge,
     mempool_bytes: UnsignedGauge,
 }
@@ -40,6 +41,7 @@ impl Metrics {
         let view = UnsignedGauge::default();
         let (transactions, records) = (Counter::default(), Counter::default());
         let (accepted, evidence) = (Counter::default(), Counter::default());
+        let store_corruptions = Counter::default();
         let mempool_transactions = UnsignedGauge::default();
         let mempool_bytes = UnsignedGauge::default();
         registry.register("rejected", "Refused inputs by surface and reason", rejected.clone());
@@ -49,6 +51,8 @@ impl Metrics {
         registry.register("records", "Slots committed", records.clone());
         registry.register("accepted_records", "Records accepted from clients", accepted.clone());
         registry.register("evidence", "Validators caught breaking a rule", evidence.clone());
+        let help = "Reads that found damaged data, and did not serve it";
+        registry.register("store_corruptions", help, store_corruptions.clone());
         let help = "Transactions waiting for a block";
         registry.register("mempool_transactions", help, mempool_transactions.clone());
         registry.register("mempool_bytes", "Bytes of those", mempool_bytes.clone());
@@ -62,6 +66,7 @@ impl Metrics {
             records,
             accepted,
             evidence,
+            store_corruptions,
             mempool_transactions,
             mempool_bytes,
         }
@@ -103,5 +108,10 @@ impl Metrics {
     /// A validator was caught.
     pub fn evidence(&self) {
         self.evidence.inc();
+    }
+
+    /// A read for a client found damaged data.
+    pub fn store_corruption(&self) {
+        self.store_corruptions.inc();
     }
 }

@@ -10,7 +10,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1;
 
 use super::refused::Refused;
-use crate::node::Shared;
+use crate::{metrics::Metrics, node::Shared};
 
 /// Reads away from the async workers, because a read may wait for the disk.
 pub(super) async fn read<T: Send + 'static>(
@@ -20,7 +20,17 @@ pub(super) async fn read<T: Send + 'static>(
     let reader = node.reader.clone();
     let answer = tokio::task::spawn_blocking(move || read(&reader)).await;
     // The task fails only where the runtime is going down.
-    Ok(answer.map_err(|_| Refused::shutting_down())??)
+    let answer = answer.map_err(|_| Refused::shutting_down())?;
+    Ok(answer.inspect_err(|error| note_damage(&node.metrics, error))?)
+}
+
+/// Who asked can do nothing about damaged data; who runs the node learns of it from the log and the
+/// metrics: where it is, and not what it says.
+fn note_damage(metrics: &Metrics, error: &StoreError) {
+    if let StoreError::Corrupt { table, key, what } = error {
+        tracing::error!(table, key, what, "the store is damaged: restore a backup, or remove it");
+        metrics.store_corruption();
+    }
 }
 
 /// A hash in a request.
@@ -35,5 +45,52 @@ pub(super) fn freshness(node: &Arc<Shared>, tip: &Tip) -> v1::Freshness {
         block_hash: tip.hash.0.to_vec(),
         time_ms: tip.header.time_ms,
         catching_up: node.status.borrow().catching_up,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What is logged and counted of an error.
+    fn noted(error: &StoreError) -> (String, String) {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Lines(Arc::clone(&log));
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone()).finish();
+        let metrics = Metrics::new(|_| ());
+        tracing::subscriber::with_default(subscriber, || note_damage(&metrics, error));
+        let log = log.lock().expect("not poisoned").clone();
+        (String::from_utf8(log).expect("text"), metrics.encode())
+    }
+
+    #[derive(Clone)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn damage_is_logged_with_its_place_and_counted() {
+        let (table, key) = ("transactions", "00000007".to_owned());
+        let (log, metrics) = noted(&StoreError::Corrupt { table, key, what: "checksum".into() });
+        assert_eq!(log.lines().count(), 1, "{log}");
+        for part in ["ERROR", "transactions", "00000007", "checksum"] {
+            assert!(log.contains(part), "{part}: {log}");
+        }
+        assert!(metrics.contains("customhouse_store_corruptions_total 1\n"), "{metrics}");
+        let (log, metrics) = noted(&StoreError::OutOfRange);
+        assert_eq!(log, "", "a caller's wrong question is no damage");
+        assert!(metrics.contains("customhouse_store_corruptions_total 0\n"), "{metrics}");
     }
 }

@@ -1,7 +1,7 @@
 //! A node's services over mutual TLS, as a client meets them.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 

@@ -1,5 +1,7 @@
 //! What calls answer, from submission to proof, and how they are refused.
 
+use customhouse_ledger::{chain::ChainReader, store::StoreError};
+
 use super::{
     fixture::{now_ms, refusal, submission},
     *,
@@ -254,6 +256,22 @@ async fn what_is_unknown_or_beyond_the_tip_says_so() {
     let integrator = fixture.client(Role::Integrator).await;
     let unknown = refusal(integrator.wait_receipt(Hash([9; 32]), None).await);
     assert_eq!(unknown.code, Code::NotFound);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_data_is_refused_to_the_client_and_counted_for_the_operator() {
+    let fixture = Fixture::start().await;
+    let shared = fixture.shared.upgrade().expect("it runs");
+    let damaged = |_: &ChainReader| {
+        let key = "00000007".to_owned();
+        Err::<(), _>(StoreError::Corrupt { table: "transactions", key, what: "checksum".into() })
+    };
+    let refused = reads::read(&shared, damaged).await.expect_err("refused");
+    assert_eq!((refused.code, refused.reason_code), (Code::DataLoss, "STORE_CORRUPT"));
+    let metrics = shared.metrics.encode();
+    assert!(metrics.contains("customhouse_store_corruptions_total 1\n"), "{metrics}");
+    drop(shared);
     fixture.stop().await;
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Fixture {
     pub(super) shutdown: CancellationToken,
     pub(super) genesis: Genesis,
     pub(super) signing_key: SigningKey,
+    /// What the services share; weak, so that it ends with the node.
+    pub(super) shared: Weak<Shared>,
     serving: JoinHandle<Result<(), ServeError>>,
     node: JoinHandle<()>,
     counted: Counted,
@@ -47,6 +49,7 @@ impl Fixture {
         let shutdown = CancellationToken::new();
         let node = Node::start(parts, &shutdown).await.expect("started");
         let shared = Arc::clone(&node.shared);
+        let weak = Arc::downgrade(&shared);
         let stop = shutdown.clone();
         let node = tokio::spawn(async move { node.ended(stop).await.expect("ended well") });
         let authority = Authority::new(agency()).expect("made");
@@ -68,6 +71,7 @@ impl Fixture {
             shutdown,
             genesis,
             signing_key,
+            shared: weak,
             serving,
             node,
             counted,
