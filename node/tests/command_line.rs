@@ -204,7 +204,11 @@ fn two_agencies_found_a_network_from_their_public_files() {
 fn a_wrong_configuration_has_its_own_exit_code_and_names_the_field() {
     let desk = Desk::new();
     desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
-    desk.run("node check --config net/NL-DOUANE/node.toml").exits(0);
+    let check = "--output json node check --config net/NL-DOUANE/node.toml";
+    let ready = desk.run(check).exits(0).json();
+    let genesis = desk.run("--output json genesis show net/genesis.json").exits(0).json();
+    assert_eq!((&ready["ready"], &ready["agency"]), (&true.into(), &"NL-DOUANE".into()));
+    assert_eq!(ready["chain_id"], genesis["chain_id"]);
     let file = desk.path("net/NL-DOUANE/node.toml");
     let text = fs::read_to_string(&file).expect("readable");
     fs::write(&file, text.replace("[log]", "[lag]")).expect("writable");
@@ -213,6 +217,9 @@ fn a_wrong_configuration_has_its_own_exit_code_and_names_the_field() {
     fs::write(&file, text.replace("validator.key", "peer.key")).expect("writable");
     let refused = desk.run("node run --config net/NL-DOUANE/node.toml").exits(2);
     assert!(refused.stderr.contains("a validator key is needed"), "{}", refused.stderr);
+    let refused = desk.run(check).exits(2).json();
+    assert_eq!(refused["ready"], false);
+    assert!(refused["reason"].as_str().is_some_and(|reason| reason.contains("a validator key")));
 }
 
 #[test]

@@ -1,13 +1,20 @@
 //! `customhouse node`.
 
-use std::{io::Read as _, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use customhouse_ledger::{agency::AgencyCode, hash::Hash};
 use customhouse_node::{
-    config::{LogFormat, LogSection, NodeConfig, TEMPLATE},
+    config::{ConfigError, LogFormat, LogSection, NodeConfig, TEMPLATE},
     node::{Node, NodeError},
 };
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +33,7 @@ pub(crate) enum NodeCommand {
         stop_with_stdin: bool,
     },
     /// Check a configuration with its genesis and keys, and start nothing.
-    #[command(after_help = "Examples:\n  customhouse node check --config nl/node.toml")]
+    #[command(after_help = CHECK_HELP)]
     Check {
         /// The node's configuration.
         #[arg(long, value_name = "FILE")]
@@ -36,6 +43,13 @@ pub(crate) enum NodeCommand {
     #[command(after_help = "Examples:\n  customhouse node template > nl/node.toml")]
     Template,
 }
+
+const CHECK_HELP: &str = "\
+Exit codes: 0 ready to run, 2 wrong usage or configuration.
+
+Examples:
+  customhouse node check --config nl/node.toml
+  customhouse --output json node check --config nl/node.toml | jq .ready";
 
 const RUN_HELP: &str = "\
 The first SIGTERM, SIGINT or SIGHUP stops the node gracefully: what was acknowledged is durable
@@ -56,13 +70,10 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
     match command {
         NodeCommand::Template => output.bytes(TEMPLATE.as_bytes())?,
         NodeCommand::Check { config } => {
-            let read = NodeConfig::read(&config).and_then(|config| {
-                let genesis = config.read_genesis()?;
-                config.read_keys(&genesis).map(|_| (config.agency, genesis.chain_id()))
-            });
-            match read {
-                Ok((agency, chain_id)) => note!("{agency}: ready to run on chain {chain_id}"),
-                Err(error) => return wrong_configuration(&error),
+            let checked = check(&config);
+            output.print(&CheckView::of(config, &checked))?;
+            if let Err(error) = checked {
+                return wrong_configuration(&error);
             }
         }
         NodeCommand::Run { config, stop_with_stdin } => match NodeConfig::read(&config) {
@@ -71,6 +82,52 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
         },
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whose node the configuration is, and on which chain.
+fn check(config: &Path) -> Result<(AgencyCode, Hash), ConfigError> {
+    let config = NodeConfig::read(config)?;
+    let genesis = config.read_genesis()?;
+    config.read_keys(&genesis)?;
+    Ok((config.agency, genesis.chain_id()))
+}
+
+/// Whether a node could run so.
+#[derive(Serialize)]
+struct CheckView {
+    config: PathBuf,
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agency: Option<AgencyCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain_id: Option<Hash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl CheckView {
+    fn of(config: PathBuf, checked: &Result<(AgencyCode, Hash), ConfigError>) -> Self {
+        let found = checked.as_ref().ok();
+        Self {
+            config,
+            ready: found.is_some(),
+            agency: found.map(|(agency, _)| *agency),
+            chain_id: found.map(|(_, chain_id)| *chain_id),
+            reason: checked.as_ref().err().map(ToString::to_string),
+        }
+    }
+}
+
+impl fmt::Display for CheckView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.agency, &self.chain_id) {
+            (Some(agency), Some(chain_id)) => {
+                write!(f, "{agency}: ready to run on chain {chain_id}")
+            }
+            // Why is on standard error.
+            _ => write!(f, "{}: not ready to run", self.config.display()),
+        }
+    }
 }
 
 fn wrong_configuration(error: &dyn std::error::Error) -> Done {
