@@ -103,7 +103,6 @@
 pub mod action;
 pub mod core;
 mod early;
-pub mod evidence;
 mod height;
 pub mod input;
 pub mod journal;
@@ -117,6 +116,8 @@ mod signed;
 mod timers;
 mod votes;
 pub mod wire;
+
+pub use customhouse_ledger::evidence;
 
 pub use crate::{
     action::{Action, Build, HaltReason, Refusal, StopReason, Validate},

@@ -108,6 +108,8 @@ impl Tag {
     pub const REGISTRY: Self = Self("customhouse/v1/registry\0");
     /// One step of a history bucket's chain.
     pub const HISTORY: Self = Self("customhouse/v1/history\0");
+    /// What a breach of the rules by a validator is on the chain once under.
+    pub const MISBEHAVIOUR: Self = Self("customhouse/v1/misbehaviour\0");
     /// Signed: a node's acceptance of a record.
     pub const ACCEPTANCE: Self = Self("customhouse/v1/acceptance\0");
 

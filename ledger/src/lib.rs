@@ -6,6 +6,7 @@
 //! | [`layout`], [`canonical`] | fixed-width layouts; protobuf that has one encoding |
 //! | [`record`], [`subject`], [`transaction`] | trade facts, what they are about, and what is signed |
 //! | [`header`], [`vote`], [`certificate`], [`validators`] | blocks, and who agreed on them |
+//! | [`evidence`] | proof that a validator broke a rule |
 //! | [`history`], [`receipt`], [`verifier`] | proofs, and checking them with the genesis alone |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
 //! | `chain`, `store` (feature `rocksdb`) | executing and committing blocks; the database |
@@ -18,6 +19,7 @@ pub mod canonical;
 pub mod certificate;
 #[cfg(feature = "rocksdb")]
 pub mod chain;
+pub mod evidence;
 pub mod genesis;
 pub mod hash;
 pub mod header;

@@ -8,7 +8,9 @@ use prost::Message as _;
 use crate::{
     agency::AgencyCode,
     canonical::{self, CanonicalError},
+    evidence::Evidence,
     hash::{Hash, Tag},
+    layout::LayoutError,
     subject::{self, SUBJECT_ID_BYTES_MAX},
 };
 
@@ -62,6 +64,9 @@ pub enum RecordError {
     /// Text that is not a decimal number.
     #[error("record.{0}: not a decimal number such as -12.50")]
     Decimal(&'static str),
+    /// Not two statements by one key that the rules do not allow together.
+    #[error("record.misbehaviour: {0}")]
+    Misbehaviour(LayoutError),
     /// An enumeration's value is unset or unknown.
     #[error("record.{0}: unset or unknown value")]
     Enumeration(&'static str),
@@ -81,6 +86,7 @@ impl RecordError {
             Self::Subject(_) | Self::SubjectOrder | Self::TooManySubjects(_) => "RECORD_SUBJECT",
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
+            Self::Misbehaviour(_) => "RECORD_MISBEHAVIOUR",
             Self::Enumeration(_) => "RECORD_ENUMERATION",
         }
     }
@@ -209,6 +215,10 @@ fn check_body(body: &Body) -> Result<(), RecordError> {
             if known { Ok(()) } else { Err(RecordError::Enumeration("trader_status.status")) }
         }
         Body::RiskAlert(alert) => check_subjects(&alert.about),
+        // Its signatures are checked with the transaction, which knows the chain.
+        Body::Misbehaviour(misbehaviour) => {
+            Evidence::from_proto(misbehaviour).map(drop).map_err(RecordError::Misbehaviour)
+        }
         _ => Ok(()),
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use customhouse_proto::v1::{self, record::Body, subject::Scheme};
 
-use crate::hash::{Hash, Tag};
+use crate::{
+    evidence::Evidence,
+    hash::{Hash, Tag},
+};
 
 /// Bytes of a subject's id at the most.
 pub const SUBJECT_ID_BYTES_MAX: usize = 256;
@@ -105,6 +108,11 @@ impl Subjects<'_> {
             Body::AssistanceRequest(request) => self.add(Scheme::Case, &request.case_id),
             Body::AssistanceResponse(response) => self.add(Scheme::Case, &response.case_id),
             Body::TraderStatus(status) => self.add_parties(&status.trader),
+            Body::Misbehaviour(misbehaviour) => {
+                if let Ok(evidence) = Evidence::from_proto(misbehaviour) {
+                    self.add(Scheme::ValidatorKey, &evidence.culprit().to_string());
+                }
+            }
         }
     }
 

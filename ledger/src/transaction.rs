@@ -1,17 +1,18 @@
 //! Transactions: one signature over 1 to 4,096 slots (DESIGN §3).
 
 use bytes::Bytes;
-use customhouse_proto::v1::{self, slot::Form};
+use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
     canonical::{self, CanonicalError},
+    evidence::Evidence,
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey, Signature, SigningKey},
     layout::{LayoutError, Reader, Writer},
     merkle,
-    record::{RecordError, SUBJECTS_MAX, ValidRecord},
+    record::{RecordError, SALT_BYTES, SUBJECTS_MAX, ValidRecord},
 };
 
 /// Slots of a transaction at the most.
@@ -98,6 +99,27 @@ pub struct Slot {
     pub subject_keys: Vec<Hash>,
     /// Unique by consensus.
     pub dedupe_key: Hash,
+    /// Within what: its agency, or the whole chain.
+    pub scope: DedupeScope,
+}
+
+/// Within what a dedupe key is unique. It follows from the record, and is not part of the slot's
+/// bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DedupeScope {
+    /// The agency of the transaction, so that no agency can spoil another's.
+    #[default]
+    Agency,
+    /// The chain: a validator's misbehaviour is recorded once, whoever reports it.
+    Chain,
+}
+
+#[cfg(feature = "rocksdb")]
+impl DedupeScope {
+    /// The agency, where that is the scope.
+    pub(crate) fn of(self, agency: &AgencyCode) -> Option<&AgencyCode> {
+        (self == Self::Agency).then_some(agency)
+    }
 }
 
 impl Slot {
@@ -131,6 +153,7 @@ impl Slot {
             record_id: read(&slot.record_id, SlotError::RecordId)?,
             subject_keys,
             dedupe_key: read(&slot.dedupe_key, SlotError::DedupeKey)?,
+            scope: DedupeScope::Agency,
         })
     }
 
@@ -227,6 +250,12 @@ pub enum TransactionError {
     /// The slot has other subject keys than follow from the record.
     #[error("transaction.slots[{0}].subject_keys: not those that follow from the record")]
     SubjectKeys(usize),
+    /// A report of misbehaviour that proves nothing, has another dedupe key, or is not alone.
+    #[error(
+        "transaction.records[0].misbehaviour: must be alone in its transaction, under its own dedupe \
+         key, with two signatures that verify"
+    )]
+    Misbehaviour,
     /// The record answers to another agency.
     #[error("transaction.records[{0}].agency: not the transaction's")]
     Agency(usize),
@@ -251,6 +280,7 @@ impl TransactionError {
             Self::RecordId(_) => "RECORD_ID",
             Self::SubjectKeys(_) => "SUBJECT_KEYS",
             Self::Agency(_) => "RECORD_AGENCY",
+            Self::Misbehaviour => "RECORD_MISBEHAVIOUR",
         }
     }
 }
@@ -309,6 +339,7 @@ impl VerifiedTransaction {
                     record_id: record.id,
                     subject_keys: record.subject_keys.clone(),
                     dedupe_key: *dedupe_key,
+                    scope: DedupeScope::Agency,
                 };
                 slot.encode().into()
             })
@@ -356,6 +387,32 @@ impl VerifiedTransaction {
         Ok(Self { id: header.id(), header, signature, leaf_hash, slots, parts, encoded })
     }
 
+    /// Signs a report of misbehaviour.
+    ///
+    /// # Errors
+    /// As [`VerifiedTransaction::sign`]; evidence that proves nothing.
+    pub fn report(
+        evidence: &Evidence,
+        submitter: &str,
+        agency: AgencyCode,
+        not_after_ms: u64,
+        chain_id: &Hash,
+        key: &SigningKey,
+    ) -> Result<Self, TransactionError> {
+        let dedupe_key = evidence.dedupe_key();
+        let record = v1::Record {
+            // Nothing in it is to be hidden from a guess.
+            salt: dedupe_key.0[..SALT_BYTES].to_vec(),
+            agency: agency.to_string(),
+            submitter: submitter.to_owned(),
+            body: Some(Body::Misbehaviour(evidence.to_proto())),
+            ..Default::default()
+        };
+        let record = ValidRecord::from_record(record);
+        let record = record.map_err(|error| TransactionError::Record(0, error))?;
+        Self::sign(&[(record, dedupe_key)], agency, not_after_ms, chain_id, key)
+    }
+
     /// What was signed.
     pub fn header(&self) -> &TransactionHeader {
         &self.header
@@ -399,12 +456,13 @@ fn check_slots(
     let decode = |(index, bytes): (usize, &Bytes)| {
         Slot::decode(bytes).map_err(|error| TransactionError::Slot(index, error))
     };
-    let slots = parts.slots.iter().enumerate().map(decode).collect::<Result<Vec<_>, _>>()?;
+    let mut slots = parts.slots.iter().enumerate().map(decode).collect::<Result<Vec<_>, _>>()?;
+    let count = slots.len();
     if parts.records.len() != slots.len() {
         let (expected, found) = (slots.len(), parts.records.len());
         return Err(TransactionError::RecordCount { expected, found });
     }
-    for (index, (slot, bytes)) in slots.iter().zip(&parts.records).enumerate() {
+    for (index, (slot, bytes)) in slots.iter_mut().zip(&parts.records).enumerate() {
         let record = ValidRecord::from_bytes(bytes.clone())
             .map_err(|error| TransactionError::Record(index, error))?;
         if record.id != slot.record_id {
@@ -416,8 +474,27 @@ fn check_slots(
         if record.agency != header.agency {
             return Err(TransactionError::Agency(index));
         }
+        if let Some(Body::Misbehaviour(misbehaviour)) = &record.record.body {
+            check_misbehaviour(misbehaviour, slot, count, &header.chain_id)?;
+            slot.scope = DedupeScope::Chain;
+        }
     }
     Ok(slots)
+}
+
+/// A report of misbehaviour proves what it says, has the key that makes it the only one of its
+/// breach, and is alone: its two signatures are all that it costs to check.
+fn check_misbehaviour(
+    misbehaviour: &v1::Misbehaviour,
+    slot: &Slot,
+    slots: usize,
+    chain_id: &Hash,
+) -> Result<(), TransactionError> {
+    let evidence = Evidence::from_proto(misbehaviour).ok();
+    let holds = |evidence: &Evidence| {
+        slots == 1 && slot.dedupe_key == evidence.dedupe_key() && evidence.proves(chain_id)
+    };
+    if evidence.as_ref().is_some_and(holds) { Ok(()) } else { Err(TransactionError::Misbehaviour) }
 }
 
 #[cfg(test)]

@@ -21,5 +21,6 @@ pub mod network;
 mod newfile;
 pub mod node;
 pub mod readfile;
+mod reporter;
 pub mod submissions;
 pub mod tls;

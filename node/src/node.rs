@@ -27,7 +27,7 @@ use customhouse_ledger::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ use crate::{
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
     network::{self, Limits, NetworkConfig, NetworkError, NetworkHandle, PeerConfig},
+    reporter::{EVIDENCE_MAX, Reporter},
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
     tls::{FileError, ServerTls},
 };
@@ -219,6 +220,8 @@ impl Node {
         let own_peer = parts.network.identity.public();
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
         let metrics = Metrics::new(|registry| network.metrics().register(registry));
+        let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
+        let validator = parts.validator.public();
         let (driver, driver_ended) = driver::spawn(
             DriverParts {
                 chain,
@@ -232,6 +235,7 @@ impl Node {
             },
             entries,
             network.clone(),
+            evidence,
             shutdown.child_token(),
         )
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
@@ -252,11 +256,19 @@ impl Node {
                 network: network.clone(),
                 driver: driver.clone(),
                 agency: parts.agency,
-                signing_key: parts.signing,
+                signing_key: parts.signing.clone(),
                 outbox_bytes_max: parts.outbox_bytes_max,
                 metrics: metrics.clone(),
             },
         )?;
+        let reporter = Reporter {
+            reader: reader.clone(),
+            submissions: submissions.clone(),
+            agency: parts.agency,
+            signing_key: parts.signing,
+            validator,
+        };
+        tokio::spawn(reporter.run(evidence_out));
         let shared = Arc::new(Shared {
             chain_id: reader.chain_id(),
             genesis,

@@ -324,8 +324,10 @@ impl<'a> Execution<'a> {
         let store = &self.chain.shared.store;
         let agency = &transaction.header().agency;
         let slots = transaction.slots();
-        let dedupe_keys: Vec<_> =
-            slots.iter().map(|slot| table::dedupe(agency, &slot.dedupe_key)).collect();
+        let dedupe_keys: Vec<_> = slots
+            .iter()
+            .map(|slot| table::dedupe(slot.scope.of(agency), &slot.dedupe_key))
+            .collect();
         let record_ids: Vec<_> = slots.iter().map(|slot| slot.record_id.0).collect();
         let known_keys = store.read_many(Table::Dedupe, &dedupe_keys)?;
         let known_records = store.read_many(Table::Records, &record_ids)?;

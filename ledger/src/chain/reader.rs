@@ -292,7 +292,18 @@ impl ChainReader {
         agency: &AgencyCode,
         dedupe_key: &Hash,
     ) -> Result<Option<DedupePlace>, StoreError> {
-        let key = table::dedupe(agency, dedupe_key);
+        self.place_of_key(table::dedupe(Some(agency), dedupe_key))
+    }
+
+    /// Where a breach of the rules is recorded, by [`crate::evidence::Evidence::dedupe_key`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn misbehaviour(&self, dedupe_key: &Hash) -> Result<Option<DedupePlace>, StoreError> {
+        self.place_of_key(table::dedupe(None, dedupe_key))
+    }
+
+    fn place_of_key(&self, key: [u8; 48]) -> Result<Option<DedupePlace>, StoreError> {
         let row: Option<DedupeRow> = self.store().value(Table::Dedupe, key)?;
         let log_size = self.tip().header.log_size;
         Ok(row.filter(|row| row.log_index < log_size).map(|row| DedupePlace {

@@ -82,7 +82,7 @@ fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool)
             if *outcome == SlotOutcome::Applied {
                 let place = PlaceRow::new(log_index, position, agency);
                 records.push((slot.record_id.0.to_vec(), value::encode(&place)));
-                let key = table::dedupe(agency, &slot.dedupe_key);
+                let key = table::dedupe(slot.scope.of(agency), &slot.dedupe_key);
                 let row = DedupeRow::new(log_index, position, &slot.record_id);
                 dedupe.push((key.to_vec(), value::encode(&row)));
             }

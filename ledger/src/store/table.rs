@@ -96,11 +96,12 @@ pub(crate) fn read_numbered(key: &[u8]) -> Option<(u64, Hash)> {
     Some((u64::from_be_bytes(*number), Hash::from_slice(hash).ok()?))
 }
 
-/// Key of [`Table::Dedupe`]. The agency is part of it: a dedupe key is unique within its agency,
-/// so that no agency can spoil another's.
-pub(crate) fn dedupe(agency: &AgencyCode, dedupe_key: &Hash) -> [u8; 48] {
+/// Key of [`Table::Dedupe`]: 16 zeros in the agency's place where the key is unique on the chain.
+pub(crate) fn dedupe(agency: Option<&AgencyCode>, dedupe_key: &Hash) -> [u8; 48] {
     let mut key = [0; 48];
-    key[..16].copy_from_slice(agency.as_bytes());
+    if let Some(agency) = agency {
+        key[..16].copy_from_slice(agency.as_bytes());
+    }
     key[16..].copy_from_slice(dedupe_key.as_bytes());
     key
 }

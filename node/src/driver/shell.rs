@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use customhouse_consensus::{Evidence, Message, Now};
 use customhouse_ledger::{chain::Committed, keys::PublicKey};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{ConsensusStatus, Fetch, Outside, fetch::Fetcher};
 use crate::{metrics::Metrics, network::NetworkHandle};
@@ -17,6 +17,8 @@ pub(super) struct Shell {
     pub(super) committed: broadcast::Sender<Arc<Committed>>,
     pub(super) status: watch::Sender<ConsensusStatus>,
     pub(super) metrics: Metrics,
+    /// To the reporter.
+    pub(super) evidence: mpsc::Sender<Evidence>,
 }
 
 impl Outside for Shell {
@@ -53,6 +55,9 @@ impl Outside for Shell {
     fn evidence(&mut self, evidence: &Evidence) {
         tracing::error!(?evidence, "a validator has provably broken a rule");
         self.metrics.evidence();
+        if self.evidence.try_send(evidence.clone()).is_err() {
+            tracing::warn!("too much evidence waits to be reported: this piece is left to others");
+        }
     }
 
     fn status(&mut self, status: ConsensusStatus) {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customhouse_consensus::Entry;
+use customhouse_consensus::{Entry, Evidence};
 use customhouse_ledger::chain::Committed;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,7 @@ pub fn spawn(
     parts: DriverParts<JournalledSigner>,
     entries: Vec<Entry>,
     network: NetworkHandle,
+    evidence: mpsc::Sender<Evidence>,
     shutdown: CancellationToken,
 ) -> std::io::Result<(DriverHandle, oneshot::Receiver<Result<(), DriverError>>)> {
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
@@ -83,7 +84,8 @@ pub fn spawn(
     };
     let started = Instant::now();
     let metrics = parts.metrics.clone();
-    let shell = Shell { network, fetcher, started, committed, status: status_in, metrics };
+    let status = status_in;
+    let shell = Shell { network, fetcher, started, committed, status, metrics, evidence };
     let driver = Driver::new(parts, entries, shell);
     let (ended_in, ended) = oneshot::channel();
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

@@ -55,6 +55,10 @@ pub(super) fn prepare(
     if !record.submitter.is_empty() && record.submitter != client.name {
         return Err(field("record.submitter", "must be empty or the name in your certificate"));
     }
+    if matches!(record.body, Some(v1::record::Body::Misbehaviour(_))) {
+        let reason = "a validator's misbehaviour is reported in a transaction of its own";
+        return Err(field("record.body", reason));
+    }
     record.agency = agency.to_string();
     record.submitter.clone_from(&client.name);
     let dedupe_key = dedupe_key(agency, &client.name, &idempotency_key);

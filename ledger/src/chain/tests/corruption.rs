@@ -129,7 +129,7 @@ fn a_value_that_is_not_its_rows_is_named_with_table_and_key() {
     type Read<'a> = &'a dyn Fn() -> Option<StoreError>;
     let cases: [(Table, &[u8], Read<'_>); 6] = [
         (Table::Records, record_id.as_bytes(), &|| reader.record(&record_id).err()),
-        (Table::Dedupe, &table::dedupe(&agency, &dedupe_key), &|| {
+        (Table::Dedupe, &table::dedupe(Some(&agency), &dedupe_key), &|| {
             reader.dedupe(&agency, &dedupe_key).err()
         }),
         (Table::Headers, &table::number(1), &|| reader.header(1).err()),

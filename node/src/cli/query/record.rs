@@ -72,6 +72,7 @@ fn kind_of(record: &v1::Record) -> &'static str {
         Some(Body::AssistanceRequest(_)) => "assistance request",
         Some(Body::AssistanceResponse(_)) => "assistance response",
         Some(Body::TraderStatus(_)) => "trader status",
+        Some(Body::Misbehaviour(_)) => "misbehaviour",
         None => "nothing",
     }
 }

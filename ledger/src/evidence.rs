@@ -1,0 +1,228 @@
+//! Proof that a key broke a rule (DESIGN §4, "Evidence"). An honest node is never accused.
+
+use customhouse_proto::v1;
+
+use crate::{
+    hash::{Hash, Tag},
+    keys::{PublicKey, Signature},
+    layout::{LayoutError, Reader, Writer},
+    vote::{Ballot, Proposal, Vote, VoteKind},
+};
+
+/// Bytes of a statement: kind (1), height (8), view (8), parent view (8, 0 for a vote), block hash
+/// (32), key (32), signature (64).
+pub const STATEMENT_BYTES: usize = 1 + 3 * 8 + 3 * 32 + 32;
+
+/// Kind of a statement that is a proposal; a vote's is the byte of its [`VoteKind`].
+const PROPOSAL: u8 = 0;
+
+/// Two signatures by one key that the rules do not allow together, in one view of one height.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Two blocks proposed in one view.
+    Proposals(Claim, Claim),
+    /// One block proposed, another notarized, in one view.
+    ProposalAndVote(Claim, Vote),
+    /// Two blocks notarized in one view, two finalized in one view, or nullify with finalize.
+    Votes(Vote, Vote),
+}
+
+/// A proposal without the block: what its signature covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Of which height.
+    pub height: u64,
+    /// In which view.
+    pub view: u64,
+    /// The view whose notarization it rests on; 0 for a new block.
+    pub parent_view: u64,
+    /// Hash of the proposed block.
+    pub block_hash: Hash,
+    /// Who signed.
+    pub leader: PublicKey,
+    /// As [`Proposal::signature`].
+    pub signature: Signature,
+}
+
+impl Claim {
+    /// What a proposal claims.
+    pub fn of(proposal: &Proposal) -> Self {
+        Self {
+            height: proposal.block.header.height,
+            view: proposal.view,
+            parent_view: proposal.parent_view,
+            block_hash: proposal.block.hash(),
+            leader: proposal.leader,
+            signature: proposal.signature,
+        }
+    }
+
+    fn is_signed(&self, chain_id: &Hash) -> bool {
+        let message =
+            Proposal::message(chain_id, self.height, self.view, self.parent_view, &self.block_hash);
+        self.leader.verify(&message, &self.signature).is_ok()
+    }
+}
+
+impl Evidence {
+    /// Whether it proves what it says: both signatures verify, by one key, for one height and
+    /// view, and the rules do not allow both.
+    pub fn proves(&self, chain_id: &Hash) -> bool {
+        self.is_breach()
+            && match self {
+                Self::Proposals(a, b) => a.is_signed(chain_id) && b.is_signed(chain_id),
+                Self::ProposalAndVote(claim, vote) => {
+                    claim.is_signed(chain_id) && vote.verify(chain_id).is_ok()
+                }
+                Self::Votes(a, b) => a.verify(chain_id).is_ok() && b.verify(chain_id).is_ok(),
+            }
+    }
+
+    /// The key that broke the rule.
+    pub fn culprit(&self) -> PublicKey {
+        match self {
+            Self::Proposals(claim, _) | Self::ProposalAndVote(claim, _) => claim.leader,
+            Self::Votes(vote, _) => vote.validator,
+        }
+    }
+
+    /// Height and view in which it was broken.
+    pub fn place(&self) -> (u64, u64) {
+        match self {
+            Self::Proposals(claim, _) | Self::ProposalAndVote(claim, _) => {
+                (claim.height, claim.view)
+            }
+            Self::Votes(vote, _) => (vote.ballot.height, vote.ballot.view),
+        }
+    }
+}
+
+impl Evidence {
+    /// Under which a breach is on the chain once, whoever reports it: tagged hash of culprit, height
+    /// and view.
+    pub fn dedupe_key(&self) -> Hash {
+        let (height, view) = self.place();
+        let (height, view) = (height.to_be_bytes(), view.to_be_bytes());
+        Tag::MISBEHAVIOUR.hash(&[self.culprit().as_bytes(), &height, &view])
+    }
+
+    /// As it is recorded: the two statements in the order of their bytes.
+    pub fn to_proto(&self) -> v1::Misbehaviour {
+        let (first, second) = match self {
+            Self::Proposals(a, b) => (Statement::Claim(a), Statement::Claim(b)),
+            Self::ProposalAndVote(claim, vote) => (Statement::Claim(claim), Statement::Vote(vote)),
+            Self::Votes(a, b) => (Statement::Vote(a), Statement::Vote(b)),
+        };
+        let (first, second) = (first.encode(), second.encode());
+        let (first, second) = if first < second { (first, second) } else { (second, first) };
+        v1::Misbehaviour { first: first.into(), second: second.into() }
+    }
+
+    /// Reads what [`Evidence::to_proto`] wrote. It need not prove anything, see
+    /// [`Evidence::proves`].
+    ///
+    /// # Errors
+    /// Another layout, the wrong order, or statements that do not go together.
+    pub fn from_proto(proto: &v1::Misbehaviour) -> Result<Self, LayoutError> {
+        if proto.first >= proto.second {
+            return Err(LayoutError::Invalid("order"));
+        }
+        let read = |bytes| Said::decode(bytes);
+        let evidence = match (read(&proto.first)?, read(&proto.second)?) {
+            (Said::Claim(a), Said::Claim(b)) => Self::Proposals(a, b),
+            (Said::Claim(claim), Said::Vote(vote)) => Self::ProposalAndVote(claim, vote),
+            (Said::Vote(a), Said::Vote(b)) => Self::Votes(a, b),
+            // A claim's kind is the smallest.
+            (Said::Vote(_), Said::Claim(_)) => return Err(LayoutError::Invalid("order")),
+        };
+        if evidence.is_breach() { Ok(evidence) } else { Err(LayoutError::Invalid("statements")) }
+    }
+
+    /// Whether the rules do not allow one key both, whoever signed.
+    fn is_breach(&self) -> bool {
+        match self {
+            Self::Proposals(a, b) => {
+                (a.leader, a.height, a.view) == (b.leader, b.height, b.view)
+                    && a.block_hash != b.block_hash
+            }
+            Self::ProposalAndVote(claim, vote) => {
+                let ballot = vote.ballot;
+                (claim.leader, claim.height, claim.view)
+                    == (vote.validator, ballot.height, ballot.view)
+                    && ballot.kind == VoteKind::Notarize
+                    && claim.block_hash != ballot.block_hash
+            }
+            Self::Votes(a, b) => a.validator == b.validator && conflict(a, b),
+        }
+    }
+}
+
+enum Statement<'a> {
+    Claim(&'a Claim),
+    Vote(&'a Vote),
+}
+
+impl Statement<'_> {
+    fn encode(&self) -> Vec<u8> {
+        let (kind, height, view, parent_view, hash, key, signature) = match self {
+            Self::Claim(c) => {
+                (PROPOSAL, c.height, c.view, c.parent_view, c.block_hash, c.leader, c.signature)
+            }
+            Self::Vote(vote) => {
+                let Ballot { kind, height, view, block_hash } = vote.ballot;
+                (kind as u8, height, view, 0, block_hash, vote.validator, vote.signature)
+            }
+        };
+        let numbers = Writer::with_capacity(STATEMENT_BYTES).u8(kind).u64(height).u64(view);
+        let hashes = numbers.u64(parent_view).hash(&hash).bytes(key.as_bytes());
+        hashes.bytes(&signature.0).finish()
+    }
+}
+
+enum Said {
+    Claim(Claim),
+    Vote(Vote),
+}
+
+impl Said {
+    fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
+        let mut reader = Reader::new(bytes);
+        let kind = reader.u8("kind")?;
+        let (height, view) = (reader.u64("height")?, reader.u64("view")?);
+        let parent_view = reader.u64("parent_view")?;
+        let block_hash = reader.hash("block_hash")?;
+        let key = reader.public_key("key")?;
+        let signature = Signature::from_slice(reader.take(64, "signature")?);
+        let signature = signature.map_err(|_| LayoutError::Invalid("signature"))?;
+        reader.finish()?;
+        if kind == PROPOSAL {
+            let leader = key;
+            return Ok(Self::Claim(Claim {
+                height,
+                view,
+                parent_view,
+                block_hash,
+                leader,
+                signature,
+            }));
+        }
+        let kind = VoteKind::from_byte(kind).ok_or(LayoutError::Invalid("kind"))?;
+        if parent_view != 0 || (kind == VoteKind::Nullify) != (block_hash == Hash::ZERO) {
+            return Err(LayoutError::Invalid("ballot"));
+        }
+        let ballot = Ballot { kind, height, view, block_hash };
+        Ok(Self::Vote(Vote { ballot, validator: key, signature }))
+    }
+}
+
+/// Whether no honest validator signs both.
+pub fn conflict(a: &Vote, b: &Vote) -> bool {
+    use VoteKind::{Finalize, Notarize, Nullify};
+    let (a, b) = (&a.ballot, &b.ballot);
+    (a.height, a.view) == (b.height, b.view)
+        && match (a.kind, b.kind) {
+            (Notarize, Notarize) | (Finalize, Finalize) => a.block_hash != b.block_hash,
+            (Nullify, Finalize) | (Finalize, Nullify) => true,
+            _ => false,
+        }
+}

@@ -1,0 +1,87 @@
+//! The reporter: puts proof that a validator broke a rule on the chain, once (DESIGN §4,
+//! "Evidence").
+//!
+//! Every node that sees a breach holds the proof of it. They take turns, in the order of the
+//! validators: who finds the breach on the chain when its turn comes says nothing. Two reports at
+//! once do no harm either: the second is a no-op, because a breach has one dedupe key on the chain.
+//! A report is signed by the node's key and goes through the outbox like a client's transaction, so
+//! that it survives a restart from there on.
+
+use std::time::Duration;
+
+use customhouse_ledger::{
+    agency::AgencyCode,
+    chain::ChainReader,
+    evidence::Evidence,
+    keys::{PublicKey, SigningKey},
+    transaction::VerifiedTransaction,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    clock,
+    identity::{ClientIdentity, Role},
+    submissions::Submissions,
+};
+
+/// Breaches that may wait to be reported. More are reported by others, or when they are seen again.
+pub(crate) const EVIDENCE_MAX: usize = 256;
+/// How long each node leaves to the one before it.
+const TURN: Duration = Duration::from_secs(2);
+/// The submitter of a report.
+const SUBMITTER: &str = "node";
+
+pub(crate) struct Reporter {
+    pub(crate) reader: ChainReader,
+    pub(crate) submissions: Submissions,
+    pub(crate) agency: AgencyCode,
+    pub(crate) signing_key: SigningKey,
+    /// Decides its turn.
+    pub(crate) validator: PublicKey,
+}
+
+impl Reporter {
+    /// Runs until the driver has ended.
+    pub(crate) async fn run(self, mut evidence: mpsc::Receiver<Evidence>) {
+        while let Some(evidence) = evidence.recv().await {
+            tokio::time::sleep(TURN * self.turn(&evidence)).await;
+            if let Err(error) = self.report(&evidence).await {
+                let culprit = evidence.culprit();
+                tracing::error!(%culprit, error, "a breach of the rules could not be reported");
+            }
+        }
+    }
+
+    /// How many others come first: the validators before this one, without the culprit.
+    fn turn(&self, evidence: &Evidence) -> u32 {
+        let validators = &self.reader.tip().validators;
+        let before = validators.as_slice().iter().take_while(|v| v.key != self.validator);
+        let count = before.filter(|validator| validator.key != evidence.culprit()).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    async fn report(&self, evidence: &Evidence) -> Result<(), String> {
+        let known = self.reader.misbehaviour(&evidence.dedupe_key());
+        if known.map_err(|error| error.to_string())?.is_some() {
+            return Ok(());
+        }
+        let parameters = self.reader.tip().parameters;
+        let transaction = VerifiedTransaction::report(
+            evidence,
+            SUBMITTER,
+            self.agency,
+            clock::unix_ms() + parameters.transaction_lifetime_ms_max,
+            &self.reader.chain_id(),
+            &self.signing_key,
+        );
+        let transaction = transaction.map_err(|error| error.to_string())?;
+        let (agency, name, role) = (self.agency, SUBMITTER.to_owned(), Role::Operator);
+        let node = ClientIdentity { agency, name, role };
+        let accepted = self.submissions.submit_transaction(&node, transaction).await;
+        let accepted = accepted.map_err(|refusal| refusal.to_string())?;
+        let (culprit, (height, view)) = (evidence.culprit(), evidence.place());
+        let record = accepted.record_id;
+        tracing::warn!(%culprit, height, view, %record, "a breach of the rules is being recorded");
+        Ok(())
+    }
+}
