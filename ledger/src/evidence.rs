@@ -115,7 +115,7 @@ impl Evidence {
         };
         let (first, second) = (first.encode(), second.encode());
         let (first, second) = if first < second { (first, second) } else { (second, first) };
-        v1::Misbehaviour { first: first.into(), second: second.into() }
+        v1::Misbehaviour { first, second }
     }
 
     /// Reads what [`Evidence::to_proto`] wrote. It need not prove anything, see
@@ -225,4 +225,89 @@ pub fn conflict(a: &Vote, b: &Vote) -> bool {
             (Nullify, Finalize) | (Finalize, Nullify) => true,
             _ => false,
         }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::keys::SigningKey;
+
+    pub(crate) const CHAIN: Hash = Hash([1; 32]);
+
+    pub(crate) fn vote(key: &SigningKey, chain_id: &Hash, kind: VoteKind, block: u8) -> Vote {
+        let block_hash = if kind == VoteKind::Nullify { Hash::ZERO } else { Hash([block; 32]) };
+        Vote::sign(Ballot { kind, height: 7, view: 2, block_hash }, chain_id, key)
+    }
+
+    fn claim(key: &SigningKey, block: u8) -> Claim {
+        let (height, view, parent_view, block_hash) = (7, 2, 0, Hash([block; 32]));
+        let message = Proposal::message(&CHAIN, height, view, parent_view, &block_hash);
+        let (leader, signature) = (key.public(), key.sign(&message));
+        Claim { height, view, parent_view, block_hash, leader, signature }
+    }
+
+    /// One of each kind.
+    fn samples() -> Vec<Evidence> {
+        use VoteKind::{Finalize, Notarize, Nullify};
+        let key = SigningKey::from_seed(&[5; 32]);
+        let vote = |kind, block| vote(&key, &CHAIN, kind, block);
+        vec![
+            Evidence::Proposals(claim(&key, 1), claim(&key, 2)),
+            Evidence::ProposalAndVote(claim(&key, 1), vote(Notarize, 2)),
+            Evidence::Votes(vote(Notarize, 1), vote(Notarize, 2)),
+            Evidence::Votes(vote(Finalize, 1), vote(Finalize, 2)),
+            Evidence::Votes(vote(Nullify, 0), vote(Finalize, 1)),
+        ]
+    }
+
+    #[test]
+    fn every_kind_proves_itself_and_round_trips() {
+        for evidence in samples() {
+            assert!(evidence.proves(&CHAIN));
+            assert!(!evidence.proves(&Hash([2; 32])), "another chain's signatures");
+            let proto = evidence.to_proto();
+            assert_eq!((proto.first.len(), proto.second.len()), (STATEMENT_BYTES, STATEMENT_BYTES));
+            let read = Evidence::from_proto(&proto).expect("its own bytes");
+            assert_eq!((read.culprit(), read.place()), (evidence.culprit(), evidence.place()));
+            assert_eq!((read.to_proto(), read.dedupe_key()), (proto, evidence.dedupe_key()));
+            assert!(read.proves(&CHAIN));
+        }
+    }
+
+    #[test]
+    fn whoever_sees_another_pair_of_statements_reports_the_same_breach() {
+        let keys: std::collections::BTreeSet<_> =
+            samples().iter().map(Evidence::dedupe_key).collect();
+        assert_eq!(keys.len(), 1, "one key, height and view");
+    }
+
+    #[test]
+    fn every_flipped_bit_proves_nothing() {
+        for evidence in samples() {
+            let proto = evidence.to_proto();
+            for bit in 0..8 * STATEMENT_BYTES {
+                let mut flipped = proto.clone();
+                flipped.second[bit / 8] ^= 1 << (bit % 8);
+                let read = Evidence::from_proto(&flipped);
+                assert!(read.is_err() || read.is_ok_and(|e| !e.proves(&CHAIN)), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn statements_that_the_rules_allow_together_are_no_evidence() {
+        use VoteKind::{Finalize, Notarize, Nullify};
+        let (key, other) = (SigningKey::from_seed(&[5; 32]), SigningKey::from_seed(&[6; 32]));
+        let of = |key: &SigningKey, kind, block| vote(key, &CHAIN, kind, block);
+        for (a, b) in [
+            (of(&key, Notarize, 1), of(&key, Finalize, 1)),
+            (of(&key, Notarize, 1), of(&key, Nullify, 0)),
+            (of(&key, Notarize, 1), of(&other, Notarize, 2)),
+            (of(&key, Notarize, 1), of(&key, Notarize, 1)),
+        ] {
+            let evidence = Evidence::Votes(a, b);
+            assert!(!evidence.proves(&CHAIN), "{evidence:?}");
+            assert!(Evidence::from_proto(&evidence.to_proto()).is_err(), "{evidence:?}");
+        }
+    }
 }

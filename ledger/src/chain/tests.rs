@@ -31,6 +31,7 @@ mod commit;
 mod concurrency;
 mod corruption;
 mod durability;
+mod misbehaviour;
 mod pending;
 mod proofs;
 mod validity;
