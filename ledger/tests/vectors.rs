@@ -41,6 +41,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("transaction.json", signed::transaction(&sample)),
         ("header.json", signed::header(&sample)),
         ("votes.json", signed::votes(&sample)),
+        ("misbehaviour.json", signed::misbehaviour(&sample)),
         ("receipt.json", signed::receipt(&sample)),
         ("history_proof.json", signed::history_proof(&sample)),
     ])

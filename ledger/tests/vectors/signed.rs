@@ -1,13 +1,14 @@
 //! What is signed, certified and proven.
 
 use customhouse_ledger::{
+    evidence::Evidence,
     hash::{Hash, Tag},
     header::{Block, Header},
     history::bucket_of,
     merkle::Tree,
     record::dedupe_key,
     registry, subject,
-    vote::{Proposal, Vote, VoteKind},
+    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -163,6 +164,27 @@ pub(crate) fn votes(sample: &Sample) -> Value {
             "leader": proposal.leader,
             "signature": hex_of(proposal.signature.0),
         },
+    })
+}
+
+/// Two votes for two blocks in one view.
+pub(crate) fn misbehaviour(sample: &Sample) -> Value {
+    let (chain_id, header) = (sample.genesis.chain_id(), &sample.block.header);
+    let vote = |block_hash| {
+        let ballot = Ballot { block_hash, ..sample::ballot(header, VoteKind::Notarize) };
+        Vote::sign(ballot, &chain_id, &key(1))
+    };
+    let evidence = Evidence::Votes(vote(header.hash()), vote(Hash([7; 32])));
+    let report = evidence.to_proto();
+    let (height, view) = evidence.place();
+    json!({
+        "chain_id": chain_id,
+        "culprit": evidence.culprit(),
+        "height": height,
+        "view": view,
+        "first": hex_of(report.first),
+        "second": hex_of(report.second),
+        "dedupe_key": evidence.dedupe_key(),
     })
 }
 

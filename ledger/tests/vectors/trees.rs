@@ -23,6 +23,7 @@ pub(crate) fn tags() -> Value {
         Tag::VALIDATORS,
         Tag::REGISTRY,
         Tag::HISTORY,
+        Tag::MISBEHAVIOUR,
         Tag::ACCEPTANCE,
     ];
     let vector = |tag: Tag| {

@@ -51,5 +51,6 @@ fn own_id(body: &Body) -> (&'static str, &str) {
         Body::AssistanceRequest(_) => ("assistance_request.case_id", ""),
         Body::AssistanceResponse(_) => ("assistance_response.case_id", ""),
         Body::TraderStatus(_) => ("trader_status.trader.id", ""),
+        Body::Misbehaviour(_) => ("misbehaviour.first", ""),
     }
 }

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
+use customhouse_consensus::Evidence;
 use customhouse_node::driver::DriverInput;
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 
@@ -30,6 +31,8 @@ pub(super) enum Event {
     Connect { at: usize, to: usize },
     /// A client submits.
     Submit,
+    /// It is this process's turn to report a breach.
+    Report { at: usize, epoch: u64, evidence: Box<Evidence> },
     /// A lying validator speaks.
     Lie { at: usize },
     /// Something breaks.
@@ -62,6 +65,7 @@ impl Event {
             | Self::JobAgain { at, .. }
             | Self::Input { at, .. }
             | Self::Tick { at, .. }
+            | Self::Report { at, .. }
             | Self::Connect { at, .. } => Some(*at),
             _ => None,
         }

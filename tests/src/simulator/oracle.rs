@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Evidence, Message};
 use customhouse_ledger::{
-    chain::{ChainReader, Committed},
+    chain::{ChainReader, Committed, SlotOutcome},
     genesis::Genesis,
     hash::Hash,
     keys::PublicKey,
+    transaction::{DedupeScope, VerifiedTransaction},
     verifier::Verifier,
     vote::VoteKind,
 };
@@ -30,6 +31,8 @@ pub(super) struct Oracle {
     /// Height of each committed transaction.
     committed: BTreeMap<Hash, u64>,
     pub(super) evidence: BTreeSet<(PublicKey, u64, u64)>,
+    /// Height and log index at which each breach was recorded, by its dedupe key.
+    breaches: BTreeMap<Hash, u64>,
 }
 
 impl Oracle {
@@ -43,6 +46,7 @@ impl Oracle {
             acknowledged: BTreeMap::new(),
             committed: BTreeMap::new(),
             evidence: BTreeSet::new(),
+            breaches: BTreeMap::new(),
         }
     }
 
@@ -86,7 +90,11 @@ impl Oracle {
         if first != roots {
             return Err(format!("two blocks at height {height}: {} and {}", first.0, roots.0));
         }
-        for transaction in &block.transactions {
+        let log = header.log_start..;
+        for (log_index, (transaction, outcomes)) in
+            log.zip(block.transactions.iter().zip(&block.outcomes))
+        {
+            self.recorded_once(log_index, transaction, outcomes)?;
             let at = *self.committed.entry(transaction.id()).or_insert(height);
             if at != height {
                 let id = transaction.id();
@@ -94,6 +102,29 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// A breach is recorded by the first report of it, and by no other.
+    fn recorded_once(
+        &mut self,
+        log_index: u64,
+        transaction: &VerifiedTransaction,
+        outcomes: &[SlotOutcome],
+    ) -> Result<(), String> {
+        for (slot, outcome) in transaction.slots().iter().zip(outcomes) {
+            if slot.scope == DedupeScope::Chain && *outcome == SlotOutcome::Applied {
+                let first = *self.breaches.entry(slot.dedupe_key).or_insert(log_index);
+                if first != log_index {
+                    return Err(format!("a breach is recorded at {first} and at {log_index}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many breaches are on the chain.
+    pub(super) fn recorded(&self) -> u64 {
+        self.breaches.len() as u64
     }
 
     pub(super) fn accused(&mut self, evidence: &Evidence) -> Result<(), String> {

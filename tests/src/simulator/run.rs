@@ -37,7 +37,7 @@ pub const HEALING_MS_MAX: u64 = 30_000;
 /// More events than any run needs: something goes round in circles.
 const EVENTS_MAX: u64 = 4_000_000;
 /// A transaction lives this long.
-const LIFETIME_MS: u64 = 12 * 3_600_000;
+pub(super) const LIFETIME_MS: u64 = 12 * 3_600_000;
 
 pub(super) struct Simulation {
     mutant: Option<Mutant>,
@@ -269,7 +269,7 @@ impl Simulation {
     }
 
     /// A node takes a transaction from a client: durable in its outbox, then acknowledged.
-    fn accept(&mut self, index: usize, encoded: Bytes) -> Result<(), String> {
+    pub(super) fn accept(&mut self, index: usize, encoded: Bytes) -> Result<(), String> {
         let now = self.endpoints[index].now(self.now);
         let paused = self.endpoints[index].paused_until > self.now;
         let verified = VerifiedTransaction::from_bytes(encoded.clone(), &self.chain_id);
@@ -345,6 +345,7 @@ impl Simulation {
         summary.heights = self.oracle.height();
         summary.acknowledged = self.oracle.acknowledged.len() as u64;
         summary.equivocations = self.oracle.evidence.len() as u64;
+        summary.recorded = self.oracle.recorded();
         Ok(())
     }
 

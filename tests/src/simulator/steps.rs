@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use customhouse_consensus::Message;
+use customhouse_consensus::{Evidence, Message};
 use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
 use customhouse_node::driver::{Driver, DriverError, DriverInput, Fetch};
 use customhouse_proto::v1;
@@ -16,9 +16,12 @@ use super::{
     event::Event,
     fetching::Order,
     liar::{encode, rests_on},
-    run::Simulation,
+    run::{LIFETIME_MS, Simulation},
     world::{Out, World},
 };
+
+/// How long each node leaves to the one before it to report a breach.
+const TURN_MS: u64 = 2_000;
 
 impl Simulation {
     pub(super) fn take(&mut self, event: Event) -> Result<(), String> {
@@ -35,6 +38,9 @@ impl Simulation {
             Event::Tick { at, epoch, monotonic_ms } => self.tick(at, epoch, monotonic_ms),
             Event::Connect { at, to } => self.connected(at, to),
             Event::Submit => self.submit(),
+            Event::Report { at, epoch, evidence } if self.runs(at, epoch) => {
+                self.report(at, &evidence)
+            }
             Event::Lie { at } => self.lie(at),
             Event::Fault(fault) => self.strike(fault),
             Event::Start { at, epoch } if self.endpoints[at].epoch == epoch => self.start(at),
@@ -43,7 +49,7 @@ impl Simulation {
                 self.links.unclog(link);
                 Ok(())
             }
-            Event::Input { .. } | Event::Start { .. } => Ok(()),
+            Event::Input { .. } | Event::Start { .. } | Event::Report { .. } => Ok(()),
         }
     }
 
@@ -190,9 +196,40 @@ impl Simulation {
                     self.endpoints[index].outbox.remove(&transaction.id());
                 }
             }
-            Out::Evidence(evidence) => self.oracle.accused(&evidence)?,
+            Out::Evidence(evidence) => {
+                self.oracle.accused(&evidence)?;
+                self.report_later(index, evidence);
+            }
         }
         Ok(())
+    }
+
+    /// Nodes take turns to report a breach, in the order of the validators.
+    fn report_later(&mut self, at: usize, evidence: Evidence) {
+        let epoch = self.endpoints[at].epoch;
+        let turn = self.endpoints[at].identity as u64;
+        let evidence = Box::new(evidence);
+        self.later(1 + turn * TURN_MS, Event::Report { at, epoch, evidence });
+    }
+
+    fn report(&mut self, at: usize, evidence: &Evidence) -> Result<(), String> {
+        let endpoint = &self.endpoints[at];
+        let Some(process) = &endpoint.process else { return Ok(()) };
+        let known = process.reader.misbehaviour(&evidence.dedupe_key());
+        if known.map_err(|error| error.to_string())?.is_some() {
+            return Ok(());
+        }
+        let identity = &self.identities[endpoint.identity];
+        let report = VerifiedTransaction::report(
+            evidence,
+            "node",
+            identity.agency,
+            endpoint.now(self.now).unix_ms + LIFETIME_MS,
+            &self.chain_id,
+            &identity.signing,
+        );
+        let report = report.map_err(|error| error.to_string())?;
+        self.accept(at, report.encoded().clone())
     }
 
     /// Nothing leaves before what it rests on is durable, and no key says two things.

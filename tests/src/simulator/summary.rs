@@ -57,6 +57,8 @@ pub struct Summary {
     pub lies: u64,
     /// Views in which a key was caught.
     pub equivocations: u64,
+    /// Of those, recorded on the chain.
+    pub recorded: u64,
     /// Longest time from the end of all faults until every node had everything.
     pub healing_ms_max: u64,
 }
@@ -108,6 +110,7 @@ impl Summary {
             ("liars", &mut self.liars),
             ("lies", &mut self.lies),
             ("equivocations caught", &mut self.equivocations),
+            ("equivocations recorded", &mut self.recorded),
         ]
     }
 }

@@ -4,6 +4,7 @@ mod agreement;
 mod catching_up;
 mod crashes;
 mod idempotency;
+mod misbehaviour;
 mod python;
 mod receipts;
 mod rubbish;

@@ -1,0 +1,83 @@
+//! A validator that breaks a rule: its key is found out by those who hear it, and the proof of it is
+//! on the chain, once.
+
+use customhouse_consensus::Message;
+use customhouse_ledger::{
+    evidence::Evidence,
+    hash::Hash,
+    vote::{Ballot, Vote, VoteKind},
+};
+use customhouse_node::{
+    network::{self, NetworkConfig, NetworkHandle},
+    node::NodeParts,
+};
+use customhouse_proto::v1::{self, get_history_request::SubjectOrKey, subject::Scheme};
+use customhouse_tests::{
+    cluster::Cluster,
+    wait::{PATIENCE, until},
+};
+use prost::Message as _;
+use tokio_stream::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::agreement::submit_final;
+
+/// Takes a stopped node's place on the network, with its peer key.
+async fn impersonate(parts: &NodeParts, shutdown: &CancellationToken) -> NetworkHandle {
+    let config = NetworkConfig { listen: Vec::new(), ..parts.network.clone() };
+    let others = config.peers.len() - 1;
+    let (handle, mut events) = network::spawn(config, shutdown.clone()).await.expect("a network");
+    // Nobody looks at what comes.
+    tokio::spawn(async move { while events.recv().await.is_some() {} });
+    let mut connected = handle.connected();
+    let all = connected.wait_for(|peers| peers.len() == others);
+    tokio::time::timeout(PATIENCE, all).await.expect("connections").expect("it runs");
+    handle
+}
+
+/// The reports about a validator's key, as a node tells them.
+async fn reports(cluster: &Cluster, node: usize, key: &str) -> Vec<Evidence> {
+    let subject = v1::Subject { scheme: Scheme::ValidatorKey as i32, id: key.to_owned() };
+    let client = cluster.client(node, "auditor");
+    let history = client.history(SubjectOrKey::Subject(subject));
+    let items: Vec<v1::HistoryItem> =
+        history.collect::<Result<_, _>>().await.expect("the node answers");
+    let report = |item: &v1::HistoryItem| {
+        let record = v1::Record::decode(&*item.record).expect("a record");
+        let Some(v1::record::Body::Misbehaviour(report)) = record.body else { panic!("another") };
+        Evidence::from_proto(&report).expect("evidence")
+    };
+    items.iter().map(report).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_that_votes_for_two_blocks_is_recorded_once_and_can_be_looked_up() {
+    let mut cluster = Cluster::start(4).await;
+    submit_final(&cluster, 0, "before", "misbehaviour").await;
+    assert!(cluster.terminate(3).await.success());
+    let head = cluster.same_head(&[0, 1, 2], 1).await;
+    let parts = NodeParts::read(&cluster.agency(3).config).expect("its files");
+    let (chain_id, shutdown) = (parts.genesis.chain_id(), CancellationToken::new());
+    let liar = impersonate(&parts, &shutdown).await;
+    let vote = |block: u8| {
+        let (kind, height, view) = (VoteKind::Notarize, head.height + 1, 1);
+        let ballot = Ballot { kind, height, view, block_hash: Hash([block; 32]) };
+        Message::Vote(Vote::sign(ballot, &chain_id, &parts.validator)).to_proto()
+    };
+    liar.publish_consensus(vec![vote(1), vote(2)]);
+    let key = parts.validator.public();
+    for node in 0..3 {
+        let found = until("the report", PATIENCE, async || {
+            let found = reports(&cluster, node, &key.to_string()).await;
+            if found.is_empty() { Err(format!("node {node}: none")) } else { Ok(found) }
+        });
+        let found = found.await;
+        assert_eq!((found.len(), found[0].culprit()), (1, key), "node {node}");
+        assert_eq!(found[0].place(), (head.height + 1, 1));
+        assert!(found[0].proves(&chain_id));
+        assert!(cluster.metric(node, "customhouse_evidence_total") > 0);
+    }
+    shutdown.cancel();
+    submit_final(&cluster, 1, "after", "misbehaviour").await;
+    assert_eq!(reports(&cluster, 0, &key.to_string()).await.len(), 1, "it is there once");
+}
