@@ -26,8 +26,8 @@ pub(super) struct Oracle {
     signed: Signed,
     /// Block hash and roots by height, as the first node committed it.
     blocks: BTreeMap<u64, (Hash, Hash, Hash)>,
-    /// Transactions that a client was told are accepted, with their first record.
-    pub(super) acknowledged: BTreeMap<Hash, Hash>,
+    /// Transactions that a client was told are accepted, with a record that must have a receipt.
+    pub(super) acknowledged: BTreeMap<Hash, Option<Hash>>,
     /// Height of each committed transaction.
     committed: BTreeMap<Hash, u64>,
     pub(super) evidence: BTreeSet<(PublicKey, u64, u64)>,
@@ -155,7 +155,7 @@ impl Oracle {
     /// At the end: what a node says it has, it can prove, to a verifier with the genesis alone.
     pub(super) fn proves(&self, reader: &ChainReader) -> Result<u64, String> {
         let mut receipts = 0;
-        for record_id in self.acknowledged.values().rev().take(5) {
+        for record_id in self.acknowledged.values().flatten().rev().take(5) {
             let receipt = reader.receipt(record_id).map_err(|error| error.to_string())?;
             let receipt = receipt.ok_or_else(|| format!("no receipt for record {record_id}"))?;
             let verified = self.verifier.verify_receipt(&receipt.encode_to_vec());

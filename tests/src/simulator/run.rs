@@ -12,7 +12,7 @@ use customhouse_ledger::{
     hash::Hash,
     keys::PublicKey,
     record::{ValidRecord, dedupe_key},
-    transaction::VerifiedTransaction,
+    transaction::{DedupeScope, VerifiedTransaction},
 };
 use customhouse_proto::v1;
 use rand::RngExt as _;
@@ -287,7 +287,7 @@ impl Simulation {
         } else {
             endpoint.outbox.insert(id, encoded.clone());
         }
-        self.oracle.acknowledged.insert(id, transaction.slots()[0].record_id);
+        self.oracle.acknowledged.insert(id, provable(&transaction));
         endpoint.admit(transaction, now.unix_ms);
         self.broadcast_transaction(index, &encoded);
         self.drive(index, |driver| driver.work())
@@ -354,4 +354,11 @@ impl Simulation {
         let rng = &mut self.streams.network;
         (0..self.endpoints.len()).filter(|_| rng.random()).collect()
     }
+}
+
+/// The record of which there will be a receipt. Of a report of misbehaviour there may be none: another
+/// node's may be the one that counts.
+fn provable(transaction: &VerifiedTransaction) -> Option<Hash> {
+    let slot = transaction.slots().first()?;
+    (slot.scope == DedupeScope::Agency).then_some(slot.record_id)
 }
