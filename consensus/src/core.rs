@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The consensus of one node: inputs in, effects out. See the [crate] for the rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Core {
     pub(crate) config: Config,
     /// Public half of the key, while it may sign.

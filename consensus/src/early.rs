@@ -16,12 +16,12 @@ const PEERS_MAX: usize = 512;
 /// A bounded buffer of messages for one height. They cannot be verified yet: the validators of
 /// that height follow from the block before it. So the limits are each peer's own, and a peer that
 /// lies fills only its own share.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Early {
     by_peer: BTreeMap<PeerTag, Share>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Share {
     proposals: usize,
     small_bytes: usize,
@@ -80,7 +80,7 @@ pub(crate) enum Favour {
 }
 
 /// When something was last done for a peer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pace {
     last: BTreeMap<(PeerTag, Favour), u64>,
 }

@@ -23,7 +23,7 @@ use crate::{
 const PROPOSALS_BEHIND: u64 = 2;
 
 /// State of the height in progress.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Height {
     pub(crate) number: u64,
     pub(crate) validators: ValidatorSet,
@@ -54,7 +54,7 @@ pub(crate) struct Height {
 }
 
 /// A proposal and how far its check has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) proposal: Proposal,
     pub(crate) block_hash: Hash,
@@ -75,7 +75,7 @@ pub(crate) enum Check {
 }
 
 /// A block durably stored here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) block: Block,
     /// Checked in full as a new block here (or built here).

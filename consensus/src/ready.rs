@@ -21,7 +21,7 @@ pub trait Journal {
 /// What a step leaves to do. Messages and actions are out of reach until [`Ready::persist`] has
 /// made durable what they rest on.
 #[must_use = "a step's messages and actions are lost unless it is persisted"]
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ready {
     pub(crate) entries: Vec<Entry>,
     pub(crate) outbox: Outbox,

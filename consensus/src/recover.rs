@@ -7,7 +7,7 @@ use customhouse_ledger::vote::{Proposal, Vote};
 use crate::{core::Core, evidence::Claim, height::Held, journal::Entry};
 
 /// What was read from the journal and is not committed yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     /// Nothing is signed up to and including this height: it was signed before, and the journal
     /// does not say any more what.

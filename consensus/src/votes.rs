@@ -21,7 +21,7 @@ pub(crate) fn is_near(view: u64, current: u64) -> bool {
 }
 
 /// Verified votes: of each validator at most one of a kind a view, in near views only.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Votes {
     by_view: BTreeMap<u64, BTreeMap<(usize, VoteKind), Vote>>,
     /// Validators that have said anything at this height.
