@@ -43,6 +43,8 @@ pub struct Core {
     halted: bool,
     /// Whether peers have yet to be asked which signatures of this node's key they hold.
     pub(crate) unasked: bool,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutants: Vec<crate::mutants::Mutant>,
     /// Time of the step, and what it leaves to do.
     pub(crate) now: Now,
     pub(crate) out: Ready,
@@ -52,8 +54,15 @@ impl Core {
     /// A core on this committed state that remembers what the journal does. Its first input should
     /// be [`Input::Tick`].
     pub fn new(config: Config, committed: Committed, recovered: Vec<Entry>) -> Self {
+        let mut core = Self::blank(config, committed, recovered);
+        core.recall();
+        core
+    }
+
+    /// Before it has taken up what the journal remembers of the height.
+    pub(crate) fn blank(config: Config, committed: Committed, recovered: Vec<Entry>) -> Self {
         let number = committed.header.height.saturating_add(1);
-        let mut core = Self {
+        Self {
             signer: config.signer.as_ref().map(|key| key.public()),
             config,
             tip_hash: committed.header.hash(),
@@ -69,11 +78,11 @@ impl Core {
             started: false,
             halted: false,
             unasked: false,
+            #[cfg(feature = "mutants")]
+            mutants: Vec::new(),
             now: Now { monotonic_ms: 0, unix_ms: 0 },
             out: Ready::default(),
-        };
-        core.recall();
-        core
+        }
     }
 
     /// The same, but it signs nothing before [`Input::Asked`]: a journal that was rolled back with

@@ -91,6 +91,13 @@
 //! | evidence | once a validator and view |
 //! | signature checks | none for what is held already, is of another height, or comes from no validator |
 //!
+//! # How it is checked
+//!
+//! `tests/model.rs` visits every state that this very core can come to with one of four validators
+//! lying, up to a bound of views; `tests/twins.rs` tries every partition with a key in two places;
+//! `tests/adversary.rs` and `tests/simulation.rs` go far at random. `tests/mutants.rs` plants bugs
+//! (feature `mutants`, for that test alone) and shows what finds each.
+//!
 //! # Map
 //!
 //! [`core`] takes inputs · `rules` applies the six rules · `receive` verifies messages · `height`
@@ -108,6 +115,8 @@ pub mod input;
 pub mod journal;
 mod justify;
 mod leaders;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod ready;
 mod receive;
 mod recover;

@@ -43,6 +43,8 @@ impl Core {
     pub(crate) fn recall(&mut self) {
         let number = self.height.number;
         let entries = self.memory.entries.remove(&number).unwrap_or_default();
+        #[cfg(feature = "mutants")]
+        let entries = self.forgetful(entries);
         self.memory.entries.retain(|height, _| *height > number);
         // Certificates first: they tell the view, and votes are kept near it only.
         for entry in &entries {

@@ -34,7 +34,7 @@ impl Core {
         let notarized = notarized.map(|(&parent, certificate)| (parent, certificate.clone()));
         let parent_view = notarized.as_ref().map_or(0, |(parent, _)| *parent);
         let hash = notarized.as_ref().map_or(Hash::ZERO, |(_, c)| c.ballot.block_hash);
-        if let Err(missing) = self.height.justify(view, parent_view, &hash) {
+        if let Err(missing) = self.justify(view, parent_view, &hash) {
             self.fetch_certificates(missing);
             return false;
         }
@@ -95,7 +95,7 @@ impl Core {
         }
         let Some(held) = self.height.proposals.get(&view) else { return false };
         let (parent_view, hash) = (held.proposal.parent_view, held.block_hash);
-        if let Err(missing) = self.height.justify(view, parent_view, &hash) {
+        if let Err(missing) = self.justify(view, parent_view, &hash) {
             self.fetch_certificates(missing);
             return false;
         }
@@ -116,6 +116,15 @@ impl Core {
         self.sign_vote(VoteKind::Notarize, view, hash)
     }
 
+    /// Whether a proposal is justified.
+    fn justify(&self, view: u64, parent_view: u64, hash: &Hash) -> Result<(), Vec<u64>> {
+        #[cfg(feature = "mutants")]
+        if self.has(crate::mutants::Mutant::UncheckedJustification) {
+            return Ok(());
+        }
+        self.height.justify(view, parent_view, hash)
+    }
+
     fn ask_to_validate(&mut self, view: u64, new: bool) {
         let Some(held) = self.height.proposals.get(&view) else { return };
         if held.check != Check::Open {
@@ -123,6 +132,11 @@ impl Core {
         }
         let proposal = &held.proposal;
         let right = !new || self.is_right_new_header(&proposal.block.header, view);
+        #[cfg(feature = "mutants")]
+        let right = right
+            && !(self.has(crate::mutants::Mutant::TimeOfReproposal)
+                && proposal.block.header.time_ms.abs_diff(self.now.unix_ms)
+                    > self.tip.parameters.time_skew_ms_max);
         let notarization =
             self.height.certificate(VoteKind::Notarize, proposal.parent_view).filter(|_| !new);
         let from = match notarization {
@@ -230,6 +244,10 @@ impl Core {
     }
 
     fn may_vote(&self, kind: VoteKind, view: u64) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.breaks_a_guard(kind, view) {
+            return self.signing_key().is_some();
+        }
         self.height.signed(view).may_vote(kind) && self.signing_key().is_some()
     }
 

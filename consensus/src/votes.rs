@@ -103,7 +103,7 @@ impl Votes {
         Certificate::from_votes(*ballot, self.matching(ballot), validators)
     }
 
-    fn matching(&self, ballot: &Ballot) -> impl Iterator<Item = &Vote> {
+    pub(crate) fn matching(&self, ballot: &Ballot) -> impl Iterator<Item = &Vote> {
         let votes = self.by_view.get(&ballot.view).into_iter().flat_map(BTreeMap::values);
         votes.filter(move |vote| vote.ballot == *ballot)
     }

@@ -8,4 +8,4 @@ pub mod inputs;
 pub mod node;
 pub mod search;
 
-pub use search::{Model, Report, leaders, run};
+pub use search::{Model, run};

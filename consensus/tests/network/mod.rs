@@ -11,8 +11,8 @@ mod witness;
 use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{
-    Action, Config, Core, Entry, Evidence, Input, Journal, Message, Now, PeerTag, Ready, Recipient,
-    Timing, Validate, Verdict,
+    Action, Committed, Config, Core, Entry, Evidence, Input, Journal, Message, Now, PeerTag, Ready,
+    Recipient, Timing, Validate, Verdict,
 };
 use customhouse_ledger::{
     hash::{Hash, Tag},
@@ -40,6 +40,9 @@ pub struct Weather {
 }
 
 pub const CALM: Weather = Weather { delay_ms_max: 1, loss: 0, duplication: 0 };
+
+/// How a core is made: where a mutant is planted.
+pub type MakeCore = fn(Config, Committed, Vec<Entry>) -> Core;
 
 /// A journal in memory: encoded, as a file would be.
 #[derive(Default)]
@@ -111,6 +114,9 @@ pub struct Network {
     event_count: u64,
     cut: BTreeSet<(usize, usize)>,
     submitted: u64,
+    make: MakeCore,
+    /// Whose key the fifth node has too.
+    twin: Option<usize>,
 }
 
 impl Network {
@@ -119,6 +125,16 @@ impl Network {
     }
 
     pub fn with_parameters(n: usize, seed: u64, weather: Weather, parameters: Parameters) -> Self {
+        Self::made_of(Core::new, n, seed, weather, parameters)
+    }
+
+    pub fn made_of(
+        make: MakeCore,
+        n: usize,
+        seed: u64,
+        weather: Weather,
+        parameters: Parameters,
+    ) -> Self {
         let mut keys: Vec<_> = (0..n).map(|i| SigningKey::from_seed(&[i as u8 + 1; 32])).collect();
         let validator = |(i, key): (usize, &SigningKey)| Validator {
             agency: format!("A{i:03}").parse().expect("a code"),
@@ -126,18 +142,7 @@ impl Network {
         };
         let set = ValidatorSet::new(keys.iter().enumerate().map(validator).collect());
         let set = set.expect("a set");
-        let nodes = keys.drain(..).map(|key| Node {
-            key,
-            core: None,
-            journal: MemoryJournal::default(),
-            ledger: Ledger::new(set.clone(), parameters),
-            life: 0,
-            wake_at: None,
-            sync: None,
-            crash_at: None,
-            evidence: Vec::new(),
-            actions: Vec::new(),
-        });
+        let nodes = keys.drain(..).map(|key| Node::new(key, Ledger::new(set.clone(), parameters)));
         let mut network = Self {
             seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -150,10 +155,25 @@ impl Network {
             event_count: 0,
             cut: BTreeSet::new(),
             submitted: 0,
+            make,
+            twin: None,
         };
         for node in 0..n {
             network.recover(node);
         }
+        network
+    }
+
+    /// Four validators, one of whose keys runs in a fifth node too, each unmodified. What that key
+    /// does in both is nobody's fault but its own.
+    pub fn with_twin(twin: usize, weather: Weather) -> Self {
+        let mut network = Self::new(4, 0, weather);
+        let of = &network.nodes[twin];
+        let second = Node::new(of.key.clone(), of.ledger.clone());
+        network.twin = Some(twin);
+        network.witness.forgive(second.key.public());
+        network.nodes.push(second);
+        network.recover(4);
         network
     }
 
@@ -172,9 +192,14 @@ impl Network {
         }
     }
 
+    /// Every link works again.
+    pub fn join_all(&mut self) {
+        self.cut.clear();
+    }
+
     /// Every link works again; peers connect anew.
     pub fn heal(&mut self) {
-        self.cut.clear();
+        self.join_all();
         for node in 0..self.nodes.len() {
             for peer in (0..self.nodes.len()).filter(|&peer| peer != node) {
                 self.later(0, node, Input::Connected(PeerTag(peer as u64)));
@@ -205,7 +230,7 @@ impl Network {
             return;
         }
         let config = Config { chain_id: CHAIN, signer: Some(node.key.clone()), timing: TIMING };
-        let core = Core::new(config, node.ledger.committed(), node.journal.read());
+        let core = (self.make)(config, node.ledger.committed(), node.journal.read());
         node.core = Some(core);
         let pending = !node.ledger.pending.is_empty();
         self.step(index, Input::Tick);
@@ -268,7 +293,9 @@ impl Network {
 
     pub fn honest(&self) -> impl Iterator<Item = (usize, &Node)> {
         let liar = self.liar.as_ref().map(|liar| liar.index);
-        self.nodes.iter().enumerate().filter(move |(i, _)| Some(*i) != liar)
+        let twin = self.twin;
+        let is_honest = move |i| Some(i) != liar && twin.is_none_or(|twin| i != twin && i != 4);
+        self.nodes.iter().enumerate().filter(move |(i, _)| is_honest(*i))
     }
 
     pub fn all_committed(&self, leaf: &Hash) -> bool {
@@ -445,7 +472,9 @@ impl Network {
                 self.sync(index, delay);
             }
             Action::Evidence(evidence) => {
-                self.witness.accuses(self.liar.as_ref().map(|l| l.key.public()), &evidence);
+                let faulty = self.liar.as_ref().map(|liar| liar.key.public());
+                let twin = self.twin.map(|twin| self.nodes[twin].key.public());
+                self.witness.accuses(faulty.or(twin), &evidence);
                 self.nodes[index].evidence.push(evidence);
             }
             Action::Halt { reason } => self.witness.fails(format!("node {index}: {reason}")),
@@ -479,6 +508,21 @@ impl Network {
 }
 
 impl Node {
+    fn new(key: SigningKey, ledger: Ledger) -> Self {
+        Self {
+            key,
+            core: None,
+            journal: MemoryJournal::default(),
+            ledger,
+            life: 0,
+            wake_at: None,
+            sync: None,
+            crash_at: None,
+            evidence: Vec::new(),
+            actions: Vec::new(),
+        }
+    }
+
     fn find(&self, hash: &Hash) -> Option<&customhouse_ledger::header::Block> {
         let committed = self.ledger.chain.iter().map(|(block, _)| block);
         let mut committed = committed.filter(|block| block.hash() == *hash);

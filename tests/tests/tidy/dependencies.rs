@@ -79,3 +79,17 @@ fn a_forbidden_dependency_is_found_behind_another() {
     assert_eq!(forbidden(&rule, &graph).len(), 1);
     assert!(forbidden(&rule, &names("a v0.1.0\ntokio-not v1\n")).is_empty());
 }
+
+/// Planted bugs are for one crate's own tests: nothing that is built for use may have them.
+#[test]
+fn nobody_enables_planted_bugs() {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--offline", "--locked", "--workspace", "--prefix", "none"])
+        .args(["--format", "{p} [{f}]"])
+        .output()
+        .expect("cargo runs");
+    let tree = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && tree.contains("customhouse-consensus"), "{tree}");
+    assert!(!tree.contains("mutants"), "a crate enables the feature `mutants`");
+}
