@@ -147,8 +147,8 @@ fn takes_an_old_block_again(make: MakeCore) -> bool {
     let a = block(1, 'A');
     let skew_ms_max = Parameters::default().time_skew_ms_max;
     let said = bench.take_all(vec![
-        notarization(1, a.clone()),
         Event::Wait(2 * skew_ms_max),
+        notarization(1, a.clone()),
         proposal(2, 1, a),
     ]);
     said.iter().any(|word| word == "store 2 A")

@@ -270,7 +270,10 @@ impl Network {
     /// Runs until the condition holds; panics with the seed after so much virtual time.
     pub fn run_until(&mut self, what: &str, limit_ms: u64, done: impl Fn(&Self) -> bool) {
         let deadline = self.now + limit_ms;
+        let mut steps = 0u32;
         while !done(self) {
+            steps += 1;
+            assert!(steps < 300_000, "seed {}: busy without end: {what}", self.seed);
             let next = self.next_event();
             assert!(
                 next.is_some_and(|at| at <= deadline),
