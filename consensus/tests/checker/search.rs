@@ -184,6 +184,10 @@ impl Report {
 /// Every node's state 0.
 const INITIAL: State = 0;
 
+/// A state of a node that it came to silently: its number, the place of the one before it in the
+/// list, and what happened.
+type Silent = (usize, usize, u16);
+
 /// What happens to which node, after some silent steps to this state of it.
 #[derive(Clone, Copy, Debug)]
 struct Move {
@@ -263,14 +267,13 @@ impl Search {
         Ok(decisions)
     }
 
-    /// The states that a node comes to without saying anything; of each, the place of the one
-    /// before it in the list, and what happened.
+    /// The states that a node comes to without saying anything, the present one first.
     fn silently(
         &mut self,
         state: State,
         actor: usize,
         said: &[Facts; 4],
-    ) -> Result<Vec<(usize, usize, u16)>, (Move, String)> {
+    ) -> Result<Vec<Silent>, (Move, String)> {
         let mut silent = vec![(Self::of(state, actor), 0, 0)];
         let mut at = 0;
         while at < silent.len() {
