@@ -61,16 +61,16 @@ impl Core {
 
     /// Before it has taken up what the journal remembers of the height.
     pub(crate) fn blank(config: Config, committed: Committed, recovered: Vec<Entry>) -> Self {
-        let number = committed.header.height.saturating_add(1);
+        let height = Height::after(&committed);
         Self {
             signer: config.signer.as_ref().map(|key| key.public()),
             config,
             tip_hash: committed.header.hash(),
             tip_validators: None,
-            height: Height::new(number, committed.validators.clone()),
+            memory: Memory::new(recovered, height.number),
+            height,
             tip: committed,
             ahead: None,
-            memory: Memory::new(recovered, number),
             early: Early::default(),
             pace: Pace::default(),
             timers: Timers::default(),
@@ -201,7 +201,7 @@ impl Core {
         if height > self.height.number || decided != Some(hash) {
             return self.halt(HaltReason::WrongCommit { height, decided, committed: hash });
         }
-        let next = Height::new(height.saturating_add(1), committed.validators.clone());
+        let next = Height::after(&committed);
         let last = std::mem::replace(&mut self.height, next);
         self.tip_validators = Some(last.validators);
         self.tip = committed;

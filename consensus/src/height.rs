@@ -7,6 +7,7 @@ use customhouse_ledger::{
     hash::Hash,
     header::Block,
     keys::PublicKey,
+    leaders::Leaders,
     validators::ValidatorSet,
     vote::{Proposal, VoteKind},
 };
@@ -14,7 +15,7 @@ use customhouse_ledger::{
 use crate::{
     action::Build,
     evidence::Claim,
-    leaders::leader,
+    input::Committed,
     signed::Signed,
     votes::{Votes, is_near},
 };
@@ -27,6 +28,7 @@ const PROPOSALS_BEHIND: u64 = 2;
 pub(crate) struct Height {
     pub(crate) number: u64,
     pub(crate) validators: ValidatorSet,
+    leaders: Leaders,
     pub(crate) view: u64,
     /// The first proposal of each near view by its leader.
     pub(crate) proposals: BTreeMap<u64, Held>,
@@ -89,10 +91,12 @@ impl Held {
 }
 
 impl Height {
-    pub(crate) fn new(number: u64, validators: ValidatorSet) -> Self {
+    /// The height above a committed block.
+    pub(crate) fn after(committed: &Committed) -> Self {
         Self {
-            number,
-            validators,
+            number: committed.header.height.saturating_add(1),
+            validators: committed.validators.clone(),
+            leaders: committed.leaders.clone(),
             view: 1,
             proposals: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -112,7 +116,7 @@ impl Height {
     }
 
     pub(crate) fn leader(&self, view: u64) -> PublicKey {
-        leader(&self.validators, self.number, view)
+        self.leaders.leader(&self.validators, self.number, view)
     }
 
     /// f + 1: at least one of so many is honest.

@@ -4,7 +4,8 @@ use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
     header::{Block, Header},
-    keys::SigningKey,
+    keys::{PublicKey, SigningKey},
+    leaders::Leaders,
     parameters::Parameters,
     validators::ValidatorSet,
     vote::{Proposal, Vote},
@@ -58,8 +59,17 @@ pub struct Committed {
     pub finalization: Option<Certificate>,
     /// The validators that decide the next height.
     pub validators: ValidatorSet,
+    /// In which order they lead its views.
+    pub leaders: Leaders,
     /// The parameters in force at the next height.
     pub parameters: Parameters,
+}
+
+impl Committed {
+    /// The leader of a view of the next height.
+    pub fn leader(&self, view: u64) -> PublicKey {
+        self.leaders.leader(&self.validators, self.header.height.saturating_add(1), view)
+    }
 }
 
 /// What time it is, by two clocks.

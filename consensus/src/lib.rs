@@ -8,7 +8,7 @@
 //!
 //! n validators, of which at most f = ⌊(n−1)/3⌋ are faulty; a quorum is q = n − f. A height runs
 //! through views v = 1, 2, … until one block is decided. The leader of (height, view) is a function
-//! of committed state ([`leader`]). A certificate is q votes for one ballot.
+//! of committed state ([`Committed::leader`]). A certificate is q votes for one ballot.
 //!
 //! | rule | when | then | in |
 //! |---|---|---|---|
@@ -80,6 +80,17 @@
 //! A verified tip ahead is kept: the heights up to it are decided, so nothing is signed there, and
 //! when its own height is reached its certificate decides it, even if whoever told it is gone.
 //!
+//! # Leaders
+//!
+//! Leaders take turns; one whose first view was passed over is at the end of the order for the rest
+//! of a term of 64·n heights, and is tried again in the next ([`customhouse_ledger::leaders`]). What
+//! the rule rests on is rule 1 here: a *new* block is justified in v only where all views before v
+//! were nullified, so the view in a committed header proves which leaders a quorum passed over. It
+//! reorders and no more: in every height all n lead before any leads again, so every argument above
+//! that counts views to the next honest leader holds as it did for plain turns. Whoever makes a
+//! quorum nullify an honest leader's view (f faulty votes and f+1 honest ones that timed out) wins
+//! that leader's place at the end for a term, not its vote, and at most f are there at a time.
+//!
 //! # Bounds
 //!
 //! | what | limit |
@@ -114,7 +125,6 @@ mod height;
 pub mod input;
 pub mod journal;
 mod justify;
-mod leaders;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod ready;
@@ -134,7 +144,6 @@ pub use crate::{
     evidence::{Claim, Evidence},
     input::{Committed, Config, Input, Message, Now, PeerTag, Timing, Tip, Verdict},
     journal::Entry,
-    leaders::leader,
     ready::{Journal, Outbox, Outgoing, Ready, Recipient},
     wire::WireError,
 };

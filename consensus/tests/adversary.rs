@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bench::*;
 use customhouse_consensus::{
-    Action, Config, Core, Entry, Input, Journal, Message, Now, Timing, Verdict, leader,
+    Action, Config, Core, Entry, Input, Journal, Message, Now, Timing, Verdict,
 };
 use customhouse_ledger::{
     hash::Hash,
@@ -238,9 +238,7 @@ impl Walk {
         let views: Vec<_> = self.honest.values().map(|node| node.core.view()).collect();
         let newest = views.into_iter().max().unwrap_or(1);
         let view = self.rng.random_range(1..=newest);
-        if leader(&validators(4), 1, view) == key(self.liar).public()
-            && self.rng.random_range(0..3) > 0
-        {
+        if genesis().leader(view) == key(self.liar).public() && self.rng.random_range(0..3) > 0 {
             let lie = Message::Proposal(self.lying_proposal(view));
             // So that others may get the same one.
             self.said.push(lie.clone());

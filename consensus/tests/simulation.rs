@@ -2,7 +2,7 @@
 
 mod network;
 
-use customhouse_ledger::parameters::Parameters;
+use customhouse_ledger::{leaders::term, parameters::Parameters};
 use network::{CALM, CrashPoint, Network, Weather};
 use rand::RngExt;
 
@@ -53,6 +53,60 @@ fn a_silent_leader_is_passed_over() {
         let leaf = network.submit();
         network.run_until("the dead one is back", 2_000, |n| n.all_committed(&leaf));
     }
+}
+
+/// Heights at which the leader of the first view was passed over.
+fn passed_over(network: &Network) -> Vec<u64> {
+    let chain = &network.nodes[0].ledger.chain;
+    let headers = chain.iter().map(|(block, _)| &block.header);
+    headers.filter(|header| header.view > 1).map(|header| header.height).collect()
+}
+
+/// Makes one block after the other, each final on all that are up.
+fn make_blocks(network: &mut Network, count: u64) {
+    for _ in 0..count {
+        let leaf = network.submit();
+        network.run_until("final on all that are up", 2_000, |network| {
+            let mut up = network.nodes.iter().filter(|node| node.core.is_some());
+            up.all(|node| node.ledger.has_committed(&leaf))
+        });
+    }
+}
+
+#[test]
+fn a_dead_leader_is_passed_over_once_a_term_and_leads_again_when_it_is_back() {
+    let mut network = Network::new(4, 1, CALM);
+    let term = term(&network.nodes[0].ledger.validators);
+    network.kill(1);
+    make_blocks(&mut network, 2 * term + term / 2);
+    let tried = passed_over(&network);
+    assert_eq!(tried.len(), 3, "at heights {tried:?}");
+    for (number, height) in (0..).zip(&tried) {
+        let of_term = height - number * term;
+        assert!(of_term <= 4, "soon after the term began: {tried:?}");
+    }
+    network.recover(1);
+    make_blocks(&mut network, term);
+    assert_eq!(passed_over(&network), tried, "it is tried again, and does not fail");
+    let back = *network.nodes[1].key.public().as_bytes();
+    let led =
+        network.nodes[0].ledger.chain.iter().filter(|(block, _)| block.header.proposer == back);
+    let last = led.map(|(block, _)| block.header.height).max();
+    assert!(last > Some(3 * term), "it leads again: {last:?}");
+}
+
+#[test]
+fn a_restarted_node_knows_who_is_passed_over() {
+    let mut network = Network::new(4, 1, CALM);
+    network.kill(1);
+    make_blocks(&mut network, 20);
+    for node in [0, 2, 3] {
+        network.kill(node);
+        network.recover(node);
+    }
+    let before = passed_over(&network);
+    make_blocks(&mut network, 20);
+    assert_eq!(passed_over(&network), before);
 }
 
 #[test]

@@ -94,10 +94,11 @@ fn commit_block(
     transactions: &[Arc<VerifiedTransaction>],
     spent: &mut Spent,
 ) -> Result<(), Box<dyn Error>> {
+    let tip = leader.tip();
     let context = BlockContext {
         view: 1,
-        proposer: validator(1).public(),
-        time_ms: leader.tip().header.time_ms + 1,
+        proposer: tip.leaders.leader(&tip.validators, tip.header.height + 1, 1),
+        time_ms: tip.header.time_ms + 1,
         bytes_max: u64::MAX,
     };
     let start = Instant::now();

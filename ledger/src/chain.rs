@@ -22,6 +22,7 @@ use crate::{
     hash::Hash,
     header::Header,
     history::HistoryTree,
+    leaders::Leaders,
     parameters::Parameters,
     store::{
         Store, StoreError, StoreMetrics, StoreOptions, Table,
@@ -68,6 +69,8 @@ pub struct Tip {
     pub certificate: Option<Certificate>,
     /// The validators that decide the next height.
     pub validators: ValidatorSet,
+    /// In which order they lead its views.
+    pub leaders: Leaders,
     /// The parameters at the next height.
     pub parameters: Parameters,
 }
@@ -119,12 +122,18 @@ impl Shared {
 }
 
 impl Tip {
-    fn new(header: Header, certificate: Option<Certificate>, members: &Members) -> Self {
+    fn new(
+        header: Header,
+        certificate: Option<Certificate>,
+        leaders: Leaders,
+        members: &Members,
+    ) -> Self {
         Self {
             hash: header.hash(),
             header,
             certificate,
             validators: members.validators().clone(),
+            leaders,
             parameters: *members.parameters(),
         }
     }
@@ -165,7 +174,8 @@ impl Chain {
         let history = read_history(&store, genesis.history_bits)?;
         check_roots(&header, &edge, &history, &members)?;
         let pending = PendingBlocks::read(&store, header.height + 1)?;
-        let tip = Arc::new(Tip::new(header, certificate, &members));
+        let leaders = read_leaders(&store, header.height, members.validators())?;
+        let tip = Arc::new(Tip::new(header, certificate, leaders, &members));
         let state = RwLock::new(State { tip, history, pending });
         let shared = Shared { store, genesis: genesis.clone(), chain_id, members, state };
         Ok(Self { shared: Arc::new(shared), edge })
@@ -211,7 +221,10 @@ impl Chain {
         verify_finalization(header, &certificate, &self.shared.chain_id, &tip.validators)?;
         self.write_block(&staged, &certificate)?;
         let Staged { block, transactions, outcomes, history, edge, .. } = staged;
-        let tip = Tip::new(block.header.clone(), Some(certificate), &self.shared.members);
+        let mut leaders = tip.leaders.clone();
+        leaders.commit(&block.header, &tip.validators);
+        let header = block.header.clone();
+        let tip = Tip::new(header, Some(certificate), leaders, &self.shared.members);
         let hash = tip.hash;
         let mut state =
             self.shared.state.write().expect("no writer panics while it holds the lock");
@@ -261,6 +274,22 @@ fn read_tip(store: &Store) -> Result<(Header, Option<Certificate>), StoreError> 
         return Err(corrupt("the header at its height is another block's"));
     }
     Ok((header, certificate))
+}
+
+/// The order of leaders after a height, from the headers on which it rests. They are read with the
+/// validators of the next height: where others decided before, everybody began anew after them.
+fn read_leaders(
+    store: &Store,
+    height: u64,
+    validators: &ValidatorSet,
+) -> Result<Leaders, StoreError> {
+    let mut leaders = Leaders::default();
+    for height in Leaders::first_needed(height, validators)..=height {
+        let missing = || StoreError::corrupt(Table::Headers, &table::number(height), "missing");
+        let (header, _) = reader::read_header(store, height)?.ok_or_else(missing)?;
+        leaders.commit(&header, validators);
+    }
+    Ok(leaders)
 }
 
 fn read_history(store: &Store, bits: u32) -> Result<HistoryTree, StoreError> {

@@ -5,7 +5,7 @@
 //! | [`hash`], [`keys`], [`merkle`] | SHA-256 with tags, Ed25519 with strict checks, RFC 6962 trees |
 //! | [`layout`], [`canonical`] | fixed-width layouts; protobuf that has one encoding |
 //! | [`record`], [`subject`], [`transaction`] | trade facts, what they are about, and what is signed |
-//! | [`header`], [`vote`], [`certificate`], [`validators`] | blocks, and who agreed on them |
+//! | [`header`], [`vote`], [`certificate`], [`validators`], [`leaders`] | blocks, who agreed on them, and who proposes |
 //! | [`evidence`] | proof that a validator broke a rule |
 //! | [`history`], [`receipt`], [`verifier`] | proofs, and checking them with the genesis alone |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
@@ -26,6 +26,7 @@ pub mod header;
 pub mod history;
 pub mod keys;
 pub mod layout;
+pub mod leaders;
 pub mod merkle;
 pub mod parameters;
 pub mod receipt;

@@ -8,13 +8,14 @@
 
 use customhouse_consensus::{
     Action, Build, Committed, Config, Core, Entry, Input, Journal, Message, Now, PeerTag, Timing,
-    Tip, Verdict, leader,
+    Tip, Verdict,
 };
 use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
     header::{Block, Header},
     keys::SigningKey,
+    leaders::Leaders,
     parameters::Parameters,
     validators::{Validator, ValidatorSet},
     vote::{Ballot, Proposal, Vote, VoteKind},
@@ -62,7 +63,13 @@ pub fn genesis() -> Committed {
         proposer: [0; 32],
         view: 0,
     };
-    Committed { header, finalization: None, validators, parameters: Parameters::default() }
+    Committed {
+        header,
+        finalization: None,
+        validators,
+        leaders: Leaders::default(),
+        parameters: Parameters::default(),
+    }
 }
 
 /// The state after a block.
@@ -73,7 +80,7 @@ pub fn after(block: &Block, finalization: Certificate) -> Committed {
 /// A new block on this state by the leader of a view, holding one leaf.
 pub fn block_on(parent: &Committed, view: u64, name: char) -> Block {
     let height = parent.header.height + 1;
-    let proposer = leader(&parent.validators, height, view);
+    let proposer = parent.leader(view);
     let header = Header {
         height,
         time_ms: parent.header.time_ms + 5,
@@ -95,7 +102,9 @@ pub fn block(view: u64, name: char) -> Block {
 
 pub fn propose(view: u64, parent_view: u64, block: Block) -> Proposal {
     let height = block.header.height;
-    let signer = (0..4).map(key).find(|k| k.public() == leader(&validators(4), height, view));
+    let leaders = Leaders::default();
+    let signer =
+        (0..4).map(key).find(|k| k.public() == leaders.leader(&validators(4), height, view));
     let signer = signer.expect("a leader");
     Proposal::sign(block, view, parent_view, &CHAIN, &signer)
 }

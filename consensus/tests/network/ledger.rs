@@ -7,6 +7,7 @@ use customhouse_ledger::{
     certificate::Certificate,
     hash::{Hash, Tag},
     header::{Block, Header},
+    leaders::Leaders,
     parameters::Parameters,
     validators::ValidatorSet,
 };
@@ -60,8 +61,19 @@ impl Ledger {
             header: self.tip().clone(),
             finalization: self.chain.last().map(|(_, certificate)| certificate.clone()),
             validators: self.validators.clone(),
+            leaders: self.leaders(),
             parameters: self.parameters,
         }
+    }
+
+    /// As the ledger has it: from the headers since the term began.
+    fn leaders(&self) -> Leaders {
+        let first = Leaders::first_needed(self.tip().height, &self.validators) as usize;
+        let mut leaders = Leaders::default();
+        for (block, _) in &self.chain[first - 1..] {
+            leaders.commit(&block.header, &self.validators);
+        }
+        leaders
     }
 
     /// Builds a block of these leaves on the tip, as the core asked, and stores it.

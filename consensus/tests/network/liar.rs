@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use customhouse_consensus::{Build, Message, leader};
+use customhouse_consensus::{Build, Message};
 use customhouse_ledger::{
     hash::Hash,
     keys::SigningKey,
@@ -73,7 +73,7 @@ impl Liar {
         let Some(node) = nodes.iter().find(at_tip) else { return Vec::new() };
         let me = self.key.public();
         if view == 0
-            || leader(&node.ledger.validators, height, view) != me
+            || node.ledger.committed().leader(view) != me
             || !self.proposed.insert((height, view))
         {
             return Vec::new();

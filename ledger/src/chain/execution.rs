@@ -120,8 +120,8 @@ impl Chain {
     }
 
     /// Recomputes everything about a block on the tip: its place, limits, transactions and roots.
-    /// The transactions are the block's, in order. Not checked: that the proposer leads the view,
-    /// and the time against a clock; those are the consensus core's and the node's.
+    /// The transactions are the block's, in order. Not checked: the time against a clock, which is
+    /// the consensus core's.
     ///
     /// # Errors
     /// The outer error is the store's and fatal; the inner is the proposer's fault.
@@ -168,8 +168,8 @@ impl Chain {
         if header.view == 0 {
             return Err(BlockInvalid::View);
         }
-        let leads = |key: &PublicKey| *key.as_bytes() == header.proposer;
-        if !tip.validators.as_slice().iter().any(|validator| leads(&validator.key)) {
+        let leader = tip.leaders.leader(&tip.validators, header.height, header.view);
+        if *leader.as_bytes() != header.proposer {
             return Err(BlockInvalid::Proposer);
         }
         Ok(())

@@ -118,8 +118,8 @@ pub enum BlockInvalid {
     /// View 0, which is the genesis header's only.
     #[error("view 0")]
     View,
-    /// The proposer is not a validator of this height.
-    #[error("the proposer is not a validator")]
+    /// The proposer does not lead the view.
+    #[error("the proposer does not lead the view")]
     Proposer,
     /// The transactions are not those that the block names.
     #[error("the transactions are not those that the block names")]

@@ -31,6 +31,7 @@ mod commit;
 mod concurrency;
 mod corruption;
 mod durability;
+mod leaders;
 mod misbehaviour;
 mod pending;
 mod proofs;
@@ -110,12 +111,17 @@ fn transaction(
     Arc::new(signed.expect("valid"))
 }
 
-/// Validator 1 proposes; the time is a second after the parent's.
+/// The leader of view 1 proposes; the time is a second after the parent's.
 fn context(chain: &Chain) -> BlockContext {
+    context_in(chain, 1)
+}
+
+fn context_in(chain: &Chain, view: u64) -> BlockContext {
+    let tip = chain.tip();
     BlockContext {
-        view: 1,
-        proposer: SigningKey::from_seed(&[1; 32]).public(),
-        time_ms: chain.tip().header.time_ms + 1000,
+        view,
+        proposer: tip.leaders.leader(&tip.validators, tip.header.height + 1, view),
+        time_ms: tip.header.time_ms + 1000,
         bytes_max: u64::MAX,
     }
 }

@@ -276,6 +276,7 @@ pub(super) fn committed_state(tip: &Tip) -> CommittedState {
         header: tip.header.clone(),
         finalization: tip.certificate.clone(),
         validators: tip.validators.clone(),
+        leaders: tip.leaders.clone(),
         parameters: tip.parameters,
     }
 }
