@@ -19,7 +19,7 @@ pub(crate) async fn measure(
     let away = cluster.nodes.len() - 1;
     cluster.kill_node(away).await?;
     let time = args.load_time().max(Duration::from_secs(2)) / 2;
-    let load = Load { kind: Kind::NodeSigned, pace: Pace::Full, time };
+    let load = Load { kind: Kind::NodeSigned, pace: Pace::Full, time, returns: None };
     let missed = load.run(cluster).await?;
     let section = Section::CatchUp;
     let per_second = missed.records_per_second();

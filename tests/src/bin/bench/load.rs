@@ -24,8 +24,8 @@ use crate::{
     work::{self, Kind, Signer},
 };
 
-/// Submissions of one client that are not final yet.
-const IN_FLIGHT_MAX: usize = 2048;
+/// Submissions that are not final yet, over all clients.
+const IN_FLIGHT_MAX: usize = 8192;
 /// Signed transactions that are made ready for a second of full load, over all nodes: more than
 /// the machine can commit.
 const SIGNED_PER_SECOND: u64 = 6000;
@@ -56,19 +56,23 @@ pub(crate) struct Load {
     pub(crate) pace: Pace,
     /// How long is submitted; what was submitted is then waited for.
     pub(crate) time: Duration,
+    /// A node that is down and is started halfway.
+    pub(crate) returns: Option<usize>,
 }
 
 /// What became of it.
 pub(crate) struct Outcome {
     pub(crate) records: u64,
+    /// From the first submission until all clients had all their answers.
+    pub(crate) answered: Duration,
     /// From the first submission until all running nodes had committed the last.
     pub(crate) elapsed: Duration,
     /// The height that has the last.
     pub(crate) height: u64,
     /// Some of the records.
     pub(crate) samples: Vec<Hash>,
-    blocks: u64,
-    times_ms: Vec<f64>,
+    pub(crate) blocks: u64,
+    pub(crate) times_ms: Vec<f64>,
     before: Vec<Usage>,
     halfway: Vec<Usage>,
     after: Vec<Usage>,
@@ -101,15 +105,20 @@ impl Load {
                 Pace::Full => None,
                 Pace::Fixed { per_second } => Some(Duration::from_secs_f64(share / per_second)),
             };
-            let feed = Feed { begun, until: begun + self.time, pause };
+            let in_flight_max = IN_FLIGHT_MAX / share as usize;
+            let feed = Feed { begun, until: begun + self.time, pause, in_flight_max };
             clients.spawn(drive(node.broker.clone(), work, feed));
         }
         sleep_until(begun + self.time / 2).await;
         let halfway = cluster.usage()?;
+        if let Some(node) = self.returns {
+            cluster.start_node(node)?;
+        }
         let mut answers = Vec::new();
         while let Some(ended) = clients.join_next().await {
             answers.push(ended??);
         }
+        let answered = begun.elapsed();
         let height = answers.iter().map(|answers| answers.height).max().unwrap_or_default();
         cluster.reached(height).await?;
         let elapsed = begun.elapsed();
@@ -118,6 +127,7 @@ impl Load {
         cluster.next_number += records + self.signed_count(1) + 1_000_000;
         Ok(Outcome {
             records,
+            answered,
             elapsed,
             height,
             blocks: height - first_height,
@@ -183,6 +193,7 @@ struct Feed {
     begun: Instant,
     until: Instant,
     pause: Option<Duration>,
+    in_flight_max: usize,
 }
 
 impl Feed {
@@ -221,7 +232,7 @@ impl UnderWay {
 /// Submits one client's work and takes the answers.
 async fn drive(client: Client, work: Work, feed: Feed) -> anyhow::Result<Answers> {
     let under_way = Arc::new(UnderWay::default());
-    let room = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    let room = Arc::new(Semaphore::new(feed.in_flight_max));
     let (submitting, keeping) = (Arc::clone(&room), Arc::clone(&under_way));
     let begin = move |key: Vec<u8>| keeping.begin(key);
     match work {

@@ -10,6 +10,7 @@ mod cluster;
 mod idle;
 mod load;
 mod machine;
+mod one_dead;
 mod receipts;
 mod report;
 mod usage;
@@ -100,6 +101,13 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             cluster.stop().await?;
         }
     }
+    if args.has(Section::OneDead) {
+        for kind in [Kind::ClientSigned, Kind::NodeSigned] {
+            let mut cluster = Cluster::start(args).await?;
+            one_dead::measure(&mut cluster, kind, args, &mut report).await?;
+            cluster.stop().await?;
+        }
+    }
     report.print()?;
     if let Some(file) = &args.json {
         std::fs::write(file, report.to_json())
@@ -116,11 +124,12 @@ async fn measure_load(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let section = kind.section();
-    let load = Load { kind, pace: Pace::Full, time: args.load_time() };
+    let load = Load { kind, pace: Pace::Full, time: args.load_time(), returns: None };
     let full = load.run(cluster).await?;
     let full = full.report(section, report);
     let per_second = full.records_per_second() / 2.0;
-    let load = Load { kind, pace: Pace::Fixed { per_second }, time: args.load_time() };
+    let pace = Pace::Fixed { per_second };
+    let load = Load { kind, pace, time: args.load_time(), returns: None };
     load.run(cluster).await?.report_half(section, report);
     if args.has(Section::Receipts) && kind == Kind::NodeSigned {
         receipts::measure(cluster, &full.samples, report).await?;

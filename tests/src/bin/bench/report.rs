@@ -19,6 +19,8 @@ pub(crate) enum Section {
     NodeSigned,
     /// A node that was away.
     CatchUp,
+    /// Three of four nodes, and the fourth's return.
+    OneDead,
 }
 
 impl Section {
@@ -30,6 +32,7 @@ impl Section {
             Self::ClientSigned => "client_signed",
             Self::NodeSigned => "node_signed",
             Self::CatchUp => "catch_up",
+            Self::OneDead => "one_dead",
         }
     }
 }

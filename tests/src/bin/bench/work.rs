@@ -38,6 +38,13 @@ impl Kind {
             Self::NodeSigned => Section::NodeSigned,
         }
     }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ClientSigned => "client-signed",
+            Self::NodeSigned => "node-signed",
+        }
+    }
 }
 
 /// One declaration with its own reference, movement reference number and container, and a trader
