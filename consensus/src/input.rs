@@ -183,8 +183,9 @@ pub enum Input {
         /// Whether a transaction is left that the next block could include.
         pending: bool,
     },
-    /// While catching up: a committed block of another node, durably stored with its bodies; that
-    /// its leaves belong to its header has been checked. Only the block above the tip is of use;
+    /// While catching up: a committed block of another node. That its leaves belong to its header has
+    /// been checked, and its bodies are at hand; it need not be stored, because with its finalization
+    /// it is handed back to be committed in this very step. Only the block above the tip is of use;
     /// others are dropped.
     Certified {
         /// Who handed it over.

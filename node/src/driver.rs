@@ -11,6 +11,7 @@
 mod actions;
 pub mod answers;
 mod bodies;
+mod catch_up;
 mod fetch;
 mod inputs;
 mod journalled;

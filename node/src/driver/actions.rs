@@ -122,13 +122,25 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         block: &Block,
         transactions: &[Arc<VerifiedTransaction>],
     ) -> Result<Verdict, DriverError> {
+        let verdict = self.execute(block, transactions)?;
+        if verdict == Verdict::Valid {
+            self.chain.store_pending(block, transactions)?;
+        }
+        Ok(verdict)
+    }
+
+    /// Executes a block on the committed state and, where it is valid, keeps what came of it.
+    pub(super) fn execute(
+        &mut self,
+        block: &Block,
+        transactions: &[Arc<VerifiedTransaction>],
+    ) -> Result<Verdict, DriverError> {
         let block_hash = block.hash();
         if self.staged.contains_key(&block_hash) {
             return Ok(Verdict::Valid);
         }
         match self.chain.validate(block, transactions)? {
             Ok(staged) => {
-                self.chain.store_pending(block, transactions)?;
                 self.staged.insert(block_hash, staged);
                 Ok(Verdict::Valid)
             }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,13 +12,16 @@ use std::{
 };
 
 use customhouse_ledger::{
-    certificate::Certificate, chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
+    chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DriverInput, Fetch, Purpose, answers};
+use super::{
+    DriverInput, Fetch, Purpose, answers,
+    catch_up::{self, Answer, Blocks, Source},
+};
 use crate::network::NetworkHandle;
 
 /// Leaf hashes asked for at once.
@@ -60,7 +64,7 @@ impl Fetcher {
             Fetch::OwnSignatures { peer, validator, from_height } => {
                 self.own_signatures(peer, &validator, from_height);
             }
-            Fetch::CatchUp { peer, height } => self.catch_up(peer, height),
+            Fetch::CatchUp { height, .. } => self.catch_up(height),
         }
     }
 
@@ -125,13 +129,13 @@ impl Fetcher {
     }
 
     /// Fetches committed blocks up to a height that a peer claims, unless that is under way.
-    fn catch_up(&self, peer: PublicKey, height: u64) {
+    fn catch_up(&self, height: u64) {
         if self.catching_up.swap(true, Ordering::Relaxed) {
             return;
         }
         let fetcher = self.clone();
         self.runtime.spawn(async move {
-            fetcher.catch_up_to(peer, height).await;
+            catch_up::catch_up(fetcher.clone(), height).await;
             fetcher.catching_up.store(false, Ordering::Relaxed);
         });
     }
@@ -243,51 +247,45 @@ impl Fetcher {
         }
         None
     }
+}
 
-    async fn catch_up_to(&self, first: PublicKey, height: u64) {
-        let started = self.reader.tip().header.height;
-        tracing::info!(from = started, to = height, "catching up");
-        let mut failures = 0;
-        let mut peer = first;
-        while self.reader.tip().header.height < height && failures < 8 {
-            let tip = self.reader.tip().header.height;
-            let progressed = match self.committed_blocks(peer, tip + 1).await {
-                Some(blocks) if !blocks.is_empty() => self.feed(peer, blocks).await > tip,
-                _ => false,
-            };
-            if progressed {
-                failures = 0;
-                continue;
-            }
-            failures += 1;
-            let sources = self.sources(&[]);
-            let place = sources.iter().position(|source| *source == peer).map_or(0, |i| i + 1);
-            match sources.get(place).or(sources.first()) {
-                Some(next) => peer = *next,
-                None => break,
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-        tracing::info!(from = started, to = self.reader.tip().header.height, "caught up");
+impl Source for Fetcher {
+    fn tip(&self) -> u64 {
+        self.reader.tip().header.height
     }
 
-    async fn feed(&self, from: PublicKey, blocks: Vec<(FetchedBlock, Certificate)>) -> u64 {
+    fn connected(&self) -> Vec<PublicKey> {
+        Fetcher::connected(self)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inputs.is_closed()
+    }
+
+    async fn ask(&self, peer: PublicKey, heights: RangeInclusive<u64>) -> Answer {
+        let from_height = *heights.start();
+        let count = heights.end().saturating_sub(from_height).saturating_add(1);
+        let count_max = u32::try_from(count).unwrap_or(u32::MAX);
+        let request = Request::Blocks(v1::BlocksRequest { from_height, count_max });
+        let answer = match Fetcher::ask(self, peer, request).await {
+            Some(Response::Blocks(answer)) if !answer.blocks.is_empty() => answer,
+            Some(Response::Blocks(_)) | None => return Answer::Nothing,
+            Some(_) => return Answer::Wrong,
+        };
+        let (chain_id, validators) = (self.chain_id, self.reader.tip().validators.clone());
+        let read = move || answers::committed_blocks(answer, peer, &chain_id, &validators);
+        // Off the async workers, and beside other peers' answers.
+        let read = tokio::task::spawn_blocking(read).await;
+        read.ok().flatten().map_or(Answer::Wrong, Answer::Blocks)
+    }
+
+    async fn apply(&self, from: PublicKey, blocks: Blocks) -> u64 {
         let (reply, reached) = oneshot::channel();
         self.deliver(DriverInput::Committed { from, blocks, reply }).await;
         reached.await.unwrap_or(0)
     }
 
-    async fn committed_blocks(
-        &self,
-        peer: PublicKey,
-        from_height: u64,
-    ) -> Option<Vec<(FetchedBlock, Certificate)>> {
-        let request = v1::BlocksRequest { from_height, count_max: answers::BLOCKS_MAX };
-        let Response::Blocks(answer) = self.ask(peer, Request::Blocks(request)).await? else {
-            return None;
-        };
-        let (chain_id, validators) = (self.chain_id, self.reader.tip().validators.clone());
-        let read = move || answers::committed_blocks(answer, peer, &chain_id, &validators);
-        tokio::task::spawn_blocking(read).await.ok()?
+    async fn pause(&self) {
+        tokio::time::sleep(RETRY).await;
     }
 }

@@ -159,7 +159,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         if block.header.height != self.core.height() {
             return Ok(());
         }
-        if self.check(&block, &transactions)? != Verdict::Valid {
+        // Not stored for a vote: with its finalization it is committed in this very step.
+        if self.execute(&block, &transactions)? != Verdict::Valid {
             return Ok(());
         }
         transactions.into_iter().for_each(|transaction| self.bodies.insert(transaction));

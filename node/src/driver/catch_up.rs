@@ -1,0 +1,116 @@
+//! Catching up: committed blocks from all peers at once, checked off the driver's thread, and handed
+//! to it in order.
+//!
+//! The heights that are missing are cut into pieces, and each connected peer is asked for one piece
+//! at a time; who is quick is asked more often. Signatures of different pieces are checked on
+//! different threads while the driver executes and commits the pieces before. A peer whose answer is
+//! wrong is not asked again in this catch-up, one that was of no help only after all others; what they
+//! were asked for is asked of somebody else. Nothing is believed for having come: the finalization
+//! of each block is verified here and by the core, and the ledger executes it to its own roots.
+
+mod plan;
+
+use std::{future::Future, ops::RangeInclusive};
+
+use customhouse_ledger::{certificate::Certificate, keys::PublicKey};
+use tokio::task::JoinSet;
+
+use self::plan::Plan;
+use super::FetchedBlock;
+
+/// How often peers that were of no help are asked again with nothing committed in between. The core
+/// begins anew when a peer tells of a newer block.
+const RETRIES_MAX: u32 = 8;
+
+/// Consecutive committed blocks.
+pub(super) type Blocks = Vec<(FetchedBlock, Certificate)>;
+
+/// What a peer said when it was asked for blocks.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Blocks whose bodies are theirs and whose finalizations verify.
+    Blocks(Blocks),
+    /// Nothing: it does not have them, or it cannot be reached.
+    Nothing,
+    /// Something that is wrong.
+    Wrong,
+}
+
+/// Where blocks come from and go to.
+pub(super) trait Source: Clone + Send + 'static {
+    /// The newest committed height.
+    fn tip(&self) -> u64;
+    /// Peers that can be asked.
+    fn connected(&self) -> Vec<PublicKey>;
+    /// Whether the driver has stopped.
+    fn is_closed(&self) -> bool;
+    /// Asks a peer for blocks; its answer is checked.
+    fn ask(
+        &self,
+        peer: PublicKey,
+        heights: RangeInclusive<u64>,
+    ) -> impl Future<Output = Answer> + Send;
+    /// Hands blocks to the driver; gives the newest committed height after them.
+    fn apply(&self, from: PublicKey, blocks: Blocks) -> impl Future<Output = u64> + Send;
+    /// Waits before peers that were of no help are asked again.
+    fn pause(&self) -> impl Future<Output = ()> + Send;
+}
+
+enum Event {
+    Answered(PublicKey, RangeInclusive<u64>, Answer),
+    Applied(PublicKey, RangeInclusive<u64>, u64),
+}
+
+/// Fetches and applies the blocks up to a height. Ends there, or when nobody has them.
+pub(super) async fn catch_up(source: impl Source, height: u64) {
+    let started = source.tip();
+    tracing::info!(from = started, to = height, "catching up");
+    let mut plan = Plan::new(started + 1..=height);
+    let mut events = JoinSet::new();
+    let (mut applying, mut retries) = (false, 0);
+    while source.tip() < height && !source.is_closed() {
+        while let Some((peer, heights)) = plan.ask(&source.connected()) {
+            let source = source.clone();
+            events.spawn(async move {
+                let answer = source.ask(peer, heights.clone()).await;
+                Event::Answered(peer, heights, answer)
+            });
+        }
+        if !applying && let Some((peer, blocks)) = plan.ready(source.tip()) {
+            applying = true;
+            let (source, heights) = (source.clone(), heights_of(&blocks));
+            events.spawn(async move {
+                let tip = source.apply(peer, blocks).await;
+                Event::Applied(peer, heights, tip)
+            });
+        }
+        match events.join_next().await {
+            Some(Ok(Event::Answered(peer, heights, answer))) => {
+                plan.answered(peer, heights, answer);
+            }
+            Some(Ok(Event::Applied(peer, heights, tip))) => {
+                applying = false;
+                if plan.applied(peer, heights, tip) {
+                    retries = 0;
+                }
+            }
+            // A task that panicked would leave its heights unasked for: begin anew, later.
+            Some(Err(_)) => break,
+            None if retries == RETRIES_MAX => break,
+            None => {
+                retries += 1;
+                source.pause().await;
+                plan.forgive();
+            }
+        }
+    }
+    tracing::info!(from = started, to = source.tip(), "caught up");
+}
+
+fn heights_of(blocks: &Blocks) -> RangeInclusive<u64> {
+    let height = |(fetched, _): &(FetchedBlock, Certificate)| fetched.block.header.height;
+    blocks.first().map_or(1, height)..=blocks.last().map_or(0, height)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Which heights are asked of whom, and which answers wait for those before them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
+
+use customhouse_ledger::keys::PublicKey;
+
+use super::{Answer, Blocks, heights_of};
+use crate::driver::answers::BLOCKS_MAX;
+
+/// Pieces that are asked for or wait for those before them. An answer is at most a full block or so
+/// of bytes; this limits how many are in memory.
+const PIECES_MAX: usize = 8;
+/// Heights of the first pieces.
+const PIECE_FIRST: u64 = 4;
+
+/// The state of a catch-up.
+pub(super) struct Plan {
+    /// Heights that nobody is being asked for: disjoint, first to last.
+    missing: BTreeMap<u64, u64>,
+    /// Peers that are being asked.
+    asked: BTreeSet<PublicKey>,
+    /// Answers by their first height.
+    waiting: BTreeMap<u64, (PublicKey, Blocks)>,
+    /// Whose answer was wrong.
+    liars: BTreeSet<PublicKey>,
+    /// Who had no answer, or blocks that led nowhere.
+    unhelpful: BTreeSet<PublicKey>,
+    /// Answers had of each peer: the one with the fewest is asked first.
+    answers: BTreeMap<PublicKey, u64>,
+    /// Heights to ask for at once: as many as fit an answer.
+    piece: u64,
+}
+
+impl Plan {
+    pub(super) fn new(heights: RangeInclusive<u64>) -> Self {
+        let mut plan = Self {
+            missing: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            liars: BTreeSet::new(),
+            unhelpful: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            piece: PIECE_FIRST,
+        };
+        plan.miss(heights);
+        plan
+    }
+
+    fn miss(&mut self, heights: RangeInclusive<u64>) {
+        if !heights.is_empty() {
+            self.missing.insert(*heights.start(), *heights.end());
+        }
+    }
+
+    /// The next piece and whom to ask for it, if there is both and room for the answer.
+    pub(super) fn ask(
+        &mut self,
+        connected: &[PublicKey],
+    ) -> Option<(PublicKey, RangeInclusive<u64>)> {
+        let (&first, &last) = self.missing.first_key_value()?;
+        // What all others wait for is asked for in any case.
+        let is_next = self.waiting.keys().next().is_some_and(|&waiting| first < waiting);
+        if self.asked.len() + self.waiting.len() >= PIECES_MAX && !is_next {
+            return None;
+        }
+        let excluded = |peer: &&PublicKey| {
+            self.asked.contains(peer) || self.liars.contains(peer) || self.unhelpful.contains(peer)
+        };
+        let free = connected.iter().filter(|peer| !excluded(peer));
+        let peer = *free.min_by_key(|peer| self.answers.get(peer).copied().unwrap_or(0))?;
+        let end = last.min(first.saturating_add(self.piece - 1));
+        self.missing.remove(&first);
+        self.miss(end.saturating_add(1)..=last);
+        self.asked.insert(peer);
+        Some((peer, first..=end))
+    }
+
+    /// Takes a peer's answer to what it was asked for.
+    pub(super) fn answered(
+        &mut self,
+        peer: PublicKey,
+        heights: RangeInclusive<u64>,
+        answer: Answer,
+    ) {
+        self.asked.remove(&peer);
+        let (first, last) = (*heights.start(), *heights.end());
+        let blocks = match answer {
+            Answer::Blocks(blocks) if are_consecutive(&blocks, &heights) => blocks,
+            Answer::Nothing => {
+                self.unhelpful.insert(peer);
+                return self.miss(heights);
+            }
+            Answer::Blocks(_) | Answer::Wrong => {
+                tracing::warn!(%peer, "a peer sent wrong blocks: they are taken from others");
+                self.liars.insert(peer);
+                return self.miss(heights);
+            }
+        };
+        *self.answers.entry(peer).or_default() += 1;
+        let given = blocks.len() as u64;
+        self.piece = if given == last - first + 1 {
+            self.piece.saturating_mul(2).min(u64::from(BLOCKS_MAX))
+        } else {
+            given
+        };
+        self.miss(first + given..=last);
+        self.waiting.insert(first, (peer, blocks));
+    }
+
+    /// The blocks that follow on the tip, if they have come.
+    pub(super) fn ready(&mut self, tip: u64) -> Option<(PublicKey, Blocks)> {
+        loop {
+            let piece = self.waiting.first_entry().filter(|piece| *piece.key() <= tip + 1)?;
+            let (peer, blocks) = piece.remove();
+            // What consensus has decided meanwhile is not needed any more.
+            if *heights_of(&blocks).end() > tip {
+                return Some((peer, blocks));
+            }
+        }
+    }
+
+    /// Takes how far the driver came with blocks of a peer. Gives whether it came on.
+    pub(super) fn applied(
+        &mut self,
+        peer: PublicKey,
+        heights: RangeInclusive<u64>,
+        tip: u64,
+    ) -> bool {
+        if tip < *heights.end() {
+            // The finalizations are genuine, so the leaves may be wrong; or this very height is
+            // being committed. Either way others are asked first.
+            self.unhelpful.insert(peer);
+            self.miss((tip + 1).max(*heights.start())..=*heights.end());
+        }
+        tip >= *heights.start()
+    }
+
+    /// Peers that were of no help may be by now.
+    pub(super) fn forgive(&mut self) {
+        self.unhelpful.clear();
+    }
+}
+
+/// Whether they are the first of these heights, in order, and at least one.
+fn are_consecutive(blocks: &Blocks, heights: &RangeInclusive<u64>) -> bool {
+    let found = blocks.iter().map(|(fetched, _)| fetched.block.header.height);
+    !blocks.is_empty() && found.clone().eq(heights.clone().take(found.count()))
+}

@@ -1,0 +1,252 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use customhouse_ledger::{
+    agency::AgencyCode,
+    hash::Hash,
+    header::{Block, Header},
+    keys::SigningKey,
+    validators::{Validator, ValidatorSet},
+    vote::{Ballot, Vote, VoteKind},
+};
+
+use super::*;
+
+/// How a peer behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// Has the blocks up to a height, and gives at most so many at once.
+    Honest { up_to: u64, at_once: u64 },
+    /// Never answers.
+    Silent,
+    /// Answers what does not verify.
+    Forging,
+    /// Gives genuine blocks of other heights.
+    Shifting,
+    /// Gives genuine headers with leaves that are not theirs: the ledger finds out.
+    WrongLeaves,
+}
+
+const HONEST: Peer = Peer::Honest { up_to: u64::MAX, at_once: u64::MAX };
+
+/// Peers, and a driver that commits what follows on its tip.
+#[derive(Clone)]
+struct World {
+    peers: Arc<Vec<(PublicKey, Peer)>>,
+    finalization: Arc<Certificate>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    tip: u64,
+    asked: BTreeMap<PublicKey, u64>,
+    applied_of: BTreeMap<PublicKey, u64>,
+}
+
+fn key(number: usize) -> SigningKey {
+    SigningKey::from_seed(&[u8::try_from(number + 1).expect("few"); 32])
+}
+
+fn finalization() -> Certificate {
+    let agency: AgencyCode = "A000".parse().expect("a code");
+    let validator = Validator { agency, key: key(0).public() };
+    let set = ValidatorSet::new(vec![validator]).expect("a set");
+    let ballot = Ballot { kind: VoteKind::Finalize, height: 1, view: 1, block_hash: Hash([1; 32]) };
+    let vote = Vote::sign(ballot, &Hash::ZERO, &key(0));
+    Certificate::from_votes(ballot, &[vote], &set).expect("a quorum")
+}
+
+fn block(height: u64, from: PublicKey) -> FetchedBlock {
+    let header = Header {
+        version: Header::VERSION,
+        chain_id: Hash::ZERO,
+        height,
+        time_ms: height,
+        parent_hash: Hash::ZERO,
+        log_start: 0,
+        log_size: 0,
+        log_root: Hash::ZERO,
+        history_size: 0,
+        history_root: Hash::ZERO,
+        registry_root: Hash::ZERO,
+        validators_hash: Hash::ZERO,
+        next_validators_hash: Hash::ZERO,
+        proposer: [0; 32],
+        view: 1,
+    };
+    let block = Block { header, leaves: Vec::new() };
+    FetchedBlock { block, transactions: Vec::new(), from }
+}
+
+impl World {
+    fn new(peers: &[Peer]) -> Self {
+        let peers = peers.iter().enumerate().map(|(number, peer)| (key(number).public(), *peer));
+        Self {
+            peers: Arc::new(peers.collect()),
+            finalization: Arc::new(finalization()),
+            state: Arc::default(),
+        }
+    }
+
+    fn peer(&self, key: &PublicKey) -> Peer {
+        let found = self.peers.iter().find(|(listed, _)| listed == key);
+        found.expect("only these are connected").1
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics with it")
+    }
+
+    fn asked(&self, number: usize) -> u64 {
+        self.state().asked.get(&key(number).public()).copied().unwrap_or(0)
+    }
+
+    fn applied_of(&self, number: usize) -> u64 {
+        self.state().applied_of.get(&key(number).public()).copied().unwrap_or(0)
+    }
+
+    fn blocks(&self, from: PublicKey, heights: impl Iterator<Item = u64>) -> Answer {
+        let certified = |height| (block(height, from), Certificate::clone(&self.finalization));
+        let blocks: Blocks = heights.map(certified).collect();
+        if blocks.is_empty() { Answer::Nothing } else { Answer::Blocks(blocks) }
+    }
+}
+
+impl Source for World {
+    fn tip(&self) -> u64 {
+        self.state().tip
+    }
+
+    fn connected(&self) -> Vec<PublicKey> {
+        self.peers.iter().map(|(key, _)| *key).collect()
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    async fn ask(&self, peer: PublicKey, heights: RangeInclusive<u64>) -> Answer {
+        *self.state().asked.entry(peer).or_default() += 1;
+        tokio::task::yield_now().await;
+        match self.peer(&peer) {
+            Peer::Honest { up_to, at_once } => {
+                let at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
+                self.blocks(peer, heights.filter(|height| *height <= up_to).take(at_once))
+            }
+            Peer::Silent => Answer::Nothing,
+            Peer::Forging => Answer::Wrong,
+            Peer::Shifting => self.blocks(peer, heights.map(|height| height + 1)),
+            Peer::WrongLeaves => self.blocks(peer, heights),
+        }
+    }
+
+    async fn apply(&self, from: PublicKey, blocks: Blocks) -> u64 {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        for (fetched, _) in &blocks {
+            if self.peer(&from) != Peer::WrongLeaves && fetched.block.header.height == state.tip + 1
+            {
+                state.tip += 1;
+                *state.applied_of.entry(from).or_default() += 1;
+            }
+        }
+        state.tip
+    }
+
+    async fn pause(&self) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn all_peers_give_their_share() {
+    let world = World::new(&[HONEST; 3]);
+    catch_up(world.clone(), 10_000).await;
+    assert_eq!(world.tip(), 10_000);
+    for number in 0..3 {
+        assert!(world.applied_of(number) > 2_000, "peer {number}: {}", world.applied_of(number));
+    }
+}
+
+#[tokio::test]
+async fn a_lying_peer_is_dropped_and_its_blocks_taken_elsewhere() {
+    for liar in [Peer::Forging, Peer::Shifting, Peer::WrongLeaves, Peer::Silent] {
+        for place in 0..3 {
+            let mut peers = [HONEST; 3];
+            peers[place] = liar;
+            let world = World::new(&peers);
+            catch_up(world.clone(), 1_000).await;
+            assert_eq!(world.tip(), 1_000, "{liar:?} at {place}");
+            assert_eq!(world.applied_of(place), 0);
+            // That the ledger refuses leaves is known when others wait already.
+            let asked_max = if liar == Peer::WrongLeaves { 8 } else { 1 };
+            assert!(world.asked(place) <= asked_max, "{liar:?}: {}", world.asked(place));
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_honest_peer_among_liars_is_enough() {
+    let liars = [Peer::Forging, Peer::Shifting, Peer::WrongLeaves, Peer::Silent];
+    for place in 0..=liars.len() {
+        let mut peers = liars.to_vec();
+        peers.insert(place, Peer::Honest { up_to: u64::MAX, at_once: 3 });
+        let world = World::new(&peers);
+        catch_up(world.clone(), 500).await;
+        assert_eq!((world.tip(), world.applied_of(place)), (500, 500));
+    }
+}
+
+#[tokio::test]
+async fn peers_that_are_behind_give_what_they_have() {
+    let behind = |up_to| Peer::Honest { up_to, at_once: 20 };
+    let world = World::new(&[behind(100), behind(0), behind(300)]);
+    catch_up(world.clone(), 300).await;
+    assert_eq!(world.tip(), 300);
+    assert!(world.applied_of(0) > 0);
+}
+
+#[tokio::test]
+async fn it_ends_where_nobody_has_what_was_claimed() {
+    let honest = Peer::Honest { up_to: 50, at_once: 7 };
+    let world = World::new(&[honest, honest, Peer::Silent]);
+    catch_up(world.clone(), u64::MAX).await;
+    assert_eq!(world.tip(), 50);
+    assert!((0..3).all(|number| world.asked(number) < 50), "nobody is asked without end");
+}
+
+#[test]
+fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
+    let world = World::new(&[HONEST; 20]);
+    let peers = world.connected();
+    let mut plan = Plan::new(1..=1_000_000);
+    let (first, first_heights) = plan.ask(&peers).expect("somebody");
+    let mut pieces = 1;
+    while let Some((peer, heights)) = plan.ask(&peers) {
+        plan.answered(peer, heights.clone(), world.blocks(peer, heights));
+        pieces += 1;
+    }
+    assert_eq!(pieces, 8);
+    assert!(plan.ready(0).is_none(), "the first is not there");
+    plan.answered(first, first_heights.clone(), Answer::Nothing);
+    let (other, heights) = plan.ask(&peers).expect("another is asked");
+    assert_eq!((other != first, &heights), (true, &first_heights));
+    plan.answered(other, heights.clone(), world.blocks(other, heights));
+    let (from, blocks) = plan.ready(0).expect("the first");
+    assert_eq!((from, heights_of(&blocks)), (other, first_heights));
+}
+
+#[test]
+fn what_consensus_decided_meanwhile_is_passed_over() {
+    let world = World::new(&[HONEST; 3]);
+    let mut plan = Plan::new(1..=12);
+    while let Some((peer, heights)) = plan.ask(&world.connected()) {
+        plan.answered(peer, heights.clone(), world.blocks(peer, heights));
+    }
+    let (_, blocks) = plan.ready(5).expect("that with height 6");
+    assert!(heights_of(&blocks).contains(&6));
+    assert!(plan.ready(12).is_none());
+}
