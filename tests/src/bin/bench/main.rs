@@ -93,9 +93,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         cluster.stop().await?;
     }
     for kind in [Kind::ClientSigned, Kind::NodeSigned] {
-        let node_signed = [Section::Receipts, Section::CatchUp];
-        let needed = kind == Kind::NodeSigned && node_signed.iter().any(|part| args.has(*part));
-        if needed || args.has(kind.section()) {
+        let receipts = kind == Kind::NodeSigned && args.has(Section::Receipts);
+        if receipts || args.has(Section::CatchUp) || args.has(kind.section()) {
             let mut cluster = Cluster::start(args).await?;
             measure_load(&mut cluster, kind, args, &mut report).await?;
             cluster.stop().await?;
@@ -134,8 +133,8 @@ async fn measure_load(
     if args.has(Section::Receipts) && kind == Kind::NodeSigned {
         receipts::measure(cluster, &full.samples, report).await?;
     }
-    if args.has(Section::CatchUp) && kind == Kind::NodeSigned {
-        catch_up::measure(cluster, args, report).await?;
+    if args.has(Section::CatchUp) {
+        catch_up::measure(cluster, kind, args, report).await?;
     }
     Ok(())
 }
