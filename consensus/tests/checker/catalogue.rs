@@ -1,13 +1,13 @@
 //! Everything that may be said at one height up to a bound of views: each fact is one bit.
 
-use customhouse_consensus::{Message, leader};
+use customhouse_consensus::Message;
 use customhouse_ledger::{
     hash::Hash,
     header::Block,
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
-use crate::bench::{CHAIN, block, key, validators};
+use crate::bench::{CHAIN, block, genesis, key, validators};
 
 /// A set of facts.
 pub type Facts = u128;
@@ -106,8 +106,7 @@ impl Catalogue {
 
 /// The index of the key that leads a view of height 1.
 pub fn leader_of(view: u64) -> usize {
-    let validators = validators(4);
-    validators.index_of(&leader(&validators, 1, view)).expect("a validator leads")
+    validators(4).index_of(&genesis().leader(view)).expect("a validator leads")
 }
 
 fn sign(blocks: &[Block], fact: Fact, by: usize) -> Message {
