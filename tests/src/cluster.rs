@@ -6,7 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use customhouse_proto::v1;
 use tempfile::TempDir;
 
 use crate::{
+    links::Links,
     node_process::NodeProcess,
     ports,
     wait::{PATIENCE, until},
@@ -55,7 +56,7 @@ pub struct Head {
 }
 
 impl Head {
-    fn of(status: &v1::GetStatusResponse) -> Self {
+    pub(crate) fn of(status: &v1::GetStatusResponse) -> Self {
         let hash = |bytes: &[u8]| Hash::from_slice(bytes).expect("a node answers with hashes");
         Self {
             height: status.height,
@@ -72,14 +73,27 @@ impl Head {
 pub struct Cluster {
     network: LocalNetwork,
     nodes: Vec<NodeProcess>,
+    links: Option<Links>,
     _dir: TempDir,
 }
 
 impl Cluster {
     /// Lays out a network and starts all its nodes. When this returns, each node knows all others.
     pub async fn start(size: usize) -> Self {
+        Self::start_on(size, false).await
+    }
+
+    /// The same with [`Links`] between the nodes.
+    pub async fn start_with_links(size: usize) -> Self {
+        Self::start_on(size, true).await
+    }
+
+    async fn start_on(size: usize, with_links: bool) -> Self {
         for _ in 0..LAYOUTS_MAX {
             let mut cluster = Self::lay_out(size);
+            if with_links {
+                cluster.lay_links().await;
+            }
             for index in 0..size {
                 cluster.nodes[index].start();
             }
@@ -107,7 +121,39 @@ impl Cluster {
             NodeProcess::new(&agency.config.file, log)
         };
         let nodes = network.agencies.iter().map(node).collect();
-        Self { network, nodes, _dir: dir }
+        Self { network, nodes, links: None, _dir: dir }
+    }
+
+    /// Has each node dial the others through links.
+    async fn lay_links(&mut self) {
+        let listening: Vec<_> = (0..self.size()).map(|node| self.peer_address(node)).collect();
+        let links = Links::lay(&listening).await;
+        let multiaddress = |at: SocketAddr| format!("\"/ip4/{}/tcp/{}\"", at.ip(), at.port());
+        for from in 0..self.size() {
+            let file = &self.agency(from).config.file;
+            let mut text = fs::read_to_string(file).expect("the layout made it");
+            for to in (0..self.size()).filter(|to| *to != from) {
+                let (own, link) = (listening[to], links.address(from, to));
+                text = text.replace(&multiaddress(own), &multiaddress(link));
+            }
+            fs::write(file, text).expect("the cluster's own directory");
+        }
+        self.links = Some(links);
+    }
+
+    /// Where a node listens for others.
+    fn peer_address(&self, node: usize) -> SocketAddr {
+        let text = self.agency(node).config.network.listen[0].to_string();
+        let port = text.rsplit('/').next().and_then(|port| port.parse().ok());
+        SocketAddr::from(([127, 0, 0, 1], port.expect("a multiaddress ends in its port")))
+    }
+
+    /// The links between the nodes.
+    ///
+    /// # Panics
+    /// Where the cluster was started without.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("started with links")
     }
 
     /// Waits until all know all; false where a node found its port taken.
@@ -195,6 +241,33 @@ impl Cluster {
         self.nodes[node].kill();
     }
 
+    /// Whether a node was started and not stopped since.
+    pub fn is_started(&self, node: usize) -> bool {
+        self.nodes[node].is_started()
+    }
+
+    /// SIGSTOP: a node stands still, and its connections stay open.
+    pub fn pause(&self, node: usize) {
+        self.nodes[node].signal("STOP");
+    }
+
+    /// SIGCONT: it goes on as if nothing had been.
+    pub fn resume(&self, node: usize) {
+        self.nodes[node].signal("CONT");
+    }
+
+    /// Has a node's next start prepared for [`Cluster::fill_disk`].
+    pub fn survive_full_disk(&mut self, node: usize) {
+        self.nodes[node].survive_full_disk();
+    }
+
+    /// From now on a running node writes no file beyond so many bytes, as if its disk were full.
+    pub fn fill_disk(&self, node: usize, file_bytes_max: u64) {
+        let (id, limit) = (self.nodes[node].id(), format!("--fsize={file_bytes_max}"));
+        let set = Command::new("prlimit").args(["--pid", &id.to_string(), &limit]).status();
+        assert!(set.expect("`prlimit` runs").success(), "{limit}");
+    }
+
     /// Stops a node with SIGTERM and waits for its end.
     pub async fn terminate(&mut self, node: usize) -> ExitStatus {
         self.nodes[node].terminate().await
@@ -207,7 +280,7 @@ impl Cluster {
 
     /// Deletes what a stopped node has stored. Its keys and the signer's journal stay.
     pub fn wipe(&self, node: usize) {
-        assert!(!self.nodes[node].is_started(), "a running node is not wiped");
+        assert!(!self.is_started(node), "a running node is not wiped");
         let config = &self.agency(node).config;
         assert!(!config.journal_path().starts_with(&config.data_dir), "the journal is elsewhere");
         fs::remove_dir_all(&config.data_dir).expect("the node had a store");
@@ -229,6 +302,33 @@ impl Cluster {
     /// A node's newest committed block.
     pub async fn head(&self, node: usize) -> Head {
         Head::of(&self.status(node).await.expect("the node runs"))
+    }
+
+    /// Waits until a node has a height, knows that it has caught up, and signs.
+    pub async fn reaches(&self, node: usize, height: u64) {
+        until("the node reaches the head and signs", PATIENCE, async || {
+            let status = self.status(node).await.map_err(|error| error.to_string())?;
+            let there = status.height >= height && status.signing && !status.catching_up;
+            if there { Ok(()) } else { Err(format!("{height} is to be reached: {status:?}")) }
+        })
+        .await;
+    }
+
+    /// Waits until a node, which runs, has given up its connection to a node that is silent.
+    pub async fn hangs_up(&self, node: usize) {
+        let peers = u32::try_from(self.size() - 1).expect("few nodes");
+        until("the node hangs up", PATIENCE, async || {
+            let status = self.status(node).await.map_err(|error| error.to_string())?;
+            if status.peers_connected < peers { Ok(()) } else { Err("all are connected".into()) }
+        })
+        .await;
+    }
+
+    /// Checks that no node holds evidence: nobody has signed a conflict.
+    pub fn nobody_lied(&self) {
+        for node in 0..self.size() {
+            assert_eq!(self.metric(node, "customhouse_evidence_total"), 0, "node {node}");
+        }
     }
 
     /// Waits until these nodes have the same head with all roots, of at least a height, and none

@@ -2,20 +2,28 @@
 //! told.
 //!
 //! - [`cluster`]: a network of n agencies in a directory of its own, its nodes as child processes
-//!   that can be killed, stopped, wiped and started again;
+//!   that can be killed, paused, stopped, wiped and started again;
+//! - [`links`]: the wires between the nodes, which can be cut, slowed down and broken;
+//! - [`backup`]: what a stopped node has on its disk, to be put back later;
+//! - [`faults`]: kills, restarts and wipes, again and again, at any moment;
 //! - [`program`]: the `customhouse` program and what its commands answer;
 //! - [`load`]: clients that submit without pause and write down every acknowledgement;
+//! - [`readers`]: clients that read without pause and check that nodes agree and never go back;
 //! - [`records`]: records to submit;
 //! - [`simulator`]: whole nodes in virtual time, under faults and lies, from a seed;
 //! - [`wait`]: waiting for a condition, with a deadline.
 //!
 //! The harness panics where something is not as it must be: it serves tests only.
 
+pub mod backup;
 pub mod cluster;
+pub mod faults;
+pub mod links;
 pub mod load;
 mod node_process;
 mod ports;
 pub mod program;
+pub mod readers;
 pub mod records;
 pub mod simulator;
 pub mod wait;

@@ -75,15 +75,38 @@ impl Acknowledged {
 /// Running clients.
 pub struct Load {
     stop: watch::Sender<bool>,
-    count: watch::Sender<u64>,
+    progress: watch::Sender<Progress>,
     clients: JoinSet<Vec<Acknowledged>>,
+}
+
+/// How acknowledgements come in.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// So many so far.
+    pub count: u64,
+    /// The longest time between two of them, from any node.
+    pub longest_gap: Duration,
+    last: Instant,
+}
+
+impl Progress {
+    fn begin() -> Self {
+        Self { count: 0, longest_gap: Duration::ZERO, last: Instant::now() }
+    }
+
+    fn one_more(&mut self) {
+        let now = Instant::now();
+        self.longest_gap = self.longest_gap.max(now - self.last);
+        (self.count, self.last) = (self.count + 1, now);
+    }
 }
 
 impl Load {
     /// Starts so many clients at each node; all their records are about one case. Each submits its
     /// next record when the last is acknowledged: every other one when it is final.
     pub fn start(cluster: &Cluster, clients_a_node: usize, case: &str) -> Self {
-        let (stop, count) = (watch::Sender::new(false), watch::Sender::new(0));
+        let stop = watch::Sender::new(false);
+        let progress = watch::Sender::new(Progress::begin());
         let mut clients = JoinSet::new();
         for node in 0..cluster.size() {
             for number in 0..clients_a_node {
@@ -92,12 +115,12 @@ impl Load {
                     case: case.to_owned(),
                     name: format!("{case}/{node}/{number}"),
                     stop: stop.subscribe(),
-                    count: count.clone(),
+                    progress: progress.clone(),
                 };
                 clients.spawn(submitter.run());
             }
         }
-        Self { stop, count, clients }
+        Self { stop, progress, clients }
     }
 
     /// Waits for so many more acknowledgements.
@@ -105,9 +128,9 @@ impl Load {
     /// # Panics
     /// Where they do not come, or a client was told something wrong.
     pub async fn more(&mut self, acknowledgements: u64) {
-        let mut count = self.count.subscribe();
-        let wanted = *count.borrow() + acknowledgements;
-        let enough = count.wait_for(|count| *count >= wanted);
+        let mut progress = self.progress.subscribe();
+        let wanted = progress.borrow().count + acknowledgements;
+        let enough = progress.wait_for(|progress| progress.count >= wanted);
         tokio::select! {
             waited = tokio::time::timeout(PATIENCE, enough) => {
                 waited.expect("acknowledgements go on").expect("the sender is here");
@@ -116,6 +139,11 @@ impl Load {
                 panic!("a client ended: {:?}", ended.err());
             }
         }
+    }
+
+    /// How acknowledgements came in so far.
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
     }
 
     /// Stops the clients and gives all that they were promised.
@@ -133,7 +161,7 @@ struct Submitter {
     case: String,
     name: String,
     stop: watch::Receiver<bool>,
-    count: watch::Sender<u64>,
+    progress: watch::Sender<Progress>,
 }
 
 impl Submitter {
@@ -142,7 +170,7 @@ impl Submitter {
         for number in 0u64.. {
             let Some(acknowledged) = self.until_acknowledged(number).await else { break };
             all.push(acknowledged);
-            self.count.send_modify(|count| *count += 1);
+            self.progress.send_modify(Progress::one_more);
         }
         all
     }

@@ -16,18 +16,26 @@ pub(crate) struct NodeProcess {
     config: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// Whether a write above a limit is an error to it and not its end.
+    survives_full_disk: bool,
 }
 
 impl NodeProcess {
     pub(crate) fn new(config: &Path, log: PathBuf) -> Self {
-        Self { config: config.to_owned(), log, child: None }
+        Self { config: config.to_owned(), log, child: None, survives_full_disk: false }
     }
 
     /// Starts it. Its standard input is a pipe from this process: it stops when the test does,
     /// however the test ends.
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "{:?} runs already", self.config);
-        self.child = Some(spawn(&self.config, self.log_file()));
+        self.child = Some(spawn(&self.config, self.log_file(), self.survives_full_disk));
+    }
+
+    /// Has it started so that a file at its limit is told to it as a full disk would be, instead of
+    /// by a signal.
+    pub(crate) fn survive_full_disk(&mut self) {
+        self.survives_full_disk = true;
     }
 
     fn log_file(&self) -> File {
@@ -58,10 +66,15 @@ impl NodeProcess {
 
     /// SIGTERM, and waits for the end.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
-        let id = self.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("`kill` runs");
-        assert!(sent.success(), "SIGTERM to {id}: {sent}");
+        self.signal("TERM");
         self.exit().await
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("`kill` runs");
+        assert!(sent.success(), "SIG{name} to {id}: {sent}");
     }
 
     /// Waits for it to end by itself.
@@ -90,8 +103,16 @@ impl NodeProcess {
     }
 }
 
-fn spawn(config: &Path, log: File) -> Child {
-    Command::new(program::path())
+fn spawn(config: &Path, log: File, survives_full_disk: bool) -> Child {
+    let mut command = if survives_full_disk {
+        // What ignores a signal passes that on to what it becomes.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program::path());
+        shell
+    } else {
+        Command::new(program::path())
+    };
+    command
         .args(["node", "run", "--stop-with-stdin", "--config"])
         .arg(config)
         .stdin(Stdio::piped())

@@ -4,9 +4,11 @@ use std::env;
 
 use customhouse_tests::{
     cluster::Cluster,
+    faults::{blackout, kill_and_restart},
     load::{Acknowledged, Load, nothing_is_lost},
+    readers::Readers,
 };
-use rand::{RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use crate::agreement::submit_final;
@@ -18,7 +20,7 @@ const BLACKOUTS: usize = 3;
 const CLIENTS_A_NODE: usize = 2;
 
 /// `SEED=…` repeats a run's schedule.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     eprintln!("SEED={seed}");
@@ -29,47 +31,24 @@ fn seed() -> u64 {
 async fn kill_nine_under_load_loses_nothing() {
     let mut random = ChaCha8Rng::seed_from_u64(seed());
     let mut cluster = Cluster::start(4).await;
+    let readers = Readers::start(&cluster);
     let mut load = Load::start(&cluster, CLIENTS_A_NODE, "crashes");
     for _ in 0..KILLS {
-        let node = random.random_range(0..4);
-        at_any_moment(&cluster, &mut load, &mut random).await;
-        cluster.kill(node);
-        // The other three go on.
-        load.more(random.random_range(1..30)).await;
-        cluster.restart(node).await;
+        kill_and_restart(&mut cluster, &mut load, &mut random).await;
     }
     for _ in 0..BLACKOUTS {
-        at_any_moment(&cluster, &mut load, &mut random).await;
-        for node in 0..4 {
-            cluster.kill(node);
-        }
-        for node in 0..4 {
-            cluster.start_node(node);
-        }
-        for node in 0..4 {
-            cluster.answers(node).await;
-        }
-        // All by itself.
-        load.more(30).await;
+        blackout(&mut cluster, &mut load, &mut random).await;
     }
     let acknowledged = load.stop().await;
+    assert!(readers.stop().await > 0, "nodes were read while they were killed");
     let head = cluster.same_head(&[0, 1, 2, 3], 1).await;
     eprintln!("{} acknowledged, {} transactions, {head:?}", acknowledged.len(), head.log_size);
     nothing_is_lost(&cluster, "crashes", &acknowledged).await;
     for node in 0..4 {
         let status = cluster.status(node).await.expect("it runs");
         assert!(status.signing, "node {node}: {}", status.signing_reason);
-        assert_eq!(cluster.metric(node, "customhouse_evidence_total"), 0, "nobody lied");
     }
-}
-
-/// A moment that has nothing to do with what the nodes are doing: so many answers to others from
-/// now, and some to us.
-async fn at_any_moment(cluster: &Cluster, load: &mut Load, random: &mut ChaCha8Rng) {
-    load.more(random.random_range(1..20)).await;
-    for _ in 0..random.random_range(0..8) {
-        cluster.status(random.random_range(0..4)).await.expect("all nodes run");
-    }
+    cluster.nobody_lied();
 }
 
 /// One node with one record, which is damaged in what its client remembers of it.

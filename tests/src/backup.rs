@@ -1,0 +1,52 @@
+//! Copies of what a stopped node has on its disk, to be put back later.
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+
+use crate::cluster::Cluster;
+
+/// A node's store and its signer's journal, as they once were.
+pub struct Backup {
+    node: usize,
+    store: TempDir,
+    journal: Vec<u8>,
+}
+
+impl Backup {
+    /// Copies both of a stopped node.
+    pub fn take(cluster: &Cluster, node: usize) -> Self {
+        assert!(!cluster.is_started(node), "a running node is not copied");
+        let config = &cluster.agency(node).config;
+        let store = tempfile::tempdir().expect("a directory");
+        copy(&config.data_dir, store.path());
+        let journal = fs::read(config.journal_path()).expect("the node has a journal");
+        Self { node, store, journal }
+    }
+
+    /// Puts the store back; the stopped node keeps its journal.
+    pub fn restore_store(&self, cluster: &Cluster) {
+        cluster.wipe(self.node);
+        copy(self.store.path(), &cluster.agency(self.node).config.data_dir);
+    }
+
+    /// Puts both back.
+    pub fn restore_all(&self, cluster: &Cluster) {
+        self.restore_store(cluster);
+        let journal = cluster.agency(self.node).config.journal_path();
+        fs::write(journal, &self.journal).expect("the cluster's own directory");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the cluster's own directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("readable");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("readable").is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("room for a copy");
+        }
+    }
+}
