@@ -2,10 +2,16 @@
 
 mod agreement;
 mod catching_up;
+mod chaos;
 mod crashes;
+mod full_disk;
 mod idempotency;
+mod links;
 mod misbehaviour;
+mod pauses;
 mod python;
 mod receipts;
+mod restored;
+mod rolling;
 mod rubbish;
 mod shared_data;
