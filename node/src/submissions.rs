@@ -21,7 +21,7 @@ use customhouse_ledger::{
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use self::{
@@ -34,12 +34,17 @@ pub use self::{
     worker::WorkerError,
 };
 use crate::{
-    admission::Admission, driver::DriverHandle, identity::ClientIdentity, metrics::Metrics,
+    admission::Admission,
+    driver::{ConsensusStatus, DriverHandle},
+    identity::ClientIdentity,
+    metrics::Metrics,
     network::NetworkHandle,
 };
 
 /// Jobs that may wait; those who hand more in wait themselves.
 const JOBS_MAX: usize = 8192;
+/// While blocks are being fetched and the newest here is older than this, nothing is accepted.
+const BEHIND_MS_MAX: u64 = 10_000;
 /// Records in one call at the most.
 pub const CALL_RECORDS_MAX: usize = 4096;
 
@@ -51,6 +56,8 @@ pub struct Submissions {
     chain_id: Hash,
     salt_secret: Arc<Zeroizing<[u8; 32]>>,
     signing_key: SigningKey,
+    reader: ChainReader,
+    status: watch::Receiver<ConsensusStatus>,
 }
 
 /// What submissions are made of.
@@ -90,12 +97,13 @@ impl Submissions {
         tokio::spawn(forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone()));
         let chain_id = parts.reader.chain_id();
         let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
+        let (reader, status) = (parts.reader.clone(), parts.driver.status());
         let worker = Worker::new(outbox, parts);
         let (ended_in, ended) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let _nobody = ended_in.send(worker.run(jobs_out));
         });
-        Ok((Self { jobs, agency, chain_id, salt_secret, signing_key }, ended))
+        Ok((Self { jobs, agency, chain_id, salt_secret, signing_key, reader, status }, ended))
     }
 
     /// Submits records for this node to sign. One result a record, in order; each `Ok` is durable.
@@ -105,6 +113,9 @@ impl Submissions {
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
     ) -> Vec<Result<Accepted, Refusal>> {
+        if let Err(refusal) = self.check_current() {
+            return vec![Err(refusal); submissions.len()];
+        }
         let mut results: Vec<Option<Result<Accepted, Refusal>>> = Vec::new();
         let mut records = Vec::new();
         for submission in submissions {
@@ -133,6 +144,7 @@ impl Submissions {
         client: &ClientIdentity,
         transaction: VerifiedTransaction,
     ) -> Result<Accepted, Refusal> {
+        self.check_current()?;
         let stated = transaction.header().agency;
         if stated != client.agency {
             let client = client.agency;
@@ -144,6 +156,17 @@ impl Submissions {
         let transaction = Arc::new(transaction);
         let answer = self.ask(|reply| Job::Transaction { transaction, reply }).await;
         answer.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Whether this node knows what was committed lately. One that does not cannot tell a retry: its
+    /// key was perhaps used in a block that is yet to be fetched.
+    fn check_current(&self) -> Result<(), Refusal> {
+        let header = &self.reader.tip().header;
+        let behind_ms = crate::clock::unix_ms().saturating_sub(header.time_ms);
+        if self.status.borrow().catching_up && behind_ms > BEHIND_MS_MAX {
+            return Err(Refusal::CatchingUp { height: header.height });
+        }
+        Ok(())
     }
 
     /// Waits until a record has ended. Does not give up: the caller sets the deadline.

@@ -154,7 +154,7 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::Exhausted { .. } => Code::ResourceExhausted,
         Refusal::NotFound(_) => Code::NotFound,
         Refusal::Store(_) => Code::DataLoss,
-        Refusal::ShuttingDown => Code::Unavailable,
+        Refusal::CatchingUp { .. } | Refusal::ShuttingDown => Code::Unavailable,
     }
 }
 

@@ -93,6 +93,15 @@ pub enum Refusal {
     /// The store failed or is damaged. The node stops.
     #[error("{0}")]
     Store(String),
+    /// The node fetches blocks that others have committed.
+    #[error(
+        "the node is catching up with the others and is at height {height}; submit again later, or at \
+         another node of your agency"
+    )]
+    CatchingUp {
+        /// Of its newest block.
+        height: u64,
+    },
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -112,6 +121,7 @@ impl Refusal {
             Self::Exhausted { .. } => "EXHAUSTED",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Store(_) => "STORE",
+            Self::CatchingUp { .. } => "CATCHING_UP",
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
     }
