@@ -107,9 +107,16 @@ impl Admission {
     /// Puts a checked transaction into the mempool and tells the driver.
     ///
     /// # Errors
-    /// [`AdmissionError::Mempool`].
+    /// [`AdmissionError::Mempool`], or [`AdmissionError::Committed`] meanwhile.
     pub fn insert(&self, transaction: Arc<VerifiedTransaction>) -> Result<(), AdmissionError> {
+        let (id, leaf_hash) = (transaction.id(), transaction.leaf_hash());
         lock(&self.mempool).insert(transaction)?;
+        // It may have been committed since it was checked, and its block have left the mempool before
+        // it came in: nothing would take it out again.
+        if self.reader.log_index(&id)?.is_some() {
+            lock(&self.mempool).remove(&leaf_hash);
+            return Err(AdmissionError::Committed(id));
+        }
         self.driver.work();
         Ok(())
     }

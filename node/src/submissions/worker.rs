@@ -352,6 +352,8 @@ impl Worker {
     fn place(&mut self, transaction: Arc<VerifiedTransaction>) {
         match self.admission.insert(Arc::clone(&transaction)) {
             Ok(()) => self.network.publish_transaction(transaction.encoded().clone()),
+            // A commit that is on its way here ends it.
+            Err(AdmissionError::Committed(_)) => {}
             Err(AdmissionError::Mempool(crate::mempool::MempoolError::Present)) => {}
             Err(_no_room) => {
                 self.unplaced.insert(transaction.id(), transaction);
