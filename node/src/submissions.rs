@@ -5,6 +5,7 @@
 //! [`worker`] for how.
 
 mod about;
+mod ends;
 mod gathering;
 mod outbox;
 mod outcome;
@@ -30,7 +31,7 @@ use self::{
 };
 pub use self::{
     outbox::OutboxError,
-    outcome::{Accepted, End, Refusal},
+    outcome::{Accepted, End, First, Refusal},
     worker::WorkerError,
 };
 use crate::{
@@ -91,7 +92,7 @@ impl Submissions {
         parts: SubmissionParts,
     ) -> Result<(Self, oneshot::Receiver<Result<(), WorkerError>>), OutboxError> {
         let outbox = Outbox::open(outbox)?;
-        let salt_secret = Arc::new(outbox.salt_secret()?);
+        let salt_secret = Arc::new(prepare::salt_secret(&parts.signing_key));
         let (jobs, jobs_out) = mpsc::channel(JOBS_MAX);
         // Dropped with the last `Submissions`, so that the forwarding of commits ends too.
         tokio::spawn(forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone()));
@@ -158,8 +159,9 @@ impl Submissions {
         answer.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
-    /// Whether this node knows what was committed lately. One that does not cannot tell a retry: its
-    /// key was perhaps used in a block that is yet to be fetched.
+    /// Whether this node knows what was committed lately. One that does not could not tell a retry: its
+    /// key was perhaps used in a block that is yet to be fetched. It would end as the first does, but
+    /// only after its slot has gone through a block again.
     fn check_current(&self) -> Result<(), Refusal> {
         let header = &self.reader.tip().header;
         let behind_ms = crate::clock::unix_ms().saturating_sub(header.time_ms);

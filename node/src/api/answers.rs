@@ -47,6 +47,13 @@ pub(super) fn set_end(result: &mut v1::RecordResult, end: &End) {
             (result.height, result.log_index) = (*height, *log_index);
             result.slot_index = *slot_index;
         }
+        End::Repeat(first) => {
+            result.phase = Phase::Final as i32;
+            result.record_id = first.record_id.0.to_vec();
+            result.transaction_id = first.transaction_id.0.to_vec();
+            (result.height, result.log_index) = (first.height, first.log_index);
+            result.slot_index = first.slot_index;
+        }
         End::Expired => result.phase = Phase::Expired as i32,
         End::Rejected { code, reason } => {
             result.phase = Phase::Rejected as i32;
@@ -86,6 +93,11 @@ pub(super) fn set_transaction_end(answer: &mut v1::SubmitTransactionResponse, en
             answer.phase = Phase::Final as i32;
             (answer.height, answer.log_index) = (*height, *log_index);
         }
+        // Of a record only.
+        End::Repeat(first) => {
+            answer.phase = Phase::Final as i32;
+            (answer.height, answer.log_index) = (first.height, first.log_index);
+        }
         End::Expired => answer.phase = Phase::Expired as i32,
         End::Rejected { code, reason } => {
             answer.phase = Phase::Rejected as i32;
@@ -105,7 +117,7 @@ pub(super) fn receipt(receipt: v1::Receipt) -> v1::WaitReceiptResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::submissions::Refusal;
+    use crate::submissions::{First, Refusal};
 
     #[test]
     fn the_phases_are_told_apart() {
@@ -113,11 +125,21 @@ mod tests {
             |end| Ok(Accepted { record_id: Hash([1; 32]), transaction_id: Hash([2; 32]), end });
         let end = End::Final { height: 3, log_index: 4, slot_index: 5 };
         let rejected = End::Rejected { code: "C".into(), reason: "R".into() };
+        let first = First {
+            record_id: Hash([6; 32]),
+            transaction_id: Hash([7; 32]),
+            height: 3,
+            log_index: 4,
+            slot_index: 5,
+        };
+        let repeat = of_record("k".into(), accepted(Some(End::Repeat(first))));
+        assert_eq!(repeat.record_id, [6; 32], "the record that is on the ledger");
         let full = Refusal::Exhausted { what: "full".into(), retry_after_ms: 1 };
         let wrong = Refusal::Field { field: "record", reason: "missing".into() };
         let table = [
             (accepted(None), Phase::Accepted, ""),
             (accepted(Some(end)), Phase::Final, ""),
+            (accepted(Some(End::Repeat(first))), Phase::Final, ""),
             (accepted(Some(End::Expired)), Phase::Expired, ""),
             (accepted(Some(rejected)), Phase::Rejected, "C"),
             (Err(full.into()), Phase::Unspecified, "EXHAUSTED"),

@@ -209,10 +209,8 @@ impl Submission for SubmissionService {
             return Ok(Response::new(answers::of_wait(Phase::Accepted)));
         };
         let answer = match &end {
-            End::Final { .. } => {
-                let receipt = self.receipt(id).await?;
-                answers::receipt(receipt.ok_or_else(|| Refused::not_found("record", &id))?)
-            }
+            End::Final { .. } => self.answer_receipt(id).await?,
+            End::Repeat(first) => self.answer_receipt(first.record_id).await?,
             End::Expired => answers::of_wait(Phase::Expired),
             End::Rejected { code, reason } => v1::WaitReceiptResponse {
                 reason_code: code.clone(),
@@ -227,6 +225,12 @@ impl Submission for SubmissionService {
 impl SubmissionService {
     async fn receipt(&self, id: Hash) -> Result<Option<v1::Receipt>, Refused> {
         read(&self.node, move |reader| reader.receipt(&id)).await
+    }
+
+    /// The receipt of a record that is known to be final.
+    async fn answer_receipt(&self, id: Hash) -> Result<v1::WaitReceiptResponse, Refused> {
+        let receipt = self.receipt(id).await?;
+        Ok(answers::receipt(receipt.ok_or_else(|| Refused::not_found("record", &id))?))
     }
 }
 

@@ -1,6 +1,10 @@
 //! Four nodes in one process, over loopback.
 
-use customhouse_ledger::genesis::Genesis;
+use customhouse_ledger::{
+    genesis::Genesis,
+    record::{ValidRecord, dedupe_key},
+    transaction::VerifiedTransaction,
+};
 use customhouse_proto::v1::{
     self, AgencyEntry, PeerEntry, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
     signing_key_entry::Role,
@@ -9,6 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    driver::lock,
     identity::{ClientIdentity, Role as ClientRole},
     journal::SignerJournal,
     submissions::{End, Refusal},
@@ -44,6 +49,10 @@ fn genesis(agencies: usize) -> Genesis {
         ]
     });
     Genesis::new("test".into(), 1, 10, entries.map(open).collect()).expect("valid")
+}
+
+fn inspection(mrn: &str) -> v1::record::Body {
+    v1::record::Body::Inspection(v1::Inspection { mrn: mrn.into(), ..Default::default() })
 }
 
 /// Running nodes, the folder of their data, and what stops them.
@@ -126,17 +135,20 @@ impl Network {
     }
 
     async fn submit_as(&self, i: usize, number: u64, mrn: &str) -> Result<Hash, Refusal> {
+        self.submit_all(i, &[(number, mrn)]).await.pop().expect("one result")
+    }
+
+    /// In one call, so that nothing is committed in between.
+    async fn submit_all(&self, i: usize, all: &[(u64, &str)]) -> Vec<Result<Hash, Refusal>> {
         let client =
             ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Integrator };
-        let inspection = v1::Inspection { mrn: mrn.into(), ..Default::default() };
-        let body = Some(v1::record::Body::Inspection(inspection));
-        let submission = v1::RecordSubmission {
-            record: Some(v1::Record { body, ..Default::default() }),
+        let submission = |&(number, mrn): &(u64, &str)| v1::RecordSubmission {
+            record: Some(v1::Record { body: Some(inspection(mrn)), ..Default::default() }),
             idempotency_key: format!("key-{number}"),
         };
-        let mut results =
-            self.shared(i).submissions.submit_records(&client, vec![submission]).await;
-        results.pop().expect("one result").map(|accepted| accepted.record_id)
+        let submissions = all.iter().map(submission).collect();
+        let results = self.shared(i).submissions.submit_records(&client, submissions).await;
+        results.into_iter().map(|result| result.map(|accepted| accepted.record_id)).collect()
     }
 
     async fn finality(&self, i: usize, record_id: Hash) -> End {
@@ -201,6 +213,40 @@ async fn a_retry_gives_the_first_record_and_another_body_is_refused() {
     let refused = network.submit_as(0, 7, "another").await.expect_err("refused");
     assert!(matches!(refused, Refusal::AlreadyExists { first: of, .. } if of == first));
     assert_eq!(network.shared(0).reader.tip().header.log_size, 1, "committed once");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_that_was_committed_with_another_salt_ends_as_the_first() {
+    let network = Network::start(1).await;
+    let shared = network.shared(0);
+    let first = |number: u64, mrn: &str| {
+        let record = v1::Record {
+            salt: vec![9; 16],
+            agency: code(0).to_string(),
+            submitter: "broker".into(),
+            body: Some(inspection(mrn)),
+            ..Default::default()
+        };
+        let record = ValidRecord::from_record(record).expect("valid");
+        let dedupe_key = dedupe_key(&code(0), "broker", &format!("key-{number}"));
+        let not_after_ms = crate::clock::unix_ms() + 60_000;
+        let records = [(record, dedupe_key)];
+        VerifiedTransaction::sign(&records, code(0), not_after_ms, &shared.chain_id, &key(3, 0))
+            .expect("valid")
+    };
+    let (same, other) = (first(7, "MRN7"), first(8, "another"));
+    // As from the agency's other node, before its block: nothing moves until the driver is told.
+    for transaction in [same.clone(), other] {
+        lock(&shared.mempool).insert(Arc::new(transaction)).expect("room");
+    }
+    let accepted = network.submit_all(0, &[(7, "MRN7"), (8, "MRN8")]).await;
+    let [repeat, conflict] = [0, 1].map(|i| *accepted[i].as_ref().expect("accepted"));
+    let End::Repeat(found) = network.finality(0, repeat).await else { panic!("not a repeat") };
+    assert_eq!((found.record_id, found.transaction_id), (same.slots()[0].record_id, same.id()));
+    let rejected = network.finality(0, conflict).await;
+    assert!(matches!(rejected, End::Rejected { code, .. } if code == "DUPLICATE_KEY"));
+    assert_eq!(network.submit(0, 7).await, found.record_id, "so a retry is told");
     network.stop().await;
 }
 

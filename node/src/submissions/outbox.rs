@@ -6,7 +6,6 @@
 //! | `transactions` | transaction id | the encoded transaction, while it is pending |
 //! | `records` | record id | dedupe key (32), transaction id (32), slot index (4), state (1) |
 //! | `keys` | dedupe key | record id (32) |
-//! | `meta` | `salt` | the secret that salts are derived from (32) |
 //!
 //! What has become final is removed: the ledger answers for it from then on. What has expired or
 //! was rejected stays, so that every submission's end can be told after a restart.
@@ -15,13 +14,10 @@ use std::path::Path;
 
 use customhouse_ledger::{hash::Hash, transaction::VerifiedTransaction};
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
-use zeroize::Zeroizing;
 
 const TRANSACTIONS: &str = "transactions";
 const RECORDS: &str = "records";
 const KEYS: &str = "keys";
-const META: &str = "meta";
-const SALT: &[u8] = b"salt";
 
 /// Why the outbox cannot go on. The node stops: acceptance means durable.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +33,6 @@ pub enum OutboxError {
         /// In hexadecimal.
         key: String,
     },
-    /// No randomness for the salt secret.
-    #[error("outbox: the system gave no randomness: {0}")]
-    Randomness(getrandom::Error),
 }
 
 /// Where an accepted record stands.
@@ -49,7 +42,8 @@ pub(super) enum RecordState {
     Pending = 0,
     /// Its transaction expired.
     Expired = 1,
-    /// It committed as a no-op: another record had its dedupe key.
+    /// It committed as a no-op: another record had its dedupe key. With the same body but for the salt
+    /// its end is that record's.
     Duplicate = 2,
 }
 
@@ -85,25 +79,12 @@ impl Outbox {
             options.set_write_buffer_size(8 * 1024 * 1024);
             ColumnFamilyDescriptor::new(name, options)
         };
-        let families = [TRANSACTIONS, RECORDS, KEYS, META].map(family);
+        let families = [TRANSACTIONS, RECORDS, KEYS].map(family);
         Ok(Self { db: DB::open_cf_descriptors(&options, path, families)? })
     }
 
     fn family(&self, name: &'static str) -> &rocksdb::ColumnFamily {
         self.db.cf_handle(name).expect("opened with every column family")
-    }
-
-    /// The secret that salts are derived from; made when the outbox is new.
-    pub(super) fn salt_secret(&self) -> Result<Zeroizing<[u8; 32]>, OutboxError> {
-        let meta = self.family(META);
-        if let Some(bytes) = self.db.get_cf(meta, SALT)? {
-            let damaged = OutboxError::Damaged { family: META, key: "salt".into() };
-            return Ok(Zeroizing::new(bytes.try_into().map_err(|_| damaged)?));
-        }
-        let mut secret = Zeroizing::new([0; 32]);
-        getrandom::fill(secret.as_mut()).map_err(OutboxError::Randomness)?;
-        self.db.put_cf_opt(meta, SALT, secret.as_ref(), &synced())?;
-        Ok(secret)
     }
 
     pub(super) fn record(&self, id: &Hash) -> Result<Option<AcceptedRecord>, OutboxError> {

@@ -28,6 +28,9 @@ pub enum End {
         /// Position of its slot in the transaction; 0 for a transaction as a whole.
         slot_index: u32,
     },
+    /// It became a no-op, because the same submission was committed before under another record id:
+    /// by the agency's second node, say. Its end is the first's.
+    Repeat(First),
     /// A committed header's time is past the transaction's `not_after`.
     Expired,
     /// It can never be committed.
@@ -37,6 +40,21 @@ pub enum End {
         /// A sentence.
         reason: String,
     },
+}
+
+/// A final record that stands for a later one of the same submission: they differ in the salt only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// The record.
+    pub record_id: Hash,
+    /// The transaction that carries it.
+    pub transaction_id: Hash,
+    /// The block that committed it.
+    pub height: u64,
+    /// Index of its transaction in the log.
+    pub log_index: u64,
+    /// Position of its slot in the transaction.
+    pub slot_index: u32,
 }
 
 /// Why a submission was not accepted.

@@ -3,12 +3,14 @@
 use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
+    keys::SigningKey,
     record::{SALT_BYTES, ValidRecord, dedupe_key},
 };
 use customhouse_proto::v1;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use prost::Message as _;
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use super::{Refusal, about};
 use crate::identity::ClientIdentity;
@@ -27,10 +29,23 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Whether the canonical bytes of another record differ in the salt at the most.
     pub(super) fn is_but_for_salt(&self, other: &[u8]) -> bool {
-        let own = &self.record.record;
-        v1::Record::decode(other)
-            .is_ok_and(|other| v1::Record { salt: own.salt.clone(), ..other } == *own)
+        same_but_for_salt(&self.record.record, other)
     }
+}
+
+/// Whether the canonical bytes of a record differ from another in the salt at the most.
+pub(super) fn same_but_for_salt(record: &v1::Record, other: &[u8]) -> bool {
+    v1::Record::decode(other)
+        .is_ok_and(|other| v1::Record { salt: record.salt.clone(), ..other } == *record)
+}
+
+/// The secret that salts are derived from. It follows from the key that signs the records, so that a
+/// node that has lost all but its keys gives a retry the salt of the first time.
+pub(super) fn salt_secret(signing_key: &SigningKey) -> Zeroizing<[u8; 32]> {
+    let seed = signing_key.seed();
+    let mut mac = Hmac::<Sha256>::new_from_slice(seed.as_ref()).expect("any length is a key");
+    mac.update(b"customhouse/v1/salt");
+    Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
 /// Fills what the node fills and checks the record.
@@ -111,6 +126,14 @@ mod tests {
         assert_ne!(first.record.id, other_key.record.id);
         let other_client = prepared(submission("k", "M"), "carrier").expect("valid");
         assert_ne!(first.dedupe_key, other_client.dedupe_key);
+    }
+
+    #[test]
+    fn a_node_that_lost_all_but_its_keys_gives_a_retry_the_same_salt() {
+        let key = |seed| SigningKey::from_seed(&[seed; 32]);
+        assert_eq!(salt_secret(&key(1)), salt_secret(&key(1)));
+        assert_ne!(salt_secret(&key(1)), salt_secret(&key(2)));
+        assert_ne!(*salt_secret(&key(1)), [1; 32], "it is not the seed itself");
     }
 
     #[test]

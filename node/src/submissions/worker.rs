@@ -84,11 +84,11 @@ struct Waiter {
 }
 
 pub(super) struct Worker {
-    outbox: Outbox,
-    reader: ChainReader,
+    pub(super) outbox: Outbox,
+    pub(super) reader: ChainReader,
     admission: Admission,
     network: NetworkHandle,
-    agency: AgencyCode,
+    pub(super) agency: AgencyCode,
     signing_key: SigningKey,
     metrics: Metrics,
     waiters: HashMap<Hash, Vec<Waiter>>,
@@ -376,7 +376,7 @@ impl Worker {
                     self.wait(record.transaction_id, Some(record_id), reply);
                 }
                 RecordState::Expired => drop(reply.send(Ok(End::Expired))),
-                RecordState::Duplicate => drop(reply.send(Ok(duplicate()))),
+                RecordState::Duplicate => drop(reply.send(Ok(self.end_of_no_op(&record)?))),
             },
             None => {
                 let what =
@@ -546,39 +546,6 @@ impl Worker {
             let _gone = reply.send(Ok(end));
         }
         Ok(())
-    }
-
-    /// How a record of a committed transaction ended.
-    fn end_within(&self, whole: &End, record_id: &Hash) -> Result<End, WorkerError> {
-        let Some(place) = self.reader.place(record_id)? else { return Ok(duplicate()) };
-        match whole {
-            End::Final { height, log_index, .. } if *log_index == place.log_index => {
-                let (height, log_index) = (*height, *log_index);
-                Ok(End::Final { height, log_index, slot_index: place.position })
-            }
-            _ => self.end_at(place.log_index, place.position),
-        }
-    }
-
-    fn end_of_transaction(&self, id: &Hash) -> Result<Option<End>, WorkerError> {
-        let log_index = self.reader.log_index(id)?;
-        log_index.map(|log_index| self.end_at(log_index, 0)).transpose()
-    }
-
-    fn end_of_record(&self, record_id: &Hash) -> Result<Option<End>, WorkerError> {
-        let place = self.reader.place(record_id)?;
-        place.map(|place| self.end_at(place.log_index, place.position)).transpose()
-    }
-
-    fn end_at(&self, log_index: u64, slot_index: u32) -> Result<End, WorkerError> {
-        Ok(End::Final { height: self.reader.height_of(log_index)?, log_index, slot_index })
-    }
-}
-
-fn duplicate() -> End {
-    End::Rejected {
-        code: "DUPLICATE_KEY".to_owned(),
-        reason: "another record with the same idempotency key was committed first".to_owned(),
     }
 }
 
