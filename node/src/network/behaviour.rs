@@ -16,7 +16,7 @@ use libp2p::{
 
 use super::{
     codec::SyncCodec,
-    config::{NetworkConfig, NetworkError},
+    config::{Limits, NetworkConfig, NetworkError},
     gossip::{self, Topics},
     metrics::NetworkMetrics,
     peers::{CONNECTIONS_PER_PEER, Peers},
@@ -52,7 +52,10 @@ impl Behaviour {
             allowed.allow_peer(peer.id);
         }
         Ok(Self {
-            limits: connection_limits::Behaviour::new(connection_limits(config, peers.len())),
+            limits: connection_limits::Behaviour::new(connection_limits(
+                &config.limits,
+                peers.len(),
+            )),
             allowed,
             gossip: gossip(config, peers.len())?,
             sync: sync(config, metrics),
@@ -65,8 +68,9 @@ impl Behaviour {
     }
 }
 
-fn connection_limits(config: &NetworkConfig, peers: usize) -> ConnectionLimits {
-    let pending = Some(config.limits.connections_pending_max);
+/// Limits on connections for so many listed peers.
+pub(super) fn connection_limits(limits: &Limits, peers: usize) -> ConnectionLimits {
+    let pending = Some(limits.connections_pending_max);
     let each = CONNECTIONS_PER_PEER as u32 + 1;
     ConnectionLimits::default()
         .with_max_pending_incoming(pending)

@@ -1,6 +1,6 @@
 //! What the network is told at its start, and its limits.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -22,15 +22,15 @@ pub struct NetworkConfig {
     pub chain_id: Hash,
     /// Where to accept connections, for example `/ip4/0.0.0.0/tcp/7000`. Empty: only dials.
     pub listen: Vec<Multiaddr>,
-    /// The other nodes of the registry. Nobody else may connect. An entry for this node's own key
-    /// is passed over.
+    /// The other nodes of the registry, until [`NetworkHandle::list`](super::NetworkHandle::list) says
+    /// otherwise. Nobody else may connect. An entry for this node's own key is passed over.
     pub peers: Vec<PeerConfig>,
     /// Limits; the default serves a network of up to some thirty agencies.
     pub limits: Limits,
 }
 
 /// One other node of the registry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
     /// Whose node it is.
     pub agency: AgencyCode,
@@ -38,6 +38,30 @@ pub struct PeerConfig {
     pub key: PeerKey,
     /// Where to find it. Empty: it is waited for, never dialled.
     pub addresses: Vec<Multiaddr>,
+}
+
+/// Where agencies' nodes listen, as the configuration says.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses(BTreeMap<AgencyCode, Vec<Multiaddr>>);
+
+impl Addresses {
+    /// Of these agencies.
+    pub fn new(of_agencies: impl IntoIterator<Item = (AgencyCode, Vec<Multiaddr>)>) -> Self {
+        Self(of_agencies.into_iter().collect())
+    }
+
+    /// These peers, with their addresses where those are known.
+    pub fn of_all(&self, peers: &[(AgencyCode, PeerKey)]) -> Vec<PeerConfig> {
+        let addresses = |agency| self.0.get(agency).cloned().unwrap_or_default();
+        let listed = peers.iter();
+        listed
+            .map(|(agency, key)| PeerConfig {
+                agency: *agency,
+                key: *key,
+                addresses: addresses(agency),
+            })
+            .collect()
+    }
 }
 
 /// Everything that a peer or this node's own load could make grow.

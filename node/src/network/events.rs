@@ -122,7 +122,7 @@ impl Task {
     }
 
     /// Tells the node of a peer's change now, or when there is room.
-    fn tell(&mut self, key: PeerKey, connected: bool) {
+    pub(super) fn tell(&mut self, key: PeerKey, connected: bool) {
         self.untold.remove(&key);
         match self.events.try_send(change(key, connected)) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use libp2p::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
-    config::PeerKey,
+    config::{PeerConfig, PeerKey},
     metrics::{DropReason, NetworkMetrics},
 };
 
@@ -86,7 +86,9 @@ pub(super) struct Sender {
     pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) queued_bytes_max: usize,
     /// One permit for each request that may be open to a peer.
-    pub(super) requests: HashMap<PeerKey, Arc<Semaphore>>,
+    pub(super) requests: RwLock<HashMap<PeerKey, Arc<Semaphore>>>,
+    pub(super) requests_outbound_max: usize,
+    pub(super) listed: watch::Sender<Vec<PeerConfig>>,
     pub(super) request_timeout: Duration,
     pub(super) connected: watch::Receiver<Arc<[ConnectedPeer]>>,
     pub(super) listening: Vec<Multiaddr>,
@@ -133,7 +135,7 @@ impl NetworkHandle {
         peer: PeerKey,
         request: v1::SyncRequest,
     ) -> Result<v1::SyncResponse, RequestError> {
-        let places = self.0.requests.get(&peer).ok_or(RequestError::UnknownPeer)?.clone();
+        let places = self.places(&peer).ok_or(RequestError::UnknownPeer)?;
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let place = places.acquire_owned().await.map_err(|_| RequestError::Stopped)?;
@@ -145,6 +147,29 @@ impl NetworkHandle {
         tokio::time::timeout(self.0.request_timeout, asked)
             .await
             .unwrap_or(Err(RequestError::Timeout))
+    }
+
+    /// From now on these peers may connect and no others. A peer that is off the list is disconnected.
+    /// Never waits, and is never lost: of two lists in quick succession the second counts.
+    pub fn list(&self, peers: Vec<PeerConfig>) {
+        {
+            let mut requests = self.0.requests.write().unwrap_or_else(PoisonError::into_inner);
+            requests.retain(|key, _| peers.iter().any(|listed| listed.key == *key));
+            for listed in &peers {
+                let places = || Arc::new(Semaphore::new(self.0.requests_outbound_max));
+                requests.entry(listed.key).or_insert_with(places);
+            }
+        }
+        self.0.listed.send_if_modified(|current| {
+            let changed = *current != peers;
+            *current = peers;
+            changed
+        });
+    }
+
+    fn places(&self, peer: &PeerKey) -> Option<Arc<Semaphore>> {
+        let requests = self.0.requests.read().unwrap_or_else(PoisonError::into_inner);
+        requests.get(peer).cloned()
     }
 
     /// The connected peers, by agency; the receiver learns of every change.

@@ -23,6 +23,10 @@
 //! connections to a peer are as good as one. Pings find connections whose other end is gone; one
 //! whose peer answers pings but has taken no gossip for long is closed and made anew too.
 //!
+//! The list follows the registry while the network runs ([`NetworkHandle::list`]): who is new on it may
+//! connect at once, who is off it is disconnected. How gossip's mesh is laid out is decided at the
+//! start, by the number of peers then; a node's own messages go to all of them in any case.
+//!
 //! # Gossip
 //! Transactions and consensus messages travel by gossipsub, each on its topic. A node's own message
 //! goes to all its peers at once; others pass it on to their mesh (a third of the peers, at most 8),
@@ -55,7 +59,7 @@ mod task;
 mod tests;
 mod wire;
 
-pub use config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
+pub use config::{Addresses, Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 pub use handle::{
     ConnectedPeer, GossipReceipt, NetworkEvent, NetworkHandle, QueueShare, Reply, RequestError,
 };

@@ -1,7 +1,7 @@
 //! The listed peers: who may connect, whom to dial and when, and who has gone too far.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher},
     sync::Arc,
     time::Duration,
@@ -16,7 +16,7 @@ use libp2p::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::config::{Limits, NetworkConfig, NetworkError, PeerKey};
+use super::config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 
 /// Connections kept to one peer: two, because both sides may dial at once.
 pub(super) const CONNECTIONS_PER_PEER: usize = 2;
@@ -28,54 +28,71 @@ pub(crate) fn peer_id(key: &PeerKey) -> PeerId {
     identity::PublicKey::from(key).to_peer_id()
 }
 
+/// Peers listed at a time at the most. What waits to be judged or answered is bounded for each of
+/// them, and the queues have room for all.
+pub(super) const PEERS_MAX: usize = 512;
+
 /// All listed peers but this node.
 #[derive(Debug)]
-pub(super) struct Peers(BTreeMap<PeerId, Peer>);
+pub(super) struct Peers {
+    own: PeerKey,
+    by_id: BTreeMap<PeerId, Peer>,
+}
 
 impl Peers {
     pub(super) fn new(config: &NetworkConfig) -> Result<Self, NetworkError> {
-        let own = config.identity.public();
-        let mut peers = BTreeMap::new();
-        for listed in config.peers.iter().filter(|listed| listed.key != own) {
-            let id = peer_id(&listed.key);
-            let peer = Peer {
-                id,
-                key: listed.key,
-                agency: listed.agency,
-                addresses: listed.addresses.clone(),
-                connections: Vec::new(),
-                subscribed: Subscribed::default(),
-                announced: false,
-                redial: Redial::new(&own, &listed.key, &config.limits),
-                faults: Faults::new(&config.limits),
-                backlog: Backlog::new(config.limits.gossip_stuck),
-                unjudged_consensus: Arc::new(Semaphore::new(config.limits.unjudged_bytes_max)),
-                unjudged_transactions: Arc::new(Semaphore::new(config.limits.unjudged_bytes_max)),
-                answering: Arc::new(Semaphore::new(config.limits.requests_inbound_max)),
-                pushes: VecDeque::new(),
-                pushes_out: 0,
-            };
-            if peers.insert(id, peer).is_some() {
+        let mut peers = Self { own: config.identity.public(), by_id: BTreeMap::new() };
+        for (index, listed) in config.peers.iter().enumerate() {
+            if config.peers[..index].iter().any(|other| other.key == listed.key) {
                 return Err(NetworkError::DuplicatePeer(listed.key));
             }
+            peers.add(listed, &config.limits);
         }
-        Ok(Self(peers))
+        Ok(peers)
+    }
+
+    /// Lists a peer, or its addresses where it is listed already. Gives its id where it is new.
+    pub(super) fn add(&mut self, listed: &PeerConfig, limits: &Limits) -> Option<PeerId> {
+        let id = peer_id(&listed.key);
+        if let Some(peer) = self.by_id.get_mut(&id) {
+            peer.addresses.clone_from(&listed.addresses);
+            return None;
+        }
+        if listed.key == self.own {
+            return None;
+        }
+        if self.by_id.len() == PEERS_MAX {
+            tracing::error!(agency = %listed.agency, "more than {PEERS_MAX} peers: not this one");
+            return None;
+        }
+        self.by_id.insert(id, Peer::new(id, listed, &self.own, limits));
+        Some(id)
+    }
+
+    /// Ids of the peers that a list does not have.
+    pub(super) fn beside(&self, list: &[PeerConfig]) -> Vec<PeerId> {
+        let keys: BTreeSet<_> = list.iter().map(|listed| listed.key).collect();
+        self.iter().filter(|peer| !keys.contains(&peer.key)).map(|peer| peer.id).collect()
+    }
+
+    pub(super) fn remove(&mut self, id: &PeerId) {
+        self.by_id.remove(id);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.by_id.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
-        self.0.values()
+        self.by_id.values()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
-        self.0.values_mut()
+        self.by_id.values_mut()
     }
 
     pub(super) fn find(&mut self, id: &PeerId) -> Option<&mut Peer> {
-        self.0.get_mut(id)
+        self.by_id.get_mut(id)
     }
 
     /// The next time at which a peer is to be dialled or let in again.
@@ -130,6 +147,26 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    fn new(id: PeerId, listed: &PeerConfig, own: &PeerKey, limits: &Limits) -> Self {
+        Self {
+            id,
+            key: listed.key,
+            agency: listed.agency,
+            addresses: listed.addresses.clone(),
+            connections: Vec::new(),
+            subscribed: Subscribed::default(),
+            announced: false,
+            redial: Redial::new(own, &listed.key, limits),
+            faults: Faults::new(limits),
+            backlog: Backlog::new(limits.gossip_stuck),
+            unjudged_consensus: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
+            unjudged_transactions: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
+            answering: Arc::new(Semaphore::new(limits.requests_inbound_max)),
+            pushes: VecDeque::new(),
+            pushes_out: 0,
+        }
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         !self.connections.is_empty()
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -31,14 +31,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     behaviour::{self, Behaviour, BehaviourEvent},
-    config::{Limits, NetworkConfig, NetworkError, PeerKey},
+    config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey},
     gossip::{self, Batcher, Publication, Recent, Topics},
     handle::{
         Answer, Command, ConnectedPeer, NetworkEvent, NetworkHandle, OpenRequest, RequestError,
         Sender, Verdict,
     },
     metrics::{DropReason, NetworkMetrics},
-    peers::{self, Peers},
+    peers::{self, PEERS_MAX, Peers},
 };
 
 /// Commands waiting for the task.
@@ -71,13 +71,14 @@ pub async fn spawn(
     let (listening, early) = listen(&mut swarm, &config.listen).await?;
 
     let limits = config.limits;
-    let shares = 2 * peers.len() * (limits.unjudged_bytes_max / SHARE_BYTES_MIN + 1);
+    // The list may grow. Channels take memory for what is in them alone.
+    let shares = 2 * PEERS_MAX * (limits.unjudged_bytes_max / SHARE_BYTES_MIN + 1);
     let (commands_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (transactions_sender, transactions) = mpsc::channel(TRANSACTIONS_MAX);
     let (events, events_receiver) = mpsc::channel(shares + COMMANDS_MAX);
     let (verdicts_sender, verdicts) = mpsc::channel(shares.max(1));
-    let (answers_sender, answers) =
-        mpsc::channel((peers.len() * limits.requests_inbound_max).max(1));
+    let (answers_sender, answers) = mpsc::channel((PEERS_MAX * limits.requests_inbound_max).max(1));
+    let (listed_sender, listed) = watch::channel(config.peers);
     let (connected_sender, connected) = watch::channel(Arc::from([]));
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let places = || Arc::new(Semaphore::new(limits.requests_outbound_max));
@@ -86,7 +87,9 @@ pub async fn spawn(
         transactions: transactions_sender,
         queued_bytes: Arc::clone(&queued_bytes),
         queued_bytes_max: limits.publish_queue_bytes_max,
-        requests: peers.iter().map(|peer| (peer.key, places())).collect(),
+        requests: RwLock::new(peers.iter().map(|peer| (peer.key, places())).collect()),
+        requests_outbound_max: limits.requests_outbound_max,
+        listed: listed_sender,
         request_timeout: limits.request_timeout,
         connected,
         listening,
@@ -113,7 +116,7 @@ pub async fn spawn(
     for event in early {
         task.on_swarm(event);
     }
-    tokio::spawn(task.run(Inputs { commands, transactions, verdicts, answers }, shutdown));
+    tokio::spawn(task.run(Inputs { commands, transactions, verdicts, answers, listed }, shutdown));
     Ok((handle, events_receiver))
 }
 
@@ -149,6 +152,7 @@ struct Inputs {
     transactions: mpsc::Receiver<Bytes>,
     verdicts: mpsc::Receiver<Verdict>,
     answers: mpsc::Receiver<Answer>,
+    listed: watch::Receiver<Vec<PeerConfig>>,
 }
 
 /// What an open request is for.
@@ -196,6 +200,10 @@ impl Task {
                 Some(verdict) = inputs.verdicts.recv() => self.on_verdict(verdict),
                 Some(answer) = inputs.answers.recv() => self.on_answer(answer),
                 Some(command) = inputs.commands.recv() => self.on_command(command),
+                Ok(()) = inputs.listed.changed() => {
+                    let listed = inputs.listed.borrow_and_update().clone();
+                    self.on_list(&listed);
+                }
                 Some(first) = inputs.transactions.recv() => {
                     self.on_transactions(first, &mut inputs.transactions);
                 }
@@ -280,6 +288,34 @@ impl Task {
             Command::Publish(messages) => self.publish_consensus(messages),
             Command::Push(key, message) => self.push(&key, message),
             Command::Request(request) => self.request(request),
+        }
+    }
+
+    /// Lets in who is new on the list, and disconnects who is off it.
+    fn on_list(&mut self, listed: &[PeerConfig]) {
+        for id in self.peers.beside(listed) {
+            self.remove(&id);
+        }
+        for peer in listed {
+            if let Some(id) = self.peers.add(peer, &self.limits) {
+                tracing::info!(agency = %peer.agency, key = %peer.key, "a peer is listed");
+                self.swarm.behaviour_mut().allowed.allow_peer(id);
+            }
+        }
+        let limits = behaviour::connection_limits(&self.limits, self.peers.len());
+        *self.swarm.behaviour_mut().limits.limits_mut() = limits;
+    }
+
+    /// Forgets a peer. What was under way with it ends with its connections.
+    fn remove(&mut self, id: &PeerId) {
+        let Some(peer) = self.peers.find(id) else { return };
+        let (key, agency, announced) = (peer.key, peer.agency, peer.announced);
+        tracing::info!(%agency, %key, "a peer is listed no longer");
+        self.swarm.behaviour_mut().allowed.disallow_peer(*id);
+        self.peers.remove(id);
+        if announced {
+            self.publish_connected();
+            self.tell(key, false);
         }
     }
 

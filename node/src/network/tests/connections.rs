@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::network::{DropReason, NetworkError};
+use crate::network::{DropReason, NetworkError, RequestError};
 
 #[tokio::test]
 async fn a_key_that_the_registry_does_not_list_is_refused() {
@@ -16,6 +16,41 @@ async fn a_key_that_the_registry_does_not_list_is_refused() {
     eventually("two refusals", || node.metrics().dropped(DropReason::UnlistedPeer) >= 2).await;
     assert!(node.handle.connected().borrow().is_empty());
     assert!(stranger.handle.connected().borrow().is_empty());
+}
+
+#[tokio::test]
+async fn who_is_listed_later_may_connect_and_who_is_off_the_list_is_disconnected() {
+    let mut node = Node::start(config(1, vec![peer(2, &[])])).await;
+    let _second = Node::start(config(2, vec![peer(1, node.addresses())])).await;
+    let mut third = Node::start(config(3, vec![peer(1, node.addresses())])).await;
+    node.connected_to(public(2)).await;
+    eventually("a refusal", || node.metrics().dropped(DropReason::UnlistedPeer) > 0).await;
+
+    node.handle.list(vec![peer(2, &[]), peer(3, &[])]);
+    node.connected_to(public(3)).await;
+    third.connected_to(public(1)).await;
+    node.handle.publish_consensus(vec![vote(1)]);
+    third.receives(1).await;
+    let question = v1::SyncRequest { request: None };
+    let asked = node.handle.request(public(3), question.clone());
+    let answered = async {
+        let reply = third.expect("a request", |event| match event {
+            NetworkEvent::Request { reply, .. } => Some(reply),
+            _ => None,
+        });
+        reply.await.send(v1::SyncResponse { response: None });
+    };
+    let (answer, ()) = tokio::join!(asked, answered);
+    answer.expect("a peer that was listed later is asked like others");
+
+    node.handle.list(vec![peer(3, &[])]);
+    node.disconnected_from(public(2)).await;
+    let connected = node.handle.connected().borrow().clone();
+    assert_eq!(connected.iter().map(|peer| peer.key).collect::<Vec<_>>(), [public(3)]);
+    let refused = node.handle.request(public(2), question).await;
+    assert_eq!(refused.expect_err("unlisted"), RequestError::UnknownPeer);
+    let before = node.metrics().dropped(DropReason::UnlistedPeer);
+    eventually("refusals", || node.metrics().dropped(DropReason::UnlistedPeer) > before).await;
 }
 
 #[tokio::test]
