@@ -4,7 +4,7 @@ use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
     header::Block,
-    keys::PublicKey,
+    keys::{PublicKey, SigningKey},
     validators::ValidatorSet,
     vote::{Proposal, Vote, VoteKind},
 };
@@ -43,6 +43,8 @@ pub struct Core {
     halted: bool,
     /// Whether peers have yet to be asked which signatures of this node's key they hold.
     pub(crate) unasked: bool,
+    /// Whether they must be asked at all: then also wherever the validators change.
+    asks: bool,
     #[cfg(feature = "mutants")]
     pub(crate) mutants: Vec<crate::mutants::Mutant>,
     /// Time of the step, and what it leaves to do.
@@ -78,6 +80,7 @@ impl Core {
             started: false,
             halted: false,
             unasked: false,
+            asks: false,
             #[cfg(feature = "mutants")]
             mutants: Vec::new(),
             now: Now { monotonic_ms: 0, unix_ms: 0 },
@@ -86,9 +89,33 @@ impl Core {
     }
 
     /// The same, but it signs nothing before [`Input::Asked`]: a journal that was rolled back with
-    /// its store does not know what this key has signed, but a peer may.
+    /// its store does not know what this key has signed, but a peer may. Where the validators change,
+    /// those who were asked may not be enough among the new ones: it waits for the input again.
     pub fn unasked(self) -> Self {
-        Self { unasked: true, ..self }
+        Self { unasked: true, asks: true, ..self }
+    }
+
+    /// The same node's core under another key, with that key's journal, on the block that this core
+    /// has asked to be committed: instead of [`Input::Committed`]. What peers have said about the
+    /// next height is kept, so that a key is changed without a pause. As after [`Core::new`], the
+    /// first input should be [`Input::Tick`].
+    pub fn under(
+        self,
+        signer: Option<SigningKey>,
+        committed: Committed,
+        recovered: Vec<Entry>,
+    ) -> Self {
+        let mut core = Self::blank(Config { signer, ..self.config }, committed, recovered);
+        core.tip_validators = Some(self.height.validators);
+        (core.early, core.pace, core.ahead) = (self.early, self.pace, self.ahead);
+        (core.unasked, core.asks) = (self.asks, self.asks);
+        (core.halted, core.now) = (self.halted, self.now);
+        #[cfg(feature = "mutants")]
+        {
+            core.mutants = self.mutants;
+        }
+        core.recall();
+        core
     }
 
     /// Takes one input, applies the rules until none applies, and says what is to be done.
@@ -102,6 +129,7 @@ impl Core {
             self.start_timers();
             self.tell_tip();
             self.resend();
+            self.take_up_early();
         }
         self.take(input);
         self.settle();
@@ -201,6 +229,9 @@ impl Core {
         if height > self.height.number || decided != Some(hash) {
             return self.halt(HaltReason::WrongCommit { height, decided, committed: hash });
         }
+        if committed.header.validators_hash != committed.header.next_validators_hash {
+            self.unasked = self.asks;
+        }
         let next = Height::after(&committed);
         let last = std::mem::replace(&mut self.height, next);
         self.tip_validators = Some(last.validators);
@@ -209,6 +240,11 @@ impl Core {
         self.pending = pending;
         self.start_height_timers();
         self.recall();
+        self.take_up_early();
+    }
+
+    /// What was heard about this height before it began.
+    fn take_up_early(&mut self) {
         self.recall_tip();
         for (from, message) in self.early.take() {
             self.receive(from, message);
@@ -295,6 +331,11 @@ impl Core {
     /// to be decided.
     pub fn is_signing(&self) -> bool {
         self.signing_key().is_some()
+    }
+
+    /// Whether it waits for [`Input::Asked`] to sign.
+    pub fn is_unasked(&self) -> bool {
+        self.unasked
     }
 
     /// Whether the core has halted.

@@ -144,8 +144,9 @@ pub enum Input {
     },
     /// A peer connected: it is told the tip.
     Connected(PeerTag),
-    /// So many validators have told which signatures of this node's key they hold that the others
-    /// could not decide anything without them. What they hold has been fed as messages.
+    /// So many validators of the height in progress have told which signatures of this node's key
+    /// they hold that the others could not decide anything without them. What they hold has been fed
+    /// as messages.
     Asked,
     /// Whether the mempool has a transaction that the next block could include.
     Work {

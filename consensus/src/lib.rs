@@ -91,6 +91,22 @@
 //! quorum nullify an honest leader's view (f faulty votes and f+1 honest ones that timed out) wins
 //! that leader's place at the end for a term, not its vote, and at most f are there at a time.
 //!
+//! # Where the validators change
+//!
+//! A height is decided by the validators that its parent's header announces, and a height is over
+//! before the next begins; so the rules above never see two sets at once, and two quorums that might
+//! contradict each other are always of one set. What crosses the change is only this:
+//!
+//! - Messages for the next height are kept unverified and judged by its own validators. A tip of
+//!   other validators than now is no more than a question to the peer that told it.
+//! - A key that is not in the set follows. When it comes into the set, it signs at that height and not
+//!   before; when it leaves, the last height that it was to decide is the last that it signs.
+//! - A core has one key. A node whose agency has been given another goes on with [`Core::under`], on
+//!   that key's own journal. Signatures by different keys never contradict each other, and a key that
+//!   has ended is never registered again, so neither journal needs to know of the other.
+//! - Where a core waits for what peers hold of its key, those of the old set who were asked may not be
+//!   enough among the new: it waits for [`Input::Asked`] again.
+//!
 //! # Bounds
 //!
 //! | what | limit |

@@ -76,7 +76,7 @@ fn make_blocks(network: &mut Network, count: u64) {
 #[test]
 fn a_dead_leader_is_passed_over_once_a_term_and_leads_again_when_it_is_back() {
     let mut network = Network::new(4, 1, CALM);
-    let term = term(&network.nodes[0].ledger.validators);
+    let term = term(network.nodes[0].ledger.validators());
     network.kill(1);
     make_blocks(&mut network, 2 * term + term / 2);
     let tried = passed_over(&network);

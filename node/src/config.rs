@@ -12,13 +12,14 @@ use std::{
 use customhouse_ledger::{
     agency::AgencyCode,
     genesis::{GENESIS_BYTES_MAX, Genesis, GenesisError},
-    keys::SigningKey,
+    keys::{PublicKey, SigningKey},
 };
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use serde::{Deserialize, Deserializer};
 
 use crate::{
     keyfile::{KeyFile, KeyFileError, KeyPurpose},
+    node::ValidatorKey,
     readfile,
 };
 
@@ -106,8 +107,12 @@ pub struct NodeConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyPaths {
-    /// Signs votes.
+    /// Signs votes, or is to: a node whose key has no vote follows.
     pub validator: PathBuf,
+    /// The key that is to take its place. It signs from the height on at which the registry gives it
+    /// the vote.
+    #[serde(default)]
+    pub next_validator: Option<PathBuf>,
     /// The libp2p identity.
     pub peer: PathBuf,
     /// Signs transactions for the agency's clients.
@@ -121,7 +126,7 @@ pub struct NetworkSection {
     /// Where to listen.
     #[serde(deserialize_with = "multiaddrs")]
     pub listen: Vec<Multiaddr>,
-    /// Where the other agencies' nodes listen. Who they are is the genesis registry's to say.
+    /// Where the other agencies' nodes listen. Who they are is the registry's to say.
     #[serde(default)]
     pub peers: Vec<PeerSection>,
 }
@@ -135,6 +140,9 @@ pub struct PeerSection {
     /// Tried in order.
     #[serde(deserialize_with = "multiaddrs")]
     pub addresses: Vec<Multiaddr>,
+    /// Peer keys of it that may connect whether the registry has them or not.
+    #[serde(default, deserialize_with = "public_keys")]
+    pub keys: Vec<PublicKey>,
 }
 
 /// The gRPC server.
@@ -225,7 +233,9 @@ pub enum LogFormat {
 #[derive(Clone, Debug)]
 pub struct NodeKeys {
     /// Signs votes.
-    pub validator: SigningKey,
+    pub validator: ValidatorKey,
+    /// The key that is to take its place.
+    pub next_validator: Option<ValidatorKey>,
     /// The libp2p identity.
     pub peer: SigningKey,
     /// Signs transactions.
@@ -263,7 +273,7 @@ impl NodeConfig {
         Ok(config)
     }
 
-    /// Reads the genesis and checks that this agency is in it.
+    /// Reads the genesis.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -271,53 +281,47 @@ impl NodeConfig {
         let path = self.genesis.clone();
         let text = readfile::text(&path, GENESIS_BYTES_MAX)
             .map_err(|source| ConfigError::Io { path: path.clone(), source })?;
-        let genesis =
-            Genesis::from_json(&text).map_err(|source| ConfigError::Genesis { path, source })?;
-        let peers = genesis.registry.peers_at(1);
-        for (index, peer) in self.network.peers.iter().enumerate() {
-            if !peers.iter().any(|(agency, _)| *agency == peer.agency) {
-                let reason = format!("the genesis has no peer key of {}", peer.agency);
-                return Err(self.field(format!("network.peers[{index}].agency"), reason));
-            }
-        }
-        Ok(genesis)
+        Genesis::from_json(&text).map_err(|source| ConfigError::Genesis { path, source })
     }
 
-    /// Reads the keys and checks that the genesis registers each for this agency.
+    /// Reads the keys. Each file names its agency and purpose, which must be this node's; whether the
+    /// registry has them is another question ([`NodeConfig::unregistered`]).
     ///
     /// # Errors
-    /// [`ConfigError`]; an unregistered key names its field.
-    pub fn read_keys(&self, genesis: &Genesis) -> Result<NodeKeys, ConfigError> {
-        let read = |path, purpose| KeyFile::read_for(path, purpose, self.agency).map(|f| f.key);
+    /// [`ConfigError`].
+    pub fn read_keys(&self) -> Result<NodeKeys, ConfigError> {
+        let read =
+            |path: &Path, purpose| KeyFile::read_for(path, purpose, self.agency).map(|f| f.key);
+        let validator = |path: &PathBuf| {
+            let key = read(path, KeyPurpose::Validator)?;
+            Ok::<_, KeyFileError>(ValidatorKey { key, journal: journal_path(path) })
+        };
         let keys = NodeKeys {
-            validator: read(&self.keys.validator, KeyPurpose::Validator)?,
+            validator: validator(&self.keys.validator)?,
+            next_validator: self.keys.next_validator.as_ref().map(validator).transpose()?,
             peer: read(&self.keys.peer, KeyPurpose::Peer)?,
             signing: read(&self.keys.signing, KeyPurpose::Signing)?,
         };
-        let validator = keys.validator.public();
-        let votes = genesis
-            .validators()
-            .as_slice()
-            .iter()
-            .any(|v| (v.agency, v.key) == (self.agency, validator));
-        let connects = genesis.registry.peers_at(1).contains(&(self.agency, keys.peer.public()));
-        let signs = genesis
-            .registry
-            .signer_at(&keys.signing.public(), 1)
-            .is_some_and(|signer| signer.agency == self.agency);
-        for (field, registered) in
-            [("keys.validator", votes), ("keys.peer", connects), ("keys.signing", signs)]
-        {
-            if !registered {
-                let reason = format!(
-                    "the genesis {} does not register this key for {}",
-                    self.genesis.display(),
-                    self.agency
-                );
-                return Err(self.field(field.to_owned(), reason));
-            }
+        let next = keys.next_validator.as_ref();
+        if next.is_some_and(|next| next.key.public() == keys.validator.key.public()) {
+            let reason = "is the present key: a key is replaced by another one".to_owned();
+            return Err(self.field("keys.next_validator".to_owned(), reason));
         }
         Ok(keys)
+    }
+
+    /// Which of the keys the genesis does not register for this agency: field names. A node may run
+    /// with such keys, where the registry has them by now or will have them.
+    pub fn unregistered(&self, keys: &NodeKeys, genesis: &Genesis) -> Vec<&'static str> {
+        let registry = &genesis.registry;
+        let validators = genesis.validators();
+        let validator = (self.agency, keys.validator.key.public());
+        let votes = validators.as_slice().iter().any(|v| (v.agency, v.key) == validator);
+        let connects = registry.peers_at(1).contains(&(self.agency, keys.peer.public()));
+        let signer = registry.signer_at(&keys.signing.public(), 1);
+        let signs = signer.is_some_and(|signer| signer.agency == self.agency);
+        let all = [("keys.validator", votes), ("keys.peer", connects), ("keys.signing", signs)];
+        all.into_iter().filter(|(_, registered)| !registered).map(|(field, _)| field).collect()
     }
 
     /// The signer's journal: beside the validator key, made together with it.
@@ -347,6 +351,9 @@ impl NodeConfig {
             &mut tls.key,
         ] {
             // An absolute path stays what it is.
+            *path = base.join(&*path);
+        }
+        if let Some(path) = &mut self.keys.next_validator {
             *path = base.join(&*path);
         }
     }
@@ -416,6 +423,15 @@ fn check_addresses(field: &str, addresses: &[Multiaddr]) -> Result<(), (String, 
         }
     }
     Ok(())
+}
+
+fn public_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PublicKey>, D::Error> {
+    let list = Vec::<String>::deserialize(deserializer)?;
+    let parse = |text: String| {
+        let key = hex::decode(&text).ok().and_then(|bytes| PublicKey::from_slice(&bytes).ok());
+        key.ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a public key")))
+    };
+    list.into_iter().map(parse).collect()
 }
 
 fn multiaddrs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Multiaddr>, D::Error> {

@@ -16,7 +16,9 @@ mod fetch;
 mod inputs;
 mod journalled;
 mod outside;
+mod peers;
 mod shell;
+mod signers;
 mod thread;
 
 use std::{
@@ -24,25 +26,26 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use customhouse_consensus::{
-    Config, Core, Entry, Input, Message, Outgoing, PeerTag, Recipient, Refusal, StopReason,
-};
+use customhouse_consensus::{Config, Core, Input, Message, Outgoing, Recipient, Refusal};
 use customhouse_ledger::{
+    agency::AgencyCode,
     certificate::Certificate,
     chain::{Chain, CommitError, Staged},
     hash::Hash,
-    keys::{PublicKey, SigningKey},
+    keys::PublicKey,
     store::StoreError,
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
 use tokio::sync::oneshot;
 
-use self::{actions::committed_state, bodies::Bodies};
+use self::{actions::committed_state, bodies::Bodies, signers::takes_over};
 pub use self::{
-    fetch::FetchedBlock,
+    fetch::{CertifiedBlock, FetchedBlock},
     journalled::{JournalledSigner, SignerError},
     outside::{Fetch, Outside, Purpose, SignerMemory},
+    peers::{Peers, listed_peers},
+    signers::Signer,
     thread::{DriverHandle, spawn},
 };
 use crate::{journal::JournalError, mempool::Mempool, metrics::Metrics, network::GossipReceipt};
@@ -73,10 +76,12 @@ pub enum DriverInput {
     },
     /// A peer connected.
     Connected(PublicKey),
-    /// A peer told which signatures of this node's key it holds.
+    /// A peer told which signatures of a key of this node it holds.
     OwnSignatures {
         /// Which peer.
         peer: PublicKey,
+        /// Which key.
+        validator: PublicKey,
         /// What it holds.
         signed: Vec<Message>,
     },
@@ -95,7 +100,7 @@ pub enum DriverInput {
         /// Who sent them.
         from: PublicKey,
         /// Blocks with their bodies and finalizations.
-        blocks: Vec<(FetchedBlock, Certificate)>,
+        blocks: Vec<CertifiedBlock>,
         /// Gets the tip's height after them.
         reply: oneshot::Sender<u64>,
     },
@@ -157,16 +162,17 @@ pub struct ConsensusStatus {
 pub struct DriverParts<J> {
     /// The ledger's writer.
     pub chain: Chain,
-    /// The key that votes; `Err` for an observer, with the reason.
-    pub signer: Result<SigningKey, String>,
-    /// Its journal; an observer's is empty and stays so.
-    pub journal: J,
+    /// The key that votes for this agency, or is to.
+    pub signer: Signer<J>,
+    /// The key that is to take its place, if one is: it does from the height on at which the registry
+    /// says so.
+    pub next_signer: Option<Signer<J>>,
     /// Where transactions wait.
     pub mempool: SharedMempool,
-    /// The peers that may connect, by tag: the position in this list.
-    pub peers: Vec<PublicKey>,
-    /// Which peers an agency's node has, by the agency's validator key.
-    pub peers_of_validator: Arc<BTreeMap<PublicKey, Vec<PublicKey>>>,
+    /// This node's own peer key.
+    pub own_peer: PublicKey,
+    /// Peers that may connect whether the registry has them or not.
+    pub more_peers: Vec<(AgencyCode, PublicKey)>,
     /// Local consensus times.
     pub timing: customhouse_consensus::Timing,
     /// Counters.
@@ -178,15 +184,14 @@ pub struct Driver<O, J> {
     core: Core,
     chain: Chain,
     chain_id: Hash,
-    journal: J,
-    voting_key: Option<PublicKey>,
-    /// Validators that have told which signatures of this node's key they hold.
+    signer: Signer<J>,
+    next_signer: Option<Signer<J>>,
+    /// Peers that have told which signatures of this node's key they hold.
     asked: BTreeSet<PublicKey>,
     signing_reason: String,
     mempool: SharedMempool,
     outside: O,
-    peers: Vec<PublicKey>,
-    peers_of_validator: Arc<BTreeMap<PublicKey, Vec<PublicKey>>>,
+    peers: Peers,
     bodies: Bodies,
     /// Blocks that were executed and wait for their finalization, of the height in progress.
     staged: BTreeMap<Hash, Staged>,
@@ -197,29 +202,29 @@ pub struct Driver<O, J> {
 }
 
 impl<O: Outside, J: SignerMemory> Driver<O, J> {
-    /// A driver on what the chain and the journal hold; `entries` are the journal's. It does nothing
-    /// before [`Driver::begin`].
-    pub fn new(parts: DriverParts<J>, entries: Vec<Entry>, outside: O) -> Self {
+    /// A driver on what the chain and the journals hold. It does nothing before [`Driver::begin`].
+    pub fn new(parts: DriverParts<J>, outside: O) -> Self {
         let chain_id = parts.chain.chain_id();
-        let (signer, signing_reason) = match parts.signer {
-            Ok(key) => (Some(key), stopped_before(&entries)),
-            Err(reason) => (None, reason),
+        let tip = parts.chain.tip();
+        let (mut signer, next_signer) = match parts.next_signer {
+            Some(next) if takes_over(&parts.signer, &next, &tip.validators) => (next, None),
+            next => (parts.signer, next),
         };
-        let voting_key = signer.as_ref().map(|key| key.public());
-        let config = Config { chain_id, signer, timing: parts.timing };
-        let core = Core::new(config, committed_state(&parts.chain.tip()), entries).unasked();
+        let (key, signing_reason) = signer.begin();
+        let config = Config { chain_id, signer: key, timing: parts.timing };
+        let entries = std::mem::take(&mut signer.entries);
+        let core = Core::new(config, committed_state(&tip), entries).unasked();
         Self {
             core,
+            peers: Peers::new(&parts.chain.reader(), parts.own_peer, parts.more_peers),
             chain: parts.chain,
             chain_id,
-            journal: parts.journal,
-            voting_key,
+            signer,
+            next_signer,
             asked: BTreeSet::new(),
             signing_reason,
             mempool: parts.mempool,
             outside,
-            peers: parts.peers,
-            peers_of_validator: parts.peers_of_validator,
             bodies: Bodies::default(),
             staged: BTreeMap::new(),
             wake_at: None,
@@ -233,8 +238,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// # Errors
     /// [`DriverError`], after which nothing more may be asked of it; the same holds for every input.
     pub fn begin(&mut self) -> Result<(), DriverError> {
-        self.tick()?;
-        self.sign_once_asked()
+        self.outside.listed(self.peers.listed());
+        self.tick()
     }
 
     /// The time of [`Driver::wake_at`] has come.
@@ -272,9 +277,9 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Hands one input to the core and carries out what it says, until nothing is left to do now.
     fn step(&mut self, input: Input) -> Result<(), DriverError> {
         let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+        while let Some(input) = inputs.pop_front().or_else(|| self.may_sign()) {
             let ready = self.core.step(self.outside.now(), input);
-            let outbox = ready.persist(&mut self.journal)?;
+            let outbox = ready.persist(&mut self.signer.journal)?;
             self.wake_at = outbox.wake_at;
             self.send(outbox.messages);
             for action in outbox.actions {
@@ -292,7 +297,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             match to {
                 Recipient::All => to_all.push(message),
                 Recipient::Peer(tag) => {
-                    if let Some(peer) = self.peer(tag) {
+                    if let Some(peer) = self.peers.at(tag) {
                         self.outside.push(peer, message);
                     }
                 }
@@ -301,15 +306,6 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         if !to_all.is_empty() {
             self.outside.publish(to_all);
         }
-    }
-
-    fn peer(&self, tag: PeerTag) -> Option<PublicKey> {
-        usize::try_from(tag.0).ok().and_then(|index| self.peers.get(index)).copied()
-    }
-
-    fn tag(&self, peer: &PublicKey) -> Option<PeerTag> {
-        let index = self.peers.iter().position(|listed| listed == peer)?;
-        Some(PeerTag(index as u64))
     }
 
     fn publish_status(&mut self) {
@@ -326,30 +322,5 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             catching_up: self.outside.is_catching_up(),
         };
         self.outside.status(status);
-    }
-
-    fn why_not_signing(&self) -> String {
-        if self.core.is_signing() || !self.signing_reason.is_empty() {
-            return self.signing_reason.clone();
-        }
-        "following: peers have not yet told what they hold of this key, the journal or the peers \
-         know of later heights, or the key is no validator's"
-            .to_owned()
-    }
-
-    fn stop_signing(&mut self, reason: &StopReason) {
-        tracing::error!(%reason, "this node's key stopped signing");
-        self.signing_reason = reason.to_string();
-    }
-}
-
-/// The journal of a key that was stopped says so for good.
-fn stopped_before(entries: &[Entry]) -> String {
-    if entries.contains(&Entry::Watermark(u64::MAX)) {
-        "this key was stopped before: a peer held a signature by it that its journal did not \
-         have. Register a new validator key"
-            .to_owned()
-    } else {
-        String::new()
     }
 }

@@ -9,14 +9,13 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use customhouse_consensus::{Entry, Timing};
+use customhouse_consensus::Timing;
 use customhouse_ledger::{
     agency::AgencyCode,
     chain::{Chain, ChainReader},
@@ -36,19 +35,21 @@ use crate::{
     api::{self, ApiConfig, Rejections, ServeError},
     config::{ConfigError, NodeConfig},
     driver::{
-        self, ConsensusStatus, DriverError, DriverParts, JournalledSigner, SharedMempool,
-        SignerError,
+        self, ConsensusStatus, DriverError, DriverParts, JournalledSigner, SharedMempool, Signer,
+        SignerError, listed_peers,
     },
     http,
     inbound::Inbound,
     journal::JournalError,
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
-    network::{self, Limits, NetworkConfig, NetworkError, NetworkHandle, PeerConfig},
+    network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     reporter::{EVIDENCE_MAX, Reporter},
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
     tls::{FileError, ServerTls},
 };
+
+mod registered;
 
 /// How long calls and tasks may take to end once a shutdown has begun.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -135,10 +136,10 @@ pub struct NodeParts {
     pub agency: AgencyCode,
     /// The chain's beginning.
     pub genesis: Genesis,
-    /// Votes.
-    pub validator: SigningKey,
-    /// Its journal.
-    pub journal: PathBuf,
+    /// Votes, or is to.
+    pub validator: ValidatorKey,
+    /// The key that is to take its place.
+    pub next_validator: Option<ValidatorKey>,
     /// Signs transactions and acceptances.
     pub signing: SigningKey,
     /// Where the store is.
@@ -147,14 +148,27 @@ pub struct NodeParts {
     pub outbox: PathBuf,
     /// Bytes of transactions that it may hold before they are final.
     pub outbox_bytes_max: u64,
-    /// Peer-to-peer.
+    /// Peer-to-peer, but for the peers: who they are is the registry's to say.
     pub network: NetworkConfig,
+    /// Where they listen.
+    pub addresses: Addresses,
+    /// Peers that may connect whether the registry has them or not.
+    pub more_peers: Vec<(AgencyCode, PublicKey)>,
     /// How much waits for a block at the most.
     pub mempool: MempoolLimits,
     /// The store's caches.
     pub store_options: StoreOptions,
     /// Local consensus times.
     pub timing: Timing,
+}
+
+/// A key that votes, and where its journal is.
+#[derive(Clone, Debug)]
+pub struct ValidatorKey {
+    /// The key.
+    pub key: SigningKey,
+    /// The journal.
+    pub journal: PathBuf,
 }
 
 impl NodeParts {
@@ -164,15 +178,10 @@ impl NodeParts {
     /// [`ConfigError`].
     pub fn read(config: &NodeConfig) -> Result<Self, ConfigError> {
         let genesis = config.read_genesis()?;
-        let keys = config.read_keys(&genesis)?;
-        let addresses = |agency: AgencyCode| {
-            let section = config.network.peers.iter().find(|section| section.agency == agency);
-            section.map(|section| section.addresses.clone()).unwrap_or_default()
-        };
-        let peers = genesis.registry.peers_at(1).into_iter();
-        let peers = peers
-            .map(|(agency, key)| PeerConfig { agency, key, addresses: addresses(agency) })
-            .collect();
+        let keys = config.read_keys()?;
+        let sections = || config.network.peers.iter();
+        let addresses = sections().map(|section| (section.agency, section.addresses.clone()));
+        let more = sections().flat_map(|s| s.keys.iter().map(|key| (s.agency, *key)));
         let size = |value| usize::try_from(value).unwrap_or(usize::MAX);
         let bytes_max = size(config.limits.mempool_bytes);
         Ok(Self {
@@ -181,11 +190,13 @@ impl NodeParts {
                 identity: keys.peer,
                 chain_id: genesis.chain_id(),
                 listen: config.network.listen.clone(),
-                peers,
+                peers: Vec::new(),
                 limits: Limits::default(),
             },
+            addresses: Addresses::new(addresses),
+            more_peers: more.collect(),
             validator: keys.validator,
-            journal: config.journal_path(),
+            next_validator: keys.next_validator,
             signing: keys.signing,
             store: config.store_path(),
             outbox: config.data_dir.join("outbox"),
@@ -210,31 +221,35 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn start(parts: NodeParts, shutdown: &CancellationToken) -> Result<Self, NodeError> {
+    pub async fn start(
+        mut parts: NodeParts,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, NodeError> {
         let started = Instant::now();
-        let (signer, journal, entries) = open_signer(&parts)?;
+        let signer = open_signer(parts.validator.clone())?;
+        let next_signer = parts.next_validator.clone().map(open_signer).transpose()?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
+        registered::warn(&reader, &parts);
         let genesis = Arc::new(parts.genesis);
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let own_peer = parts.network.identity.public();
+        parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
         let metrics = Metrics::new(|registry| network.metrics().register(registry));
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
-        let validator = parts.validator.public();
         let (driver, driver_ended) = driver::spawn(
             DriverParts {
                 chain,
                 signer,
-                journal,
+                next_signer,
                 mempool: Arc::clone(&mempool),
-                peers: peers(&genesis, &own_peer),
-                peers_of_validator: Arc::new(peers_of_validator(&genesis, &own_peer)),
+                own_peer,
+                more_peers: parts.more_peers,
                 timing: parts.timing,
                 metrics: metrics.clone(),
             },
-            entries,
-            network.clone(),
+            (network.clone(), parts.addresses),
             evidence,
             shutdown.child_token(),
         )
@@ -266,7 +281,6 @@ impl Node {
             submissions: submissions.clone(),
             agency: parts.agency,
             signing_key: parts.signing,
-            validator,
         };
         tokio::spawn(reporter.run(evidence_out));
         let shared = Arc::new(Shared {
@@ -376,21 +390,21 @@ fn worker_outcome(
     ended.map_err(|_| NodeError::Vanished("submissions' worker"))?.map_err(NodeError::from)
 }
 
-type OpenedSigner = (Result<SigningKey, String>, JournalledSigner, Vec<Entry>);
-
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A
 /// second process with the key, or a failing disk, stops the node.
-fn open_signer(parts: &NodeParts) -> Result<OpenedSigner, NodeError> {
-    match JournalledSigner::open(&parts.journal, &parts.validator.public()) {
-        Ok((journal, entries)) => Ok((Ok(parts.validator.clone()), journal, entries)),
+fn open_signer(validator: ValidatorKey) -> Result<Signer<JournalledSigner>, NodeError> {
+    let public = validator.key.public();
+    let (key, journal, entries) = match JournalledSigner::open(&validator.journal, &public) {
+        Ok((journal, entries)) => (Ok(validator.key), journal, entries),
         Err(SignerError::Journal(error @ (JournalError::Locked(_) | JournalError::Io { .. }))) => {
-            Err(error.into())
+            return Err(error.into());
         }
         Err(error) => {
             tracing::error!(%error, "this node follows without signing");
-            Ok((Err(error.to_string()), JournalledSigner::observer(), Vec::new()))
+            (Err(error.to_string()), JournalledSigner::observer(), Vec::new())
         }
-    }
+    };
+    Ok(Signer { public, key, journal, entries })
 }
 
 async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
@@ -402,23 +416,6 @@ async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
     let tip = chain.tip();
     tracing::info!(height = tip.header.height, block = %tip.hash.short(), "ledger opened");
     Ok(chain)
-}
-
-/// Every other node's peer key.
-fn peers(genesis: &Genesis, own: &PublicKey) -> Vec<PublicKey> {
-    let keys = genesis.registry.peers_at(1).into_iter().map(|(_, key)| key);
-    keys.filter(|key| key != own).collect()
-}
-
-/// The peer keys of the agency that each validator key votes for.
-fn peers_of_validator(genesis: &Genesis, own: &PublicKey) -> BTreeMap<PublicKey, Vec<PublicKey>> {
-    let peers = genesis.registry.peers_at(1);
-    let of_agency = |agency: AgencyCode| {
-        let keys = peers.iter().filter(|(owner, key)| *owner == agency && key != own);
-        keys.map(|(_, key)| *key).collect()
-    };
-    let validators = genesis.validators();
-    validators.as_slice().iter().map(|v| (v.key, of_agency(v.agency))).collect()
 }
 
 #[cfg(test)]

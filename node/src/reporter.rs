@@ -10,10 +10,7 @@
 use std::time::Duration;
 
 use customhouse_ledger::{
-    agency::AgencyCode,
-    chain::ChainReader,
-    evidence::Evidence,
-    keys::{PublicKey, SigningKey},
+    agency::AgencyCode, chain::ChainReader, evidence::Evidence, keys::SigningKey,
     transaction::VerifiedTransaction,
 };
 use tokio::sync::mpsc;
@@ -36,8 +33,6 @@ pub(crate) struct Reporter {
     pub(crate) submissions: Submissions,
     pub(crate) agency: AgencyCode,
     pub(crate) signing_key: SigningKey,
-    /// Decides its turn.
-    pub(crate) validator: PublicKey,
 }
 
 impl Reporter {
@@ -52,10 +47,11 @@ impl Reporter {
         }
     }
 
-    /// How many others come first: the validators before this one, without the culprit.
+    /// How many others come first: the validators before this one, without the culprit; for an
+    /// observer all.
     fn turn(&self, evidence: &Evidence) -> u32 {
         let validators = &self.reader.tip().validators;
-        let before = validators.as_slice().iter().take_while(|v| v.key != self.validator);
+        let before = validators.as_slice().iter().take_while(|v| v.agency != self.agency);
         let count = before.filter(|validator| validator.key != evidence.culprit()).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }

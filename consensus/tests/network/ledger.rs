@@ -18,7 +18,8 @@ pub const GENESIS_TIME_MS: u64 = 1_700_000_000_000;
 /// What one node has on its disk, journal aside. Everything in it is durable.
 #[derive(Clone)]
 pub struct Ledger {
-    pub validators: ValidatorSet,
+    /// Who decides from a height on, by that height.
+    validators: BTreeMap<u64, ValidatorSet>,
     pub parameters: Parameters,
     genesis: Header,
     /// Committed blocks from height 1 on.
@@ -49,7 +50,24 @@ impl Ledger {
             view: 0,
         };
         let (chain, blocks, pending) = Default::default();
+        let validators = BTreeMap::from([(1, validators)]);
         Self { validators, parameters, genesis, chain, blocks, pending }
+    }
+
+    /// The block before this height announces other validators.
+    pub fn change(&mut self, height: u64, validators: ValidatorSet) {
+        self.validators.insert(height, validators);
+    }
+
+    /// Who decides a height.
+    pub fn validators_at(&self, height: u64) -> &ValidatorSet {
+        let (_, set) = self.validators.range(..=height).next_back().expect("from 1 on");
+        set
+    }
+
+    /// Who decides the next height.
+    pub fn validators(&self) -> &ValidatorSet {
+        self.validators_at(self.tip().height + 1)
     }
 
     pub fn tip(&self) -> &Header {
@@ -60,7 +78,7 @@ impl Ledger {
         Committed {
             header: self.tip().clone(),
             finalization: self.chain.last().map(|(_, certificate)| certificate.clone()),
-            validators: self.validators.clone(),
+            validators: self.validators().clone(),
             leaders: self.leaders(),
             parameters: self.parameters,
         }
@@ -68,10 +86,10 @@ impl Ledger {
 
     /// As the ledger has it: from the headers since the term began.
     fn leaders(&self) -> Leaders {
-        let first = Leaders::first_needed(self.tip().height, &self.validators) as usize;
+        let first = Leaders::first_needed(self.tip().height, self.validators()) as usize;
         let mut leaders = Leaders::default();
         for (block, _) in &self.chain[first - 1..] {
-            leaders.commit(&block.header, &self.validators);
+            leaders.commit(&block.header, self.validators_at(block.header.height));
         }
         leaders
     }
@@ -89,6 +107,8 @@ impl Ledger {
                 log_root: log_root(&tip.log_root, &leaves),
                 proposer: *build.proposer.as_bytes(),
                 view: build.view,
+                validators_hash: self.validators_at(build.height).hash(),
+                next_validators_hash: self.validators_at(build.height + 1).hash(),
                 ..tip.clone()
             },
             leaves,
@@ -103,7 +123,8 @@ impl Ledger {
         let (start, size) = (block.header.log_start, block.header.log_size);
         let valid = start == tip.log_size
             && size == start + block.leaves.len() as u64
-            && block.header.log_root == log_root(&tip.log_root, &block.leaves);
+            && block.header.log_root == log_root(&tip.log_root, &block.leaves)
+            && block.header.next_validators_hash == self.validators_at(tip.height + 2).hash();
         if valid {
             self.blocks.insert(block.hash(), block.clone());
         }
@@ -113,7 +134,7 @@ impl Ledger {
     pub fn commit(&mut self, block: Block, finalization: Certificate) {
         assert_eq!(block.header.height, self.tip().height + 1, "one after the other");
         assert!(self.validate(&block), "a finalized block executes to its own root");
-        finalization.verify(&CHAIN, &self.validators).expect("a finalization verifies");
+        finalization.verify(&CHAIN, self.validators()).expect("a finalization verifies");
         for leaf in &block.leaves {
             self.pending.remove(leaf);
         }

@@ -84,6 +84,8 @@ pub enum CrashPoint {
 
 pub struct Node {
     pub key: SigningKey,
+    /// The key that is to take its place, with its journal.
+    pub next: Option<(SigningKey, MemoryJournal)>,
     /// None while it is down.
     pub core: Option<Core>,
     pub journal: MemoryJournal,
@@ -95,6 +97,20 @@ pub struct Node {
     crash_at: Option<CrashPoint>,
     pub evidence: Vec<Evidence>,
     pub actions: Vec<Action>,
+}
+
+/// The first key of a node.
+pub fn key(node: usize) -> SigningKey {
+    SigningKey::from_seed(&[node as u8 + 1; 32])
+}
+
+/// A set of nodes, each with the key that votes.
+pub fn set_of(members: impl IntoIterator<Item = (usize, SigningKey)>) -> ValidatorSet {
+    let validator = |(i, key): (usize, SigningKey)| Validator {
+        agency: format!("A{i:03}").parse().expect("a code"),
+        key: key.public(),
+    };
+    ValidatorSet::new(members.into_iter().map(validator).collect()).expect("a set")
 }
 
 enum Event {
@@ -135,14 +151,21 @@ impl Network {
         weather: Weather,
         parameters: Parameters,
     ) -> Self {
-        let mut keys: Vec<_> = (0..n).map(|i| SigningKey::from_seed(&[i as u8 + 1; 32])).collect();
-        let validator = |(i, key): (usize, &SigningKey)| Validator {
-            agency: format!("A{i:03}").parse().expect("a code"),
-            key: key.public(),
-        };
-        let set = ValidatorSet::new(keys.iter().enumerate().map(validator).collect());
-        let set = set.expect("a set");
-        let nodes = keys.drain(..).map(|key| Node::new(key, Ledger::new(set.clone(), parameters)));
+        Self::with_followers(make, (n, 0), seed, weather, parameters)
+    }
+
+    /// So many validators, and so many more nodes that follow, each with a key that may be given a
+    /// vote.
+    pub fn with_followers(
+        make: MakeCore,
+        (n, followers): (usize, usize),
+        seed: u64,
+        weather: Weather,
+        parameters: Parameters,
+    ) -> Self {
+        let set = set_of((0..n).map(|i| (i, key(i))));
+        let node = |i| Node::new(key(i), Ledger::new(set.clone(), parameters));
+        let nodes = (0..n + followers).map(node);
         let mut network = Self {
             seed,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -158,10 +181,17 @@ impl Network {
             make,
             twin: None,
         };
-        for node in 0..n {
+        for node in 0..n + followers {
             network.recover(node);
         }
         network
+    }
+
+    /// From this height on these validators decide.
+    pub fn change(&mut self, height: u64, validators: &ValidatorSet) {
+        for node in &mut self.nodes {
+            node.ledger.change(height, validators.clone());
+        }
     }
 
     /// Four validators, one of whose keys runs in a fifth node too, each unmodified. What that key
@@ -229,6 +259,7 @@ impl Network {
         if node.core.is_some() {
             return;
         }
+        node.change_key();
         let config = Config { chain_id: CHAIN, signer: Some(node.key.clone()), timing: TIMING };
         let core = (self.make)(config, node.ledger.committed(), node.journal.read());
         node.core = Some(core);
@@ -448,7 +479,14 @@ impl Network {
                 ledger.commit(block, finalization);
                 let pending = !ledger.pending.is_empty();
                 let committed = ledger.committed();
-                self.later(0, index, Input::Committed { committed, pending });
+                if self.nodes[index].change_key() {
+                    let node = &mut self.nodes[index];
+                    let (key, entries) = (Some(node.key.clone()), node.journal.read());
+                    node.core = node.core.take().map(|core| core.under(key, committed, entries));
+                    self.later(0, index, Input::Work { pending });
+                } else {
+                    self.later(0, index, Input::Committed { committed, pending });
+                }
                 self.sync(index, delay);
             }
             Action::FetchBlock { block_hash, from, .. } => {
@@ -514,6 +552,7 @@ impl Node {
     fn new(key: SigningKey, ledger: Ledger) -> Self {
         Self {
             key,
+            next: None,
             core: None,
             journal: MemoryJournal::default(),
             ledger,
@@ -523,6 +562,20 @@ impl Node {
             crash_at: None,
             evidence: Vec::new(),
             actions: Vec::new(),
+        }
+    }
+
+    /// Goes over to the next key where it is the one that votes. True where it is so now.
+    fn change_key(&mut self) -> bool {
+        let validators = self.ledger.validators();
+        let votes = |key: &SigningKey| validators.index_of(&key.public()).is_some();
+        let takes_over = |next: &mut (SigningKey, MemoryJournal)| votes(&next.0);
+        match self.next.take_if(takes_over) {
+            Some((key, journal)) => {
+                (self.key, self.journal) = (key, journal);
+                true
+            }
+            None => false,
         }
     }
 

@@ -88,7 +88,15 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
 fn check(config: &Path) -> Result<(AgencyCode, Hash), ConfigError> {
     let config = NodeConfig::read(config)?;
     let genesis = config.read_genesis()?;
-    config.read_keys(&genesis)?;
+    let keys = config.read_keys()?;
+    for field in config.unregistered(&keys, &genesis) {
+        note!(
+            "{}: {field}: the genesis does not register this key for {}: it must be, or have been, \
+             registered since (`customhouse registry show`)",
+            config.file.display(),
+            config.agency
+        );
+    }
     Ok((config.agency, genesis.chain_id()))
 }
 

@@ -27,6 +27,22 @@ fn relative_paths_are_relative_to_the_file_and_absolute_ones_stay() {
 }
 
 #[test]
+fn the_next_validator_key_and_keys_of_peers_are_optional() {
+    let key = customhouse_ledger::keys::SigningKey::from_seed(&[1; 32]).public();
+    let text = TEMPLATE
+        .replace("# next_validator", "next_validator")
+        .replace("# keys = [\"ab12…\"]", &format!("keys = [\"{key}\"]"));
+    let config = parse(&text).expect("valid");
+    let next = config.keys.next_validator.expect("named");
+    assert_eq!(next, Path::new("/etc/customhouse/keys/validator-2.key"));
+    assert_eq!(config.network.peers[0].keys, [key]);
+    let plain = parse(TEMPLATE).expect("valid");
+    assert_eq!((plain.keys.next_validator, plain.network.peers[0].keys.len()), (None, 0));
+    let wrong = text.replace(&key.to_string(), "ab12");
+    assert!(refusal(&wrong).contains("`ab12` is not a public key"));
+}
+
+#[test]
 fn limits_log_and_metrics_may_be_left_out() {
     let end = TEMPLATE.find("# Prometheus").expect("in the template");
     let config = parse(&TEMPLATE[..end]).expect("valid");

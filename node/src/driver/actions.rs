@@ -33,7 +33,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 Ok(None)
             }
             Action::SyncFrom { peer, height } => {
-                if let Some(peer) = self.peer(peer) {
+                if let Some(peer) = self.peers.at(peer) {
                     self.outside.fetch(Fetch::CatchUp { peer, height });
                 }
                 Ok(None)
@@ -183,8 +183,10 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             }
         };
         let staged = self.staged_or_executed(&block, &transactions)?;
+        let registry_root = self.chain.tip().header.registry_root;
         let committed = self.chain.commit(staged, finalization)?;
-        self.height_committed(committed).map(Some)
+        let registry_changed = committed.header.registry_root != registry_root;
+        self.height_committed(committed, registry_changed).map(Some)
     }
 
     /// Bodies may have left the mempool since the vote: the store has those it voted for.
@@ -220,11 +222,15 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         })
     }
 
-    fn height_committed(&mut self, committed: Committed) -> Result<Input, DriverError> {
+    fn height_committed(
+        &mut self,
+        committed: Committed,
+        registry_changed: bool,
+    ) -> Result<Input, DriverError> {
         let header = &committed.header;
         self.staged.clear();
         self.bodies.clear();
-        self.journal.height_committed(header.height)?;
+        self.signer.journal.height_committed(header.height)?;
         let pending = {
             let mut mempool = lock(&self.mempool);
             for transaction in &committed.transactions {
@@ -241,6 +247,12 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         let block = committed.hash.short();
         tracing::debug!(height, view, transactions, records, block, "committed");
         self.outside.committed(Arc::new(committed));
+        if self.peers.committed(&self.chain.reader(), registry_changed) {
+            self.outside.listed(self.peers.listed());
+        }
+        if self.change_key() {
+            return Ok(Input::Work { pending });
+        }
         Ok(Input::Committed { committed: committed_state(&self.chain.tip()), pending })
     }
 

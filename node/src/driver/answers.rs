@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use customhouse_consensus::{Message, wire};
 use customhouse_ledger::{
-    certificate::Certificate, hash::Hash, header::Block, keys::PublicKey,
-    transaction::VerifiedTransaction, validators::ValidatorSet, verifier::verify_finalization,
+    hash::Hash, header::Block, keys::PublicKey, transaction::VerifiedTransaction,
+    validators::ValidatorSet, verifier::verify_finalization,
 };
 use customhouse_proto::v1;
 
-use super::FetchedBlock;
+use super::{CertifiedBlock, FetchedBlock};
 
 /// Blocks asked for at once while catching up.
 pub const BLOCKS_MAX: u32 = 128;
@@ -37,24 +37,58 @@ pub fn block(answer: &v1::BlockResponse, block_hash: &Hash) -> Option<Block> {
 
 /// Committed blocks with their bodies and finalizations; `None` where anything of it is wrong.
 /// Whether they follow on the tip is the driver's to see.
+///
+/// `validators` decide the height above the tip. Who decides a block beyond a change of them is not
+/// known before that change is committed: such a block is not verified here but when its turn comes,
+/// by [`decided_by`].
 pub fn committed_blocks(
     answer: v1::BlocksResponse,
     from: PublicKey,
     chain_id: &Hash,
     validators: &ValidatorSet,
-) -> Option<Vec<(FetchedBlock, Certificate)>> {
+) -> Option<Vec<CertifiedBlock>> {
+    let validators_hash = validators.hash();
     let mut blocks = Vec::new();
     for with_body in answer.blocks.into_iter().take(BLOCKS_MAX as usize) {
         let certified = with_body.block?;
         let block = wire::block_from_proto(&certified.block?).ok()?;
         let finalization = wire::certificate_from_bytes(&certified.certificate).ok()?;
-        // Cheap to check before the bodies are: a peer that lies costs little.
-        verify_finalization(&block.header, &finalization, chain_id, validators).ok()?;
+        let verified = block.header.validators_hash == validators_hash;
+        if verified {
+            // Cheap to check before the bodies are: a peer that lies costs little.
+            verify_finalization(&block.header, &finalization, chain_id, validators).ok()?;
+        }
         let found = transactions(with_body.transactions, chain_id);
         let transactions = in_order(&block.leaves, found)?;
-        blocks.push((FetchedBlock { block, transactions, from }, finalization));
+        let fetched = FetchedBlock { block, transactions, from };
+        blocks.push(CertifiedBlock { fetched, finalization, verified });
     }
     Some(blocks)
+}
+
+/// How many of these blocks, from the first on, these validators have decided; none where the first
+/// says that others have. The finalizations that were not verified yet are.
+///
+/// # Errors
+/// The height of the first that does not verify: whoever sent it has lied.
+pub fn decided_by(
+    blocks: &[CertifiedBlock],
+    chain_id: &Hash,
+    validators: &ValidatorSet,
+) -> Result<usize, u64> {
+    let validators_hash = validators.hash();
+    let header = |certified: &CertifiedBlock| certified.fetched.block.header.clone();
+    let theirs = blocks.iter().take_while(|c| header(c).validators_hash == validators_hash);
+    let mut count = 0;
+    for certified in theirs {
+        let header = header(certified);
+        if !certified.verified {
+            verify_finalization(&header, &certified.finalization, chain_id, validators)
+                .map_err(|_| header.height)?;
+        }
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Checks encodings; those that break a rule are left out.

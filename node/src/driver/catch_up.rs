@@ -7,33 +7,46 @@
 //! wrong is not asked again in this catch-up, one that was of no help only after all others; what they
 //! were asked for is asked of somebody else. Nothing is believed for having come: the finalization
 //! of each block is verified here and by the core, and the ledger executes it to its own roots.
+//!
+//! Whoever decided a block beyond a change of validators is known when that change is committed. Such
+//! blocks are fetched beside the others all the same, and verified when their turn comes.
 
 mod plan;
 
 use std::{future::Future, ops::RangeInclusive};
 
-use customhouse_ledger::{certificate::Certificate, keys::PublicKey};
+use customhouse_ledger::keys::PublicKey;
 use tokio::task::JoinSet;
 
 use self::plan::Plan;
-use super::FetchedBlock;
+use super::CertifiedBlock;
 
 /// How often peers that were of no help are asked again with nothing committed in between. The core
 /// begins anew when a peer tells of a newer block.
 const RETRIES_MAX: u32 = 8;
 
 /// Consecutive committed blocks.
-pub(super) type Blocks = Vec<(FetchedBlock, Certificate)>;
+pub(super) type Blocks = Vec<CertifiedBlock>;
 
 /// What a peer said when it was asked for blocks.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Blocks whose bodies are theirs and whose finalizations verify.
+    /// Blocks whose bodies are theirs, and whose finalizations verify as far as it is known who
+    /// decided them.
     Blocks(Blocks),
     /// Nothing: it does not have them, or it cannot be reached.
     Nothing,
     /// Something that is wrong.
     Wrong,
+}
+
+/// What came of blocks that were handed to the driver.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Applied {
+    /// The newest committed height.
+    pub(super) tip: u64,
+    /// A finalization does not verify, now that it is known who decides.
+    pub(super) lied: bool,
 }
 
 /// Where blocks come from and go to.
@@ -50,15 +63,15 @@ pub(super) trait Source: Clone + Send + 'static {
         peer: PublicKey,
         heights: RangeInclusive<u64>,
     ) -> impl Future<Output = Answer> + Send;
-    /// Hands blocks to the driver; gives the newest committed height after them.
-    fn apply(&self, from: PublicKey, blocks: Blocks) -> impl Future<Output = u64> + Send;
+    /// Verifies what could not be when it came, and hands blocks to the driver.
+    fn apply(&self, from: PublicKey, blocks: Blocks) -> impl Future<Output = Applied> + Send;
     /// Waits before peers that were of no help are asked again.
     fn pause(&self) -> impl Future<Output = ()> + Send;
 }
 
 enum Event {
     Answered(PublicKey, RangeInclusive<u64>, Answer),
-    Applied(PublicKey, RangeInclusive<u64>, u64),
+    Applied(PublicKey, RangeInclusive<u64>, Applied),
 }
 
 /// Fetches and applies the blocks up to a height. Ends there, or when nobody has them.
@@ -80,17 +93,17 @@ pub(super) async fn catch_up(source: impl Source, height: u64) {
             applying = true;
             let (source, heights) = (source.clone(), heights_of(&blocks));
             events.spawn(async move {
-                let tip = source.apply(peer, blocks).await;
-                Event::Applied(peer, heights, tip)
+                let applied = source.apply(peer, blocks).await;
+                Event::Applied(peer, heights, applied)
             });
         }
         match events.join_next().await {
             Some(Ok(Event::Answered(peer, heights, answer))) => {
                 plan.answered(peer, heights, answer);
             }
-            Some(Ok(Event::Applied(peer, heights, tip))) => {
+            Some(Ok(Event::Applied(peer, heights, applied))) => {
                 applying = false;
-                if plan.applied(peer, heights, tip) {
+                if plan.applied(peer, heights, applied) {
                     retries = 0;
                 }
             }
@@ -108,7 +121,7 @@ pub(super) async fn catch_up(source: impl Source, height: u64) {
 }
 
 fn heights_of(blocks: &Blocks) -> RangeInclusive<u64> {
-    let height = |(fetched, _): &(FetchedBlock, Certificate)| fetched.block.header.height;
+    let height = CertifiedBlock::height;
     blocks.first().map_or(1, height)..=blocks.last().map_or(0, height)
 }
 

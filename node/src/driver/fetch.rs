@@ -2,7 +2,6 @@
 //! and, when this node is behind, committed blocks.
 
 use std::{
-    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{
         Arc,
@@ -12,15 +11,15 @@ use std::{
 };
 
 use customhouse_ledger::{
-    chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
-    transaction::VerifiedTransaction,
+    agency::AgencyCode, certificate::Certificate, chain::ChainReader, hash::Hash, header::Block,
+    keys::PublicKey, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     DriverInput, Fetch, Purpose, answers,
-    catch_up::{self, Answer, Blocks, Source},
+    catch_up::{self, Answer, Applied, Blocks, Source},
 };
 use crate::network::NetworkHandle;
 
@@ -40,6 +39,24 @@ pub struct FetchedBlock {
     pub from: PublicKey,
 }
 
+/// A committed block of another node with its finalization.
+#[derive(Debug)]
+pub struct CertifiedBlock {
+    /// The block with its bodies.
+    pub fetched: FetchedBlock,
+    /// Its finalization.
+    pub finalization: Certificate,
+    /// Whether that has been verified. Only those can be whose validators are known.
+    pub verified: bool,
+}
+
+impl CertifiedBlock {
+    /// Its height.
+    pub fn height(&self) -> u64 {
+        self.fetched.block.header.height
+    }
+}
+
 /// Starts fetches. Cheap to clone into their tasks.
 #[derive(Clone)]
 pub(super) struct Fetcher {
@@ -48,8 +65,6 @@ pub(super) struct Fetcher {
     pub(super) network: NetworkHandle,
     pub(super) inputs: mpsc::Sender<DriverInput>,
     pub(super) reader: ChainReader,
-    /// The peers of each validator.
-    pub(super) peers_of_validator: Arc<BTreeMap<PublicKey, Vec<PublicKey>>>,
     pub(super) catching_up: Arc<AtomicBool>,
 }
 
@@ -62,7 +77,7 @@ impl Fetcher {
             }
             Fetch::Certificates { height, view } => self.certificates(height, view),
             Fetch::OwnSignatures { peer, validator, from_height } => {
-                self.own_signatures(peer, &validator, from_height);
+                self.own_signatures(peer, validator, from_height);
             }
             Fetch::CatchUp { height, .. } => self.catch_up(height),
         }
@@ -112,16 +127,16 @@ impl Fetcher {
 
     /// Asks a peer, while it is connected, which signatures of this node's key it holds: one that
     /// the journal lacks means that the key must not sign (DESIGN §4).
-    fn own_signatures(&self, peer: PublicKey, validator: &PublicKey, from_height: u64) {
-        let validator = validator.as_bytes().to_vec();
-        let request = v1::JournalRequest { validator, from_height };
+    fn own_signatures(&self, peer: PublicKey, validator: PublicKey, from_height: u64) {
+        let request = v1::JournalRequest { validator: validator.as_bytes().to_vec(), from_height };
         let fetcher = self.clone();
         self.runtime.spawn(async move {
             while fetcher.connected().contains(&peer) && !fetcher.inputs.is_closed() {
                 let answer = fetcher.ask(peer, Request::Journal(request.clone())).await;
                 if let Some(Response::Journal(answer)) = answer {
                     let signed = answers::signed_messages(&answer);
-                    return fetcher.deliver(DriverInput::OwnSignatures { peer, signed }).await;
+                    let told = DriverInput::OwnSignatures { peer, validator, signed };
+                    return fetcher.deliver(told).await;
                 }
                 tokio::time::sleep(RETRY).await;
             }
@@ -162,16 +177,13 @@ impl Fetcher {
 
     /// Connected peers, those of the named validators first.
     fn sources(&self, first: &[PublicKey]) -> Vec<PublicKey> {
-        let connected = self.connected();
-        let of_validator = |key| self.peers_of_validator.get(key).into_iter().flatten();
-        let preferred: Vec<PublicKey> = first
-            .iter()
-            .flat_map(of_validator)
-            .filter(|peer| connected.contains(peer))
-            .copied()
-            .collect();
-        let others = connected.iter().filter(|peer| !preferred.contains(peer)).copied();
-        preferred.iter().copied().chain(others).collect()
+        let tip = self.reader.tip();
+        let named = tip.validators.as_slice().iter().filter(|v| first.contains(&v.key));
+        let agencies: Vec<AgencyCode> = named.map(|validator| validator.agency).collect();
+        let connected = Arc::clone(&self.network.connected().borrow());
+        let (preferred, others): (Vec<_>, Vec<_>) =
+            connected.iter().partition(|peer| agencies.contains(&peer.agency));
+        preferred.into_iter().chain(others).map(|peer| peer.key).collect()
     }
 
     async fn collect_bodies(
@@ -279,10 +291,34 @@ impl Source for Fetcher {
         read.ok().flatten().map_or(Answer::Wrong, Answer::Blocks)
     }
 
-    async fn apply(&self, from: PublicKey, blocks: Blocks) -> u64 {
-        let (reply, reached) = oneshot::channel();
-        self.deliver(DriverInput::Committed { from, blocks, reply }).await;
-        reached.await.unwrap_or(0)
+    /// Where the validators change in between, what comes after the change is verified by those whom
+    /// the change has brought.
+    async fn apply(&self, from: PublicKey, mut blocks: Blocks) -> Applied {
+        loop {
+            let tip = self.reader.tip();
+            let (height, validators, chain_id) =
+                (tip.header.height, tip.validators.clone(), self.chain_id);
+            let done = blocks.iter().take_while(|c| c.height() <= height).count();
+            blocks.drain(..done);
+            if blocks.is_empty() {
+                return Applied { tip: height, lied: false };
+            }
+            let verify = move || (answers::decided_by(&blocks, &chain_id, &validators), blocks);
+            // Off the async workers; most have been verified when they came.
+            let Ok((Ok(count @ 1..), mut decided)) = tokio::task::spawn_blocking(verify).await
+            else {
+                // They do not follow on the tip by its own validators.
+                return Applied { tip: height, lied: true };
+            };
+            blocks = decided.split_off(count);
+            let last = decided.last().map_or(height, CertifiedBlock::height);
+            let (reply, reached) = oneshot::channel();
+            self.deliver(DriverInput::Committed { from, blocks: decided, reply }).await;
+            let tip = reached.await.unwrap_or(0);
+            if tip < last {
+                return Applied { tip, lied: false };
+            }
+        }
     }
 
     async fn pause(&self) {

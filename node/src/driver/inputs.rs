@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use customhouse_consensus::{Input, Message, Verdict, wire};
-use customhouse_ledger::{
-    certificate::Certificate, keys::PublicKey, transaction::VerifiedTransaction,
-};
+use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
 use customhouse_proto::v1;
 
 use super::{
-    Driver, DriverError, DriverInput, Fetch, FetchedBlock, Outside, Purpose, SignerMemory,
-    actions::validated,
+    CertifiedBlock, Driver, DriverError, DriverInput, Fetch, FetchedBlock, Outside, Purpose,
+    SignerMemory, actions::validated,
 };
 use crate::network::GossipReceipt;
 
@@ -25,12 +23,14 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 self.message(&from, message, receipt)
             }
             DriverInput::Connected(peer) => self.connected(peer),
-            DriverInput::OwnSignatures { peer, signed } => self.own_signatures(&peer, signed),
+            DriverInput::OwnSignatures { peer, validator, signed } => {
+                self.own_signatures(peer, &validator, signed)
+            }
             DriverInput::Bodies { purpose, transactions } => self.bodies(purpose, transactions),
             DriverInput::Block(found) => self.fetched(found),
             DriverInput::Committed { from, blocks, reply } => {
-                for (fetched, finalization) in blocks {
-                    self.certified(&from, fetched, finalization)?;
+                for certified in blocks {
+                    self.certified(&from, certified)?;
                 }
                 let _gone = reply.send(self.chain.tip().header.height);
                 Ok(())
@@ -52,7 +52,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         message: Message,
         receipt: Option<GossipReceipt>,
     ) -> Result<(), DriverError> {
-        let Some(from) = self.tag(from) else { return Ok(()) };
+        let Some(from) = self.peers.tag(from) else { return Ok(()) };
         self.refused = None;
         self.step(Input::Message { from, message })?;
         let Some(receipt) = receipt else { return Ok(()) };
@@ -65,11 +65,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     fn connected(&mut self, peer: PublicKey) -> Result<(), DriverError> {
-        if let Some(validator) = self.voting_key {
-            let from_height = self.core.height();
-            self.outside.fetch(Fetch::OwnSignatures { peer, validator, from_height });
-        }
-        match self.tag(&peer) {
+        self.ask_about_own_key(peer);
+        match self.peers.tag(&peer) {
             Some(tag) => self.step(Input::Connected(tag)),
             None => Ok(()),
         }
@@ -77,25 +74,21 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
 
     fn own_signatures(
         &mut self,
-        peer: &PublicKey,
+        peer: PublicKey,
+        validator: &PublicKey,
         signed: Vec<Message>,
     ) -> Result<(), DriverError> {
-        let Some(from) = self.tag(peer) else { return Ok(()) };
+        let Some(from) = self.peers.tag(&peer).filter(|_| *validator == self.signer.public) else {
+            return Ok(());
+        };
         for message in signed {
             self.step(Input::Message { from, message })?;
         }
-        let owners = self.peers_of_validator.iter();
-        self.asked.extend(owners.filter(|(_, keys)| keys.contains(peer)).map(|(key, _)| *key));
-        self.sign_once_asked()
-    }
-
-    /// Lets the core sign when a quorum, this node's key counted, has been asked.
-    pub(super) fn sign_once_asked(&mut self) -> Result<(), DriverError> {
-        let others = self.asked.iter().filter(|key| Some(**key) != self.voting_key).count();
-        if others + 1 < self.chain.tip().validators.quorum() {
-            return Ok(());
+        self.asked.insert(peer);
+        match self.may_sign() {
+            Some(asked) => self.step(asked),
+            None => Ok(()),
         }
-        self.step(Input::Asked)
     }
 
     fn signed_by(&self, validator: &PublicKey, from_height: u64) -> v1::JournalResponse {
@@ -151,11 +144,11 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     fn certified(
         &mut self,
         from: &PublicKey,
-        fetched: FetchedBlock,
-        finalization: Certificate,
+        certified: CertifiedBlock,
     ) -> Result<(), DriverError> {
+        let CertifiedBlock { fetched, finalization, .. } = certified;
         let FetchedBlock { block, transactions, .. } = fetched;
-        let Some(from) = self.tag(from) else { return Ok(()) };
+        let Some(from) = self.peers.tag(from) else { return Ok(()) };
         if block.header.height != self.core.height() {
             return Ok(());
         }

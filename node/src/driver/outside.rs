@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use customhouse_consensus::{Evidence, Journal, Message, Now, Validate};
 use customhouse_ledger::{
-    certificate::Certificate, chain::Committed, hash::Hash, header::Block, keys::PublicKey,
+    agency::AgencyCode, certificate::Certificate, chain::Committed, hash::Hash, header::Block,
+    keys::PublicKey,
 };
 
 use super::ConsensusStatus;
@@ -28,6 +29,8 @@ pub trait Outside {
     fn is_catching_up(&self) -> bool;
     /// A block was committed and is durable.
     fn committed(&mut self, block: Arc<Committed>);
+    /// These peers may connect from now on, and no others.
+    fn listed(&mut self, peers: &[(AgencyCode, PublicKey)]);
     /// A validator has provably broken a rule.
     fn evidence(&mut self, evidence: &Evidence);
     /// How consensus stands, whether it has changed or not.

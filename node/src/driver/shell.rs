@@ -4,15 +4,19 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use customhouse_consensus::{Evidence, Message, Now};
-use customhouse_ledger::{chain::Committed, keys::PublicKey};
+use customhouse_ledger::{agency::AgencyCode, chain::Committed, keys::PublicKey};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{ConsensusStatus, Fetch, Outside, fetch::Fetcher};
-use crate::{metrics::Metrics, network::NetworkHandle};
+use crate::{
+    metrics::Metrics,
+    network::{Addresses, NetworkHandle},
+};
 
 pub(super) struct Shell {
     pub(super) network: NetworkHandle,
     pub(super) fetcher: Fetcher,
+    pub(super) addresses: Addresses,
     pub(super) started: Instant,
     pub(super) committed: broadcast::Sender<Arc<Committed>>,
     pub(super) status: watch::Sender<ConsensusStatus>,
@@ -50,6 +54,10 @@ impl Outside for Shell {
     fn committed(&mut self, block: Arc<Committed>) {
         // Nobody listening is no fault.
         let _listeners = self.committed.send(block);
+    }
+
+    fn listed(&mut self, peers: &[(AgencyCode, PublicKey)]) {
+        self.network.list(self.addresses.of_all(peers));
     }
 
     fn evidence(&mut self, evidence: &Evidence) {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customhouse_consensus::{Entry, Evidence};
+use customhouse_consensus::Evidence;
 use customhouse_ledger::chain::Committed;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use super::{
     ConsensusStatus, Driver, DriverError, DriverInput, DriverParts, JournalledSigner, SignerMemory,
     fetch::Fetcher, shell::Shell,
 };
-use crate::network::NetworkHandle;
+use crate::network::{Addresses, NetworkHandle};
 
 /// Inputs that may wait; those who hand more in wait themselves.
 const INPUTS_MAX: usize = 4096;
@@ -58,8 +58,7 @@ impl DriverHandle {
 /// Where the system starts no thread.
 pub fn spawn(
     parts: DriverParts<JournalledSigner>,
-    entries: Vec<Entry>,
-    network: NetworkHandle,
+    (network, addresses): (NetworkHandle, Addresses),
     evidence: mpsc::Sender<Evidence>,
     shutdown: CancellationToken,
 ) -> std::io::Result<(DriverHandle, oneshot::Receiver<Result<(), DriverError>>)> {
@@ -79,14 +78,14 @@ pub fn spawn(
         network: network.clone(),
         inputs,
         reader: parts.chain.reader(),
-        peers_of_validator: Arc::clone(&parts.peers_of_validator),
         catching_up: Arc::default(),
     };
     let started = Instant::now();
     let metrics = parts.metrics.clone();
     let status = status_in;
-    let shell = Shell { network, fetcher, started, committed, status, metrics, evidence };
-    let driver = Driver::new(parts, entries, shell);
+    let shell =
+        Shell { network, fetcher, addresses, started, committed, status, metrics, evidence };
+    let driver = Driver::new(parts, shell);
     let (ended_in, ended) = oneshot::channel();
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("driver".into()).spawn(move || {

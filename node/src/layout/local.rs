@@ -295,7 +295,8 @@ mod tests {
         for agency in &network.agencies {
             let genesis = agency.config.read_genesis().expect("the genesis");
             assert_eq!(genesis.chain_id(), network.genesis.chain_id());
-            agency.config.read_keys(&genesis).expect("registered");
+            let keys = agency.config.read_keys().expect("keys");
+            assert!(agency.config.unregistered(&keys, &genesis).is_empty());
             let key = KeyFile::read(&agency.config.keys.validator).expect("a key").key.public();
             SignerJournal::open(&agency.config.journal_path(), &key).expect("a journal");
             assert_eq!(agency.config.network.peers.len(), 3);
@@ -317,8 +318,8 @@ mod tests {
         let key = KeyFile::generate(KeyPurpose::Peer, config.agency).expect("a key");
         key.write(&path).expect("written");
         config.keys.peer = path;
-        let error = config.read_keys(&network.genesis).expect_err("refused").to_string();
-        assert!(error.contains("keys.peer") && error.contains("does not register"), "{error}");
+        let keys = config.read_keys().expect("keys");
+        assert_eq!(config.unregistered(&keys, &network.genesis), ["keys.peer"]);
     }
 
     #[test]

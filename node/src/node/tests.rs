@@ -89,16 +89,15 @@ impl Network {
         let folder = self.folder.path();
         let listen = self.addresses.get(i).cloned();
         let listen = listen.unwrap_or_else(|| "/ip4/127.0.0.1/tcp/0".parse().expect("an address"));
-        let peer = |j: usize| PeerConfig {
-            agency: code(j),
-            key: key(2, j).public(),
-            addresses: self.addresses.get(j).cloned().into_iter().collect(),
-        };
+        let addresses = |j: usize| (code(j), self.addresses.get(j).cloned().into_iter().collect());
         let parts = NodeParts {
             agency: code(i),
             genesis: self.genesis.clone(),
-            validator: key(1, i),
-            journal: folder.join(format!("{i}.journal")),
+            validator: ValidatorKey {
+                key: key(1, i),
+                journal: folder.join(format!("{i}.journal")),
+            },
+            next_validator: None,
             signing: key(3, i),
             store: folder.join(format!("{i}-store")),
             outbox: folder.join(format!("{i}-outbox")),
@@ -107,9 +106,11 @@ impl Network {
                 identity: key(2, i),
                 chain_id: self.genesis.chain_id(),
                 listen: vec![listen],
-                peers: (0..self.nodes.len()).map(peer).collect(),
+                peers: Vec::new(),
                 limits: Limits::default(),
             },
+            addresses: Addresses::new((0..self.nodes.len()).map(addresses)),
+            more_peers: Vec::new(),
             mempool: MempoolLimits::default(),
             store_options: StoreOptions::default(),
             timing: Timing::default(),

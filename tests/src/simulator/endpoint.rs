@@ -17,7 +17,7 @@ use customhouse_ledger::{
 };
 use customhouse_node::{
     admission,
-    driver::{Driver, DriverParts, SharedMempool, lock},
+    driver::{Driver, DriverParts, SharedMempool, Signer, lock},
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
 };
@@ -25,7 +25,7 @@ use customhouse_node::{
 use super::{
     disk::JournalDisk,
     fetching::Fetching,
-    identity::{BEGIN_UNIX_MS, Identity, peers_of_validator},
+    identity::{BEGIN_UNIX_MS, Identity},
     mutant::Mutant,
     world::World,
 };
@@ -118,20 +118,24 @@ impl Endpoint {
             agency_bytes_max: 32 << 20,
         })));
         let own = &identities[self.identity];
-        let peers =
-            identities.iter().map(|identity| identity.peer).filter(|peer| *peer != own.peer);
+        let signer = Signer {
+            public: own.validator.public(),
+            key: Ok(own.validator.clone()),
+            journal: self.journal.clone(),
+            entries: self.journal.read(),
+        };
         let parts = DriverParts {
             chain,
-            signer: Ok(own.validator.clone()),
-            journal: self.journal.clone(),
+            signer,
+            next_signer: None,
             mempool: Arc::clone(&mempool),
-            peers: peers.collect(),
-            peers_of_validator: Arc::new(peers_of_validator(identities, self.identity)),
+            own_peer: own.peer,
+            more_peers: Vec::new(),
             timing: TIMING,
             metrics: Metrics::new(|_| {}),
         };
         let now = Now { monotonic_ms: 0, unix_ms: self.clock.unix_ms(virtual_ms) };
-        let driver = Driver::new(parts, self.journal.read(), World::new(now));
+        let driver = Driver::new(parts, World::new(now));
         let fetching = Fetching::default();
         self.process = Some(Process { driver, reader, mempool, fetching, started: virtual_ms });
         Ok(())

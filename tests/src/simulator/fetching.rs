@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    certificate::Certificate, chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
+    chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
     transaction::VerifiedTransaction,
 };
-use customhouse_node::driver::{DriverInput, Fetch, FetchedBlock, Purpose, answers};
+use customhouse_node::driver::{
+    CertifiedBlock, DriverInput, Fetch, FetchedBlock, Purpose, answers,
+};
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 use tokio::sync::oneshot;
 
@@ -51,7 +53,7 @@ pub(super) enum Progress {
     /// The job is done; these go to the driver.
     Done(Vec<DriverInput>),
     /// Committed blocks to apply; then ask the same peer for more.
-    Blocks(Vec<(FetchedBlock, Certificate)>),
+    Blocks(Vec<CertifiedBlock>),
 }
 
 impl Fetching {
@@ -195,15 +197,22 @@ impl Job {
                 let input = |message| DriverInput::Message { from, message, receipt: None };
                 Progress::Done(answers::certificates(&answer).into_iter().map(input).collect())
             }
-            (Want::OwnSignatures { .. }, Response::Journal(answer)) => {
+            (Want::OwnSignatures { validator, .. }, Response::Journal(answer)) => {
                 let signed: Vec<Message> = answers::signed_messages(&answer);
-                Progress::Done(vec![DriverInput::OwnSignatures { peer: from, signed }])
+                let validator = *validator;
+                Progress::Done(vec![DriverInput::OwnSignatures { peer: from, validator, signed }])
             }
             (Want::CatchUp { .. }, Response::Blocks(answer)) => {
                 let validators = reader.tip().validators.clone();
-                match answers::committed_blocks(answer, from, &chain_id, &validators) {
-                    Some(blocks) if !blocks.is_empty() => Progress::Blocks(blocks),
-                    _ => Progress::More { gave: false },
+                let blocks = answers::committed_blocks(answer, from, &chain_id, &validators);
+                let mut blocks = blocks.unwrap_or_default();
+                // What others have decided is asked for again, when it is known who they are.
+                let decided = answers::decided_by(&blocks, &chain_id, &validators);
+                blocks.truncate(decided.unwrap_or(0));
+                if blocks.is_empty() {
+                    Progress::More { gave: false }
+                } else {
+                    Progress::Blocks(blocks)
                 }
             }
             _ => Progress::More { gave: false },
@@ -230,7 +239,7 @@ impl Job {
 }
 
 /// Committed blocks as an input, with nobody waiting for the reply.
-pub(super) fn committed(from: PublicKey, blocks: Vec<(FetchedBlock, Certificate)>) -> DriverInput {
+pub(super) fn committed(from: PublicKey, blocks: Vec<CertifiedBlock>) -> DriverInput {
     let (reply, _nobody) = oneshot::channel();
     DriverInput::Committed { from, blocks, reply }
 }

@@ -1,7 +1,5 @@
 //! The agencies of a simulated network: their keys, and the genesis that names them.
 
-use std::collections::BTreeMap;
-
 use customhouse_ledger::{
     agency::AgencyCode,
     genesis::Genesis,
@@ -57,14 +55,4 @@ pub(super) fn genesis(identities: &[Identity]) -> Genesis {
     let entries = identities.iter().flat_map(of_agency);
     let entries = entries.chain([entry(Entry::Parameter(heartbeat))]).collect();
     Genesis::new("simulated".into(), BEGIN_UNIX_MS, 8, entries).expect("a valid genesis")
-}
-
-/// The peers of each agency's validator but this node's own.
-pub(super) fn peers_of_validator(
-    identities: &[Identity],
-    own: usize,
-) -> BTreeMap<PublicKey, Vec<PublicKey>> {
-    let peers = |index: usize| if index == own { vec![] } else { vec![identities[index].peer] };
-    let of_each = identities.iter().enumerate();
-    of_each.map(|(index, identity)| (identity.validator.public(), peers(index))).collect()
 }

@@ -249,9 +249,11 @@ impl Simulation {
 
     fn begin_fetch(&mut self, index: usize, fetch: Fetch) {
         let epoch = self.endpoints[index].epoch;
-        if let (Fetch::OwnSignatures { peer, .. }, true) = (&fetch, self.endpoints[index].twin) {
+        if let (&Fetch::OwnSignatures { peer, validator, .. }, true) =
+            (&fetch, self.endpoints[index].twin)
+        {
             // Its other half would be found out.
-            let input = DriverInput::OwnSignatures { peer: *peer, signed: Vec::new() };
+            let input = DriverInput::OwnSignatures { peer, validator, signed: Vec::new() };
             return self.later(1, Event::Input { at: index, epoch, input: Box::new(input) });
         }
         let connected = self.peers_of(index);

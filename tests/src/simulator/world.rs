@@ -1,10 +1,10 @@
 //! The world of a simulated driver: what it wants done is written down, and the clock is told.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use customhouse_consensus::{Evidence, Message, Now};
-use customhouse_ledger::{chain::Committed, keys::PublicKey};
+use customhouse_ledger::{agency::AgencyCode, chain::Committed, keys::PublicKey};
 use customhouse_node::driver::{ConsensusStatus, Fetch, Outside};
 
 /// Something that a driver wants done, in the order in which it said so.
@@ -21,11 +21,13 @@ pub(super) struct World {
     pub(super) now: Now,
     pub(super) out: Vec<Out>,
     pub(super) catching_up: bool,
+    /// Who may connect.
+    pub(super) listed: BTreeSet<PublicKey>,
 }
 
 impl World {
     pub(super) fn new(now: Now) -> Self {
-        Self { now, out: Vec::new(), catching_up: false }
+        Self { now, out: Vec::new(), catching_up: false, listed: BTreeSet::new() }
     }
 }
 
@@ -56,6 +58,10 @@ impl Outside for World {
 
     fn committed(&mut self, block: Arc<Committed>) {
         self.out.push(Out::Committed(block));
+    }
+
+    fn listed(&mut self, peers: &[(AgencyCode, PublicKey)]) {
+        self.listed = peers.iter().map(|(_, key)| *key).collect();
     }
 
     fn evidence(&mut self, evidence: &Evidence) {

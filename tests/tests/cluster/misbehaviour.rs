@@ -24,8 +24,9 @@ use crate::agreement::submit_final;
 
 /// Takes a stopped node's place on the network, with its peer key.
 async fn impersonate(parts: &NodeParts, shutdown: &CancellationToken) -> NetworkHandle {
-    let config = NetworkConfig { listen: Vec::new(), ..parts.network.clone() };
-    let others = config.peers.len() - 1;
+    let peers = parts.addresses.of_all(&parts.genesis.registry.peers_at(1));
+    let others = peers.len() - 1;
+    let config = NetworkConfig { listen: Vec::new(), peers, ..parts.network.clone() };
     let (handle, mut events) = network::spawn(config, shutdown.clone()).await.expect("a network");
     // Nobody looks at what comes.
     tokio::spawn(async move { while events.recv().await.is_some() {} });
@@ -62,10 +63,10 @@ async fn a_validator_that_votes_for_two_blocks_is_recorded_once_and_can_be_looke
     let vote = |block: u8| {
         let (kind, height, view) = (VoteKind::Notarize, head.height + 1, 1);
         let ballot = Ballot { kind, height, view, block_hash: Hash([block; 32]) };
-        Message::Vote(Vote::sign(ballot, &chain_id, &parts.validator)).to_proto()
+        Message::Vote(Vote::sign(ballot, &chain_id, &parts.validator.key)).to_proto()
     };
     liar.publish_consensus(vec![vote(1), vote(2)]);
-    let key = parts.validator.public();
+    let key = parts.validator.key.public();
     for node in 0..3 {
         let found = until("the report", PATIENCE, async || {
             let found = reports(&cluster, node, &key.to_string()).await;

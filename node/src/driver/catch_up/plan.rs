@@ -7,8 +7,8 @@ use std::{
 
 use customhouse_ledger::keys::PublicKey;
 
-use super::{Answer, Blocks, heights_of};
-use crate::driver::answers::BLOCKS_MAX;
+use super::{Answer, Applied, Blocks, heights_of};
+use crate::driver::{CertifiedBlock, answers::BLOCKS_MAX};
 
 /// Pieces that are asked for or wait for those before them. An answer is at most a full block or so
 /// of bytes; this limits how many are in memory.
@@ -127,11 +127,15 @@ impl Plan {
         &mut self,
         peer: PublicKey,
         heights: RangeInclusive<u64>,
-        tip: u64,
+        Applied { tip, lied }: Applied,
     ) -> bool {
+        if lied {
+            tracing::warn!(%peer, "a peer sent forged blocks: they are taken from others");
+            self.liars.insert(peer);
+        }
         if tip < *heights.end() {
-            // The finalizations are genuine, so the leaves may be wrong; or this very height is
-            // being committed. Either way others are asked first.
+            // Unless it lied, the finalizations are genuine, so the leaves may be wrong; or this very
+            // height is being committed. Either way others are asked first.
             self.unhelpful.insert(peer);
             self.miss((tip + 1).max(*heights.start())..=*heights.end());
         }
@@ -146,6 +150,6 @@ impl Plan {
 
 /// Whether they are the first of these heights, in order, and at least one.
 fn are_consecutive(blocks: &Blocks, heights: &RangeInclusive<u64>) -> bool {
-    let found = blocks.iter().map(|(fetched, _)| fetched.block.header.height);
+    let found = blocks.iter().map(CertifiedBlock::height);
     !blocks.is_empty() && found.clone().eq(heights.clone().take(found.count()))
 }

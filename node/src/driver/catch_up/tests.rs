@@ -5,6 +5,7 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    certificate::Certificate,
     hash::Hash,
     header::{Block, Header},
     keys::SigningKey,
@@ -13,6 +14,7 @@ use customhouse_ledger::{
 };
 
 use super::*;
+use crate::driver::FetchedBlock;
 
 /// How a peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ enum Peer {
     Forging,
     /// Gives genuine blocks of other heights.
     Shifting,
+    /// Gives blocks that others than the known validators are said to have decided, and had not.
+    ForgingLater,
     /// Gives genuine headers with leaves that are not theirs: the ledger finds out.
     WrongLeaves,
 }
@@ -109,7 +113,11 @@ impl World {
     }
 
     fn blocks(&self, from: PublicKey, heights: impl Iterator<Item = u64>) -> Answer {
-        let certified = |height| (block(height, from), Certificate::clone(&self.finalization));
+        let finalization = &self.finalization;
+        let certified = |height| {
+            let (fetched, finalization) = (block(height, from), Certificate::clone(finalization));
+            CertifiedBlock { fetched, finalization, verified: true }
+        };
         let blocks: Blocks = heights.map(certified).collect();
         if blocks.is_empty() { Answer::Nothing } else { Answer::Blocks(blocks) }
     }
@@ -139,21 +147,21 @@ impl Source for World {
             Peer::Silent => Answer::Nothing,
             Peer::Forging => Answer::Wrong,
             Peer::Shifting => self.blocks(peer, heights.map(|height| height + 1)),
-            Peer::WrongLeaves => self.blocks(peer, heights),
+            Peer::WrongLeaves | Peer::ForgingLater => self.blocks(peer, heights),
         }
     }
 
-    async fn apply(&self, from: PublicKey, blocks: Blocks) -> u64 {
+    async fn apply(&self, from: PublicKey, blocks: Blocks) -> Applied {
         tokio::task::yield_now().await;
         let mut state = self.state();
-        for (fetched, _) in &blocks {
-            if self.peer(&from) != Peer::WrongLeaves && fetched.block.header.height == state.tip + 1
-            {
+        let lied = self.peer(&from) == Peer::ForgingLater;
+        for certified in blocks.iter().filter(|_| !lied) {
+            if self.peer(&from) != Peer::WrongLeaves && certified.height() == state.tip + 1 {
                 state.tip += 1;
                 *state.applied_of.entry(from).or_default() += 1;
             }
         }
-        state.tip
+        Applied { tip: state.tip, lied }
     }
 
     async fn pause(&self) {
@@ -173,7 +181,9 @@ async fn all_peers_give_their_share() {
 
 #[tokio::test]
 async fn a_lying_peer_is_dropped_and_its_blocks_taken_elsewhere() {
-    for liar in [Peer::Forging, Peer::Shifting, Peer::WrongLeaves, Peer::Silent] {
+    let kinds =
+        [Peer::Forging, Peer::ForgingLater, Peer::Shifting, Peer::WrongLeaves, Peer::Silent];
+    for liar in kinds {
         for place in 0..3 {
             let mut peers = [HONEST; 3];
             peers[place] = liar;
@@ -182,7 +192,8 @@ async fn a_lying_peer_is_dropped_and_its_blocks_taken_elsewhere() {
             assert_eq!(world.tip(), 1_000, "{liar:?} at {place}");
             assert_eq!(world.applied_of(place), 0);
             // That the ledger refuses leaves is known when others wait already.
-            let asked_max = if liar == Peer::WrongLeaves { 8 } else { 1 };
+            let known_late = matches!(liar, Peer::WrongLeaves | Peer::ForgingLater);
+            let asked_max = if known_late { 8 } else { 1 };
             assert!(world.asked(place) <= asked_max, "{liar:?}: {}", world.asked(place));
         }
     }
