@@ -24,6 +24,7 @@ use crate::{
     history::HistoryTree,
     leaders::Leaders,
     parameters::Parameters,
+    registry::Registry,
     store::{
         Store, StoreError, StoreMetrics, StoreOptions, Table,
         table::{self, META_FORMAT, META_GENESIS, META_TIP},
@@ -35,9 +36,11 @@ use crate::{
     verifier::verify_finalization,
 };
 
+mod changes;
 mod execution;
 mod invalid;
 mod members;
+mod membership;
 mod pending;
 mod proofs;
 mod reader;
@@ -52,11 +55,11 @@ pub use reader::{
     DedupePlace, RecordPlace,
 };
 
-use members::Members;
+use members::{EarlierMembers, Members};
 use pending::PendingBlocks;
 
 /// The layout of the store. Another number is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The newest committed block, and who decides the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Tip {
     pub leaders: Leaders,
     /// The parameters at the next height.
     pub parameters: Parameters,
+    /// The registry after its block: what the next one is checked against.
+    pub registry: Arc<Registry>,
 }
 
 /// A committed block and what became of each slot.
@@ -99,14 +104,15 @@ struct Shared {
     store: Store,
     genesis: Genesis,
     chain_id: Hash,
-    members: Members,
     state: RwLock<State>,
+    earlier: EarlierMembers,
 }
 
 /// What a commit replaces, all at once. Rows beyond `tip.header.log_size` are not yet committed for
 /// a reader, even where they are on the disk already.
 struct State {
     tip: Arc<Tip>,
+    members: Arc<Members>,
     history: HistoryTree,
     pending: PendingBlocks,
 }
@@ -135,6 +141,7 @@ impl Tip {
             validators: members.validators().clone(),
             leaders,
             parameters: *members.parameters(),
+            registry: Arc::clone(members.registry()),
         }
     }
 }
@@ -167,17 +174,18 @@ impl Chain {
 
     fn on(store: Store, genesis: &Genesis) -> Result<Self, StoreError> {
         let chain_id = genesis.chain_id();
-        let members = Members::new(genesis);
         begin_or_check(&store, genesis, &chain_id)?;
         let (header, certificate) = read_tip(&store)?;
+        let members = Arc::new(Members::read(&store, genesis, header.height)?);
         let edge = LogEdge::read(&store, header.log_size)?;
         let history = read_history(&store, genesis.history_bits)?;
         check_roots(&header, &edge, &history, &members)?;
         let pending = PendingBlocks::read(&store, header.height + 1)?;
         let leaders = read_leaders(&store, header.height, members.validators())?;
         let tip = Arc::new(Tip::new(header, certificate, leaders, &members));
-        let state = RwLock::new(State { tip, history, pending });
-        let shared = Shared { store, genesis: genesis.clone(), chain_id, members, state };
+        let state = RwLock::new(State { tip, members, history, pending });
+        let (genesis, earlier) = (genesis.clone(), EarlierMembers::default());
+        let shared = Shared { store, genesis, chain_id, state, earlier };
         Ok(Self { shared: Arc::new(shared), edge })
     }
 
@@ -220,17 +228,19 @@ impl Chain {
         }
         verify_finalization(header, &certificate, &self.shared.chain_id, &tip.validators)?;
         self.write_block(&staged, &certificate)?;
-        let Staged { block, transactions, outcomes, history, edge, .. } = staged;
+        let Staged { block, transactions, outcomes, history, edge, members, .. } = staged;
+        let members = members.unwrap_or_else(|| self.shared.members());
         let mut leaders = tip.leaders.clone();
         leaders.commit(&block.header, &tip.validators);
         let header = block.header.clone();
-        let tip = Tip::new(header, Some(certificate), leaders, &self.shared.members);
+        let tip = Tip::new(header, Some(certificate), leaders, &members);
         let hash = tip.hash;
         let mut state =
             self.shared.state.write().expect("no writer panics while it holds the lock");
         state.history.commit(&history);
         state.pending = PendingBlocks::default();
         state.tip = Arc::new(tip);
+        state.members = members;
         drop(state);
         self.edge = edge;
         Ok(Committed { header: block.header, hash, transactions, outcomes })
@@ -315,7 +325,7 @@ fn check_roots(
     let checks = [
         (Table::Tiles, edge.root() == header.log_root, "log"),
         (Table::Heads, history.root() == header.history_root, "history"),
-        (Table::Meta, members.root() == header.registry_root, "registry"),
+        (Table::Registry, members.root() == header.registry_root, "registry"),
     ];
     match checks.into_iter().find(|(_, equal, _)| !equal) {
         None => Ok(()),

@@ -235,8 +235,18 @@ pub(crate) mod tests {
     pub(crate) const CHAIN: Hash = Hash([1; 32]);
 
     pub(crate) fn vote(key: &SigningKey, chain_id: &Hash, kind: VoteKind, block: u8) -> Vote {
+        vote_at(7, key, chain_id, kind, block)
+    }
+
+    pub(crate) fn vote_at(
+        height: u64,
+        key: &SigningKey,
+        chain_id: &Hash,
+        kind: VoteKind,
+        block: u8,
+    ) -> Vote {
         let block_hash = if kind == VoteKind::Nullify { Hash::ZERO } else { Hash([block; 32]) };
-        Vote::sign(Ballot { kind, height: 7, view: 2, block_hash }, chain_id, key)
+        Vote::sign(Ballot { kind, height, view: 2, block_hash }, chain_id, key)
     }
 
     fn claim(key: &SigningKey, block: u8) -> Claim {

@@ -106,6 +106,12 @@ impl Tag {
     pub const VALIDATORS: Self = Self("customhouse/v1/validators\0");
     /// Entry count and Merkle root → registry root.
     pub const REGISTRY: Self = Self("customhouse/v1/registry\0");
+    /// Registry proposal bytes → its hash, which is also the change's dedupe key.
+    pub const REGISTRY_PROPOSAL: Self = Self("customhouse/v1/registry-proposal\0");
+    /// Signed: a validator's approval of a registry proposal.
+    pub const REGISTRY_APPROVAL: Self = Self("customhouse/v1/registry-approval\0");
+    /// Signed: a new validator key's statement that it follows the chain.
+    pub const IN_SYNC: Self = Self("customhouse/v1/in-sync\0");
     /// One step of a history bucket's chain.
     pub const HISTORY: Self = Self("customhouse/v1/history\0");
     /// What a breach of the rules by a validator is on the chain once under.

@@ -11,6 +11,7 @@ use crate::{
     evidence::Evidence,
     hash::{Hash, Tag},
     layout::LayoutError,
+    registry::{ChangeError, RegistryChange},
     subject::{self, SUBJECT_ID_BYTES_MAX},
 };
 
@@ -67,6 +68,9 @@ pub enum RecordError {
     /// Not two statements by one key that the rules do not allow together.
     #[error("record.misbehaviour: {0}")]
     Misbehaviour(LayoutError),
+    /// Not a change of the registry.
+    #[error("record.registry_change.{0}")]
+    RegistryChange(ChangeError),
     /// An enumeration's value is unset or unknown.
     #[error("record.{0}: unset or unknown value")]
     Enumeration(&'static str),
@@ -87,6 +91,7 @@ impl RecordError {
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
             Self::Misbehaviour(_) => "RECORD_MISBEHAVIOUR",
+            Self::RegistryChange(_) => "RECORD_REGISTRY_CHANGE",
             Self::Enumeration(_) => "RECORD_ENUMERATION",
         }
     }
@@ -218,6 +223,10 @@ fn check_body(body: &Body) -> Result<(), RecordError> {
         // Its signatures are checked with the transaction, which knows the chain.
         Body::Misbehaviour(misbehaviour) => {
             Evidence::from_proto(misbehaviour).map(drop).map_err(RecordError::Misbehaviour)
+        }
+        // So are these.
+        Body::RegistryChange(change) => {
+            RegistryChange::from_proto(change).map(drop).map_err(RecordError::RegistryChange)
         }
         _ => Ok(()),
     }

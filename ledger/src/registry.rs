@@ -4,7 +4,7 @@
 //! after block h−1, whose root stands in that block's header, so that a receipt can prove whose
 //! key signed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_proto::v1::{self, registry_entry::Entry, signing_key_entry::Role};
 use prost::Message as _;
@@ -19,6 +19,16 @@ use crate::{
     validators::{Validator, ValidatorSet, ValidatorSetError},
 };
 
+mod change;
+
+pub use change::{
+    ApplyError, CHANGE_ENTRIES_MAX, ChangeError, IN_SYNC_HEIGHTS_MAX, InSync, REASON_BYTES_MAX,
+    RegistryApproval, RegistryChange, RegistryProposal,
+};
+
+/// Heights for which a peer whose entry has ended may still connect, so that it can hand over what
+/// it holds.
+pub const PEER_GRACE: u64 = 1024;
 /// Entries of a registry at the most.
 pub const ENTRIES_MAX: usize = 65_536;
 /// Bytes of a name or label at the most.
@@ -90,7 +100,7 @@ pub struct Signer {
 }
 
 /// The registry as of one height. Sorted by [`RegistryKey`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registry {
     entries: BTreeMap<RegistryKey, v1::RegistryEntry>,
 }
@@ -108,15 +118,27 @@ pub struct RegistryProof {
     pub path: Vec<Hash>,
 }
 
+impl RegistryKey {
+    fn agency(code: &AgencyCode) -> Self {
+        Self { kind: 8, id: code.as_bytes().to_vec() }
+    }
+}
+
 impl Registry {
     /// Makes a registry of entries in any order.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub fn new(list: Vec<v1::RegistryEntry>) -> Result<Self, RegistryError> {
-        if list.len() > ENTRIES_MAX {
-            return Err(RegistryError::TooMany(list.len()));
-        }
+        let registry = Self::collect(list)?;
+        registry.validators_at(0)?;
+        registry.parameters_at(0)?;
+        Ok(registry)
+    }
+
+    /// A registry as of some height, whose validators at height 0 may be gone: all rules but those
+    /// that depend on a height.
+    pub(crate) fn collect(list: Vec<v1::RegistryEntry>) -> Result<Self, RegistryError> {
         let mut entries = BTreeMap::new();
         for entry in list {
             let key = key_of(&entry)?;
@@ -126,19 +148,22 @@ impl Registry {
             }
         }
         let registry = Self { entries };
+        registry.check_count()?;
         registry.check_agencies()?;
         registry.check_keys()?;
-        registry.validators_at(0)?;
-        registry.parameters_at(0)?;
         Ok(registry)
+    }
+
+    fn check_count(&self) -> Result<(), RegistryError> {
+        let count = self.entries.len();
+        if count > ENTRIES_MAX { Err(RegistryError::TooMany(count)) } else { Ok(()) }
     }
 
     fn check_agencies(&self) -> Result<(), RegistryError> {
         for entry in self.entries.values() {
             let agency = entry_agency(entry)?;
-            let known = |agency: &AgencyCode| {
-                self.entries.contains_key(&RegistryKey { kind: 8, id: agency.as_bytes().to_vec() })
-            };
+            let known =
+                |agency: &AgencyCode| self.entries.contains_key(&RegistryKey::agency(agency));
             if let Some(agency) = agency.filter(|agency| !known(agency)) {
                 return Err(RegistryError::UnknownAgency(agency));
             }
@@ -206,15 +231,61 @@ impl Registry {
         self.open_at(height).find_map(|entry| signer_of(entry, key))
     }
 
-    /// The libp2p identities that may connect, with their agencies.
+    /// The libp2p identities that are registered at a height, with their agencies.
     pub fn peers_at(&self, height: u64) -> Vec<(AgencyCode, PublicKey)> {
+        self.peers(|entry| is_open_at(entry, height))
+    }
+
+    /// The libp2p identities that may connect at a height: those registered, and those whose entry
+    /// ended less than [`PEER_GRACE`] heights before.
+    pub fn peers_admitted_at(&self, height: u64) -> Vec<(AgencyCode, PublicKey)> {
+        self.peers(|entry| {
+            let end = entry.end_height.saturating_add(PEER_GRACE);
+            entry.from_height <= height && (entry.end_height == 0 || height < end)
+        })
+    }
+
+    fn peers(&self, admitted: impl Fn(&v1::RegistryEntry) -> bool) -> Vec<(AgencyCode, PublicKey)> {
         let peer = |entry: &v1::RegistryEntry| match &entry.entry {
             Some(Entry::Peer(peer)) => {
                 Some((peer.agency.parse().ok()?, PublicKey::from_slice(&peer.public_key).ok()?))
             }
             _ => None,
         };
-        self.open_at(height).filter_map(peer).collect()
+        self.entries.values().filter(|entry| admitted(entry)).filter_map(peer).collect()
+    }
+
+    /// Whether a key decides a height, or did.
+    pub fn is_validator_at(&self, key: &PublicKey, height: u64) -> bool {
+        self.open_at(height).any(|entry| match &entry.entry {
+            Some(Entry::Validator(validator)) => validator.public_key == key.as_bytes(),
+            _ => false,
+        })
+    }
+
+    /// The registry after the block at a height, which is not above the newest: later changes left
+    /// out.
+    pub fn as_of(&self, height: u64) -> Self {
+        let next = height.saturating_add(1);
+        let entries = self.entries.iter().filter(|(_, entry)| entry.from_height <= next);
+        let entries = entries.map(|(key, entry)| {
+            let ended = entry.end_height <= next;
+            let end_height = if ended { entry.end_height } else { 0 };
+            (key.clone(), v1::RegistryEntry { end_height, ..entry.clone() })
+        });
+        Self { entries: entries.collect() }
+    }
+
+    /// Heights of the blocks that changed the registry, as far as its entries tell.
+    pub fn change_heights(&self) -> BTreeSet<u64> {
+        heights_of(self.entries.values())
+    }
+
+    /// Heights of the blocks that changed the validators.
+    pub fn validator_change_heights(&self) -> BTreeSet<u64> {
+        let is_validator =
+            |entry: &&v1::RegistryEntry| matches!(entry.entry, Some(Entry::Validator(_)));
+        heights_of(self.entries.values().filter(is_validator))
     }
 
     /// The proof that a key may sign for its agency.
@@ -253,6 +324,13 @@ pub fn decode_entry(bytes: &[u8]) -> Result<v1::RegistryEntry, RegistryError> {
     Ok(entry)
 }
 
+/// Key of an entry's row: kind and id.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn row_key(entry: &v1::RegistryEntry) -> Result<Vec<u8>, RegistryError> {
+    let RegistryKey { kind, id } = key_of(entry)?;
+    Ok([&[kind], &id[..]].concat())
+}
+
 /// Whether an entry counts at a height.
 pub fn is_open_at(entry: &v1::RegistryEntry, height: u64) -> bool {
     entry.from_height <= height && (entry.end_height == 0 || height < entry.end_height)
@@ -266,6 +344,13 @@ pub fn signer_of(entry: &v1::RegistryEntry, key: &PublicKey) -> Option<Signer> {
         }
         _ => None,
     }
+}
+
+fn heights_of<'a>(entries: impl Iterator<Item = &'a v1::RegistryEntry>) -> BTreeSet<u64> {
+    entries
+        .flat_map(|entry| [entry.from_height, entry.end_height])
+        .filter_map(|height| height.checked_sub(1))
+        .collect()
 }
 
 fn parse_agency(text: &str) -> Result<AgencyCode, RegistryError> {
@@ -296,7 +381,7 @@ fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryError> {
             check_name(&agency.name)?;
             check_name(&agency.country)?;
             let code = parse_agency(&agency.agency)?;
-            Ok(RegistryKey { kind: 8, id: code.as_bytes().to_vec() })
+            Ok(RegistryKey::agency(&code))
         }
         Entry::Validator(validator) => keyed(9, &validator.agency, &validator.public_key),
         Entry::Peer(peer) => keyed(10, &peer.agency, &peer.public_key),

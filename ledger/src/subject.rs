@@ -7,6 +7,7 @@ use customhouse_proto::v1::{self, record::Body, subject::Scheme};
 use crate::{
     evidence::Evidence,
     hash::{Hash, Tag},
+    registry::RegistryChange,
 };
 
 /// Bytes of a subject's id at the most.
@@ -108,6 +109,13 @@ impl Subjects<'_> {
             Body::AssistanceRequest(request) => self.add(Scheme::Case, &request.case_id),
             Body::AssistanceResponse(response) => self.add(Scheme::Case, &response.case_id),
             Body::TraderStatus(status) => self.add_parties(&status.trader),
+            Body::RegistryChange(change) => {
+                if let Ok(change) = RegistryChange::from_proto(change) {
+                    for key in change.validator_keys() {
+                        self.add(Scheme::ValidatorKey, &key.to_string());
+                    }
+                }
+            }
             Body::Misbehaviour(misbehaviour) => {
                 if let Ok(evidence) = Evidence::from_proto(misbehaviour) {
                     self.add(Scheme::ValidatorKey, &evidence.culprit().to_string());

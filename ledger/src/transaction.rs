@@ -13,6 +13,7 @@ use crate::{
     layout::{LayoutError, Reader, Writer},
     merkle,
     record::{RecordError, SALT_BYTES, SUBJECTS_MAX, ValidRecord},
+    registry::{ChangeError, RegistryChange},
 };
 
 /// Slots of a transaction at the most.
@@ -110,7 +111,8 @@ pub enum DedupeScope {
     /// The agency of the transaction, so that no agency can spoil another's.
     #[default]
     Agency,
-    /// The chain: a validator's misbehaviour is recorded once, whoever reports it.
+    /// The chain: a validator's misbehaviour is recorded once, whoever reports it, and so is a
+    /// change of the registry.
     Chain,
 }
 
@@ -256,6 +258,15 @@ pub enum TransactionError {
          key, with two signatures that verify"
     )]
     Misbehaviour,
+    /// A change of the registry with company, or under another dedupe key than its own.
+    #[error(
+        "transaction.records[0].registry_change: must be alone in its transaction, under the hash of \
+         its proposal"
+    )]
+    RegistryChangeAlone,
+    /// A change of the registry whose signatures do not verify.
+    #[error("transaction.records[0].registry_change.{0}")]
+    RegistryChange(ChangeError),
     /// The record answers to another agency.
     #[error("transaction.records[{0}].agency: not the transaction's")]
     Agency(usize),
@@ -280,6 +291,7 @@ impl TransactionError {
             Self::RecordId(_) => "RECORD_ID",
             Self::SubjectKeys(_) => "SUBJECT_KEYS",
             Self::Agency(_) => "RECORD_AGENCY",
+            Self::RegistryChangeAlone | Self::RegistryChange(_) => "RECORD_REGISTRY_CHANGE",
             Self::Misbehaviour => "RECORD_MISBEHAVIOUR",
         }
     }
@@ -293,6 +305,7 @@ pub struct VerifiedTransaction {
     id: Hash,
     leaf_hash: Hash,
     slots: Vec<Slot>,
+    alone: Option<Alone>,
     parts: v1::Transaction,
     encoded: Bytes,
 }
@@ -381,10 +394,13 @@ impl VerifiedTransaction {
         if merkle::root(&parts.slots) != header.records_root {
             return Err(TransactionError::RecordsRoot);
         }
-        let slots = check_slots(&parts, &header)?;
+        let (slots, alone) = check_slots(&parts, &header)?;
         header.verify(&signature)?;
-        let leaf_hash = merkle::leaf_hash(&header.leaf(&signature));
-        Ok(Self { id: header.id(), header, signature, leaf_hash, slots, parts, encoded })
+        if let Some(Alone::Change(change)) = &alone {
+            change.verify(chain_id).map_err(TransactionError::RegistryChange)?;
+        }
+        let (id, leaf_hash) = (header.id(), merkle::leaf_hash(&header.leaf(&signature)));
+        Ok(Self { id, header, signature, leaf_hash, slots, alone, parts, encoded })
     }
 
     /// Signs a report of misbehaviour.
@@ -399,18 +415,26 @@ impl VerifiedTransaction {
         chain_id: &Hash,
         key: &SigningKey,
     ) -> Result<Self, TransactionError> {
-        let dedupe_key = evidence.dedupe_key();
-        let record = v1::Record {
-            // Nothing in it is to be hidden from a guess.
-            salt: dedupe_key.0[..SALT_BYTES].to_vec(),
-            agency: agency.to_string(),
-            submitter: submitter.to_owned(),
-            body: Some(Body::Misbehaviour(evidence.to_proto())),
-            ..Default::default()
-        };
-        let record = ValidRecord::from_record(record);
-        let record = record.map_err(|error| TransactionError::Record(0, error))?;
-        Self::sign(&[(record, dedupe_key)], agency, not_after_ms, chain_id, key)
+        let body = Body::Misbehaviour(evidence.to_proto());
+        let record = own_record(body, &evidence.dedupe_key(), submitter, &agency)?;
+        Self::sign(&[record], agency, not_after_ms, chain_id, key)
+    }
+
+    /// Signs a change of the registry.
+    ///
+    /// # Errors
+    /// As [`VerifiedTransaction::sign`]; an approval or statement whose signature does not verify.
+    pub fn change_registry(
+        change: &RegistryChange,
+        submitter: &str,
+        agency: AgencyCode,
+        not_after_ms: u64,
+        chain_id: &Hash,
+        key: &SigningKey,
+    ) -> Result<Self, TransactionError> {
+        let body = Body::RegistryChange(change.to_proto());
+        let record = own_record(body, &change.proposal().hash(), submitter, &agency)?;
+        Self::sign(&[record], agency, not_after_ms, chain_id, key)
     }
 
     /// What was signed.
@@ -438,6 +462,22 @@ impl VerifiedTransaction {
         &self.slots
     }
 
+    /// The change of the registry that it carries, alone. All its signatures verify.
+    pub fn registry_change(&self) -> Option<&RegistryChange> {
+        match &self.alone {
+            Some(Alone::Change(change)) => Some(change),
+            _ => None,
+        }
+    }
+
+    /// The evidence that it carries, alone. It proves what it says, whoever's the key is.
+    pub fn evidence(&self) -> Option<&Evidence> {
+        match &self.alone {
+            Some(Alone::Evidence(evidence)) => Some(evidence),
+            _ => None,
+        }
+    }
+
     /// The transaction's parts as protobuf: header, signature, slots and records.
     pub fn parts(&self) -> &v1::Transaction {
         &self.parts
@@ -449,10 +489,36 @@ impl VerifiedTransaction {
     }
 }
 
+/// A record that is alone in its transaction, under a dedupe key that follows from its body.
+fn own_record(
+    body: Body,
+    dedupe_key: &Hash,
+    submitter: &str,
+    agency: &AgencyCode,
+) -> Result<(ValidRecord, Hash), TransactionError> {
+    let record = v1::Record {
+        // Nothing in it is to be hidden from a guess.
+        salt: dedupe_key.0[..SALT_BYTES].to_vec(),
+        agency: agency.to_string(),
+        submitter: submitter.to_owned(),
+        body: Some(body),
+        ..Default::default()
+    };
+    let record = ValidRecord::from_record(record);
+    Ok((record.map_err(|error| TransactionError::Record(0, error))?, *dedupe_key))
+}
+
+/// What is alone in its transaction.
+#[derive(Clone, Debug, PartialEq)]
+enum Alone {
+    Evidence(Box<Evidence>),
+    Change(Box<RegistryChange>),
+}
+
 fn check_slots(
     parts: &v1::Transaction,
     header: &TransactionHeader,
-) -> Result<Vec<Slot>, TransactionError> {
+) -> Result<(Vec<Slot>, Option<Alone>), TransactionError> {
     let decode = |(index, bytes): (usize, &Bytes)| {
         Slot::decode(bytes).map_err(|error| TransactionError::Slot(index, error))
     };
@@ -462,6 +528,7 @@ fn check_slots(
         let (expected, found) = (slots.len(), parts.records.len());
         return Err(TransactionError::RecordCount { expected, found });
     }
+    let mut alone = None;
     for (index, (slot, bytes)) in slots.iter_mut().zip(&parts.records).enumerate() {
         let record = ValidRecord::from_bytes(bytes.clone())
             .map_err(|error| TransactionError::Record(index, error))?;
@@ -474,12 +541,34 @@ fn check_slots(
         if record.agency != header.agency {
             return Err(TransactionError::Agency(index));
         }
-        if let Some(Body::Misbehaviour(misbehaviour)) = &record.record.body {
-            check_misbehaviour(misbehaviour, slot, count, &header.chain_id)?;
-            slot.scope = DedupeScope::Chain;
+        match &record.record.body {
+            Some(Body::Misbehaviour(misbehaviour)) => {
+                let evidence = check_misbehaviour(misbehaviour, slot, count, &header.chain_id)?;
+                alone = Some(Alone::Evidence(Box::new(evidence)));
+                slot.scope = DedupeScope::Chain;
+            }
+            Some(Body::RegistryChange(change)) => {
+                alone = Some(Alone::Change(Box::new(check_change(change, slot, count)?)));
+                slot.scope = DedupeScope::Chain;
+            }
+            _ => {}
         }
     }
-    Ok(slots)
+    Ok((slots, alone))
+}
+
+/// A change of the registry has the key that makes it the only one of its proposal, and is alone.
+fn check_change(
+    change: &v1::RegistryChange,
+    slot: &Slot,
+    slots: usize,
+) -> Result<RegistryChange, TransactionError> {
+    let change = RegistryChange::from_proto(change).map_err(TransactionError::RegistryChange)?;
+    if slots == 1 && slot.dedupe_key == change.proposal().hash() {
+        Ok(change)
+    } else {
+        Err(TransactionError::RegistryChangeAlone)
+    }
 }
 
 /// A report of misbehaviour proves what it says, has the key that makes it the only one of its
@@ -489,12 +578,12 @@ fn check_misbehaviour(
     slot: &Slot,
     slots: usize,
     chain_id: &Hash,
-) -> Result<(), TransactionError> {
+) -> Result<Evidence, TransactionError> {
     let evidence = Evidence::from_proto(misbehaviour).ok();
     let holds = |evidence: &Evidence| {
         slots == 1 && slot.dedupe_key == evidence.dedupe_key() && evidence.proves(chain_id)
     };
-    if evidence.as_ref().is_some_and(holds) { Ok(()) } else { Err(TransactionError::Misbehaviour) }
+    evidence.filter(holds).ok_or(TransactionError::Misbehaviour)
 }
 
 #[cfg(test)]

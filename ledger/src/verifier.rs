@@ -1,23 +1,118 @@
 //! What can be checked by anyone who holds the genesis, trusting no node.
 
+use customhouse_proto::v1;
+
 use crate::{
     certificate::{Certificate, CertificateError},
     genesis::Genesis,
     hash::Hash,
     header::Header,
+    keys::PublicKey,
     layout::LayoutError,
-    validators::ValidatorSet,
+    validators::{Validator, ValidatorSet, ValidatorSetError},
     vote::VoteKind,
 };
 
-/// Checks headers, receipts and history proofs against one genesis. In this version the validators
-/// are those of the genesis at every height.
+/// Checks headers, receipts and history proofs against one genesis.
+///
+/// It begins with the validators of the genesis. Where they have changed since, it is led from set
+/// to set by the [`ValidatorStep`]s ([`Verifier::follow`]): the header that announced a set, final
+/// by the set before. So it rests on the genesis, and on no past set having had more than f leaked
+/// keys, which is why keys that were retired are destroyed.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     chain_id: Hash,
     genesis_header: Header,
     history_bits: u32,
-    validators: ValidatorSet,
+    /// The sets, with the first height that each decides, ascending. Never empty.
+    sets: Vec<(u64, ValidatorSet)>,
+}
+
+/// A change of the validators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatorStep {
+    /// Of the block that announced it.
+    pub header: Header,
+    /// Its finalization, by those who decided before.
+    pub certificate: Certificate,
+    /// Who decides from the next height on.
+    pub validators: ValidatorSet,
+}
+
+/// Why a verifier does not follow a step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// A validator, a header or a certificate that is none.
+    #[error("validator step: {0}")]
+    Malformed(String),
+    /// Not after the steps before.
+    #[error("validator step at height {found}: the step before announced from height {from} on")]
+    Order {
+        /// The step's height.
+        found: u64,
+        /// First height of the newest set known.
+        from: u64,
+    },
+    /// Its header is not final by the validators before.
+    #[error("validator step at height {0}: {1}")]
+    Finality(u64, FinalityError),
+    /// Its header announces no other validators, or others than those that came with it.
+    #[error("validator step at height {0}: its header does not announce these validators")]
+    Validators(u64),
+}
+
+impl StepError {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "STEP_MALFORMED",
+            Self::Order { .. } => "STEP_ORDER",
+            Self::Finality(_, error) => error.code(),
+            Self::Validators(_) => "STEP_VALIDATORS",
+        }
+    }
+}
+
+impl ValidatorStep {
+    /// The message.
+    pub fn to_proto(&self) -> v1::ValidatorStep {
+        let entry = |validator: &Validator| v1::ValidatorEntry {
+            agency: validator.agency.to_string(),
+            public_key: validator.key.as_bytes().to_vec(),
+        };
+        v1::ValidatorStep {
+            header: self.header.encode(),
+            certificate: self.certificate.encode(),
+            validators: self.validators.as_slice().iter().map(entry).collect(),
+        }
+    }
+
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// [`StepError::Malformed`].
+    pub fn from_proto(proto: &v1::ValidatorStep) -> Result<Self, StepError> {
+        let malformed = |error: &dyn std::fmt::Display| StepError::Malformed(error.to_string());
+        if proto.validators.len() > ValidatorSet::COUNT_MAX {
+            return Err(malformed(&ValidatorSetError::TooMany));
+        }
+        let read = |entry: &v1::ValidatorEntry| {
+            let agency = entry.agency.parse().map_err(|error| malformed(&error))?;
+            let key =
+                PublicKey::from_slice(&entry.public_key).map_err(|error| malformed(&error))?;
+            Ok(Validator { agency, key })
+        };
+        let validators = proto.validators.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        if !validators.is_sorted() {
+            return Err(StepError::Malformed("validators: not ascending".to_owned()));
+        }
+        Ok(Self {
+            header: Header::decode(&proto.header).map_err(|error| malformed(&error))?,
+            certificate: Certificate::decode(&proto.certificate)
+                .map_err(|error| malformed(&error))?,
+            validators: ValidatorSet::new(validators).map_err(|error| malformed(&error))?,
+        })
+    }
 }
 
 /// Why a header is not known to be final.
@@ -40,9 +135,21 @@ pub enum FinalityError {
     /// At height 0, but not the header that follows from the genesis, or with a certificate.
     #[error("header: not the one that follows from the genesis")]
     Genesis,
-    /// Decided by other validators than the genesis names.
-    #[error("header: decided by other validators than those of the genesis")]
-    Validators,
+    /// Decided by other validators than those of its height.
+    #[error("header: decided by other validators than those of height {0}")]
+    Validators(u64),
+    /// Decided by other validators than the newest known: a step to them is missing.
+    #[error(
+        "header: height {height} was decided by validators that announce themselves between heights \
+         {known_from} and {height}, and that step is missing: get the validator chain from a node \
+         (`customhouse audit validator-chain`, `Audit.GetValidatorChain`) and give it along"
+    )]
+    StepMissing {
+        /// The header's height.
+        height: u64,
+        /// First height of the newest set known.
+        known_from: u64,
+    },
     /// The certificate is not well-formed, or no quorum signed it.
     #[error("certificate: {0}")]
     Certificate(#[from] CertificateError),
@@ -75,7 +182,8 @@ impl FinalityError {
             Self::Version(_) => "HEADER_VERSION",
             Self::WrongChain { .. } => "WRONG_CHAIN",
             Self::Genesis => "HEADER_NOT_GENESIS",
-            Self::Validators => "HEADER_VALIDATORS",
+            Self::Validators(_) => "HEADER_VALIDATORS",
+            Self::StepMissing { .. } => "VALIDATOR_STEP_MISSING",
             Self::Certificate(CertificateError::Layout(_)) => "CERTIFICATE_MALFORMED",
             Self::Certificate(_) => "CERTIFICATE_INVALID",
             Self::Kind(_) => "CERTIFICATE_KIND",
@@ -92,7 +200,56 @@ impl Verifier {
             chain_id: genesis.chain_id(),
             genesis_header: genesis.header(),
             history_bits: genesis.history_bits,
-            validators: genesis.validators(),
+            sets: vec![(1, genesis.validators())],
+        }
+    }
+
+    /// Takes the next change of the validators. One that it took before is taken again silently.
+    ///
+    /// # Errors
+    /// [`StepError`]; nothing is changed then.
+    pub fn follow(&mut self, step: &ValidatorStep) -> Result<(), StepError> {
+        let (height, from) = (step.header.height, self.known_from());
+        if height < from && self.sets.contains(&(height + 1, step.validators.clone())) {
+            return Ok(());
+        }
+        if height < from || height == u64::MAX {
+            return Err(StepError::Order { found: height, from });
+        }
+        verify_finalization(&step.header, &step.certificate, &self.chain_id, self.validators())
+            .map_err(|error| StepError::Finality(height, self.name_missing_step(error)))?;
+        let announced = step.header.next_validators_hash;
+        if announced == step.header.validators_hash || announced != step.validators.hash() {
+            return Err(StepError::Validators(height));
+        }
+        self.sets.push((height + 1, step.validators.clone()));
+        Ok(())
+    }
+
+    /// Takes the changes of a chain of them, ascending.
+    ///
+    /// # Errors
+    /// [`StepError`]: of the first that cannot be followed; those before it were taken.
+    pub fn follow_chain(&mut self, chain: &v1::ValidatorChain) -> Result<(), StepError> {
+        chain.steps.iter().try_for_each(|step| self.follow(&ValidatorStep::from_proto(step)?))
+    }
+
+    /// First height of the newest set known.
+    pub fn known_from(&self) -> u64 {
+        self.newest().0
+    }
+
+    fn newest(&self) -> &(u64, ValidatorSet) {
+        self.sets.last().expect("begins with the genesis's")
+    }
+
+    /// Where the newest set known did not decide a header, a later one did.
+    fn name_missing_step(&self, error: FinalityError) -> FinalityError {
+        match error {
+            FinalityError::Validators(height) if height >= self.known_from() => {
+                FinalityError::StepMissing { height, known_from: self.known_from() }
+            }
+            other => other,
         }
     }
 
@@ -101,9 +258,15 @@ impl Verifier {
         self.chain_id
     }
 
-    /// The validators that a quorum is counted among.
+    /// The newest validators known.
     pub fn validators(&self) -> &ValidatorSet {
-        &self.validators
+        &self.newest().1
+    }
+
+    /// The validators that decide a height, as far as the steps tell.
+    pub fn validators_at(&self, height: u64) -> &ValidatorSet {
+        let after = self.sets.partition_point(|(from, _)| *from <= height);
+        &self.sets[after.saturating_sub(1)].1
     }
 
     /// k of the history index.
@@ -128,7 +291,9 @@ impl Verifier {
             return if genuine { Ok((header, vec![])) } else { Err(FinalityError::Genesis) };
         }
         let certificate = Certificate::decode(certificate)?;
-        verify_finalization(&header, &certificate, &self.chain_id, &self.validators)?;
+        let validators = self.validators_at(header.height);
+        verify_finalization(&header, &certificate, &self.chain_id, validators)
+            .map_err(|error| self.name_missing_step(error))?;
         Ok((header, certificate.signers().collect()))
     }
 }
@@ -152,7 +317,7 @@ pub fn verify_finalization(
         return Err(FinalityError::WrongChain { expected, found });
     }
     if header.validators_hash != validators.hash() {
-        return Err(FinalityError::Validators);
+        return Err(FinalityError::Validators(header.height));
     }
     let ballot = &certificate.ballot;
     if ballot.kind != VoteKind::Finalize {

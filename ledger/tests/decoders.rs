@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf, sync::LazyLock};
 
 use bytes::Bytes;
 use customhouse_ledger::{
+    canonical,
     certificate::Certificate,
     genesis::Genesis,
     hash::Hash,
@@ -11,7 +12,7 @@ use customhouse_ledger::{
     history::HistoryEntry,
     merkle::Frontier,
     record::ValidRecord,
-    registry,
+    registry::{self, RegistryChange, RegistryProposal},
     transaction::{Slot, TransactionHeader, VerifiedTransaction},
     verifier::Verifier,
 };
@@ -59,6 +60,14 @@ fn decode_as_everything(bytes: &[u8], verifier: &Verifier, chain_id: &Hash) -> u
         Frontier::decode(bytes).ok().map(|value| value.encode()),
         Slot::decode(bytes).ok().map(|value| value.encode()),
         Genesis::from_bytes(bytes).ok().map(|value| value.encode()),
+        canonical::decode(bytes)
+            .ok()
+            .and_then(|value| RegistryProposal::from_proto(value).ok())
+            .map(|value| value.to_proto().encode_to_vec()),
+        canonical::decode(bytes)
+            .ok()
+            .and_then(|value| RegistryChange::from_proto(&value).ok())
+            .map(|value| value.to_proto().encode_to_vec()),
         registry::decode_entry(bytes).ok().map(|value| value.encode_to_vec()),
         ValidRecord::from_bytes(shared.clone()).ok().map(|value| value.bytes.to_vec()),
         VerifiedTransaction::from_bytes(shared, chain_id)

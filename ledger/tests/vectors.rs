@@ -42,6 +42,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("header.json", signed::header(&sample)),
         ("votes.json", signed::votes(&sample)),
         ("misbehaviour.json", signed::misbehaviour(&sample)),
+        ("registry_change.json", signed::registry_change(&sample)),
         ("receipt.json", signed::receipt(&sample)),
         ("history_proof.json", signed::history_proof(&sample)),
     ])

@@ -366,6 +366,27 @@ impl Client {
         answer.path.iter().map(hash).collect()
     }
 
+    /// All changes of the validators, from the genesis on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn validator_chain(&self) -> Result<v1::ValidatorChain, ClientError> {
+        let (mut chain, mut from_height) = (v1::ValidatorChain::default(), 0);
+        loop {
+            let request = v1::GetValidatorChainRequest { from_height };
+            let answer = self.audit().get_validator_chain(request).await?.into_inner();
+            chain.steps.extend(answer.steps);
+            match answer.next_height {
+                0 => return Ok(chain),
+                next if next > from_height => from_height = next,
+                next => {
+                    let why = format!("next_height: {next} after {from_height}");
+                    return Err(ClientError::Answer(why));
+                }
+            }
+        }
+    }
+
     /// How the node stands. For operators.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    chain::{BlockInvalid, Chain, Tip, TransactionInvalid},
+    chain::{BlockInvalid, Chain, Members, Tip, TransactionInvalid, changes},
     hash::Hash,
     header::{Block, Header},
     history::{HistoryDelta, HistoryEntry},
@@ -56,6 +56,8 @@ pub struct Staged {
     pub(super) history: HistoryDelta,
     pub(super) edge: LogEdge,
     pub(super) tiles: ChangedTiles,
+    /// After the block, where it changes the registry.
+    pub(super) members: Option<Arc<Members>>,
 }
 
 /// What becomes of a slot.
@@ -112,6 +114,8 @@ impl Chain {
             }
             match execution.apply(&transaction)? {
                 Ok(()) => bytes += length,
+                // One a block; the next may carry it, if it still applies then.
+                Err(TransactionInvalid::SecondChange) => {}
                 Err(reason) => refused.push((transaction.leaf_hash(), reason)),
             }
         }
@@ -223,6 +227,9 @@ struct Execution<'a> {
     time_ms: u64,
     edge: LogEdge,
     tiles: ChangedTiles,
+    /// As the block finds them, and as it leaves them where it changes the registry.
+    members: Arc<Members>,
+    changed: Option<Arc<Members>>,
     transactions: Vec<Arc<VerifiedTransaction>>,
     outcomes: Vec<Vec<SlotOutcome>>,
     entries: Vec<HistoryEntry>,
@@ -240,6 +247,8 @@ impl<'a> Execution<'a> {
             time_ms,
             edge: chain.edge.clone(),
             tiles: ChangedTiles::new(),
+            members: chain.shared.members(),
+            changed: None,
             transactions: Vec::new(),
             outcomes: Vec::new(),
             entries: Vec::new(),
@@ -262,12 +271,36 @@ impl<'a> Execution<'a> {
         if let Some(log_index) = store.value::<u64>(Table::TransactionIds, id.as_bytes())? {
             return Ok(Err(TransactionInvalid::AlreadyCommitted(log_index)));
         }
+        let changed = match self.change_members(transaction)? {
+            Ok(changed) => changed.map(Arc::new),
+            Err(invalid) => return Ok(Err(invalid)),
+        };
         let outcomes = self.apply_slots(transaction)?;
+        self.changed = changed.or_else(|| self.changed.take());
         self.ids.insert(id);
         self.edge.append(transaction.leaf_hash(), &mut self.tiles);
         self.transactions.push(Arc::clone(transaction));
         self.outcomes.push(outcomes);
         Ok(Ok(()))
+    }
+
+    /// The members after the block, where this transaction changes the registry.
+    fn change_members(
+        &self,
+        transaction: &VerifiedTransaction,
+    ) -> Result<Result<Option<Members>, TransactionInvalid>, StoreError> {
+        if let Some(evidence) = transaction.evidence()
+            && let Err(invalid) = changes::check_culprit(&self.members, evidence)
+        {
+            return Ok(Err(invalid));
+        }
+        let Some(change) = transaction.registry_change() else { return Ok(Ok(None)) };
+        if self.changed.is_some() {
+            return Ok(Err(TransactionInvalid::SecondChange));
+        }
+        let shared = &self.chain.shared;
+        let changed = shared.change_members(self.tip, &self.members, change, self.time_ms)?;
+        Ok(changed.map(Some))
     }
 
     fn check_transaction(
@@ -290,8 +323,6 @@ impl<'a> Execution<'a> {
         }
         let (signer, height) = (&header.signer, self.tip.header.height + 1);
         let registered = self
-            .chain
-            .shared
             .members
             .signer_at(signer, height)
             .ok_or(TransactionInvalid::UnknownSigner(Hash(*signer.as_bytes())))?;
@@ -362,6 +393,7 @@ impl<'a> Execution<'a> {
     fn finish(self, view: u64, proposer: [u8; 32]) -> Staged {
         let shared = &self.chain.shared;
         let history = shared.state().history.stage(&self.entries);
+        let members = self.changed.as_ref().unwrap_or(&self.members);
         let header = Header {
             version: Header::VERSION,
             chain_id: shared.chain_id,
@@ -373,9 +405,9 @@ impl<'a> Execution<'a> {
             log_root: self.edge.root(),
             history_size: self.edge.size(),
             history_root: history.root(),
-            registry_root: shared.members.root(),
-            validators_hash: shared.members.validators_hash(),
-            next_validators_hash: shared.members.validators_hash(),
+            registry_root: members.root(),
+            validators_hash: self.members.validators_hash(),
+            next_validators_hash: members.validators_hash(),
             proposer,
             view,
         };
@@ -388,6 +420,7 @@ impl<'a> Execution<'a> {
             history,
             edge: self.edge,
             tiles: self.tiles,
+            members: self.changed,
         }
     }
 }

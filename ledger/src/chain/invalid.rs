@@ -1,6 +1,12 @@
 //! Why a transaction cannot be in a block, why a block is not valid, why it was not committed.
 
-use crate::{agency::AgencyCode, hash::Hash, store::StoreError, verifier::FinalityError};
+use crate::{
+    agency::AgencyCode,
+    hash::Hash,
+    registry::{ApplyError, IN_SYNC_HEIGHTS_MAX},
+    store::StoreError,
+    verifier::FinalityError,
+};
 
 /// Why a well-formed, well-signed transaction cannot be in the next block.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +73,61 @@ pub enum TransactionInvalid {
     /// Its id is earlier in the block.
     #[error("twice in the block")]
     TwiceInBlock,
+    /// It reports a breach by a key that was no validator's then.
+    #[error("misbehaviour: key {key} was no validator's at height {height}")]
+    Culprit {
+        /// Who is accused.
+        key: Hash,
+        /// Of the breach.
+        height: u64,
+    },
+    /// Another change of the registry is earlier in the block.
+    #[error("registry_change: the block has another before it, and may have one only")]
+    SecondChange,
+    /// The block's time is past the proposal's last.
+    #[error(
+        "registry_change.proposal: not after {not_after_ms} ms, the block has {time_ms} ms; propose \
+         it again"
+    )]
+    ChangeExpired {
+        /// The proposal's last time, Unix milliseconds.
+        not_after_ms: u64,
+        /// The block's time, Unix milliseconds.
+        time_ms: u64,
+    },
+    /// Approved by a key that does not decide this block.
+    #[error("registry_change.approvals: {0} is no validator's key at this height")]
+    Approver(Hash),
+    /// No quorum approves.
+    #[error("registry_change.approvals: {approvals}, a quorum of {quorum} is needed")]
+    TooFewApprovals {
+        /// How many there are.
+        approvals: usize,
+        /// How many are needed.
+        quorum: usize,
+    },
+    /// The new validator's key was in sync too long ago, or says so of what is not committed.
+    #[error(
+        "registry_change.in_sync: of height {height}, where one of {oldest} to {newest} (the newest \
+         {IN_SYNC_HEIGHTS_MAX}) is needed; sign the newest block"
+    )]
+    InSyncHeight {
+        /// What it was signed for.
+        height: u64,
+        /// The lowest that would do.
+        oldest: u64,
+        /// The tip's.
+        newest: u64,
+    },
+    /// The new validator's key signed another block.
+    #[error("registry_change.in_sync: this chain has another block at height {height}")]
+    InSyncBlock {
+        /// What it was signed for.
+        height: u64,
+    },
+    /// The change does not apply to the registry.
+    #[error("registry_change.proposal: {0}")]
+    Change(#[from] ApplyError),
 }
 
 impl TransactionInvalid {
@@ -83,6 +144,14 @@ impl TransactionInvalid {
             Self::RecordTooLarge { .. } => "RECORD_TOO_LARGE",
             Self::AlreadyCommitted(_) => "ALREADY_COMMITTED",
             Self::TwiceInBlock => "TWICE_IN_BLOCK",
+            Self::Culprit { .. } => "MISBEHAVIOUR_KEY",
+            Self::SecondChange => "REGISTRY_SECOND_CHANGE",
+            Self::ChangeExpired { .. } => "REGISTRY_CHANGE_EXPIRED",
+            Self::Approver(_) => "REGISTRY_APPROVER",
+            Self::TooFewApprovals { .. } => "REGISTRY_APPROVALS",
+            Self::InSyncHeight { .. } | Self::InSyncBlock { .. } => "REGISTRY_IN_SYNC",
+            Self::Change(ApplyError::Root { .. }) => "REGISTRY_ROOT",
+            Self::Change(_) => "REGISTRY_CHANGE",
         }
     }
 }

@@ -1,24 +1,40 @@
-//! The registry as execution uses it: looked up by key, with its tree at hand. In this version it
-//! is the genesis's at every height.
+//! The registry as execution uses it: looked up by key, with its tree at hand.
+//!
+//! [`Members`] are those after one block. A block that changes the registry stages others, which its
+//! commit puts in their place. Those after earlier blocks follow from the newest registry, because
+//! entries are only added and ended.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex},
+};
 
 use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    chain::Shared,
     genesis::Genesis,
     hash::Hash,
     keys::PublicKey,
     merkle::Tree,
     parameters::Parameters,
-    registry::{self, RegistryProof},
+    registry::{self, ApplyError, Registry, RegistryError, RegistryProof, RegistryProposal},
+    store::{Store, StoreError, Table},
     validators::ValidatorSet,
 };
 
-/// Who may do what.
+/// Earlier members that are remembered. A receipt of an old block needs them; making them takes time
+/// in the number of entries.
+const EARLIER_MAX: usize = 8;
+
+/// Who may do what in the block after a height.
+#[derive(Debug)]
 pub(super) struct Members {
+    registry: Arc<Registry>,
+    /// Heights of the blocks that changed the registry.
+    changes: BTreeSet<u64>,
     tree: Tree,
     root: Hash,
     /// Signing keys, with the position of their entry.
@@ -29,25 +45,60 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) fn new(genesis: &Genesis) -> Self {
-        let entries: Vec<_> =
-            genesis.registry.entries().map(v1::RegistryEntry::encode_to_vec).collect();
+    /// Those after a height, of the registry as it is then.
+    fn new(registry: Registry, height: u64) -> Result<Self, RegistryError> {
+        let entries: Vec<_> = registry.entries().map(v1::RegistryEntry::encode_to_vec).collect();
         let tree = Tree::of(&entries);
         let root = registry::root(tree.size(), &tree.root());
-        let signing_keys = genesis.registry.entries().enumerate().filter_map(|(index, entry)| {
+        let signing_keys = registry.entries().enumerate().filter_map(|(index, entry)| {
             let Some(Entry::SigningKey(signing)) = &entry.entry else { return None };
             let key: [u8; 32] = signing.public_key.as_slice().try_into().ok()?;
             Some((key, (index, entry.clone())))
         });
-        let validators = genesis.validators();
-        Self {
+        let validators = registry.validators_at(height + 1)?;
+        Ok(Self {
             tree,
             root,
             signing_keys: signing_keys.collect(),
             validators_hash: validators.hash(),
             validators,
-            parameters: genesis.registry.parameters_at(1).expect("checked with the genesis"),
+            parameters: registry.parameters_at(height + 1)?,
+            changes: registry.change_heights(),
+            registry: Arc::new(registry),
+        })
+    }
+
+    /// Those after the tip's height: of the genesis, and of the rows that later blocks wrote.
+    pub(super) fn read(store: &Store, genesis: &Genesis, height: u64) -> Result<Self, StoreError> {
+        let mut entries = BTreeMap::new();
+        for entry in genesis.registry.entries() {
+            let key = registry::row_key(entry).expect("checked with the genesis");
+            entries.insert(key, entry.clone());
         }
+        for row in store.scan_while(Table::Registry, &[], |_| true) {
+            let (key, bytes) = row?;
+            let corrupt = |what: String| StoreError::corrupt(Table::Registry, &key, what);
+            let entry =
+                registry::decode_entry(&bytes).map_err(|error| corrupt(error.to_string()))?;
+            let own = registry::row_key(&entry).map_err(|error| corrupt(error.to_string()))?;
+            if own != *key {
+                return Err(corrupt("not the entry of its key".to_owned()));
+            }
+            entries.insert(own, entry);
+        }
+        let corrupt =
+            |error: RegistryError| StoreError::corrupt(Table::Registry, &[], error.to_string());
+        let registry = Registry::collect(entries.into_values().collect()).map_err(corrupt)?;
+        Self::new(registry, height).map_err(corrupt)
+    }
+
+    /// Those after a block of this height that carries a change.
+    pub(super) fn after(&self, change: &RegistryProposal, height: u64) -> Result<Self, ApplyError> {
+        Ok(Self::new(self.registry.apply(change, height)?, height)?)
+    }
+
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     pub(super) fn root(&self) -> Hash {
@@ -79,5 +130,57 @@ impl Members {
         let index = *index as u64;
         let path = self.tree.inclusion_path(index).ok()?;
         Some(RegistryProof { entry: entry.encode_to_vec(), index, count: self.tree.size(), path })
+    }
+
+    /// Keys and bytes of the rows that a block of this height has changed.
+    pub(super) fn rows_changed_at(&self, height: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let counts_from = height + 1;
+        let is_new = |entry: &&v1::RegistryEntry| {
+            entry.from_height == counts_from || entry.end_height == counts_from
+        };
+        let row = |entry: &v1::RegistryEntry| {
+            let key = registry::row_key(entry).expect("an entry of a registry");
+            (key, entry.encode_to_vec())
+        };
+        self.registry.entries().filter(is_new).map(row).collect()
+    }
+
+    /// Height of the last change that the registry after a height has; 0 where it is the genesis's.
+    fn last_change(&self, height: u64) -> u64 {
+        self.changes.range(..=height).next_back().copied().unwrap_or(0)
+    }
+}
+
+/// Members after earlier changes, those asked for last at the end.
+#[derive(Default)]
+pub(super) struct EarlierMembers(Mutex<VecDeque<(u64, Arc<Members>)>>);
+
+impl Shared {
+    pub(super) fn members(&self) -> Arc<Members> {
+        Arc::clone(&self.state().members)
+    }
+
+    /// Those after a committed block.
+    pub(super) fn members_as_of(&self, height: u64) -> Result<Arc<Members>, StoreError> {
+        let newest = self.members();
+        let change = newest.last_change(height);
+        if change == newest.last_change(u64::MAX) {
+            return Ok(newest);
+        }
+        let mut earlier = self.earlier.0.lock().expect("nothing panics while it holds the lock");
+        if let Some(place) = earlier.iter().position(|(known, _)| *known == change)
+            && let Some(found) = earlier.remove(place)
+        {
+            earlier.push_back(found.clone());
+            return Ok(found.1);
+        }
+        let members = Members::new(newest.registry.as_of(change), change)
+            .map_err(|error| StoreError::corrupt(Table::Registry, &[], error.to_string()))?;
+        let members = Arc::new(members);
+        if earlier.len() >= EARLIER_MAX {
+            earlier.pop_front();
+        }
+        earlier.push_back((change, Arc::clone(&members)));
+        Ok(members)
     }
 }

@@ -33,7 +33,7 @@ impl ChainReader {
             .map_err(|_| corrupt("its transaction has no header"))?;
         let registry = self
             .shared
-            .members
+            .members_as_of(transaction.header.height)?
             .prove_signer(&signed.signer)
             .ok_or_else(|| corrupt("its signer is not in the registry"))?;
         let slot_position = u64::from(place.position);

@@ -295,6 +295,14 @@ impl ChainReader {
         self.place_of_key(table::dedupe(Some(agency), dedupe_key))
     }
 
+    /// Where a change of the registry is recorded, by its proposal's hash.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn registry_change(&self, proposal: &Hash) -> Result<Option<DedupePlace>, StoreError> {
+        self.place_of_key(table::dedupe(None, proposal))
+    }
+
     /// Where a breach of the rules is recorded, by [`crate::evidence::Evidence::dedupe_key`].
     ///
     /// # Errors

@@ -41,6 +41,9 @@ impl Chain {
         for (bucket, head) in staged.history.heads() {
             batch.put(Table::Heads, table::bucket(*bucket), head.as_bytes());
         }
+        for (key, entry) in staged.members.iter().flat_map(|m| m.rows_changed_at(header.height)) {
+            batch.put(Table::Registry, key, entry);
+        }
         self.delete_pending(&mut batch, staged);
         let tip = TipRow { height: header.height, block_hash: hash.0 };
         batch.put(Table::Meta, META_TIP, value::encode(&tip));

@@ -20,13 +20,13 @@ use crate::{
     history::{HistoryEntry, HistoryTree},
     keys::SigningKey,
     merkle::Frontier,
-    receipt::tests::finalize,
     record::{ValidRecord, dedupe_key, tests::record},
     store::{StoreError, StoreOptions},
     transaction::VerifiedTransaction,
-    vote::VoteKind,
+    vote::{Ballot, Vote, VoteKind},
 };
 
+mod changes;
 mod commit;
 mod concurrency;
 mod corruption;
@@ -130,8 +130,19 @@ fn prepare(chain: &Chain, transactions: &[Arc<VerifiedTransaction>]) -> Candidat
     chain.prepare(&context(chain), transactions.iter().cloned()).expect("a readable store")
 }
 
+/// By a quorum of those who decide the next height, whichever of the seeds 1 to 255 their keys are
+/// of.
 fn finalization(chain: &Chain, header: &Header) -> Certificate {
-    finalize(header, &chain.shared.genesis, VoteKind::Finalize)
+    let (tip, chain_id) = (chain.tip(), chain.chain_id());
+    let (height, block_hash) = (header.height, header.hash());
+    let ballot = Ballot { kind: VoteKind::Finalize, height, view: header.view, block_hash };
+    let votes: Vec<_> = (1..=u8::MAX)
+        .map(|seed| SigningKey::from_seed(&[seed; 32]))
+        .filter(|key| tip.validators.index_of(&key.public()).is_some())
+        .take(tip.validators.quorum())
+        .map(|key| Vote::sign(ballot, &chain_id, &key))
+        .collect();
+    Certificate::from_votes(ballot, &votes, &tip.validators).expect("a quorum")
 }
 
 /// Prepares, stores for voting, and commits: none of the transactions may be refused.

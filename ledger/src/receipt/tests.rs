@@ -168,7 +168,7 @@ fn each_false_part_has_its_name() {
         ("HEADER_MALFORMED", &|r| r.header.truncate(3)),
         ("HEADER_VERSION", &|r| r.header = Header { version: 2, ..header.clone() }.encode()),
         ("HEADER_NOT_GENESIS", &|r| r.header = Header { height: 0, ..header.clone() }.encode()),
-        ("HEADER_VALIDATORS", &|r| {
+        ("VALIDATOR_STEP_MISSING", &|r| {
             r.header = Header { validators_hash: Hash::ZERO, ..header.clone() }.encode();
         }),
         ("CERTIFICATE_MALFORMED", &|r| r.certificate.clear()),

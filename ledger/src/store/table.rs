@@ -31,10 +31,12 @@ pub(crate) enum Table {
     History,
     /// Bucket → head.
     Heads,
+    /// Kind and id → registry entry, where it was added or ended after the genesis.
+    Registry,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Meta,
         Self::Headers,
         Self::Heights,
@@ -47,6 +49,7 @@ impl Table {
         Self::Tiles,
         Self::History,
         Self::Heads,
+        Self::Registry,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -63,6 +66,7 @@ impl Table {
             Self::Tiles => "tiles",
             Self::History => "history",
             Self::Heads => "heads",
+            Self::Registry => "registry",
         }
     }
 

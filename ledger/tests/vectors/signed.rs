@@ -7,10 +7,11 @@ use customhouse_ledger::{
     history::bucket_of,
     merkle::Tree,
     record::dedupe_key,
-    registry, subject,
+    registry::{self, InSync, RegistryChange, RegistryProposal},
+    subject,
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
-use customhouse_proto::v1;
+use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -168,6 +169,42 @@ pub(crate) fn votes(sample: &Sample) -> Value {
 }
 
 /// Two votes for two blocks in one view.
+/// NL-DOUANE exchanges its validator's key, and three approve.
+pub(crate) fn registry_change(sample: &Sample) -> Value {
+    let (genesis, chain_id) = (&sample.genesis, sample.genesis.chain_id());
+    let is_old = |entry: &&v1::RegistryEntry| {
+        let of =
+            |validator: &v1::ValidatorEntry| validator.public_key == key(1).public().as_bytes();
+        matches!(&entry.entry, Some(Entry::Validator(validator)) if of(validator))
+    };
+    let old = genesis.registry.entries().find(is_old).expect("registered").clone();
+    let Some(Entry::Validator(validator)) = &old.entry else { panic!("a validator") };
+    let agency = validator.agency.parse().expect("a code");
+    let public_key = key(5).public().as_bytes().to_vec();
+    let added = v1::ValidatorEntry { public_key, ..validator.clone() };
+    let added = v1::RegistryEntry { entry: Some(Entry::Validator(added)), ..old.clone() };
+    let (root, not_after_ms) = (genesis.registry.root(), genesis.time_ms + 86_400_000);
+    let proposal = RegistryProposal::new(&root, not_after_ms, vec![added], vec![old], "a new key")
+        .expect("one");
+    let approvals = [1, 2, 3].map(|seed| proposal.approve(&chain_id, &key(seed))).to_vec();
+    let genesis_hash = genesis.header().hash();
+    let in_sync = InSync::sign(&chain_id, &agency, 0, genesis_hash, &key(5));
+    let change = RegistryChange::new(proposal.clone(), approvals, Some(in_sync)).expect("valid");
+    change.verify(&chain_id).expect("signed");
+    let after = genesis.registry.apply(&proposal, 1).expect("applies");
+    json!({
+        "chain_id": chain_id,
+        "proposal": hex_of(proposal.to_proto().encode_to_vec()),
+        "proposal_hash": proposal.hash(),
+        "change": hex_of(change.to_proto().encode_to_vec()),
+        "in_sync_agency": agency,
+        "in_sync_block": genesis_hash,
+        "committed_at_height": 1,
+        "registry_root_after": after.root(),
+        "validators_hash_after": after.validators_at(2).expect("a set").hash(),
+    })
+}
+
 pub(crate) fn misbehaviour(sample: &Sample) -> Value {
     let (chain_id, header) = (sample.genesis.chain_id(), &sample.block.header);
     let vote = |block_hash| {

@@ -8,7 +8,7 @@ use super::refused::Refused;
 
 /// Roles by method. A method of ours that is not here may be called by nobody; health and
 /// reflection, which say nothing about trade, by everyone with a certificate.
-const ROLES: [(&str, &[Role]); 15] = [
+const ROLES: [(&str, &[Role]); 16] = [
     ("/customhouse.v1.Submission/SubmitRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/StreamRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/SubmitTransaction", &[Integrator, Operator]),
@@ -23,6 +23,7 @@ const ROLES: [(&str, &[Role]); 15] = [
     ("/customhouse.v1.Audit/GetReceipt", &[Integrator, Auditor, Operator]),
     ("/customhouse.v1.Audit/GetHistoryProof", &[Auditor, Operator]),
     ("/customhouse.v1.Audit/GetConsistencyProof", &[Auditor, Operator]),
+    ("/customhouse.v1.Audit/GetValidatorChain", &[Integrator, Officer, Auditor, Operator]),
     ("/customhouse.v1.Admin/GetStatus", &[Operator]),
     ("/customhouse.v1.Admin/ListPeers", &[Operator]),
 ];
@@ -79,9 +80,9 @@ mod tests {
     fn each_role_has_its_methods() {
         assert_eq!(permitted(Operator), methods());
         for (role, count, refused) in [
-            (Integrator, 11, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Officer, 5, "/customhouse.v1.Submission/SubmitRecords"),
-            (Auditor, 8, "/customhouse.v1.Submission/StreamTransactions"),
+            (Integrator, 12, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Officer, 6, "/customhouse.v1.Submission/SubmitRecords"),
+            (Auditor, 9, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).expect_err("refused");

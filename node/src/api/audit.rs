@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use customhouse_ledger::verifier::ValidatorStep;
 use customhouse_proto::v1::{self, audit_server::Audit};
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
@@ -15,6 +16,9 @@ use crate::node::Shared;
 /// History proofs that are made at a time: each may be as large as 48 MiB, where a bucket has a
 /// million entries.
 const HISTORY_PROOFS_MAX: usize = 4;
+
+/// Steps of the validator chain in one answer: with 256 validators some 30 KiB each.
+const STEPS_MAX: usize = 64;
 
 #[derive(Clone)]
 pub(super) struct AuditService {
@@ -96,5 +100,19 @@ impl Audit for AuditService {
         let path = read(&self.node, move |reader| reader.consistency(from_size, to_size)).await?;
         let path = path.into_iter().map(|hash| hash.0.to_vec()).collect();
         Ok(Response::new(v1::GetConsistencyProofResponse { path }))
+    }
+    async fn get_validator_chain(
+        &self,
+        request: Request<v1::GetValidatorChainRequest>,
+    ) -> Result<Response<v1::GetValidatorChainResponse>, Status> {
+        let from = request.into_inner().from_height;
+        let mut steps =
+            read(&self.node, move |reader| reader.validator_changes(from, STEPS_MAX + 1)).await?;
+        let next_height = match steps.len() > STEPS_MAX {
+            true => steps.pop().map(|next| next.header.height).unwrap_or_default(),
+            false => 0,
+        };
+        let steps = steps.iter().map(ValidatorStep::to_proto).collect();
+        Ok(Response::new(v1::GetValidatorChainResponse { steps, next_height }))
     }
 }

@@ -52,5 +52,6 @@ fn own_id(body: &Body) -> (&'static str, &str) {
         Body::AssistanceResponse(_) => ("assistance_response.case_id", ""),
         Body::TraderStatus(_) => ("trader_status.trader.id", ""),
         Body::Misbehaviour(_) => ("misbehaviour.first", ""),
+        Body::RegistryChange(_) => ("registry_change.proposal", ""),
     }
 }

@@ -74,6 +74,10 @@ pub(super) fn prepare(
         let reason = "a validator's misbehaviour is reported in a transaction of its own";
         return Err(field("record.body", reason));
     }
+    if matches!(record.body, Some(v1::record::Body::RegistryChange(_))) {
+        let reason = "a change of the registry is submitted in a transaction of its own";
+        return Err(field("record.body", reason));
+    }
     record.agency = agency.to_string();
     record.submitter.clone_from(&client.name);
     let dedupe_key = dedupe_key(agency, &client.name, &idempotency_key);

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::chain::{CommitError, SlotOutcome};
+use crate::{
+    chain::{CommitError, SlotOutcome},
+    receipt::tests::finalize,
+};
 
 #[test]
 fn a_new_chain_begins_with_the_genesis_header() {

@@ -73,6 +73,7 @@ fn kind_of(record: &v1::Record) -> &'static str {
         Some(Body::AssistanceResponse(_)) => "assistance response",
         Some(Body::TraderStatus(_)) => "trader status",
         Some(Body::Misbehaviour(_)) => "misbehaviour",
+        Some(Body::RegistryChange(_)) => "registry change",
         None => "nothing",
     }
 }
