@@ -13,8 +13,9 @@ use crate::driver::{CertifiedBlock, answers::BLOCKS_MAX};
 /// Pieces that are asked for or wait for those before them. An answer is at most a full block or so
 /// of bytes; this limits how many are in memory.
 const PIECES_MAX: usize = 8;
-/// Heights of the first pieces.
-const PIECE_FIRST: u64 = 4;
+/// Heights of the first pieces. Blocks may be full: the first to come is applied while the others are
+/// being checked.
+const PIECE_FIRST: u64 = 1;
 
 /// The state of a catch-up.
 pub(super) struct Plan {
