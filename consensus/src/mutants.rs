@@ -3,6 +3,7 @@
 
 use customhouse_ledger::{
     certificate::Certificate,
+    header::Header,
     validators::ValidatorSet,
     vote::{Ballot, Vote, VoteKind},
 };
@@ -50,6 +51,12 @@ impl Core {
 
     pub(crate) fn has(&self, mutant: Mutant) -> bool {
         self.mutants.contains(&mutant)
+    }
+
+    /// Whether the block may be voted for by its time, also where it is proposed again.
+    pub(crate) fn likes_the_time(&self, header: &Header) -> bool {
+        let skew_ms = header.time_ms.abs_diff(self.now.unix_ms);
+        !self.has(Mutant::TimeOfReproposal) || skew_ms <= self.tip.parameters.time_skew_ms_max
     }
 
     /// Whether a vote is signed though an earlier one forbids it.

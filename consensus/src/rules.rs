@@ -99,6 +99,10 @@ impl Core {
             self.fetch_certificates(missing);
             return false;
         }
+        #[cfg(feature = "mutants")]
+        if !self.likes_the_time(&held.proposal.block.header) {
+            return false;
+        }
         let new = parent_view == 0;
         let of_view = held.proposal.block.header.view == view;
         let stored = self.height.blocks.get(&hash);
@@ -133,10 +137,7 @@ impl Core {
         let proposal = &held.proposal;
         let right = !new || self.is_right_new_header(&proposal.block.header, view);
         #[cfg(feature = "mutants")]
-        let right = right
-            && !(self.has(crate::mutants::Mutant::TimeOfReproposal)
-                && proposal.block.header.time_ms.abs_diff(self.now.unix_ms)
-                    > self.tip.parameters.time_skew_ms_max);
+        let right = right && self.likes_the_time(&proposal.block.header);
         let notarization =
             self.height.certificate(VoteKind::Notarize, proposal.parent_view).filter(|_| !new);
         let from = match notarization {
