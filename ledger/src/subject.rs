@@ -111,6 +111,9 @@ impl Subjects<'_> {
             Body::TraderStatus(status) => self.add_parties(&status.trader),
             Body::RegistryChange(change) => {
                 if let Ok(change) = RegistryChange::from_proto(change) {
+                    for agency in change.agencies() {
+                        self.add(Scheme::Agency, agency.as_str());
+                    }
                     for key in change.validator_keys() {
                         self.add(Scheme::ValidatorKey, &key.to_string());
                     }

@@ -316,9 +316,6 @@ pub fn verify_finalization(
         let (expected, found) = (*chain_id, header.chain_id);
         return Err(FinalityError::WrongChain { expected, found });
     }
-    if header.validators_hash != validators.hash() {
-        return Err(FinalityError::Validators(header.height));
-    }
     let ballot = &certificate.ballot;
     if ballot.kind != VoteKind::Finalize {
         return Err(FinalityError::Kind(ballot.kind));
@@ -329,6 +326,10 @@ pub fn verify_finalization(
     let block_hash = header.hash();
     if ballot.block_hash != block_hash {
         return Err(FinalityError::BlockHash { expected: block_hash, found: ballot.block_hash });
+    }
+    // Last, so that a damaged header is told from one that others decided.
+    if header.validators_hash != validators.hash() {
+        return Err(FinalityError::Validators(header.height));
     }
     Ok(certificate.verify(chain_id, validators)?)
 }

@@ -169,7 +169,9 @@ fn each_false_part_has_its_name() {
         ("HEADER_VERSION", &|r| r.header = Header { version: 2, ..header.clone() }.encode()),
         ("HEADER_NOT_GENESIS", &|r| r.header = Header { height: 0, ..header.clone() }.encode()),
         ("VALIDATOR_STEP_MISSING", &|r| {
-            r.header = Header { validators_hash: Hash::ZERO, ..header.clone() }.encode();
+            let of_others = Header { validators_hash: Hash::ZERO, ..header.clone() };
+            r.certificate = finalize(&of_others, &genesis, VoteKind::Finalize).encode();
+            r.header = of_others.encode();
         }),
         ("CERTIFICATE_MALFORMED", &|r| r.certificate.clear()),
         ("CERTIFICATE_INVALID", &|r| {

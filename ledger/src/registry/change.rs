@@ -21,6 +21,9 @@ use crate::{
     validators::{Validator, ValidatorSet},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Entries that a change adds and ends at the most, together.
 pub const CHANGE_ENTRIES_MAX: usize = 64;
 /// Bytes of the reason at the most.
@@ -424,6 +427,12 @@ impl RegistryChange {
         }
     }
 
+    /// Agencies that gain or lose an entry, in the proposal's order.
+    pub fn agencies(&self) -> impl Iterator<Item = AgencyCode> {
+        let proto = &self.proposal.proto;
+        proto.added.iter().chain(&proto.ended).filter_map(agency_of)
+    }
+
     /// Keys of validators that are added or end, in the proposal's order.
     pub fn validator_keys(&self) -> impl Iterator<Item = PublicKey> {
         let proto = &self.proposal.proto;
@@ -516,6 +525,13 @@ fn check_votes(proto: &v1::RegistryProposal) -> Result<(), ChangeError> {
         ([], [] | [_]) | ([_], []) => Ok(()),
         ([added], [ended]) if added == ended => Ok(()),
         _ => Err(ChangeError::Votes),
+    }
+}
+
+fn agency_of(entry: &v1::RegistryEntry) -> Option<AgencyCode> {
+    match &entry.entry {
+        Some(Entry::Agency(own)) => parse_agency(&own.agency).ok(),
+        _ => super::entry_agency(entry).ok()?,
     }
 }
 

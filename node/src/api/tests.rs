@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod calls;
+mod changes;
 mod connections;
 mod fixture;
 

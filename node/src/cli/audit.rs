@@ -19,6 +19,7 @@ use super::{Done, Output, connect::ConnectArgs, genesis, query::parse_subject, t
 mod history;
 mod node;
 mod receipts;
+pub(crate) mod validators;
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
@@ -28,6 +29,9 @@ pub(crate) enum AuditCommand {
     /// Prove all records about a subject: that each is on the ledger and that none is missing.
     #[command(after_help = HISTORY_HELP)]
     History(HistoryArgs),
+    /// Write the changes of validators since the genesis, verified, to a file for all receipts.
+    #[command(after_help = CHAIN_HELP)]
+    ValidatorChain(ValidatorChainArgs),
 }
 
 #[derive(clap::Args)]
@@ -38,6 +42,10 @@ pub(crate) struct VerifyArgs {
     /// The genesis of the network, as you had it from a source that you trust.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
+    /// The changes of validators since the genesis, as `audit validator-chain` wrote them. A
+    /// validator.chain in a directory of receipts is used without being named.
+    #[arg(long, value_name = "FILE")]
+    validator_chain: Option<PathBuf>,
     /// Also ask the profile's node for its head, and check that its log continues the receipts'.
     #[arg(long)]
     against_node: bool,
@@ -53,12 +61,35 @@ pub(crate) struct HistoryArgs {
     genesis: PathBuf,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct ValidatorChainArgs {
+    /// The genesis of the network, as you had it from a source that you trust.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+    /// Where to write it.
+    #[arg(long, value_name = "FILE", default_value = validators::FILE_NAME)]
+    out: PathBuf,
+}
+
+const CHAIN_HELP: &str = "\
+Each change is a block's header that announced it, final by the validators before, so the file needs
+no more trust than the genesis does: `audit verify` checks it again.
+
+Exit codes: 0 written; 2 not enough evidence, such as a change that is not certified;
+64 wrong arguments.
+
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/auditor audit validator-chain \\
+    --genesis genesis.json --out receipts/validator.chain";
+
 const VERIFY_HELP: &str = "\
 No network is needed, unless --against-node asks for it. Where receipts contradict each other, two
-certified blocks of one height are the proof of a fork.
+certified blocks of one height are the proof of a fork. Receipts from after a change of the validators
+need the validator chain: --validator-chain FILE, or validator.chain beside them, or --against-node.
 
 Exit codes: 0 all verified; 1 a receipt is invalid; 2 not enough evidence, such as a certificate
-without a quorum or a file that cannot be read; 3 proof of a fork; 64 wrong arguments.
+without a quorum, a missing validator chain or a file that cannot be read; 3 proof of a fork;
+64 wrong arguments.
 
 Examples:
   customhouse audit verify receipts/ --genesis genesis.json
@@ -190,6 +221,7 @@ impl Seen {
 pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectArgs) -> Done {
     let done = match command {
         AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
+        AuditCommand::ValidatorChain(args) => validators::export(&args, output, &connect).await,
         AuditCommand::History(args) => history::prove(&args, output, &connect).await,
     };
     let verdict = done.unwrap_or_else(|error| {

@@ -95,7 +95,7 @@ Examples:
 
 const HISTORY_HELP: &str = "\
 Schemes: ucr, mrn, declaration-reference (AGENCY/REFERENCE), container, transport-document,
-certificate, trader, epc, case.
+certificate, trader, epc, case, validator-key (64 digits), agency (changes of its keys, by its code).
 
 Examples:
   customhouse --profile acme query history mrn:18GBJ4XG51QGC33AR9

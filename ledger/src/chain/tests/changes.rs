@@ -196,7 +196,7 @@ fn an_agency_joins_votes_and_leaves() {
 }
 
 #[test]
-fn a_key_is_exchanged_in_one_change_and_the_record_is_found_by_both_keys() {
+fn a_key_is_exchanged_in_one_change_and_the_record_is_found_by_both_keys_and_the_agency() {
     let fixture = Fixture::new();
     let mut chain = fixture.open();
     let old = registered(&chain, 2);
@@ -206,11 +206,12 @@ fn a_key_is_exchanged_in_one_change_and_the_record_is_found_by_both_keys() {
     assert!(tip.validators.index_of(&key(22).public()).is_some());
     assert!(tip.validators.index_of(&key(2).public()).is_none());
     commit(&mut chain, &[]);
-    for seed in [2, 22] {
-        let scheme = v1::subject::Scheme::ValidatorKey as i32;
-        let subject = v1::Subject { scheme, id: key(seed).public().to_string() };
+    use v1::subject::Scheme;
+    let keys = [2, 22].map(|seed| (Scheme::ValidatorKey, key(seed).public().to_string()));
+    for (scheme, id) in keys.into_iter().chain([(Scheme::Agency, name(2))]) {
+        let subject = v1::Subject { scheme: scheme as i32, id };
         let found = chain.reader().history(&subject_key(&subject), None, 10).expect("readable");
-        assert_eq!(found.len(), 1, "key {seed}");
+        assert_eq!(found.len(), 1, "{subject:?}");
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) struct Fixture {
     pub(super) shutdown: CancellationToken,
     pub(super) genesis: Genesis,
     pub(super) signing_key: SigningKey,
+    pub(super) validator_key: SigningKey,
     /// What the services share; weak, so that it ends with the node.
     pub(super) shared: Weak<Shared>,
     serving: JoinHandle<Result<(), ServeError>>,
@@ -46,6 +47,7 @@ impl Fixture {
         parts.network.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")];
         change(&mut parts);
         let (genesis, signing_key) = (parts.genesis.clone(), parts.signing.clone());
+        let validator_key = parts.validator.key.clone();
         let shutdown = CancellationToken::new();
         let node = Node::start(parts, &shutdown).await.expect("started");
         let shared = Arc::clone(&node.shared);
@@ -71,6 +73,7 @@ impl Fixture {
             shutdown,
             genesis,
             signing_key,
+            validator_key,
             shared: weak,
             serving,
             node,

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 use serde::Serialize;
 
-use super::{Basis, HistoryArgs, Seen, Verdict, verifier};
+use super::{Basis, HistoryArgs, Seen, Verdict, validators, verifier};
 use crate::cli::{
     connect::{ConnectArgs, Connection},
     output::{Output, one_line},
@@ -25,14 +25,17 @@ pub(super) async fn prove(
 ) -> anyhow::Result<Verdict> {
     let mut seen = Seen::new(verifier(&args.genesis)?);
     let connection = connect.connect().await?;
+    let subject_key = subject_key(&args.subject);
+    let proof = connection.client.history_proof(subject_key).await?;
+    // After the proof, so that no change comes between the two.
+    validators::follow_node(&mut seen.verifier, &connection).await?;
     let mut audit = Audit {
-        subject_key: subject_key(&args.subject),
+        subject_key,
         verdict: Verdict::Verified,
         reason: String::new(),
         records: Vec::new(),
         rests_on: seen.basis(),
     };
-    let proof = connection.client.history_proof(audit.subject_key).await?;
     match seen.verifier.verify_history(&proof.encode_to_vec()) {
         Ok(history) if history.subject_key != audit.subject_key => {
             audit.refuse(Verdict::Invalid, "the node proved another subject's history".into());

@@ -5,11 +5,8 @@ use std::fmt;
 use customhouse_ledger::{header::Header, merkle};
 use serde::Serialize;
 
-use super::{Fork, Seen, Verdict};
-use crate::cli::{
-    connect::{ConnectArgs, Connection},
-    output::one_line,
-};
+use super::{Fork, Seen, Verdict, validators};
+use crate::cli::{connect::Connection, output::one_line};
 
 #[derive(Serialize)]
 pub(super) struct Comparison {
@@ -28,10 +25,14 @@ impl fmt::Display for Comparison {
 }
 
 /// Asks the node for its head and for the consistency of its log with the newest header seen.
-pub(super) async fn compare(seen: &mut Seen, connect: &ConnectArgs) -> anyhow::Result<Comparison> {
-    let connection = connect.connect().await?;
+pub(super) async fn compare(
+    seen: &mut Seen,
+    connection: &Connection,
+) -> anyhow::Result<Comparison> {
     let (header, certificate) = connection.client.header(None).await?;
     let certificate = certificate.map(|certificate| certificate.encode()).unwrap_or_default();
+    // After the head, so that no change comes between the two.
+    validators::follow_node(&mut seen.verifier, connection).await?;
     let mut comparison = Comparison {
         verdict: Verdict::Verified,
         node: connection.profile.node.clone(),
@@ -53,7 +54,7 @@ pub(super) async fn compare(seen: &mut Seen, connect: &ConnectArgs) -> anyhow::R
         comparison.reason = format!("another certified block at height {}", fork.height);
         comparison.fork = Some(fork);
     } else if let Some(newest) = newest {
-        (comparison.verdict, comparison.reason) = continues(&newest, &header, &connection).await;
+        (comparison.verdict, comparison.reason) = continues(&newest, &header, connection).await;
     } else {
         comparison.reason = "its head is certified; there was no receipt to compare it with".into();
     }

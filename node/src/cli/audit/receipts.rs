@@ -15,7 +15,7 @@ use customhouse_ledger::{
 use customhouse_node::readfile;
 use serde::Serialize;
 
-use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, verifier};
+use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, validators, verifier};
 use crate::cli::{
     connect::ConnectArgs,
     output::{Output, one_line},
@@ -27,7 +27,18 @@ pub(super) async fn verify(
     output: Output,
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
-    let mut seen = Seen::new(verifier(&args.genesis)?);
+    let mut verifier = verifier(&args.genesis)?;
+    for file in chain_files(args) {
+        validators::follow_file(&mut verifier, &file)?;
+    }
+    let connection = match args.against_node {
+        true => Some(connect.connect().await?),
+        false => None,
+    };
+    if let Some(connection) = &connection {
+        validators::follow_node(&mut verifier, connection).await?;
+    }
+    let mut seen = Seen::new(verifier);
     let files = receipt_files(&args.receipts)?;
     let bar = progress::bar(files.len(), "verifying");
     let mut receipts = Vec::new();
@@ -36,15 +47,21 @@ pub(super) async fn verify(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let against_node = match args.against_node {
-        true => Some(node::compare(&mut seen, connect).await?),
-        false => None,
+    let against_node = match &connection {
+        Some(connection) => Some(node::compare(&mut seen, connection).await?),
+        None => None,
     };
     let verdicts = receipts.iter().map(|receipt| receipt.verdict);
     let verdict = verdicts.chain(against_node.as_ref().map(|n| n.verdict)).max();
     let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
     output.print(&Audit { verdict, rests_on: seen.basis(), receipts, against_node })?;
     Ok(verdict)
+}
+
+/// The validator chain named, and those in directories of receipts.
+fn chain_files(args: &VerifyArgs) -> Vec<PathBuf> {
+    let beside = args.receipts.iter().map(|path| path.join(validators::FILE_NAME));
+    args.validator_chain.iter().cloned().chain(beside.filter(|file| file.is_file())).collect()
 }
 
 /// The files named, and the `*.receipt` of the directories, sorted.
@@ -154,11 +171,13 @@ impl ReceiptView {
     }
 
     fn refuse(&mut self, error: &ReceiptError) {
-        // Too few signatures prove nothing; anything else is wrong.
+        // Too few signatures prove nothing, and nor do those of validators that are not known;
+        // anything else is wrong.
         self.verdict = match error {
-            ReceiptError::Finality(FinalityError::Certificate(CertificateError::NoQuorum {
-                ..
-            })) => Verdict::NotEnoughEvidence,
+            ReceiptError::Finality(
+                FinalityError::Certificate(CertificateError::NoQuorum { .. })
+                | FinalityError::StepMissing { .. },
+            ) => Verdict::NotEnoughEvidence,
             _ => Verdict::Invalid,
         };
         (self.code, self.reason) = (error.code(), error.to_string());

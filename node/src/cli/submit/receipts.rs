@@ -8,12 +8,13 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 
 use super::{report::Report, shown};
-use crate::cli::{connect::Connection, progress};
+use crate::cli::{audit::validators, connect::Connection, progress};
 
 /// Receipts fetched at a time.
 const AT_A_TIME: usize = 16;
 
-/// Fetches the receipt of every record of a report that has not its file yet.
+/// Fetches the receipt of every record of a report that has not its file yet, and the validator chain
+/// that they are verified with.
 pub(super) async fn write_all(
     report: &mut Report,
     dir: &Path,
@@ -36,6 +37,7 @@ pub(super) async fn write_all(
     });
     stream::iter(fetches).buffer_unordered(AT_A_TIME).try_collect::<()>().await?;
     bar.finish_and_clear();
+    validators::write_beside(dir, connection).await?;
     for record in &mut report.records {
         record.receipt = Some(file(&record.record_id));
     }

@@ -1,0 +1,110 @@
+//! The validator chain: what receipts and proofs of heights after a change of the validators are
+//! verified with, beside the genesis.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use customhouse_ledger::{
+    canonical,
+    verifier::{ValidatorStep, Verifier},
+};
+use customhouse_node::readfile;
+use customhouse_proto::v1;
+use prost::Message as _;
+use serde::Serialize;
+
+use super::{ValidatorChainArgs, Verdict, verifier};
+use crate::cli::{
+    connect::{ConnectArgs, Connection},
+    output::Output,
+};
+
+/// Its name beside receipts.
+pub(crate) const FILE_NAME: &str = "validator.chain";
+
+/// Bytes of a file at the most: two thousand changes among 256 validators.
+const BYTES_MAX: usize = 64 << 20;
+
+/// Lets a verifier follow the changes that a file has.
+pub(super) fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<()> {
+    let name = || file.display().to_string();
+    let bytes = readfile::bytes(file, BYTES_MAX).with_context(name)?;
+    let chain: v1::ValidatorChain = canonical::decode(&bytes).with_context(name)?;
+    verifier.follow_chain(&chain).with_context(name)
+}
+
+/// Lets a verifier follow the changes that a node has.
+pub(super) async fn follow_node(
+    verifier: &mut Verifier,
+    connection: &Connection,
+) -> anyhow::Result<v1::ValidatorChain> {
+    let chain = connection.client.validator_chain().await?;
+    let name = || format!("the validator chain of {}", connection.profile.node);
+    verifier.follow_chain(&chain).with_context(name)?;
+    Ok(chain)
+}
+
+/// Writes a node's validator chain beside receipts; no file where there was no change.
+pub(crate) async fn write_beside(dir: &Path, connection: &Connection) -> anyhow::Result<()> {
+    let chain = connection.client.validator_chain().await?;
+    if chain.steps.is_empty() {
+        return Ok(());
+    }
+    let file = dir.join(FILE_NAME);
+    std::fs::write(&file, chain.encode_to_vec()).with_context(|| file.display().to_string())
+}
+
+/// `customhouse audit validator-chain`.
+pub(super) async fn export(
+    args: &ValidatorChainArgs,
+    output: Output,
+    connect: &ConnectArgs,
+) -> anyhow::Result<Verdict> {
+    let mut verifier = verifier(&args.genesis)?;
+    let connection = connect.connect().await?;
+    let chain = follow_node(&mut verifier, &connection).await?;
+    let name = || args.out.display().to_string();
+    std::fs::write(&args.out, chain.encode_to_vec()).with_context(name)?;
+    let steps = chain.steps.iter().map(|step| Ok(Change::of(&ValidatorStep::from_proto(step)?)));
+    let changes = steps.collect::<anyhow::Result<_>>()?;
+    let validators = verifier.validators().count();
+    output.print(&Exported { written: args.out.clone(), validators, changes })?;
+    Ok(Verdict::Verified)
+}
+
+#[derive(Serialize)]
+struct Exported {
+    written: PathBuf,
+    /// After the last change.
+    validators: usize,
+    changes: Vec<Change>,
+}
+
+#[derive(Serialize)]
+struct Change {
+    /// First height that they decide.
+    from_height: u64,
+    validators: Vec<String>,
+}
+
+impl Change {
+    fn of(step: &ValidatorStep) -> Self {
+        let validators = step.validators.as_slice().iter();
+        let validators = validators.map(|validator| validator.agency.to_string()).collect();
+        Self { from_height: step.header.height + 1, validators }
+    }
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.changes {
+            let validators = change.validators.join(" ");
+            writeln!(f, "from height {}: {validators}", change.from_height)?;
+        }
+        let (changes, file) = (self.changes.len(), self.written.display());
+        write!(f, "verified: {changes} changes, {} validators: {file}", self.validators)
+    }
+}
