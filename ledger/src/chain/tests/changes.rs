@@ -10,6 +10,7 @@ use crate::{
     chain::{BlockInvalid, Tip, TransactionInvalid},
     evidence::{Evidence, tests::vote_at},
     registry::{ApplyError, InSync, PEER_GRACE, RegistryChange, RegistryProposal},
+    store::{Store, Table},
     subject::subject_key,
     verifier::{FinalityError, StepError, Verifier},
 };
@@ -532,4 +533,31 @@ fn a_breach_is_recorded_where_its_key_was_a_validators_at_its_height() {
         assert_eq!(refused(&chain, report(seed, height)), culprit);
     }
     commit(&mut chain, &[report(2, 1), report(2, 2), report(22, 3), report(22, 4)]);
+}
+
+#[test]
+fn a_damaged_registry_is_named_when_the_chain_is_opened() {
+    let fixture = Fixture::new();
+    let mut chain = fixture.open();
+    join(&mut chain);
+    let row = |chain: &Chain| {
+        let mut rows = chain.shared.store.scan_while(Table::Registry, &[], |_| true);
+        rows.next().expect("a row").expect("readable")
+    };
+    let (key, value) = row(&chain);
+    drop(chain);
+    for damaged in [vec![0xff; 8], validator(5, 99).encode_to_vec(), Vec::new()] {
+        let chain = fixture.open();
+        let mut batch = chain.shared.store.batch();
+        batch.put(Table::Registry, &key, &damaged);
+        batch.write().expect("written");
+        drop(chain);
+        let error = fixture.try_open().map(|chain| chain.tip()).expect_err("damaged");
+        assert!(error.to_string().contains("registry"), "{error}");
+        let store = Store::open(fixture.folder.path(), &StoreOptions::default()).expect("opened");
+        let mut batch = store.batch();
+        batch.put(Table::Registry, &key, &value);
+        batch.write().expect("written");
+    }
+    fixture.open();
 }
