@@ -2,6 +2,7 @@
 
 use customhouse_ledger::{
     certificate::Certificate,
+    decision::Grounds,
     hash::Hash,
     header::Block,
     keys::{PublicKey, SigningKey},
@@ -350,6 +351,14 @@ impl Core {
         }
         let kinds = [VoteKind::Notarize, VoteKind::Nullify, VoteKind::Finalize];
         kinds.iter().filter_map(|&kind| self.height.certificate(kind, view)).cloned().collect()
+    }
+
+    /// What is held of how the height in progress comes to be decided. Whoever commits the height,
+    /// or halts at it, keeps that with it, so that liars who divide a chain can be named.
+    pub fn grounds(&self) -> Grounds {
+        let held = self.height.notarizations.values().chain(self.height.nullifications.values());
+        let claims = self.height.claims.values().cloned().collect();
+        Grounds { certificates: held.cloned().collect(), claims }
     }
 
     /// A block of the height in progress that is stored here, to answer a peer that asks.

@@ -53,10 +53,15 @@
 //!
 //! In one append to the signer's [`Journal`], before anything leaves ([`Ready::persist`]): own votes
 //! and proposals; the proposal that a vote is for (its block and bodies are stored before the
-//! verdict comes); every certificate acted on, that is, a finalize signed on it or a view entered by
-//! it. Without the certificates a crash could leave a validator that has finalized, so may not
-//! nullify, and cannot show why it entered the next view: the height would be dead. After a restart
-//! the same proposal and votes are sent again, never new ones for the same view.
+//! verdict comes); every certificate acted on, that is, a finalize signed on it, a view entered by
+//! it, or a notarize justified by it. Without the certificates a crash could leave a validator that
+//! has finalized, so may not nullify, and cannot show why it entered the next view: the height would
+//! be dead. After a restart the same proposal and votes are sent again, never new ones for the same
+//! view.
+//!
+//! What a height's decision rested on ([`Core::grounds`]) is kept by the shell when the height
+//! commits, and when the core halts: so liars that are more than f, and divide a chain, are named
+//! ([`customhouse_ledger::fork`]).
 //!
 //! A journal that is ahead of the store is believed: heights below the newest it knows are
 //! followed, not signed. A valid signature of this node's own key that the journal does not have

@@ -111,6 +111,7 @@ impl Core {
             self.ask_to_validate(view, new);
             return false;
         }
+        self.act_on_justification(view, parent_view);
         let mine = self.height.signed(view).proposal.is_some();
         if !mine && let Some(held) = self.height.proposals.get(&view) {
             // The journal holds the block that is voted for, so that it can be committed or
@@ -118,6 +119,19 @@ impl Core {
             self.out.entries.push(Entry::Proposal(held.proposal.clone()));
         }
         self.sign_vote(VoteKind::Notarize, view, hash)
+    }
+
+    /// What a vote for a proposal rests on is durable before the vote leaves: where a chain is
+    /// divided, it is what names the culprits ([`customhouse_ledger::fork`]). Most of it has led
+    /// from view to view, and been acted on, by then.
+    fn act_on_justification(&mut self, view: u64, parent_view: u64) {
+        let notarization = self.height.notarizations.get(&parent_view);
+        let nullifications = self.height.nullifications.range(parent_view.saturating_add(1)..view);
+        let rests_on: Vec<Certificate> =
+            notarization.into_iter().chain(nullifications.map(|(_, c)| c)).cloned().collect();
+        for certificate in rests_on {
+            self.act_on(&certificate);
+        }
     }
 
     /// Whether a proposal is justified.

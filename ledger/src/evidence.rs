@@ -57,10 +57,27 @@ impl Claim {
         }
     }
 
-    fn is_signed(&self, chain_id: &Hash) -> bool {
+    /// Checks the signature; not whether the signer leads the view.
+    pub fn is_signed(&self, chain_id: &Hash) -> bool {
         let message =
             Proposal::message(chain_id, self.height, self.view, self.parent_view, &self.block_hash);
         self.leader.verify(&message, &self.signature).is_ok()
+    }
+
+    /// The layout of a statement: [`STATEMENT_BYTES`].
+    pub fn encode(&self) -> Vec<u8> {
+        Statement::Claim(self).encode()
+    }
+
+    /// Reads the layout.
+    ///
+    /// # Errors
+    /// Another layout, or a statement that is a vote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
+        match Said::decode(bytes)? {
+            Said::Claim(claim) => Ok(claim),
+            Said::Vote(_) => Err(LayoutError::Invalid("kind")),
+        }
     }
 }
 

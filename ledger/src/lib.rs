@@ -6,7 +6,7 @@
 //! | [`layout`], [`canonical`] | fixed-width layouts; protobuf that has one encoding |
 //! | [`record`], [`subject`], [`transaction`] | trade facts, what they are about, and what is signed |
 //! | [`header`], [`vote`], [`certificate`], [`validators`], [`leaders`] | blocks, who agreed on them, and who proposes |
-//! | [`evidence`] | proof that a validator broke a rule |
+//! | [`evidence`], [`decision`], [`fork`] | proof that a validator broke a rule; how a height was decided; who divided a chain |
 //! | [`history`], [`receipt`], [`verifier`] | proofs, and checking them with the genesis alone |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
 //! | `chain`, `store` (feature `rocksdb`) | executing and committing blocks; the database |
@@ -19,7 +19,9 @@ pub mod canonical;
 pub mod certificate;
 #[cfg(feature = "rocksdb")]
 pub mod chain;
+pub mod decision;
 pub mod evidence;
+pub mod fork;
 pub mod genesis;
 pub mod hash;
 pub mod header;

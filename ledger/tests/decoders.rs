@@ -6,6 +6,8 @@ use bytes::Bytes;
 use customhouse_ledger::{
     canonical,
     certificate::Certificate,
+    decision,
+    evidence::Claim,
     genesis::Genesis,
     hash::Hash,
     header::Header,
@@ -59,6 +61,7 @@ fn decode_as_everything(bytes: &[u8], verifier: &Verifier, chain_id: &Hash) -> u
         HistoryEntry::decode(bytes).ok().map(|value| value.encode()),
         Frontier::decode(bytes).ok().map(|value| value.encode()),
         Slot::decode(bytes).ok().map(|value| value.encode()),
+        Claim::decode(bytes).ok().map(|value| value.encode()),
         Genesis::from_bytes(bytes).ok().map(|value| value.encode()),
         canonical::decode(bytes)
             .ok()
@@ -74,6 +77,10 @@ fn decode_as_everything(bytes: &[u8], verifier: &Verifier, chain_id: &Hash) -> u
             .ok()
             .map(|value| value.encoded().to_vec()),
     ];
+    // Protobuf that need not be canonical: nothing hashes it.
+    if let Ok(decisions) = decision::decode(bytes) {
+        assert_eq!(decision::decode(&decision::encode(&decisions)), Ok(decisions));
+    }
     let mut accepted = 0;
     for given_back in round_trips.into_iter().flatten() {
         assert_eq!(given_back, bytes);

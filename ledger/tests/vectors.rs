@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, env, fs, path::PathBuf};
 use customhouse_ledger::{hash::Hash, verifier::Verifier};
 use serde_json::{Value, json};
 
+#[path = "vectors/decisions.rs"]
+mod decisions;
 #[path = "vectors/sample.rs"]
 mod sample;
 #[path = "vectors/signed.rs"]
@@ -45,6 +47,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("registry_change.json", signed::registry_change(&sample)),
         ("receipt.json", signed::receipt(&sample)),
         ("history_proof.json", signed::history_proof(&sample)),
+        ("decisions.json", decisions::fork(&sample)),
     ])
 }
 
@@ -71,6 +74,13 @@ fn the_published_vectors_are_what_the_code_computes() {
     if !write {
         assert_eq!(names, computed.keys().copied().collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn the_published_decisions_name_whoever_signed_on_both_sides() {
+    let text = fs::read_to_string(folder().join("decisions.json")).expect("a published vector");
+    let vector: Value = serde_json::from_str(&text).expect("JSON");
+    decisions::check(&vector, &Sample::new().genesis);
 }
 
 #[test]

@@ -11,10 +11,12 @@ mod witness;
 use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{
-    Action, Committed, Config, Core, Entry, Evidence, Input, Journal, Message, Now, PeerTag, Ready,
-    Recipient, Timing, Validate, Verdict,
+    Action, Committed, Config, Core, Entry, Evidence, HaltReason, Input, Journal, Message, Now,
+    PeerTag, Ready, Recipient, Timing, Validate, Verdict,
 };
 use customhouse_ledger::{
+    certificate::Certificate,
+    decision::{Decision, Grounds},
     hash::{Hash, Tag},
     keys::SigningKey,
     parameters::Parameters,
@@ -97,6 +99,8 @@ pub struct Node {
     crash_at: Option<CrashPoint>,
     pub evidence: Vec<Evidence>,
     pub actions: Vec<Action>,
+    /// By height: what was held when it committed. Durable.
+    pub grounds: BTreeMap<u64, Grounds>,
 }
 
 /// The first key of a node.
@@ -131,8 +135,8 @@ pub struct Network {
     cut: BTreeSet<(usize, usize)>,
     submitted: u64,
     make: MakeCore,
-    /// Whose key the fifth node has too.
-    twin: Option<usize>,
+    /// Whose keys the nodes after the validators have too, in this order.
+    twins: Vec<usize>,
 }
 
 impl Network {
@@ -179,7 +183,7 @@ impl Network {
             cut: BTreeSet::new(),
             submitted: 0,
             make,
-            twin: None,
+            twins: Vec::new(),
         };
         for node in 0..n + followers {
             network.recover(node);
@@ -197,13 +201,20 @@ impl Network {
     /// Four validators, one of whose keys runs in a fifth node too, each unmodified. What that key
     /// does in both is nobody's fault but its own.
     pub fn with_twin(twin: usize, weather: Weather) -> Self {
-        let mut network = Self::new(4, 0, weather);
-        let of = &network.nodes[twin];
-        let second = Node::new(of.key.clone(), of.ledger.clone());
-        network.twin = Some(twin);
-        network.witness.forgive(second.key.public());
-        network.nodes.push(second);
-        network.recover(4);
+        Self::with_twins(4, &[twin], 0, weather)
+    }
+
+    /// So many validators, and for each of these a second node with its key.
+    pub fn with_twins(n: usize, twins: &[usize], seed: u64, weather: Weather) -> Self {
+        let mut network = Self::new(n, seed, weather);
+        network.twins = twins.to_vec();
+        for (index, &twin) in (n..).zip(twins) {
+            let of = &network.nodes[twin];
+            let second = Node::new(of.key.clone(), of.ledger.clone());
+            network.witness.forgive(second.key.public());
+            network.nodes.push(second);
+            network.recover(index);
+        }
         network
     }
 
@@ -288,9 +299,14 @@ impl Network {
 
     /// Gossips a new transaction to all nodes, up or down.
     pub fn submit(&mut self) -> Hash {
+        self.submit_to(0..self.nodes.len())
+    }
+
+    /// Gives a new transaction to these nodes, up or down.
+    pub fn submit_to(&mut self, nodes: impl IntoIterator<Item = usize>) -> Hash {
         self.submitted += 1;
         let leaf = Tag::TRANSACTION.hash(&[&self.submitted.to_be_bytes()]);
-        for index in 0..self.nodes.len() {
+        for index in nodes {
             self.nodes[index].ledger.pending.insert(leaf);
             let delay = self.delay();
             self.later(delay, index, Input::Work { pending: true });
@@ -327,8 +343,8 @@ impl Network {
 
     pub fn honest(&self) -> impl Iterator<Item = (usize, &Node)> {
         let liar = self.liar.as_ref().map(|liar| liar.index);
-        let twin = self.twin;
-        let is_honest = move |i| Some(i) != liar && twin.is_none_or(|twin| i != twin && i != 4);
+        let first_twin = self.nodes.len() - self.twins.len();
+        let is_honest = move |i| Some(i) != liar && i < first_twin && !self.twins.contains(&i);
         self.nodes.iter().enumerate().filter(move |(i, _)| is_honest(*i))
     }
 
@@ -475,7 +491,10 @@ impl Network {
             Action::Validate(validate) => self.validate(index, delay, validate),
             Action::Commit { block, finalization } => {
                 self.witness.commits(index, &block);
-                let ledger = &mut self.nodes[index].ledger;
+                let node = &mut self.nodes[index];
+                let grounds = node.core.as_ref().map(Core::grounds).unwrap_or_default();
+                node.grounds.insert(block.header.height, grounds);
+                let ledger = &mut node.ledger;
                 ledger.commit(block, finalization);
                 let pending = !ledger.pending.is_empty();
                 let committed = ledger.committed();
@@ -513,12 +532,11 @@ impl Network {
                 self.sync(index, delay);
             }
             Action::Evidence(evidence) => {
-                let faulty = self.liar.as_ref().map(|liar| liar.key.public());
-                let twin = self.twin.map(|twin| self.nodes[twin].key.public());
-                self.witness.accuses(faulty.or(twin), &evidence);
+                let liar = self.liar.as_ref().map(|liar| liar.key.public());
+                self.witness.accuses(liar, &evidence);
                 self.nodes[index].evidence.push(evidence);
             }
-            Action::Halt { reason } => self.witness.fails(format!("node {index}: {reason}")),
+            Action::Halt { reason } => self.witness.halts(index, &reason),
             Action::StoppedSigning { .. } | Action::Refused { .. } | Action::ResendTransactions => {
             }
         }
@@ -562,6 +580,7 @@ impl Node {
             crash_at: None,
             evidence: Vec::new(),
             actions: Vec::new(),
+            grounds: BTreeMap::new(),
         }
     }
 
@@ -577,6 +596,25 @@ impl Node {
             }
             None => false,
         }
+    }
+
+    /// What this node can tell of how a height was decided, as the driver keeps it.
+    pub fn decision(&self, height: u64) -> Decision {
+        let index = usize::try_from(height - 1).expect("a height of a test");
+        let decided = self.ledger.chain.get(index);
+        let decided =
+            decided.map(|(block, certificate)| (block.header.clone(), certificate.clone()));
+        let mut grounds = self.grounds.get(&height).cloned().unwrap_or_default();
+        let core = self.core.as_ref().filter(|core| core.height() == height);
+        grounds.join(core.map(Core::grounds).unwrap_or_default());
+        for action in &self.actions {
+            if let Action::Halt { reason: HaltReason::ContradictingCertificates(a, b) } = action {
+                let both = [a, b].map(|certificate| Certificate::clone(certificate));
+                let certificates = both.into_iter().filter(|c| c.ballot.height == height).collect();
+                grounds.join(Grounds { certificates, claims: Vec::new() });
+            }
+        }
+        Decision { height, decided, grounds }
     }
 
     fn find(&self, hash: &Hash) -> Option<&customhouse_ledger::header::Block> {

@@ -1,8 +1,8 @@
 //! Sees everything that is said and done, and fails the run when something must not be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use customhouse_consensus::{Entry, Evidence, Message};
+use customhouse_consensus::{Entry, Evidence, HaltReason, Message};
 use customhouse_ledger::{
     hash::Hash,
     header::Block,
@@ -19,8 +19,10 @@ pub struct Witness {
     votes: BTreeMap<(PublicKey, u64, u64, VoteKind), Hash>,
     proposals: BTreeMap<(PublicKey, u64, u64), Hash>,
     committed: BTreeMap<u64, Hash>,
-    /// A key that runs in two places, and so contradicts itself.
-    twin: Option<PublicKey>,
+    /// Keys that run in two places, and so contradict themselves.
+    twins: BTreeSet<PublicKey>,
+    /// So many lie that agreement is not to be had.
+    hopeless: bool,
 }
 
 impl Witness {
@@ -30,7 +32,12 @@ impl Witness {
 
     /// This key may contradict itself.
     pub fn forgive(&mut self, twin: PublicKey) {
-        self.twin = Some(twin);
+        self.twins.insert(twin);
+    }
+
+    /// More lie than may: a fork is no failure.
+    pub fn despair(&mut self) {
+        self.hopeless = true;
     }
 
     pub fn fails(&self, why: String) -> ! {
@@ -45,7 +52,7 @@ impl Witness {
                 if !node.journal.holds(&Entry::Vote(*vote)) {
                     self.fails(format!("sent before durable: {vote:?}"));
                 }
-                if self.twin != Some(vote.validator) {
+                if !self.twins.contains(&vote.validator) {
                     self.votes_consistently(vote);
                 }
             }
@@ -56,7 +63,7 @@ impl Witness {
                 let key = (proposal.leader, proposal.block.header.height, proposal.view);
                 let hash = proposal.block.hash();
                 let first = *self.proposals.entry(key).or_insert(hash);
-                if first != hash && self.twin != Some(proposal.leader) {
+                if first != hash && !self.twins.contains(&proposal.leader) {
                     self.fails(format!("two proposals at {key:?}"));
                 }
             }
@@ -78,14 +85,24 @@ impl Witness {
     /// Agreement.
     pub fn commits(&mut self, node: usize, block: &Block) {
         let (height, hash) = (block.header.height, block.hash());
-        if *self.committed.entry(height).or_insert(hash) != hash {
+        let first = *self.committed.entry(height).or_insert(hash);
+        if first != hash && !self.hopeless {
             self.fails(format!("node {node} commits another block at height {height}"));
         }
     }
 
-    /// Evidence proves what it says, about the liar alone.
+    /// The core gave up, which it may where it is hopeless only.
+    pub fn halts(&self, node: usize, reason: &HaltReason) {
+        if !self.hopeless {
+            self.fails(format!("node {node}: {reason}"));
+        }
+    }
+
+    /// Evidence proves what it says, about a liar.
     pub fn accuses(&self, liar: Option<PublicKey>, evidence: &Evidence) {
-        if !evidence.proves(&CHAIN) || Some(evidence.culprit()) != liar {
+        let culprit = evidence.culprit();
+        let lies = Some(culprit) == liar || self.twins.contains(&culprit);
+        if !evidence.proves(&CHAIN) || !lies {
             self.fails(format!("wrong accusation: {evidence:?}"));
         }
     }

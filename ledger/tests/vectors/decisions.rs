@@ -1,0 +1,95 @@
+//! A fork: how two nodes tell of one height, and whom that names.
+
+use customhouse_ledger::{
+    certificate::Certificate,
+    decision::{self, Decision, Grounds},
+    evidence::Claim,
+    fork::{Conclusion, examine},
+    genesis::Genesis,
+    hash::Hash,
+    header::{Block, Header},
+    vote::{Ballot, Proposal, Vote, VoteKind},
+};
+use serde_json::{Value, json};
+
+use super::{
+    hex_of,
+    sample::{Sample, key},
+};
+
+/// Of the validators with these key seeds.
+fn certificate(genesis: &Genesis, ballot: Ballot, signers: [u8; 3]) -> Certificate {
+    let sign = |seed| Vote::sign(ballot, &genesis.chain_id(), &key(seed));
+    Certificate::from_votes(ballot, &signers.map(sign), &genesis.validators()).expect("a quorum")
+}
+
+/// The sample's block, finalized in view 1 by validators 1, 2 and 4; and another, after a
+/// nullification of view 1, in view 2 by 1, 2 and 3.
+pub(crate) fn fork(sample: &Sample) -> Value {
+    let (genesis, header) = (&sample.genesis, &sample.block.header);
+    let other = Header {
+        time_ms: header.time_ms + 1,
+        proposer: *key(3).public().as_bytes(),
+        view: 2,
+        ..header.clone()
+    };
+    let ballot = |kind, view, block_hash| Ballot { kind, height: 1, view, block_hash };
+    let (first_hash, second_hash) = (header.hash(), other.hash());
+    let of_first = |kind| certificate(genesis, ballot(kind, 1, first_hash), [1, 2, 4]);
+    let of_second = |kind| certificate(genesis, ballot(kind, 2, second_hash), [1, 2, 3]);
+    let proposal = |block: Block, view, leader| {
+        Claim::of(&Proposal::sign(block, view, 0, &genesis.chain_id(), &key(leader)))
+    };
+    let second_block = Block { header: other.clone(), leaves: sample.block.leaves.clone() };
+    let one = Decision {
+        height: 1,
+        decided: Some((header.clone(), of_first(VoteKind::Finalize))),
+        grounds: Grounds {
+            certificates: vec![of_first(VoteKind::Notarize)],
+            claims: vec![proposal(sample.block.clone(), 1, 2)],
+        },
+    };
+    let nullification = certificate(genesis, ballot(VoteKind::Nullify, 1, Hash::ZERO), [1, 2, 3]);
+    let other = Decision {
+        height: 1,
+        decided: Some((other, of_second(VoteKind::Finalize))),
+        grounds: Grounds {
+            certificates: vec![nullification, of_second(VoteKind::Notarize)],
+            claims: vec![proposal(second_block, 2, 3)],
+        },
+    };
+    let late = Decision { grounds: Grounds::default(), ..other.clone() };
+    let holders = [1, 2, 3].map(|seed| key(seed).public());
+    json!({
+        "height": 1,
+        "one": hex_of(decision::encode(&[one])),
+        "other": hex_of(decision::encode(&[other])),
+        "other_caught_up": hex_of(decision::encode(&[late])),
+        "culprits": [key(1).public(), key(2).public()],
+        "missing": {
+            "notarization_of": second_hash,
+            "view": 2,
+            "ask": holders,
+        },
+    })
+}
+
+/// What the published files show is what is published beside them.
+pub(crate) fn check(vector: &Value, genesis: &Genesis) {
+    let read = |name: &str| {
+        let bytes = hex::decode(vector[name].as_str().expect("text")).expect("hexadecimal");
+        let decisions = decision::decode(&bytes).expect("decisions");
+        assert_eq!(decision::encode(&decisions), bytes, "one encoding");
+        decisions.into_iter().next().expect("one")
+    };
+    let (chain_id, validators) = (genesis.chain_id(), genesis.validators());
+    let (one, other, late) = (read("one"), read("other"), read("other_caught_up"));
+    let examination = examine(1, &[&one, &other], &chain_id, &validators).expect("final");
+    assert_eq!(examination.conclusion, Conclusion::Proven);
+    let culprits: Vec<_> = examination.culprits.iter().map(|c| c.validator.key).collect();
+    assert_eq!(json!(culprits), vector["culprits"]);
+    let examination = examine(1, &[&one, &late], &chain_id, &validators).expect("final");
+    let Conclusion::NotEnough(missing) = examination.conclusion else { panic!("not enough") };
+    let holders: Vec<_> = missing.holders.iter().map(|holder| holder.key).collect();
+    assert_eq!(json!(holders), vector["missing"]["ask"]);
+}
