@@ -18,6 +18,7 @@ use std::{
 
 use crate::{
     certificate::Certificate,
+    decision::Grounds,
     genesis::Genesis,
     hash::Hash,
     header::Header,
@@ -39,6 +40,7 @@ use crate::{
 mod changes;
 mod execution;
 mod invalid;
+mod kept;
 mod members;
 mod membership;
 mod pending;
@@ -50,11 +52,13 @@ mod tests;
 
 pub use execution::{BlockContext, Candidate, SlotOutcome, Staged};
 pub use invalid::{BlockInvalid, CommitError, TransactionInvalid};
+pub use kept::{KEPT_BYTES_MAX, KEPT_HEIGHTS_MAX};
 pub use reader::{
     CertifiedHeader, ChainReader, CommittedBlock, CommittedRecord, CommittedTransaction,
     DedupePlace, RecordPlace,
 };
 
+use kept::Kept;
 use members::{EarlierMembers, Members};
 use pending::PendingBlocks;
 
@@ -97,6 +101,7 @@ pub struct Committed {
 pub struct Chain {
     shared: Arc<Shared>,
     edge: LogEdge,
+    kept: Kept,
 }
 
 /// What the writer and the readers share.
@@ -182,11 +187,12 @@ impl Chain {
         check_roots(&header, &edge, &history, &members)?;
         let pending = PendingBlocks::read(&store, header.height + 1)?;
         let leaders = read_leaders(&store, header.height, members.validators())?;
+        let kept = Kept::read(&store)?;
         let tip = Arc::new(Tip::new(header, certificate, leaders, &members));
         let state = RwLock::new(State { tip, members, history, pending });
         let (genesis, earlier) = (genesis.clone(), EarlierMembers::default());
         let shared = Shared { store, genesis, chain_id, state, earlier };
-        Ok(Self { shared: Arc::new(shared), edge })
+        Ok(Self { shared: Arc::new(shared), edge, kept })
     }
 
     /// A reader; any number of them, on any thread.
@@ -220,6 +226,19 @@ impl Chain {
         staged: Staged,
         certificate: Certificate,
     ) -> Result<Committed, CommitError> {
+        self.commit_with(staged, certificate, Grounds::default())
+    }
+
+    /// The same, and keeps what the decision rested on for a while, see [`ChainReader::decision`].
+    ///
+    /// # Errors
+    /// As [`Chain::commit`].
+    pub fn commit_with(
+        &mut self,
+        staged: Staged,
+        certificate: Certificate,
+        grounds: Grounds,
+    ) -> Result<Committed, CommitError> {
         let tip = self.tip();
         let header = &staged.block.header;
         if header.parent_hash != tip.hash {
@@ -227,7 +246,7 @@ impl Chain {
             return Err(CommitError::NotOnTip { parent, tip });
         }
         verify_finalization(header, &certificate, &self.shared.chain_id, &tip.validators)?;
-        self.write_block(&staged, &certificate)?;
+        self.write_block(&staged, &certificate, grounds)?;
         let Staged { block, transactions, outcomes, history, edge, members, .. } = staged;
         let members = members.unwrap_or_else(|| self.shared.members());
         let mut leaders = tip.leaders.clone();

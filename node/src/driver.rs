@@ -13,6 +13,7 @@ pub mod answers;
 mod bodies;
 mod catch_up;
 mod fetch;
+mod halted;
 mod inputs;
 mod journalled;
 mod outside;

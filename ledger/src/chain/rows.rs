@@ -3,6 +3,7 @@
 use crate::{
     certificate::Certificate,
     chain::{Chain, SlotOutcome, Staged},
+    decision::Grounds,
     history::HistoryEntry,
     store::{
         Batch, StoreError, Table,
@@ -14,9 +15,10 @@ use crate::{
 impl Chain {
     /// Writes a block that the caller has checked.
     pub(super) fn write_block(
-        &self,
+        &mut self,
         staged: &Staged,
         certificate: &Certificate,
+        grounds: Grounds,
     ) -> Result<(), StoreError> {
         let header = &staged.block.header;
         let hash = header.hash();
@@ -45,6 +47,7 @@ impl Chain {
             batch.put(Table::Registry, key, entry);
         }
         self.delete_pending(&mut batch, staged);
+        self.kept.put(&mut batch, header.height, grounds);
         let tip = TipRow { height: header.height, block_hash: hash.0 };
         batch.put(Table::Meta, META_TIP, value::encode(&tip));
         batch.write()

@@ -31,6 +31,7 @@ mod commit;
 mod concurrency;
 mod corruption;
 mod durability;
+mod kept;
 mod leaders;
 mod misbehaviour;
 mod pending;

@@ -33,10 +33,12 @@ pub(crate) enum Table {
     Heads,
     /// Kind and id → registry entry, where it was added or ended after the genesis.
     Registry,
+    /// Height → what its decision rested on, of late heights only.
+    Decisions,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Meta,
         Self::Headers,
         Self::Heights,
@@ -50,6 +52,7 @@ impl Table {
         Self::History,
         Self::Heads,
         Self::Registry,
+        Self::Decisions,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -67,6 +70,7 @@ impl Table {
             Self::History => "history",
             Self::Heads => "heads",
             Self::Registry => "registry",
+            Self::Decisions => "decisions",
         }
     }
 
@@ -80,7 +84,8 @@ pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_GENESIS: &[u8] = b"genesis";
 pub(crate) const META_TIP: &[u8] = b"tip";
 
-/// Key of [`Table::Headers`] and, for a last log index, of [`Table::Heights`].
+/// Key of [`Table::Headers`] and [`Table::Decisions`] and, for a last log index, of
+/// [`Table::Heights`].
 pub(crate) fn number(value: u64) -> [u8; 8] {
     value.to_be_bytes()
 }

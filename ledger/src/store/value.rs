@@ -9,6 +9,8 @@ use bincode::{
 use crate::{
     agency::AgencyCode,
     certificate::Certificate,
+    decision::Grounds,
+    evidence::Claim,
     hash::Hash,
     header::{Block, Header},
     store::{Store, StoreError, Table},
@@ -48,6 +50,13 @@ pub(crate) struct HeaderRow {
 pub(crate) struct BlockRow {
     header: Vec<u8>,
     leaves: Vec<[u8; 32]>,
+}
+
+/// What the decision of a height rested on: certificates and proposals, each in its layout.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct GroundsRow {
+    certificates: Vec<Vec<u8>>,
+    proposals: Vec<Vec<u8>>,
 }
 
 /// The newest committed block.
@@ -105,6 +114,24 @@ impl BlockRow {
     pub(crate) fn block(&self) -> Option<Block> {
         let leaves = self.leaves.iter().map(|leaf| Hash(*leaf)).collect();
         Some(Block { header: Header::decode(&self.header).ok()?, leaves })
+    }
+}
+
+impl GroundsRow {
+    /// Of grounds within their limits.
+    pub(crate) fn new(grounds: &Grounds) -> Self {
+        let certificates = grounds.certificates.iter().map(Certificate::encode).collect();
+        Self { certificates, proposals: grounds.claims.iter().map(Claim::encode).collect() }
+    }
+
+    /// `None` where a part does not decode.
+    pub(crate) fn grounds(&self) -> Option<Grounds> {
+        let certificates = self.certificates.iter().map(|bytes| Certificate::decode(bytes).ok());
+        let claims = self.proposals.iter().map(|bytes| Claim::decode(bytes).ok());
+        Some(Grounds {
+            certificates: certificates.collect::<Option<_>>()?,
+            claims: claims.collect::<Option<_>>()?,
+        })
     }
 }
 

@@ -57,7 +57,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 self.stop_signing(&reason);
                 Ok(None)
             }
-            Action::Halt { reason } => Err(DriverError::Halted(reason.to_string())),
+            Action::Halt { reason } => Err(self.halted(&reason)),
         }
     }
 
@@ -184,7 +184,9 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         };
         let staged = self.staged_or_executed(&block, &transactions)?;
         let registry_root = self.chain.tip().header.registry_root;
-        let committed = self.chain.commit(staged, finalization)?;
+        // The core is at this height until it is told.
+        let grounds = self.core.grounds();
+        let committed = self.chain.commit_with(staged, finalization, grounds)?;
         let registry_changed = committed.header.registry_root != registry_root;
         self.height_committed(committed, registry_changed).map(Some)
     }

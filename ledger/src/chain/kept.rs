@@ -1,0 +1,129 @@
+//! What the decisions of late heights rested on ([`crate::decision`]). It goes into the block's own
+//! batch, and the oldest goes with it where there is too much.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    chain::{Chain, ChainReader},
+    decision::{Decision, Grounds},
+    store::{
+        Batch, Store, StoreError, Table, table,
+        value::{self, GroundsRow},
+    },
+};
+
+/// It is kept of so many heights at the most …
+pub const KEPT_HEIGHTS_MAX: usize = 10_000;
+/// … and of so many bytes together.
+pub const KEPT_BYTES_MAX: usize = 256 << 20;
+
+/// Which heights have a row, and how large it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    rows: BTreeMap<u64, usize>,
+    bytes: usize,
+}
+
+impl Kept {
+    pub(super) fn read(store: &Store) -> Result<Self, StoreError> {
+        let mut kept = Self::default();
+        for row in store.scan_while(Table::Decisions, &[], |_| true) {
+            let (key, value) = row?;
+            let height = key.first_chunk().filter(|_| key.len() == 8);
+            let corrupt = || StoreError::corrupt(Table::Decisions, &key, "not a height");
+            kept.note(u64::from_be_bytes(*height.ok_or_else(corrupt)?), value.len());
+        }
+        Ok(kept)
+    }
+
+    fn note(&mut self, height: u64, bytes: usize) {
+        // A row may be replaced: a node that halted at this height kept what it held then.
+        self.bytes -= self.rows.insert(height, bytes).unwrap_or(0);
+        self.bytes += bytes;
+    }
+
+    /// Puts what a height rested on, and removes what is too old. The batch must be written, or be
+    /// the last.
+    pub(super) fn put(&mut self, batch: &mut Batch<'_>, height: u64, grounds: Grounds) {
+        self.put_within(KEPT_HEIGHTS_MAX, KEPT_BYTES_MAX, batch, height, grounds);
+    }
+
+    pub(super) fn put_within(
+        &mut self,
+        heights_max: usize,
+        bytes_max: usize,
+        batch: &mut Batch<'_>,
+        height: u64,
+        grounds: Grounds,
+    ) {
+        if grounds.is_empty() {
+            return;
+        }
+        let row = value::encode(&GroundsRow::new(&grounds.limited()));
+        batch.put(Table::Decisions, table::number(height), &row);
+        self.note(height, row.len());
+        while self.rows.len() > heights_max || self.bytes > bytes_max {
+            let Some((oldest, bytes)) = self.rows.pop_first() else { break };
+            self.bytes -= bytes;
+            batch.delete(Table::Decisions, table::number(oldest));
+        }
+    }
+}
+
+#[cfg(test)]
+impl Kept {
+    pub(super) fn heights(&self) -> Vec<u64> {
+        self.rows.keys().copied().collect()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Chain {
+    /// Keeps what a node that halts held, at the newest height or at the one in progress, beside
+    /// what is kept of the height already. In a write of its own, synced.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] for another height; else the store failed.
+    pub fn keep(&mut self, height: u64, mut grounds: Grounds) -> Result<(), StoreError> {
+        let tip = self.tip().header.height;
+        if height != tip && height != tip + 1 {
+            return Err(StoreError::OutOfRange);
+        }
+        grounds.join(read(&self.shared.store, height)?.unwrap_or_default());
+        let mut batch = self.shared.store.batch();
+        self.kept.put(&mut batch, height, grounds);
+        batch.write()
+    }
+}
+
+impl ChainReader {
+    /// How a height was decided. What it rested on is there for late heights only; of the height in
+    /// progress, and without block and finalization, where the node halted at it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn decision(&self, height: u64) -> Result<Option<Decision>, StoreError> {
+        let grounds = read(self.store(), height)?;
+        match self.header(height)? {
+            Some(found) => {
+                let decided = found.certificate.map(|certificate| (found.header, certificate));
+                Ok(decided.map(|decided| Decision {
+                    height,
+                    decided: Some(decided),
+                    grounds: grounds.unwrap_or_default(),
+                }))
+            }
+            None => Ok(grounds.map(|grounds| Decision { height, decided: None, grounds })),
+        }
+    }
+}
+
+fn read(store: &Store, height: u64) -> Result<Option<Grounds>, StoreError> {
+    let key = table::number(height);
+    let Some(row) = store.value::<GroundsRow>(Table::Decisions, key)? else { return Ok(None) };
+    let corrupt = || StoreError::corrupt(Table::Decisions, &key, "not what a decision rested on");
+    row.grounds().map(Some).ok_or_else(corrupt)
+}
