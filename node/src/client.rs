@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use customhouse_ledger::{
     certificate::{Certificate, CertificateError},
+    decision::{Decision, DecisionError},
     genesis::{Genesis, GenesisError},
     hash::Hash,
     header::Header,
@@ -387,6 +388,19 @@ impl Client {
         }
     }
 
+    /// How a height was decided, as the node tells it. No signature is verified here.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn decision(&self, height: u64) -> Result<Decision, ClientError> {
+        let answer = self.audit().get_decision(v1::GetDecisionRequest { height }).await?;
+        let decision = answer.into_inner().decision.ok_or_else(|| missing("decision"))?;
+        if decision.height != height {
+            return Err(ClientError::Answer("the decision is of another height".to_owned()));
+        }
+        Ok(Decision::from_proto(&decision)?)
+    }
+
     /// How the node stands. For operators.
     ///
     /// # Errors
@@ -425,6 +439,12 @@ fn configure(endpoint: &str, tls: &ClientTls) -> Result<Endpoint, ClientError> {
 
 fn missing(field: &str) -> ClientError {
     ClientError::Answer(format!("{field} is missing"))
+}
+
+impl From<DecisionError> for ClientError {
+    fn from(error: DecisionError) -> Self {
+        Self::Answer(format!("decision: {error}"))
+    }
 }
 
 impl From<GenesisError> for ClientError {

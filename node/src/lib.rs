@@ -18,7 +18,7 @@ pub mod layout;
 pub mod mempool;
 pub mod metrics;
 pub mod network;
-mod newfile;
+pub mod newfile;
 pub mod node;
 pub mod readfile;
 mod reporter;

@@ -14,7 +14,7 @@ use std::{
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] where there is one, or the system's answer.
-pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }

@@ -313,7 +313,29 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let auditor = "--profile net/DE-ZOLL/clients/auditor";
     let verify = "audit verify receipts --genesis net/genesis.json";
     desk.run(&format!("{auditor} {verify} --against-node")).exits(0);
+    let decisions = "--output json audit decisions --height 1 --out";
+    let asked = desk.run(&format!("{auditor} {decisions} de.decisions")).exits(0).json();
+    assert!(asked["certificates"].as_u64().is_some_and(|count| count > 0), "{asked}");
+    desk.run(&format!("{auditor} {decisions} de.decisions")).exits(2);
+    desk.run(&format!("{auditor} audit decisions --height 1000000 --out no.decisions")).exits(2);
+    let store = "--store net/FR-DGDDI/data/store --genesis net/genesis.json";
+    let running = desk.run(&format!("{decisions} fr.decisions {store}")).exits(2);
+    assert!(running.stderr.contains("open in another process"), "{}", running.stderr);
     drop(network);
+    let stopped = || desk.run(&format!("{decisions} fr.decisions {store}"));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while stopped().code != 0 {
+        assert!(Instant::now() < deadline, "the node still has its store open");
+    }
+    let fork = "--output json audit fork de.decisions fr.decisions --genesis net/genesis.json";
+    let agree = desk.run(fork).exits(0).json();
+    assert_eq!(
+        (&agree["verdict"], &agree["culprits"]),
+        (&"verified".into(), &Value::Array(vec![]))
+    );
+    let nowhere = "--store net/nowhere --genesis net/genesis.json";
+    desk.run(&format!("{decisions} no.decisions {nowhere}")).exits(2);
+    assert!(!desk.path("net/nowhere").exists(), "nothing is begun where nothing is");
 
     let all = desk.run(&format!("--output json {verify}")).exits(0).json();
     assert_eq!(all["verdict"], "verified");
@@ -341,4 +363,60 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     desk.run("network new --agencies NL-DOUANE,BE-AADA --dir other").exits(0);
     let other = "--output json audit verify receipts --genesis other/genesis.json";
     assert_eq!(desk.run(other).exits(1).json()["receipts"][0]["code"], "WRONG_CHAIN");
+}
+
+#[test]
+fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
+    let desk = Desk::new();
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
+    let vector = |name: &str| -> Value {
+        let text = fs::read_to_string(vectors.join(name)).expect("a published vector");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let (genesis, decisions) = (vector("genesis.json"), vector("decisions.json"));
+    fs::write(desk.path("genesis.json"), genesis["json"].to_string()).expect("writable");
+    for name in ["one", "other", "other_caught_up"] {
+        let bytes = hex::decode(decisions[name].as_str().expect("text")).expect("hexadecimal");
+        fs::write(desk.path(name), &bytes).expect("writable");
+        fs::write(desk.path(&format!("{name}.cut")), &bytes[..bytes.len() - 1]).expect("writable");
+    }
+    let fork = |files: &str, code| {
+        let command = format!("--output json audit fork {files} --genesis genesis.json");
+        desk.run(&command).exits(code).json()
+    };
+    let keys = |culprits: &Value| -> Vec<Value> {
+        let culprits = culprits.as_array().expect("a list");
+        culprits.iter().map(|culprit| culprit["key"].clone()).collect()
+    };
+
+    let proven = fork("one other", 3);
+    assert_eq!((&proven["verdict"], &proven["height"]), (&"fork".into(), &1.into()));
+    assert_eq!(Value::Array(keys(&proven["culprits"])), decisions["culprits"]);
+    let first = &proven["culprits"][0]["evidence"][0];
+    assert_eq!((&first["view"], first["first"].as_str().map(str::len)), (&1.into(), Some(306)));
+    let text = desk.run("audit fork one other --genesis genesis.json").exits(3).stdout;
+    let text = String::from_utf8(text).expect("text");
+    assert!(text.contains("BE-DOUANE") && text.contains("nullified, and finalized"), "{text}");
+
+    let short = fork("one other_caught_up", 2);
+    assert_eq!(
+        (&short["verdict"], &short["culprits"]),
+        (&"not_enough_evidence".into(), &Value::Array(vec![]))
+    );
+    let ask = &short["missing"]["ask"];
+    assert_eq!(ask, &serde_json::json!(["BE-DOUANE", "DE-ZOLL", "NL-DOUANE"]));
+    assert_eq!(fork("one other_caught_up other", 3)["culprits"], proven["culprits"]);
+
+    assert_eq!(fork("one one", 0)["verdict"], "verified");
+    assert_eq!(fork("one", 2)["verdict"], "not_enough_evidence");
+    assert_eq!(fork("one other.cut", 1)["verdict"], "invalid");
+    assert_eq!(fork("one /dev/zero", 1)["verdict"], "invalid");
+    desk.run("audit fork one nothing --genesis genesis.json").exits(2);
+    desk.run("audit fork --genesis genesis.json").exits(64);
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
+    let foreign =
+        desk.run("--output json audit fork one other --genesis net/genesis.json").exits(1);
+    assert!(foreign.json()["reason"].as_str().is_some_and(|why| why.contains("WRONG_CHAIN")));
+    let help = desk.run("audit fork --help").exits(0).stdout;
+    assert!(String::from_utf8_lossy(&help).contains("3 the culprits are proven"));
 }

@@ -8,7 +8,7 @@ use super::refused::Refused;
 
 /// Roles by method. A method of ours that is not here may be called by nobody; health and
 /// reflection, which say nothing about trade, by everyone with a certificate.
-const ROLES: [(&str, &[Role]); 16] = [
+const ROLES: [(&str, &[Role]); 17] = [
     ("/customhouse.v1.Submission/SubmitRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/StreamRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/SubmitTransaction", &[Integrator, Operator]),
@@ -24,6 +24,7 @@ const ROLES: [(&str, &[Role]); 16] = [
     ("/customhouse.v1.Audit/GetHistoryProof", &[Auditor, Operator]),
     ("/customhouse.v1.Audit/GetConsistencyProof", &[Auditor, Operator]),
     ("/customhouse.v1.Audit/GetValidatorChain", &[Integrator, Officer, Auditor, Operator]),
+    ("/customhouse.v1.Audit/GetDecision", &[Auditor, Operator]),
     ("/customhouse.v1.Admin/GetStatus", &[Operator]),
     ("/customhouse.v1.Admin/ListPeers", &[Operator]),
 ];
@@ -82,7 +83,7 @@ mod tests {
         for (role, count, refused) in [
             (Integrator, 12, "/customhouse.v1.Audit/GetHistoryProof"),
             (Officer, 6, "/customhouse.v1.Submission/SubmitRecords"),
-            (Auditor, 9, "/customhouse.v1.Submission/StreamTransactions"),
+            (Auditor, 10, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).expect_err("refused");

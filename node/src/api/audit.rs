@@ -115,4 +115,23 @@ impl Audit for AuditService {
         let steps = steps.iter().map(ValidatorStep::to_proto).collect();
         Ok(Response::new(v1::GetValidatorChainResponse { steps, next_height }))
     }
+
+    async fn get_decision(
+        &self,
+        request: Request<v1::GetDecisionRequest>,
+    ) -> Result<Response<v1::GetDecisionResponse>, Status> {
+        let height = request.into_inner().height;
+        if height == 0 {
+            let message = "height: 0 is the genesis's, which nobody decided".to_owned();
+            return Err(Refused::new(Code::OutOfRange, "GENESIS_HEIGHT", message).into());
+        }
+        let decision = read(&self.node, move |reader| reader.decision(height)).await?;
+        let decision = decision.ok_or_else(|| {
+            let tip = self.node.reader.tip().header.height;
+            let message = format!("height: {height} is not committed yet, the newest is {tip}");
+            Refused::new(Code::OutOfRange, "FUTURE_HEIGHT", message)
+        })?;
+        let decision = Some(decision.to_proto());
+        Ok(Response::new(v1::GetDecisionResponse { decision }))
+    }
 }

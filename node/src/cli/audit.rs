@@ -16,6 +16,8 @@ use serde::Serialize;
 
 use super::{Done, Output, connect::ConnectArgs, genesis, query::parse_subject, time};
 
+mod decisions;
+mod fork;
 mod history;
 mod node;
 mod receipts;
@@ -32,6 +34,12 @@ pub(crate) enum AuditCommand {
     /// Write the changes of validators since the genesis, verified, to a file for all receipts.
     #[command(after_help = CHAIN_HELP)]
     ValidatorChain(ValidatorChainArgs),
+    /// Export how a node came to decide heights: blocks, finalizations, and what these rested on.
+    #[command(after_help = decisions::HELP)]
+    Decisions(decisions::DecisionsArgs),
+    /// Name the validators that divided a chain, from what nodes on both sides export.
+    #[command(after_help = fork::HELP)]
+    Fork(fork::ForkArgs),
 }
 
 #[derive(clap::Args)]
@@ -223,6 +231,8 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
         AuditCommand::ValidatorChain(args) => validators::export(&args, output, &connect).await,
         AuditCommand::History(args) => history::prove(&args, output, &connect).await,
+        AuditCommand::Decisions(args) => decisions::export(&args, output, &connect).await,
+        AuditCommand::Fork(args) => fork::examine(&args, output),
     };
     let verdict = done.unwrap_or_else(|error| {
         note!("customhouse: {}", crate::cli::sentence(&error));
