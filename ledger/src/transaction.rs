@@ -1,202 +1,31 @@
 //! Transactions: one signature over 1 to 4,096 slots (DESIGN §3).
 
 use bytes::Bytes;
-use customhouse_proto::v1::{self, record::Body, slot::Form};
+use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    canonical::{self, CanonicalError},
+    canonical::CanonicalError,
     evidence::Evidence,
     hash::{Hash, Tag},
-    keys::{KeyError, PublicKey, Signature, SigningKey},
-    layout::{LayoutError, Reader, Writer},
+    keys::{KeyError, Signature, SigningKey},
+    layout::LayoutError,
     merkle,
-    record::{RecordError, SALT_BYTES, SUBJECTS_MAX, ValidRecord},
+    record::{RecordError, SALT_BYTES, ValidRecord},
     registry::{ChangeError, RegistryChange},
 };
+
+mod header;
+mod slot;
+
+pub use header::TransactionHeader;
+pub use slot::{DedupeScope, Slot, SlotError};
 
 /// Slots of a transaction at the most.
 pub const SLOTS_MAX: usize = 4096;
 /// Bytes of a transaction with what it carries, at the most.
 pub const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
-
-/// What a transaction's signature covers, fixed layout of [`TransactionHeader::LENGTH`] bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransactionHeader {
-    /// Which chain it is for.
-    pub chain_id: Hash,
-    /// The key that signs it: registered for the agency.
-    pub signer: PublicKey,
-    /// The agency that answers for it.
-    pub agency: AgencyCode,
-    /// Unix milliseconds: no block of a later time may include it.
-    pub not_after_ms: u64,
-    /// 1 to [`SLOTS_MAX`].
-    pub slot_count: u32,
-    /// RFC 6962 root over the slots' canonical bytes.
-    pub records_root: Hash,
-}
-
-impl TransactionHeader {
-    /// Bytes of the layout.
-    pub const LENGTH: usize = 32 + 32 + 16 + 8 + 4 + 32;
-
-    /// The fixed layout.
-    pub fn encode(&self) -> Vec<u8> {
-        Writer::with_capacity(Self::LENGTH)
-            .hash(&self.chain_id)
-            .bytes(self.signer.as_bytes())
-            .bytes(self.agency.as_bytes())
-            .u64(self.not_after_ms)
-            .u32(self.slot_count)
-            .hash(&self.records_root)
-            .finish()
-    }
-
-    /// Reads the fixed layout.
-    ///
-    /// # Errors
-    /// Another length, a signer that is no key, an agency that is no code.
-    pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
-        let mut reader = Reader::new(bytes);
-        let header = Self {
-            chain_id: reader.hash("chain_id")?,
-            signer: reader.public_key("signer")?,
-            agency: reader.agency("agency")?,
-            not_after_ms: reader.u64("not_after_ms")?,
-            slot_count: reader.u32("slot_count")?,
-            records_root: reader.hash("records_root")?,
-        };
-        reader.finish()?;
-        Ok(header)
-    }
-
-    /// The transaction id: tagged hash of the layout. One id is committed once.
-    pub fn id(&self) -> Hash {
-        Tag::TRANSACTION.hash(&[&self.encode()])
-    }
-
-    /// Checks a signature over this header.
-    ///
-    /// # Errors
-    /// [`KeyError::Signature`].
-    pub fn verify(&self, signature: &Signature) -> Result<(), KeyError> {
-        self.signer.verify(&Tag::TRANSACTION_SIGNATURE.message(&[&self.encode()]), signature)
-    }
-
-    /// The leaf of the log: header bytes and signature. It shows commitments and no trade data.
-    pub fn leaf(&self, signature: &Signature) -> Vec<u8> {
-        [&self.encode()[..], &signature.0].concat()
-    }
-}
-
-/// How a transaction carries a record, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// Tagged hash of the record's bytes.
-    pub record_id: Hash,
-    /// Strictly ascending.
-    pub subject_keys: Vec<Hash>,
-    /// Unique by consensus.
-    pub dedupe_key: Hash,
-    /// Within what: its agency, or the whole chain.
-    pub scope: DedupeScope,
-}
-
-/// Within what a dedupe key is unique. It follows from the record, and is not part of the slot's
-/// bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DedupeScope {
-    /// The agency of the transaction, so that no agency can spoil another's.
-    #[default]
-    Agency,
-    /// The chain: a validator's misbehaviour is recorded once, whoever reports it, and so is a
-    /// change of the registry.
-    Chain,
-}
-
-#[cfg(feature = "rocksdb")]
-impl DedupeScope {
-    /// The agency, where that is the scope.
-    pub(crate) fn of(self, agency: &AgencyCode) -> Option<&AgencyCode> {
-        (self == Self::Agency).then_some(agency)
-    }
-}
-
-impl Slot {
-    /// Reads a slot's canonical bytes.
-    ///
-    /// # Errors
-    /// What is wrong with the slot; [`SlotError::Sealed`] for the sealed form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, SlotError> {
-        let slot: v1::Slot = canonical::decode(bytes)?;
-        match Form::try_from(slot.form) {
-            Ok(Form::Open) => {}
-            Ok(Form::Sealed) => return Err(SlotError::Sealed),
-            _ => return Err(SlotError::Form),
-        }
-        if !slot.agreement.is_empty() {
-            return Err(SlotError::Agreement);
-        }
-        if slot.subject_keys.len() > SUBJECTS_MAX {
-            return Err(SlotError::SubjectKeys);
-        }
-        let read = |bytes: &[u8], error| Hash::from_slice(bytes).map_err(|_| error);
-        let subject_keys = slot
-            .subject_keys
-            .iter()
-            .map(|key| read(key, SlotError::SubjectKeys))
-            .collect::<Result<Vec<_>, _>>()?;
-        if subject_keys.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(SlotError::SubjectKeys);
-        }
-        Ok(Self {
-            record_id: read(&slot.record_id, SlotError::RecordId)?,
-            subject_keys,
-            dedupe_key: read(&slot.dedupe_key, SlotError::DedupeKey)?,
-            scope: DedupeScope::Agency,
-        })
-    }
-
-    /// The canonical bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        v1::Slot {
-            record_id: self.record_id.0.to_vec(),
-            form: Form::Open as i32,
-            agreement: Vec::new(),
-            subject_keys: self.subject_keys.iter().map(|key| key.0.to_vec()).collect(),
-            dedupe_key: self.dedupe_key.0.to_vec(),
-        }
-        .encode_to_vec()
-    }
-}
-
-/// Why a slot was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SlotError {
-    /// Not canonical protobuf.
-    #[error("{0}")]
-    Canonical(#[from] CanonicalError),
-    /// The sealed form, which is in the format for a later version of the rules.
-    #[error("sealed records are not admitted by version 1 of the rules; submit the record open")]
-    Sealed,
-    /// Neither open nor sealed.
-    #[error("form: unset or unknown")]
-    Form,
-    /// An open slot names no agreement.
-    #[error("agreement: an open slot has none")]
-    Agreement,
-    /// Not 32 bytes.
-    #[error("record_id: 32 bytes expected")]
-    RecordId,
-    /// Not 32 bytes each, not strictly ascending, or too many.
-    #[error("subject_keys: at most {SUBJECTS_MAX} keys of 32 bytes, strictly ascending")]
-    SubjectKeys,
-    /// Not 32 bytes.
-    #[error("dedupe_key: 32 bytes expected")]
-    DedupeKey,
-}
 
 /// Why a transaction was refused, by what it says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -629,18 +458,6 @@ pub(crate) mod tests {
             let outcome = VerifiedTransaction::from_bytes(flipped.into(), &CHAIN);
             assert!(outcome.is_err(), "bit {bit}");
         }
-    }
-
-    #[test]
-    fn the_sealed_form_is_refused_with_a_reason() {
-        let slot = v1::Slot {
-            record_id: vec![1; 32],
-            form: Form::Sealed as i32,
-            agreement: vec![2; 32],
-            subject_keys: vec![],
-            dedupe_key: vec![3; 32],
-        };
-        assert_eq!(Slot::decode(&slot.encode_to_vec()), Err(SlotError::Sealed));
     }
 
     #[test]
