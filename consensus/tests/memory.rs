@@ -169,6 +169,27 @@ fn a_certificate_acted_on_before_peers_have_been_asked_is_durable_too() {
 }
 
 #[test]
+fn what_a_vote_rests_on_is_durable_with_it_though_it_led_into_no_view() {
+    let (mut bench, c) = (Bench::new(1), block(3, 'C'));
+    bench.take(notarization(2, block(2, 'A')));
+    // It is in view 3 already, and acts on neither of these.
+    bench.take_all(vec![nullification(1), nullification(2)]);
+    bench.take(proposal(3, 0, c.clone()));
+    let voted = bench.take(valid(3, c));
+    let persisted: Vec<_> = voted.iter().filter(|word| word.starts_with("persist")).collect();
+    let expected = [
+        "persist nullification 1",
+        "persist nullification 2",
+        "persist proposal 3 C",
+        "persist notarize 3 C",
+    ];
+    assert_eq!(persisted, expected);
+    let held = bench.core.grounds();
+    assert_eq!((held.certificates.len(), held.claims.len()), (3, 1));
+    assert_eq!(restart(bench, 1).core.grounds(), held, "for whoever asks who divided the chain");
+}
+
+#[test]
 fn contradictions_are_evidence_once() {
     let rows: [(&str, Event, Event, bool); 7] = [
         ("two proposals", proposal(1, 0, a()), proposal(1, 0, b()), true),
