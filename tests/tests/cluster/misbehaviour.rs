@@ -3,7 +3,10 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
+    certificate::Certificate,
+    chain::Chain,
     evidence::Evidence,
+    fork::{self, Conclusion},
     hash::Hash,
     vote::{Ballot, Vote, VoteKind},
 };
@@ -81,4 +84,42 @@ async fn a_validator_that_votes_for_two_blocks_is_recorded_once_and_can_be_looke
     shutdown.cancel();
     submit_final(&cluster, 1, "after", "misbehaviour").await;
     assert_eq!(reports(&cluster, 0, &key.to_string()).await.len(), 1, "it is there once");
+}
+
+/// Three of four keys in bad hands: a node that is shown a contradiction stops, and what it held
+/// names the three.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_halts_keeps_what_names_those_who_made_it_halt() {
+    let mut cluster = Cluster::start(4).await;
+    submit_final(&cluster, 0, "before", "halt").await;
+    assert!(cluster.terminate(3).await.success());
+    let head = cluster.same_head(&[0, 1, 2], 1).await;
+    let parts: Vec<_> = (0..4)
+        .map(|node| NodeParts::read(&cluster.agency(node).config).expect("its files"))
+        .collect();
+    let (genesis, shutdown) = (&parts[3].genesis, CancellationToken::new());
+    let (chain_id, validators) = (genesis.chain_id(), genesis.validators());
+    let height = head.height + 1;
+    let certificate = |kind, block_hash| {
+        let ballot = Ballot { kind, height, view: 1, block_hash };
+        let votes =
+            parts[1..].iter().map(|parts| Vote::sign(ballot, &chain_id, &parts.validator.key));
+        let votes: Vec<_> = votes.collect();
+        let certificate = Certificate::from_votes(ballot, &votes, &validators).expect("a quorum");
+        Message::Certificate(certificate).to_proto()
+    };
+    let contradiction = [(VoteKind::Nullify, Hash::ZERO), (VoteKind::Finalize, Hash([1; 32]))];
+    let liar = impersonate(&parts[3], &shutdown).await;
+    liar.publish_consensus(contradiction.map(|(kind, hash)| certificate(kind, hash)).to_vec());
+    assert!(!cluster.exit(0).await.success());
+    assert!(cluster.log(0).contains("audit decisions"), "it says what to do: {}", cluster.log(0));
+    shutdown.cancel();
+
+    let chain = Chain::open(&parts[0].store, genesis, &parts[0].store_options).expect("its store");
+    let decision = chain.reader().decision(height).expect("readable").expect("kept");
+    assert_eq!(decision.decided, None, "it did not commit the height");
+    let found =
+        fork::examine(height, &[&decision], &chain_id, &validators).expect("no finalization");
+    assert_eq!(found.conclusion, Conclusion::Proven);
+    assert_eq!(found.keys(), parts[1..].iter().map(|parts| parts.validator.key.public()).collect());
 }
