@@ -143,8 +143,8 @@ pub fn check(
 ) -> Result<(), AdmissionError> {
     let header = transaction.header();
     let tip = reader.tip();
-    let registry = &reader.genesis().registry;
-    let signer = registry
+    let signer = tip
+        .registry
         .signer_at(&header.signer, tip.header.height + 1)
         .ok_or(AdmissionError::UnknownSigner(header.signer))?;
     if signer.agency != header.agency {

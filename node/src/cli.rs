@@ -27,6 +27,7 @@ mod output;
 mod progress;
 mod query;
 mod record_json;
+mod registry;
 mod submit;
 mod time;
 
@@ -67,6 +68,9 @@ enum Command {
     /// Lay out and run a network of several agencies on this machine.
     #[command(subcommand)]
     Network(network::NetworkCommand),
+    /// Change who is in the network: agencies, their keys, and who votes.
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// Submit declarations and notifications to a node, and get their receipts.
     #[command(subcommand)]
     Submit(submit::SubmitCommand),
@@ -111,6 +115,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Submit(command) => {
             block_on(async { submit::run(command, output, shared.connect.connect().await?).await })
         }
+        Command::Registry(command) => block_on(async {
+            registry::run(command, output, shared.connect.connect().await?).await
+        }),
         Command::Query(command) => {
             block_on(async { query::run(command, output, shared.connect.connect().await?).await })
         }

@@ -9,6 +9,7 @@ use customhouse_ledger::{
     hash::Hash,
     header::Header,
     layout::LayoutError,
+    registry::Registry,
 };
 use customhouse_proto::v1::{
     self, admin_client::AdminClient, audit_client::AuditClient, get_history_request::SubjectOrKey,
@@ -34,6 +35,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What the node may send ahead of being read: in one stream, and in all.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// More pages than a registry has, also where it changes a few times meanwhile.
+const REGISTRY_PAGES_MAX: usize = 256;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -399,6 +403,51 @@ impl Client {
             return Err(ClientError::Answer("the decision is of another height".to_owned()));
         }
         Ok(Decision::from_proto(&decision)?)
+    }
+
+    /// The registry after the node's newest block, with that block's height. That its entries give the
+    /// root that came with them is checked.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn registry(&self) -> Result<(u64, Registry), ClientError> {
+        let (mut entries, mut begun) = (Vec::new(), None);
+        for _ in 0..REGISTRY_PAGES_MAX {
+            let request = v1::GetRegistryRequest { from_index: entries.len() as u64 };
+            let answer = self.audit().get_registry(request).await?.into_inner();
+            let place = (answer.height, answer.registry_root);
+            if begun.as_ref().is_some_and(|(_, root)| *root != place.1) {
+                // It has changed in between.
+                (entries, begun) = (Vec::new(), None);
+                continue;
+            }
+            entries.extend(answer.entries);
+            let (height, root) = begun.get_or_insert(place);
+            if answer.next_index != 0 && answer.next_index == entries.len() as u64 {
+                continue;
+            }
+            let wrong = |what: &dyn fmt::Display| ClientError::Answer(format!("registry: {what}"));
+            let registry = Registry::new(entries).map_err(|error| wrong(&error))?;
+            if registry.root().0[..] != root[..] {
+                return Err(wrong(&"its entries do not give its root"));
+            }
+            return Ok((*height, registry));
+        }
+        Err(ClientError::Answer("registry: pages without end".to_owned()))
+    }
+
+    /// Submits a change of the registry for the node to sign; gives the record's id. For operators.
+    ///
+    /// # Errors
+    /// It was not taken; see [`ClientError`].
+    pub async fn submit_registry_change(
+        &self,
+        change: v1::RegistryChange,
+    ) -> Result<Hash, ClientError> {
+        let mut admin = AdminClient::new(self.channel());
+        let request = v1::SubmitRegistryChangeRequest { change: Some(change) };
+        let answer = admin.submit_registry_change(request).await?.into_inner();
+        Hash::from_slice(&answer.record_id).map_err(|_| missing("record_id"))
     }
 
     /// How the node stands. For operators.

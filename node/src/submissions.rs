@@ -19,6 +19,7 @@ use customhouse_ledger::{
     chain::{ChainReader, Committed},
     hash::{Hash, Tag},
     keys::{Signature, SigningKey},
+    registry::RegistryChange,
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
@@ -36,6 +37,7 @@ pub use self::{
 };
 use crate::{
     admission::Admission,
+    clock,
     driver::{ConsensusStatus, DriverHandle},
     identity::ClientIdentity,
     metrics::Metrics,
@@ -105,6 +107,28 @@ impl Submissions {
             let _nobody = ended_in.send(worker.run(jobs_out));
         });
         Ok((Self { jobs, agency, chain_id, salt_secret, signing_key, reader, status }, ended))
+    }
+
+    /// Submits a change of the registry in a transaction that this node signs.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn submit_registry_change(
+        &self,
+        client: &ClientIdentity,
+        change: &RegistryChange,
+    ) -> Result<Accepted, Refusal> {
+        let lifetime_ms = self.reader.tip().parameters.transaction_lifetime_ms_max;
+        let not_after_ms = clock::unix_ms().saturating_add(lifetime_ms);
+        let transaction = VerifiedTransaction::change_registry(
+            change,
+            &client.name,
+            self.agency,
+            not_after_ms.min(change.proposal().not_after_ms()),
+            &self.chain_id,
+            &self.signing_key,
+        );
+        self.submit_transaction(client, transaction?).await
     }
 
     /// Submits records for this node to sign. One result a record, in order; each `Ok` is durable.

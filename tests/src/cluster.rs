@@ -74,7 +74,7 @@ pub struct Cluster {
     network: LocalNetwork,
     nodes: Vec<NodeProcess>,
     links: Option<Links>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Cluster {
@@ -121,7 +121,19 @@ impl Cluster {
             NodeProcess::new(&agency.config.file, log)
         };
         let nodes = network.agencies.iter().map(node).collect();
-        Self { network, nodes, links: None, _dir: dir }
+        Self { network, nodes, links: None, dir }
+    }
+
+    /// Lays out one more agency's node, which the genesis does not have, and starts nothing. Gives its
+    /// number.
+    pub fn add_node(&mut self) -> usize {
+        let node = self.size();
+        let code = AGENCIES[node].parse().expect("a code");
+        let ports = ports::free(1);
+        self.network.add(code, ports[0]).expect("an agency is laid out");
+        let log = self.dir.path().join(format!("{code}.log"));
+        self.nodes.push(NodeProcess::new(&self.agency(node).config.file, log));
+        node
     }
 
     /// Has each node dial the others through links.
@@ -190,6 +202,15 @@ impl Cluster {
     /// Its file.
     pub fn genesis_file(&self) -> PathBuf {
         self.network.dir.join("genesis.json")
+    }
+
+    /// A verifier that holds the genesis and has followed the changes of the validators that a node
+    /// tells.
+    pub async fn verifier_by(&self, node: usize) -> Verifier {
+        let chain = self.client(node, "auditor").validator_chain().await.expect("the node runs");
+        let mut verifier = self.verifier();
+        verifier.follow_chain(&chain).expect("each set announced by the one before");
+        verifier
     }
 
     /// A verifier that holds the genesis and nothing else.

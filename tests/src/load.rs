@@ -230,7 +230,8 @@ pub async fn alerts_about(client: &Client, case: &str) -> Vec<(String, Hash, Pla
 }
 
 /// Checks that every acknowledged record is on the ledger of each node, once, and where it was said
-/// to be; that a receipt of it verifies with the genesis alone; and that no record is there twice.
+/// to be; that a receipt of it verifies with the genesis, and the changes of validators since, alone;
+/// and that no record is there twice.
 ///
 /// # Panics
 /// Where it is not so.
@@ -259,8 +260,9 @@ pub async fn nothing_is_lost(cluster: &Cluster, case: &str, acknowledged: &[Ackn
 /// Fetches the receipt of each record, from one node after the other, and verifies it.
 async fn receipts_verify(cluster: &Cluster, records: Vec<(String, Hash, Place)>) {
     let mut nodes = JoinSet::new();
+    let verifier = cluster.verifier_by(0).await;
     for node in 0..cluster.size() {
-        let (client, verifier) = (cluster.client(node, "auditor"), cluster.verifier());
+        let (client, verifier) = (cluster.client(node, "auditor"), verifier.clone());
         let own: Vec<_> = records.iter().skip(node).step_by(cluster.size()).cloned().collect();
         nodes.spawn(async move {
             for (_, id, place) in own {

@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use customhouse_ledger::{chain::Tip, registry::RegistryChange};
 use customhouse_proto::v1::{self, admin_server::Admin};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use crate::{network::peer_id, node::Shared};
+use super::{refused::Refused, submission::caller};
+use crate::{clock, network::peer_id, node::Shared};
 
 #[derive(Clone)]
 pub(super) struct AdminService {
@@ -59,7 +61,7 @@ impl Admin for AdminService {
             peers.iter().map(|peer| (peer.key, peer.address.to_string())).collect()
         };
         let next_height = node.reader.tip().header.height + 1;
-        let listed = node.genesis.registry.peers_at(next_height).into_iter();
+        let listed = node.reader.peers_at(next_height).into_iter();
         // An agency has one node; should it have another, that one is connected.
         let others =
             listed.filter(|(agency, key)| *agency != node.agency || connected.contains_key(key));
@@ -74,4 +76,47 @@ impl Admin for AdminService {
         });
         Ok(Response::new(v1::ListPeersResponse { peers: peers.collect() }))
     }
+
+    async fn submit_registry_change(
+        &self,
+        request: Request<v1::SubmitRegistryChangeRequest>,
+    ) -> Result<Response<v1::SubmitRegistryChangeResponse>, Status> {
+        let client = caller(&request)?;
+        let wrong = |reason: String| Refused::field("change", "REGISTRY_CHANGE", reason);
+        let change = request.into_inner().change.ok_or_else(|| wrong("missing".to_owned()))?;
+        let change = RegistryChange::from_proto(&change).map_err(|e| wrong(e.to_string()))?;
+        check_change(&self.node.reader.tip(), &change)?;
+        let accepted = self.node.submissions.submit_registry_change(&client, &change).await;
+        let accepted = accepted.map_err(Refused::from)?;
+        Ok(Response::new(v1::SubmitRegistryChangeResponse {
+            record_id: accepted.record_id.0.to_vec(),
+            transaction_id: accepted.transaction_id.0.to_vec(),
+        }))
+    }
+}
+
+/// Whether a change could be in the next block, as far as this node knows. Said here, because what
+/// a leader leaves out of its block is not heard of again.
+fn check_change(tip: &Tip, change: &RegistryChange) -> Result<(), Refused> {
+    let refused = |reason: String| {
+        Err(Refused::new(Code::FailedPrecondition, "REGISTRY_CHANGE_NOT_NOW", reason))
+    };
+    let proposal = change.proposal();
+    if let Err(error) = tip.registry.apply(proposal, tip.header.height + 1) {
+        return refused(error.to_string());
+    }
+    if proposal.not_after_ms() <= clock::unix_ms().max(tip.header.time_ms) {
+        return refused("the proposal's time is over: propose it again".to_owned());
+    }
+    let approvers = change.approvals().iter();
+    let stranger =
+        approvers.map(|a| a.validator).find(|key| tip.validators.index_of(key).is_none());
+    if let Some(key) = stranger {
+        return refused(format!("{key} approves, which is no validator's key now"));
+    }
+    let (found, needed) = (change.approvals().len(), tip.validators.quorum());
+    if found < needed {
+        return refused(format!("{found} approvals, {needed} are needed"));
+    }
+    Ok(())
 }

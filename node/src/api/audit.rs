@@ -17,6 +17,9 @@ use crate::node::Shared;
 /// million entries.
 const HISTORY_PROOFS_MAX: usize = 4;
 
+/// Entries of the registry in one answer: some 200 bytes each.
+const ENTRIES_MAX: usize = 4096;
+
 /// Steps of the validator chain in one answer: with 256 validators some 30 KiB each.
 const STEPS_MAX: usize = 64;
 
@@ -133,5 +136,23 @@ impl Audit for AuditService {
         })?;
         let decision = Some(decision.to_proto());
         Ok(Response::new(v1::GetDecisionResponse { decision }))
+    }
+
+    async fn get_registry(
+        &self,
+        request: Request<v1::GetRegistryRequest>,
+    ) -> Result<Response<v1::GetRegistryResponse>, Status> {
+        let tip = self.node.reader.tip();
+        let from = usize::try_from(request.into_inner().from_index).unwrap_or(usize::MAX);
+        let entries: Vec<_> =
+            tip.registry.entries().skip(from).take(ENTRIES_MAX).cloned().collect();
+        let next = from.saturating_add(entries.len());
+        let more = next < tip.registry.count();
+        Ok(Response::new(v1::GetRegistryResponse {
+            height: tip.header.height,
+            registry_root: tip.header.registry_root.0.to_vec(),
+            entries,
+            next_index: if more { next as u64 } else { 0 },
+        }))
     }
 }

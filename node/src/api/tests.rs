@@ -34,5 +34,6 @@ mod calls;
 mod changes;
 mod connections;
 mod fixture;
+mod registry;
 
 use fixture::{DEADLINE, Fixture};

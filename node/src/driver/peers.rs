@@ -20,8 +20,7 @@ pub struct Peers {
 /// Who may connect at a ledger's tip: the peers of the registry, those that ended lately included, so
 /// that they can hand over what they hold.
 pub fn listed_peers(reader: &ChainReader) -> Vec<(AgencyCode, PublicKey)> {
-    let next_height = reader.tip().header.height + 1;
-    reader.genesis().registry.peers_at(next_height)
+    reader.peers_at(reader.tip().header.height + 1)
 }
 
 impl Peers {

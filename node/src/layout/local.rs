@@ -120,7 +120,10 @@ impl LocalNetwork {
         create_dir(&new.dir)?;
         let mut files = Vec::new();
         for (agency, ports) in &new.agencies {
-            files.push(new.lay_out_agency(*agency, *ports)?);
+            let others = new.agencies.iter().filter(|(other, _)| other != agency);
+            let address = |ports: &Ports| format!("/ip4/127.0.0.1/tcp/{}", ports.peer);
+            let others: Vec<_> = others.map(|(other, ports)| (*other, address(ports))).collect();
+            files.push(lay_out_agency(&new.dir, *agency, *ports, &others)?);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -148,6 +151,27 @@ impl LocalNetwork {
         agencies.sort_by_key(LocalAgency::code);
         Ok(Self { dir: dir.to_owned(), genesis, agencies })
     }
+
+    /// Lays out one more agency, which the genesis does not have: it joins by changes of the registry.
+    /// Its node knows where the others are, and dials them; it stands at the end of the list.
+    ///
+    /// # Errors
+    /// Where it is there already, or a file cannot be written.
+    pub fn add(&mut self, agency: AgencyCode, ports: Ports) -> Result<(), LayoutError> {
+        if self.agencies.iter().any(|other| other.code() == agency) {
+            return Err(LayoutError::Plan(format!("agency {agency} is there already")));
+        }
+        let address = |other: &LocalAgency| {
+            let address = other.config.network.listen.first().map(ToString::to_string);
+            (other.code(), address.unwrap_or_default())
+        };
+        let others: Vec<_> = self.agencies.iter().map(address).collect();
+        lay_out_agency(&self.dir, agency, ports, &others)?;
+        let dir = self.dir.join(agency.as_str());
+        let config = NodeConfig::read(&dir.join("node.toml"))?;
+        self.agencies.push(LocalAgency { config, dir });
+        Ok(())
+    }
 }
 
 impl NewNetwork {
@@ -168,39 +192,41 @@ impl NewNetwork {
         }
         Ok(())
     }
+}
 
-    fn lay_out_agency(&self, agency: AgencyCode, ports: Ports) -> Result<AgencyFile, LayoutError> {
-        let dir = self.dir.join(agency.as_str());
-        create_dir(&dir)?;
-        let country = agency.as_str().get(..2).unwrap_or("ZZ");
-        let mut file = create_agency_keys(&dir, agency, agency.as_str(), country)?;
-        let authority = Authority::new(agency)?;
-        let tls = dir.join("tls");
-        create_dir(&tls)?;
-        authority.keyed().write(&tls.join("ca.crt"), &tls.join("ca.key"))?;
-        authority.server(&[])?.write(&tls.join("server.crt"), &tls.join("server.key"))?;
-        for (name, role) in CLIENTS {
-            let submitter = lay_out_client(&dir, &authority, agency, ports, (name, role))?;
-            file.signing_keys.extend(submitter);
-        }
-        write_public(&dir.join("node.toml"), &self.node_config(agency, ports))?;
-        Ok(file)
+/// Lays out an agency's directory; `others` are the other agencies and where their nodes listen.
+fn lay_out_agency(
+    network_dir: &Path,
+    agency: AgencyCode,
+    ports: Ports,
+    others: &[(AgencyCode, String)],
+) -> Result<AgencyFile, LayoutError> {
+    let dir = network_dir.join(agency.as_str());
+    create_dir(&dir)?;
+    let country = agency.as_str().get(..2).unwrap_or("ZZ");
+    let mut file = create_agency_keys(&dir, agency, agency.as_str(), country)?;
+    let authority = Authority::new(agency)?;
+    let tls = dir.join("tls");
+    create_dir(&tls)?;
+    authority.keyed().write(&tls.join("ca.crt"), &tls.join("ca.key"))?;
+    authority.server(&[])?.write(&tls.join("server.crt"), &tls.join("server.key"))?;
+    for (name, role) in CLIENTS {
+        let submitter = lay_out_client(&dir, &authority, agency, ports, (name, role))?;
+        file.signing_keys.extend(submitter);
     }
+    write_public(&dir.join("node.toml"), &node_config(agency, ports, others))?;
+    Ok(file)
+}
 
-    /// The text of a node's configuration.
-    fn node_config(&self, agency: AgencyCode, ports: Ports) -> String {
-        let peers: String = self
-            .agencies
-            .iter()
-            .filter(|(other, _)| *other != agency)
-            .map(|(other, ports)| {
-                let address = format!("/ip4/127.0.0.1/tcp/{}", ports.peer);
-                format!("[[network.peers]]\nagency = \"{other}\"\naddresses = [\"{address}\"]\n\n")
-            })
-            .collect();
-        let Ports { peer, api, metrics } = ports;
-        format!(
-            r#"# The node of {agency} on a network that runs on one machine.
+/// The text of a node's configuration.
+fn node_config(agency: AgencyCode, ports: Ports, others: &[(AgencyCode, String)]) -> String {
+    let section = |(other, address): &(AgencyCode, String)| {
+        format!("[[network.peers]]\nagency = \"{other}\"\naddresses = [\"{address}\"]\n\n")
+    };
+    let peers: String = others.iter().map(section).collect();
+    let Ports { peer, api, metrics } = ports;
+    format!(
+        r#"# The node of {agency} on a network that runs on one machine.
 # `customhouse node template` prints every field with its meaning.
 data_dir = "data"
 genesis = "../genesis.json"
@@ -229,8 +255,7 @@ listen = "127.0.0.1:{metrics}"
 format = "text"
 filter = "info"
 "#
-        )
-    }
+    )
 }
 
 /// Makes a client's certificate and profile; for an integrator also a key to sign with.

@@ -10,7 +10,7 @@ use super::NodeParts;
 pub(super) fn warn(reader: &ChainReader, parts: &NodeParts) {
     let tip = reader.tip();
     let height = tip.header.height + 1;
-    let registry = &reader.genesis().registry;
+    let registry = &tip.registry;
     let validators = tip.validators.as_slice();
     let votes =
         |key: PublicKey| validators.iter().any(|v| (v.agency, v.key) == (parts.agency, key));

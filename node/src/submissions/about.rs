@@ -16,6 +16,10 @@ use super::Refusal;
 /// either.
 pub(super) fn check_without_subject(record: &v1::Record) -> Result<(), Refusal> {
     let Some(body) = &record.body else { return Ok(()) };
+    // It is about the registry, and found by the hash of its proposal.
+    if matches!(body, Body::RegistryChange(_)) {
+        return Ok(());
+    }
     let (field, own_id) = own_id(body);
     if own_id.is_empty() && record.references.is_empty() {
         return Err(Refusal::AboutNothing(field));

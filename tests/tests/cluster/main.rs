@@ -2,6 +2,7 @@
 
 mod agreement;
 mod catching_up;
+mod changes;
 mod chaos;
 mod crashes;
 mod full_disk;

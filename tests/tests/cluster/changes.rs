@@ -1,0 +1,237 @@
+//! Agencies that join, leave and exchange their keys while records flow.
+
+use std::{ffi::OsStr, fs, path::PathBuf};
+
+use customhouse_tests::{
+    cluster::Cluster,
+    load::{Load, nothing_is_lost},
+    program,
+    readers::Readers,
+    wait::{PATIENCE, until},
+};
+
+/// Runs `customhouse registry` as a node's operator.
+fn registry<A: AsRef<OsStr>>(
+    cluster: &Cluster,
+    node: usize,
+    arguments: impl IntoIterator<Item = A>,
+) -> program::Answer {
+    let profile = cluster.profile(node, "operator");
+    let mut all = vec!["--profile".into(), profile.into_os_string()];
+    all.extend(["--output", "json", "registry"].map(Into::into));
+    all.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+    program::run(all)
+}
+
+/// A change as agencies make it: one proposes, all of `approving` approve, one submits.
+struct Change<'a> {
+    cluster: &'a Cluster,
+    approving: &'a [usize],
+    submitting: usize,
+    joining_key: Option<PathBuf>,
+}
+
+impl Change<'_> {
+    /// Gives the height from which on it is in force.
+    fn make<A: AsRef<OsStr>>(self, name: &str, what: impl IntoIterator<Item = A>) -> u64 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = |name: String| dir.path().join(name).into_os_string();
+        let proposal = file(format!("{name}.proposal"));
+        let mut propose = vec!["propose".into(), "--out".into(), proposal.clone()];
+        propose.extend(what.into_iter().map(|argument| argument.as_ref().to_owned()));
+        registry(self.cluster, self.approving[0], propose).expect_code(0);
+        let mut submit = vec!["submit".into(), proposal.clone()];
+        for &node in self.approving {
+            let key = &self.cluster.agency(node).config.keys.validator;
+            let approval = file(format!("{node}.approval"));
+            let approve = ["approve".as_ref(), &*proposal, "--validator-key".as_ref()];
+            let to = [key.as_os_str(), "--out".as_ref(), &*approval];
+            let shown = registry(self.cluster, node, approve.into_iter().chain(to)).expect_code(0);
+            assert_eq!(shown.json()["validators_before"], self.cluster_validators(node));
+            submit.push(approval);
+        }
+        if let Some(key) = self.joining_key {
+            submit.extend(["--joining-key".into(), key.into_os_string()]);
+        }
+        let made = registry(self.cluster, self.submitting, submit).expect_code(0).json();
+        made["height"].as_u64().expect("a height") + 1
+    }
+
+    fn cluster_validators(&self, node: usize) -> serde_json::Value {
+        registry(self.cluster, node, ["show"]).expect_code(0).json()["validators"].clone()
+    }
+}
+
+/// Waits until a node has a height, though it has no vote, and says so.
+async fn follows(cluster: &Cluster, node: usize, height: u64) {
+    until("the node follows", PATIENCE, async || {
+        let status = cluster.status(node).await.map_err(|error| error.to_string())?;
+        assert!(!status.signing, "it has no vote: {status:?}");
+        let there = status.height >= height && status.signing_reason.contains("no vote");
+        if there { Ok(()) } else { Err(format!("{height} is to be reached: {status:?}")) }
+    })
+    .await;
+}
+
+/// All that were started reach the same head again after each was restarted.
+async fn restart_all(cluster: &mut Cluster, nodes: &[usize]) {
+    for &node in nodes {
+        assert!(cluster.terminate(node).await.success(), "{}", cluster.log(node));
+    }
+    for &node in nodes {
+        cluster.start_node(node);
+    }
+    for &node in nodes {
+        cluster.answers(node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_agency_joins_two_while_records_flow_and_everything_can_be_had_from_genesis_on() {
+    let mut cluster = Cluster::start(2).await;
+    let readers = Readers::start(&cluster);
+    let mut load = Load::start(&cluster, 2, "joining");
+    load.more(20).await;
+    let joiner = cluster.add_node();
+    let agency = cluster.agency(joiner).dir.clone();
+    // It may run before it is admitted: nobody talks to it yet.
+    cluster.restart(joiner).await;
+    assert_eq!(cluster.head(joiner).await.height, 0);
+
+    let public = agency.join("agency.json").into_os_string();
+    let join = Change { cluster: &cluster, approving: &[0, 1], submitting: 0, joining_key: None };
+    let admitted = join.make("join", ["--join".as_ref(), &*public]);
+    follows(&cluster, joiner, admitted).await;
+    load.more(20).await;
+
+    let key = cluster.agency(joiner).config.keys.validator.clone();
+    let vote = Change {
+        cluster: &cluster,
+        approving: &[0, 1],
+        submitting: joiner,
+        joining_key: Some(key.clone()),
+    };
+    let votes_from = vote.make("vote", ["--vote".as_ref(), &*public]);
+    cluster.reaches(joiner, votes_from).await;
+    // From here on nothing is final without it.
+    load.more(20).await;
+    let status = cluster.status(0).await.expect("it runs");
+    assert_eq!((status.validators, status.quorum), (3, 3));
+
+    let acknowledged = load.stop().await;
+    readers.stop().await;
+    let all = [0, 1, joiner];
+    let head = cluster.same_head(&all, votes_from).await;
+    nothing_is_lost(&cluster, "joining", &acknowledged).await;
+    cluster.nobody_lied();
+
+    restart_all(&mut cluster, &all).await;
+    for node in all {
+        cluster.reaches(node, head.height).await;
+    }
+    let mut load = Load::start(&cluster, 1, "restarted");
+    load.more(10).await;
+    let restarted = load.stop().await;
+
+    // A founding node and the joiner lose all but their keys: both come back over the changes.
+    for node in [0, joiner] {
+        assert!(cluster.terminate(node).await.success());
+        cluster.wipe(node);
+        cluster.restart(node).await;
+        cluster.reaches(node, head.height).await;
+    }
+    let mut load = Load::start(&cluster, 1, "wiped");
+    load.more(10).await;
+    let wiped = load.stop().await;
+    cluster.same_head(&all, head.height + 1).await;
+    for (case, acknowledged) in
+        [("joining", acknowledged), ("restarted", restarted), ("wiped", wiped)]
+    {
+        nothing_is_lost(&cluster, case, &acknowledged).await;
+    }
+    cluster.nobody_lied();
+}
+
+/// Makes an agency's next validator key and names it in its node's configuration.
+fn prepare_next_key(cluster: &Cluster, node: usize) -> PathBuf {
+    let agency = cluster.agency(node);
+    let dir = agency.dir.join("keys-2");
+    let code = agency.code().to_string();
+    let new = ["keys", "new", "--agency", &code, "--purpose", "validator", "--dir"];
+    program::run(new.map(OsStr::new).into_iter().chain([dir.as_os_str()])).expect_code(0);
+    let file = &agency.config.file;
+    let text = fs::read_to_string(file).expect("the layout made it");
+    let named = text.replace("[keys]\n", "[keys]\nnext_validator = \"keys-2/validator.key\"\n");
+    fs::write(file, named).expect("the cluster's own directory");
+    dir.join("validator.key")
+}
+
+fn public_key(file: &std::path::Path) -> String {
+    let show = ["--output", "json", "keys", "show"].map(OsStr::new);
+    let shown = program::run(show.into_iter().chain([file.as_os_str()])).expect_code(0).json();
+    shown[0]["public_key"].as_str().expect("a key").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_records_flow() {
+    let mut cluster = Cluster::start(4).await;
+    let next_key = prepare_next_key(&cluster, 1);
+    assert!(cluster.terminate(1).await.success());
+    cluster.restart(1).await;
+    let head = cluster.head(0).await;
+    cluster.reaches(1, head.height).await;
+    let readers = Readers::start(&cluster);
+    let mut load = Load::start(&cluster, 2, "rotating");
+    load.more(20).await;
+
+    let rotate = Change {
+        cluster: &cluster,
+        approving: &[0, 2, 3],
+        submitting: 1,
+        joining_key: Some(next_key.clone()),
+    };
+    let to = format!("{}={}", cluster.agency(1).code(), public_key(&next_key));
+    let rotated_at = rotate.make("rotate", ["--rotate", &to]);
+    cluster.reaches(1, rotated_at).await;
+    assert!(cluster.log(1).contains("voting with the next key"), "{}", cluster.log(1));
+    load.more(20).await;
+    // Without the restarted node's own key there are three: with a fourth away, all of them count.
+    cluster.kill(0);
+    load.more(20).await;
+    cluster.restart(0).await;
+    let head = cluster.head(2).await;
+    cluster.reaches(0, head.height).await;
+
+    let leaving =
+        Change { cluster: &cluster, approving: &[0, 2, 3], submitting: 0, joining_key: None };
+    let code = cluster.agency(3).code().to_string();
+    let left_at = leaving.make("end-vote", ["--end-vote", &*code]);
+    follows(&cluster, 3, left_at).await;
+    load.more(20).await;
+    assert_eq!(cluster.status(3).await.expect("it runs").validators, 3);
+
+    let acknowledged = load.stop().await;
+    readers.stop().await;
+    let all = [0, 1, 2, 3];
+    let head = cluster.same_head(&all, left_at).await;
+    nothing_is_lost(&cluster, "rotating", &acknowledged).await;
+    cluster.nobody_lied();
+
+    // By now the registry has the next key: the configuration may name it alone, or both.
+    restart_all(&mut cluster, &all).await;
+    for node in [0, 1, 2] {
+        cluster.reaches(node, head.height).await;
+    }
+    follows(&cluster, 3, head.height).await;
+    assert!(cluster.terminate(1).await.success());
+    cluster.wipe(1);
+    cluster.restart(1).await;
+    cluster.reaches(1, head.height).await;
+    let mut load = Load::start(&cluster, 1, "afterwards");
+    load.more(10).await;
+    let afterwards = load.stop().await;
+    cluster.same_head(&all, head.height + 1).await;
+    nothing_is_lost(&cluster, "rotating", &acknowledged).await;
+    nothing_is_lost(&cluster, "afterwards", &afterwards).await;
+    cluster.nobody_lied();
+}
