@@ -11,13 +11,14 @@
 //! | `identity`, `endpoint`, `disk`, `world` | agencies and their nodes; what survives a process |
 //! | `run`, `event`, `steps` | the order of events, and what each does |
 //! | `links`, `faults`, `liar` | what breaks, and who lies |
+//! | `changes` | who joins, leaves and exchanges keys |
 //! | `fetching`, `serving` | requests between nodes |
 //! | `oracle`, `summary` | what must hold; what was seen |
 //! | `mutant` | rules broken on purpose |
 //!
 //! Asserted on every run: one block a height, with the same roots everywhere; no transaction twice;
 //! nothing sent before its journal entry is durable; no honest key signs a conflict, across crashes
-//! and restored stores; evidence proves what it says and names liars only; a signing key is stopped
+//! and restored stores, nor at a height at which it has no vote; evidence proves what it says and names liars only; a signing key is stopped
 //! only where its journal was put back; and once all faults have ended, within
 //! [`HEALING_MS_MAX`], every node has committed everything that was ever acknowledged, and its
 //! receipts verify with the genesis alone.
@@ -26,6 +27,7 @@
 //! checking of answers is the real one), RocksDB. Those are tested as real processes
 //! (`tests/cluster`).
 
+mod changes;
 mod disk;
 mod endpoint;
 mod event;

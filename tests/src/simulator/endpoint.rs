@@ -1,7 +1,7 @@
 //! A simulated node: what survives its process, and the process while it runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -25,7 +25,7 @@ use customhouse_node::{
 use super::{
     disk::JournalDisk,
     fetching::Fetching,
-    identity::{BEGIN_UNIX_MS, Identity},
+    identity::{BEGIN_UNIX_MS, Identity, VALIDATOR_KEYS},
     mutant::Mutant,
     world::World,
 };
@@ -41,13 +41,16 @@ pub(super) struct Endpoint {
     /// One of two places with the same key.
     pub(super) twin: bool,
     pub(super) store: MemoryDisk,
-    pub(super) journal: JournalDisk,
+    /// One of each validator key.
+    pub(super) journals: Vec<JournalDisk>,
+    /// The validator key that the configuration names; the one after it is named as the next.
+    pub(super) key_place: usize,
     /// Accepted transactions that were not seen committed, durable.
     pub(super) outbox: BTreeMap<Hash, Bytes>,
     /// What a mutant has accepted and not synced.
     pub(super) unsynced_outbox: BTreeMap<Hash, Bytes>,
     /// Copies of the disks, as a backup is.
-    pub(super) backup: Option<(MemoryDisk, JournalDisk)>,
+    pub(super) backup: Option<(MemoryDisk, Vec<JournalDisk>)>,
     pub(super) clock: Clock,
     /// Grows with every start: what was meant for an earlier process is lost.
     pub(super) epoch: u64,
@@ -67,6 +70,8 @@ pub(super) struct Process {
     pub(super) reader: ChainReader,
     pub(super) mempool: SharedMempool,
     pub(super) fetching: Fetching,
+    /// Who may connect.
+    pub(super) listed: BTreeSet<PublicKey>,
     /// When its clock began.
     started: u64,
 }
@@ -85,7 +90,8 @@ impl Endpoint {
             identity,
             twin,
             store: MemoryDisk::default(),
-            journal: JournalDisk::new(mutant),
+            journals: (0..VALIDATOR_KEYS).map(|_| JournalDisk::new(mutant)).collect(),
+            key_place: 0,
             outbox: BTreeMap::new(),
             unsynced_outbox: BTreeMap::new(),
             backup: None,
@@ -118,16 +124,15 @@ impl Endpoint {
             agency_bytes_max: 32 << 20,
         })));
         let own = &identities[self.identity];
-        let signer = Signer {
-            public: own.validator.public(),
-            key: Ok(own.validator.clone()),
-            journal: self.journal.clone(),
-            entries: self.journal.read(),
+        let signer = |place: usize| {
+            let (key, journal) = (own.validators.get(place)?, &self.journals[place]);
+            let (public, entries) = (key.public(), journal.read());
+            Some(Signer { public, key: Ok(key.clone()), journal: journal.clone(), entries })
         };
         let parts = DriverParts {
             chain,
-            signer,
-            next_signer: None,
+            signer: signer(self.key_place).expect("a key that it has"),
+            next_signer: signer(self.key_place + 1),
             mempool: Arc::clone(&mempool),
             own_peer: own.peer,
             more_peers: Vec::new(),
@@ -136,8 +141,9 @@ impl Endpoint {
         };
         let now = Now { monotonic_ms: 0, unix_ms: self.clock.unix_ms(virtual_ms) };
         let driver = Driver::new(parts, World::new(now));
-        let fetching = Fetching::default();
-        self.process = Some(Process { driver, reader, mempool, fetching, started: virtual_ms });
+        let (fetching, listed) = (Fetching::default(), BTreeSet::new());
+        let started = virtual_ms;
+        self.process = Some(Process { driver, reader, mempool, fetching, listed, started });
         Ok(())
     }
 
@@ -145,10 +151,27 @@ impl Endpoint {
     /// what a fault in the middle of a write takes.
     pub(super) fn kill(&mut self) {
         self.process = None;
-        self.store.mend();
-        self.journal.mend();
-        self.journal.lose_unsynced();
+        self.mend();
+        self.journals.iter().for_each(JournalDisk::lose_unsynced);
         self.unsynced_outbox.clear();
+    }
+
+    /// Writes that were to fail do not.
+    pub(super) fn mend(&self) {
+        self.store.mend();
+        self.journals.iter().for_each(JournalDisk::mend);
+    }
+
+    /// The key that its process votes with, or is to.
+    pub(super) fn voting_place(&self, identity: &Identity) -> usize {
+        let votes = |process: &Process| {
+            let validators = &process.driver.core().committed().validators;
+            let places = [self.key_place, self.key_place + 1].into_iter();
+            places
+                .filter(|place| *place < VALIDATOR_KEYS)
+                .find(|place| validators.index_of(&identity.validators[*place].public()).is_some())
+        };
+        self.process.as_ref().and_then(votes).unwrap_or(self.key_place)
     }
 
     /// Admits a transaction as gossip does; true where it is new.

@@ -8,6 +8,7 @@ use customhouse_node::driver::DriverError;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 
 use super::{
+    disk::JournalDisk,
     endpoint::Clock,
     event::Event,
     links::{Link, between},
@@ -28,10 +29,11 @@ pub(super) enum Fault {
     Wipe,
     Restore,
     Clock,
+    Change,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Partition,
         Self::Clog,
         Self::Crash,
@@ -41,6 +43,7 @@ impl Fault {
         Self::Wipe,
         Self::Restore,
         Self::Clock,
+        Self::Change,
     ];
 }
 
@@ -57,6 +60,7 @@ impl Simulation {
             Fault::Wipe => swarm.wipe_every,
             Fault::Restore => swarm.restore_every,
             Fault::Clock => swarm.clock_every,
+            Fault::Change => swarm.change_every,
         };
         if every > 0 && !self.calm {
             let pause = self.streams.crash.random_range(1..=2 * every);
@@ -78,6 +82,7 @@ impl Simulation {
             Fault::Wipe => self.wipe(),
             Fault::Restore => self.restore(),
             Fault::Clock => self.change_a_clock(),
+            Fault::Change => self.change_the_registry()?,
         }
         self.schedule_fault(fault);
         Ok(())
@@ -159,7 +164,8 @@ impl Simulation {
         if rng.random() {
             endpoint.store.fail(more, fault);
         } else {
-            endpoint.journal.fail(more, kept);
+            let place = endpoint.voting_place(&self.identities[endpoint.identity]);
+            endpoint.journals[place].fail(more, kept);
         }
     }
 
@@ -198,12 +204,12 @@ impl Simulation {
     /// decided that nobody has any more.
     fn may_lose_a_store(&self, index: usize) -> bool {
         let highest = self.oracle.height();
+        let validators = self.validators();
         let faulty = |other: &usize| {
-            let endpoint = &self.endpoints[*other];
-            let key = self.identities[endpoint.identity].validator.public();
-            *other == index || self.oracle.excused.contains(&key) || endpoint.height() < highest
+            *other == index || self.is_excused(*other) || self.endpoints[*other].height() < highest
         };
-        (0..self.swarm.validators).filter(faulty).count() <= self.swarm.faulty_max()
+        let voting = (0..self.identities.len()).filter(|other| self.votes(*other, &validators));
+        voting.filter(faulty).count() <= validators.faulty_max()
     }
 
     /// The store is lost; the journal, beside the key, is not.
@@ -224,21 +230,22 @@ impl Simulation {
         let index = self.pick_honest(|streams| &mut streams.disk);
         if self.endpoints[index].backup.is_none() {
             let endpoint = &mut self.endpoints[index];
-            endpoint.backup = Some((endpoint.store.backup(), endpoint.journal.backup()));
+            let journals = endpoint.journals.iter().map(JournalDisk::backup).collect();
+            endpoint.backup = Some((endpoint.store.backup(), journals));
             return;
         }
         if !self.may_lose_a_store(index) {
             return;
         }
-        let Some((store, journal)) = self.endpoints[index].backup.take() else { return };
+        let Some((store, journals)) = self.endpoints[index].backup.take() else { return };
         self.kill(index);
         self.endpoints[index].store = store;
-        let key = self.identities[self.endpoints[index].identity].validator.public();
-        let room = self.oracle.excused.len() < self.swarm.faulty_max();
-        if self.streams.disk.random() && (room || self.oracle.excused.contains(&key)) {
+        let excused = (0..self.identities.len()).filter(|other| self.is_excused(*other)).count();
+        let room = excused < self.validators().faulty_max();
+        if self.streams.disk.random() && (room || self.is_excused(index)) {
             self.summary.full_restores += 1;
-            self.endpoints[index].journal = journal;
-            self.oracle.excused.insert(key);
+            self.endpoints[index].journals = journals;
+            self.excuse(index);
         } else {
             self.summary.store_restores += 1;
         }
@@ -265,8 +272,7 @@ impl Simulation {
         for index in 0..self.endpoints.len() {
             let endpoint = &mut self.endpoints[index];
             endpoint.clock = Clock::default();
-            endpoint.store.mend();
-            endpoint.journal.mend();
+            endpoint.mend();
             self.start(index)?;
         }
         let count = self.endpoints.len();

@@ -8,7 +8,7 @@ use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
     header::Block,
-    keys::SigningKey,
+    keys::{PublicKey, SigningKey},
     validators::ValidatorSet,
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
@@ -32,6 +32,11 @@ impl Liar {
     pub(super) fn new(chain_id: Hash, key: SigningKey, validators: ValidatorSet) -> Self {
         let (heard, blocks) = (VecDeque::new(), VecDeque::new());
         Self { chain_id, key, validators, heard, blocks }
+    }
+
+    /// It knows who decides, like everybody.
+    pub(super) fn learn(&mut self, validators: &ValidatorSet) {
+        self.validators = validators.clone();
     }
 
     pub(super) fn hear(&mut self, message: &Message) {
@@ -150,15 +155,12 @@ fn garbage(rng: &mut ChaCha8Rng) -> Vec<u8> {
     (0..length).map(|_| rng.random()).collect()
 }
 
-/// The journal entry without which a message of this key must not leave; `None` for another's.
-pub(super) fn rests_on(message: &Message, key: &SigningKey) -> Option<Entry> {
-    let own = key.public();
+/// Who signed a message, and the journal entry without which it must not leave the signer's node.
+pub(super) fn rests_on(message: &Message) -> Option<(PublicKey, Entry)> {
     match message {
-        Message::Vote(vote) if vote.validator == own => Some(Entry::Vote(*vote)),
-        Message::Proposal(proposal) if proposal.leader == own => {
-            Some(Entry::Proposal(proposal.clone()))
-        }
-        _ => None,
+        Message::Vote(vote) => Some((vote.validator, Entry::Vote(*vote))),
+        Message::Proposal(proposal) => Some((proposal.leader, Entry::Proposal(proposal.clone()))),
+        Message::Certificate(_) | Message::Tip(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ use customhouse_ledger::{
     genesis::Genesis,
     hash::Hash,
     keys::PublicKey,
-    transaction::{DedupeScope, VerifiedTransaction},
+    transaction::VerifiedTransaction,
     verifier::Verifier,
     vote::VoteKind,
 };
@@ -83,9 +83,11 @@ impl Oracle {
         Ok(())
     }
 
-    pub(super) fn committed(&mut self, block: &Committed) -> Result<(), String> {
+    /// True where no other node has committed it before.
+    pub(super) fn committed(&mut self, block: &Committed) -> Result<bool, String> {
         let header = &block.header;
         let (height, roots) = (header.height, (block.hash, header.log_root, header.history_root));
+        let new = !self.blocks.contains_key(&height);
         let first = *self.blocks.entry(height).or_insert(roots);
         if first != roots {
             return Err(format!("two blocks at height {height}: {} and {}", first.0, roots.0));
@@ -101,7 +103,7 @@ impl Oracle {
                 return Err(format!("transaction {id} was committed at {at} and at {height}"));
             }
         }
-        Ok(())
+        Ok(new)
     }
 
     /// A breach is recorded by the first report of it, and by no other.
@@ -112,7 +114,8 @@ impl Oracle {
         outcomes: &[SlotOutcome],
     ) -> Result<(), String> {
         for (slot, outcome) in transaction.slots().iter().zip(outcomes) {
-            if slot.scope == DedupeScope::Chain && *outcome == SlotOutcome::Applied {
+            let breach = transaction.evidence().is_some();
+            if breach && *outcome == SlotOutcome::Applied {
                 let first = *self.breaches.entry(slot.dedupe_key).or_insert(log_index);
                 if first != log_index {
                     return Err(format!("a breach is recorded at {first} and at {log_index}"));
@@ -152,13 +155,22 @@ impl Oracle {
         Ok(missing)
     }
 
-    /// At the end: what a node says it has, it can prove, to a verifier with the genesis alone.
+    /// At the end: what a node says it has, it can prove, to a verifier with the genesis alone, which
+    /// follows the changes of the validators.
     pub(super) fn proves(&self, reader: &ChainReader) -> Result<u64, String> {
         let mut receipts = 0;
+        let mut verifier = self.verifier.clone();
+        let steps = reader.validator_changes(0, usize::MAX).map_err(|error| error.to_string())?;
+        for step in &steps {
+            verifier.follow(step).map_err(|error| error.to_string())?;
+        }
+        if verifier.validators() != &reader.tip().validators {
+            return Err("the steps lead to other validators than the tip's".to_owned());
+        }
         for record_id in self.acknowledged.values().flatten().rev().take(5) {
             let receipt = reader.receipt(record_id).map_err(|error| error.to_string())?;
             let receipt = receipt.ok_or_else(|| format!("no receipt for record {record_id}"))?;
-            let verified = self.verifier.verify_receipt(&receipt.encode_to_vec());
+            let verified = verifier.verify_receipt(&receipt.encode_to_vec());
             verified.map_err(|error| format!("the receipt of {record_id}: {error}"))?;
             receipts += 1;
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use customhouse_ledger::{
     genesis::Genesis,
     hash::Hash,
-    keys::PublicKey,
+    keys::{PublicKey, SigningKey},
     record::{ValidRecord, dedupe_key},
     transaction::{DedupeScope, VerifiedTransaction},
 };
@@ -64,15 +64,19 @@ pub(super) struct Simulation {
 impl Simulation {
     pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut streams = Streams::new(seed);
-        let swarm = Swarm::draw(&mut streams.swarm);
-        let identities = identities(swarm.validators);
-        let genesis = genesis(&identities);
-        let peer = |identity: &Identity| (identity.validator.public(), vec![identity.peer]);
+        let swarm = Swarm::draw(&mut streams.swarm, &mut streams.registry);
+        let identities = identities(swarm.validators + swarm.spares);
+        let genesis = genesis(&identities[..swarm.validators]);
+        let peers = |identity: &Identity| {
+            let peer = identity.peer;
+            let keys: Vec<_> = identity.validators.iter().map(SigningKey::public).collect();
+            keys.into_iter().map(move |key| (key, vec![peer]))
+        };
         let mut simulation = Self {
             chain_id: genesis.chain_id(),
             oracle: Oracle::new(&genesis),
-            peers_of_validator: identities.iter().map(peer).collect(),
-            endpoints: (0..swarm.validators)
+            peers_of_validator: identities.iter().flat_map(peers).collect(),
+            endpoints: (0..identities.len())
                 .map(|index| Endpoint::new(index, false, mutant))
                 .collect(),
             mutant,
@@ -96,7 +100,7 @@ impl Simulation {
     fn place_lies(&mut self) {
         let validators = self.genesis.validators();
         for (index, lie) in self.swarm.lies.clone().into_iter().enumerate() {
-            let key = &self.identities[index].validator;
+            let key = self.identities[index].validator();
             self.oracle.excused.insert(key.public());
             match lie {
                 Lie::Twins => {
@@ -274,8 +278,13 @@ impl Simulation {
         let paused = self.endpoints[index].paused_until > self.now;
         let verified = VerifiedTransaction::from_bytes(encoded.clone(), &self.chain_id);
         let transaction = Arc::new(verified.map_err(|error| error.to_string())?);
+        let member = self.is_member(index);
         let endpoint = &mut self.endpoints[index];
         let Some(process) = endpoint.process.as_ref().filter(|_| !paused) else { return Ok(()) };
+        // No client has heard of an agency that has not joined yet.
+        if !member {
+            return Ok(());
+        }
         if customhouse_node::admission::check(&process.reader, &transaction, now.unix_ms).is_err() {
             return Ok(());
         }
@@ -295,7 +304,7 @@ impl Simulation {
 
     fn is_healed(&self) -> Result<bool, String> {
         let highest = self.endpoints.iter().map(Endpoint::height).max().unwrap_or(0);
-        for index in self.honest() {
+        for index in self.honest().filter(|index| self.is_member(*index)) {
             let Some(process) = &self.endpoints[index].process else { return Ok(false) };
             let lags = process.reader.tip().header.height < highest;
             if lags || !self.oracle.missing(&process.reader)?.is_empty() {
@@ -326,16 +335,19 @@ impl Simulation {
     fn finish(&mut self, healing_ms: u64) -> Result<(), String> {
         for index in self.honest().collect::<Vec<_>>() {
             let endpoint = &self.endpoints[index];
-            let key = self.identities[endpoint.identity].validator.public();
-            if endpoint.journal.is_stopped() {
+            let keys = &self.identities[endpoint.identity].validators;
+            for (key, journal) in keys.iter().zip(&endpoint.journals) {
+                if !journal.is_stopped() {
+                    continue;
+                }
                 self.summary.stopped_keys += 1;
-                if !self.oracle.excused.contains(&key) {
-                    return Err(format!(
-                        "the key of endpoint {index} was stopped without a reason"
-                    ));
+                if !self.oracle.excused.contains(&key.public()) {
+                    return Err(format!("a key of endpoint {index} was stopped without a reason"));
                 }
             }
-            if let Some(process) = &endpoint.process {
+            if let Some(process) = &endpoint.process
+                && self.is_member(index)
+            {
                 self.summary.receipts += self.oracle.proves(&process.reader)?;
             }
         }

@@ -36,7 +36,7 @@ impl Simulation {
         };
         let places = endpoints_of(&self.endpoints, &self.identities, source);
         // Of twins, the one that can be reached.
-        let to = places.filter(|to| self.links.are_connected(at, *to)).last();
+        let to = places.filter(|to| self.reach_each_other(at, *to)).last();
         if let Some(to) = to {
             let delay = self.delay((at, to));
             self.later(delay, Event::Ask { to, from: at, job: id, request });
@@ -201,9 +201,7 @@ impl Simulation {
         if self.endpoints[at].twin {
             inputs.retain(|input| match input {
                 DriverInput::Message { message: Message::Certificate(certificate), .. } => {
-                    let own = self.identities[self.endpoints[at].identity].validator.public();
-                    let votes = certificate.votes(&self.genesis.validators());
-                    votes.iter().all(|vote| vote.validator != own)
+                    !self.is_of_own_key(at, &Message::Certificate(certificate.clone()))
                 }
                 _ => true,
             });

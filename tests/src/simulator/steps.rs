@@ -62,6 +62,7 @@ impl Simulation {
         if self.liars.contains_key(&index) || self.endpoints[index].process.is_some() {
             return Ok(());
         }
+        self.name_newer_key(index);
         let endpoint = &mut self.endpoints[index];
         if let Err(error) = endpoint.start(&self.identities, &self.genesis, self.now) {
             return self.driver_failed(index, &DriverError::Store(error));
@@ -87,7 +88,7 @@ impl Simulation {
             self.endpoints[index].process.is_some() || self.liars.contains_key(&index)
         };
         let same = self.endpoints[a].identity == self.endpoints[b].identity;
-        if !same && runs(a) && runs(b) && self.links.are_connected(a, b) {
+        if !same && runs(a) && runs(b) && self.reach_each_other(a, b) {
             self.later(5, Event::Connect { at: a, to: b });
             self.later(5, Event::Connect { at: b, to: a });
         }
@@ -96,6 +97,18 @@ impl Simulation {
     fn connected(&mut self, at: usize, to: usize) -> Result<(), String> {
         let peer = self.identities[self.endpoints[to].identity].peer;
         self.drive(at, |driver| driver.take(DriverInput::Connected(peer)))
+    }
+
+    /// Whether a link is up and each has the other on its list.
+    pub(super) fn reach_each_other(&self, a: usize, b: usize) -> bool {
+        self.links.are_connected(a, b) && self.lists(a, b) && self.lists(b, a)
+    }
+
+    /// Whether an endpoint talks to another: liars to everybody.
+    fn lists(&self, index: usize, other: usize) -> bool {
+        let peer = &self.identities[self.endpoints[other].identity].peer;
+        let process = self.endpoints[index].process.as_ref();
+        process.is_none_or(|process| process.listed.contains(peer))
     }
 
     /// Peers that a process is connected to.
@@ -107,7 +120,7 @@ impl Simulation {
             let peer = self.identities[endpoint.identity].peer;
             if endpoint.identity != own
                 && up
-                && self.links.are_connected(index, other)
+                && self.reach_each_other(index, other)
                 && !peers.contains(&peer)
             {
                 peers.push(peer);
@@ -189,8 +202,18 @@ impl Simulation {
             }
             Out::Transaction(encoded) => self.broadcast_transaction(index, &encoded),
             Out::Fetch(fetch) => self.begin_fetch(index, fetch),
+            Out::Listed(listed) => {
+                if let Some(process) = &mut self.endpoints[index].process {
+                    process.listed = listed;
+                }
+                for other in 0..self.endpoints.len() {
+                    self.connect(index, other);
+                }
+            }
             Out::Committed(block) => {
-                self.oracle.committed(&block)?;
+                if self.oracle.committed(&block)? {
+                    self.note_changes(index, &block);
+                }
                 self.summary.later_views += u64::from(block.header.view > 1);
                 for transaction in &block.transactions {
                     self.endpoints[index].outbox.remove(&transaction.id());
@@ -235,14 +258,19 @@ impl Simulation {
     /// Nothing leaves before what it rests on is durable, and no key says two things.
     fn check_sent(&mut self, index: usize, messages: &[Message]) -> Result<(), String> {
         let endpoint = &self.endpoints[index];
-        let key = &self.identities[endpoint.identity].validator;
+        let identity = &self.identities[endpoint.identity];
         for message in messages {
-            if let Some(entry) = rests_on(message, key)
-                && !endpoint.journal.has_held(&entry)
-            {
+            let Some((signer, entry)) = rests_on(message) else { continue };
+            let Some(place) = identity.place_of(&signer) else { continue };
+            if !endpoint.journals[place].has_held(&entry) {
                 return Err(format!("endpoint {index} sent before its journal held {message:?}"));
             }
-            self.oracle.sent(message, &key.public())?;
+            let decides = endpoint.process.as_ref();
+            let decides = decides.and_then(|p| p.reader.validators_at(message.height()));
+            if decides.is_some_and(|validators| validators.index_of(&signer).is_none()) {
+                return Err(format!("endpoint {index} signed without a vote: {message:?}"));
+            }
+            self.oracle.sent(message, &signer)?;
         }
         Ok(())
     }
@@ -277,7 +305,8 @@ impl Simulation {
 
     /// Puts a message on a link: late, lost, or twice, as it happens.
     fn send(&mut self, from: usize, to: usize, event: impl Fn() -> Event) {
-        if self.endpoints[from].identity == self.endpoints[to].identity {
+        let same = self.endpoints[from].identity == self.endpoints[to].identity;
+        if same || !self.lists(from, to) || !self.lists(to, from) {
             return;
         }
         if self.links.is_cut((from, to)) {
@@ -333,9 +362,11 @@ impl Simulation {
     }
 
     /// A twin that saw what its other half signed would stop, as it should.
-    fn is_of_own_key(&self, index: usize, message: &Message) -> bool {
-        let own = self.identities[self.endpoints[index].identity].validator.public();
-        let validators = self.genesis.validators();
+    pub(super) fn is_of_own_key(&self, index: usize, message: &Message) -> bool {
+        let own = self.identities[self.endpoints[index].identity].validator().public();
+        let process = self.endpoints[index].process.as_ref();
+        let validators = process.and_then(|p| p.reader.validators_at(message.height()));
+        let validators = validators.unwrap_or_else(|| self.genesis.validators());
         match message {
             Message::Proposal(proposal) => proposal.leader == own,
             Message::Vote(vote) => vote.validator == own,

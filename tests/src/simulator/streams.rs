@@ -13,6 +13,7 @@ pub(super) struct Streams {
     pub(super) crash: ChaCha8Rng,
     pub(super) clock: ChaCha8Rng,
     pub(super) byzantine: ChaCha8Rng,
+    pub(super) registry: ChaCha8Rng,
 }
 
 impl Streams {
@@ -30,6 +31,7 @@ impl Streams {
             crash: stream(5),
             clock: stream(6),
             byzantine: stream(7),
+            registry: stream(8),
         }
     }
 }

@@ -47,6 +47,14 @@ pub struct Summary {
     pub stopped_keys: u64,
     /// Clocks changed.
     pub clock_changes: u64,
+    /// Agencies that were registered while it ran.
+    pub agencies_joined: u64,
+    /// Agencies that were given a vote.
+    pub votes_given: u64,
+    /// Agencies that lost theirs.
+    pub votes_ended: u64,
+    /// Validator keys that took another's place.
+    pub keys_rotated: u64,
     /// Lying validators.
     pub twins: u64,
     /// Of those, silent ones.
@@ -105,6 +113,10 @@ impl Summary {
             ("stores put back", &mut self.store_restores),
             ("stores and journals put back", &mut self.full_restores),
             ("clock changes", &mut self.clock_changes),
+            ("agencies joined", &mut self.agencies_joined),
+            ("votes given", &mut self.votes_given),
+            ("votes ended", &mut self.votes_ended),
+            ("validator keys exchanged", &mut self.keys_rotated),
             ("twins", &mut self.twins),
             ("silent validators", &mut self.silent),
             ("liars", &mut self.liars),

@@ -39,13 +39,18 @@ pub(super) struct Swarm {
     pub(super) wipe_every: u64,
     pub(super) restore_every: u64,
     pub(super) clock_every: u64,
+    /// Between two changes of the registry.
+    pub(super) change_every: u64,
+    /// Agencies that are not in the genesis and may join.
+    pub(super) spares: usize,
     pub(super) submit_every: u64,
     /// Chance that a client sends what it has sent before, to another node.
     pub(super) repeat: u32,
 }
 
 impl Swarm {
-    pub(super) fn draw(rng: &mut ChaCha8Rng) -> Self {
+    pub(super) fn draw(rng: &mut ChaCha8Rng, registry: &mut ChaCha8Rng) -> Self {
+        let change_every = every(registry, 1_000..8_000);
         let validators = if rng.random_ratio(1, 4) { 7 } else { 4 };
         let liars = rng.random_range(0..=(validators - 1) / 3);
         let lies = [Lie::Twins, Lie::Silent, Lie::Liar];
@@ -65,14 +70,11 @@ impl Swarm {
             wipe_every: every(rng, 10_000..40_000),
             restore_every: every(rng, 10_000..40_000),
             clock_every: every(rng, 3_000..20_000),
+            change_every,
+            spares: if change_every > 0 { 2 } else { 0 },
             submit_every: rng.random_range(50..800),
             repeat: sometimes(rng, 200) as u32,
         }
-    }
-
-    /// How many validators may be faulty.
-    pub(super) fn faulty_max(&self) -> usize {
-        (self.validators - 1) / 3
     }
 }
 

@@ -15,19 +15,19 @@ pub(super) enum Out {
     Fetch(Fetch),
     Committed(Arc<Committed>),
     Evidence(Evidence),
+    /// Who may connect from now on.
+    Listed(BTreeSet<PublicKey>),
 }
 
 pub(super) struct World {
     pub(super) now: Now,
     pub(super) out: Vec<Out>,
     pub(super) catching_up: bool,
-    /// Who may connect.
-    pub(super) listed: BTreeSet<PublicKey>,
 }
 
 impl World {
     pub(super) fn new(now: Now) -> Self {
-        Self { now, out: Vec::new(), catching_up: false, listed: BTreeSet::new() }
+        Self { now, out: Vec::new(), catching_up: false }
     }
 }
 
@@ -61,7 +61,7 @@ impl Outside for World {
     }
 
     fn listed(&mut self, peers: &[(AgencyCode, PublicKey)]) {
-        self.listed = peers.iter().map(|(_, key)| *key).collect();
+        self.out.push(Out::Listed(peers.iter().map(|(_, key)| *key).collect()));
     }
 
     fn evidence(&mut self, evidence: &Evidence) {
