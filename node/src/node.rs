@@ -400,7 +400,7 @@ fn open_signer(validator: ValidatorKey) -> Result<Signer<JournalledSigner>, Node
             return Err(error.into());
         }
         Err(error) => {
-            tracing::error!(%error, "this node follows without signing");
+            tracing::error!(key = %public, %error, "a validator key does not sign: the node follows");
             (Err(error.to_string()), JournalledSigner::observer(), Vec::new())
         }
     };

@@ -89,6 +89,17 @@ fn check(config: &Path) -> Result<(AgencyCode, Hash), ConfigError> {
     let config = NodeConfig::read(config)?;
     let genesis = config.read_genesis()?;
     let keys = config.read_keys()?;
+    let known = genesis.registry.peers_at(1);
+    for peer in &config.network.peers {
+        if !known.iter().any(|(agency, _)| *agency == peer.agency) {
+            note!(
+                "{}: network.peers: the genesis has no peer key of {}: it must have been registered \
+                 since, or will be",
+                config.file.display(),
+                peer.agency
+            );
+        }
+    }
     for field in config.unregistered(&keys, &genesis) {
         note!(
             "{}: {field}: the genesis does not register this key for {}: it must be, or have been, \

@@ -108,7 +108,9 @@ An agency exchanges its validator key:
 
 An agency leaves:
   registry propose --end-vote FR-DGDDI     it follows on without a vote
-  registry propose --leave FR-DGDDI        all its keys end; its node is let go after 1,024 heights";
+  registry propose --leave FR-DGDDI        all its keys end; its node is let go after 1,024 heights
+
+Of two or three validators none may fail: whoever joins such a network must stay up.";
 
 pub(crate) async fn run(command: RegistryCommand, output: Output, node: Connection) -> Done {
     match command {
