@@ -23,7 +23,7 @@ mod signers;
 mod thread;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -83,6 +83,8 @@ pub enum DriverInput {
         peer: PublicKey,
         /// Which key.
         validator: PublicKey,
+        /// The newest height that it has committed.
+        tip_height: u64,
         /// What it holds.
         signed: Vec<Message>,
     },
@@ -187,8 +189,8 @@ pub struct Driver<O, J> {
     chain_id: Hash,
     signer: Signer<J>,
     next_signer: Option<Signer<J>>,
-    /// Peers that have told which signatures of this node's key they hold.
-    asked: BTreeSet<PublicKey>,
+    /// Peers that have told which signatures of this node's key they hold, and how far they were.
+    asked: BTreeMap<PublicKey, u64>,
     signing_reason: String,
     mempool: SharedMempool,
     outside: O,
@@ -222,7 +224,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             chain_id,
             signer,
             next_signer,
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
             signing_reason,
             mempool: parts.mempool,
             outside,

@@ -23,8 +23,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 self.message(&from, message, receipt)
             }
             DriverInput::Connected(peer) => self.connected(peer),
-            DriverInput::OwnSignatures { peer, validator, signed } => {
-                self.own_signatures(peer, &validator, signed)
+            DriverInput::OwnSignatures { peer, validator, tip_height, signed } => {
+                self.own_signatures(peer, &validator, tip_height, signed)
             }
             DriverInput::Bodies { purpose, transactions } => self.bodies(purpose, transactions),
             DriverInput::Block(found) => self.fetched(found),
@@ -76,6 +76,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         peer: PublicKey,
         validator: &PublicKey,
+        tip_height: u64,
         signed: Vec<Message>,
     ) -> Result<(), DriverError> {
         let Some(from) = self.peers.tag(&peer).filter(|_| *validator == self.signer.public) else {
@@ -84,7 +85,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         for message in signed {
             self.step(Input::Message { from, message })?;
         }
-        self.asked.insert(peer);
+        self.asked.insert(peer, tip_height);
         match self.may_sign() {
             Some(asked) => self.step(asked),
             None => Ok(()),
@@ -96,6 +97,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         v1::JournalResponse {
             votes: votes.iter().map(wire::vote_to_proto).collect(),
             proposals: proposals.iter().map(wire::proposal_to_proto).collect(),
+            tip_height: self.chain.tip().header.height,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The keys that this node may vote with: which one votes, what peers must have told before it does,
 //! and the change from one to the next.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use customhouse_consensus::{Entry, Input, StopReason};
 use customhouse_ledger::{
@@ -60,7 +60,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         let core = self.core.clone();
         self.core = core.under(key, committed_state(&tip), entries);
         (self.signer, self.signing_reason) = (next, signing_reason);
-        self.asked = BTreeSet::new();
+        self.asked.clear();
         let connected: Vec<_> = self.peers.listed().iter().map(|(_, key)| *key).collect();
         connected.into_iter().for_each(|peer| self.ask_about_own_key(peer));
         true
@@ -75,17 +75,26 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     /// Lets the core sign when a quorum of the validators of its height, this node's key counted, has
-    /// been asked.
+    /// been asked, and it is beyond the height that one honest of them at least had committed then: up
+    /// to there all is decided, and nobody holds what the key signed of it any more.
     pub(super) fn may_sign(&self) -> Option<Input> {
         if !self.core.is_unasked() || self.core.is_halted() {
             return None;
         }
-        let asked: BTreeSet<AgencyCode> =
-            self.asked.iter().filter_map(|peer| self.peers.agency_of(peer)).collect();
+        let mut tips: BTreeMap<AgencyCode, u64> = BTreeMap::new();
+        for (peer, height) in &self.asked {
+            if let Some(agency) = self.peers.agency_of(peer) {
+                let tip = tips.entry(agency).or_default();
+                *tip = (*tip).max(*height);
+            }
+        }
         let validators = &self.core.committed().validators;
         let others = validators.as_slice().iter().filter(|v| v.key != self.signer.public);
-        let told = others.filter(|validator| asked.contains(&validator.agency)).count();
-        (told + 1 >= validators.quorum()).then_some(Input::Asked)
+        let mut told: Vec<u64> = others.filter_map(|v| tips.get(&v.agency)).copied().collect();
+        told.sort_unstable_by(|a, b| b.cmp(a));
+        let decided = told.get(validators.faulty_max()).copied().unwrap_or(0);
+        let enough = told.len() + 1 >= validators.quorum() && self.core.height() > decided;
+        enough.then_some(Input::Asked)
     }
 
     pub(super) fn why_not_signing(&self) -> String {
@@ -96,7 +105,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         let reason = if validators.index_of(&self.signer.public).is_none() {
             "following: the registry gives this node's key no vote at this height"
         } else if self.core.is_unasked() {
-            "following: peers have not yet told what they hold of this node's key"
+            "following: peers have not yet told what they hold of this node's key, or have told of \
+             later heights"
         } else {
             "following: the journal or the peers know of later heights"
         };

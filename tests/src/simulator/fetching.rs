@@ -199,8 +199,9 @@ impl Job {
             }
             (Want::OwnSignatures { validator, .. }, Response::Journal(answer)) => {
                 let signed: Vec<Message> = answers::signed_messages(&answer);
-                let validator = *validator;
-                Progress::Done(vec![DriverInput::OwnSignatures { peer: from, validator, signed }])
+                let (validator, tip_height) = (*validator, answer.tip_height);
+                let told = DriverInput::OwnSignatures { peer: from, validator, tip_height, signed };
+                Progress::Done(vec![told])
             }
             (Want::CatchUp { .. }, Response::Blocks(answer)) => {
                 let validators = reader.tip().validators.clone();

@@ -70,7 +70,10 @@ impl Liar {
         let block = || self.blocks.iter().last().map(customhouse_consensus::wire::block_to_proto);
         Some(match (rng.random_range(0..4), request) {
             (0, _) => return None,
-            (_, Request::Journal(_)) => Response::Journal(v1::JournalResponse::default()),
+            (_, Request::Journal(_)) => {
+                let tip_height = rng.random();
+                Response::Journal(v1::JournalResponse { tip_height, ..Default::default() })
+            }
             (1, Request::Blocks(_)) => {
                 let certificate = self.certificate(rng).map(|c| c.encode()).unwrap_or_default();
                 let block = Some(v1::CertifiedBlock { block: block(), certificate });

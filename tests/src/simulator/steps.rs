@@ -281,7 +281,8 @@ impl Simulation {
             (&fetch, self.endpoints[index].twin)
         {
             // Its other half would be found out.
-            let input = DriverInput::OwnSignatures { peer, validator, signed: Vec::new() };
+            let (tip_height, signed) = (0, Vec::new());
+            let input = DriverInput::OwnSignatures { peer, validator, tip_height, signed };
             return self.later(1, Event::Input { at: index, epoch, input: Box::new(input) });
         }
         let connected = self.peers_of(index);
