@@ -105,3 +105,103 @@ pub fn in_order(
     let by_leaf: BTreeMap<Hash, _> = found.into_iter().map(|t| (t.leaf_hash(), t)).collect();
     leaves.iter().map(|leaf| by_leaf.get(leaf).cloned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use customhouse_ledger::{
+        certificate::Certificate,
+        header::Header,
+        keys::SigningKey,
+        validators::Validator,
+        vote::{Ballot, Vote, VoteKind},
+    };
+
+    use super::*;
+
+    const CHAIN: Hash = Hash([9; 32]);
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32])
+    }
+
+    fn set(seeds: &[u8]) -> ValidatorSet {
+        let validator = |seed: &u8| {
+            let agency = format!("A{seed:03}").parse().expect("a code");
+            Validator { agency, key: key(*seed).public() }
+        };
+        ValidatorSet::new(seeds.iter().map(validator).collect()).expect("a set")
+    }
+
+    /// A block that says that the first decided it, finalized by the second.
+    fn block(height: u64, of: &ValidatorSet, by: &[u8]) -> CertifiedBlock {
+        let header = Header {
+            version: Header::VERSION,
+            chain_id: CHAIN,
+            height,
+            time_ms: height,
+            parent_hash: Hash::ZERO,
+            log_start: 0,
+            log_size: 0,
+            log_root: Hash::ZERO,
+            history_size: 0,
+            history_root: Hash::ZERO,
+            registry_root: Hash::ZERO,
+            validators_hash: of.hash(),
+            next_validators_hash: of.hash(),
+            proposer: [0; 32],
+            view: 1,
+        };
+        let block = Block { header, leaves: Vec::new() };
+        let block_hash = block.hash();
+        let ballot = Ballot { kind: VoteKind::Finalize, height, view: 1, block_hash };
+        let votes: Vec<_> = by.iter().map(|seed| Vote::sign(ballot, &CHAIN, &key(*seed))).collect();
+        let finalization = Certificate::from_votes(ballot, &votes, &set(by)).expect("a quorum");
+        let (transactions, from) = (Vec::new(), key(1).public());
+        let fetched = FetchedBlock { block, transactions, from };
+        CertifiedBlock { fetched, finalization, verified: false }
+    }
+
+    fn answer(blocks: &[CertifiedBlock]) -> v1::BlocksResponse {
+        let with_body = |certified: &CertifiedBlock| {
+            let block = Some(wire::block_to_proto(&certified.fetched.block));
+            let certificate = certified.finalization.encode();
+            let block = Some(v1::CertifiedBlock { block, certificate });
+            v1::BlockWithBody { block, transactions: Vec::new() }
+        };
+        let blocks = blocks.iter().map(with_body).collect();
+        v1::BlocksResponse { blocks, tip: None }
+    }
+
+    #[test]
+    fn blocks_beyond_a_change_wait_until_it_is_known_who_decides() {
+        let (old, new) = (set(&[1, 2]), set(&[1, 2, 3]));
+        let sent = [
+            block(5, &old, &[1, 2]),
+            block(6, &old, &[1, 2]),
+            block(7, &new, &[1, 2, 3]),
+            block(8, &new, &[1, 2, 3]),
+        ];
+        let from = key(1).public();
+        let read = committed_blocks(answer(&sent), from, &CHAIN, &old).expect("nothing is wrong");
+        let verified: Vec<bool> = read.iter().map(|certified| certified.verified).collect();
+        assert_eq!(verified, [true, true, false, false]);
+        assert_eq!(decided_by(&read, &CHAIN, &old), Ok(2));
+        assert_eq!(decided_by(&read, &CHAIN, &new), Ok(0), "the first is of others");
+        assert_eq!(decided_by(&read[2..], &CHAIN, &new), Ok(2));
+        // Asked by one that is beyond the change already.
+        let later = committed_blocks(answer(&sent[2..]), from, &CHAIN, &new).expect("right");
+        assert!(later.iter().all(|certified| certified.verified));
+    }
+
+    #[test]
+    fn who_forges_a_finalization_is_found_at_once_or_when_it_is_known_who_decides() {
+        let (old, new) = (set(&[1, 2]), set(&[1, 2, 3]));
+        let from = key(1).public();
+        let forged = [block(5, &old, &[1, 2]), block(6, &old, &[7, 8])];
+        assert!(committed_blocks(answer(&forged), from, &CHAIN, &old).is_none());
+        let forged = [block(5, &old, &[1, 2]), block(6, &new, &[7, 8, 9])];
+        let read = committed_blocks(answer(&forged), from, &CHAIN, &old).expect("not known yet");
+        assert_eq!(decided_by(&read, &CHAIN, &old), Ok(1));
+        assert_eq!(decided_by(&read[1..], &CHAIN, &new), Err(6));
+    }
+}

@@ -150,6 +150,18 @@ async fn a_third_agency_joins_two_while_records_flow_and_everything_can_be_had_f
         nothing_is_lost(&cluster, case, &acknowledged).await;
     }
     cluster.nobody_lied();
+    nobody_was_suspected(&cluster);
+}
+
+/// A node that caught up over changes of validators has taken nobody for a liar for what it could not
+/// verify yet.
+fn nobody_was_suspected(cluster: &Cluster) {
+    for node in 0..cluster.size() {
+        let log = cluster.log(node);
+        for words in ["sent wrong blocks", "sent forged blocks", "peer cut off"] {
+            assert!(!log.contains(words), "node {node}: {words}");
+        }
+    }
 }
 
 /// Makes an agency's next validator key and names it in its node's configuration.
@@ -234,4 +246,5 @@ async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_recor
     nothing_is_lost(&cluster, "rotating", &acknowledged).await;
     nothing_is_lost(&cluster, "afterwards", &afterwards).await;
     cluster.nobody_lied();
+    nobody_was_suspected(&cluster);
 }

@@ -244,3 +244,37 @@ fn parse_addition(text: &str) -> Result<Addition, String> {
 fn parse_code(text: &str) -> Result<AgencyCode, String> {
     text.parse().map_err(|_| format!("`{text}` is not an agency code"))
 }
+
+#[cfg(test)]
+mod tests {
+    use customhouse_ledger::keys::SigningKey;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_named_with_agency_and_purpose() {
+        let key = SigningKey::from_seed(&[5; 32]).public();
+        let (agency, rotated) = parse_rotation(&format!("NL-DOUANE={key}")).expect("well-formed");
+        assert_eq!((agency.as_str(), rotated), ("NL-DOUANE", key));
+        for (purpose, role) in [("node", Role::Node), ("submitter", Role::Submitter)] {
+            let addition = parse_addition(&format!("NL-DOUANE:{purpose}={key}"));
+            let Some(Entry::SigningKey(signing)) = addition.expect("well-formed").entry().entry
+            else {
+                panic!("not a signing key");
+            };
+            assert_eq!((signing.role(), &signing.public_key[..]), (role, &key.as_bytes()[..]));
+        }
+        let peer = parse_addition(&format!("NL-DOUANE:peer={key}")).expect("well-formed").entry();
+        assert_eq!(view::agency_of(&peer), Some("NL-DOUANE"));
+        assert_eq!(view::key_of(&peer), Some(&key.as_bytes()[..]));
+        for (wrong, says) in [
+            (format!("NL-DOUANE:validator={key}"), "peer, node or submitter"),
+            (format!("NL-DOUANE={key}"), "CODE:PURPOSE=KEY"),
+            (format!("x:peer={key}"), "not an agency code"),
+            ("NL-DOUANE:peer=ab".to_owned(), "`ab`"),
+        ] {
+            let error = parse_addition(&wrong).err().expect("refused");
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
+    }
+}
