@@ -16,13 +16,14 @@ use customhouse_ledger::{
     chain::{ChainReader, Committed, DedupePlace, SlotOutcome},
     hash::{Hash, Tag},
     keys::SigningKey,
+    registry::signer_of,
     store::StoreError,
     transaction::VerifiedTransaction,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Accepted, End, Refusal, SubmissionParts,
+    Accepted, BEHIND_MS_MAX, End, Refusal, SubmissionParts,
     gathering::{Gathering, Plan},
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
@@ -242,10 +243,28 @@ impl Worker {
                 _ => {}
             }
         }
+        if let Err(refusal) = self.check_own_key() {
+            return Ok(Plan::Done(Err(refusal)));
+        }
         if self.is_full() {
             return Ok(Plan::Done(Err(full())));
         }
         Ok(gathering.add_record(prepared))
+    }
+
+    /// Whether what this node signs could be committed. A node whose registry does not have its key
+    /// may not have come to the block that registers it; a key that has ended is over.
+    fn check_own_key(&self) -> Result<(), Refusal> {
+        let (tip, key) = (self.reader.tip(), self.signing_key.public());
+        if tip.registry.signer_at(&key, tip.header.height + 1).is_some() {
+            return Ok(());
+        }
+        let known = tip.registry.entries().any(|entry| signer_of(entry, &key).is_some());
+        let behind = clock::unix_ms().saturating_sub(tip.header.time_ms) > BEHIND_MS_MAX;
+        Err(match !known && behind {
+            true => Refusal::CatchingUp { height: tip.header.height },
+            false => Refusal::NotPermitted(AdmissionError::UnknownSigner(key).to_string()),
+        })
     }
 
     /// Whether a record is the one at a place but for its salt. An agency's node that has lost its

@@ -7,8 +7,14 @@ use customhouse_tests::{
     load::{Load, nothing_is_lost},
     program,
     readers::Readers,
+    records::submission,
     wait::{PATIENCE, until},
 };
+
+use crate::agreement::submit_final;
+
+/// An agency's next validator key, in its directory.
+const NEXT_KEY: &str = "keys-2/validator.key";
 
 /// Runs `customhouse registry` as a node's operator.
 fn registry<A: AsRef<OsStr>>(
@@ -42,7 +48,7 @@ impl Change<'_> {
         registry(self.cluster, self.approving[0], propose).expect_code(0);
         let mut submit = vec!["submit".into(), proposal.clone()];
         for &node in self.approving {
-            let key = &self.cluster.agency(node).config.keys.validator;
+            let key = voting_key(self.cluster, node);
             let approval = file(format!("{node}.approval"));
             let approve = ["approve".as_ref(), &*proposal, "--validator-key".as_ref()];
             let to = [key.as_os_str(), "--out".as_ref(), &*approval];
@@ -60,6 +66,13 @@ impl Change<'_> {
     fn cluster_validators(&self, node: usize) -> serde_json::Value {
         registry(self.cluster, node, ["show"]).expect_code(0).json()["validators"].clone()
     }
+}
+
+/// The key that votes for a node's agency: the next one, once there is one.
+fn voting_key(cluster: &Cluster, node: usize) -> PathBuf {
+    let agency = cluster.agency(node);
+    let next = agency.dir.join(NEXT_KEY);
+    if next.exists() { next } else { agency.config.keys.validator.clone() }
 }
 
 /// Waits until a node has a height, though it has no vote, and says so.
@@ -167,7 +180,8 @@ fn nobody_was_suspected(cluster: &Cluster) {
 /// Makes an agency's next validator key and names it in its node's configuration.
 fn prepare_next_key(cluster: &Cluster, node: usize) -> PathBuf {
     let agency = cluster.agency(node);
-    let dir = agency.dir.join("keys-2");
+    let key = agency.dir.join(NEXT_KEY);
+    let dir = key.parent().expect("in a directory");
     let code = agency.code().to_string();
     let new = ["keys", "new", "--agency", &code, "--purpose", "validator", "--dir"];
     program::run(new.map(OsStr::new).into_iter().chain([dir.as_os_str()])).expect_code(0);
@@ -175,7 +189,7 @@ fn prepare_next_key(cluster: &Cluster, node: usize) -> PathBuf {
     let text = fs::read_to_string(file).expect("the layout made it");
     let named = text.replace("[keys]\n", "[keys]\nnext_validator = \"keys-2/validator.key\"\n");
     fs::write(file, named).expect("the cluster's own directory");
-    dir.join("validator.key")
+    key
 }
 
 fn public_key(file: &std::path::Path) -> String {
@@ -245,6 +259,28 @@ async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_recor
     cluster.same_head(&all, head.height + 1).await;
     nothing_is_lost(&cluster, "rotating", &acknowledged).await;
     nothing_is_lost(&cluster, "afterwards", &afterwards).await;
+    leaves_altogether(&cluster, 3).await;
     cluster.nobody_lied();
     nobody_was_suspected(&cluster);
+}
+
+/// An agency whose keys all end is asked for nothing and told nothing new, but its node is not cut off
+/// at once.
+async fn leaves_altogether(cluster: &Cluster, node: usize) {
+    let leaving = Change { cluster, approving: &[0, 1, 2], submitting: 0, joining_key: None };
+    let code = cluster.agency(node).code().to_string();
+    let left_at = leaving.make("leave", ["--leave", &*code]);
+    let shown = registry(cluster, 0, ["show"]).expect_code(0).json();
+    let entries = shown["entries"].as_array().expect("a list");
+    assert!(entries.iter().all(|entry| entry["agency"] != *code), "{shown}");
+    let all = registry(cluster, 0, ["show", "--all"]).expect_code(0).json();
+    let ended = all["entries"].as_array().expect("a list").iter();
+    let ended = ended.filter(|entry| entry["agency"] == *code && entry["end_height"] == left_at);
+    assert!(ended.count() >= 3, "agency, peer and signing key: {all}");
+    submit_final(cluster, 0, "after-leaving", "leaving").await;
+    follows(cluster, node, left_at).await;
+    let client = cluster.client(node, "broker");
+    let refused = client.submit_records(vec![submission("too-late", "leaving")], true).await;
+    let error = refused.expect_err("its signing key has ended");
+    assert!(error.to_string().contains("is not a registered signing key"), "{error}");
 }
