@@ -3,6 +3,7 @@
 use customhouse_proto::v1;
 
 use crate::{
+    canonical,
     certificate::{Certificate, CertificateError},
     genesis::Genesis,
     hash::Hash,
@@ -12,6 +13,12 @@ use crate::{
     validators::{Validator, ValidatorSet, ValidatorSetError},
     vote::VoteKind,
 };
+
+/// Bytes of an encoded step at the most: twice what 256 validators need who have all signed.
+const STEP_BYTES_MAX: usize = 64 * 1024;
+
+/// Before each step of a [`v1::ValidatorChain`]: field 1, length-delimited.
+const STEP_TAG: u8 = 1 << 3 | 2;
 
 /// Checks headers, receipts and history proofs against one genesis.
 ///
@@ -232,6 +239,29 @@ impl Verifier {
     /// [`StepError`]: of the first that cannot be followed; those before it were taken.
     pub fn follow_chain(&mut self, chain: &v1::ValidatorChain) -> Result<(), StepError> {
         chain.steps.iter().try_for_each(|step| self.follow(&ValidatorStep::from_proto(step)?))
+    }
+
+    /// Takes the changes of an encoded [`v1::ValidatorChain`], one after the other, so that a file
+    /// needs no more memory than its bytes: what is not a chain would decode to many times as much.
+    ///
+    /// # Errors
+    /// As [`Verifier::follow_chain`]; [`StepError::Malformed`] for another encoding than the one.
+    pub fn follow_encoded(&mut self, mut chain: &[u8]) -> Result<(), StepError> {
+        let malformed = |what: &str| StepError::Malformed(what.to_owned());
+        while let Some((tag, mut rest)) = chain.split_first() {
+            let before = rest.len();
+            let length = prost::decode_length_delimiter(&mut rest);
+            let length = length.map_err(|error| malformed(&error.to_string()))?;
+            let minimal = before - rest.len() == prost::length_delimiter_len(length);
+            if *tag != STEP_TAG || !minimal || length > rest.len().min(STEP_BYTES_MAX) {
+                return Err(malformed("not a chain of steps in its one encoding"));
+            }
+            let (step, after) = rest.split_at(length);
+            let step = canonical::decode(step).map_err(|error| malformed(&error.to_string()))?;
+            self.follow(&ValidatorStep::from_proto(&step)?)?;
+            chain = after;
+        }
+        Ok(())
     }
 
     /// First height of the newest set known.

@@ -16,6 +16,7 @@ use customhouse_proto::v1::{
     query_client::QueryClient, submission_client::SubmissionClient,
 };
 use futures::{Stream, TryStreamExt as _, stream};
+use prost::Message as _;
 use tonic::{
     Code, Status, Streaming,
     transport::{Channel, Endpoint},
@@ -38,6 +39,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// More pages than a registry has, also where it changes a few times meanwhile.
 const REGISTRY_PAGES_MAX: usize = 256;
+
+/// Bytes of the validator chain at the most: two thousand changes among 256 validators.
+pub const VALIDATOR_CHAIN_BYTES_MAX: usize = 64 << 20;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -377,9 +381,16 @@ impl Client {
     /// [`ClientError`].
     pub async fn validator_chain(&self) -> Result<v1::ValidatorChain, ClientError> {
         let (mut chain, mut from_height) = (v1::ValidatorChain::default(), 0);
+        let mut bytes = 0;
         loop {
             let request = v1::GetValidatorChainRequest { from_height };
             let answer = self.audit().get_validator_chain(request).await?.into_inner();
+            bytes += answer.encoded_len();
+            if bytes > VALIDATOR_CHAIN_BYTES_MAX {
+                let max = VALIDATOR_CHAIN_BYTES_MAX;
+                let why = format!("a validator chain of more than {max} bytes");
+                return Err(ClientError::Answer(why));
+            }
             chain.steps.extend(answer.steps);
             match answer.next_height {
                 0 => return Ok(chain),

@@ -15,6 +15,8 @@ use crate::{
     verifier::{FinalityError, StepError, Verifier},
 };
 
+mod histories;
+
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
@@ -444,7 +446,7 @@ fn receipts_of_all_heights_verify_with_the_steps_and_those_before_a_change_witho
         let mut verifier = Verifier::new(&fixture.genesis);
         let known = v1::ValidatorChain { steps: steps[..followed].to_vec() };
         verifier.follow_chain(&known).expect("genuine");
-        verifier.follow_chain(&known).expect("again");
+        verifier.follow_encoded(&known.encode_to_vec()).expect("again");
         let last = [4, 6, 8, u64::MAX][followed];
         for (height, record) in &records {
             let receipt = reader.receipt(record).expect("readable").expect("committed");

@@ -7,11 +7,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use customhouse_ledger::{
-    canonical,
-    verifier::{ValidatorStep, Verifier},
-};
-use customhouse_node::readfile;
+use customhouse_ledger::verifier::{ValidatorStep, Verifier};
+use customhouse_node::{client::VALIDATOR_CHAIN_BYTES_MAX, readfile};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
@@ -25,15 +22,11 @@ use crate::cli::{
 /// Its name beside receipts.
 pub(crate) const FILE_NAME: &str = "validator.chain";
 
-/// Bytes of a file at the most: two thousand changes among 256 validators.
-const BYTES_MAX: usize = 64 << 20;
-
 /// Lets a verifier follow the changes that a file has.
 pub(super) fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<()> {
     let name = || file.display().to_string();
-    let bytes = readfile::bytes(file, BYTES_MAX).with_context(name)?;
-    let chain: v1::ValidatorChain = canonical::decode(&bytes).with_context(name)?;
-    verifier.follow_chain(&chain).with_context(name)
+    let bytes = readfile::bytes(file, VALIDATOR_CHAIN_BYTES_MAX).with_context(name)?;
+    verifier.follow_encoded(&bytes).with_context(name)
 }
 
 /// Lets a verifier follow the changes that a node has.
