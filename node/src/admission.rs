@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use customhouse_ledger::{
-    agency::AgencyCode, chain::ChainReader, hash::Hash, keys::PublicKey, store::StoreError,
+    agency::AgencyCode,
+    chain::{ChainReader, TransactionInvalid},
+    hash::Hash,
+    keys::PublicKey,
+    store::StoreError,
     transaction::VerifiedTransaction,
 };
 
@@ -45,6 +49,9 @@ pub enum AdmissionError {
     /// It is on the ledger. Not a fault.
     #[error("transaction {0} is on the ledger already")]
     Committed(Hash),
+    /// It changes the registry or accuses a key, and no block may carry that.
+    #[error("{0}")]
+    Registry(TransactionInvalid),
     /// No room, or there already.
     #[error("{0}")]
     Mempool(#[from] MempoolError),
@@ -62,6 +69,7 @@ impl AdmissionError {
             Self::Expired { .. } => "EXPIRED",
             Self::TooLongLived { .. } => "LIFETIME",
             Self::Committed(_) => "COMMITTED",
+            Self::Registry(invalid) => invalid.code(),
             Self::Mempool(MempoolError::Present) => "PRESENT",
             Self::Mempool(_) => "MEMPOOL_FULL",
             Self::Store(_) => "STORE",
@@ -163,5 +171,6 @@ pub fn check(
     if reader.transaction(&transaction.id())?.is_some() {
         return Err(AdmissionError::Committed(transaction.id()));
     }
-    Ok(())
+    // A leader would only drop it, and nothing would be left of it to know it by when it comes again.
+    reader.check_registered(transaction, now_ms)?.map_err(AdmissionError::Registry)
 }

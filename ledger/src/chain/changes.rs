@@ -1,12 +1,49 @@
 //! What the chain's state says about a change of the registry and about a validator's misbehaviour.
 
+use std::sync::Arc;
+
 use crate::{
-    chain::{Members, Shared, Tip, TransactionInvalid, reader},
+    chain::{ChainReader, Members, Shared, Tip, TransactionInvalid, reader},
     evidence::Evidence,
     hash::Hash,
     registry::{ApplyError, IN_SYNC_HEIGHTS_MAX, InSync, RegistryChange},
     store::{StoreError, Table, table},
+    transaction::{TransactionHeader, VerifiedTransaction},
 };
+
+impl ChainReader {
+    /// Whether the registry after the tip lets the next block carry a transaction: its signer, the
+    /// change that it makes, the key that it accuses. What is refused here is refused by every leader,
+    /// unless this node is behind. Whether an approved change applies is the block's to say; and a
+    /// joiner may be in sync with a block that is only on its way here.
+    ///
+    /// # Errors
+    /// The outer error is the store's; the inner is the transaction's fault.
+    pub fn check_registered(
+        &self,
+        transaction: &VerifiedTransaction,
+        time_ms: u64,
+    ) -> Result<Result<(), TransactionInvalid>, StoreError> {
+        let (tip, members) = {
+            let state = self.shared.state();
+            (Arc::clone(&state.tip), Arc::clone(&state.members))
+        };
+        let newest = tip.header.height;
+        let culprit = || transaction.evidence().map_or(Ok(()), |e| check_culprit(&members, e));
+        let signer = check_signer(&members, transaction.header(), newest + 1);
+        let Some(change) = transaction.registry_change() else {
+            return Ok(signer.and_then(|()| culprit()));
+        };
+        if let Err(invalid) = signer.and_then(|()| check_approved(&tip, &members, change, time_ms))
+        {
+            return Ok(Err(invalid));
+        }
+        match change.in_sync().filter(|in_sync| in_sync.height <= newest) {
+            Some(in_sync) => self.shared.check_in_sync(&tip, in_sync),
+            None => Ok(Ok(())),
+        }
+    }
+}
 
 impl Shared {
     /// The members after the next block, where it carries this change. Its signatures were checked
@@ -18,30 +55,15 @@ impl Shared {
         change: &RegistryChange,
         time_ms: u64,
     ) -> Result<Result<Members, TransactionInvalid>, StoreError> {
-        let proposal = change.proposal();
-        let (present, stated) = (members.root(), proposal.registry_root());
-        if present != stated {
-            return Ok(Err(ApplyError::Root { present, stated }.into()));
-        }
-        let not_after_ms = proposal.not_after_ms();
-        if not_after_ms < time_ms {
-            return Ok(Err(TransactionInvalid::ChangeExpired { not_after_ms, time_ms }));
-        }
-        for approval in change.approvals() {
-            if tip.validators.index_of(&approval.validator).is_none() {
-                return Ok(Err(TransactionInvalid::Approver(Hash(*approval.validator.as_bytes()))));
-            }
-        }
-        let (approvals, quorum) = (change.approvals().len(), tip.validators.quorum());
-        if approvals < quorum {
-            return Ok(Err(TransactionInvalid::TooFewApprovals { approvals, quorum }));
+        if let Err(invalid) = check_approved(tip, members, change, time_ms) {
+            return Ok(Err(invalid));
         }
         if let Some(in_sync) = change.in_sync()
             && let Err(invalid) = self.check_in_sync(tip, in_sync)?
         {
             return Ok(Err(invalid));
         }
-        Ok(members.after(proposal, tip.header.height + 1).map_err(Into::into))
+        Ok(members.after(change.proposal(), tip.header.height + 1).map_err(Into::into))
     }
 
     /// The block that a joiner says it has is this chain's, and not long ago.
@@ -67,6 +89,49 @@ impl Shared {
         let (header, _) = reader::read_header(&self.store, height)?.ok_or_else(missing)?;
         Ok(header.hash())
     }
+}
+
+/// Whether a change is of the present registry, in time, and approved by a quorum.
+fn check_approved(
+    tip: &Tip,
+    members: &Members,
+    change: &RegistryChange,
+    time_ms: u64,
+) -> Result<(), TransactionInvalid> {
+    let proposal = change.proposal();
+    let (present, stated) = (members.root(), proposal.registry_root());
+    if present != stated {
+        return Err(ApplyError::Root { present, stated }.into());
+    }
+    let not_after_ms = proposal.not_after_ms();
+    if not_after_ms < time_ms {
+        return Err(TransactionInvalid::ChangeExpired { not_after_ms, time_ms });
+    }
+    for approval in change.approvals() {
+        if tip.validators.index_of(&approval.validator).is_none() {
+            return Err(TransactionInvalid::Approver(Hash(*approval.validator.as_bytes())));
+        }
+    }
+    let (approvals, quorum) = (change.approvals().len(), tip.validators.quorum());
+    if approvals < quorum {
+        return Err(TransactionInvalid::TooFewApprovals { approvals, quorum });
+    }
+    Ok(())
+}
+
+/// A transaction's key signs for its agency at the height of its block.
+pub(super) fn check_signer(
+    members: &Members,
+    header: &TransactionHeader,
+    height: u64,
+) -> Result<(), TransactionInvalid> {
+    let registered = members
+        .signer_at(&header.signer, height)
+        .ok_or(TransactionInvalid::UnknownSigner(Hash(*header.signer.as_bytes())))?;
+    if registered != header.agency {
+        return Err(TransactionInvalid::SignerAgency { registered, stated: header.agency });
+    }
+    Ok(())
 }
 
 /// Whoever broke a rule was a validator at the height of the breach. It need not be one any more.

@@ -321,14 +321,7 @@ impl<'a> Execution<'a> {
         if not_after_ms > latest_ms {
             return Err(TransactionInvalid::LivesTooLong { not_after_ms, latest_ms });
         }
-        let (signer, height) = (&header.signer, self.tip.header.height + 1);
-        let registered = self
-            .members
-            .signer_at(signer, height)
-            .ok_or(TransactionInvalid::UnknownSigner(Hash(*signer.as_bytes())))?;
-        if registered != header.agency {
-            return Err(TransactionInvalid::SignerAgency { registered, stated: header.agency });
-        }
+        changes::check_signer(&self.members, header, self.tip.header.height + 1)?;
         let (bytes, max) = (transaction.encoded().len() as u64, parameters.transaction_bytes_max);
         if bytes > max {
             return Err(TransactionInvalid::TooLarge { bytes, max });

@@ -100,6 +100,20 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         }
     }
 
+    /// After a change of the registry: drops what no block may carry any more. A node that does not
+    /// lead would keep it otherwise, and send it to those who do again and again.
+    fn drop_unregistered(&self, time_ms: u64) -> Result<(), DriverError> {
+        let reader = self.chain.reader();
+        let mut refused = Vec::new();
+        for transaction in lock(&self.mempool).oldest_first() {
+            if let Err(why) = reader.check_registered(transaction, time_ms)? {
+                refused.push((transaction.leaf_hash(), why));
+            }
+        }
+        self.drop_refused(&refused);
+        Ok(())
+    }
+
     fn validate(&mut self, validate: Validate) -> Result<Option<Input>, DriverError> {
         let verdict = match self.transactions_of(&validate.block) {
             Ok(transactions) => self.check(&validate.block, &transactions)?,
@@ -233,12 +247,18 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         self.staged.clear();
         self.bodies.clear();
         self.signer.journal.height_committed(header.height)?;
-        let pending = {
+        {
             let mut mempool = lock(&self.mempool);
             for transaction in &committed.transactions {
                 mempool.remove(&transaction.leaf_hash());
             }
             mempool.remove_expired(header.time_ms);
+        }
+        if registry_changed {
+            self.drop_unregistered(header.time_ms)?;
+        }
+        let pending = {
+            let mempool = lock(&self.mempool);
             self.metrics.mempool(mempool.count(), mempool.bytes());
             mempool.count() > 0
         };

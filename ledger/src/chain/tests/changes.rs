@@ -151,9 +151,24 @@ fn refused(chain: &Chain, transaction: Arc<VerifiedTransaction>) -> TransactionI
     // A voter says the same of a block that has it.
     let mut block = staged.block().clone();
     block.leaves = vec![transaction.leaf_hash()];
-    let voter = chain.validate(&block, &[transaction]).expect("readable").expect_err("refused");
+    let voter = chain
+        .validate(&block, slice::from_ref(&transaction))
+        .expect("readable")
+        .expect_err("refused");
     let [(_, reason)] = &refused[..] else { panic!("{refused:?}") };
     assert_eq!(voter, BlockInvalid::Transaction(0, reason.clone()));
+    // And so does who is asked to keep it for a block, but for what only the block can tell.
+    let asked = chain.reader().check_registered(&transaction, block.header.time_ms);
+    match asked.expect("readable") {
+        Err(early) => assert_eq!(early, *reason),
+        Ok(()) => assert!(
+            matches!(
+                reason,
+                TransactionInvalid::InSyncHeight { height, newest, .. } if height > newest
+            ) || matches!(reason, TransactionInvalid::Change(_))
+                && reason.code() != "REGISTRY_ROOT"
+        ),
+    }
     reason.clone()
 }
 
@@ -250,6 +265,31 @@ fn a_second_change_waits_for_another_block_and_a_block_with_two_is_refused() {
     block.leaves = both.iter().map(|transaction| transaction.leaf_hash()).collect();
     let invalid = chain.validate(&block, &both).expect("readable").expect_err("two");
     assert_eq!(invalid, BlockInvalid::Transaction(1, TransactionInvalid::SecondChange));
+}
+
+#[test]
+fn what_a_change_leaves_without_a_block_is_known_before_a_leader_meets_it() {
+    let fixture = Fixture::new();
+    let mut chain = fixture.open();
+    let leaves = [registered(&chain, 129 + 1)];
+    let waiting = [
+        change(&chain, &[], &leaves),
+        change(&chain, &agency(6), &[]),
+        fixture.transaction(2, 0..3),
+        fixture.transaction(3, 0..3),
+    ];
+    let codes = |chain: &Chain| {
+        let time_ms = chain.tip().header.time_ms + 1;
+        let check = |transaction: &Arc<VerifiedTransaction>| {
+            let checked = chain.reader().check_registered(transaction, time_ms);
+            checked.expect("readable").map_err(|invalid| invalid.code())
+        };
+        waiting.iter().map(check).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&chain), [Ok(()); 4]);
+    commit(&mut chain, &waiting[..1]);
+    let (stale, ended) = (Err("REGISTRY_ROOT"), Err("UNKNOWN_SIGNER"));
+    assert_eq!(codes(&chain), [stale, stale, ended, Ok(())]);
 }
 
 #[test]
