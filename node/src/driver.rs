@@ -153,7 +153,7 @@ pub struct ConsensusStatus {
     pub signing: bool,
     /// Why not, where it does not.
     pub signing_reason: String,
-    /// Whether blocks are being fetched from peers.
+    /// Whether this node is known to lack committed blocks. That a peer says so is not enough.
     pub catching_up: bool,
     /// Transactions that wait for a block.
     pub mempool_transactions: u64,
@@ -322,7 +322,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             view: self.core.view(),
             signing: self.core.is_signing(),
             signing_reason: self.why_not_signing(),
-            catching_up: self.outside.is_catching_up(),
+            catching_up: self.core.is_catching_up() || self.outside.is_catching_up(),
         };
         self.outside.status(status);
     }

@@ -65,7 +65,11 @@ pub(super) struct Fetcher {
     pub(super) network: NetworkHandle,
     pub(super) inputs: mpsc::Sender<DriverInput>,
     pub(super) reader: ChainReader,
-    pub(super) catching_up: Arc<AtomicBool>,
+    /// Whether blocks are being asked for.
+    pub(super) asking: Arc<AtomicBool>,
+    /// Whether there is any that this node lacks: a quorum's word, where what is asked for is
+    /// anybody's.
+    pub(super) behind: Arc<AtomicBool>,
 }
 
 impl Fetcher {
@@ -84,7 +88,7 @@ impl Fetcher {
     }
 
     pub(super) fn is_catching_up(&self) -> bool {
-        self.catching_up.load(Ordering::Relaxed)
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// Gets bodies, from these validators first. For a commit it does not give up.
@@ -146,13 +150,14 @@ impl Fetcher {
 
     /// Fetches committed blocks up to a height that a peer claims, unless that is under way.
     fn catch_up(&self, height: u64) {
-        if self.catching_up.swap(true, Ordering::Relaxed) {
+        if self.asking.swap(true, Ordering::Relaxed) {
             return;
         }
         let fetcher = self.clone();
         self.runtime.spawn(async move {
             catch_up::catch_up(fetcher.clone(), height).await;
-            fetcher.catching_up.store(false, Ordering::Relaxed);
+            fetcher.behind.store(false, Ordering::Relaxed);
+            fetcher.asking.store(false, Ordering::Relaxed);
         });
     }
 
@@ -289,7 +294,12 @@ impl Source for Fetcher {
         let read = move || answers::committed_blocks(answer, peer, &chain_id, &validators);
         // Off the async workers, and beside other peers' answers.
         let read = tokio::task::spawn_blocking(read).await;
-        read.ok().flatten().map_or(Answer::Wrong, Answer::Blocks)
+        let Some(blocks) = read.ok().flatten() else { return Answer::Wrong };
+        let tip = self.reader.tip().header.height;
+        if blocks.iter().any(|certified| certified.verified && certified.height() > tip) {
+            self.behind.store(true, Ordering::Relaxed);
+        }
+        Answer::Blocks(blocks)
     }
 
     /// Where the validators change in between, what comes after the change is verified by those whom

@@ -25,7 +25,7 @@ pub trait Outside {
     fn publish_transaction(&mut self, encoded: Bytes);
     /// Gets something from peers; the answer comes back as a [`super::DriverInput`].
     fn fetch(&mut self, fetch: Fetch);
-    /// Whether committed blocks are being fetched.
+    /// Whether committed blocks are being fetched that are known to be there.
     fn is_catching_up(&self) -> bool;
     /// A block was committed and is durable.
     fn committed(&mut self, block: Arc<Committed>);

@@ -78,7 +78,8 @@ pub fn spawn(
         network: network.clone(),
         inputs,
         reader: parts.chain.reader(),
-        catching_up: Arc::default(),
+        asking: Arc::default(),
+        behind: Arc::default(),
     };
     let started = Instant::now();
     let metrics = parts.metrics.clone();

@@ -1,9 +1,14 @@
 //! Four nodes in one process, over loopback.
 
+use customhouse_consensus::{Message, Tip};
 use customhouse_ledger::{
+    certificate::Certificate,
     genesis::Genesis,
     record::{ValidRecord, dedupe_key},
+    registry::{RegistryChange, RegistryProposal},
     transaction::VerifiedTransaction,
+    validators::{Validator, ValidatorSet},
+    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1::{
     self, AgencyEntry, PeerEntry, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
@@ -16,6 +21,7 @@ use crate::{
     driver::lock,
     identity::{ClientIdentity, Role as ClientRole},
     journal::SignerJournal,
+    network::{NetworkEvent, PeerConfig},
     submissions::{End, Refusal},
 };
 
@@ -265,4 +271,124 @@ async fn three_of_four_go_on_and_the_fourth_catches_up_unaided() {
     network.agree(network.shared(0).reader.tip().header.height).await;
     assert_eq!(network.shared(3).reader.tip().header.log_size, 21);
     network.stop().await;
+}
+
+/// A change by all of two validators that registers another signing key of agency 0, of this purpose.
+fn new_signing_key(network: &Network, purpose: u8) -> Arc<VerifiedTransaction> {
+    let shared = network.shared(0);
+    let entry = Entry::SigningKey(SigningKeyEntry {
+        agency: code(0).to_string(),
+        public_key: key(purpose, 0).public().as_bytes().to_vec(),
+        role: Role::Submitter as i32,
+        label: String::new(),
+    });
+    let added = vec![v1::RegistryEntry { entry: Some(entry), ..Default::default() }];
+    let (root, not_after_ms) =
+        (shared.reader.registry().root(), crate::clock::unix_ms() + 3_600_000);
+    let proposal = RegistryProposal::new(&root, not_after_ms, added, vec![], "").expect("one");
+    let approve = |i| proposal.approve(&shared.chain_id, &key(1, i));
+    let approvals = [0, 1].map(approve).to_vec();
+    let change = RegistryChange::new(proposal, approvals, None).expect("a change");
+    let (chain_id, signing) = (shared.chain_id, key(3, 0));
+    let signed = VerifiedTransaction::change_registry(
+        &change,
+        "operator",
+        code(0),
+        not_after_ms,
+        &chain_id,
+        &signing,
+    );
+    Arc::new(signed.expect("valid"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_came_second_costs_no_block_and_is_not_taken_again() {
+    let network = Network::start(2).await;
+    let (first, second) = (new_signing_key(&network, 4), new_signing_key(&network, 5));
+    for i in 0..2 {
+        let mut mempool = lock(&network.shared(i).mempool);
+        mempool.insert(Arc::clone(&first)).expect("room");
+        mempool.insert(Arc::clone(&second)).expect("room");
+    }
+    // Nothing moves until the drivers are told that there is something.
+    let record_id = network.submit(0, 1).await;
+    network.finality(0, record_id).await;
+    let is_done = |i: usize| {
+        let reader = &network.shared(i).reader;
+        let changed = reader.log_index(&first.id()).expect("readable").is_some();
+        changed && lock(&network.shared(i).mempool).count() == 0
+    };
+    let done = async {
+        while !(is_done(0) && is_done(1)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, done).await.expect("the second leaves the mempools");
+    let reader = &network.shared(0).reader;
+    for height in 1..=reader.tip().header.height {
+        let found = reader.header(height).expect("readable").expect("committed");
+        assert!(found.header.log_size > found.header.log_start, "height {height} is empty");
+    }
+    let client =
+        ClientIdentity { agency: code(0), name: "broker".into(), role: ClientRole::Operator };
+    let again = VerifiedTransaction::clone(&second);
+    let refused = network.shared(0).submissions.submit_transaction(&client, again).await;
+    let Err(Refusal::NotPermitted(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("another change came first"), "{why}");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_peer_tells_of_heights_that_nobody_has_is_not_being_behind() {
+    let mut network = Network::start(4).await;
+    let record_id = network.submit(0, 0).await;
+    network.finality(0, record_id).await;
+    network.stop_node(3).await;
+    let (victim, shutdown) = (key(2, 0).public(), CancellationToken::new());
+    let config = NetworkConfig {
+        identity: key(2, 3),
+        chain_id: network.genesis.chain_id(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+        peers: vec![PeerConfig {
+            key: victim,
+            agency: code(0),
+            addresses: vec![network.addresses[0].clone()],
+        }],
+        limits: Limits::default(),
+    };
+    let (liar, mut events) = network::spawn(config, shutdown.clone()).await.expect("started");
+    let told = async {
+        while let Some(event) = events.recv().await {
+            match event {
+                NetworkEvent::Connected(peer) => {
+                    let tip = invented_tip(&network.shared(0).reader.tip().header);
+                    liar.push(peer, Message::Tip(tip).to_proto());
+                }
+                NetworkEvent::Request { request, .. }
+                    if matches!(request.request, Some(v1::sync_request::Request::Blocks(_))) =>
+                {
+                    return;
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, told).await.expect("it is asked for its blocks");
+    assert!(!network.shared(0).status.borrow().catching_up, "a quorum has not said so");
+    shutdown.cancel();
+    network.stop().await;
+}
+
+/// Far ahead, and decided by validators of which nobody has heard.
+fn invented_tip(header: &customhouse_ledger::header::Header) -> Tip {
+    let validators =
+        ValidatorSet::new(vec![Validator { agency: code(3), key: key(1, 3).public() }]);
+    let validators = validators.expect("a set");
+    let mut header = header.clone();
+    (header.height, header.validators_hash) = (u64::MAX, validators.hash());
+    let (height, block_hash) = (header.height, header.hash());
+    let ballot = Ballot { kind: VoteKind::Finalize, height, view: 1, block_hash };
+    let vote = Vote::sign(ballot, &header.chain_id, &key(1, 3));
+    let finalization = Certificate::from_votes(ballot, &[vote], &validators).expect("a quorum");
+    Tip { header, finalization }
 }
