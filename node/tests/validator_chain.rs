@@ -142,4 +142,5 @@ fn a_receipt_from_after_a_change_needs_the_validator_chain_and_one_from_before_d
     assert_eq!(verify(dir.path(), "receipts --validator-chain steps").0, Some(2));
     write("receipts/validator.chain", &bytes);
     assert_eq!(verify(dir.path(), "receipts").0, Some(0), "beside the receipts");
+    assert_eq!(verify(dir.path(), "receipts/after.receipt").0, Some(0), "beside the receipt");
 }

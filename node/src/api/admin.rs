@@ -6,7 +6,7 @@ use customhouse_ledger::{chain::Tip, registry::RegistryChange};
 use customhouse_proto::v1::{self, admin_server::Admin};
 use tonic::{Code, Request, Response, Status};
 
-use super::{refused::Refused, submission::caller};
+use super::{reads::read, refused::Refused, submission::caller};
 use crate::{clock, network::peer_id, node::Shared};
 
 #[derive(Clone)]
@@ -85,6 +85,10 @@ impl Admin for AdminService {
         let wrong = |reason: String| Refused::field("change", "REGISTRY_CHANGE", reason);
         let change = request.into_inner().change.ok_or_else(|| wrong("missing".to_owned()))?;
         let change = RegistryChange::from_proto(&change).map_err(|e| wrong(e.to_string()))?;
+        // An honest retry, or another agency was quicker: it is on the chain.
+        if let Some(first) = committed_change(&self.node, &change).await? {
+            return Ok(Response::new(first));
+        }
         check_change(&self.node.reader.tip(), &change)?;
         let accepted = self.node.submissions.submit_registry_change(&client, &change).await;
         let accepted = accepted.map_err(Refused::from)?;
@@ -93,6 +97,23 @@ impl Admin for AdminService {
             transaction_id: accepted.transaction_id.0.to_vec(),
         }))
     }
+}
+
+/// Where a change is on the chain already.
+async fn committed_change(
+    node: &Shared,
+    change: &RegistryChange,
+) -> Result<Option<v1::SubmitRegistryChangeResponse>, Refused> {
+    let proposal = change.proposal().hash();
+    read(node, move |reader| {
+        let Some(place) = reader.registry_change(&proposal)? else { return Ok(None) };
+        let first = reader.record_at(place.log_index, place.position)?;
+        Ok(first.map(|first| v1::SubmitRegistryChangeResponse {
+            record_id: first.id.0.to_vec(),
+            transaction_id: first.transaction_id.0.to_vec(),
+        }))
+    })
+    .await
 }
 
 /// Whether a change could be in the next block, as far as this node knows. Said here, because what
@@ -116,7 +137,7 @@ fn check_change(tip: &Tip, change: &RegistryChange) -> Result<(), Refused> {
     }
     let (found, needed) = (change.approvals().len(), tip.validators.quorum());
     if found < needed {
-        return refused(format!("{found} approvals, {needed} are needed"));
+        return refused(format!("approvals: {found} of {needed} that are needed"));
     }
     Ok(())
 }

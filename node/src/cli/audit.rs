@@ -51,7 +51,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
     /// The changes of validators since the genesis, as `audit validator-chain` wrote them. A
-    /// validator.chain in a directory of receipts is used without being named.
+    /// validator.chain beside the receipts is used without being named.
     #[arg(long, value_name = "FILE")]
     validator_chain: Option<PathBuf>,
     /// Also ask the profile's node for its head, and check that its log continues the receipts'.

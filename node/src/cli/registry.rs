@@ -150,14 +150,19 @@ impl Present {
         Ok(Self { chain_id: genesis.chain_id(), height, registry, validators })
     }
 
-    /// The registry with a proposal of this chain applied.
-    fn after(&self, file: &ProposalFile) -> anyhow::Result<Registry> {
+    fn check_chain(&self, file: &ProposalFile) -> anyhow::Result<()> {
         ensure!(
             file.chain_id == self.chain_id,
             "the proposal is for chain {}, this is {}",
             file.chain_id,
             self.chain_id
         );
+        Ok(())
+    }
+
+    /// The registry with a proposal of this chain applied.
+    fn after(&self, file: &ProposalFile) -> anyhow::Result<Registry> {
+        self.check_chain(file)?;
         Ok(self.registry.apply(&file.proposal, self.height + 1)?)
     }
 }

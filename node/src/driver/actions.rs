@@ -268,6 +268,12 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         self.metrics.committed(height, view, transactions, records);
         let block = committed.hash.short();
         tracing::debug!(height, view, transactions, records, block, "committed");
+        if registry_changed {
+            let validators = &self.chain.tip().validators;
+            let votes = validators.index_of(&self.signer.public).is_some();
+            let validators = validators.count();
+            tracing::info!(height, validators, votes, "the registry has changed");
+        }
         self.outside.committed(Arc::new(committed));
         if self.peers.committed(&self.chain.reader(), registry_changed) {
             self.outside.listed(self.peers.listed());

@@ -1,6 +1,7 @@
 //! `customhouse audit verify`.
 
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
@@ -58,9 +59,12 @@ pub(super) async fn verify(
     Ok(verdict)
 }
 
-/// The validator chain named, and those in directories of receipts.
-fn chain_files(args: &VerifyArgs) -> Vec<PathBuf> {
-    let beside = args.receipts.iter().map(|path| path.join(validators::FILE_NAME));
+/// The validator chain named, and those beside the receipts.
+fn chain_files(args: &VerifyArgs) -> BTreeSet<PathBuf> {
+    let beside = args.receipts.iter().map(|path| match path.parent() {
+        Some(folder) if !path.is_dir() => folder.join(validators::FILE_NAME),
+        _ => path.join(validators::FILE_NAME),
+    });
     args.validator_chain.iter().cloned().chain(beside.filter(|file| file.is_file())).collect()
 }
 

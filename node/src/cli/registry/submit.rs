@@ -62,7 +62,8 @@ pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) ->
     let approvals = args.approvals.iter().map(|path| ApprovalFile::read(path));
     let approvals = approvals.collect::<anyhow::Result<Vec<_>>>()?;
     let present = Present::read(node).await?;
-    present.after(&proposal)?;
+    // Whether it is still to be done the node says: it may be on the chain already.
+    present.check_chain(&proposal)?;
     let said = match (&args.joining_key, &args.in_sync) {
         (Some(path), _) => {
             let (key, agency) = joining_key(path)?;
