@@ -236,6 +236,11 @@ impl Registry {
         self.peers(|entry| is_open_at(entry, height))
     }
 
+    /// Whether a key is or was registered for signing transactions.
+    pub fn has_signer(&self, key: &PublicKey) -> bool {
+        self.entries.values().any(|entry| signer_of(entry, key).is_some())
+    }
+
     /// The libp2p identities that may connect at a height: those registered, and those whose entry
     /// ended less than [`PEER_GRACE`] heights before.
     pub fn peers_admitted_at(&self, height: u64) -> Vec<(AgencyCode, PublicKey)> {

@@ -101,13 +101,22 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     /// After a change of the registry: drops what no block may carry any more. A node that does not
-    /// lead would keep it otherwise, and send it to those who do again and again.
+    /// lead would keep it otherwise, and send it to those who do again and again. What a later block
+    /// may make valid stays: a node that is behind, on an old store for example, does not know yet
+    /// who has joined.
     fn drop_unregistered(&self, time_ms: u64) -> Result<(), DriverError> {
+        if self.core.is_catching_up() {
+            return Ok(());
+        }
         let reader = self.chain.reader();
+        let registry = &self.chain.tip().registry;
         let mut refused = Vec::new();
         for transaction in lock(&self.mempool).oldest_first() {
-            if let Err(why) = reader.check_registered(transaction, time_ms)? {
-                refused.push((transaction.leaf_hash(), why));
+            match reader.check_registered(transaction, time_ms)? {
+                Err(TransactionInvalid::UnknownSigner(_))
+                    if !registry.has_signer(&transaction.header().signer) => {}
+                Err(why) => refused.push((transaction.leaf_hash(), why)),
+                Ok(()) => {}
             }
         }
         self.drop_refused(&refused);

@@ -181,6 +181,16 @@ impl Endpoint {
             && lock(&process.mempool).insert(transaction).is_ok()
     }
 
+    /// Puts what was accepted before a restart back into the mempool; true where it is yet to be
+    /// committed. As in a node the registry is not asked: a store that was taken away or put back does
+    /// not know every member yet.
+    pub(super) fn place(&mut self, transaction: Arc<VerifiedTransaction>, unix_ms: u64) -> bool {
+        let Some(process) = &self.process else { return false };
+        transaction.header().not_after_ms >= unix_ms
+            && matches!(process.reader.log_index(&transaction.id()), Ok(None))
+            && lock(&process.mempool).insert(transaction).is_ok()
+    }
+
     pub(super) fn height(&self) -> u64 {
         self.process.as_ref().map_or(0, |process| process.reader.tip().header.height)
     }

@@ -72,7 +72,7 @@ impl Simulation {
         for encoded in self.endpoints[index].outbox.values().cloned().collect::<Vec<_>>() {
             let verified = VerifiedTransaction::from_bytes(encoded.clone(), &self.chain_id);
             let transaction = verified.map_err(|error| error.to_string())?;
-            if self.endpoints[index].admit(Arc::new(transaction), unix_ms) {
+            if self.endpoints[index].place(Arc::new(transaction), unix_ms) {
                 self.broadcast_transaction(index, &encoded);
             }
         }
