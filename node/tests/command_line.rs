@@ -152,15 +152,19 @@ fn a_closed_terminal_stops_a_node_gracefully_unless_hangups_are_ignored() {
     let new = "network new --agencies NL-DOUANE --dir net --history-bits 8 --base-port";
     desk.run(&format!("{new} {base}")).exits(0);
     let node = "node run --config net/NL-DOUANE/node.toml";
+    let program = env!("CARGO_BIN_EXE_customhouse");
     for run in [node, "network run --dir net"] {
-        let running = Running::start(desk.command(run));
+        // These tests may themselves run where hangups are ignored, which children inherit.
+        let mut heeding = Command::new("env");
+        heeding.args(["--default-signal=HUP", program]).args(run.split_whitespace());
+        heeding.current_dir(desk.dir.path());
+        let running = Running::start(heeding);
         desk.run("network status --dir net --wait 60").exits(0);
         running.send("HUP");
         assert_eq!(running.wait().code(), Some(0), "{run}");
     }
     // As nohup does it.
     let mut shell = Command::new("sh");
-    let program = env!("CARGO_BIN_EXE_customhouse");
     shell.current_dir(desk.dir.path()).args(["-c", &format!("trap '' HUP; exec {program} {node}")]);
     let running = Running::start(shell);
     desk.run("network status --dir net --wait 60").exits(0);
