@@ -61,6 +61,23 @@ fn inspection(mrn: &str) -> v1::record::Body {
     v1::record::Body::Inspection(v1::Inspection { mrn: mrn.into(), ..Default::default() })
 }
 
+/// A record of an agency in a transaction of its own, with another salt than its node derives.
+fn signed_record(chain_id: Hash, agency: usize, (number, mrn): (u64, &str)) -> VerifiedTransaction {
+    let record = v1::Record {
+        salt: vec![9; 16],
+        agency: code(agency).to_string(),
+        submitter: "broker".into(),
+        body: Some(inspection(mrn)),
+        ..Default::default()
+    };
+    let record = ValidRecord::from_record(record).expect("valid");
+    let dedupe_key = dedupe_key(&code(agency), "broker", &format!("key-{number}"));
+    let not_after_ms = crate::clock::unix_ms() + 60_000;
+    let (records, signing) = ([(record, dedupe_key)], key(3, agency));
+    VerifiedTransaction::sign(&records, code(agency), not_after_ms, &chain_id, &signing)
+        .expect("valid")
+}
+
 /// Running nodes, the folder of their data, and what stops them.
 struct Network {
     folder: TempDir,
@@ -227,21 +244,7 @@ async fn a_retry_gives_the_first_record_and_another_body_is_refused() {
 async fn a_submission_that_was_committed_with_another_salt_ends_as_the_first() {
     let network = Network::start(1).await;
     let shared = network.shared(0);
-    let first = |number: u64, mrn: &str| {
-        let record = v1::Record {
-            salt: vec![9; 16],
-            agency: code(0).to_string(),
-            submitter: "broker".into(),
-            body: Some(inspection(mrn)),
-            ..Default::default()
-        };
-        let record = ValidRecord::from_record(record).expect("valid");
-        let dedupe_key = dedupe_key(&code(0), "broker", &format!("key-{number}"));
-        let not_after_ms = crate::clock::unix_ms() + 60_000;
-        let records = [(record, dedupe_key)];
-        VerifiedTransaction::sign(&records, code(0), not_after_ms, &shared.chain_id, &key(3, 0))
-            .expect("valid")
-    };
+    let first = |number, mrn| signed_record(shared.chain_id, 0, (number, mrn));
     let (same, other) = (first(7, "MRN7"), first(8, "another"));
     // As from the agency's other node, before its block: nothing moves until the driver is told.
     for transaction in [same.clone(), other] {
@@ -273,16 +276,25 @@ async fn three_of_four_go_on_and_the_fourth_catches_up_unaided() {
     network.stop().await;
 }
 
-/// A change by all of two validators that registers another signing key of agency 0, of this purpose.
-fn new_signing_key(network: &Network, purpose: u8) -> Arc<VerifiedTransaction> {
-    let shared = network.shared(0);
-    let entry = Entry::SigningKey(SigningKeyEntry {
-        agency: code(0).to_string(),
-        public_key: key(purpose, 0).public().as_bytes().to_vec(),
+fn signing_entry(agency: usize, purpose: u8) -> Entry {
+    Entry::SigningKey(SigningKeyEntry {
+        agency: code(agency).to_string(),
+        public_key: key(purpose, agency).public().as_bytes().to_vec(),
         role: Role::Submitter as i32,
         label: String::new(),
-    });
-    let added = vec![v1::RegistryEntry { entry: Some(entry), ..Default::default() }];
+    })
+}
+
+/// A change by all of two validators that registers another signing key of agency 0, of this purpose.
+fn new_signing_key(network: &Network, purpose: u8) -> Arc<VerifiedTransaction> {
+    change_adding(network, vec![signing_entry(0, purpose)])
+}
+
+/// A change of the present registry by all of two validators.
+fn change_adding(network: &Network, entries: Vec<Entry>) -> Arc<VerifiedTransaction> {
+    let shared = network.shared(0);
+    let added = |entry| v1::RegistryEntry { entry: Some(entry), ..Default::default() };
+    let added = entries.into_iter().map(added).collect();
     let (root, not_after_ms) =
         (shared.reader.registry().root(), crate::clock::unix_ms() + 3_600_000);
     let proposal = RegistryProposal::new(&root, not_after_ms, added, vec![], "").expect("one");
@@ -335,6 +347,42 @@ async fn a_change_that_came_second_costs_no_block_and_is_not_taken_again() {
     let refused = network.shared(0).submissions.submit_transaction(&client, again).await;
     let Err(Refusal::NotPermitted(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("another change came first"), "{why}");
+    network.stop().await;
+}
+
+/// As where a store was put back to before its agency joined, and the outbox was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_accepted_outlives_changes_of_a_registry_that_does_not_know_it_yet() {
+    let mut network = Network::start(2).await;
+    let journal = network.folder.path().join("2.journal");
+    SignerJournal::create(&journal, &key(1, 2).public()).expect("created");
+    network.nodes.push(None);
+    network.start_node(2).await;
+    let accepted = signed_record(network.shared(0).chain_id, 2, (7, "MRN7"));
+    lock(&network.shared(2).mempool).insert(Arc::new(accepted.clone())).expect("room");
+    let agency = code(2).to_string();
+    let public_key = key(2, 2).public().as_bytes().to_vec();
+    let joins = vec![
+        Entry::Agency(AgencyEntry { agency: agency.clone(), ..Default::default() }),
+        Entry::Peer(PeerEntry { agency, public_key }),
+        signing_entry(2, 3),
+    ];
+    for entries in [vec![signing_entry(0, 4)], joins] {
+        let change = change_adding(&network, entries);
+        let client =
+            ClientIdentity { agency: code(0), name: "operator".into(), role: ClientRole::Operator };
+        let (id, change) = (change.id(), VerifiedTransaction::clone(&change));
+        let submissions = &network.shared(0).submissions;
+        submissions.submit_transaction(&client, change).await.expect("accepted");
+        let end = tokio::time::timeout(DEADLINE, submissions.wait_transaction(id)).await;
+        assert!(matches!(end.expect("in time"), Ok(End::Final { .. })));
+    }
+    let committed = async {
+        while network.shared(0).reader.log_index(&accepted.id()).expect("readable").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, committed).await.expect("it is committed");
     network.stop().await;
 }
 
