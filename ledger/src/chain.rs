@@ -41,6 +41,7 @@ mod changes;
 mod execution;
 mod invalid;
 mod kept;
+mod known;
 mod members;
 mod membership;
 mod pending;

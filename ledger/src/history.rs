@@ -11,7 +11,7 @@
 
 use crate::{
     hash::{Hash, Tag},
-    layout::{LayoutError, Reader, Writer},
+    layout::{LayoutError, Reader},
     merkle,
 };
 
@@ -47,11 +47,16 @@ impl HistoryEntry {
 
     /// The fixed layout.
     pub fn encode(&self) -> Vec<u8> {
-        Writer::with_capacity(Self::LENGTH)
-            .hash(&self.key)
-            .u64(self.log_index)
-            .u32(self.position)
-            .finish()
+        self.to_bytes().to_vec()
+    }
+
+    /// The fixed layout, without an allocation.
+    pub(crate) fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[..32].copy_from_slice(self.key.as_bytes());
+        bytes[32..40].copy_from_slice(&self.log_index.to_be_bytes());
+        bytes[40..].copy_from_slice(&self.position.to_be_bytes());
+        bytes
     }
 
     /// Reads the fixed layout.

@@ -172,8 +172,13 @@ impl Store {
 
     /// An empty batch.
     pub(crate) fn batch(&self) -> Batch<'_> {
+        self.batch_of(0)
+    }
+
+    /// An empty batch with room for about so many bytes of rows.
+    pub(crate) fn batch_of(&self, bytes: usize) -> Batch<'_> {
         let rows = match &self.backend {
-            Backend::Rocks(_) => Rows::Rocks(rocksdb::WriteBatch::default()),
+            Backend::Rocks(_) => Rows::Rocks(rocksdb::WriteBatch::with_capacity_bytes(bytes)),
             #[cfg(feature = "simulation")]
             Backend::Memory(_) => Rows::Memory(Vec::new()),
         };

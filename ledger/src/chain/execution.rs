@@ -1,20 +1,22 @@
 //! Executing a block's transactions on the committed state, for a leader and for a voter.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use crate::{
-    chain::{BlockInvalid, Chain, Members, Tip, TransactionInvalid, changes},
+    chain::{
+        BlockInvalid, Chain, Members, Tip, TransactionInvalid, changes,
+        known::{DedupeKey, Known, dedupe_key},
+    },
     hash::Hash,
     header::{Block, Header},
     history::{HistoryDelta, HistoryEntry},
     keys::PublicKey,
     store::{
-        StoreError, Table, table,
+        StoreError,
         tile::{ChangedTiles, LogEdge},
-        value::{self, DedupeRow, PlaceRow},
     },
     transaction::VerifiedTransaction,
 };
@@ -102,7 +104,9 @@ impl Chain {
         let mut execution = Execution::new(self, &tip, time_ms);
         let mut refused = Vec::new();
         let (mut bytes, mut not_fitting) = (0, 0);
-        for transaction in transactions {
+        let transactions: Vec<_> = transactions.into_iter().collect();
+        let known = Known::read(&self.shared.store, &transactions)?;
+        for transaction in &transactions {
             let count = execution.transactions.len() as u64;
             if count >= tip.parameters.block_transactions_max || not_fitting >= NOT_FITTING_MAX {
                 break;
@@ -112,7 +116,7 @@ impl Chain {
                 not_fitting += 1;
                 continue;
             }
-            match execution.apply(&transaction)? {
+            match execution.apply(transaction, &known)? {
                 Ok(()) => bytes += length,
                 // One a block; the next may carry it, if it still applies then.
                 Err(TransactionInvalid::SecondChange) => {}
@@ -142,8 +146,9 @@ impl Chain {
             return Ok(Err(invalid));
         }
         let mut execution = Execution::new(self, &tip, block.header.time_ms);
+        let known = Known::read(&self.shared.store, transactions)?;
         for (index, transaction) in transactions.iter().enumerate() {
-            if let Err(invalid) = execution.apply(transaction)? {
+            if let Err(invalid) = execution.apply(transaction, &known)? {
                 return Ok(Err(BlockInvalid::Transaction(index, invalid)));
             }
         }
@@ -233,10 +238,10 @@ struct Execution<'a> {
     transactions: Vec<Arc<VerifiedTransaction>>,
     outcomes: Vec<Vec<SlotOutcome>>,
     entries: Vec<HistoryEntry>,
-    ids: BTreeSet<Hash>,
+    ids: HashSet<Hash>,
     /// First places in this block, by dedupe key with its agency and by record id.
-    dedupe: BTreeMap<[u8; 48], SlotOutcome>,
-    records: BTreeMap<Hash, SlotOutcome>,
+    dedupe: HashMap<DedupeKey, SlotOutcome>,
+    records: HashMap<Hash, SlotOutcome>,
 }
 
 impl<'a> Execution<'a> {
@@ -252,9 +257,9 @@ impl<'a> Execution<'a> {
             transactions: Vec::new(),
             outcomes: Vec::new(),
             entries: Vec::new(),
-            ids: BTreeSet::new(),
-            dedupe: BTreeMap::new(),
-            records: BTreeMap::new(),
+            ids: HashSet::new(),
+            dedupe: HashMap::new(),
+            records: HashMap::new(),
         }
     }
 
@@ -262,20 +267,20 @@ impl<'a> Execution<'a> {
     fn apply(
         &mut self,
         transaction: &Arc<VerifiedTransaction>,
+        known: &Known,
     ) -> Result<Result<(), TransactionInvalid>, StoreError> {
         if let Err(invalid) = self.check_transaction(transaction) {
             return Ok(Err(invalid));
         }
         let id = transaction.id();
-        let store = &self.chain.shared.store;
-        if let Some(log_index) = store.value::<u64>(Table::TransactionIds, id.as_bytes())? {
+        if let Some(log_index) = known.log_index(&id) {
             return Ok(Err(TransactionInvalid::AlreadyCommitted(log_index)));
         }
         let changed = match self.change_members(transaction)? {
             Ok(changed) => changed.map(Arc::new),
             Err(invalid) => return Ok(Err(invalid)),
         };
-        let outcomes = self.apply_slots(transaction)?;
+        let outcomes = self.apply_slots(transaction, known);
         self.changed = changed.or_else(|| self.changed.take());
         self.ids.insert(id);
         self.edge.append(transaction.leaf_hash(), &mut self.tiles);
@@ -344,32 +349,17 @@ impl<'a> Execution<'a> {
     fn apply_slots(
         &mut self,
         transaction: &VerifiedTransaction,
-    ) -> Result<Vec<SlotOutcome>, StoreError> {
-        let store = &self.chain.shared.store;
-        let agency = &transaction.header().agency;
-        let slots = transaction.slots();
-        let dedupe_keys: Vec<_> = slots
-            .iter()
-            .map(|slot| table::dedupe(slot.scope.of(agency), &slot.dedupe_key))
-            .collect();
-        let record_ids: Vec<_> = slots.iter().map(|slot| slot.record_id.0).collect();
-        let known_keys = store.read_many(Table::Dedupe, &dedupe_keys)?;
-        let known_records = store.read_many(Table::Records, &record_ids)?;
+        known: &Known,
+    ) -> Vec<SlotOutcome> {
         let log_index = self.edge.size();
+        let slots = transaction.slots();
         let mut outcomes = Vec::with_capacity(slots.len());
         for (position, slot) in (0..).zip(slots) {
-            let index = position as usize;
-            let key = dedupe_keys[index];
-            let first = if let Some(bytes) = &known_keys[index] {
-                let row: DedupeRow = value::decode(Table::Dedupe, &key, bytes)?;
-                Some(SlotOutcome::duplicate(row.log_index, row.position))
-            } else if let Some(bytes) = &known_records[index] {
-                let row: PlaceRow = value::decode(Table::Records, &record_ids[index], bytes)?;
-                Some(SlotOutcome::duplicate(row.log_index, row.position))
-            } else {
+            let key = dedupe_key(transaction, slot);
+            let first = known.first(&key, &slot.record_id).or_else(|| {
                 let in_block = self.dedupe.get(&key).or_else(|| self.records.get(&slot.record_id));
                 in_block.copied()
-            };
+            });
             if first.is_none() {
                 let here = SlotOutcome::duplicate(log_index, position);
                 self.dedupe.insert(key, here);
@@ -379,7 +369,7 @@ impl<'a> Execution<'a> {
             }
             outcomes.push(first.unwrap_or(SlotOutcome::Applied));
         }
-        Ok(outcomes)
+        outcomes
     }
 
     /// The block, with the roots after it.
@@ -419,7 +409,7 @@ impl<'a> Execution<'a> {
 }
 
 impl SlotOutcome {
-    fn duplicate(log_index: u64, position: u32) -> Self {
+    pub(super) fn duplicate(log_index: u64, position: u32) -> Self {
         Self::Duplicate { log_index, position }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     certificate::Certificate,
-    chain::{Chain, SlotOutcome, Staged},
+    chain::{Chain, SlotOutcome, Staged, known::dedupe_key},
     decision::Grounds,
     history::HistoryEntry,
     store::{
@@ -22,20 +22,21 @@ impl Chain {
     ) -> Result<(), StoreError> {
         let header = &staged.block.header;
         let hash = header.hash();
-        let mut batch = self.shared.store.batch();
+        let bodies_stored = self.shared.state().pending.block(&hash).is_some();
+        let mut batch = self.shared.store.batch_of(bytes_expected(staged, bodies_stored));
         let row = HeaderRow::new(header, Some(certificate));
         batch.put(Table::Headers, table::number(header.height), value::encode(&row));
         if header.log_size > header.log_start {
             let last = table::number(header.log_size - 1);
             batch.put(Table::Heights, last, value::encode(&header.height));
         }
-        let bodies_stored = self.shared.state().pending.block(&hash).is_some();
         put_transactions(&mut batch, staged, bodies_stored);
         for ((level, index), hashes) in &staged.tiles {
             let hashes: Vec<_> = hashes.iter().map(|hash| hash.0).collect();
             batch.put(Table::Tiles, table::tile(*level, *index), hashes.as_flattened());
         }
-        let mut entries: Vec<_> = staged.entries.iter().map(HistoryEntry::encode).collect();
+        let mut entries: Vec<_> =
+            staged.entries.iter().copied().map(HistoryEntry::to_bytes).collect();
         entries.sort_unstable();
         for entry in entries {
             batch.put(Table::History, entry, []);
@@ -68,6 +69,21 @@ impl Chain {
     }
 }
 
+/// About how long the batch of a block is: growing to megabytes step by step would copy it again and
+/// again.
+fn bytes_expected(staged: &Staged, bodies_stored: bool) -> usize {
+    // Key, value and framing of the rows below, and of an entry with its bucket's head.
+    const TRANSACTION: usize = 2 * 50;
+    const SLOT: usize = 70 + 100;
+    const ENTRY: usize = 50 + 42;
+    let slots: usize = staged.transactions.iter().map(|t| t.slots().len()).sum();
+    let bodies = staged.transactions.iter().map(|t| t.encoded().len() + 50);
+    let bodies: usize = if bodies_stored { 0 } else { bodies.sum() };
+    let rows =
+        staged.transactions.len() * TRANSACTION + slots * SLOT + staged.entries.len() * ENTRY;
+    bodies + rows + (64 << 10)
+}
+
 /// Puts the rows that transactions and records are found by, one table after another.
 fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool) {
     let (mut leaves, mut ids) = (Vec::new(), Vec::new());
@@ -81,30 +97,34 @@ fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool)
             let key = table::numbered(log_index, &leaf);
             batch.put(Table::Transactions, key, transaction.encoded());
         }
-        leaves.push((leaf.0.to_vec(), value::encode(&log_index)));
-        ids.push((transaction.id().0.to_vec(), value::encode(&log_index)));
+        leaves.push((leaf.0, log_index));
+        ids.push((transaction.id().0, log_index));
         let agency = &transaction.header().agency;
         for (position, (slot, outcome)) in (0..).zip(transaction.slots().iter().zip(outcomes)) {
             if *outcome == SlotOutcome::Applied {
-                let place = PlaceRow::new(log_index, position, agency);
-                records.push((slot.record_id.0.to_vec(), value::encode(&place)));
-                let key = table::dedupe(slot.scope.of(agency), &slot.dedupe_key);
+                records.push((slot.record_id.0, PlaceRow::new(log_index, position, agency)));
                 let row = DedupeRow::new(log_index, position, &slot.record_id);
-                dedupe.push((key.to_vec(), value::encode(&row)));
+                dedupe.push((dedupe_key(transaction, slot), row));
             }
         }
     }
-    let tables = [
-        (Table::Leaves, leaves),
-        (Table::TransactionIds, ids),
-        (Table::Records, records),
-        (Table::Dedupe, dedupe),
-    ];
-    for (table, mut rows) in tables {
-        // In key order, RocksDB's write buffer is walked from neighbour to neighbour.
-        rows.sort_unstable();
-        for (key, row) in rows {
-            batch.put(table, key, row);
-        }
+    put_sorted(batch, Table::Leaves, leaves);
+    put_sorted(batch, Table::TransactionIds, ids);
+    put_sorted(batch, Table::Records, records);
+    put_sorted(batch, Table::Dedupe, dedupe);
+}
+
+/// In key order, RocksDB's write buffer is walked from neighbour to neighbour.
+fn put_sorted<const LENGTH: usize>(
+    batch: &mut Batch<'_>,
+    table: Table,
+    mut rows: Vec<([u8; LENGTH], impl bincode::Encode)>,
+) {
+    rows.sort_unstable_by_key(|(key, _)| *key);
+    let mut value = Vec::new();
+    for (key, row) in &rows {
+        value.clear();
+        value::encode_into(&mut value, row);
+        batch.put(table, key, &value);
     }
 }

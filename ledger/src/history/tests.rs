@@ -51,6 +51,35 @@ fn an_empty_block_changes_nothing() {
     assert_eq!((delta.root(), delta.heads()), (tree.root(), &[][..]));
 }
 
+/// So many that subtrees are staged on threads of their own, and subtrees without any.
+#[test]
+fn a_large_block_gives_the_tree_that_reading_its_heads_gives() {
+    for (bits, first_bytes) in [(8, 256), (12, 256), (12, 64), (12, 1)] {
+        let entries: Vec<_> = (0..5000_u64)
+            .map(|log_index| {
+                let mut key = Tag::SUBJECT.hash(&[&log_index.to_be_bytes()]);
+                key.0[0] = (u32::from(key.0[0]) % first_bytes) as u8;
+                HistoryEntry { key, log_index, position: 0 }
+            })
+            .collect();
+        let mut tree = HistoryTree::empty(bits);
+        let (first, second) = entries.split_at(2500);
+        let mut heads = BTreeMap::<u32, Hash>::new();
+        for part in [first, second] {
+            for entry in part {
+                let head = heads.entry(bucket_of(&entry.key, bits)).or_default();
+                *head = entry.chain(head);
+            }
+            let read = heads.iter().map(|(bucket, head)| Ok::<_, ()>((*bucket, *head)));
+            let delta = tree.stage(part);
+            tree.commit(&delta);
+            let expected = HistoryTree::read(bits, read).expect("no errors");
+            assert!(tree == expected, "{bits} bits, {first_bytes} first bytes");
+            assert_eq!(delta.root(), expected.root());
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "a delta of another tree")]
 fn a_delta_is_committed_on_the_tree_it_was_staged_on() {

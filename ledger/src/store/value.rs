@@ -137,7 +137,15 @@ impl GroundsRow {
 
 /// A value's bytes.
 pub(crate) fn encode<V: Encode>(value: &V) -> Vec<u8> {
-    bincode::encode_to_vec(value, CONFIG).expect("rows are bounded and always encode")
+    let mut bytes = Vec::new();
+    encode_into(&mut bytes, value);
+    bytes
+}
+
+/// Appends a value's bytes.
+pub(crate) fn encode_into<V: Encode>(bytes: &mut Vec<u8>, value: &V) {
+    bincode::encode_into_std_write(value, bytes, CONFIG)
+        .expect("rows are bounded and always encode");
 }
 
 /// Reads a value that was read from a row.

@@ -1,6 +1,13 @@
 //! What peers answer, read and checked: nothing of it is believed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use bytes::Bytes;
 use customhouse_consensus::{Message, wire};
@@ -14,6 +21,11 @@ use super::{CertifiedBlock, FetchedBlock};
 
 /// Blocks asked for at once while catching up.
 pub const BLOCKS_MAX: u32 = 128;
+
+/// Bytes of transactions from which on more threads than one are worth their start.
+const PARALLEL_BYTES_MIN: usize = 128 << 10;
+/// Threads that check one answer.
+const THREADS_MAX: usize = 16;
 
 /// What a peer holds of a key, as messages. Bounded: it is a few views of one height.
 pub fn signed_messages(answer: &v1::JournalResponse) -> Vec<Message> {
@@ -48,7 +60,7 @@ pub fn committed_blocks(
     validators: &ValidatorSet,
 ) -> Option<Vec<CertifiedBlock>> {
     let validators_hash = validators.hash();
-    let mut blocks = Vec::new();
+    let (mut blocks, mut bodies) = (Vec::new(), Vec::new());
     for with_body in answer.blocks.into_iter().take(BLOCKS_MAX as usize) {
         let certified = with_body.block?;
         let block = wire::block_from_proto(&certified.block?).ok()?;
@@ -58,12 +70,16 @@ pub fn committed_blocks(
             // Cheap to check before the bodies are: a peer that lies costs little.
             verify_finalization(&block.header, &finalization, chain_id, validators).ok()?;
         }
-        let found = transactions(with_body.transactions, chain_id);
-        let transactions = in_order(&block.leaves, found)?;
-        let fetched = FetchedBlock { block, transactions, from };
-        blocks.push(CertifiedBlock { fetched, finalization, verified });
+        blocks.push((block, finalization, verified));
+        bodies.extend(with_body.transactions);
     }
-    Some(blocks)
+    let by_leaf = by_leaf(transactions(bodies, chain_id));
+    let with_bodies = blocks.into_iter().map(|(block, finalization, verified)| {
+        let transactions = of_leaves(&block.leaves, &by_leaf)?;
+        let fetched = FetchedBlock { block, transactions, from };
+        Some(CertifiedBlock { fetched, finalization, verified })
+    });
+    with_bodies.collect()
 }
 
 /// How many of these blocks, from the first on, these validators have decided; none where the first
@@ -91,10 +107,30 @@ pub fn decided_by(
     Ok(count)
 }
 
-/// Checks encodings; those that break a rule are left out.
+/// Checks encodings, in no order; those that break a rule are left out. Many of them are checked on all
+/// cores.
 pub fn transactions(encodings: Vec<Bytes>, chain_id: &Hash) -> Vec<Arc<VerifiedTransaction>> {
-    let verify = |bytes| VerifiedTransaction::from_bytes(bytes, chain_id);
-    encodings.into_iter().map(verify).filter_map(Result::ok).map(Arc::new).collect()
+    let bytes: usize = encodings.iter().map(Bytes::len).sum();
+    let cores = if bytes < PARALLEL_BYTES_MIN { 1 } else { cores() };
+    let next = AtomicUsize::new(0);
+    let check = || {
+        let taken = std::iter::from_fn(|| encodings.get(next.fetch_add(1, Ordering::Relaxed)));
+        let verified = taken.map(|bytes| VerifiedTransaction::from_bytes(bytes.clone(), chain_id));
+        verified.filter_map(Result::ok).map(Arc::new).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..cores).map(|_| scope.spawn(check)).collect();
+        let mut found = check();
+        for other in others {
+            // What a thread that panicked had found is missing, and the answer is refused.
+            found.extend(other.join().unwrap_or_default());
+        }
+        found
+    })
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX))
 }
 
 /// The transactions of these leaves, in their order; `None` where one is missing.
@@ -102,16 +138,26 @@ pub fn in_order(
     leaves: &[Hash],
     found: Vec<Arc<VerifiedTransaction>>,
 ) -> Option<Vec<Arc<VerifiedTransaction>>> {
-    let by_leaf: BTreeMap<Hash, _> = found.into_iter().map(|t| (t.leaf_hash(), t)).collect();
+    of_leaves(leaves, &by_leaf(found))
+}
+
+type ByLeaf = HashMap<Hash, Arc<VerifiedTransaction>>;
+
+fn by_leaf(found: Vec<Arc<VerifiedTransaction>>) -> ByLeaf {
+    found.into_iter().map(|transaction| (transaction.leaf_hash(), transaction)).collect()
+}
+
+fn of_leaves(leaves: &[Hash], by_leaf: &ByLeaf) -> Option<Vec<Arc<VerifiedTransaction>>> {
     leaves.iter().map(|leaf| by_leaf.get(leaf).cloned()).collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use customhouse_ledger::{
         certificate::Certificate,
         header::Header,
         keys::SigningKey,
+        record::{ValidRecord, dedupe_key},
         validators::Validator,
         vote::{Ballot, Vote, VoteKind},
     };
@@ -203,5 +249,45 @@ mod tests {
         let read = committed_blocks(answer(&forged), from, &CHAIN, &old).expect("not known yet");
         assert_eq!(decided_by(&read, &CHAIN, &old), Ok(1));
         assert_eq!(decided_by(&read[1..], &CHAIN, &new), Err(6));
+    }
+
+    /// A transaction of one record, padded to a length.
+    pub(in crate::driver) fn transaction(number: u64, padding: usize) -> Bytes {
+        let inspection = v1::Inspection {
+            mrn: format!("M{number}"),
+            findings: "x".repeat(padding),
+            ..Default::default()
+        };
+        let record = v1::Record {
+            salt: vec![0; 16],
+            agency: "NL".into(),
+            submitter: "broker".into(),
+            body: Some(v1::record::Body::Inspection(inspection)),
+            ..Default::default()
+        };
+        let record = ValidRecord::from_record(record).expect("valid");
+        let agency = "NL".parse().expect("a code");
+        let slot = (record, dedupe_key(&agency, "broker", &number.to_string()));
+        let signed = VerifiedTransaction::sign(&[slot], agency, 1, &CHAIN, &key(1));
+        signed.expect("valid").encoded().clone()
+    }
+
+    #[test]
+    fn all_that_verify_are_found_on_one_core_and_on_many_and_no_other() {
+        for (count, padding) in [(0, 0), (1, 0), (20, 0), (200, 2000)] {
+            let genuine: Vec<_> = (0..count).map(|number| transaction(number, padding)).collect();
+            let mut sent = genuine.clone();
+            for (index, bytes) in sent.iter_mut().enumerate().filter(|(index, _)| index % 7 == 3) {
+                let mut forged = bytes.to_vec();
+                // In the signature, after two tags, two lengths and the header.
+                forged[140 + index % 40] ^= 1;
+                *bytes = forged.into();
+            }
+            let found = by_leaf(transactions(sent.clone(), &CHAIN));
+            let expected: Vec<_> = sent.iter().filter(|bytes| genuine.contains(bytes)).collect();
+            assert_eq!(found.len(), expected.len(), "{count} of {padding} bytes");
+            let encodings: Vec<_> = found.values().map(|found| found.encoded()).collect();
+            assert!(expected.iter().all(|bytes| encodings.contains(bytes)));
+        }
     }
 }

@@ -2,8 +2,8 @@
 //! to it in order.
 //!
 //! The heights that are missing are cut into pieces, and each connected peer is asked for one piece
-//! at a time; who is quick is asked more often. Signatures of different pieces are checked on
-//! different threads while the driver executes and commits the pieces before. A peer whose answer is
+//! at a time; who is quick is asked more often. Signatures are checked on all cores, one piece after
+//! the other, while the driver executes and commits the pieces before. A peer whose answer is
 //! wrong is not asked again in this catch-up, one that was of no help only after all others; what they
 //! were asked for is asked of somebody else. Nothing is believed for having come: the finalization
 //! of each block is verified here and by the core, and the ledger executes it to its own roots.

@@ -15,7 +15,7 @@ use customhouse_ledger::{
     keys::PublicKey, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     DriverInput, Fetch, Purpose, answers,
@@ -55,6 +55,11 @@ impl CertifiedBlock {
     pub fn height(&self) -> u64 {
         self.fetched.block.header.height
     }
+
+    /// Bytes of its transactions.
+    pub(super) fn bytes(&self) -> u64 {
+        self.fetched.transactions.iter().map(|transaction| transaction.encoded().len() as u64).sum()
+    }
 }
 
 /// Starts fetches. Cheap to clone into their tasks.
@@ -67,6 +72,8 @@ pub(super) struct Fetcher {
     pub(super) reader: ChainReader,
     /// Whether blocks are being asked for.
     pub(super) asking: Arc<AtomicBool>,
+    /// Turns for checking an answer.
+    pub(super) checking: Arc<Semaphore>,
     /// Whether there is any that this node lacks: a quorum's word, where what is asked for is
     /// anybody's.
     pub(super) behind: Arc<AtomicBool>,
@@ -290,9 +297,11 @@ impl Source for Fetcher {
             Some(Response::Blocks(_)) | None => return Answer::Nothing,
             Some(_) => return Answer::Wrong,
         };
+        // Nearly one answer after the other, each on all cores: what the driver waits for comes first,
+        // and a network of two is checked as fast as one of twenty.
+        let Ok(_turn) = self.checking.acquire().await else { return Answer::Nothing };
         let (chain_id, validators) = (self.chain_id, self.reader.tip().validators.clone());
         let read = move || answers::committed_blocks(answer, peer, &chain_id, &validators);
-        // Off the async workers, and beside other peers' answers.
         let read = tokio::task::spawn_blocking(read).await;
         let Some(blocks) = read.ok().flatten() else { return Answer::Wrong };
         let tip = self.reader.tip().header.height;

@@ -7,7 +7,7 @@ use std::{
 
 use customhouse_consensus::Evidence;
 use customhouse_ledger::chain::Committed;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,6 +18,9 @@ use crate::network::{Addresses, NetworkHandle};
 
 /// Inputs that may wait; those who hand more in wait themselves.
 const INPUTS_MAX: usize = 4096;
+/// Answers of peers that are checked at once while catching up: while one is read, another keeps the
+/// cores busy.
+const CHECKED_AT_ONCE: usize = 2;
 /// Committed blocks that a slow listener may lag behind.
 const COMMITTED_MAX: usize = 1024;
 
@@ -79,6 +82,7 @@ pub fn spawn(
         inputs,
         reader: parts.chain.reader(),
         asking: Arc::default(),
+        checking: Arc::new(Semaphore::new(CHECKED_AT_ONCE)),
         behind: Arc::default(),
     };
     let started = Instant::now();

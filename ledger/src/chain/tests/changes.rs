@@ -15,6 +15,7 @@ use crate::{
     verifier::{FinalityError, StepError, Verifier},
 };
 
+mod forks;
 mod histories;
 
 fn key(seed: u8) -> SigningKey {

@@ -141,7 +141,7 @@ impl fmt::Display for Exported {
         let file = self.file.to_string_lossy();
         write!(
             f,
-            ": {certificates} certificates and {proposals} proposals beside the finalizations"
+            ", beside the finalizations: certificates {certificates}, proposals {proposals}"
         )?;
         write!(f, ", written to {}", one_line(&file))?;
         match self.without_grounds.len() {

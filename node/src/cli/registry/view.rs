@@ -5,6 +5,7 @@ use std::fmt;
 use customhouse_ledger::{
     hash::Hash,
     registry::{self, Registry, RegistryProposal},
+    validators::{Validator, ValidatorSet},
 };
 use customhouse_proto::v1::{RegistryEntry, registry_entry::Entry, signing_key_entry::Role};
 use serde::Serialize;
@@ -52,6 +53,9 @@ pub(super) struct Proposed {
     validators_before: usize,
     validators_after: usize,
     quorum_after: usize,
+    faulty_max_after: usize,
+    /// What whoever approves should make sure of first.
+    warnings: Vec<String>,
 }
 
 impl RegistryView {
@@ -79,7 +83,9 @@ impl Proposed {
         let proto = proposal.to_proto();
         // Applied, so it has validators.
         let validators = after.validators_at(present.height + 2);
-        let counts = validators.map(|set| (set.count(), set.quorum())).unwrap_or_default();
+        let counts = |set: &ValidatorSet| (set.count(), set.quorum(), set.faulty_max());
+        let (validators_after, quorum_after, faulty_max_after) =
+            validators.as_ref().map(counts).unwrap_or_default();
         Self {
             proposal: proposal.hash(),
             registry_root: proposal.registry_root(),
@@ -89,10 +95,36 @@ impl Proposed {
             ended: proto.ended.iter().map(EntryView::of).collect(),
             approvals_needed: present.validators.quorum(),
             validators_before: present.validators.count(),
-            validators_after: counts.0,
-            quorum_after: counts.1,
+            validators_after,
+            quorum_after,
+            faulty_max_after,
+            warnings: warnings(proposal, present, faulty_max_after),
         }
     }
+}
+
+/// How a change of who votes can stop a network. A network that stands still cannot take it back.
+fn warnings(
+    proposal: &RegistryProposal,
+    present: &Present,
+    faulty_max_after: usize,
+) -> Vec<String> {
+    let votes = |entry: &RegistryEntry| matches!(entry.entry, Some(Entry::Validator(_)));
+    let proto = proposal.to_proto();
+    let mut warnings = Vec::new();
+    if faulty_max_after == 0 && proto.added.iter().chain(&proto.ended).any(votes) {
+        warnings
+            .push("afterwards no validator may be away: make sure that all of them run".to_owned());
+    }
+    if let Some(Validator { agency, .. }) = proposal.validator_added() {
+        let exchanges = present.validators.as_slice().iter().any(|v| v.agency == agency);
+        let named = if exchanges { "next_validator" } else { "validator" };
+        warnings.push(format!(
+            "from the next height on the vote of {agency} is the new key's: make sure that its node \
+             runs with that key as `{named}`"
+        ));
+    }
+    warnings
 }
 
 impl EntryView {
@@ -180,8 +212,13 @@ impl fmt::Display for Proposed {
         }
         write!(
             f,
-            "needs {} approvals of {} validators; afterwards {} vote, {} decide",
-            self.approvals_needed, self.validators_before, self.validators_after, self.quorum_after
-        )
+            "needs {} approvals of {} validators; afterwards {} vote, {} decide, up to {} may fail",
+            self.approvals_needed,
+            self.validators_before,
+            self.validators_after,
+            self.quorum_after,
+            self.faulty_max_after
+        )?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning        {warning}"))
     }
 }

@@ -11,11 +11,15 @@ use super::{Answer, Applied, Blocks, heights_of};
 use crate::driver::{CertifiedBlock, answers::BLOCKS_MAX};
 
 /// Pieces that are asked for or wait for those before them. An answer is at most a full block or so
-/// of bytes; this limits how many are in memory.
-const PIECES_MAX: usize = 8;
+/// of bytes; this limits how many are in memory. More of them would be checked long before their turn,
+/// and leave a core idle while the driver applies them at the end.
+const PIECES_MAX: usize = 4;
 /// Heights of the first pieces. Blocks may be full: the first to come is applied while the others are
 /// being checked.
 const PIECE_FIRST: u64 = 1;
+/// Bytes of transactions that a piece should have, where a block has not more: the driver waits for the
+/// whole of it to be checked.
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// The state of a catch-up.
 pub(super) struct Plan {
@@ -102,11 +106,11 @@ impl Plan {
         };
         *self.answers.entry(peer).or_default() += 1;
         let given = blocks.len() as u64;
-        self.piece = if given == last - first + 1 {
-            self.piece.saturating_mul(2).min(u64::from(BLOCKS_MAX))
-        } else {
-            given
-        };
+        let all = given == last - first + 1;
+        self.piece = if all { self.piece.saturating_mul(2) } else { given };
+        let bytes: u64 = blocks.iter().map(CertifiedBlock::bytes).sum();
+        let fitting = given.saturating_mul(PIECE_BYTES) / bytes.max(1);
+        self.piece = self.piece.min(fitting).clamp(1, u64::from(BLOCKS_MAX));
         self.miss(first + given..=last);
         self.waiting.insert(first, (peer, blocks));
     }

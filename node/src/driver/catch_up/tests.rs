@@ -9,12 +9,13 @@ use customhouse_ledger::{
     hash::Hash,
     header::{Block, Header},
     keys::SigningKey,
+    transaction::VerifiedTransaction,
     validators::{Validator, ValidatorSet},
     vote::{Ballot, Vote, VoteKind},
 };
 
 use super::*;
-use crate::driver::FetchedBlock;
+use crate::driver::{FetchedBlock, answers};
 
 /// How a peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +241,7 @@ fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
         plan.answered(peer, heights.clone(), world.blocks(peer, heights));
         pieces += 1;
     }
-    assert_eq!(pieces, 8);
+    assert_eq!(pieces, 4);
     assert!(plan.ready(0).is_none(), "the first is not there");
     plan.answered(first, first_heights.clone(), Answer::Nothing);
     let (other, heights) = plan.ask(&peers).expect("another is asked");
@@ -248,6 +249,36 @@ fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
     plan.answered(other, heights.clone(), world.blocks(other, heights));
     let (from, blocks) = plan.ready(0).expect("the first");
     assert_eq!((from, heights_of(&blocks)), (other, first_heights));
+}
+
+/// The piece that is asked for after eight with blocks of so many transactions of 50 kB.
+fn piece_after(transactions: u64) -> u64 {
+    let world = World::new(&[HONEST]);
+    let mut plan = Plan::new(1..=1_000_000);
+    let body = |number| {
+        let encoded = answers::tests::transaction(number, 50_000);
+        Arc::new(VerifiedTransaction::from_bytes(encoded, &Hash([9; 32])).expect("valid"))
+    };
+    let bodies: Vec<_> = (0..transactions).map(body).collect();
+    let mut tip = 0;
+    for _ in 0..8 {
+        let (peer, heights) = plan.ask(&world.connected()).expect("the only one");
+        let Answer::Blocks(mut blocks) = world.blocks(peer, heights.clone()) else {
+            panic!("it is honest");
+        };
+        blocks.iter_mut().for_each(|block| block.fetched.transactions.clone_from(&bodies));
+        tip = *heights.end();
+        plan.answered(peer, heights, Answer::Blocks(blocks));
+        plan.ready(tip - 1).expect("what was asked for");
+    }
+    let (_, heights) = plan.ask(&world.connected()).expect("the only one");
+    assert_eq!(*heights.start(), tip + 1);
+    heights.count() as u64
+}
+
+#[test]
+fn small_blocks_are_asked_for_together_and_large_ones_one_by_one() {
+    assert_eq!([0, 1, 5, 30].map(piece_after), [128, 20, 4, 1]);
 }
 
 #[test]
