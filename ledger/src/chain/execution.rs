@@ -105,8 +105,9 @@ impl Chain {
         let mut refused = Vec::new();
         let (mut bytes, mut not_fitting) = (0, 0);
         let transactions: Vec<_> = transactions.into_iter().collect();
-        let known = Known::read(&self.shared.store, &transactions)?;
+        let mut known = Known::of(&self.shared.store, &transactions);
         for transaction in &transactions {
+            known.advance()?;
             let count = execution.transactions.len() as u64;
             if count >= tip.parameters.block_transactions_max || not_fitting >= NOT_FITTING_MAX {
                 break;
@@ -146,8 +147,9 @@ impl Chain {
             return Ok(Err(invalid));
         }
         let mut execution = Execution::new(self, &tip, block.header.time_ms);
-        let known = Known::read(&self.shared.store, transactions)?;
+        let mut known = Known::of(&self.shared.store, transactions);
         for (index, transaction) in transactions.iter().enumerate() {
+            known.advance()?;
             if let Err(invalid) = execution.apply(transaction, &known)? {
                 return Ok(Err(BlockInvalid::Transaction(index, invalid)));
             }

@@ -118,7 +118,7 @@ fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool)
 fn put_sorted<const LENGTH: usize>(
     batch: &mut Batch<'_>,
     table: Table,
-    mut rows: Vec<([u8; LENGTH], impl bincode::Encode)>,
+    mut rows: Vec<([u8; LENGTH], impl value::Row)>,
 ) {
     rows.sort_unstable_by_key(|(key, _)| *key);
     let mut value = Vec::new();

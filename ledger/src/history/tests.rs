@@ -51,7 +51,7 @@ fn an_empty_block_changes_nothing() {
     assert_eq!((delta.root(), delta.heads()), (tree.root(), &[][..]));
 }
 
-/// So many that subtrees are staged on threads of their own, and subtrees without any.
+/// Of entries in all buckets, and in some subtrees only.
 #[test]
 fn a_large_block_gives_the_tree_that_reading_its_heads_gives() {
     for (bits, first_bytes) in [(8, 256), (12, 256), (12, 64), (12, 1)] {

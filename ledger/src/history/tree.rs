@@ -16,11 +16,6 @@ pub struct HistoryTree {
     levels: Vec<Vec<Hash>>,
 }
 
-/// Levels from the root down to the subtrees that are staged apart: a subtree for each of four cores.
-const SUBTREE_LEVELS: u32 = 2;
-/// Entries from which on threads are worth their start: some milliseconds of hashing.
-const PARALLEL_MIN: usize = 2048;
-
 /// What a block changes in the tree, computed without changing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryDelta {
@@ -30,24 +25,6 @@ pub struct HistoryDelta {
     heads: Vec<(u32, Hash)>,
     /// Changed nodes of each of the tree's levels, ascending by index.
     levels: Vec<Vec<(u32, Hash)>>,
-}
-
-/// Changed heads and the lower levels above them, as in [`HistoryDelta`].
-#[derive(Default)]
-struct Changed {
-    heads: Vec<(u32, Hash)>,
-    levels: Vec<Vec<(u32, Hash)>>,
-}
-
-impl Changed {
-    /// Adds what changes in a subtree further right, to the same height.
-    fn append(&mut self, mut right: Self) {
-        self.heads.append(&mut right.heads);
-        self.levels.resize_with(right.levels.len(), Vec::new);
-        for (level, more) in self.levels.iter_mut().zip(&mut right.levels) {
-            level.append(more);
-        }
-    }
 }
 
 impl HistoryDelta {
@@ -134,59 +111,29 @@ impl HistoryTree {
             entries.iter().map(|entry| (bucket_of(&entry.key, self.bits), entry)).collect();
         // Stable, so that the entries of one bucket stay in block order.
         by_bucket.sort_by_key(|(bucket, _)| *bucket);
-        let Changed { heads, mut levels } = self.stage_subtrees(&by_bucket);
-        for level in levels.len()..self.levels.len() {
-            levels.push(self.parents(level, &levels[level - 1]));
-        }
-        let root = levels.last().and_then(|top| top.first()).map_or(self.root(), |(_, root)| *root);
-        HistoryDelta { base_root: self.root(), root, heads, levels }
-    }
-
-    /// What changes in the subtrees [`SUBTREE_LEVELS`] below the root, their own roots included. They
-    /// do not touch each other: where it is worth it, each is a thread's.
-    fn stage_subtrees(&self, by_bucket: &[(u32, &HistoryEntry)]) -> Changed {
-        let below = self.levels.len() - SUBTREE_LEVELS as usize;
-        if by_bucket.len() < PARALLEL_MIN {
-            return self.stage_levels(by_bucket, below);
-        }
-        let subtree = |bucket: u32| bucket >> (self.bits - SUBTREE_LEVELS);
-        let mut changed = Changed::default();
-        std::thread::scope(|scope| {
-            let subtrees = by_bucket.chunk_by(|a, b| subtree(a.0) == subtree(b.0));
-            let threads: Vec<_> = subtrees
-                .map(|entries| scope.spawn(move || self.stage_levels(entries, below)))
-                .collect();
-            for thread in threads {
-                changed.append(thread.join().expect("hashing does not panic"));
-            }
-        });
-        changed
-    }
-
-    /// What changes up to `count` levels above the leaves. Sorted by bucket.
-    fn stage_levels(&self, by_bucket: &[(u32, &HistoryEntry)], count: usize) -> Changed {
-        let head = |entries: &[(u32, &HistoryEntry)]| {
-            let bucket = entries[0].0;
-            let head =
-                entries.iter().fold(self.head(bucket), |head, (_, entry)| entry.chain(&head));
-            (bucket, head)
-        };
-        let heads: Vec<_> = by_bucket.chunk_by(|a, b| a.0 == b.0).map(head).collect();
+        let heads: Vec<_> = by_bucket
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|chunk| {
+                let bucket = chunk[0].0;
+                (
+                    bucket,
+                    chunk.iter().fold(self.head(bucket), |head, (_, entry)| entry.chain(&head)),
+                )
+            })
+            .collect();
         let leaf = |(bucket, head): &(u32, Hash)| (*bucket, leaf_hash(head.as_bytes()));
-        let mut levels = Vec::with_capacity(self.levels.len());
-        levels.push(self.parents(0, &heads.iter().map(leaf).collect::<Vec<_>>()));
-        for level in 1..count {
-            levels.push(self.parents(level, &levels[level - 1]));
+        let mut changed: Vec<_> = heads.iter().map(leaf).collect();
+        let mut levels: Vec<Vec<(u32, Hash)>> = Vec::with_capacity(self.levels.len());
+        for level in 0..self.levels.len() {
+            let above = parents(&changed, |index| match level.checked_sub(1) {
+                Some(below) => self.levels[below][index as usize],
+                None => leaf_hash(self.head(index).as_bytes()),
+            });
+            levels.push(above.clone());
+            changed = above;
         }
-        Changed { heads, levels }
-    }
-
-    /// The nodes of a level that change with those below (ascending by index).
-    fn parents(&self, level: usize, changed: &[(u32, Hash)]) -> Vec<(u32, Hash)> {
-        parents(changed, |index| match level.checked_sub(1) {
-            Some(below) => self.levels[below][index as usize],
-            None => leaf_hash(self.head(index).as_bytes()),
-        })
+        let root = changed.first().map_or(self.root(), |(_, root)| *root);
+        HistoryDelta { base_root: self.root(), root, heads, levels }
     }
 
     /// Makes a staged block's changes.

@@ -22,6 +22,11 @@ const VALUE_BYTES_MAX: usize = 4 << 20;
 const CONFIG: Configuration<BigEndian, Fixint, Limit<VALUE_BYTES_MAX>> =
     config::standard().with_big_endian().with_fixed_int_encoding().with_limit::<VALUE_BYTES_MAX>();
 
+/// A value of a table.
+pub(crate) trait Row: Encode + Decode<()> {}
+
+impl<V: Encode + Decode<()>> Row for V {}
+
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct PlaceRow {

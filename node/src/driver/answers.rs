@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    num::NonZero,
+    panic::resume_unwind,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -107,11 +109,9 @@ pub fn decided_by(
     Ok(count)
 }
 
-/// Checks encodings, in no order; those that break a rule are left out. Many of them are checked on all
+/// Checks encodings, in no order; those that break a rule are left out. Large answers are checked on all
 /// cores.
 pub fn transactions(encodings: Vec<Bytes>, chain_id: &Hash) -> Vec<Arc<VerifiedTransaction>> {
-    let bytes: usize = encodings.iter().map(Bytes::len).sum();
-    let cores = if bytes < PARALLEL_BYTES_MIN { 1 } else { cores() };
     let next = AtomicUsize::new(0);
     let check = || {
         let taken = std::iter::from_fn(|| encodings.get(next.fetch_add(1, Ordering::Relaxed)));
@@ -119,18 +119,25 @@ pub fn transactions(encodings: Vec<Bytes>, chain_id: &Hash) -> Vec<Arc<VerifiedT
         verified.filter_map(Result::ok).map(Arc::new).collect::<Vec<_>>()
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..cores).map(|_| scope.spawn(check)).collect();
+        // Where the system gives no thread, the others do its share.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, check).ok();
+        let others: Vec<_> = (1..threads(&encodings)).filter_map(spawn).collect();
         let mut found = check();
         for other in others {
-            // What a thread that panicked had found is missing, and the answer is refused.
-            found.extend(other.join().unwrap_or_default());
+            found.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
         found
     })
 }
 
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS_MAX))
+/// Threads that are worth their start.
+fn threads(encodings: &[Bytes]) -> usize {
+    let bytes: usize = encodings.iter().map(Bytes::len).sum();
+    if bytes < PARALLEL_BYTES_MIN {
+        return 1;
+    }
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    cores.min(THREADS_MAX).min(encodings.len())
 }
 
 /// The transactions of these leaves, in their order; `None` where one is missing.

@@ -1,12 +1,12 @@
 //! Catching up: committed blocks from all peers at once, checked off the driver's thread, and handed
 //! to it in order.
 //!
-//! The heights that are missing are cut into pieces, and each connected peer is asked for one piece
-//! at a time; who is quick is asked more often. Signatures are checked on all cores, one piece after
-//! the other, while the driver executes and commits the pieces before. A peer whose answer is
-//! wrong is not asked again in this catch-up, one that was of no help only after all others; what they
-//! were asked for is asked of somebody else. Nothing is believed for having come: the finalization
-//! of each block is verified here and by the core, and the ledger executes it to its own roots.
+//! The heights that are missing are cut into pieces, and the connected peers are asked for a few of them
+//! at a time; who is quick is asked more often. Transactions are checked on all cores while the driver
+//! executes and commits the pieces before. A peer whose answer is wrong is not asked again in this
+//! catch-up, one that was slow or of no help only after all others; what they were asked for is asked of
+//! somebody else. Nothing is believed for having come: the finalization of each block is verified here
+//! and by the core, and the ledger executes it to its own roots.
 //!
 //! Whoever decided a block beyond a change of validators is known when that change is committed. Such
 //! blocks are fetched beside the others all the same, and verified when their turn comes.
@@ -65,6 +65,8 @@ pub(super) trait Source: Clone + Send + 'static {
     ) -> impl Future<Output = Answer> + Send;
     /// Verifies what could not be when it came, and hands blocks to the driver.
     fn apply(&self, from: PublicKey, blocks: Blocks) -> impl Future<Output = Applied> + Send;
+    /// Waits for as long as an answer may take before somebody else is asked.
+    fn patience(&self) -> impl Future<Output = ()> + Send;
     /// Waits before peers that were of no help are asked again.
     fn pause(&self) -> impl Future<Output = ()> + Send;
 }
@@ -82,7 +84,7 @@ pub(super) async fn catch_up(source: impl Source, height: u64) {
     let mut events = JoinSet::new();
     let (mut applying, mut retries) = (false, 0);
     while source.tip() < height && !source.is_closed() {
-        while let Some((peer, heights)) = plan.ask(&source.connected()) {
+        while let Some((peer, heights)) = plan.ask(&source.connected(), source.tip()) {
             let source = source.clone();
             events.spawn(async move {
                 let answer = source.ask(peer, heights.clone()).await;
@@ -97,7 +99,14 @@ pub(super) async fn catch_up(source: impl Source, height: u64) {
                 Event::Applied(peer, heights, applied)
             });
         }
-        match events.join_next().await {
+        let event = tokio::select! {
+            event = events.join_next() => event,
+            () = source.patience(), if !applying && !events.is_empty() => {
+                plan.give_up_waiting(&source.connected());
+                continue;
+            }
+        };
+        match event {
             Some(Ok(Event::Answered(peer, heights, answer))) => {
                 plan.answered(peer, heights, answer);
             }

@@ -27,6 +27,8 @@ use crate::network::NetworkHandle;
 const LEAVES_MAX: usize = 4096;
 /// Pause before the same peers are asked again.
 const RETRY: Duration = Duration::from_millis(250);
+/// While catching up: without an answer for so long, somebody else is asked.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// A block with all its bodies, from a peer. Its hash has been compared with the wanted one.
 #[derive(Debug)]
@@ -297,13 +299,15 @@ impl Source for Fetcher {
             Some(Response::Blocks(_)) | None => return Answer::Nothing,
             Some(_) => return Answer::Wrong,
         };
-        // Nearly one answer after the other, each on all cores: what the driver waits for comes first,
-        // and a network of two is checked as fast as one of twenty.
+        // Few answers at a time, each on all cores: those that came first are ready first, and the
+        // driver is left its share.
         let Ok(_turn) = self.checking.acquire().await else { return Answer::Nothing };
         let (chain_id, validators) = (self.chain_id, self.reader.tip().validators.clone());
         let read = move || answers::committed_blocks(answer, peer, &chain_id, &validators);
         let read = tokio::task::spawn_blocking(read).await;
-        let Some(blocks) = read.ok().flatten() else { return Answer::Wrong };
+        // It fails only by a fault of this node's own.
+        let Ok(read) = read else { return Answer::Nothing };
+        let Some(blocks) = read else { return Answer::Wrong };
         let tip = self.reader.tip().header.height;
         if blocks.iter().any(|certified| certified.verified && certified.height() > tip) {
             self.behind.store(true, Ordering::Relaxed);
@@ -342,6 +346,10 @@ impl Source for Fetcher {
                 return Applied { tip, lied: false };
             }
         }
+    }
+
+    async fn patience(&self) {
+        tokio::time::sleep(SLOW).await;
     }
 
     async fn pause(&self) {

@@ -19,7 +19,7 @@ use crate::network::{Addresses, NetworkHandle};
 /// Inputs that may wait; those who hand more in wait themselves.
 const INPUTS_MAX: usize = 4096;
 /// Answers of peers that are checked at once while catching up: while one is read, another keeps the
-/// cores busy.
+/// cores busy. Few, so that the driver has its share of them.
 const CHECKED_AT_ONCE: usize = 2;
 /// Committed blocks that a slow listener may lag behind.
 const COMMITTED_MAX: usize = 1024;

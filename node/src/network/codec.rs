@@ -86,7 +86,7 @@ where
     let prefix = prefix.ok_or_else(|| FrameFault::Oversize { length, max }.into_io())?;
     let mut frame = Vec::with_capacity(4 + length);
     frame.extend_from_slice(&prefix.to_be_bytes());
-    message.encode_raw(&mut frame);
+    message.encode(&mut frame).map_err(io::Error::other)?;
     io.write_all(&frame).await?;
     Ok(length)
 }

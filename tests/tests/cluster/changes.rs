@@ -30,16 +30,20 @@ fn registry<A: AsRef<OsStr>>(
 }
 
 /// A change as agencies make it: one proposes, all of `approving` approve, one submits.
-struct Change<'a> {
-    cluster: &'a Cluster,
-    approving: &'a [usize],
-    submitting: usize,
-    joining_key: Option<PathBuf>,
+pub(crate) struct Change<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) approving: &'a [usize],
+    pub(crate) submitting: usize,
+    pub(crate) joining_key: Option<PathBuf>,
 }
 
 impl Change<'_> {
     /// Gives the height from which on it is in force.
-    fn make<A: AsRef<OsStr>>(self, name: &str, what: impl IntoIterator<Item = A>) -> u64 {
+    pub(crate) fn make<A: AsRef<OsStr>>(
+        self,
+        name: &str,
+        what: impl IntoIterator<Item = A>,
+    ) -> u64 {
         let dir = tempfile::tempdir().expect("a directory");
         let file = |name: String| dir.path().join(name).into_os_string();
         let proposal = file(format!("{name}.proposal"));
@@ -76,7 +80,7 @@ fn voting_key(cluster: &Cluster, node: usize) -> PathBuf {
 }
 
 /// Waits until a node has a height, though it has no vote, and says so.
-async fn follows(cluster: &Cluster, node: usize, height: u64) {
+pub(crate) async fn follows(cluster: &Cluster, node: usize, height: u64) {
     until("the node follows", PATIENCE, async || {
         let status = cluster.status(node).await.map_err(|error| error.to_string())?;
         assert!(!status.signing, "it has no vote: {status:?}");

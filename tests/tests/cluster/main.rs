@@ -9,6 +9,7 @@ mod full_disk;
 mod idempotency;
 mod links;
 mod misbehaviour;
+mod observer;
 mod pauses;
 mod python;
 mod receipts;

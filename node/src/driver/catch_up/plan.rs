@@ -14,24 +14,28 @@ use crate::driver::{CertifiedBlock, answers::BLOCKS_MAX};
 /// of bytes; this limits how many are in memory. More of them would be checked long before their turn,
 /// and leave a core idle while the driver applies them at the end.
 const PIECES_MAX: usize = 4;
+/// Pieces that a peer is asked for at a time: while one is checked here, the other is on its way.
+const ASKED_OF_ONE_MAX: usize = 2;
 /// Heights of the first pieces. Blocks may be full: the first to come is applied while the others are
 /// being checked.
 const PIECE_FIRST: u64 = 1;
 /// Bytes of transactions that a piece should have, where a block has not more: the driver waits for the
 /// whole of it to be checked.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 2 << 20;
 
 /// The state of a catch-up.
 pub(super) struct Plan {
     /// Heights that nobody is being asked for: disjoint, first to last.
     missing: BTreeMap<u64, u64>,
-    /// Peers that are being asked.
-    asked: BTreeSet<PublicKey>,
+    /// What is being asked for, and of whom.
+    asked: Vec<(PublicKey, RangeInclusive<u64>)>,
+    /// The same, where the answer is late and others are asked too. It is taken when it comes.
+    late: Vec<(PublicKey, RangeInclusive<u64>)>,
     /// Answers by their first height.
     waiting: BTreeMap<u64, (PublicKey, Blocks)>,
     /// Whose answer was wrong.
     liars: BTreeSet<PublicKey>,
-    /// Who had no answer, or blocks that led nowhere.
+    /// Who had no answer, or a late one, or blocks that led nowhere.
     unhelpful: BTreeSet<PublicKey>,
     /// Answers had of each peer: the one with the fewest is asked first.
     answers: BTreeMap<PublicKey, u64>,
@@ -43,7 +47,8 @@ impl Plan {
     pub(super) fn new(heights: RangeInclusive<u64>) -> Self {
         let mut plan = Self {
             missing: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            asked: Vec::new(),
+            late: Vec::new(),
             waiting: BTreeMap::new(),
             liars: BTreeSet::new(),
             unhelpful: BTreeSet::new(),
@@ -64,23 +69,79 @@ impl Plan {
     pub(super) fn ask(
         &mut self,
         connected: &[PublicKey],
+        tip: u64,
     ) -> Option<(PublicKey, RangeInclusive<u64>)> {
+        self.pass_over(tip);
         let (&first, &last) = self.missing.first_key_value()?;
         // What all others wait for is asked for in any case.
         let is_next = self.waiting.keys().next().is_some_and(|&waiting| first < waiting);
         if self.asked.len() + self.waiting.len() >= PIECES_MAX && !is_next {
             return None;
         }
-        let excluded = |peer: &&PublicKey| {
-            self.asked.contains(peer) || self.liars.contains(peer) || self.unhelpful.contains(peer)
-        };
-        let free = connected.iter().filter(|peer| !excluded(peer));
-        let peer = *free.min_by_key(|peer| self.answers.get(peer).copied().unwrap_or(0))?;
+        let peer = self.free(connected)?;
         let end = last.min(first.saturating_add(self.piece - 1));
         self.missing.remove(&first);
         self.miss(end.saturating_add(1)..=last);
-        self.asked.insert(peer);
+        self.asked.push((peer, first..=end));
         Some((peer, first..=end))
+    }
+
+    /// What was asked for anew may have come from whom it was asked first.
+    fn pass_over(&mut self, tip: u64) {
+        while let Some((&first, &last)) = self.missing.first_key_value()
+            && first <= tip
+        {
+            self.missing.remove(&first);
+            self.miss(tip.saturating_add(1)..=last);
+        }
+    }
+
+    /// Who is to be asked next: of those that can be, who is asked for the least and has answered least.
+    fn free(&self, connected: &[PublicKey]) -> Option<PublicKey> {
+        let load = |peer: &PublicKey| {
+            self.asked.iter().chain(&self.late).filter(|(asked, _)| asked == peer).count()
+        };
+        let can_be_asked = |peer: &&PublicKey| {
+            !self.liars.contains(peer)
+                && !self.unhelpful.contains(peer)
+                && load(peer) < ASKED_OF_ONE_MAX
+        };
+        let free = connected.iter().filter(can_be_asked);
+        let answers = |peer: &PublicKey| self.answers.get(peer).copied().unwrap_or(0);
+        free.min_by_key(|peer| (load(peer), answers(peer))).copied()
+    }
+
+    /// No answer has come for a while. Where somebody else can be asked, what these peers were asked for
+    /// is asked of others, and they themselves only when there is nobody else. Gives whether there is.
+    pub(super) fn give_up_waiting(&mut self, connected: &[PublicKey]) -> bool {
+        let slow: BTreeSet<_> = self.asked.iter().map(|(peer, _)| *peer).collect();
+        let others: Vec<_> =
+            connected.iter().filter(|peer| !slow.contains(peer)).copied().collect();
+        if slow.is_empty() || self.free(&others).is_none() {
+            return false;
+        }
+        for (peer, heights) in std::mem::take(&mut self.asked) {
+            tracing::info!(%peer, "a peer is slow to send blocks: others are asked for them too");
+            self.unhelpful.insert(peer);
+            self.miss(heights.clone());
+            self.late.push((peer, heights));
+        }
+        true
+    }
+
+    /// Whether the answer was awaited still, not given up.
+    fn ends(&mut self, peer: PublicKey, heights: &RangeInclusive<u64>) -> bool {
+        let found = |list: &[(PublicKey, RangeInclusive<u64>)]| {
+            list.iter().position(|(asked, of)| *asked == peer && of == heights)
+        };
+        if let Some(index) = found(&self.asked) {
+            self.asked.swap_remove(index);
+            return true;
+        }
+        if let Some(index) = found(&self.late) {
+            self.late.swap_remove(index);
+        }
+        false
     }
 
     /// Takes a peer's answer to what it was asked for.
@@ -90,19 +151,25 @@ impl Plan {
         heights: RangeInclusive<u64>,
         answer: Answer,
     ) {
-        self.asked.remove(&peer);
+        let awaited = self.ends(peer, &heights);
         let (first, last) = (*heights.start(), *heights.end());
         let blocks = match answer {
-            Answer::Blocks(blocks) if are_consecutive(&blocks, &heights) => blocks,
+            Answer::Blocks(blocks) if are_consecutive(&blocks, &heights) => Some(blocks),
             Answer::Nothing => {
                 self.unhelpful.insert(peer);
-                return self.miss(heights);
+                None
             }
             Answer::Blocks(_) | Answer::Wrong => {
                 tracing::warn!(%peer, "a peer sent wrong blocks: they are taken from others");
                 self.liars.insert(peer);
-                return self.miss(heights);
+                None
             }
+        };
+        let Some(blocks) = blocks else {
+            if awaited {
+                self.miss(heights);
+            }
+            return;
         };
         *self.answers.entry(peer).or_default() += 1;
         let given = blocks.len() as u64;
@@ -111,7 +178,9 @@ impl Plan {
         let bytes: u64 = blocks.iter().map(CertifiedBlock::bytes).sum();
         let fitting = given.saturating_mul(PIECE_BYTES) / bytes.max(1);
         self.piece = self.piece.min(fitting).clamp(1, u64::from(BLOCKS_MAX));
-        self.miss(first + given..=last);
+        if awaited {
+            self.miss(first + given..=last);
+        }
         self.waiting.insert(first, (peer, blocks));
     }
 

@@ -22,8 +22,10 @@ use crate::driver::{FetchedBlock, answers};
 enum Peer {
     /// Has the blocks up to a height, and gives at most so many at once.
     Honest { up_to: u64, at_once: u64 },
-    /// Never answers.
+    /// Has nothing.
     Silent,
+    /// Never answers.
+    Stuck,
     /// Answers what does not verify.
     Forging,
     /// Gives genuine blocks of other heights.
@@ -146,6 +148,7 @@ impl Source for World {
                 self.blocks(peer, heights.filter(|height| *height <= up_to).take(at_once))
             }
             Peer::Silent => Answer::Nothing,
+            Peer::Stuck => std::future::pending().await,
             Peer::Forging => Answer::Wrong,
             Peer::Shifting => self.blocks(peer, heights.map(|height| height + 1)),
             Peer::WrongLeaves | Peer::ForgingLater => self.blocks(peer, heights),
@@ -163,6 +166,13 @@ impl Source for World {
             }
         }
         Applied { tip: state.tip, lied }
+    }
+
+    async fn patience(&self) {
+        // Longer than any honest peer takes.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn pause(&self) {
@@ -194,7 +204,7 @@ async fn a_lying_peer_is_dropped_and_its_blocks_taken_elsewhere() {
             assert_eq!(world.applied_of(place), 0);
             // That the ledger refuses leaves is known when others wait already.
             let known_late = matches!(liar, Peer::WrongLeaves | Peer::ForgingLater);
-            let asked_max = if known_late { 8 } else { 1 };
+            let asked_max = if known_late { 8 } else { 2 };
             assert!(world.asked(place) <= asked_max, "{liar:?}: {}", world.asked(place));
         }
     }
@@ -210,6 +220,40 @@ async fn one_honest_peer_among_liars_is_enough() {
         catch_up(world.clone(), 500).await;
         assert_eq!((world.tip(), world.applied_of(place)), (500, 500));
     }
+}
+
+#[tokio::test]
+async fn peers_that_never_answer_hold_nobody_up() {
+    for stuck in [1, 4, 12] {
+        let mut peers = vec![Peer::Stuck; stuck];
+        peers.push(HONEST);
+        let world = World::new(&peers);
+        catch_up(world.clone(), 2_000).await;
+        assert_eq!((world.tip(), world.applied_of(stuck)), (2_000, 2_000), "{stuck} are stuck");
+        assert!((0..stuck).all(|number| world.asked(number) <= 2), "they are not asked again");
+    }
+}
+
+#[test]
+fn a_late_answer_is_taken_and_what_it_covers_is_not_asked_for_again() {
+    let world = World::new(&[HONEST; 2]);
+    let peers = world.connected();
+    let mut plan = Plan::new(1..=10);
+    let (slow, heights) = plan.ask(&peers, 0).expect("somebody");
+    assert_eq!(heights, 1..=1);
+    assert!(!plan.give_up_waiting(&[slow]), "there is nobody else");
+    assert!(plan.give_up_waiting(&peers));
+    let (other, again) = plan.ask(&peers, 0).expect("the other");
+    assert!(other != slow && again == heights);
+    plan.answered(slow, heights.clone(), world.blocks(slow, heights));
+    let (from, blocks) = plan.ready(0).expect("the late answer");
+    assert_eq!((from, heights_of(&blocks)), (slow, 1..=1));
+    // The other's fails when its turn has passed.
+    plan.answered(other, again, Answer::Nothing);
+    assert_eq!(plan.ask(&peers, 1), None, "both are of no help");
+    plan.forgive();
+    let (_, next) = plan.ask(&peers, 1).expect("either");
+    assert_eq!(*next.start(), 2);
 }
 
 #[tokio::test]
@@ -235,16 +279,16 @@ fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
     let world = World::new(&[HONEST; 20]);
     let peers = world.connected();
     let mut plan = Plan::new(1..=1_000_000);
-    let (first, first_heights) = plan.ask(&peers).expect("somebody");
+    let (first, first_heights) = plan.ask(&peers, 0).expect("somebody");
     let mut pieces = 1;
-    while let Some((peer, heights)) = plan.ask(&peers) {
+    while let Some((peer, heights)) = plan.ask(&peers, 0) {
         plan.answered(peer, heights.clone(), world.blocks(peer, heights));
         pieces += 1;
     }
     assert_eq!(pieces, 4);
     assert!(plan.ready(0).is_none(), "the first is not there");
     plan.answered(first, first_heights.clone(), Answer::Nothing);
-    let (other, heights) = plan.ask(&peers).expect("another is asked");
+    let (other, heights) = plan.ask(&peers, 0).expect("another is asked");
     assert_eq!((other != first, &heights), (true, &first_heights));
     plan.answered(other, heights.clone(), world.blocks(other, heights));
     let (from, blocks) = plan.ready(0).expect("the first");
@@ -262,7 +306,7 @@ fn piece_after(transactions: u64) -> u64 {
     let bodies: Vec<_> = (0..transactions).map(body).collect();
     let mut tip = 0;
     for _ in 0..8 {
-        let (peer, heights) = plan.ask(&world.connected()).expect("the only one");
+        let (peer, heights) = plan.ask(&world.connected(), 0).expect("the only one");
         let Answer::Blocks(mut blocks) = world.blocks(peer, heights.clone()) else {
             panic!("it is honest");
         };
@@ -271,21 +315,21 @@ fn piece_after(transactions: u64) -> u64 {
         plan.answered(peer, heights, Answer::Blocks(blocks));
         plan.ready(tip - 1).expect("what was asked for");
     }
-    let (_, heights) = plan.ask(&world.connected()).expect("the only one");
+    let (_, heights) = plan.ask(&world.connected(), 0).expect("the only one");
     assert_eq!(*heights.start(), tip + 1);
     heights.count() as u64
 }
 
 #[test]
 fn small_blocks_are_asked_for_together_and_large_ones_one_by_one() {
-    assert_eq!([0, 1, 5, 30].map(piece_after), [128, 20, 4, 1]);
+    assert_eq!([0, 1, 5, 50].map(piece_after), [128, 41, 8, 1]);
 }
 
 #[test]
 fn what_consensus_decided_meanwhile_is_passed_over() {
     let world = World::new(&[HONEST; 3]);
     let mut plan = Plan::new(1..=12);
-    while let Some((peer, heights)) = plan.ask(&world.connected()) {
+    while let Some((peer, heights)) = plan.ask(&world.connected(), 0) {
         plan.answered(peer, heights.clone(), world.blocks(peer, heights));
     }
     let (_, blocks) = plan.ready(5).expect("that with height 6");
