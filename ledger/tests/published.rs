@@ -1,0 +1,35 @@
+//! Published vectors of the signature scheme, read in place.
+
+use std::{fs, path::Path};
+
+use customhouse_ledger::keys::{PublicKey, Signature};
+use serde_json::Value;
+
+/// What a signature may be made of and still be accepted by every implementation.
+const HARMLESS: [&str; 2] = ["low_order_component_A", "low_order_component_R"];
+
+/// The accepted ones of the 914 of CCTV, on whichever processor: a signature that one validator accepts
+/// and another does not divides them.
+#[test]
+fn of_the_edge_cases_of_ed25519_those_are_accepted_that_everybody_accepts() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/vectors/ed25519-cctv/ed25519vectors.json");
+    let Ok(text) = fs::read_to_string(&file) else {
+        eprintln!("skipped: no vectors at {}", file.display());
+        return;
+    };
+    let vectors: Vec<Value> = serde_json::from_str(&text).expect("a list");
+    let mut accepted = 0;
+    for vector in &vectors {
+        let bytes = |field: &str| hex::decode(vector[field].as_str().expect("text")).expect("hex");
+        let signature = Signature::from_slice(&bytes("sig")).expect("64 bytes");
+        let message = vector["msg"].as_str().expect("text");
+        let key = PublicKey::from_slice(&bytes("key"));
+        let verified = key.is_ok_and(|key| key.verify(message.as_bytes(), &signature).is_ok());
+        let flags = vector["flags"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let harmless = |flag: &Value| flag.as_str().is_some_and(|flag| HARMLESS.contains(&flag));
+        assert_eq!(verified, flags.iter().all(harmless), "{vector}");
+        accepted += usize::from(verified);
+    }
+    assert_eq!((vectors.len(), accepted), (914, 43));
+}
