@@ -1,4 +1,5 @@
-//! Files that are written once: whole or not at all, and never over another.
+//! Files that are written whole or not at all: new ones never over another, and such as take another's
+//! place.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -23,6 +24,22 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let removed = fs::remove_file(&temporary);
     result?;
     removed?;
+    sync_directory(path)
+}
+
+/// Writes a file in the place of the one that has its name, if there is one, and syncs it and its
+/// directory. Whoever reads sees either of the two, whole.
+///
+/// # Errors
+/// The system's answer; the file is then as it was.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = beside(path)?;
+    let result = fill(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = result {
+        // It may not be there; what went wrong first is what is told.
+        let _left_behind = fs::remove_file(&temporary);
+        return Err(error);
+    }
     sync_directory(path)
 }
 

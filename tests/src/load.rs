@@ -236,6 +236,10 @@ pub async fn alerts_about(client: &Client, case: &str) -> Vec<(String, Hash, Pla
 /// # Panics
 /// Where it is not so.
 pub async fn nothing_is_lost(cluster: &Cluster, case: &str, acknowledged: &[Acknowledged]) {
+    // What a quorum has may be on its way to the others.
+    let newest = acknowledged.iter().filter_map(|promise| promise.place).map(|place| place.height);
+    let all: Vec<usize> = (0..cluster.size()).collect();
+    cluster.same_head(&all, newest.max().unwrap_or(0)).await;
     let expected = alerts_about(&cluster.client(0, "auditor"), case).await;
     for node in 1..cluster.size() {
         let found = alerts_about(&cluster.client(node, "auditor"), case).await;

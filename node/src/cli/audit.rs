@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{Done, Output, connect::ConnectArgs, genesis, query::parse_subject, time};
 
+mod consistency;
 mod decisions;
 mod fork;
 mod history;
@@ -31,6 +32,9 @@ pub(crate) enum AuditCommand {
     /// Prove all records about a subject: that each is on the ledger and that none is missing.
     #[command(after_help = HISTORY_HELP)]
     History(HistoryArgs),
+    /// Check that a node's log continues the head that was saved, and save its head.
+    #[command(after_help = consistency::HELP)]
+    Consistency(consistency::ConsistencyArgs),
     /// Write the changes of validators since the genesis, verified, to a file for all receipts.
     #[command(after_help = CHAIN_HELP)]
     ValidatorChain(ValidatorChainArgs),
@@ -230,6 +234,7 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
     let done = match command {
         AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
         AuditCommand::ValidatorChain(args) => validators::export(&args, output, &connect).await,
+        AuditCommand::Consistency(args) => consistency::check(&args, output, &connect).await,
         AuditCommand::History(args) => history::prove(&args, output, &connect).await,
         AuditCommand::Decisions(args) => decisions::export(&args, output, &connect).await,
         AuditCommand::Fork(args) => fork::examine(&args, output),
@@ -246,13 +251,13 @@ fn verifier(genesis: &Path) -> anyhow::Result<Verifier> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use customhouse_ledger::genesis::Genesis;
     use customhouse_node::layout::{AgencyFile, genesis_of};
 
     use super::*;
 
-    fn genesis() -> Genesis {
+    pub(super) fn genesis() -> Genesis {
         let key = |seed: u8| customhouse_ledger::keys::SigningKey::from_seed(&[seed; 32]).public();
         let agency = |index: u8| AgencyFile {
             agency: format!("A{index:03}").parse().expect("a code"),

@@ -6,6 +6,7 @@ mod changes;
 mod chaos;
 mod crashes;
 mod full_disk;
+mod heads;
 mod idempotency;
 mod links;
 mod misbehaviour;

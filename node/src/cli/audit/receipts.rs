@@ -49,7 +49,7 @@ pub(super) async fn verify(
     }
     bar.finish_and_clear();
     let against_node = match &connection {
-        Some(connection) => Some(node::compare(&mut seen, connection).await?),
+        Some(connection) => Some(node::compare(&mut seen, connection).await?.2),
         None => None,
     };
     let verdicts = receipts.iter().map(|receipt| receipt.verdict);

@@ -1,0 +1,58 @@
+//! An auditor's saved head, and the nodes that must continue it.
+
+use std::{ffi::OsStr, fs, path::Path};
+
+use customhouse_tests::{cluster::Cluster, program};
+
+use crate::agreement::submit_final;
+
+/// Asks a node to continue the head in a file.
+fn consistency(cluster: &Cluster, node: usize, head: &Path, more: &[&str]) -> program::Answer {
+    let (profile, genesis) = (cluster.profile(node, "auditor"), cluster.genesis_file());
+    let mut all = vec!["--profile".as_ref(), profile.as_os_str()];
+    all.extend(["--output", "json", "audit", "consistency", "--genesis"].map(OsStr::new));
+    all.extend([genesis.as_os_str(), "--head".as_ref(), head.as_os_str()]);
+    all.extend(more.iter().map(OsStr::new));
+    program::run(all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_head_is_continued_by_every_node_and_damaged_ones_are_refused() {
+    let cluster = Cluster::start(4).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("network.head");
+    submit_final(&cluster, 0, "first", "heads").await;
+    let first = consistency(&cluster, 0, &file, &[]).expect_code(0).json();
+    assert_eq!((&first["verdict"], &first["written"]), (&"verified".into(), &true.into()));
+    assert!(first["saved"].is_null(), "{first}");
+
+    for node in 1..4 {
+        let saved = fs::read(&file).expect("there is one");
+        submit_final(&cluster, node, &format!("after {node}"), "heads").await;
+        let kept = consistency(&cluster, node, &file, &["--keep"]).expect_code(0).json();
+        assert_eq!((&kept["verdict"], &kept["written"]), (&"verified".into(), &false.into()));
+        assert_eq!(fs::read(&file).expect("there is one"), saved, "it is kept");
+        let answer = consistency(&cluster, node, &file, &[]).expect_code(0).json();
+        let size = |place: &str| answer[place]["log_size"].as_u64().expect("a size");
+        assert!(size("saved") < size("head") && answer["written"] == true, "{answer}");
+    }
+    let again = consistency(&cluster, 0, &file, &[]).expect_code(0).json();
+    assert_eq!(again["written"], false, "nothing is newer: {again}");
+
+    let saved = fs::read_to_string(&file).expect("there is one");
+    let damaged = |from: &str, to: &str| {
+        fs::write(&file, saved.replace(from, to)).expect("writable");
+        consistency(&cluster, 0, &file, &[])
+    };
+    let refused = damaged("\"header\": \"0001", "\"header\": \"0002").expect_code(1);
+    assert!(refused.stderr.contains("not a certified head"), "{}", refused.stderr);
+    let refused = damaged("\"log_size\": ", "\"log_size\": 1").expect_code(2);
+    assert!(refused.stderr.contains("not those of its header"), "{}", refused.stderr);
+    damaged("{", "[").expect_code(2);
+    // Of the same agencies on another network.
+    let other = Cluster::start(4).await;
+    fs::write(&file, &saved).expect("writable");
+    let refused = consistency(&other, 0, &file, &[]).expect_code(1);
+    assert!(refused.stderr.contains("chain"), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&file).expect("there is one"), saved, "nothing is written");
+}
