@@ -25,7 +25,7 @@ const PIECE_BYTES: u64 = 2 << 20;
 
 /// The state of a catch-up.
 pub(super) struct Plan {
-    /// Heights that nobody is being asked for: disjoint, first to last.
+    /// Heights that nobody is being asked for, first to last: disjoint, but for what was asked for anew.
     missing: BTreeMap<u64, u64>,
     /// What is being asked for, and of whom.
     asked: Vec<(PublicKey, RangeInclusive<u64>)>,
@@ -59,9 +59,11 @@ impl Plan {
         plan
     }
 
-    fn miss(&mut self, heights: RangeInclusive<u64>) {
+    /// What a late answer had, too, may be missing already: nothing of that is forgotten.
+    pub(super) fn miss(&mut self, heights: RangeInclusive<u64>) {
         if !heights.is_empty() {
-            self.missing.insert(*heights.start(), *heights.end());
+            let last = self.missing.entry(*heights.start()).or_default();
+            *last = (*last).max(*heights.end());
         }
     }
 

@@ -256,6 +256,20 @@ fn a_late_answer_is_taken_and_what_it_covers_is_not_asked_for_again() {
     assert_eq!(*next.start(), 2);
 }
 
+#[test]
+fn what_is_missing_twice_is_missing_as_far_as_either() {
+    let world = World::new(&[HONEST]);
+    let mut plan = Plan::new(1..=10);
+    plan.miss(1..=4);
+    let mut tip = 0;
+    while let Some((peer, heights)) = plan.ask(&world.connected(), tip) {
+        tip = *heights.end();
+        plan.answered(peer, heights.clone(), world.blocks(peer, heights));
+        plan.ready(tip - 1);
+    }
+    assert_eq!(tip, 10);
+}
+
 #[tokio::test]
 async fn peers_that_are_behind_give_what_they_have() {
     let behind = |up_to| Peer::Honest { up_to, at_once: 20 };
