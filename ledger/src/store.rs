@@ -70,11 +70,11 @@ pub(crate) enum Value<'a> {
 /// Rows to write together.
 pub(crate) struct Batch<'a> {
     store: &'a Store,
-    rows: Rows,
+    rows: Rows<'a>,
 }
 
-enum Rows {
-    Rocks(rocksdb::WriteBatch),
+enum Rows<'a> {
+    Rocks(rocksdb::WriteBatch, Handles<'a>),
     #[cfg(feature = "simulation")]
     Memory(Vec<memory::Change>),
 }
@@ -178,7 +178,9 @@ impl Store {
     /// An empty batch with room for about so many bytes of rows.
     pub(crate) fn batch_of(&self, bytes: usize) -> Batch<'_> {
         let rows = match &self.backend {
-            Backend::Rocks(_) => Rows::Rocks(rocksdb::WriteBatch::with_capacity_bytes(bytes)),
+            Backend::Rocks(rocks) => {
+                Rows::Rocks(rocksdb::WriteBatch::with_capacity_bytes(bytes), rocks.handles())
+            }
             #[cfg(feature = "simulation")]
             Backend::Memory(_) => Rows::Memory(Vec::new()),
         };
@@ -195,7 +197,15 @@ impl Store {
     }
 }
 
+/// The tables' handles, by their place in [`Table::ALL`]: finding one by name for each row of a block
+/// takes about as long as putting the row into the batch.
+type Handles<'a> = [&'a rocksdb::ColumnFamily; Table::ALL.len()];
+
 impl Rocks {
+    fn handles(&self) -> Handles<'_> {
+        Table::ALL.map(|table| self.handle(table))
+    }
+
     fn handle(&self, table: Table) -> &rocksdb::ColumnFamily {
         self.db.cf_handle(table.name()).expect("every table was opened")
     }
@@ -256,29 +266,21 @@ pub(crate) type Row = (Box<[u8]>, Box<[u8]>);
 impl Batch<'_> {
     /// Adds or replaces a row.
     pub(crate) fn put(&mut self, table: Table, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        match (&self.store.backend, &mut self.rows) {
-            (Backend::Rocks(rocks), Rows::Rocks(rows)) => {
-                rows.put_cf(rocks.handle(table), key, value);
-            }
+        match &mut self.rows {
+            Rows::Rocks(rows, handles) => rows.put_cf(handles[table as usize], key, value),
             #[cfg(feature = "simulation")]
-            (_, Rows::Memory(rows)) => {
+            Rows::Memory(rows) => {
                 rows.push(memory::Change::put(table, key.as_ref(), value.as_ref()));
             }
-            #[cfg(feature = "simulation")]
-            (Backend::Memory(_), Rows::Rocks(_)) => unreachable!("a store makes its own batches"),
         }
     }
 
     /// Removes a row.
     pub(crate) fn delete(&mut self, table: Table, key: impl AsRef<[u8]>) {
-        match (&self.store.backend, &mut self.rows) {
-            (Backend::Rocks(rocks), Rows::Rocks(rows)) => {
-                rows.delete_cf(rocks.handle(table), key);
-            }
+        match &mut self.rows {
+            Rows::Rocks(rows, handles) => rows.delete_cf(handles[table as usize], key),
             #[cfg(feature = "simulation")]
-            (_, Rows::Memory(rows)) => rows.push(memory::Change::delete(table, key.as_ref())),
-            #[cfg(feature = "simulation")]
-            (Backend::Memory(_), Rows::Rocks(_)) => unreachable!("a store makes its own batches"),
+            Rows::Memory(rows) => rows.push(memory::Change::delete(table, key.as_ref())),
         }
     }
 
@@ -289,7 +291,7 @@ impl Batch<'_> {
         }
         let Self { store, rows } = self;
         let written = match (&store.backend, rows) {
-            (Backend::Rocks(rocks), Rows::Rocks(rows)) => {
+            (Backend::Rocks(rocks), Rows::Rocks(rows, _)) => {
                 let mut options = WriteOptions::default();
                 options.set_sync(true);
                 rocks.db.write_opt(rows, &options).map_err(StoreError::of_write)

@@ -107,33 +107,34 @@ impl HistoryTree {
     /// Computes what a block's entries, in block order, change. Nodes that several entries share
     /// are hashed once.
     pub fn stage(&self, entries: &[HistoryEntry]) -> HistoryDelta {
-        let mut by_bucket: Vec<_> =
-            entries.iter().map(|entry| (bucket_of(&entry.key, self.bits), entry)).collect();
-        // Stable, so that the entries of one bucket stay in block order.
-        by_bucket.sort_by_key(|(bucket, _)| *bucket);
-        let heads: Vec<_> = by_bucket
-            .chunk_by(|a, b| a.0 == b.0)
-            .map(|chunk| {
-                let bucket = chunk[0].0;
-                (
-                    bucket,
-                    chunk.iter().fold(self.head(bucket), |head, (_, entry)| entry.chain(&head)),
-                )
-            })
-            .collect();
+        let heads = self.stage_heads(entries);
         let leaf = |(bucket, head): &(u32, Hash)| (*bucket, leaf_hash(head.as_bytes()));
         let mut changed: Vec<_> = heads.iter().map(leaf).collect();
         let mut levels: Vec<Vec<(u32, Hash)>> = Vec::with_capacity(self.levels.len());
         for level in 0..self.levels.len() {
-            let above = parents(&changed, |index| match level.checked_sub(1) {
-                Some(below) => self.levels[below][index as usize],
-                None => leaf_hash(self.head(index).as_bytes()),
-            });
+            let above = match level.checked_sub(1) {
+                Some(below) => parents(&changed, &self.levels[below], |node| node),
+                None => parents(&changed, &self.heads, |head| leaf_hash(head.as_bytes())),
+            };
             levels.push(above.clone());
             changed = above;
         }
         let root = changed.first().map_or(self.root(), |(_, root)| *root);
         HistoryDelta { base_root: self.root(), root, heads, levels }
+    }
+
+    /// The heads after these entries, ascending by bucket.
+    fn stage_heads(&self, entries: &[HistoryEntry]) -> Vec<(u32, Hash)> {
+        let mut by_bucket: Vec<_> =
+            entries.iter().map(|entry| (bucket_of(&entry.key, self.bits), entry)).collect();
+        // Stable, so that the entries of one bucket stay in block order.
+        by_bucket.sort_by_key(|(bucket, _)| *bucket);
+        let buckets = || by_bucket.chunk_by(|a, b| a.0 == b.0);
+        let before = gather(&self.heads, buckets().map(|entries| entries[0].0));
+        let after = buckets().zip(before).map(|(entries, head)| {
+            (entries[0].0, entries.iter().fold(head, |head, (_, entry)| entry.chain(&head)))
+        });
+        after.collect()
     }
 
     /// Makes a staged block's changes.
@@ -157,17 +158,32 @@ fn node_of_heads(left: &Hash, right: &Hash) -> Hash {
     node_hash(&leaf_hash(left.as_bytes()), &leaf_hash(right.as_bytes()))
 }
 
-/// The parents of a level's changed nodes (ascending by index); `unchanged` gives the siblings that
-/// did not change.
-fn parents(changed: &[(u32, Hash)], unchanged: impl Fn(u32) -> Hash) -> Vec<(u32, Hash)> {
+/// Values from all over a table that no cache holds. Nothing but the reading is done here, so that the
+/// processor waits for many of them at once; with the hashing in between it would wait for each.
+fn gather(table: &[Hash], indexes: impl Iterator<Item = u32>) -> Vec<Hash> {
+    indexes.map(|index| table[index as usize]).collect()
+}
+
+/// The parents of a level's changed nodes (ascending by index). `level` has that level as it was, and
+/// `node` makes a node of a value there.
+fn parents(
+    changed: &[(u32, Hash)],
+    level: &[Hash],
+    node: impl Fn(Hash) -> Hash,
+) -> Vec<(u32, Hash)> {
+    let siblings = || changed.chunk_by(|a, b| a.0 >> 1 == b.0 >> 1);
+    let alone = siblings().filter(|children| children.len() == 1);
+    let mut unchanged =
+        gather(level, alone.map(|children| children[0].0 ^ 1)).into_iter().map(node);
     let parent = |children: &[(u32, Hash)]| {
         let (index, hash) = children[0];
+        let mut unchanged = || unchanged.next().expect("one for each that is alone");
         let hash = match children.get(1) {
             Some((_, right)) => node_hash(&hash, right),
-            None if index & 1 == 0 => node_hash(&hash, &unchanged(index ^ 1)),
-            None => node_hash(&unchanged(index ^ 1), &hash),
+            None if index & 1 == 0 => node_hash(&hash, &unchanged()),
+            None => node_hash(&unchanged(), &hash),
         };
         (index >> 1, hash)
     };
-    changed.chunk_by(|a, b| a.0 >> 1 == b.0 >> 1).map(parent).collect()
+    siblings().map(parent).collect()
 }

@@ -38,6 +38,7 @@ pub(crate) enum Table {
 }
 
 impl Table {
+    /// In the order of their declaration, so that a table's number is its place here.
     pub(crate) const ALL: [Self; 14] = [
         Self::Meta,
         Self::Headers,
