@@ -5,6 +5,7 @@
 //!   that can be killed, paused, stopped, wiped and started again;
 //! - [`links`]: the wires between the nodes, which can be cut, slowed down and broken;
 //! - [`backup`]: what a stopped node has on its disk, to be put back later;
+//! - [`lying_node`]: a node that lies to its clients;
 //! - [`faults`]: kills, restarts and wipes, again and again, at any moment;
 //! - [`program`]: the `customhouse` program and what its commands answer;
 //! - [`load`]: clients that submit without pause and write down every acknowledgement;
@@ -20,6 +21,7 @@ pub mod cluster;
 pub mod faults;
 pub mod links;
 pub mod load;
+pub mod lying_node;
 mod node_process;
 mod ports;
 pub mod program;

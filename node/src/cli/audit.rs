@@ -11,18 +11,23 @@ use std::{
 
 use clap::Subcommand;
 use customhouse_ledger::{hash::Hash, header::Header, verifier::Verifier};
-use customhouse_proto::v1;
 use serde::Serialize;
 
-use super::{Done, Output, connect::ConnectArgs, genesis, query::parse_subject, time};
+use super::{Done, Output, connect::ConnectArgs, genesis, time};
 
 mod consistency;
 mod decisions;
+mod evidence;
+mod export;
 mod fork;
+mod freshness;
+mod head;
 mod history;
 mod node;
 mod receipts;
+mod source;
 pub(crate) mod validators;
+mod watch;
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
@@ -30,11 +35,20 @@ pub(crate) enum AuditCommand {
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
     /// Prove all records about a subject: that each is on the ledger and that none is missing.
-    #[command(after_help = HISTORY_HELP)]
-    History(HistoryArgs),
+    #[command(after_help = history::HELP)]
+    History(history::HistoryArgs),
+    /// Prove that no record is about a subject.
+    #[command(after_help = history::ABSENT_HELP)]
+    Absent(history::HistoryArgs),
     /// Check that a node's log continues the head that was saved, and save its head.
     #[command(after_help = consistency::HELP)]
     Consistency(consistency::ConsistencyArgs),
+    /// Follow several nodes, and find the one that tells another history.
+    #[command(after_help = watch::HELP)]
+    Watch(watch::WatchArgs),
+    /// Write receipts and proofs to files, to be checked without a network.
+    #[command(subcommand)]
+    Export(export::ExportCommand),
     /// Write the changes of validators since the genesis, verified, to a file for all receipts.
     #[command(after_help = CHAIN_HELP)]
     ValidatorChain(ValidatorChainArgs),
@@ -61,16 +75,6 @@ pub(crate) struct VerifyArgs {
     /// Also ask the profile's node for its head, and check that its log continues the receipts'.
     #[arg(long)]
     against_node: bool,
-}
-
-#[derive(clap::Args)]
-pub(crate) struct HistoryArgs {
-    /// SCHEME:ID, as for `query history`.
-    #[arg(value_name = "SUBJECT", value_parser = parse_subject)]
-    subject: v1::Subject,
-    /// The genesis of the network, as you had it from a source that you trust.
-    #[arg(long, value_name = "FILE")]
-    genesis: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -108,14 +112,6 @@ Examples:
   customhouse --profile net/NL-DOUANE/clients/auditor audit verify receipts/ \\
     --genesis genesis.json --against-node
   customhouse --output json audit verify a.receipt --genesis genesis.json | jq .rests_on";
-
-const HISTORY_HELP: &str = "\
-Exit codes: 0 proven; 1 an answer of the node is invalid; 2 not enough evidence; 3 proof of a fork;
-64 wrong arguments.
-
-Examples:
-  customhouse --profile net/NL-DOUANE/clients/auditor audit history mrn:18GBJ4XG51QGC33AR9 \\
-    --genesis genesis.json";
 
 /// Exit code of wrong arguments: EX_USAGE of BSD's sysexits, because the usual 2 is a verdict here.
 pub(crate) const WRONG_USAGE: u8 = 64;
@@ -197,6 +193,12 @@ struct Fork {
     blocks: [Hash; 2],
 }
 
+impl Fork {
+    fn of(known: &Header, other: &head::Certified) -> Self {
+        Self { height: other.header.height, blocks: [known.hash(), other.header.hash()] }
+    }
+}
+
 impl Seen {
     fn new(verifier: Verifier) -> Self {
         Self { verifier, headers: BTreeMap::new(), least: None }
@@ -235,15 +237,30 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
         AuditCommand::ValidatorChain(args) => validators::export(&args, output, &connect).await,
         AuditCommand::Consistency(args) => consistency::check(&args, output, &connect).await,
+        AuditCommand::Watch(args) => watch::watch(&args, output, &connect).await,
+        AuditCommand::Export(command) => export::export(command, output, &connect).await,
         AuditCommand::History(args) => history::prove(&args, output, &connect).await,
+        AuditCommand::Absent(args) => history::absent(&args, output, &connect).await,
         AuditCommand::Decisions(args) => decisions::export(&args, output, &connect).await,
         AuditCommand::Fork(args) => fork::examine(&args, output),
     };
-    let verdict = done.unwrap_or_else(|error| {
-        note!("customhouse: {}", crate::cli::sentence(&error));
-        Verdict::NotEnoughEvidence
-    });
+    let verdict = match done {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            let (verdict, reason) = (Verdict::NotEnoughEvidence, crate::cli::sentence(&error));
+            note!("customhouse: {reason}");
+            output.json(&NoAnswer { verdict, reason })?;
+            verdict
+        }
+    };
     Ok(verdict.exit_code())
+}
+
+/// What scripts are told where there was nothing to look at.
+#[derive(Serialize)]
+struct NoAnswer {
+    verdict: Verdict,
+    reason: String,
 }
 
 fn verifier(genesis: &Path) -> anyhow::Result<Verifier> {

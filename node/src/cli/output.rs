@@ -38,6 +38,14 @@ impl Output {
         }
     }
 
+    /// Prints an answer for scripts; people were told otherwise.
+    pub(crate) fn json<T: Serialize>(self, answer: &T) -> io::Result<()> {
+        match self.format {
+            OutputFormat::Text => Ok(()),
+            OutputFormat::Json => line(&serde_json::to_string_pretty(answer)?),
+        }
+    }
+
     /// Prints bytes as they are, whatever the format.
     pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();

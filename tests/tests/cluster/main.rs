@@ -1,6 +1,7 @@
 //! What four nodes promise, asked of four real processes.
 
 mod agreement;
+mod auditors;
 mod catching_up;
 mod changes;
 mod chaos;
@@ -9,6 +10,7 @@ mod full_disk;
 mod heads;
 mod idempotency;
 mod links;
+mod lying_node;
 mod misbehaviour;
 mod observer;
 mod pauses;

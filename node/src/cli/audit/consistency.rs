@@ -1,21 +1,24 @@
 //! `customhouse audit consistency`: the head that an auditor saved is a prefix of a node's.
 
 use std::{
-    fmt, io,
+    fmt,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
-use customhouse_ledger::{hash::Hash, header::Header};
-use customhouse_node::{newfile, readfile};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{Basis, Seen, Verdict, node, validators, verifier};
-use crate::cli::{connect::ConnectArgs, output::Output, time};
-
-/// Bytes of a saved head at the most: with 256 validators a certificate has 16 KiB, twice that in
-/// hexadecimal.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+use super::{
+    Basis, Seen, Verdict,
+    evidence::{EvidenceFile, Side},
+    freshness::{MaxAge, too_old},
+    head::{Certified, Place, SavedHead, verdict_of},
+    node::{self, Finding},
+    validators, verifier,
+};
+use crate::cli::{
+    connect::{ConnectArgs, Connection},
+    output::{Output, one_line},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct ConsistencyArgs {
@@ -28,6 +31,8 @@ pub(crate) struct ConsistencyArgs {
     /// Leave the saved head as it is.
     #[arg(long)]
     keep: bool,
+    #[command(flatten)]
+    max_age: MaxAge,
 }
 
 pub(super) const HELP: &str = "\
@@ -35,8 +40,12 @@ The first time, the node's certified head is saved. From then on the node must p
 begins with the saved one: nothing was taken out, put in or changed since. Then its head is saved
 in the other's place. Ask another node with the same file, and both have shown the same log.
 
+A node that certifies another block than the saved head's, or another log of its size, has shown the
+proof of a fork: both sides are written to a file beside the saved head, for `audit fork`.
+
 Exit codes: 0 verified; 1 the saved head or the node's is not certified; 2 not enough evidence, such
-as a node that gives no proof; 3 proof of a fork; 64 wrong arguments.
+as a node that gives no proof, or whose head is older than the saved one; 3 proof of a fork;
+64 wrong arguments.
 
 Examples:
   customhouse --profile net/NL-DOUANE/clients/auditor audit consistency --genesis genesis.json \\
@@ -44,84 +53,20 @@ Examples:
   customhouse --profile net/DE-ZOLL/clients/auditor audit consistency --genesis genesis.json \\
     --head nl.head --keep";
 
-/// A head as it is saved: what is certified, and what people want to read of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SavedHead {
-    height: u64,
-    time_ms: u64,
-    log_size: u64,
-    log_root: Hash,
-    /// The header's bytes; the fields above only repeat them.
-    #[serde(with = "hexadecimal")]
-    header: Vec<u8>,
-    #[serde(with = "hexadecimal")]
-    certificate: Vec<u8>,
-}
-
-impl SavedHead {
-    fn new(header: &Header, certificate: Vec<u8>) -> Self {
-        Self {
-            height: header.height,
-            time_ms: header.time_ms,
-            log_size: header.log_size,
-            log_root: header.log_root,
-            header: header.encode(),
-            certificate,
-        }
-    }
-
-    /// `None` where there is no file.
-    fn read(path: &Path) -> anyhow::Result<Option<Self>> {
-        let name = || path.display().to_string();
-        match readfile::text(path, HEAD_BYTES_MAX) {
-            Ok(text) => Ok(Some(serde_json::from_str(&text).with_context(name)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(name),
-        }
-    }
-
-    fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        newfile::replace(path, text.as_bytes(), 0o644).with_context(|| path.display().to_string())
-    }
-}
-
-mod hexadecimal {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&hex::encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        hex::decode(String::deserialize(from)?).map_err(D::Error::custom)
-    }
-}
-
 #[derive(Serialize)]
 struct Audit {
     verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none")]
     saved: Option<Place>,
-    head: Place,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<Place>,
     reason: String,
     /// Whether the node's head is saved now.
     written: bool,
+    /// Where the proof of a fork is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<PathBuf>,
     rests_on: Basis,
-}
-
-#[derive(Serialize)]
-struct Place {
-    height: u64,
-    time_ms: u64,
-    log_size: u64,
-}
-
-impl Place {
-    fn of(header: &Header) -> Self {
-        let &Header { height, time_ms, log_size, .. } = header;
-        Self { height, time_ms, log_size }
-    }
 }
 
 pub(super) async fn check(
@@ -133,87 +78,99 @@ pub(super) async fn check(
     let connection = connect.connect().await?;
     let mut seen = Seen::new(verifier(&args.genesis)?);
     validators::follow_node(&mut seen.verifier, &connection).await?;
-    if let Some(saved) = &saved {
-        let verified = seen.verifier.verify_final(&saved.header, &saved.certificate);
-        let (header, signers) = match verified {
-            Ok(verified) => verified,
-            Err(error) => {
-                let name = args.head.display();
-                note!("customhouse: {name}: not a certified head of this network: {error}");
-                return Ok(Verdict::Invalid);
-            }
-        };
-        ensure!(
-            SavedHead::new(&header, saved.certificate.clone()) == *saved,
-            "{}: its fields are not those of its header",
-            args.head.display()
-        );
-        seen.note(&header, signers.len()).ok();
+    let mut audit = Audit::new(&seen);
+    let known = match saved.map(|saved| saved.certified(&seen.verifier)).transpose() {
+        Ok(known) => known,
+        Err((verdict, why)) => {
+            audit.conclude(Finding::new(verdict, format!("{}: {why}", args.head.display())));
+            output.print(&audit)?;
+            return Ok(audit.verdict);
+        }
+    };
+    audit.saved = known.as_ref().map(|known| Place::of(&known.header));
+    let found = node::head(&mut seen.verifier, &connection).await?;
+    for certified in known.iter().chain(&found) {
+        // A second block of one height is the finding below.
+        let _in_the_finding = seen.note(&certified.header, certified.signers);
     }
-    let before = seen.newest().cloned();
-    let (head, certificate, compared) = node::compare(&mut seen, &connection).await?;
-    let newer = before.as_ref().is_none_or(|before| before.height < head.height);
-    let written = compared.verdict == Verdict::Verified && newer && !args.keep;
-    if written {
-        SavedHead::new(&head, certificate).write(&args.head)?;
+    let finding = match &found {
+        Ok(head) => {
+            let header = known.as_ref().map(|known| &known.header);
+            let finding = node::against(header, head, &seen.verifier, &connection).await;
+            too_old(head, args.max_age, finding)
+        }
+        Err(error) => {
+            Finding::new(verdict_of(error), format!("its head is not certified: {error}"))
+        }
+    };
+    if let Some((known, other)) = known.as_ref().zip(finding.other.as_ref()) {
+        audit.evidence = Some(write_evidence(args, known, other, &seen, &connection).await?);
     }
-    let (verdict, rests_on) = (compared.verdict, seen.basis());
-    let (saved, head) = (before.as_ref().map(Place::of), Place::of(&head));
-    output.print(&Audit { verdict, saved, head, reason: compared.reason, written, rests_on })?;
-    Ok(verdict)
+    audit.conclude(finding);
+    if let Ok(head) = found {
+        audit.head = Some(Place::of(&head.header));
+        let newer = known.is_none_or(|known| known.header.height < head.header.height);
+        audit.written = audit.verdict == Verdict::Verified && newer && !args.keep;
+        if audit.written {
+            SavedHead::of(&head).write(&args.head)?;
+        }
+    }
+    audit.rests_on = seen.basis();
+    output.print(&audit)?;
+    Ok(audit.verdict)
+}
+
+/// Writes what both sides certified beside the saved head, with what the node holds about its own.
+async fn write_evidence(
+    args: &ConsistencyArgs,
+    known: &Certified,
+    other: &Certified,
+    seen: &Seen,
+    connection: &Connection,
+) -> anyhow::Result<PathBuf> {
+    let told = connection.client.decision(other.header.height).await.ok();
+    let sides = vec![
+        Side::new(args.head.display().to_string(), known, None)?,
+        Side::new(connection.profile.node.clone(), other, told)?,
+    ];
+    let beside = args.head.parent().filter(|parent| !parent.as_os_str().is_empty());
+    EvidenceFile::new(seen.verifier.chain_id(), sides).write(beside.unwrap_or(Path::new(".")))
+}
+
+impl Audit {
+    fn new(seen: &Seen) -> Self {
+        Self {
+            verdict: Verdict::NotEnoughEvidence,
+            saved: None,
+            head: None,
+            reason: String::new(),
+            written: false,
+            evidence: None,
+            rests_on: seen.basis(),
+        }
+    }
+
+    fn conclude(&mut self, finding: Finding) {
+        (self.verdict, self.reason) = (finding.verdict, finding.reason);
+    }
 }
 
 impl fmt::Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |name: &str, place: &Place| {
-            let Place { height, time_ms, log_size } = place;
-            format!("{name}  height {height}, {log_size} transactions, {}", time::shown(*time_ms))
-        };
         if let Some(saved) = &self.saved {
-            writeln!(f, "{}", line("saved", saved))?;
+            writeln!(f, "saved  {saved}")?;
         }
-        writeln!(f, "{}", line("node ", &self.head))?;
-        writeln!(f, "{}: {}", self.verdict, crate::cli::output::one_line(&self.reason))?;
+        if let Some(head) = &self.head {
+            writeln!(f, "node   {head}")?;
+        }
+        writeln!(f, "{}: {}", self.verdict, one_line(&self.reason))?;
         if self.written {
             writeln!(f, "the node's head is saved")?;
         }
-        write!(f, "rests on {}", self.rests_on)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use customhouse_ledger::genesis::Genesis;
-
-    use super::*;
-    use crate::cli::audit::tests::genesis;
-
-    fn head(genesis: &Genesis) -> SavedHead {
-        SavedHead::new(&genesis.header(), vec![1, 2, 3])
-    }
-
-    #[test]
-    fn a_head_survives_its_file_and_another_takes_its_place() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("a.head");
-        assert_eq!(SavedHead::read(&path).expect("no error"), None);
-        let first = head(&genesis());
-        first.write(&path).expect("written");
-        assert_eq!(SavedHead::read(&path).expect("readable"), Some(first.clone()));
-        let second = SavedHead { certificate: vec![4], ..first };
-        second.write(&path).expect("replaced");
-        assert_eq!(SavedHead::read(&path).expect("readable"), Some(second));
-        assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1);
-    }
-
-    #[test]
-    fn what_is_no_head_is_refused_with_the_files_name() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("a.head");
-        for text in ["", "{}", "[1]", "{\"height\": 1}"] {
-            std::fs::write(&path, text).expect("written");
-            let error = SavedHead::read(&path).expect_err("refused");
-            assert!(error.to_string().contains("a.head"), "{error:#}");
+        if let Some(evidence) = &self.evidence {
+            let file = evidence.to_string_lossy();
+            writeln!(f, "both sides are in {}: see `customhouse audit fork`", one_line(&file))?;
         }
+        write!(f, "rests on {}", self.rests_on)
     }
 }

@@ -21,12 +21,17 @@ use customhouse_ledger::{
 use customhouse_node::readfile;
 use serde::Serialize;
 
-use super::{Verdict, validators, verifier};
+use super::{
+    Verdict,
+    evidence::{EVIDENCE_BYTES_MAX, EvidenceFile, Side},
+    validators, verifier,
+};
 use crate::cli::output::{Output, one_line};
 
 #[derive(clap::Args)]
 pub(crate) struct ForkArgs {
-    /// What nodes exported with `audit decisions`: of both sides, and of any others that have more.
+    /// What nodes exported with `audit decisions`, of both sides and of any others that have more; or the
+    /// evidence that `audit watch` or `audit consistency` wrote.
     #[arg(required = true, value_name = "DECISIONS")]
     files: Vec<PathBuf>,
     /// The genesis of the network, as you had it from a source that you trust.
@@ -44,7 +49,7 @@ the rules. This command finds the lowest such height in the files and names thos
 validators with two signatures that no honest one makes, such as a nullify and a finalize vote in
 one view. Each is named with that pair, so nobody honest can be, whatever is in the files.
 
-Begin with one file of each side. Where these do not show enough, the answer says which certificate is
+Begin with one file of each side, or with the evidence file, which has both. Where these do not show enough, the answer says which certificate is
 missing and which validators must have it: ask one of them for `audit decisions` of that height, and
 add its file. No network is needed.
 
@@ -53,6 +58,7 @@ enough evidence to name who did it; 3 the culprits are proven; 64 wrong argument
 
 Examples:
   customhouse audit fork nl.decisions de.decisions --genesis genesis.json
+  customhouse audit fork fork-812-1f0c22aa-9b3d0e41.evidence --genesis genesis.json
   customhouse --output json audit fork nl.decisions de.decisions fr.decisions \\
     --genesis genesis.json | jq '.culprits[].agency'";
 
@@ -120,9 +126,10 @@ struct MissingView {
     ask: Vec<AgencyCode>,
 }
 
-/// A file's decisions.
+/// A node's decisions.
 struct Told {
-    file: PathBuf,
+    /// The file, and the node where the file has several.
+    from: String,
     decisions: Vec<Decision>,
 }
 
@@ -135,7 +142,7 @@ pub(super) fn examine(args: &ForkArgs, output: Output) -> anyhow::Result<Verdict
     let mut told = Vec::new();
     for file in &args.files {
         match read(file, &verifier)? {
-            Ok(decisions) => told.push(Told { file: file.clone(), decisions }),
+            Ok(sides) => told.extend(sides),
             Err(why) => audit.refuse(format!("{}: {why}", file.display())),
         }
     }
@@ -146,19 +153,20 @@ pub(super) fn examine(args: &ForkArgs, output: Output) -> anyhow::Result<Verdict
     Ok(audit.verdict)
 }
 
-/// Reads a file and checks the finalizations in it; the inner error says why it is invalid.
-fn read(file: &Path, verifier: &Verifier) -> anyhow::Result<Result<Vec<Decision>, String>> {
-    let bytes = match readfile::bytes(file, DECISIONS_BYTES_MAX) {
+/// Reads a file, of decisions or of evidence, and checks the finalizations in it; the inner error says
+/// why it is invalid.
+fn read(file: &Path, verifier: &Verifier) -> anyhow::Result<Result<Vec<Told>, String>> {
+    let bytes = match readfile::bytes(file, EVIDENCE_BYTES_MAX) {
         Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
             return Ok(Err(error.to_string()));
         }
         bytes => bytes.with_context(|| file.display().to_string())?,
     };
-    let decisions = match decision::decode(&bytes) {
-        Ok(decisions) => decisions,
-        Err(error) => return Ok(Err(error.to_string())),
+    let sides = match sides(file, &bytes, verifier) {
+        Ok(sides) => sides,
+        Err(why) => return Ok(Err(why)),
     };
-    for decision in &decisions {
+    for decision in sides.iter().flat_map(|told| &told.decisions) {
         let Some((header, certificate)) = &decision.decided else { continue };
         match verifier.verify_final(&header.encode(), &certificate.encode()) {
             Ok(_) => {}
@@ -172,7 +180,25 @@ fn read(file: &Path, verifier: &Verifier) -> anyhow::Result<Result<Vec<Decision>
             }
         }
     }
-    Ok(Ok(decisions))
+    Ok(Ok(sides))
+}
+
+/// What the nodes tell in a file: of one, or of all sides.
+fn sides(file: &Path, bytes: &[u8], verifier: &Verifier) -> Result<Vec<Told>, String> {
+    let name = file.display();
+    if EvidenceFile::is_meant(bytes) {
+        let evidence = EvidenceFile::read(bytes, &verifier.chain_id())?;
+        let told = |side: &Side| {
+            let from = format!("{name}: {}", side.from);
+            Ok(Told { from, decisions: side.decisions()? })
+        };
+        return evidence.sides.iter().map(told).collect();
+    }
+    if bytes.len() > DECISIONS_BYTES_MAX {
+        return Err(format!("{} bytes, at most {DECISIONS_BYTES_MAX} are allowed", bytes.len()));
+    }
+    let decisions = decision::decode(bytes).map_err(|error| error.to_string())?;
+    Ok(vec![Told { from: name.to_string(), decisions }])
 }
 
 impl Audit {
@@ -216,8 +242,8 @@ impl Audit {
             Err(error) => {
                 let mut with_height =
                     told.iter().filter(|t| t.decisions.iter().any(|d| d.height == height));
-                let file = with_height.nth(error.index).map(|told| told.file.display().to_string());
-                self.refuse(format!("{}: {error}", file.unwrap_or_default()));
+                let from = with_height.nth(error.index).map(|told| told.from.as_str());
+                self.refuse(format!("{}: {error}", from.unwrap_or_default()));
             }
         }
     }

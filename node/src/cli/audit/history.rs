@@ -1,65 +1,134 @@
-//! `customhouse audit history`: all records about a subject, and the proof that these are all.
+//! `customhouse audit history` and `audit absent`: all records about a subject, or that there are none,
+//! and the proof that this is so.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use customhouse_ledger::{hash::Hash, history::VerifiedHistory, subject::subject_key};
-use customhouse_proto::v1::{self, get_history_request::SubjectOrKey};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use prost::Message as _;
+use customhouse_ledger::{
+    hash::Hash,
+    header::Header,
+    history::{HistoryProofError, VerifiedHistory},
+    receipt::VerifiedReceipt,
+    subject::subject_key,
+};
+use customhouse_proto::v1;
 use serde::Serialize;
 
-use super::{Basis, HistoryArgs, Seen, Verdict, validators, verifier};
+use super::{Basis, Fork, Seen, Verdict, freshness::MaxAge, head::verdict_of, source::Source};
+use super::{receipts, verifier};
 use crate::cli::{
-    connect::{ConnectArgs, Connection},
+    connect::ConnectArgs,
     output::{Output, one_line},
-    progress, time,
+    query::parse_subject,
+    time,
 };
 
-/// Receipts fetched at a time.
-const AT_A_TIME: usize = 16;
+#[derive(clap::Args)]
+pub(crate) struct HistoryArgs {
+    /// SCHEME:ID, as for `query history`.
+    #[arg(value_name = "SUBJECT", value_parser = parse_subject)]
+    subject: v1::Subject,
+    /// The genesis of the network, as you had it from a source that you trust.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+    /// Read what `audit export history` wrote, instead of asking a node.
+    #[arg(long, value_name = "DIR")]
+    pub(super) files: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) max_age: MaxAge,
+}
 
+pub(super) const HELP: &str = "\
+The proof shows that these are all the records about the subject as of a certified block, and each
+record comes with the receipt that proves it. A node that leaves one out, or adds one, is found. With
+--files nothing is asked for over the network.
+
+Exit codes: 0 proven; 1 an answer of the node is invalid; 2 not enough evidence; 3 proof of a fork;
+64 wrong arguments.
+
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/auditor audit history mrn:18GBJ4XG51QGC33AR9 \\
+    --genesis genesis.json
+  customhouse audit history mrn:18GBJ4XG51QGC33AR9 --files exported/ --genesis genesis.json";
+
+pub(super) const ABSENT_HELP: &str = "\
+The proof shows, as of a certified block, that no record on the ledger is about the subject. With --files
+nothing is asked for over the network.
+
+Exit codes: 0 proven: there are none; 1 there are records, or an answer of the node is invalid; 2 not
+enough evidence; 3 proof of a fork; 64 wrong arguments.
+
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/auditor audit absent mrn:18GBJ4XG51QGC33AR9 \\
+    --genesis genesis.json --max-age 20";
+
+/// `audit history`.
 pub(super) async fn prove(
     args: &HistoryArgs,
     output: Output,
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
-    let mut seen = Seen::new(verifier(&args.genesis)?);
-    let connection = connect.connect().await?;
-    let subject_key = subject_key(&args.subject);
-    let proof = connection.client.history_proof(subject_key).await?;
-    // After the proof, so that no change comes between the two.
-    validators::follow_node(&mut seen.verifier, &connection).await?;
-    let mut audit = Audit {
-        subject_key,
-        verdict: Verdict::Verified,
-        reason: String::new(),
-        records: Vec::new(),
-        rests_on: seen.basis(),
-    };
-    match seen.verifier.verify_history(&proof.encode_to_vec()) {
-        Ok(history) if history.subject_key != audit.subject_key => {
-            audit.refuse(Verdict::Invalid, "the node proved another subject's history".into());
-        }
-        Ok(history) => audit.check_records(args, &history, &mut seen, &connection).await?,
-        Err(error) => audit.refuse(Verdict::Invalid, format!("{}: {error}", error.code())),
+    let source = Source::open(args.files.as_deref(), connect).await?;
+    let mut audit = Audit::begin(args, &source).await?;
+    audit.prove_records(&source, |_, _| Ok(())).await?;
+    audit.check_age(args.max_age);
+    output.print(&audit.answer)?;
+    Ok(audit.answer.verdict)
+}
+
+/// `audit absent`.
+pub(super) async fn absent(
+    args: &HistoryArgs,
+    output: Output,
+    connect: &ConnectArgs,
+) -> anyhow::Result<Verdict> {
+    let source = Source::open(args.files.as_deref(), connect).await?;
+    let mut audit = Audit::begin(args, &source).await?;
+    audit.check_age(args.max_age);
+    let entries = audit.history.as_ref().map_or(0, |history| history.entries.len());
+    if entries > 0 {
+        audit.prove_records(&source, |_, _| Ok(())).await?;
+        let reason = format!("records about it are on the ledger: {entries}");
+        audit.answer.refuse(Verdict::Invalid, reason);
     }
-    audit.rests_on = seen.basis();
-    output.print(&audit)?;
-    Ok(audit.verdict)
+    let Audit { answer, .. } = audit;
+    let verdict = answer.verdict;
+    output.print(&Absence(answer))?;
+    Ok(verdict)
+}
+
+/// An audit in progress.
+pub(super) struct Audit {
+    pub(super) answer: Answer,
+    /// The proof, encoded.
+    pub(super) proof: Vec<u8>,
+    /// The changes of the validators, encoded.
+    pub(super) chain: Vec<u8>,
+    subject: v1::Subject,
+    seen: Seen,
+    history: Option<VerifiedHistory>,
 }
 
 #[derive(Serialize)]
-struct Audit {
+pub(super) struct Answer {
     subject_key: Hash,
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
-    records: Vec<Proven>,
+    pub(super) records: Vec<Proven>,
+    /// As of which block these are all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<AsOf>,
     rests_on: Basis,
 }
 
 #[derive(Serialize)]
-struct Proven {
+struct AsOf {
+    height: u64,
+    time_ms: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Proven {
     record_id: Hash,
     log_index: u64,
     slot_index: u32,
@@ -68,95 +137,173 @@ struct Proven {
     lodged_ms: u64,
 }
 
+impl Proven {
+    fn of(receipt: &VerifiedReceipt) -> Self {
+        Self {
+            record_id: receipt.slot.record_id,
+            log_index: receipt.log_index,
+            slot_index: receipt.slot_index,
+            agency: receipt.signer.agency.to_string(),
+            height: receipt.header.height,
+            lodged_ms: receipt.header.time_ms,
+        }
+    }
+}
+
 impl Audit {
-    fn refuse(&mut self, verdict: Verdict, reason: String) {
-        (self.verdict, self.reason) = (verdict, reason);
+    /// Gets the proof and verifies it.
+    pub(super) async fn begin(args: &HistoryArgs, source: &Source) -> anyhow::Result<Self> {
+        let mut seen = Seen::new(verifier(&args.genesis)?);
+        let subject_key = subject_key(&args.subject);
+        let proof = source.history_proof(subject_key).await?;
+        // After the proof, so that no change comes between the two.
+        let chain = source.follow(&mut seen.verifier).await?;
+        let answer = Answer::new(subject_key, &seen);
+        let subject = args.subject.clone();
+        let mut audit = Self { answer, proof, chain, subject, seen, history: None };
+        match audit.seen.verifier.verify_history(&audit.proof) {
+            Ok(history) if history.subject_key != subject_key => {
+                let reason = "the proof is of another subject's history";
+                audit.answer.refuse(Verdict::Invalid, reason);
+            }
+            Ok(history) => audit.take(history),
+            Err(error) => {
+                let verdict = match &error {
+                    HistoryProofError::Finality(error) => verdict_of(error),
+                    _ => Verdict::Invalid,
+                };
+                audit.answer.refuse(verdict, format!("{}: {error}", error.code()));
+            }
+        }
+        Ok(audit)
     }
 
-    /// Every proven entry must have a record with a receipt at that place of the log.
-    async fn check_records(
-        &mut self,
-        args: &HistoryArgs,
-        history: &VerifiedHistory,
-        seen: &mut Seen,
-        connection: &Connection,
-    ) -> anyhow::Result<()> {
-        if let Err(fork) = seen.note(&history.header, history.finalized_by.len()) {
-            let reason = format!("a quorum finalized two blocks at height {}", fork.height);
-            self.refuse(Verdict::Fork, reason);
-            return Ok(());
+    fn take(&mut self, history: VerifiedHistory) {
+        let Header { height, time_ms, .. } = history.header;
+        self.answer.as_of = Some(AsOf { height, time_ms });
+        self.note(&history.header, history.finalized_by.len());
+        self.history = Some(history);
+    }
+
+    fn note(&mut self, header: &Header, signers: usize) {
+        if let Err(Fork { height, .. }) = self.seen.note(header, signers) {
+            let reason = format!("a quorum finalized two blocks at height {height}");
+            self.answer.refuse(Verdict::Fork, reason);
         }
-        let receipts = receipts(args, connection).await?;
-        let mut by_place = BTreeMap::new();
-        for receipt in receipts {
-            match seen.verifier.verify_receipt(&receipt.encode_to_vec()) {
+        self.answer.rests_on = self.seen.basis();
+    }
+
+    /// Every proven entry must have a record with a receipt at that place of the log. Hands over each
+    /// such receipt, encoded, with what it proves.
+    pub(super) async fn prove_records(
+        &mut self,
+        source: &Source,
+        mut each: impl FnMut(&Hash, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Some(history) = self.history.take() else { return Ok(()) };
+        let mut places: BTreeMap<_, Option<Proven>> = BTreeMap::new();
+        places
+            .extend(history.entries.iter().map(|entry| ((entry.log_index, entry.position), None)));
+        let subject = self.subject.clone();
+        let from_files = matches!(source, Source::Files(_));
+        let take = |bytes: Vec<u8>| {
+            match self.seen.verifier.verify_receipt(&bytes) {
                 Ok(receipt) => {
-                    by_place.insert((receipt.log_index, receipt.slot_index), receipt);
+                    let place = places.get_mut(&(receipt.log_index, receipt.slot_index));
+                    self.note(&receipt.header, receipt.finalized_by.len());
+                    if let Some(place) = place {
+                        each(&receipt.slot.record_id, &bytes)?;
+                        *place = Some(Proven::of(&receipt));
+                    } else if !from_files {
+                        let id = receipt.slot.record_id;
+                        let reason = format!("the node lists record {id}, which the proof has not");
+                        // What came after the proof is no lie.
+                        if receipt.header.height <= history.header.height {
+                            self.answer.refuse(Verdict::Invalid, reason);
+                        }
+                    }
                 }
                 Err(error) => {
-                    self.refuse(Verdict::Invalid, format!("{}: {error}", error.code()));
-                    return Ok(());
+                    let verdict = receipts::verdict_of(&error);
+                    self.answer.refuse(verdict, format!("{}: {error}", error.code()));
                 }
             }
-        }
-        for entry in &history.entries {
-            let place = (entry.log_index, entry.position);
-            let Some(receipt) = by_place.get(&place) else {
-                let reason = format!("the node withholds the record at {place:?} of the log");
-                self.refuse(Verdict::NotEnoughEvidence, reason);
-                return Ok(());
-            };
-            if let Err(fork) = seen.note(&receipt.header, receipt.finalized_by.len()) {
-                let reason = format!("a quorum finalized two blocks at height {}", fork.height);
-                self.refuse(Verdict::Fork, reason);
-                return Ok(());
+            Ok(())
+        };
+        source.receipts(&subject, take).await?;
+        for (place, proven) in places {
+            match proven {
+                Some(proven) => self.answer.records.push(proven),
+                None => {
+                    let reason = format!("the record at {place:?} of the log is withheld");
+                    self.answer.refuse(Verdict::NotEnoughEvidence, reason);
+                }
             }
-            self.records.push(Proven {
-                record_id: receipt.slot.record_id,
-                log_index: entry.log_index,
-                slot_index: entry.position,
-                agency: receipt.signer.agency.to_string(),
-                height: receipt.header.height,
-                lodged_ms: receipt.header.time_ms,
-            });
         }
         Ok(())
     }
-}
 
-/// The receipts of all records that the node lists about the subject.
-async fn receipts(args: &HistoryArgs, connection: &Connection) -> anyhow::Result<Vec<v1::Receipt>> {
-    let history = connection.client.history(SubjectOrKey::Subject(args.subject.clone()));
-    let items: Vec<v1::HistoryItem> = history.try_collect().await?;
-    let bar = progress::bar(items.len(), "records");
-    let fetches = items.into_iter().map(|item| {
-        let bar = bar.clone();
-        async move {
-            let receipt = connection.client.receipt(Hash::from_slice(&item.record_id)?, true).await;
-            bar.inc(1);
-            anyhow::Ok(receipt?)
+    /// An old proof is no proof of what is so now.
+    pub(super) fn check_age(&mut self, max_age: MaxAge) {
+        let as_of = self.answer.as_of.as_ref();
+        if let Some(why) = as_of.and_then(|as_of| max_age.refuses(as_of.time_ms)) {
+            self.answer.refuse(Verdict::NotEnoughEvidence, why);
         }
-    });
-    let receipts = stream::iter(fetches).buffered(AT_A_TIME).try_collect().await;
-    bar.finish_and_clear();
-    receipts
+    }
 }
 
-impl fmt::Display for Audit {
+impl Answer {
+    fn new(subject_key: Hash, seen: &Seen) -> Self {
+        Self {
+            subject_key,
+            verdict: Verdict::Verified,
+            reason: String::new(),
+            records: Vec::new(),
+            as_of: None,
+            rests_on: seen.basis(),
+        }
+    }
+
+    /// The worst finding counts, and of several the first.
+    fn refuse(&mut self, verdict: Verdict, reason: impl Into<String>) {
+        if verdict > self.verdict {
+            (self.verdict, self.reason) = (verdict, reason.into());
+        }
+    }
+
+    fn conclusion(&self, f: &mut fmt::Formatter<'_>, verified: &str) -> fmt::Result {
+        match (self.verdict, &self.as_of) {
+            (Verdict::Verified, Some(AsOf { height, time_ms })) => {
+                let at = time::shown(*time_ms);
+                writeln!(f, "verified: {verified}, as of height {height} ({at})")?;
+            }
+            (verdict, _) => writeln!(f, "{verdict}: {}", one_line(&self.reason))?,
+        }
+        write!(f, "rests on {}", self.rests_on)
+    }
+}
+
+impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for record in &self.records {
             let lodged = time::shown(record.lodged_ms);
             let Proven { record_id, agency, height, .. } = record;
             writeln!(f, "record {record_id} of {agency}, lodged {lodged} at height {height}")?;
         }
-        if self.verdict == Verdict::Verified {
-            let count = self.records.len();
-            let height = self.rests_on.head_height.unwrap_or_default();
-            writeln!(f, "verified: these {count} are all, as of the proof's header")?;
-            writeln!(f, "newest header seen: height {height}")?;
-        } else {
-            writeln!(f, "{}: {}", self.verdict, one_line(&self.reason))?;
+        self.conclusion(f, &format!("these {} are all", self.records.len()))
+    }
+}
+
+/// An answer about a subject that nothing should be about.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Absence(Answer);
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Proven { record_id, agency, height, .. } in &self.0.records {
+            writeln!(f, "record {record_id} of {agency} at height {height}")?;
         }
-        write!(f, "rests on {}", self.rests_on)
+        self.0.conclusion(f, "no record on the ledger is about it")
     }
 }

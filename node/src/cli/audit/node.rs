@@ -3,17 +3,22 @@
 
 use std::fmt;
 
-use customhouse_ledger::{header::Header, merkle};
+use customhouse_ledger::{
+    header::Header,
+    merkle,
+    verifier::{FinalityError, Verifier},
+};
 use serde::Serialize;
 
-use super::{Fork, Seen, Verdict, validators};
+use super::{Fork, Seen, Verdict, head::Certified, validators};
 use crate::cli::{connect::Connection, output::one_line};
 
 #[derive(Serialize)]
 pub(super) struct Comparison {
     pub(super) verdict: Verdict,
     node: String,
-    head_height: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_height: Option<u64>,
     pub(super) reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     fork: Option<Fork>,
@@ -25,94 +30,175 @@ impl fmt::Display for Comparison {
     }
 }
 
+/// What a node's head says beside what was known.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) verdict: Verdict,
+    pub(super) reason: String,
+    /// With [`Verdict::Fork`]: the certified header that contradicts the known one.
+    pub(super) other: Option<Certified>,
+}
+
+impl Finding {
+    pub(super) fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
+        Self { verdict, reason: reason.into(), other: None }
+    }
+
+    pub(super) fn fork(reason: impl Into<String>, other: Certified) -> Self {
+        Self { verdict: Verdict::Fork, reason: reason.into(), other: Some(other) }
+    }
+}
+
+/// Asks a node for its head, and lets the verifier follow the changes of validators that lead to it. The
+/// inner error says why the head is not certified.
+pub(super) async fn head(
+    verifier: &mut Verifier,
+    connection: &Connection,
+) -> anyhow::Result<Result<Certified, FinalityError>> {
+    let (header, certificate) = connection.client.header(None).await?;
+    // After the head, so that no change comes between the two.
+    validators::follow_node(verifier, connection).await?;
+    let certificate = certificate.map(|certificate| certificate.encode()).unwrap_or_default();
+    Ok(Certified::check(&header.encode(), certificate, verifier))
+}
+
+/// The certified header that a node has at a height; `None` where it gives none.
+pub(super) async fn header_at(
+    height: u64,
+    verifier: &Verifier,
+    connection: &Connection,
+) -> Option<Certified> {
+    let (header, certificate) = connection.client.header(Some(height)).await.ok()?;
+    let certificate = certificate.map(|certificate| certificate.encode()).unwrap_or_default();
+    let found = Certified::check(&header.encode(), certificate, verifier).ok()?;
+    (found.header.height == height).then_some(found)
+}
+
 /// Asks the node for its head and for the consistency of its log with the newest header seen.
-/// Gives the head with its certificate, too.
 pub(super) async fn compare(
     seen: &mut Seen,
     connection: &Connection,
-) -> anyhow::Result<(Header, Vec<u8>, Comparison)> {
-    let (header, certificate) = connection.client.header(None).await?;
-    let certificate = certificate.map(|certificate| certificate.encode()).unwrap_or_default();
-    // After the head, so that no change comes between the two.
-    validators::follow_node(&mut seen.verifier, connection).await?;
-    let mut comparison = Comparison {
-        verdict: Verdict::Verified,
-        node: connection.profile.node.clone(),
-        head_height: header.height,
-        reason: String::new(),
-        fork: None,
-    };
-    let finalized_by = match seen.verifier.verify_final(&header.encode(), &certificate) {
-        Ok((_, signers)) => signers.len(),
+) -> anyhow::Result<Comparison> {
+    let node = connection.profile.node.clone();
+    let newest = seen.newest().cloned();
+    let found = match head(&mut seen.verifier, connection).await? {
         Err(error) => {
-            comparison.verdict = Verdict::Invalid;
-            comparison.reason = format!("its head is not certified: {error}");
-            return Ok((header, certificate, comparison));
+            let finding = Finding::new(
+                super::head::verdict_of(&error),
+                format!("its head is not certified: {error}"),
+            );
+            (None, finding)
+        }
+        Ok(head) => {
+            let finding = against(newest.as_ref(), &head, &seen.verifier, connection).await;
+            (Some(head), finding)
         }
     };
-    let newest = seen.newest().cloned();
-    if let Err(fork) = seen.note(&header, finalized_by) {
-        comparison.verdict = Verdict::Fork;
-        comparison.reason = format!("another certified block at height {}", fork.height);
-        comparison.fork = Some(fork);
-    } else if let Some(newest) = newest {
-        (comparison.verdict, comparison.reason) = continues(&newest, &header, connection).await;
-    } else {
-        comparison.reason = "its head is certified; there was nothing to compare it with".into();
+    let (head, finding) = found;
+    let fork = newest.zip(finding.other.as_ref()).map(|(known, other)| Fork::of(&known, other));
+    let head_height = head.as_ref().map(|head| head.header.height);
+    if let Some(head) = head {
+        // A second block of that height is in the finding already.
+        let _in_the_finding = seen.note(&head.header, head.signers);
     }
-    Ok((header, certificate, comparison))
+    let Finding { verdict, reason, .. } = finding;
+    Ok(Comparison { verdict, node, head_height, reason, fork })
 }
 
-/// What two certified headers say by themselves: of two logs of one size there is nothing left to prove,
-/// and an empty one is the beginning of any.
-fn without_proof(from: &Header, to: &Header) -> Option<(Verdict, String)> {
-    if from.log_size == to.log_size && from.log_root != to.log_root {
+/// What a node's certified head says beside the newest that is known, if there is any.
+pub(super) async fn against(
+    known: Option<&Header>,
+    head: &Certified,
+    verifier: &Verifier,
+    connection: &Connection,
+) -> Finding {
+    match known {
+        None => Finding::new(
+            Verdict::Verified,
+            "its head is certified; there was nothing to compare it with",
+        ),
+        Some(known) => continues(known, head, verifier, connection).await,
+    }
+}
+
+/// What two certified headers say by themselves: two blocks of one height, and different logs of one
+/// size, are a fork; of two logs of one size there is nothing left to prove, and an empty one is the
+/// beginning of any.
+fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
+    let found = &head.header;
+    if known.height == found.height && known.hash() != found.hash() {
+        let reason = format!("another certified block at height {}", known.height);
+        return Some(Finding::fork(reason, head.clone()));
+    }
+    if known.log_size == found.log_size && known.log_root != found.log_root {
         let reason = format!(
             "heights {} and {} certify different logs of {} transactions",
-            from.height, to.height, from.log_size
+            known.height, found.height, known.log_size
         );
-        return Some((Verdict::Fork, reason));
+        return Some(Finding::fork(reason, head.clone()));
     }
-    let nothing_to_prove = from.log_size == to.log_size || from.log_size == 0;
-    nothing_to_prove.then(|| {
-        let reason = match from.log_size == to.log_size {
-            true => format!("both certify the same log of {} transactions", to.log_size),
-            false => "there were no transactions yet".to_owned(),
-        };
-        (Verdict::Verified, reason)
-    })
+    if known.log_size == found.log_size {
+        let reason = format!("both certify the same log of {} transactions", known.log_size);
+        return Some(Finding::new(Verdict::Verified, reason));
+    }
+    if known.height > found.height {
+        let reason = format!(
+            "its head is older than what was seen, height {} after {}: it is behind, or shows an old \
+             head as its newest; ask it again, or another node",
+            found.height, known.height
+        );
+        return Some(Finding::new(Verdict::NotEnoughEvidence, reason));
+    }
+    let reason = "there were no transactions yet";
+    (known.log_size == 0).then(|| Finding::new(Verdict::Verified, reason))
 }
 
-/// Whether the longer of two certified logs begins with the shorter.
-async fn continues(a: &Header, b: &Header, connection: &Connection) -> (Verdict, String) {
-    let (from, to) = if a.log_size <= b.log_size { (a, b) } else { (b, a) };
-    if let Some(decided) = without_proof(from, to) {
-        return decided;
+/// Whether a node's log continues the known one. Where it does not prove that, its block of the known
+/// height is asked for: another one, certified, is the proof of a fork.
+async fn continues(
+    known: &Header,
+    head: &Certified,
+    verifier: &Verifier,
+    connection: &Connection,
+) -> Finding {
+    let finding = match without_proof(known, head) {
+        Some(decided) => decided,
+        None => proven(known, &head.header, connection).await,
+    };
+    if finding.verdict == Verdict::Verified || known.height >= head.header.height {
+        return finding;
     }
+    match header_at(known.height, verifier, connection).await {
+        Some(other) if other.header.hash() != known.hash() => {
+            let reason = format!("another certified block at height {}", known.height);
+            Finding::fork(reason, other)
+        }
+        _ => finding,
+    }
+}
+
+/// Asks for the proof that the longer log begins with the shorter.
+async fn proven(from: &Header, to: &Header, connection: &Connection) -> Finding {
     let path = match connection.client.consistency_proof(from.log_size, to.log_size).await {
         Ok(path) => path,
-        // What one has may be newer than what this node has.
         Err(error) => {
             let reason = format!("no proof that its log continues what was seen: {error}");
-            return (Verdict::NotEnoughEvidence, reason);
+            return Finding::new(Verdict::NotEnoughEvidence, reason);
         }
     };
-    let consistent =
-        merkle::verify_consistency(from.log_size, to.log_size, &from.log_root, &to.log_root, &path);
-    match consistent {
+    let (from_size, to_size) = (from.log_size, to.log_size);
+    match merkle::verify_consistency(from_size, to_size, &from.log_root, &to.log_root, &path) {
         Ok(()) => {
-            let reason = format!(
-                "the log of {} transactions continues the log of {}",
-                to.log_size, from.log_size
-            );
-            (Verdict::Verified, reason)
+            let reason =
+                format!("the log of {to_size} transactions continues the log of {from_size}");
+            Finding::new(Verdict::Verified, reason)
         }
         Err(error) => {
             let reason = format!(
-                "its proof does not show that its log continues what was seen ({error}); \
-                 ask another node"
+                "its proof does not show that its log continues what was seen ({error}); ask another \
+                 node"
             );
-            (Verdict::NotEnoughEvidence, reason)
+            Finding::new(Verdict::NotEnoughEvidence, reason)
         }
     }
 }
@@ -124,18 +210,27 @@ mod tests {
     use super::*;
     use crate::cli::audit::tests::genesis;
 
+    fn verdict(known: &Header, found: Header) -> Option<Verdict> {
+        let head = Certified { header: found, certificate: vec![], signers: 3 };
+        without_proof(known, &head).map(|finding| finding.verdict)
+    }
+
     #[test]
-    fn two_certified_logs_of_one_size_are_the_same_or_the_proof_of_a_fork() {
+    fn two_certified_headers_tell_some_things_by_themselves() {
         let first =
             Header { height: 5, log_size: 7, log_root: Hash([1; 32]), ..genesis().header() };
-        let verdict = |later: &Header| without_proof(&first, later).map(|(verdict, _)| verdict);
         let later = Header { height: 9, ..first.clone() };
-        assert_eq!(verdict(&later), Some(Verdict::Verified), "empty blocks between them");
+        assert_eq!(verdict(&first, first.clone()), Some(Verdict::Verified), "the same");
+        assert_eq!(verdict(&first, later.clone()), Some(Verdict::Verified), "empty blocks between");
+        assert_eq!(verdict(&later, first.clone()), Some(Verdict::Verified), "the same log");
+        let twin = Header { time_ms: first.time_ms + 1, ..first.clone() };
+        assert_eq!(verdict(&first, twin), Some(Verdict::Fork), "two blocks of a height");
         let other = Header { log_root: Hash([2; 32]), ..later.clone() };
-        assert_eq!(verdict(&other), Some(Verdict::Fork));
-        assert_eq!(verdict(&Header { log_size: 8, ..other }), None, "a proof is needed");
-        let empty = Header { log_size: 0, ..first.clone() };
-        let decided = without_proof(&empty, &later).map(|(verdict, _)| verdict);
-        assert_eq!(decided, Some(Verdict::Verified), "nothing was before");
+        assert_eq!(verdict(&first, other.clone()), Some(Verdict::Fork), "two logs of a size");
+        let longer = Header { log_size: 8, ..other };
+        assert_eq!(verdict(&first, longer.clone()), None, "a proof is needed");
+        assert_eq!(verdict(&longer, first.clone()), Some(Verdict::NotEnoughEvidence), "old as new");
+        let empty = Header { height: 1, log_size: 0, ..first.clone() };
+        assert_eq!(verdict(&empty, later), Some(Verdict::Verified), "nothing was before");
     }
 }

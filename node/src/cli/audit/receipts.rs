@@ -8,15 +8,13 @@ use std::{
 
 use anyhow::Context as _;
 use customhouse_ledger::{
-    certificate::CertificateError,
     hash::Hash,
     receipt::{RECEIPT_BYTES_MAX, ReceiptError, VerifiedReceipt},
-    verifier::FinalityError,
 };
 use customhouse_node::readfile;
 use serde::Serialize;
 
-use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, validators, verifier};
+use super::{Basis, Fork, Seen, Verdict, VerifyArgs, head, node, validators, verifier};
 use crate::cli::{
     connect::ConnectArgs,
     output::{Output, one_line},
@@ -49,7 +47,7 @@ pub(super) async fn verify(
     }
     bar.finish_and_clear();
     let against_node = match &connection {
-        Some(connection) => Some(node::compare(&mut seen, connection).await?.2),
+        Some(connection) => Some(node::compare(&mut seen, connection).await?),
         None => None,
     };
     let verdicts = receipts.iter().map(|receipt| receipt.verdict);
@@ -69,7 +67,7 @@ fn chain_files(args: &VerifyArgs) -> BTreeSet<PathBuf> {
 }
 
 /// The files named, and the `*.receipt` of the directories, sorted.
-fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         let name = || path.display().to_string();
@@ -89,6 +87,14 @@ fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     files.sort();
     files.dedup();
     Ok(files)
+}
+
+/// What a receipt that was refused makes of an answer.
+pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
+    match error {
+        ReceiptError::Finality(error) => head::verdict_of(error),
+        _ => Verdict::Invalid,
+    }
 }
 
 fn verify_file(file: &Path, seen: &mut Seen) -> ReceiptView {
@@ -175,15 +181,7 @@ impl ReceiptView {
     }
 
     fn refuse(&mut self, error: &ReceiptError) {
-        // Too few signatures prove nothing, and nor do those of validators that are not known;
-        // anything else is wrong.
-        self.verdict = match error {
-            ReceiptError::Finality(
-                FinalityError::Certificate(CertificateError::NoQuorum { .. })
-                | FinalityError::StepMissing { .. },
-            ) => Verdict::NotEnoughEvidence,
-            _ => Verdict::Invalid,
-        };
+        self.verdict = verdict_of(error);
         (self.code, self.reason) = (error.code(), error.to_string());
     }
 

@@ -22,11 +22,12 @@ use crate::cli::{
 /// Its name beside receipts.
 pub(crate) const FILE_NAME: &str = "validator.chain";
 
-/// Lets a verifier follow the changes that a file has.
-pub(super) fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<()> {
+/// Lets a verifier follow the changes that a file has, and gives them as they are there.
+pub(super) fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<Vec<u8>> {
     let name = || file.display().to_string();
     let bytes = readfile::bytes(file, VALIDATOR_CHAIN_BYTES_MAX).with_context(name)?;
-    verifier.follow_encoded(&bytes).with_context(name)
+    verifier.follow_encoded(&bytes).with_context(name)?;
+    Ok(bytes)
 }
 
 /// Lets a verifier follow the changes that a node has.

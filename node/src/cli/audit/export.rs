@@ -1,0 +1,226 @@
+//! `customhouse audit export`: receipts and proofs as files, verified before they are written, to be
+//! checked by others without a network.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use customhouse_ledger::hash::Hash;
+use prost::Message as _;
+use serde::Serialize;
+
+use super::{
+    Basis, Seen, Verdict,
+    history::{Audit, HistoryArgs},
+    receipts,
+    source::{PROOF_FILE, Source, receipts_of},
+    validators, verifier,
+};
+use crate::cli::{
+    connect::{ConnectArgs, Connection},
+    output::{Output, one_line},
+};
+
+#[derive(Subcommand)]
+pub(crate) enum ExportCommand {
+    /// All records about a subject: the proof that these are all, and their receipts.
+    #[command(after_help = HISTORY_HELP)]
+    History(ExportHistoryArgs),
+    /// Receipts of records, by their ids.
+    #[command(after_help = RECEIPTS_HELP)]
+    Receipts(ExportReceiptsArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ExportHistoryArgs {
+    #[command(flatten)]
+    history: HistoryArgs,
+    /// Where to write the files; made where it does not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ExportReceiptsArgs {
+    /// Record ids, 64 hexadecimal digits each.
+    #[arg(required = true, value_name = "RECORD")]
+    records: Vec<Hash>,
+    /// The genesis of the network, as you had it from a source that you trust.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+    /// Where to write the files; made where it does not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+const HISTORY_HELP: &str = "\
+Writes history.proof, a receipt for each record, and, where the validators have changed, validator.chain.
+Whoever has the genesis checks them without a network: `audit history SUBJECT --files DIR`, or
+`audit absent` where there are no records.
+
+Exit codes: 0 proven and written; else as `audit history`, and what was proven is written without the
+proof that it is all.
+
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/auditor audit export history mrn:18GBJ4XG51QGC33AR9 \\
+    --genesis genesis.json --out exported/";
+
+const RECEIPTS_HELP: &str = "\
+Writes ID.receipt for each record, and, where the validators have changed, validator.chain. Whoever has
+the genesis checks them without a network: `audit verify DIR`.
+
+Exit codes: 0 verified and written; 1 a receipt is invalid; 2 not to be had; 64 wrong arguments.
+
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/auditor audit export receipts 2a97… \\
+    --genesis genesis.json --out receipts/";
+
+#[derive(Serialize)]
+struct Exported<A> {
+    #[serde(flatten)]
+    answer: A,
+    written: PathBuf,
+    files: usize,
+}
+
+impl<A: fmt::Display> fmt::Display for Exported<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let directory = self.written.to_string_lossy();
+        writeln!(f, "{} files written to {}", self.files, one_line(&directory))?;
+        self.answer.fmt(f)
+    }
+}
+
+pub(super) async fn export(
+    command: ExportCommand,
+    output: Output,
+    connect: &ConnectArgs,
+) -> anyhow::Result<Verdict> {
+    match command {
+        ExportCommand::History(args) => history(&args, output, connect).await,
+        ExportCommand::Receipts(args) => of_records(&args, output, connect).await,
+    }
+}
+
+async fn history(
+    args: &ExportHistoryArgs,
+    output: Output,
+    connect: &ConnectArgs,
+) -> anyhow::Result<Verdict> {
+    let source = Source::open(args.history.files.as_deref(), connect).await?;
+    let mut audit = Audit::begin(&args.history, &source).await?;
+    let mut folder = Folder::create(&args.out)?;
+    audit.prove_records(&source, |id, receipt| folder.receipt(id, receipt)).await?;
+    audit.check_age(args.history.max_age);
+    let verdict = audit.answer.verdict;
+    if verdict == Verdict::Verified {
+        folder.chain(&audit.chain)?;
+        // Last: a folder with a proof is whole.
+        folder.write(PROOF_FILE, &audit.proof)?;
+    }
+    output.print(&folder.exported(audit.answer))?;
+    Ok(verdict)
+}
+
+async fn of_records(
+    args: &ExportReceiptsArgs,
+    output: Output,
+    connect: &ConnectArgs,
+) -> anyhow::Result<Verdict> {
+    let connection: Connection = connect.connect().await?;
+    let mut seen = Seen::new(verifier(&args.genesis)?);
+    let mut fetched = Vec::new();
+    receipts_of(&connection, &args.records, |id, receipt| {
+        fetched.push((id, receipt));
+        Ok(())
+    })
+    .await?;
+    // After the receipts, so that no change comes between the two.
+    let chain = validators::follow_node(&mut seen.verifier, &connection).await?;
+    let mut folder = Folder::create(&args.out)?;
+    let mut answer = Receipts { verdict: Verdict::Verified, reason: None, rests_on: seen.basis() };
+    for (id, bytes) in fetched {
+        match seen.verifier.verify_receipt(&bytes) {
+            Ok(receipt) if receipt.slot.record_id == id => {
+                if let Err(fork) = seen.note(&receipt.header, receipt.finalized_by.len()) {
+                    let height = fork.height;
+                    let reason = format!("a quorum finalized two blocks at height {height}");
+                    answer.refuse(Verdict::Fork, reason);
+                }
+                folder.receipt(&id, &bytes)?;
+            }
+            Ok(_) => answer.refuse(Verdict::Invalid, format!("{id}: another record's receipt")),
+            Err(error) => {
+                let reason = format!("{id}: {}: {error}", error.code());
+                answer.refuse(receipts::verdict_of(&error), reason);
+            }
+        }
+    }
+    folder.chain(&chain.encode_to_vec())?;
+    answer.rests_on = seen.basis();
+    let verdict = answer.verdict;
+    output.print(&folder.exported(answer))?;
+    Ok(verdict)
+}
+
+#[derive(Serialize)]
+struct Receipts {
+    verdict: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    rests_on: Basis,
+}
+
+impl Receipts {
+    fn refuse(&mut self, verdict: Verdict, reason: String) {
+        if verdict > self.verdict {
+            (self.verdict, self.reason) = (verdict, Some(reason));
+        }
+    }
+}
+
+impl fmt::Display for Receipts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.verdict)?;
+        if let Some(reason) = &self.reason {
+            write!(f, ": {}", one_line(reason))?;
+        }
+        write!(f, "\nrests on {}", self.rests_on)
+    }
+}
+
+/// The directory that is written to.
+struct Folder<'a> {
+    path: &'a Path,
+    files: usize,
+}
+
+impl<'a> Folder<'a> {
+    fn create(path: &'a Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(path).with_context(|| path.display().to_string())?;
+        Ok(Self { path, files: 0 })
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let file = self.path.join(name);
+        fs::write(&file, bytes).with_context(|| file.display().to_string())?;
+        self.files += 1;
+        Ok(())
+    }
+
+    fn receipt(&mut self, id: &Hash, receipt: &[u8]) -> anyhow::Result<()> {
+        self.write(&format!("{id}.receipt"), receipt)
+    }
+
+    /// The changes of the validators, if there are any.
+    fn chain(&mut self, chain: &[u8]) -> anyhow::Result<()> {
+        if chain.is_empty() { Ok(()) } else { self.write(validators::FILE_NAME, chain) }
+    }
+
+    fn exported<A>(self, answer: A) -> Exported<A> {
+        Exported { answer, written: self.path.to_owned(), files: self.files }
+    }
+}

@@ -1,0 +1,193 @@
+//! Certified headers as auditors keep them: in memory, and in a file.
+
+use std::{io, path::Path};
+
+use anyhow::Context as _;
+use customhouse_ledger::{
+    hash::Hash,
+    header::Header,
+    verifier::{FinalityError, Verifier},
+};
+use customhouse_node::{newfile, readfile};
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+use crate::cli::time;
+
+/// Bytes of a saved head at the most: with 256 validators a certificate has 16 KiB, twice that in
+/// hexadecimal.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// A header that a quorum finalized, by a verifier's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Certified {
+    pub(super) header: Header,
+    pub(super) certificate: Vec<u8>,
+    /// How many validators signed; 0 for the header that follows from the genesis.
+    pub(super) signers: usize,
+}
+
+impl Certified {
+    /// Checks a header and its certificate, which is empty at height 0.
+    pub(super) fn check(
+        header: &[u8],
+        certificate: Vec<u8>,
+        verifier: &Verifier,
+    ) -> Result<Self, FinalityError> {
+        let (header, signers) = verifier.verify_final(header, &certificate)?;
+        Ok(Self { header, certificate, signers: signers.len() })
+    }
+}
+
+/// A head as it is saved: what is certified, and what people want to read of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedHead {
+    height: u64,
+    time_ms: u64,
+    log_size: u64,
+    log_root: Hash,
+    /// The header's bytes; the fields above only repeat them.
+    #[serde(with = "hexadecimal")]
+    header: Vec<u8>,
+    #[serde(with = "hexadecimal")]
+    certificate: Vec<u8>,
+}
+
+impl SavedHead {
+    pub(super) fn of(head: &Certified) -> Self {
+        let Header { height, time_ms, log_size, log_root, .. } = head.header;
+        let (header, certificate) = (head.header.encode(), head.certificate.clone());
+        Self { height, time_ms, log_size, log_root, header, certificate }
+    }
+
+    /// `None` where there is no file.
+    pub(super) fn read(path: &Path) -> anyhow::Result<Option<Self>> {
+        let name = || path.display().to_string();
+        match readfile::text(path, HEAD_BYTES_MAX) {
+            Ok(text) => Ok(Some(serde_json::from_str(&text).with_context(name)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(name),
+        }
+    }
+
+    /// Writes it, in the place of the one that has this name.
+    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        newfile::replace(path, text.as_bytes(), 0o644).with_context(|| path.display().to_string())
+    }
+
+    /// The head, if it is certified and says of itself what its header does; else the verdict and why.
+    pub(super) fn certified(&self, verifier: &Verifier) -> Result<Certified, (Verdict, String)> {
+        let head = Certified::check(&self.header, self.certificate.clone(), verifier)
+            .map_err(|error| (verdict_of(&error), format!("not a certified head: {error}")))?;
+        if Self::of(&head) == *self {
+            Ok(head)
+        } else {
+            Err((Verdict::Invalid, "its fields are not those of its header".to_owned()))
+        }
+    }
+}
+
+/// What a header that is not known to be final makes of an answer: too few signatures prove nothing, and
+/// nor do those of validators that are not known; anything else is wrong.
+pub(super) fn verdict_of(error: &FinalityError) -> Verdict {
+    use customhouse_ledger::certificate::CertificateError;
+    match error {
+        FinalityError::Certificate(CertificateError::NoQuorum { .. })
+        | FinalityError::StepMissing { .. } => Verdict::NotEnoughEvidence,
+        _ => Verdict::Invalid,
+    }
+}
+
+/// A head's place, for answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Place {
+    height: u64,
+    time_ms: u64,
+    log_size: u64,
+}
+
+impl Place {
+    pub(super) fn height(self) -> u64 {
+        self.height
+    }
+
+    pub(super) fn of(header: &Header) -> Self {
+        let &Header { height, time_ms, log_size, .. } = header;
+        Self { height, time_ms, log_size }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { height, time_ms, log_size } = self;
+        write!(f, "height {height}, {log_size} transactions, {}", time::shown(*time_ms))
+    }
+}
+
+/// Bytes as hexadecimal text in JSON.
+pub(super) mod hexadecimal {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(in crate::cli::audit) fn serialize<S: Serializer>(
+        bytes: &[u8],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(in crate::cli::audit) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        hex::decode(String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use customhouse_ledger::genesis::Genesis;
+
+    use super::*;
+    use crate::cli::audit::tests::genesis;
+
+    fn head(genesis: &Genesis) -> SavedHead {
+        let header = genesis.header();
+        SavedHead::of(&Certified { header, certificate: vec![], signers: 0 })
+    }
+
+    #[test]
+    fn a_head_survives_its_file_and_another_takes_its_place() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.head");
+        assert_eq!(SavedHead::read(&path).expect("no error"), None);
+        let first = head(&genesis());
+        first.write(&path).expect("written");
+        assert_eq!(SavedHead::read(&path).expect("readable"), Some(first.clone()));
+        let second = SavedHead { certificate: vec![4], ..first };
+        second.write(&path).expect("replaced");
+        assert_eq!(SavedHead::read(&path).expect("readable"), Some(second));
+        assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused_with_the_files_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.head");
+        for text in ["", "{}", "[1]", "{\"height\": 1}"] {
+            std::fs::write(&path, text).expect("written");
+            let error = SavedHead::read(&path).expect_err("refused");
+            assert!(error.to_string().contains("a.head"), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_head_whose_fields_were_changed_is_not_taken() {
+        let genesis = genesis();
+        let (verifier, saved) = (Verifier::new(&genesis), head(&genesis));
+        assert_eq!(saved.certified(&verifier).map(|head| head.signers), Ok(0));
+        let changed = SavedHead { log_size: 1, ..saved.clone() };
+        assert_eq!(changed.certified(&verifier).expect_err("refused").0, Verdict::Invalid);
+        let unsigned = SavedHead { certificate: vec![1], ..saved };
+        assert_eq!(unsigned.certified(&verifier).expect_err("refused").0, Verdict::Invalid);
+    }
+}

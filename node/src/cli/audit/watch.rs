@@ -1,0 +1,365 @@
+//! `customhouse audit watch`: several nodes, followed for as long as one likes. None is trusted: each
+//! must show a certified head, and all heads must be of one chain.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use customhouse_ledger::verifier::Verifier;
+use customhouse_node::layout::Profile;
+use serde::Serialize;
+
+use super::{
+    Basis, Seen, Verdict,
+    evidence::{EvidenceFile, Side},
+    freshness::{MaxAge, too_old},
+    head::{Certified, Place, SavedHead, verdict_of},
+    node::{self, Finding},
+    verifier,
+};
+use crate::cli::{
+    connect::{self, ConnectArgs, Connection},
+    node::StopSignals,
+    output::{Output, one_line},
+};
+
+/// A node that has not answered by then is absent this time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The newest head of all, among what is kept.
+const NEWEST_FILE: &str = "newest.head";
+
+#[derive(clap::Args)]
+pub(crate) struct WatchArgs {
+    /// Client profiles of the nodes, best of several agencies.
+    #[arg(value_name = "PROFILE")]
+    profiles: Vec<PathBuf>,
+    /// The genesis of the network, as you had it from a source that you trust.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+    /// Where the newest head is kept, and evidence is written; made where it does not exist.
+    #[arg(long, value_name = "DIR", default_value = "customhouse-watch")]
+    dir: PathBuf,
+    /// Seconds from one look to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// Looks to take; without it, until it is stopped.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    looks: Option<u64>,
+    #[command(flatten)]
+    max_age: MaxAge,
+}
+
+pub(super) const HELP: &str = "\
+Each look asks every node for its certified head, and has it prove that its log continues the newest head
+that any of them has shown. A node that is behind must be on the same chain: the block at its height is
+compared with that of the one that is ahead; one that is behind and has not moved since the last look may
+show an old head as its newest. The newest head is kept, so that the next run goes on from it.
+
+An answer is printed where something changed. Two certified blocks of one height, or two certified logs of
+one size, are the proof of a fork: it is written to a file with all that the nodes tell about that height,
+and the command ends. `audit fork` reads that file and names those who signed for both sides.
+
+Exit codes, of the worst that was seen: 0 all nodes show one chain; 1 a node showed what is invalid; 2 a
+node was absent, gave no proof, stood still, or had too old a head; 3 proof of a fork; 64 wrong arguments.
+
+Examples:
+  customhouse audit watch net/NL-DOUANE/clients/auditor net/DE-ZOLL/clients/auditor \\
+    --genesis genesis.json --max-age 20
+  customhouse audit watch net/*/clients/auditor --genesis genesis.json --looks 1";
+
+pub(super) async fn watch(
+    args: &WatchArgs,
+    output: Output,
+    connect: &ConnectArgs,
+) -> anyhow::Result<Verdict> {
+    let mut signals = StopSignals::new()?;
+    let mut watch = Watch::begin(args, connect)?;
+    let mut worst = Verdict::Verified;
+    for looks in 1.. {
+        let look = tokio::select! {
+            look = watch.look() => look?,
+            () = signals.next() => break,
+        };
+        worst = worst.max(look.verdict);
+        if look.has_news {
+            output.print(&look)?;
+        }
+        if look.verdict == Verdict::Fork || args.looks == Some(looks) {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(args.every)) => {}
+            () = signals.next() => break,
+        }
+    }
+    Ok(worst)
+}
+
+/// What is known, and of whom.
+struct Watch<'a> {
+    args: &'a WatchArgs,
+    nodes: Vec<Watched>,
+    verifier: Verifier,
+    newest: Option<Certified>,
+    /// Which node showed the newest; none where it was kept from an earlier run.
+    newest_of: Option<usize>,
+}
+
+/// A node that is watched.
+struct Watched {
+    profile: Profile,
+    connection: Option<Connection>,
+    /// What it was found to be when it was last looked at.
+    last: Option<(Verdict, Option<u64>)>,
+}
+
+impl Watched {
+    /// Whether it had the same head at the last look.
+    fn stands_at(&self, height: u64) -> bool {
+        self.last.is_some_and(|(_, last)| last == Some(height))
+    }
+}
+
+/// What one look found.
+#[derive(Serialize)]
+struct Look {
+    verdict: Verdict,
+    nodes: Vec<NodeView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<PathBuf>,
+    rests_on: Basis,
+    #[serde(skip)]
+    has_news: bool,
+}
+
+#[derive(Serialize)]
+struct NodeView {
+    node: String,
+    verdict: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head: Option<Place>,
+    reason: String,
+}
+
+impl<'a> Watch<'a> {
+    fn begin(args: &'a WatchArgs, connect: &ConnectArgs) -> anyhow::Result<Self> {
+        let named = args.profiles.iter().map(|path| {
+            Profile::read(path).with_context(|| format!("no client profile in {}", path.display()))
+        });
+        let mut profiles = named.collect::<anyhow::Result<Vec<_>>>()?;
+        if profiles.is_empty() {
+            profiles.extend(connect.profile()?);
+        }
+        ensure!(!profiles.is_empty(), "which nodes? Name their client profiles");
+        fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
+        let watched = |profile| Watched { profile, connection: None, last: None };
+        let nodes = profiles.into_iter().map(watched).collect();
+        let verifier = verifier(&args.genesis)?;
+        Ok(Self { args, nodes, verifier, newest: None, newest_of: None })
+    }
+
+    /// Asks every node once.
+    async fn look(&mut self) -> anyhow::Result<Look> {
+        let mut heads = Vec::new();
+        for index in 0..self.nodes.len() {
+            let asked = tokio::time::timeout(ANSWER_TIMEOUT, self.head_of(index)).await;
+            heads.push(asked.unwrap_or_else(|_| {
+                let reason = format!("no answer in {ANSWER_TIMEOUT:?}");
+                Err(Finding::new(Verdict::NotEnoughEvidence, reason))
+            }));
+        }
+        // After the validator chains were followed: the kept head may need them.
+        self.recall()?;
+        let (mut views, mut evidence) = (Vec::new(), None);
+        for (index, head) in heads.into_iter().enumerate() {
+            let place = head.as_ref().ok().map(|head| Place::of(&head.header));
+            let finding = match head {
+                Ok(head) => self.compare(index, &head).await,
+                Err(finding) => finding,
+            };
+            if let Some(other) = &finding.other {
+                evidence = Some(self.write_evidence(index, other).await?);
+            }
+            let Finding { verdict, reason, .. } = finding;
+            let node = self.nodes[index].profile.node.clone();
+            views.push(NodeView { node, verdict, head: place, reason });
+            if verdict == Verdict::Fork {
+                break;
+            }
+        }
+        self.conclude(views, evidence)
+    }
+
+    /// A node's certified head.
+    async fn head_of(&mut self, index: usize) -> Result<Certified, Finding> {
+        let absent = |error: anyhow::Error| {
+            let reason = format!("no answer: {}", crate::cli::sentence(&error));
+            Finding::new(Verdict::NotEnoughEvidence, reason)
+        };
+        let node = &mut self.nodes[index];
+        let connection = match &mut node.connection {
+            Some(connection) => connection,
+            none => {
+                let connected = connect::connect(node.profile.clone()).await.map_err(absent)?;
+                none.insert(connected)
+            }
+        };
+        let head = node::head(&mut self.verifier, connection).await.map_err(absent)?;
+        head.map_err(|error| {
+            let reason = format!("its head is not certified: {error}");
+            Finding::new(verdict_of(&error), reason)
+        })
+    }
+
+    /// What a node's head says beside the newest that any has shown, which it may become.
+    async fn compare(&mut self, index: usize, head: &Certified) -> Finding {
+        let Some(newest) = &self.newest else {
+            (self.newest, self.newest_of) = (Some(head.clone()), Some(index));
+            let finding = Finding::new(Verdict::Verified, "its head is certified");
+            return too_old(head, self.args.max_age, finding);
+        };
+        let behind = head.header.height < newest.header.height;
+        let finding = match (behind, self.newest_of) {
+            (true, Some(ahead)) => {
+                let stands = self.nodes[index].stands_at(head.header.height);
+                self.is_prefix(head, ahead, stands).await
+            }
+            _ => {
+                let connection = self.connection(index);
+                node::against(Some(&newest.header), head, &self.verifier, connection).await
+            }
+        };
+        if finding.verdict == Verdict::Verified && !behind {
+            (self.newest, self.newest_of) = (Some(head.clone()), Some(index));
+        }
+        too_old(head, self.args.max_age, finding)
+    }
+
+    /// Whether the block of a node that is behind is on the chain of the one that is ahead.
+    async fn is_prefix(&self, head: &Certified, ahead: usize, stands: bool) -> Finding {
+        let height = head.header.height;
+        let named = &self.nodes[ahead].profile.node;
+        match node::header_at(height, &self.verifier, self.connection(ahead)).await {
+            None => {
+                let reason = format!("{named} does not show its block of height {height}");
+                Finding::new(Verdict::NotEnoughEvidence, reason)
+            }
+            Some(other) if other.header.hash() == head.header.hash() => {
+                let newest = self.newest.as_ref().map_or(height, |newest| newest.header.height);
+                let behind = newest.saturating_sub(height);
+                match stands {
+                    false => {
+                        let reason = format!("on the same chain, {behind} blocks behind");
+                        Finding::new(Verdict::Verified, reason)
+                    }
+                    true => {
+                        let reason = format!(
+                            "stands still, {behind} blocks behind: it does not follow, or shows an \
+                             old head as its newest"
+                        );
+                        Finding::new(Verdict::NotEnoughEvidence, reason)
+                    }
+                }
+            }
+            Some(_) => {
+                let reason = format!("{named} has another certified block at height {height}");
+                Finding::fork(reason, head.clone())
+            }
+        }
+    }
+
+    fn connection(&self, index: usize) -> &Connection {
+        self.nodes[index].connection.as_ref().expect("it has answered")
+    }
+
+    /// The newest head of earlier runs.
+    fn recall(&mut self) -> anyhow::Result<()> {
+        if self.newest.is_some() {
+            return Ok(());
+        }
+        let file = self.args.dir.join(NEWEST_FILE);
+        let Some(saved) = SavedHead::read(&file)? else { return Ok(()) };
+        let known = saved.certified(&self.verifier);
+        let known = known.map_err(|(_, why)| anyhow::anyhow!("{}: {why}", file.display()))?;
+        self.newest = Some(known);
+        Ok(())
+    }
+
+    /// Writes all sides, with what every node that answers tells about that height.
+    async fn write_evidence(&self, index: usize, other: &Certified) -> anyhow::Result<PathBuf> {
+        let height = other.header.height;
+        let mut sides = vec![self.side(index, other).await?];
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some(connection) = &node.connection else { continue };
+            let found = node::header_at(height, &self.verifier, connection).await;
+            if let Some(found) = found.filter(|found| found.header != other.header) {
+                sides.push(self.side(index, &found).await?);
+            }
+        }
+        if let Some(newest) = self.newest.as_ref().filter(|_| sides.len() == 1) {
+            sides.push(Side::new(NEWEST_FILE, newest, None)?);
+        }
+        EvidenceFile::new(self.verifier.chain_id(), sides).write(&self.args.dir)
+    }
+
+    async fn side(&self, index: usize, head: &Certified) -> anyhow::Result<Side> {
+        let node = &self.nodes[index];
+        let told = match &node.connection {
+            Some(connection) => connection.client.decision(head.header.height).await.ok(),
+            None => None,
+        };
+        Side::new(node.profile.node.clone(), head, told)
+    }
+
+    /// The answer; the newest head is kept where nothing contradicts it.
+    fn conclude(
+        &mut self,
+        nodes: Vec<NodeView>,
+        evidence: Option<PathBuf>,
+    ) -> anyhow::Result<Look> {
+        let verdict = nodes.iter().map(|view| view.verdict).max();
+        let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
+        let mut has_news = false;
+        for (node, view) in self.nodes.iter_mut().zip(&nodes) {
+            let now = Some((view.verdict, view.head.map(Place::height)));
+            has_news |= node.last != now;
+            node.last = now;
+        }
+        let mut seen = Seen::new(self.verifier.clone());
+        if let Some(newest) = &self.newest {
+            if verdict != Verdict::Fork {
+                keep(newest, &self.args.dir)?;
+            }
+            // The only header that it is told.
+            let _first = seen.note(&newest.header, newest.signers);
+        }
+        Ok(Look { verdict, nodes, evidence, rests_on: seen.basis(), has_news })
+    }
+}
+
+fn keep(newest: &Certified, directory: &Path) -> anyhow::Result<()> {
+    let file = directory.join(NEWEST_FILE);
+    let head = SavedHead::of(newest);
+    if SavedHead::read(&file)?.as_ref() == Some(&head) { Ok(()) } else { head.write(&file) }
+}
+
+impl fmt::Display for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for NodeView { node, verdict, head, reason } in &self.nodes {
+            write!(f, "{node}: {verdict}: {}", one_line(reason))?;
+            match head {
+                Some(head) => writeln!(f, " ({head})")?,
+                None => writeln!(f)?,
+            }
+        }
+        if let Some(evidence) = &self.evidence {
+            let file = evidence.to_string_lossy();
+            writeln!(f, "all sides are in {}: see `customhouse audit fork`", one_line(&file))?;
+        }
+        write!(f, "{}: rests on {}", self.verdict, self.rests_on)
+    }
+}

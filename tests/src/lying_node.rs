@@ -1,0 +1,240 @@
+//! A node that lies to its clients: what a real node answers, changed on the way.
+
+use customhouse_ledger::hash::Hash;
+use customhouse_node::tls::ServerTls;
+use customhouse_proto::v1::{
+    self,
+    audit_client::AuditClient,
+    audit_server::{Audit, AuditServer},
+    query_client::QueryClient,
+    query_server::{Query, QueryServer},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Server},
+};
+
+use crate::cluster::Cluster;
+
+/// What the node lies about. The rest it answers as the real one does.
+#[derive(Clone, Debug)]
+pub enum Lie {
+    /// Leaves a record out of the list of a subject's records.
+    OmitFromList(Hash),
+    /// Leaves it out of the list and out of the proof.
+    OmitFromProof(Hash),
+    /// Leaves the whole bucket out: nothing is about any subject in it.
+    EmptyBucket,
+    /// Changes a byte of every record that it hands out.
+    ForgeRecords,
+    /// Gives every receipt the record, and the slot, of this other one.
+    SwapRecords(Box<v1::Receipt>),
+    /// Shows this height as its newest.
+    OldHead(u64),
+    /// Answers with this proof, which was right once.
+    OldProof(Box<v1::HistoryProof>),
+    /// Shows a log root of its own in its newest header.
+    ForgeHead,
+    /// Proves that its log continues another with hashes of its own.
+    ForgeConsistency,
+}
+
+/// The lying node: a gRPC server with a real node's certificate. Ends with its handle.
+pub struct LyingNode {
+    /// Its endpoint.
+    pub endpoint: String,
+    serving: JoinHandle<()>,
+}
+
+impl LyingNode {
+    /// Starts one before a node of a cluster.
+    pub async fn start(cluster: &Cluster, node: usize, lie: Lie) -> Self {
+        let tls = &cluster.agency(node).config.api.tls;
+        let tls = ServerTls::read(&tls.ca, &tls.cert, &tls.key).expect("the layout made them");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let channel = cluster.client(node, "auditor").channel();
+        let front = || Front { channel: channel.clone(), lie: lie.clone() };
+        let server = Server::builder()
+            .tls_config(tls.config())
+            .expect("the node's own certificate")
+            .add_service(AuditServer::new(front()))
+            .add_service(QueryServer::new(front()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = tokio::spawn(async move { server.await.expect("it serves") });
+        Self { endpoint: format!("https://localhost:{port}"), serving }
+    }
+}
+
+impl Drop for LyingNode {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+struct Front {
+    channel: Channel,
+    lie: Lie,
+}
+
+impl Front {
+    fn audit(&self) -> AuditClient<Channel> {
+        AuditClient::new(self.channel.clone())
+    }
+
+    fn query(&self) -> QueryClient<Channel> {
+        QueryClient::new(self.channel.clone())
+    }
+
+    fn omits(&self, record_id: &[u8]) -> bool {
+        match &self.lie {
+            Lie::OmitFromList(id) | Lie::OmitFromProof(id) => record_id == id.as_bytes(),
+            Lie::EmptyBucket => true,
+            _ => false,
+        }
+    }
+
+    /// Where the record is that is to be left out.
+    async fn place(&self, id: &Hash) -> Result<(u64, u32), Status> {
+        let request = v1::GetReceiptRequest { record_id: id.0.to_vec(), without_record: true };
+        let receipt = self.audit().get_receipt(request).await?.into_inner().receipt;
+        let receipt = receipt.ok_or_else(|| Status::internal("no receipt"))?;
+        Ok((receipt.log_index, receipt.slot_index))
+    }
+}
+
+#[tonic::async_trait]
+impl Audit for Front {
+    async fn get_header(
+        &self,
+        request: Request<v1::GetHeaderRequest>,
+    ) -> Result<Response<v1::GetHeaderResponse>, Status> {
+        let mut request = request.into_inner();
+        match (&self.lie, request.height) {
+            (Lie::OldHead(height), None) => request.height = Some(*height),
+            (Lie::OldHead(newest), Some(height)) if height > *newest => {
+                return Err(Status::out_of_range("not committed yet"));
+            }
+            _ => {}
+        }
+        let mut answer = self.audit().get_header(request).await?.into_inner();
+        if matches!(self.lie, Lie::ForgeHead) && request.height.is_none() {
+            // In the log root: after version, chain, height, time, parent and two log sizes.
+            answer.header[2 + 32 + 8 + 8 + 32 + 8 + 8] ^= 1;
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn get_receipt(
+        &self,
+        request: Request<v1::GetReceiptRequest>,
+    ) -> Result<Response<v1::GetReceiptResponse>, Status> {
+        let mut answer = self.audit().get_receipt(request.into_inner()).await?.into_inner();
+        if let Some(receipt) = &mut answer.receipt {
+            match &self.lie {
+                Lie::ForgeRecords => {
+                    // Its last byte is in a text.
+                    if let Some(byte) = receipt.record.last_mut() {
+                        *byte ^= 1;
+                    }
+                }
+                Lie::SwapRecords(other) => {
+                    receipt.record.clone_from(&other.record);
+                    receipt.slot.clone_from(&other.slot);
+                }
+                _ => {}
+            }
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn get_history_proof(
+        &self,
+        request: Request<v1::GetHistoryProofRequest>,
+    ) -> Result<Response<v1::GetHistoryProofResponse>, Status> {
+        if let Lie::OldProof(proof) = &self.lie {
+            return Ok(Response::new(v1::GetHistoryProofResponse { proof: Some(*proof.clone()) }));
+        }
+        let mut answer = self.audit().get_history_proof(request.into_inner()).await?.into_inner();
+        let proof = answer.proof.as_mut().ok_or_else(|| Status::internal("no proof"))?;
+        match &self.lie {
+            Lie::EmptyBucket => proof.bucket_entries.clear(),
+            Lie::OmitFromProof(id) => {
+                let (log_index, position) = self.place(id).await?;
+                let place = [&log_index.to_be_bytes()[..], &position.to_be_bytes()].concat();
+                let entries = proof.bucket_entries.chunks(44).filter(|entry| entry[32..] != place);
+                proof.bucket_entries = entries.flatten().copied().collect();
+            }
+            _ => {}
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        let answer = self.audit().get_consistency_proof(request.into_inner()).await;
+        let mut answer = answer?.into_inner();
+        if matches!(self.lie, Lie::ForgeConsistency) {
+            answer.path.iter_mut().for_each(|hash| hash[0] ^= 1);
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn get_genesis(
+        &self,
+        request: Request<v1::GetGenesisRequest>,
+    ) -> Result<Response<v1::GetGenesisResponse>, Status> {
+        self.audit().get_genesis(request.into_inner()).await
+    }
+
+    async fn get_validator_chain(
+        &self,
+        request: Request<v1::GetValidatorChainRequest>,
+    ) -> Result<Response<v1::GetValidatorChainResponse>, Status> {
+        self.audit().get_validator_chain(request.into_inner()).await
+    }
+
+    async fn get_decision(
+        &self,
+        request: Request<v1::GetDecisionRequest>,
+    ) -> Result<Response<v1::GetDecisionResponse>, Status> {
+        self.audit().get_decision(request.into_inner()).await
+    }
+
+    async fn get_registry(
+        &self,
+        request: Request<v1::GetRegistryRequest>,
+    ) -> Result<Response<v1::GetRegistryResponse>, Status> {
+        self.audit().get_registry(request.into_inner()).await
+    }
+}
+
+#[tonic::async_trait]
+impl Query for Front {
+    async fn get_record(
+        &self,
+        request: Request<v1::GetRecordRequest>,
+    ) -> Result<Response<v1::GetRecordResponse>, Status> {
+        self.query().get_record(request.into_inner()).await
+    }
+
+    async fn get_transaction(
+        &self,
+        request: Request<v1::GetTransactionRequest>,
+    ) -> Result<Response<v1::GetTransactionResponse>, Status> {
+        self.query().get_transaction(request.into_inner()).await
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<v1::GetHistoryRequest>,
+    ) -> Result<Response<v1::GetHistoryResponse>, Status> {
+        let mut answer = self.query().get_history(request.into_inner()).await?.into_inner();
+        answer.items.retain(|item| !self.omits(&item.record_id));
+        Ok(Response::new(answer))
+    }
+}
