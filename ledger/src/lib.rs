@@ -7,7 +7,7 @@
 //! | [`record`], [`subject`], [`transaction`] | trade facts, what they are about, and what is signed |
 //! | [`header`], [`vote`], [`certificate`], [`validators`], [`leaders`] | blocks, who agreed on them, and who proposes |
 //! | [`evidence`], [`decision`], [`fork`] | proof that a validator broke a rule; how a height was decided; who divided a chain |
-//! | [`history`], [`receipt`], [`verifier`] | proofs, and checking them with the genesis alone |
+//! | [`history`], [`receipt`], [`consistency`], [`verifier`] | proofs, and checking them with the genesis alone |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
 //! | `chain`, `store` (feature `rocksdb`) | executing and committing blocks; the database |
 //!
@@ -19,6 +19,7 @@ pub mod canonical;
 pub mod certificate;
 #[cfg(feature = "rocksdb")]
 pub mod chain;
+pub mod consistency;
 pub mod decision;
 pub mod evidence;
 pub mod fork;

@@ -8,7 +8,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::{
-    hash::Hash,
+    hash::{Hash, LengthError},
     layout::{LayoutError, Reader, Writer},
 };
 
@@ -34,6 +34,14 @@ pub fn leaf_hash_of_parts(parts: &[&[u8]]) -> Hash {
         hasher.update(part);
     }
     Hash(hasher.finalize().into())
+}
+
+/// Reads the hashes of a path as messages carry them.
+///
+/// # Errors
+/// [`LengthError`]: an element that is not 32 bytes.
+pub fn read_path(elements: &[Vec<u8>]) -> Result<Vec<Hash>, LengthError> {
+    elements.iter().map(|element| Hash::from_slice(element)).collect()
 }
 
 /// Hash of an inner node: SHA-256 of `0x01`, the left and the right child.
@@ -192,6 +200,15 @@ impl Tree {
     /// There is no such leaf.
     pub fn inclusion_path(&self, index: u64) -> Result<Vec<Hash>, OutOfRange> {
         inclusion_path(index, self.size(), |node| self.node(node))
+    }
+
+    /// The path that proves that the tree of the first `from` leaves is a prefix of this, for
+    /// [`verify_consistency`].
+    ///
+    /// # Errors
+    /// `from` is 0 or above the size.
+    pub fn consistency_path(&self, from: u64) -> Result<Vec<Hash>, OutOfRange> {
+        consistency_path(from, self.size(), |node| self.node(node))
     }
 
     fn node(&self, node: NodeId) -> Result<Hash, OutOfRange> {

@@ -274,8 +274,5 @@ fn receipt_signer(
 }
 
 fn path(field: &'static str, elements: &[Vec<u8>]) -> Result<Vec<Hash>, ReceiptError> {
-    let read = |element: &Vec<u8>| {
-        Hash::from_slice(element).map_err(|error| ReceiptError::PathElement(field, error))
-    };
-    elements.iter().map(read).collect()
+    merkle::read_path(elements).map_err(|error| ReceiptError::PathElement(field, error))
 }

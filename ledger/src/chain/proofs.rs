@@ -137,6 +137,35 @@ impl ChainReader {
         }
         merkle::consistency_path(from, to, |node| self.store().log_node(node))
     }
+
+    /// The proof that the log of the header at one height is a prefix of that at another,
+    /// `from_height ≤ to_height ≤` the tip's.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] for other heights; else the store's.
+    pub fn consistency_proof(
+        &self,
+        from_height: u64,
+        to_height: u64,
+    ) -> Result<v1::ConsistencyProof, StoreError> {
+        if from_height > to_height || to_height > self.tip().header.height {
+            return Err(StoreError::OutOfRange);
+        }
+        let (from, from_certificate) = self.committed_header(from_height)?;
+        let (to, to_certificate) = self.committed_header(to_height)?;
+        // The empty log is a prefix of every log, and RFC 6962 has no path for it.
+        let path = match from.log_size {
+            0 => Vec::new(),
+            size => self.consistency(size, to.log_size)?,
+        };
+        Ok(v1::ConsistencyProof {
+            from_header: from.encode(),
+            from_certificate: certificate_bytes(from_certificate.as_ref()),
+            to_header: to.encode(),
+            to_certificate: certificate_bytes(to_certificate.as_ref()),
+            path: elements(&path),
+        })
+    }
 }
 
 fn certificate_bytes(certificate: Option<&Certificate>) -> Vec<u8> {

@@ -94,11 +94,7 @@ impl Verifier {
         let proof: v1::HistoryProof = canonical::decode(bytes)?;
         let subject_key =
             Hash::from_slice(&proof.subject_key).map_err(HistoryProofError::SubjectKey)?;
-        let path = proof
-            .path
-            .iter()
-            .map(|element| Hash::from_slice(element).map_err(HistoryProofError::PathElement))
-            .collect::<Result<Vec<_>, _>>()?;
+        let path = merkle::read_path(&proof.path).map_err(HistoryProofError::PathElement)?;
         let (header, finalized_by) = self.verify_final(&proof.header, &proof.certificate)?;
         let bucket = bucket_of(&subject_key, self.history_bits());
         let entries = self.bucket_entries(&proof.bucket_entries, bucket, header.history_size)?;

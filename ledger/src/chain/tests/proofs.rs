@@ -93,3 +93,19 @@ fn any_two_sizes_of_the_log_are_consistent() {
         assert_eq!(reader.consistency(from, to), Err(StoreError::OutOfRange));
     }
 }
+
+#[test]
+fn any_two_heads_are_consistent() {
+    let fixture = Fixture::new();
+    let (chain, _) = grown(&fixture);
+    let (reader, verifier) = (chain.reader(), Verifier::new(&fixture.genesis));
+    let tip = chain.tip().header.height;
+    for (from, to) in (0..=tip).flat_map(|to| (0..=to).map(move |from| (from, to))) {
+        let proof = reader.consistency_proof(from, to).expect("in range");
+        let verified = verifier.verify_consistency(&proof.encode_to_vec()).expect("genuine");
+        assert_eq!((verified.from.height, verified.to.height), (from, to));
+    }
+    for (from, to) in [(1, 0), (0, tip + 1), (tip + 1, tip + 1)] {
+        assert_eq!(reader.consistency_proof(from, to), Err(StoreError::OutOfRange));
+    }
+}
