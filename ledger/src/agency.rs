@@ -15,6 +15,13 @@ pub struct AgencyCode([u8; 16]);
 #[error("an agency code is 2 to 16 of A-Z, 0-9 and -")]
 pub struct AgencyCodeError;
 
+impl AgencyCodeError {
+    /// A stable code for clients and scripts.
+    pub fn code(&self) -> &'static str {
+        "AGENCY_CODE"
+    }
+}
+
 impl AgencyCode {
     /// Bytes of the fixed layout.
     pub const LENGTH: usize = 16;

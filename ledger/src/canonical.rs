@@ -17,6 +17,16 @@ pub enum CanonicalError {
     NotCanonical,
 }
 
+impl CanonicalError {
+    /// A stable code for clients and scripts, of a structure that gives it no name of its own.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Decode(_) => "MALFORMED",
+            Self::NotCanonical => "NOT_CANONICAL",
+        }
+    }
+}
+
 /// Decodes a message whose bytes must be its canonical encoding.
 ///
 /// # Errors

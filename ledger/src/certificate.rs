@@ -58,6 +58,16 @@ pub enum CertificateError {
     BlockHash,
 }
 
+impl CertificateError {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Layout(_) => "CERTIFICATE_MALFORMED",
+            _ => "CERTIFICATE_INVALID",
+        }
+    }
+}
+
 impl Certificate {
     /// Gathers votes for one ballot. Votes of others, of non-validators and repeats are left out;
     /// the votes' signatures must have been checked. `None` where fewer than a quorum remain.

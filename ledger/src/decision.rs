@@ -103,6 +103,21 @@ pub enum DecisionError {
     Order(u64),
 }
 
+impl DecisionError {
+    /// A stable code for clients and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Decode(_) => "DECISIONS_MALFORMED",
+            Self::TooMany { .. } => "DECISIONS_TOO_MANY",
+            Self::Layout { .. } => "DECISION_LAYOUT",
+            Self::Certificate { .. } => "DECISION_CERTIFICATE",
+            Self::Height { .. } => "DECISION_HEIGHT",
+            Self::Half(_) => "DECISION_HALF",
+            Self::Order(_) => "DECISIONS_ORDER",
+        }
+    }
+}
+
 impl Grounds {
     /// Whether there is nothing in them.
     pub fn is_empty(&self) -> bool {

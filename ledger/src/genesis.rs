@@ -52,6 +52,23 @@ pub enum GenesisError {
     Registry(#[from] RegistryError),
 }
 
+impl GenesisError {
+    /// A stable code for clients and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "GENESIS_TOO_LARGE",
+            Self::Json(_) => "GENESIS_JSON",
+            Self::Canonical(CanonicalError::Decode(_)) => "GENESIS_MALFORMED",
+            Self::Canonical(CanonicalError::NotCanonical) => "GENESIS_NOT_CANONICAL",
+            Self::Network(_) => "GENESIS_NETWORK",
+            Self::HistoryBits(_) => "GENESIS_HISTORY_BITS",
+            Self::Period => "GENESIS_PERIOD",
+            Self::Order => "GENESIS_ORDER",
+            Self::Registry(error) => error.code(),
+        }
+    }
+}
+
 /// A chain's beginning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Genesis {

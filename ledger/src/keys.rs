@@ -31,6 +31,19 @@ pub enum KeyError {
     Signature,
 }
 
+impl KeyError {
+    /// A stable code for clients and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Length(_) => "KEY_LENGTH",
+            Self::Hex => "KEY_HEX",
+            Self::NotAPoint => "KEY_NOT_A_POINT",
+            Self::LowOrder => "KEY_LOW_ORDER",
+            Self::Signature => "BAD_SIGNATURE",
+        }
+    }
+}
+
 /// Keys that a thread remembers.
 const RECENT_MAX: usize = 64;
 

@@ -83,6 +83,28 @@ pub enum RegistryError {
     Parameter(#[from] ParameterError),
 }
 
+impl RegistryError {
+    /// A stable code for clients and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Canonical(CanonicalError::Decode(_)) => "REGISTRY_ENTRY_MALFORMED",
+            Self::Canonical(CanonicalError::NotCanonical) => "REGISTRY_ENTRY_NOT_CANONICAL",
+            Self::Kind => "REGISTRY_ENTRY_KIND",
+            Self::Agency(_) => "REGISTRY_ENTRY_AGENCY",
+            Self::Key(..) => "REGISTRY_ENTRY_KEY",
+            Self::Role(_) => "REGISTRY_ENTRY_ROLE",
+            Self::NameLength => "REGISTRY_ENTRY_NAME",
+            Self::Period { .. } => "REGISTRY_ENTRY_PERIOD",
+            Self::Duplicate(_) => "REGISTRY_DUPLICATE",
+            Self::UnknownAgency(_) => "REGISTRY_UNKNOWN_AGENCY",
+            Self::SharedKey(_) => "REGISTRY_SHARED_KEY",
+            Self::TooMany(_) => "REGISTRY_TOO_MANY",
+            Self::Validators(_) => "REGISTRY_VALIDATORS",
+            Self::Parameter(_) => "REGISTRY_PARAMETER",
+        }
+    }
+}
+
 /// An entry's place in the registry: its kind (the protobuf field number) and what it is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RegistryKey {

@@ -14,6 +14,12 @@ use crate::{
     vote::VoteKind,
 };
 
+#[cfg(test)]
+mod tests;
+
+/// Bytes of a validator chain at the most: two thousand changes among 256 validators.
+pub const VALIDATOR_CHAIN_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of an encoded step at the most: twice what 256 validators need who have all signed.
 const STEP_BYTES_MAX: usize = 64 * 1024;
 
@@ -191,8 +197,7 @@ impl FinalityError {
             Self::Genesis => "HEADER_NOT_GENESIS",
             Self::Validators(_) => "HEADER_VALIDATORS",
             Self::StepMissing { .. } => "VALIDATOR_STEP_MISSING",
-            Self::Certificate(CertificateError::Layout(_)) => "CERTIFICATE_MALFORMED",
-            Self::Certificate(_) => "CERTIFICATE_INVALID",
+            Self::Certificate(error) => error.code(),
             Self::Kind(_) => "CERTIFICATE_KIND",
             Self::Height { .. } => "CERTIFICATE_HEIGHT",
             Self::BlockHash { .. } => "CERTIFICATE_BLOCK_HASH",
@@ -217,7 +222,8 @@ impl Verifier {
     /// [`StepError`]; nothing is changed then.
     pub fn follow(&mut self, step: &ValidatorStep) -> Result<(), StepError> {
         let (height, from) = (step.header.height, self.known_from());
-        if height < from && self.sets.contains(&(height + 1, step.validators.clone())) {
+        // The first set is the genesis's, which no step announced.
+        if height < from && self.sets[1..].contains(&(height + 1, step.validators.clone())) {
             return Ok(());
         }
         if height < from || height == u64::MAX {
@@ -245,9 +251,11 @@ impl Verifier {
     /// needs no more memory than its bytes: what is not a chain would decode to many times as much.
     ///
     /// # Errors
-    /// As [`Verifier::follow_chain`]; [`StepError::Malformed`] for another encoding than the one.
+    /// As [`Verifier::follow_chain`]; [`StepError::Malformed`] for another encoding than the one;
+    /// [`StepError::Order`] for a step that repeats one of the file.
     pub fn follow_encoded(&mut self, mut chain: &[u8]) -> Result<(), StepError> {
         let malformed = |what: &str| StepError::Malformed(what.to_owned());
+        let mut from = 0;
         while let Some((tag, mut rest)) = chain.split_first() {
             let before = rest.len();
             let length = prost::decode_length_delimiter(&mut rest);
@@ -258,7 +266,13 @@ impl Verifier {
             }
             let (step, after) = rest.split_at(length);
             let step = canonical::decode(step).map_err(|error| malformed(&error.to_string()))?;
-            self.follow(&ValidatorStep::from_proto(&step)?)?;
+            let step = ValidatorStep::from_proto(&step)?;
+            let found = step.header.height;
+            if found < from {
+                return Err(StepError::Order { found, from });
+            }
+            self.follow(&step)?;
+            from = found + 1;
             chain = after;
         }
         Ok(())

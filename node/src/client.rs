@@ -10,6 +10,7 @@ use customhouse_ledger::{
     header::Header,
     layout::LayoutError,
     registry::Registry,
+    verifier::VALIDATOR_CHAIN_BYTES_MAX,
 };
 use customhouse_proto::v1::{
     self, admin_client::AdminClient, audit_client::AuditClient, get_history_request::SubjectOrKey,
@@ -39,9 +40,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// More pages than a registry has, also where it changes a few times meanwhile.
 const REGISTRY_PAGES_MAX: usize = 256;
-
-/// Bytes of the validator chain at the most: two thousand changes among 256 validators.
-pub const VALIDATOR_CHAIN_BYTES_MAX: usize = 64 << 20;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -40,6 +40,14 @@ pub enum HistoryProofError {
     /// Not 32 bytes.
     #[error("subject_key: {0}")]
     SubjectKey(LengthError),
+    /// A proof about another subject than the one asked for.
+    #[error("subject_key: {found}, the proof of {asked} was asked for")]
+    OtherSubject {
+        /// The one asked for.
+        asked: Hash,
+        /// The proof's.
+        found: Hash,
+    },
     /// A path element is not 32 bytes.
     #[error("path: {0}")]
     PathElement(LengthError),
@@ -71,6 +79,7 @@ impl HistoryProofError {
             Self::Canonical(CanonicalError::Decode(_)) => "HISTORY_PROOF_MALFORMED",
             Self::Canonical(CanonicalError::NotCanonical) => "HISTORY_PROOF_NOT_CANONICAL",
             Self::SubjectKey(_) => "HISTORY_SUBJECT_KEY",
+            Self::OtherSubject { .. } => "HISTORY_OTHER_SUBJECT",
             Self::PathElement(_) => "HISTORY_PATH_MALFORMED",
             Self::Entries(_) => "HISTORY_ENTRIES_MALFORMED",
             Self::OtherBucket(_) => "HISTORY_OTHER_BUCKET",
@@ -83,7 +92,25 @@ impl HistoryProofError {
 }
 
 impl Verifier {
-    /// Checks the canonical bytes of a [`v1::HistoryProof`].
+    /// Checks the canonical bytes of a [`v1::HistoryProof`] about this subject. A genuine proof about
+    /// another subject is refused, so that no damage to the bytes goes unnoticed.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify_history`]; [`HistoryProofError::OtherSubject`].
+    pub fn verify_history_of(
+        &self,
+        subject_key: &Hash,
+        bytes: &[u8],
+    ) -> Result<VerifiedHistory, HistoryProofError> {
+        let history = self.verify_history(bytes)?;
+        if history.subject_key == *subject_key {
+            return Ok(history);
+        }
+        let (asked, found) = (*subject_key, history.subject_key);
+        Err(HistoryProofError::OtherSubject { asked, found })
+    }
+
+    /// Checks the canonical bytes of a [`v1::HistoryProof`] about whichever subject it names.
     ///
     /// # Errors
     /// [`HistoryProofError`]: the first thing that is wrong.

@@ -149,31 +149,39 @@ fn absence_is_proven_the_same_way() {
     assert_eq!(history.entries, []);
 }
 
+/// The subject's key is the question, not a part of the proof: another key of the bucket is another
+/// question with its own true answer.
 #[test]
-fn a_history_proof_with_a_flipped_bit_says_nothing_else_about_the_subject() {
+fn a_history_proof_with_a_flipped_bit_says_nothing_about_the_subject() {
     let (genesis, proof) = sample(3);
     let verifier = Verifier::new(&genesis);
     let bytes = proof.encode_to_vec();
-    let genuine = verifier.verify_history(&bytes).expect("genuine");
-    // The subject's key is the question, not a part of the proof: another key of the bucket is
-    // another question with its own true answer.
-    let question = 2..34;
+    let subject_key = verifier.verify_history(&bytes).expect("genuine").subject_key;
+    assert!(verifier.verify_history_of(&subject_key, &bytes).is_ok());
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        match verifier.verify_history(&flipped) {
-            Err(_) => {}
-            Ok(history) => {
-                assert!(question.contains(&(bit / 8)), "bit {bit}");
-                assert_ne!(history.subject_key, genuine.subject_key);
-                assert_eq!(history.entries, []);
-            }
+        assert!(verifier.verify_history_of(&subject_key, &flipped).is_err(), "bit {bit}");
+        if let Ok(other) = verifier.verify_history(&flipped) {
+            assert!((2..34).contains(&(bit / 8)), "bit {bit} is not of the question");
+            assert_eq!(other.entries, []);
         }
     }
+}
+
+#[test]
+fn every_other_length_of_a_history_proof_is_refused() {
+    let (genesis, proof) = sample(3);
+    let verifier = Verifier::new(&genesis);
+    let bytes = proof.encode_to_vec();
     for length in 0..bytes.len() {
         assert!(verifier.verify_history(&bytes[..length]).is_err(), "{length} bytes");
     }
-    assert!(verifier.verify_history(&[&bytes[..], &[0x78, 1]].concat()).is_err());
+    for extension in [&[0][..], &[0x78, 1], &bytes] {
+        assert!(verifier.verify_history(&[&bytes, extension].concat()).is_err());
+    }
+    let large = vec![0; HISTORY_PROOF_BYTES_MAX + 1];
+    assert_eq!(verifier.verify_history(&large), Err(HistoryProofError::TooLarge(large.len())));
 }
 
 #[test]

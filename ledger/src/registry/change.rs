@@ -89,6 +89,29 @@ pub enum ChangeError {
     InSync,
 }
 
+impl ChangeError {
+    /// A stable code for clients and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Field(_) => "CHANGE_FIELD",
+            Self::Empty => "CHANGE_EMPTY",
+            Self::TooMany(_) => "CHANGE_TOO_MANY",
+            Self::Reason(_) => "CHANGE_REASON",
+            Self::Entry(_, error) => error.code(),
+            Self::Order(_) => "CHANGE_ORDER",
+            Self::Heights => "CHANGE_HEIGHTS",
+            Self::Ended => "CHANGE_ENDED",
+            Self::Parameter => "CHANGE_PARAMETER",
+            Self::Votes => "CHANGE_VOTES",
+            Self::ApprovalCount(_) => "CHANGE_APPROVAL_COUNT",
+            Self::ApprovalKey(..) => "CHANGE_APPROVAL_KEY",
+            Self::Approval(_) => "CHANGE_APPROVAL",
+            Self::NoInSync | Self::SuperfluousInSync => "CHANGE_IN_SYNC_PRESENCE",
+            Self::InSync => "CHANGE_IN_SYNC",
+        }
+    }
+}
+
 /// Why a change cannot be applied to a registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {

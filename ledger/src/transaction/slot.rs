@@ -118,6 +118,16 @@ pub enum SlotError {
     DedupeKey,
 }
 
+impl SlotError {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Sealed => "SEALED_NOT_ADMITTED",
+            _ => "SLOT_MALFORMED",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use customhouse_ledger::verifier::{ValidatorStep, Verifier};
-use customhouse_node::{client::VALIDATOR_CHAIN_BYTES_MAX, readfile};
+use customhouse_ledger::verifier::{VALIDATOR_CHAIN_BYTES_MAX, ValidatorStep, Verifier};
+use customhouse_node::readfile;
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;

@@ -1,0 +1,130 @@
+//! A chain of two changes of the validators, and everything that must make it refused.
+
+use prost::Message as _;
+
+use super::*;
+use crate::{
+    genesis::tests::genesis,
+    keys::SigningKey,
+    vote::{Ballot, Vote},
+};
+
+/// Four validators; those of these seeds have votes.
+fn set(seeds: [u8; 4]) -> ValidatorSet {
+    let validator = |(index, seed): (usize, u8)| Validator {
+        agency: format!("A{:03}", index + 1).parse().expect("a code"),
+        key: SigningKey::from_seed(&[seed; 32]).public(),
+    };
+    ValidatorSet::new(seeds.into_iter().enumerate().map(validator).collect()).expect("a set")
+}
+
+/// The genesis's, then those after each change.
+const SEEDS: [[u8; 4]; 3] = [[1, 2, 3, 4], [5, 2, 3, 4], [5, 6, 3, 4]];
+
+/// The header at a height, decided by the first three of one set and announcing another.
+fn head(genesis: &Genesis, height: u64, by: [u8; 4], next: [u8; 4]) -> (Header, Certificate) {
+    let header = Header {
+        height,
+        time_ms: genesis.time_ms + height,
+        validators_hash: set(by).hash(),
+        next_validators_hash: set(next).hash(),
+        view: 1,
+        ..genesis.header()
+    };
+    let (kind, block_hash) = (VoteKind::Finalize, header.hash());
+    let ballot = Ballot { kind, height, view: 1, block_hash };
+    let vote = |seed| Vote::sign(ballot, &genesis.chain_id(), &SigningKey::from_seed(&[seed; 32]));
+    let votes = [by[0], by[1], by[2]].map(vote);
+    let certificate = Certificate::from_votes(ballot, &votes, &set(by)).expect("a quorum");
+    (header, certificate)
+}
+
+fn step(genesis: &Genesis, height: u64, by: [u8; 4], next: [u8; 4]) -> ValidatorStep {
+    let (header, certificate) = head(genesis, height, by, next);
+    ValidatorStep { header, certificate, validators: set(next) }
+}
+
+fn encoded(steps: &[ValidatorStep]) -> Vec<u8> {
+    v1::ValidatorChain { steps: steps.iter().map(ValidatorStep::to_proto).collect() }
+        .encode_to_vec()
+}
+
+/// Steps announced at heights 3 and 8.
+fn sample() -> (Genesis, [ValidatorStep; 2]) {
+    let genesis = genesis(4);
+    let first = step(&genesis, 3, SEEDS[0], SEEDS[1]);
+    let second = step(&genesis, 8, SEEDS[1], SEEDS[2]);
+    (genesis, [first, second])
+}
+
+fn followed(genesis: &Genesis, chain: &[u8]) -> Result<Verifier, StepError> {
+    let mut verifier = Verifier::new(genesis);
+    verifier.follow_encoded(chain).map(|()| verifier)
+}
+
+#[test]
+fn a_chain_leads_from_the_genesis_to_the_newest_validators() {
+    let (genesis, steps) = sample();
+    let verifier = followed(&genesis, &encoded(&steps)).expect("genuine");
+    assert_eq!(verifier.known_from(), 9);
+    for (height, seeds) in [(1, 0), (3, 0), (4, 1), (8, 1), (9, 2), (1000, 2)] {
+        assert_eq!(verifier.validators_at(height), &set(SEEDS[seeds]), "height {height}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_chain_is_refused() {
+    let (genesis, steps) = sample();
+    let bytes = encoded(&steps);
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(followed(&genesis, &flipped).is_err(), "bit {bit}");
+    }
+}
+
+/// Between two steps a chain may end: what is left is the chain as it was before the later change.
+/// It does not pass for the longer one, as no header after that change verifies with it.
+#[test]
+fn a_cut_chain_is_refused_or_an_older_one_that_proves_nothing_of_later_heights() {
+    let (genesis, steps) = sample();
+    let bytes = encoded(&steps);
+    let boundaries = [0, encoded(&steps[..1]).len()];
+    let (later, certificate) = head(&genesis, 9, SEEDS[2], SEEDS[2]);
+    let (later, certificate) = (later.encode(), certificate.encode());
+    let whole = followed(&genesis, &bytes).expect("genuine");
+    assert!(whole.verify_final(&later, &certificate).is_ok());
+    for length in 0..bytes.len() {
+        let cut = followed(&genesis, &bytes[..length]);
+        assert_eq!(cut.is_ok(), boundaries.contains(&length), "{length} bytes");
+        if let Ok(older) = cut {
+            let refused = older.verify_final(&later, &certificate).expect_err("of unknown ones");
+            assert_eq!(refused.code(), "VALIDATOR_STEP_MISSING", "{length} bytes");
+        }
+    }
+    for extension in [&[0][..], &[0x10, 1], &bytes] {
+        assert!(followed(&genesis, &[&bytes, extension].concat()).is_err());
+    }
+}
+
+#[test]
+fn each_false_step_has_its_name() {
+    let (genesis, [first, second]) = sample();
+    let code =
+        |steps: &[ValidatorStep]| followed(&genesis, &encoded(steps)).expect_err("refused").code();
+    let of = |by, next, validators| {
+        let (header, certificate) = head(&genesis, 3, by, next);
+        ValidatorStep { header, certificate, validators: set(validators) }
+    };
+    let [old, new, other] = SEEDS;
+    assert_eq!(code(&[second.clone(), first.clone()]), "VALIDATOR_STEP_MISSING");
+    assert_eq!(code(&[first.clone(), first.clone()]), "STEP_ORDER");
+    assert_eq!(code(&[first.clone(), second.clone(), first.clone()]), "STEP_ORDER");
+    assert_eq!(code(&[step(&genesis, 0, old, old)]), "STEP_ORDER", "to the genesis's own");
+    assert_eq!(code(&[of(old, old, old)]), "STEP_VALIDATORS");
+    assert_eq!(code(&[of(old, new, other)]), "STEP_VALIDATORS");
+    let unsigned = ValidatorStep { certificate: second.certificate.clone(), ..first.clone() };
+    assert_eq!(code(&[unsigned]), "CERTIFICATE_HEIGHT");
+    let version = Header { version: 2, ..first.header.clone() };
+    assert_eq!(code(&[ValidatorStep { header: version, ..first }]), "HEADER_VERSION");
+}
