@@ -8,6 +8,7 @@
 //! | [`header`], [`vote`], [`certificate`], [`validators`], [`leaders`] | blocks, who agreed on them, and who proposes |
 //! | [`evidence`], [`decision`], [`fork`] | proof that a validator broke a rule; how a height was decided; who divided a chain |
 //! | [`history`], [`receipt`], [`consistency`], [`verifier`] | proofs, and checking them with the genesis alone |
+//! | [`proof_json`] | the JSON forms of proofs |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
 //! | `chain`, `store` (feature `rocksdb`) | executing and committing blocks; the database |
 //!
@@ -32,6 +33,7 @@ pub mod layout;
 pub mod leaders;
 pub mod merkle;
 pub mod parameters;
+pub mod proof_json;
 pub mod receipt;
 pub mod record;
 pub mod registry;
