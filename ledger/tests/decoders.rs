@@ -89,6 +89,8 @@ fn decode_as_everything(bytes: &[u8], verifier: &Verifier, chain_id: &Hash) -> u
     accepted
         + usize::from(verifier.verify_receipt(bytes).is_ok())
         + usize::from(verifier.verify_history(bytes).is_ok())
+        + usize::from(verifier.verify_consistency(bytes).is_ok())
+        + usize::from(verifier.clone().follow_encoded(bytes).is_ok())
 }
 
 #[test]

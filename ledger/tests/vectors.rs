@@ -1,22 +1,54 @@
 //! The test vectors of docs/FORMATS.md: computed from fixed seeds and compared with the published
 //! files. After an intended change of a format, `CUSTOMHOUSE_WRITE_VECTORS=1 cargo test -p
 //! customhouse-ledger --test vectors` writes the files anew.
+//!
+//! Files with the lists `valid` and `refused` have cases that any implementation must take or refuse,
+//! and the code of each refusal. They are read back as published and given to the public decoders
+//! and verifiers.
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::{Path, PathBuf},
+};
 
-use customhouse_ledger::{hash::Hash, verifier::Verifier};
+use customhouse_ledger::{genesis::Genesis, hash::Hash, verifier::Verifier};
 use serde_json::{Value, json};
 
+#[path = "vectors/cases.rs"]
+mod cases;
+#[path = "vectors/damage.rs"]
+mod damage;
 #[path = "vectors/decisions.rs"]
 mod decisions;
+#[path = "vectors/forgery.rs"]
+mod forgery;
+#[path = "vectors/members.rs"]
+mod members;
+#[path = "vectors/outcome.rs"]
+mod outcome;
+#[path = "vectors/proof_json.rs"]
+mod proof_json;
+#[path = "vectors/proofs.rs"]
+mod proofs;
+#[path = "vectors/receipts.rs"]
+mod receipts;
+#[path = "vectors/records.rs"]
+mod records;
 #[path = "vectors/sample.rs"]
 mod sample;
 #[path = "vectors/signed.rs"]
 mod signed;
+#[path = "vectors/transactions.rs"]
+mod transactions;
 #[path = "vectors/trees.rs"]
 mod trees;
 
+use outcome::outcome;
 use sample::Sample;
+
+/// Refused cases of a structure at the least.
+const REFUSED_MIN: usize = 4;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors")
@@ -38,17 +70,46 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("merkle.json", trees::merkle()),
         ("history.json", trees::history()),
         ("keys.json", signed::keys()),
-        ("genesis.json", signed::genesis(&sample)),
-        ("record.json", signed::record(&sample)),
-        ("transaction.json", signed::transaction(&sample)),
+        ("genesis.json", members::genesis(&sample)),
+        ("record.json", records::record()),
+        ("transaction.json", transactions::transaction(&sample)),
         ("header.json", signed::header(&sample)),
         ("votes.json", signed::votes(&sample)),
         ("misbehaviour.json", signed::misbehaviour(&sample)),
-        ("registry_change.json", signed::registry_change(&sample)),
-        ("receipt.json", signed::receipt(&sample)),
-        ("history_proof.json", signed::history_proof(&sample)),
+        ("registry_change.json", members::registry_change(&sample)),
+        ("receipt.json", receipts::receipt(&sample)),
+        ("history_proof.json", proofs::history_proof(&sample)),
+        ("consistency_proof.json", proofs::consistency_proof(&sample)),
+        ("validator_chain.json", proofs::validator_chain(&sample)),
+        ("proof_json.json", proof_json::forms(&sample)),
         ("decisions.json", decisions::fork(&sample)),
     ])
+}
+
+fn published(path: &Path) -> Option<Value> {
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+}
+
+fn published_named(name: &str) -> Value {
+    published(&folder().join(name)).unwrap_or_else(|| panic!("docs/vectors/{name}"))
+}
+
+fn published_genesis() -> Genesis {
+    let bytes = published_named("genesis.json")["protobuf"].as_str().map(hex::decode);
+    Genesis::from_bytes(&bytes.expect("text").expect("hexadecimal")).expect("a genesis")
+}
+
+/// The cases of one list of all files, with the file's name.
+fn published_cases(list: &str) -> Vec<(String, Value)> {
+    let mut cases = Vec::new();
+    for entry in fs::read_dir(folder()).expect("docs/vectors") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let file = published(&path).unwrap_or_else(|| panic!("docs/vectors/{name}"));
+        let of_file = file.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+        cases.extend(of_file.into_iter().map(|case| (name.clone(), case)));
+    }
+    cases
 }
 
 #[test]
@@ -66,9 +127,7 @@ fn the_published_vectors_are_what_the_code_computes() {
             let text = serde_json::to_string_pretty(value).expect("JSON") + "\n";
             fs::write(&path, text).expect("written");
         }
-        let published = fs::read_to_string(&path).unwrap_or_default();
-        let published: Option<Value> = serde_json::from_str(&published).ok();
-        let equal = published.as_ref() == Some(value);
+        let equal = published(&path).as_ref() == Some(value);
         assert!(equal, "docs/vectors/{name} is not what the code computes");
     }
     if !write {
@@ -77,34 +136,94 @@ fn the_published_vectors_are_what_the_code_computes() {
 }
 
 #[test]
-fn the_published_decisions_name_whoever_signed_on_both_sides() {
-    let text = fs::read_to_string(folder().join("decisions.json")).expect("a published vector");
-    let vector: Value = serde_json::from_str(&text).expect("JSON");
-    decisions::check(&vector, &Sample::new().genesis);
+fn every_valid_case_is_taken_and_every_other_refused_with_its_code() {
+    let genesis = published_genesis();
+    let mut wrong = Vec::new();
+    for (list, name) in [("valid", "name"), ("refused", "change")] {
+        for (file, case) in published_cases(list) {
+            let (structure, bytes, chain) = cases::read(&case);
+            let found = outcome(&genesis, structure, &bytes, &chain).err();
+            if json!(found) != case["code"] {
+                let (what, code) = (&case[name], &case["code"]);
+                wrong
+                    .push(format!("{file}: {structure}, {what}: {found:?} where {code} is stated"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn the_published_receipt_and_history_proof_verify_and_their_false_variants_do_not() {
-    let read = |name: &str| -> Value {
-        let text = fs::read_to_string(folder().join(name)).expect("a published vector");
-        serde_json::from_str(&text).expect("JSON")
+fn every_structure_has_valid_cases_and_refused_ones() {
+    let mut counts = BTreeMap::<String, (usize, usize)>::new();
+    let structure = |case: &Value| case["structure"].as_str().expect("text").to_owned();
+    for (_, case) in published_cases("valid") {
+        counts.entry(structure(&case)).or_default().0 += 1;
+    }
+    for (_, case) in published_cases("refused") {
+        counts.entry(structure(&case)).or_default().1 += 1;
+    }
+    for structure in documented_codes().keys() {
+        let (valid, refused) = counts.get(structure).copied().unwrap_or_default();
+        assert!(valid >= 1, "{structure}: no valid case");
+        assert!(refused >= REFUSED_MIN, "{structure}: {refused} refused cases");
+    }
+    let documented: Vec<_> = documented_codes().into_keys().collect();
+    assert_eq!(counts.into_keys().collect::<Vec<_>>(), documented);
+}
+
+/// The table of refusal codes in docs/FORMATS.md, by structure.
+fn documented_codes() -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(folder().join("../FORMATS.md")).expect("docs/FORMATS.md");
+    let (_, section) = text.split_once("\n## Refusal codes\n").expect("the section");
+    let section = section.split("\n## ").next().expect("what begins it");
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let structure = cells.next()?.trim_end_matches('`').to_owned();
+        let codes = cells.next()?.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        Some((structure, codes))
     };
+    section.lines().filter_map(row).collect()
+}
+
+#[test]
+fn every_documented_code_has_a_case_and_every_case_a_documented_code() {
+    let mut found = BTreeMap::<String, BTreeSet<String>>::new();
+    for (_, case) in published_cases("refused") {
+        let text = |field: &str| case[field].as_str().expect("text").to_owned();
+        found.entry(text("structure")).or_default().insert(text("code"));
+    }
+    let documented = documented_codes();
+    assert!(documented.len() > 10, "{documented:?}");
+    for (structure, codes) in &documented {
+        assert_eq!(found.get(structure), Some(codes), "{structure}");
+    }
+}
+
+#[test]
+fn the_published_decisions_name_whoever_signed_on_both_sides() {
+    decisions::check(&published_named("decisions.json"), &Sample::new().genesis);
+}
+
+#[test]
+fn the_published_proofs_say_what_is_said_beside_them() {
+    let verifier = Verifier::new(&published_genesis());
     let bytes = |value: &Value| hex::decode(value.as_str().expect("text")).expect("hexadecimal");
-    let genesis =
-        customhouse_ledger::genesis::Genesis::from_bytes(&bytes(&read("genesis.json")["protobuf"]));
-    let verifier = Verifier::new(&genesis.expect("a genesis"));
-    let receipt = read("receipt.json");
+    let receipt = published_named("receipt.json");
     let verified = verifier.verify_receipt(&bytes(&receipt["receipt"])).expect("genuine");
     assert_eq!(json!(verified.slot.record_id), receipt["record_id"]);
-    let proof = read("history_proof.json");
+    let proof = published_named("history_proof.json");
     let verified = verifier.verify_history(&bytes(&proof["proof"])).expect("genuine");
     assert_eq!(json!(verified.subject_key), proof["subject_key"]);
-    for variant in receipt["refused"].as_array().expect("a list") {
-        let refused = verifier.verify_receipt(&bytes(&variant["receipt"])).expect_err("false");
-        assert_eq!(json!(refused.code()), variant["code"], "{}", variant["change"]);
-    }
-    for variant in proof["refused"].as_array().expect("a list") {
-        let refused = verifier.verify_history(&bytes(&variant["proof"])).expect_err("false");
-        assert_eq!(json!(refused.code()), variant["code"], "{}", variant["change"]);
+    let proof = published_named("consistency_proof.json");
+    let verified = verifier.verify_consistency(&bytes(&proof["proof"])).expect("genuine");
+    assert_eq!(json!(verified.from.log_root), proof["from"]["log_root"]);
+    assert_eq!(json!(verified.to.log_root), proof["to"]["log_root"]);
+    let chain = published_named("validator_chain.json");
+    let mut verifier = Verifier::new(&published_genesis());
+    verifier.follow_encoded(&bytes(&chain["chain"])).expect("genuine");
+    for (from, hash) in chain["validators_hashes"].as_object().expect("an object") {
+        let height = from.trim_start_matches("from_").parse().expect("a height");
+        assert_eq!(json!(verifier.validators_at(height).hash()), *hash, "{from}");
     }
 }

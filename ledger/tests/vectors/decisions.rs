@@ -2,7 +2,7 @@
 
 use customhouse_ledger::{
     certificate::Certificate,
-    decision::{self, Decision, Grounds},
+    decision::{self, DECISIONS_BYTES_MAX, Decision, Grounds},
     evidence::Claim,
     fork::{Conclusion, examine},
     genesis::Genesis,
@@ -10,9 +10,12 @@ use customhouse_ledger::{
     header::{Block, Header},
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
+use customhouse_proto::v1;
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{
+    cases::{Cases, Given, with_cases},
     hex_of,
     sample::{Sample, key},
 };
@@ -26,7 +29,7 @@ fn certificate(genesis: &Genesis, ballot: Ballot, signers: [u8; 3]) -> Certifica
 /// The sample's block, finalized in view 1 by validators 1, 2 and 4; and another, after a
 /// nullification of view 1, in view 2 by 1, 2 and 3.
 pub(crate) fn fork(sample: &Sample) -> Value {
-    let (genesis, header) = (&sample.genesis, &sample.block.header);
+    let (genesis, header) = (&sample.genesis, &sample.head(1).block.header);
     let other = Header {
         time_ms: header.time_ms + 1,
         proposer: *key(3).public().as_bytes(),
@@ -40,13 +43,13 @@ pub(crate) fn fork(sample: &Sample) -> Value {
     let proposal = |block: Block, view, leader| {
         Claim::of(&Proposal::sign(block, view, 0, &genesis.chain_id(), &key(leader)))
     };
-    let second_block = Block { header: other.clone(), leaves: sample.block.leaves.clone() };
+    let second_block = Block { header: other.clone(), leaves: sample.head(1).block.leaves.clone() };
     let one = Decision {
         height: 1,
         decided: Some((header.clone(), of_first(VoteKind::Finalize))),
         grounds: Grounds {
             certificates: vec![of_first(VoteKind::Notarize)],
-            claims: vec![proposal(sample.block.clone(), 1, 2)],
+            claims: vec![proposal(sample.head(1).block.clone(), 1, 2)],
         },
     };
     let nullification = certificate(genesis, ballot(VoteKind::Nullify, 1, Hash::ZERO), [1, 2, 3]);
@@ -60,7 +63,8 @@ pub(crate) fn fork(sample: &Sample) -> Value {
     };
     let late = Decision { grounds: Grounds::default(), ..other.clone() };
     let holders = [1, 2, 3].map(|seed| key(seed).public());
-    json!({
+    let cases = cases(&one, &late);
+    let file = json!({
         "height": 1,
         "one": hex_of(decision::encode(&[one])),
         "other": hex_of(decision::encode(&[other])),
@@ -71,7 +75,56 @@ pub(crate) fn fork(sample: &Sample) -> Value {
             "view": 2,
             "ask": holders,
         },
-    })
+    });
+    with_cases(file, [cases])
+}
+
+fn cases(one: &Decision, late: &Decision) -> Cases {
+    let mut cases = Cases::new("decisions");
+    let genuine = v1::Decisions { decisions: vec![one.to_proto()] };
+    cases.valid("of one height", genuine.encode_to_vec());
+    cases.valid("of a node that caught up", decision::encode(std::slice::from_ref(late)));
+    cases.valid("of nothing", vec![]);
+    let unknown = [&genuine.encode_to_vec()[..], &[0x98, 0x06, 1]].concat();
+    cases.valid("with an unknown field", unknown);
+    let large = Given::Zeros(DECISIONS_BYTES_MAX + 1);
+    cases.refused("DECISIONS_TOO_MANY", "too many bytes", large);
+    let mut refused = |code: &str, change: &str, make: &dyn Fn(&mut v1::Decisions)| {
+        let mut decisions = genuine.clone();
+        make(&mut decisions);
+        cases.refused(code, change, decisions.encode_to_vec());
+    };
+    refused("DECISIONS_ORDER", "a height twice", &|d| d.decisions.push(d.decisions[0].clone()));
+    refused("DECISIONS_ORDER", "of height 0", &|d| d.decisions[0].height = 0);
+    refused("DECISION_HEIGHT", "of another height", &|d| d.decisions[0].height = 2);
+    refused("DECISION_HEIGHT", "a header of another height", &|d| d.decisions[0].header[41] = 2);
+    refused("DECISION_HEIGHT", "a certificate of another height", &|d| {
+        d.decisions[0].certificates[0][8] = 2;
+    });
+    refused("DECISION_HEIGHT", "a proposal of another height", &|d| {
+        d.decisions[0].proposals[0][8] = 2;
+    });
+    refused("DECISION_HALF", "no finalization", &|d| d.decisions[0].certificate.clear());
+    refused("DECISION_HALF", "no header", &|d| d.decisions[0].header.clear());
+    refused("DECISION_LAYOUT", "a header cut short", &|d| d.decisions[0].header.truncate(305));
+    refused("DECISION_LAYOUT", "a proposal cut short", &|d| {
+        d.decisions[0].proposals[0].truncate(152)
+    });
+    refused("DECISION_LAYOUT", "a proposal by no key", &|d| {
+        d.decisions[0].proposals[0][57..89].fill(0);
+    });
+    refused("DECISION_LAYOUT", "a vote among the proposals", &|d| {
+        d.decisions[0].proposals[0][0] = 1;
+    });
+    refused("DECISION_CERTIFICATE", "a certificate cut short", &|d| {
+        d.decisions[0].certificates[0].truncate(60);
+    });
+    refused("DECISIONS_TOO_MANY", "a certificate of too many bytes", &|d| {
+        d.decisions[0].certificates[0].resize(16_468, 0);
+    });
+    let cut = genuine.encode_to_vec();
+    cases.refused("DECISIONS_MALFORMED", "the last byte missing", &cut[..cut.len() - 1]);
+    cases
 }
 
 /// What the published files show is what is published beside them.

@@ -1,4 +1,5 @@
-//! A small chain from fixed seeds: a genesis of four agencies, and one block of five transactions.
+//! A small chain from fixed seeds: a genesis of four agencies, a block of five transactions, two
+//! blocks that exchange a validator's key each, and a block of two transactions.
 
 use customhouse_ledger::{
     certificate::Certificate,
@@ -9,26 +10,43 @@ use customhouse_ledger::{
     keys::SigningKey,
     merkle::Tree,
     record::{ValidRecord, dedupe_key},
+    registry::{InSync, Registry, RegistryChange, RegistryProposal},
     transaction::VerifiedTransaction,
+    validators::ValidatorSet,
+    verifier::ValidatorStep,
     vote::{Ballot, Vote, VoteKind},
 };
-use customhouse_proto::v1::{self, record::Body};
+use customhouse_proto::v1::{self, record::Body, registry_entry::Entry};
+use prost::Message as _;
 use serde_json::json;
 
 /// Client's key of a record.
 pub(crate) const CLIENT_KEY: &str = "order 7";
+/// When the transactions expire.
+pub(crate) const NOT_AFTER_MS: u64 = 1_700_000_600_000;
 /// Who lodges it.
 pub(crate) const SUBMITTER: &str = "Broker & Sons";
 
 pub(crate) struct Sample {
     pub(crate) genesis: Genesis,
     pub(crate) transactions: Vec<VerifiedTransaction>,
-    pub(crate) log: Tree,
-    pub(crate) history: HistoryTree,
-    pub(crate) entries: Vec<HistoryEntry>,
+    /// The heads of heights 1 to 4.
+    pub(crate) heads: Vec<Head>,
+}
+
+/// A final block, and the state after it.
+pub(crate) struct Head {
     pub(crate) block: Block,
     pub(crate) certificate: Certificate,
+    pub(crate) log: Tree,
+    pub(crate) entries: Vec<HistoryEntry>,
+    pub(crate) history: HistoryTree,
+    pub(crate) registry: Registry,
 }
+
+/// Seeds of the validators that sign at heights 1 to 4. BE-DOUANE's key is exchanged for that of
+/// seed 5 at height 2, DE-ZOLL's for that of seed 6 at height 3.
+pub(crate) const SIGNERS: [[u8; 3]; 4] = [[1, 2, 4], [1, 2, 4], [5, 2, 4], [5, 6, 4]];
 
 /// A key whose 32 seed bytes are all `seed`. Validators have 1 to 4, peers 65 to 68, signing keys
 /// 129 to 132.
@@ -86,50 +104,183 @@ fn transaction(genesis: &Genesis, number: u64) -> VerifiedTransaction {
     let records: Vec<_> = (number * 10..=number * 11)
         .map(|n| (record(n), dedupe_key(&agency, SUBMITTER, &format!("order {n}"))))
         .collect();
-    let not_after_ms = 1_700_000_600_000;
-    VerifiedTransaction::sign(&records, agency, not_after_ms, &genesis.chain_id(), &key(131))
+    VerifiedTransaction::sign(&records, agency, NOT_AFTER_MS, &genesis.chain_id(), &key(131))
         .expect("valid")
 }
 
 impl Sample {
     pub(crate) fn new() -> Self {
         let genesis = genesis();
-        let transactions: Vec<_> = (0..5).map(|number| transaction(&genesis, number)).collect();
-        let leaves: Vec<_> = transactions.iter().map(VerifiedTransaction::leaf_hash).collect();
-        let log = Tree::new(leaves.clone());
-        let mut entries = Vec::new();
-        for (log_index, transaction) in (0..).zip(&transactions) {
-            for (position, slot) in (0..).zip(transaction.slots()) {
-                let entry = |key: &Hash| HistoryEntry { key: *key, log_index, position };
-                entries.extend(slot.subject_keys.iter().map(entry));
-            }
-        }
-        let mut history = HistoryTree::empty(genesis.history_bits);
-        history.commit(&history.stage(&entries));
-        let header = Header {
-            height: 1,
-            time_ms: 1_700_000_001_000,
-            parent_hash: genesis.header().hash(),
-            log_size: 5,
-            log_root: log.root(),
-            history_size: 5,
-            history_root: history.root(),
-            proposer: *key(2).public().as_bytes(),
-            view: 1,
-            ..genesis.header()
+        let mut sample = Self { genesis, transactions: Vec::new(), heads: Vec::new() };
+        let of_records = |numbers: std::ops::Range<u64>| -> Vec<_> {
+            numbers.map(|number| transaction(&sample.genesis, number)).collect()
         };
-        let certificate = certificate(&genesis, &header, VoteKind::Finalize);
+        let (first, last) = (of_records(0..5), of_records(5..7));
+        sample.commit(first, None);
+        for (old, new) in [(1, 5), (2, 6)] {
+            let change = sample.exchange(old, new);
+            sample.commit(vec![sample.changing(&change)], Some(&change));
+        }
+        sample.commit(last, None);
+        sample
+    }
+
+    pub(crate) fn head(&self, height: usize) -> &Head {
+        &self.heads[height - 1]
+    }
+
+    /// The registry after the newest block.
+    fn registry(&self) -> &Registry {
+        self.heads.last().map_or(&self.genesis.registry, |head| &head.registry)
+    }
+
+    /// The newest header.
+    fn newest(&self) -> Header {
+        self.heads.last().map_or_else(|| self.genesis.header(), |head| head.block.header.clone())
+    }
+
+    fn commit(&mut self, transactions: Vec<VerifiedTransaction>, change: Option<&RegistryChange>) {
+        let (parent, height) = (self.newest(), self.newest().height + 1);
+        let leaves: Vec<_> = transactions.iter().map(VerifiedTransaction::leaf_hash).collect();
+        let before = self.heads.last().map(|head| head.entries.clone()).unwrap_or_default();
+        let added = entries_of(parent.log_size, &transactions);
+        self.transactions.extend(transactions);
+        let log = Tree::new(self.transactions.iter().map(VerifiedTransaction::leaf_hash).collect());
+        let entries = [before, added].concat();
+        let mut history = HistoryTree::empty(self.genesis.history_bits);
+        history.commit(&history.stage(&entries));
+        let registry = self.registry().clone();
+        let registry = match change {
+            Some(change) => registry.apply(change.proposal(), height).expect("applies"),
+            None => registry,
+        };
+        let validators = |height| registry.validators_at(height).expect("a set");
+        let header = Header {
+            height,
+            time_ms: self.genesis.time_ms + height * 1000,
+            parent_hash: parent.hash(),
+            log_start: parent.log_size,
+            log_size: log.size(),
+            log_root: log.root(),
+            history_size: log.size(),
+            history_root: history.root(),
+            registry_root: registry.root(),
+            validators_hash: validators(height).hash(),
+            next_validators_hash: validators(height + 1).hash(),
+            proposer: *key(if height == 1 { 2 } else { 4 }).public().as_bytes(),
+            view: 1,
+            ..self.genesis.header()
+        };
+        let certificate = self.certificate(&header, VoteKind::Finalize);
         let block = Block { header, leaves };
-        Self { genesis, transactions, log, history, entries, block, certificate }
+        self.heads.push(Head { block, certificate, log, entries, history, registry });
+    }
+
+    /// Of the height's [`SIGNERS`].
+    pub(crate) fn certificate(&self, header: &Header, kind: VoteKind) -> Certificate {
+        let index = header.height.clamp(1, 4) as usize - 1;
+        let chain_id = self.genesis.chain_id();
+        let decides = self.validators(index as u64 + 1);
+        certificate(&chain_id, &decides, header, kind, SIGNERS[index])
+    }
+
+    /// Who decides a height.
+    pub(crate) fn validators(&self, height: u64) -> ValidatorSet {
+        self.registry().validators_at(height).expect("a set")
+    }
+
+    /// The exchange of the validator's key of one seed for that of another, approved by three of
+    /// those who decide the next height.
+    pub(crate) fn exchange(&self, old: u8, new: u8) -> RegistryChange {
+        let (registry, chain_id, tip) = (self.registry(), self.genesis.chain_id(), self.newest());
+        let proposal = exchange(registry, self.genesis.time_ms + 86_400_000, old, new);
+        let approvers =
+            SIGNERS[tip.height as usize].map(|seed| proposal.approve(&chain_id, &key(seed)));
+        let agency = proposal.validator_added().expect("one").agency;
+        let in_sync = InSync::sign(&chain_id, &agency, 0, self.genesis.header().hash(), &key(new));
+        let change = RegistryChange::new(proposal, approvers.to_vec(), Some(in_sync));
+        let change = change.expect("valid");
+        change.verify(&chain_id).expect("signed");
+        change
+    }
+
+    /// The transaction that carries a change.
+    pub(crate) fn changing(&self, change: &RegistryChange) -> VerifiedTransaction {
+        let (agency, chain_id) = ("NL-DOUANE".parse().expect("a code"), self.genesis.chain_id());
+        VerifiedTransaction::change_registry(
+            change,
+            "operator",
+            agency,
+            NOT_AFTER_MS,
+            &chain_id,
+            &key(131),
+        )
+        .expect("valid")
+    }
+
+    /// The steps announced at heights 2 and 3.
+    pub(crate) fn steps(&self) -> [ValidatorStep; 2] {
+        [2, 3].map(|height| {
+            let Head { block, certificate, registry, .. } = self.head(height);
+            let validators = registry.validators_at(height as u64 + 1).expect("a set");
+            let (header, certificate) = (block.header.clone(), certificate.clone());
+            ValidatorStep { header, certificate, validators }
+        })
+    }
+
+    /// The validator chain, encoded.
+    pub(crate) fn chain(&self) -> Vec<u8> {
+        encode_steps(&self.steps())
     }
 }
 
-/// Of validators 1, 2 and 4.
-pub(crate) fn certificate(genesis: &Genesis, header: &Header, kind: VoteKind) -> Certificate {
+pub(crate) fn encode_steps(steps: &[ValidatorStep]) -> Vec<u8> {
+    let steps = steps.iter().map(ValidatorStep::to_proto).collect();
+    v1::ValidatorChain { steps }.encode_to_vec()
+}
+
+/// The entries of transactions from this log index on.
+fn entries_of(log_start: u64, transactions: &[VerifiedTransaction]) -> Vec<HistoryEntry> {
+    let mut entries = Vec::new();
+    for (log_index, transaction) in (log_start..).zip(transactions) {
+        for (position, slot) in (0..).zip(transaction.slots()) {
+            let entry = |key: &Hash| HistoryEntry { key: *key, log_index, position };
+            entries.extend(slot.subject_keys.iter().map(entry));
+        }
+    }
+    entries
+}
+
+/// The proposal to exchange the validator's key of one seed for that of another.
+pub(crate) fn exchange(
+    registry: &Registry,
+    not_after_ms: u64,
+    old: u8,
+    new: u8,
+) -> RegistryProposal {
+    let is_old = |entry: &&v1::RegistryEntry| match &entry.entry {
+        Some(Entry::Validator(entry)) => entry.public_key == key(old).public().as_bytes(),
+        _ => false,
+    };
+    let old = registry.entries().find(is_old).expect("registered").clone();
+    let Some(Entry::Validator(validator)) = &old.entry else { panic!("a validator") };
+    let public_key = key(new).public().as_bytes().to_vec();
+    let added = v1::ValidatorEntry { public_key, ..validator.clone() };
+    let added = v1::RegistryEntry { entry: Some(Entry::Validator(added)), ..old.clone() };
+    RegistryProposal::new(&registry.root(), not_after_ms, vec![added], vec![old], "a new key")
+        .expect("one")
+}
+
+pub(crate) fn certificate(
+    chain_id: &Hash,
+    validators: &ValidatorSet,
+    header: &Header,
+    kind: VoteKind,
+    signers: [u8; 3],
+) -> Certificate {
     let ballot = ballot(header, kind);
-    let votes: Vec<_> =
-        [1, 2, 4].iter().map(|seed| Vote::sign(ballot, &genesis.chain_id(), &key(*seed))).collect();
-    Certificate::from_votes(ballot, &votes, &genesis.validators()).expect("a quorum")
+    let votes = signers.map(|seed| Vote::sign(ballot, chain_id, &key(seed)));
+    Certificate::from_votes(ballot, &votes, validators).expect("a quorum")
 }
 
 pub(crate) fn ballot(header: &Header, kind: VoteKind) -> Ballot {

@@ -1,23 +1,20 @@
-//! What is signed, certified and proven.
+//! What is signed and certified.
 
 use customhouse_ledger::{
+    agency::AgencyCode,
+    certificate::Certificate,
     evidence::Evidence,
     hash::{Hash, Tag},
     header::{Block, Header},
-    history::bucket_of,
-    merkle::Tree,
-    record::dedupe_key,
-    registry::{self, InSync, RegistryChange, RegistryProposal},
-    subject,
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
-use customhouse_proto::v1::{self, registry_entry::Entry};
-use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{
-    hashes, hex_of,
-    sample::{self, CLIENT_KEY, SUBMITTER, Sample, certificate, key},
+    cases::{Cases, with_cases},
+    damage, hashes, hex_of,
+    sample::{self, Head, Sample, key},
+    transactions,
 };
 
 pub(crate) fn keys() -> Value {
@@ -31,79 +28,100 @@ pub(crate) fn keys() -> Value {
             "signature": hex_of(signature.0),
         })
     };
-    [1, 2, 3, 4, 65, 131].map(vector).to_vec().into()
+    let keys = [1, 2, 3, 4, 65, 131].map(vector).to_vec();
+    with_cases(json!({ "keys": keys }), [agency_codes(), public_keys(), signatures()])
 }
 
-pub(crate) fn genesis(sample: &Sample) -> Value {
-    let genesis = &sample.genesis;
-    let entries: Vec<_> = genesis.registry.entries().map(|entry| entry.encode_to_vec()).collect();
-    let tree = Tree::of(&entries);
-    let validators = genesis.validators();
-    let validator = |validator: &customhouse_ledger::validators::Validator| json!({ "agency": validator.agency, "public_key": validator.key });
-    json!({
-        "json": serde_json::from_str::<Value>(&genesis.to_json()).expect("JSON"),
-        "protobuf": hex_of(genesis.encode()),
-        "chain_id": genesis.chain_id(),
-        "registry_entries": entries.iter().map(hex_of).collect::<Vec<_>>(),
-        "registry_tree_root": tree.root(),
-        "registry_root": registry::root(tree.size(), &tree.root()),
-        "validators": validators.as_slice().iter().map(validator).collect::<Vec<_>>(),
-        "validators_hash": validators.hash(),
-        "header": hex_of(genesis.header().encode()),
-        "block_hash": genesis.header().hash(),
-    })
+fn agency_codes() -> Cases {
+    let mut cases = Cases::new("agency_code");
+    for code in ["NL-DOUANE", "XI", "ABCDEFGHIJKLMNO9"] {
+        let layout: AgencyCode = code.parse().expect("a code");
+        cases.valid(code, &layout.as_bytes()[..]);
+    }
+    let refused: [(&str, &[u8]); 7] = [
+        ("one letter", b"N\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ("nothing", &[0; 16]),
+        ("lower case", b"nl\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ("a letter after zeros", b"NL\0X\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ("a space", b"NL DOUANE\0\0\0\0\0\0\0"),
+        ("15 bytes", b"NL\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ("17 bytes", b"NL\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+    ];
+    for (change, layout) in refused {
+        cases.refused("AGENCY_CODE", change, layout);
+    }
+    cases
 }
 
-pub(crate) fn record(_: &Sample) -> Value {
-    let valid = sample::record(7);
-    let subject = |subject: &v1::Subject| {
-        json!({
-            "scheme": subject.scheme,
-            "id": subject.id,
-            "key": subject::subject_key(subject),
-        })
+/// Little-endian 2^255 − 19 + this.
+fn above_the_prime(more: u8) -> [u8; 32] {
+    let mut bytes = [0xff; 32];
+    (bytes[0], bytes[31]) = (0xed + more, 0x7f);
+    bytes
+}
+
+fn public_keys() -> Cases {
+    let mut cases = Cases::new("public_key");
+    let bytes = |first: u8| {
+        let mut bytes = [0; 32];
+        bytes[0] = first;
+        bytes.to_vec()
     };
-    let subjects: Vec<_> = subject::subjects(&valid.record).iter().map(subject).collect();
-    json!({
-        "record": hex_of(&valid.bytes),
-        "record_id": valid.id,
-        "subjects": subjects,
-        "subject_keys": hashes(&valid.subject_keys),
-        "agency": valid.agency,
-        "agency_layout": hex_of(valid.agency.as_bytes()),
-        "submitter": SUBMITTER,
-        "client_key": CLIENT_KEY,
-        "dedupe_key": dedupe_key(&valid.agency, SUBMITTER, CLIENT_KEY),
-    })
+    cases.valid("of seed 1", &key(1).public().as_bytes()[..]);
+    cases.valid("y is 3", bytes(3));
+    cases.valid("y is 3, not reduced", &above_the_prime(3)[..]);
+    cases.refused("KEY_LENGTH", "31 bytes", vec![3; 31]);
+    cases.refused("KEY_LENGTH", "33 bytes", [bytes(3), vec![0]].concat());
+    cases.refused("KEY_NOT_A_POINT", "y is 2", bytes(2));
+    cases.refused("KEY_LOW_ORDER", "the neutral element", bytes(1));
+    cases.refused("KEY_LOW_ORDER", "a point of order 4", bytes(0));
+    cases.refused("KEY_LOW_ORDER", "the neutral element, not reduced", &above_the_prime(1)[..]);
+    let mut minus_zero = bytes(1);
+    minus_zero[31] = 0x80;
+    cases.refused("KEY_LOW_ORDER", "the neutral element with a sign", minus_zero);
+    cases
 }
 
-pub(crate) fn transaction(sample: &Sample) -> Value {
-    let transaction = &sample.transactions[2];
-    let (header, parts) = (transaction.header(), transaction.parts());
-    json!({
-        "fields": {
-            "chain_id": header.chain_id,
-            "signer": header.signer,
-            "agency": header.agency,
-            "not_after_ms": header.not_after_ms,
-            "slot_count": header.slot_count,
-            "records_root": header.records_root,
-        },
-        "header": hex_of(header.encode()),
-        "transaction_id": transaction.id(),
-        "signed_message": hex_of(Tag::TRANSACTION_SIGNATURE.message(&[&header.encode()])),
-        "signature": hex_of(transaction.signature().0),
-        "leaf": hex_of(header.leaf(transaction.signature())),
-        "leaf_hash": transaction.leaf_hash(),
-        "slots": parts.slots.iter().map(hex_of).collect::<Vec<_>>(),
-        "records": parts.records.iter().map(hex_of).collect::<Vec<_>>(),
-        "transaction": hex_of(transaction.encoded()),
-    })
+/// Key, signature and message one after the other.
+fn signatures() -> Cases {
+    let mut cases = Cases::new("signature");
+    let message = Tag::VOTE.message(&[b"abc"]);
+    let signature = key(1).sign(&message).0;
+    let public = *key(1).public().as_bytes();
+    let signed =
+        |key: &[u8; 32], signature: &[u8], message: &[u8]| [&key[..], signature, message].concat();
+    cases.valid("of seed 1", signed(&public, &signature, &message));
+    cases.valid("over nothing", signed(&public, &key(1).sign(b"").0, b""));
+    let mut unreduced = signature;
+    damage::add_order(&mut unreduced[32..]);
+    let refused = [
+        ("over another message", signed(&public, &signature, &message[1..])),
+        ("by another key", signed(key(2).public().as_bytes(), &signature, &message)),
+        ("a scalar that is not reduced", signed(&public, &unreduced, &message)),
+        (
+            "R of low order",
+            signed(&public, &[&[1][..], &[0; 31], &signature[32..]].concat(), &message),
+        ),
+        ("R no point", signed(&public, &[&[2][..], &[0; 31], &signature[32..]].concat(), &message)),
+        ("zeros", signed(&public, &[0; 64], &message)),
+        ("cut short", signed(&public, &signature[..63], b"")),
+    ];
+    for (change, bytes) in refused {
+        cases.refused("BAD_SIGNATURE", change, bytes);
+    }
+    let identity = [&[1][..], &[0; 31]].concat();
+    cases.refused(
+        "KEY_LOW_ORDER",
+        "by a key of low order",
+        [&identity[..], &identity, &[0; 32]].concat(),
+    );
+    cases
 }
 
 pub(crate) fn header(sample: &Sample) -> Value {
-    let Block { header, leaves } = &sample.block;
-    json!({
+    let Head { block, entries, .. } = sample.head(1);
+    let Block { header, leaves } = block;
+    let file = json!({
         "fields": {
             "version": header.version,
             "chain_id": header.chain_id,
@@ -124,13 +142,124 @@ pub(crate) fn header(sample: &Sample) -> Value {
         "header": hex_of(header.encode()),
         "block_hash": header.hash(),
         "leaves": hashes(leaves),
-        "history_entries":
-            sample.entries.iter().map(|entry| hex_of(entry.encode())).collect::<Vec<_>>(),
-    })
+        "history_entries": entries.iter().map(|entry| hex_of(entry.encode())).collect::<Vec<_>>(),
+    });
+    let mut cases = Cases::new("header");
+    cases.valid("of height 1", header.encode());
+    cases.valid("of the genesis", sample.genesis.header().encode());
+    cases.refused("HEADER_MALFORMED", "the last byte missing", &header.encode()[..305]);
+    cases.refused("HEADER_MALFORMED", "a byte more", [header.encode(), vec![0]].concat());
+    cases.refused("HEADER_MALFORMED", "nothing", vec![]);
+    cases.refused("HEADER_MALFORMED", "two headers", header.encode().repeat(2));
+    with_cases(file, [cases, final_headers(sample)])
+}
+
+/// A header, then its certificate.
+fn final_headers(sample: &Sample) -> Cases {
+    let Head { block: Block { header, .. }, certificate, .. } = sample.head(1);
+    let joined = |header: &Header, certificate: &[u8]| [&header.encode()[..], certificate].concat();
+    let finalized = certificate.encode();
+    let resigned =
+        |header: &Header| joined(header, &sample.certificate(header, VoteKind::Finalize).encode());
+    let mut cases = Cases::new("final_header");
+    cases.valid("of height 1", joined(header, &finalized));
+    cases.valid("of the genesis", joined(&sample.genesis.header(), &[]));
+    let late = resigned(&sample.head(4).block.header);
+    cases.valid("of height 4", late.clone())["validator_chain"] = hex_of(sample.chain());
+    cases.refused("VALIDATOR_STEP_MISSING", "without the validator chain", late);
+    let mut refused = |code: &str, change: &str, bytes: Vec<u8>| {
+        cases.refused(code, change, bytes);
+    };
+    refused("HEADER_MALFORMED", "a header cut short", header.encode()[..305].to_vec());
+    let genesis = sample.genesis.header();
+    let other = Header { time_ms: 1, ..genesis.clone() };
+    refused("HEADER_NOT_GENESIS", "another header at height 0", joined(&other, &[]));
+    refused("HEADER_NOT_GENESIS", "the genesis with a certificate", joined(&genesis, &finalized));
+    refused("HEADER_VERSION", "other rules", resigned(&Header { version: 2, ..header.clone() }));
+    let other = Header { chain_id: Hash([1; 32]), ..header.clone() };
+    refused("WRONG_CHAIN", "of another chain", resigned(&other));
+    let other = Header { validators_hash: Hash([1; 32]), ..header.clone() };
+    refused("VALIDATOR_STEP_MISSING", "of other validators", resigned(&other));
+    for (kind, change) in
+        [(VoteKind::Notarize, "a notarization"), (VoteKind::Nullify, "a nullification")]
+    {
+        let certificate = sample.certificate(header, kind).encode();
+        refused("CERTIFICATE_KIND", change, joined(header, &certificate));
+    }
+    let other = Header { height: 2, ..header.clone() };
+    refused("CERTIFICATE_HEIGHT", "the certificate of another height", joined(&other, &finalized));
+    let other = Header { view: 2, ..header.clone() };
+    refused("CERTIFICATE_BLOCK_HASH", "another view", joined(&other, &finalized));
+    for (code, change, certificate) in broken(sample) {
+        refused(code, change, joined(header, &certificate));
+    }
+    let case = cases.refused("HEADER_VALIDATORS", "of later validators", {
+        resigned(&Header { validators_hash: sample.validators(4).hash(), ..header.clone() })
+    });
+    case["validator_chain"] = hex_of(sample.chain());
+    cases
+}
+
+/// Finalizations of block 1 that are no certificate.
+fn broken(sample: &Sample) -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    const BITMAP: usize = 51;
+    let genuine = sample.head(1).certificate.encode();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = genuine.clone();
+        change(&mut bytes);
+        bytes
+    };
+    let (malformed, invalid) = ("CERTIFICATE_MALFORMED", "CERTIFICATE_INVALID");
+    vec![
+        (malformed, "no certificate", vec![]),
+        (malformed, "the last byte missing", genuine[..genuine.len() - 1].to_vec()),
+        (malformed, "a byte more", [&genuine[..], &[0]].concat()),
+        (malformed, "of no kind", changed(&|c| c[0] = 4)),
+        (malformed, "cut short before the bitmap", genuine[..BITMAP].to_vec()),
+        (malformed, "a signature missing", genuine[..genuine.len() - 64].to_vec()),
+        (malformed, "a signer more than signatures", changed(&|c| c[BITMAP] |= 0x20)),
+        (
+            malformed,
+            "a bitmap of 33 bytes",
+            changed(&|c| {
+                c[BITMAP - 1] = 33;
+                c.splice(BITMAP + 1..BITMAP + 1, [0; 32]);
+            }),
+        ),
+        (
+            invalid,
+            "a bitmap of two bytes",
+            changed(&|c| {
+                c[BITMAP - 1] = 2;
+                c.insert(BITMAP + 1, 0);
+            }),
+        ),
+        (invalid, "a validator that does not exist", changed(&|c| c[BITMAP] = 0b1100_1000)),
+        (
+            invalid,
+            "two signers",
+            changed(&|c| {
+                c[BITMAP] = 0b1100_0000;
+                c.truncate(BITMAP + 1 + 128);
+            }),
+        ),
+        (invalid, "another signer", changed(&|c| c[BITMAP] = 0b1110_0000)),
+        (invalid, "a signature twice", changed(&|c| c.copy_within(52..116, 116))),
+        (invalid, "signatures in another order", changed(&|c| c[BITMAP + 1..].rotate_left(64))),
+        (invalid, "a damaged signature", changed(&|c| c[60] ^= 1)),
+        (invalid, "another view", changed(&|c| c[16] = 2)),
+        (
+            invalid,
+            "a scalar that is not reduced",
+            changed(&|c| {
+                damage::add_order(&mut c[BITMAP + 1 + 32..BITMAP + 1 + 64]);
+            }),
+        ),
+    ]
 }
 
 pub(crate) fn votes(sample: &Sample) -> Value {
-    let (chain_id, header) = (sample.genesis.chain_id(), &sample.block.header);
+    let (chain_id, header) = (sample.genesis.chain_id(), &sample.head(1).block.header);
     let kinds = [VoteKind::Notarize, VoteKind::Nullify, VoteKind::Finalize];
     let vote = |kind: VoteKind| {
         let ballot = sample::ballot(header, kind);
@@ -146,13 +275,13 @@ pub(crate) fn votes(sample: &Sample) -> Value {
         })
     };
     let certificates = kinds.map(|kind| {
-        let certificate = certificate(&sample.genesis, header, kind);
+        let certificate = sample.certificate(header, kind);
         let signers: Vec<_> = certificate.signers().collect();
         json!({ "kind": kind as u8, "signers": signers, "certificate": hex_of(certificate.encode()) })
     });
-    let proposal = Proposal::sign(sample.block.clone(), 3, 1, &chain_id, &key(4));
+    let proposal = Proposal::sign(sample.head(1).block.clone(), 3, 1, &chain_id, &key(4));
     let message = Proposal::message(&chain_id, header.height, 3, 1, &header.hash());
-    json!({
+    let file = json!({
         "chain_id": chain_id,
         "votes": kinds.map(vote).to_vec(),
         "certificates": certificates.to_vec(),
@@ -165,48 +294,40 @@ pub(crate) fn votes(sample: &Sample) -> Value {
             "leader": proposal.leader,
             "signature": hex_of(proposal.signature.0),
         },
-    })
+    });
+    with_cases(file, [certificate_cases(sample)])
+}
+
+fn certificate_cases(sample: &Sample) -> Cases {
+    let header = &sample.head(1).block.header;
+    let mut cases = Cases::new("certificate");
+    for (name, kind) in [
+        ("a notarization", VoteKind::Notarize),
+        ("a nullification", VoteKind::Nullify),
+        ("a finalization", VoteKind::Finalize),
+    ] {
+        cases.valid(name, sample.certificate(header, kind).encode());
+    }
+    for (code, change, bytes) in broken(sample) {
+        cases.refused(code, change, bytes);
+    }
+    let of_nothing = |kind| {
+        let ballot = Ballot { block_hash: Hash::ZERO, ..sample::ballot(header, kind) };
+        let vote = |seed| Vote::sign(ballot, &sample.genesis.chain_id(), &key(seed));
+        let votes = [1, 2, 4].map(vote);
+        Certificate::from_votes(ballot, &votes, &sample.genesis.validators()).expect("a quorum")
+    };
+    let bytes = of_nothing(VoteKind::Finalize).encode();
+    cases.refused("CERTIFICATE_INVALID", "a finalization of no block", bytes);
+    let mut bytes = of_nothing(VoteKind::Nullify).encode();
+    bytes[17] = 1;
+    cases.refused("CERTIFICATE_INVALID", "a nullification of a block", bytes);
+    cases
 }
 
 /// Two votes for two blocks in one view.
-/// NL-DOUANE exchanges its validator's key, and three approve.
-pub(crate) fn registry_change(sample: &Sample) -> Value {
-    let (genesis, chain_id) = (&sample.genesis, sample.genesis.chain_id());
-    let is_old = |entry: &&v1::RegistryEntry| {
-        let of =
-            |validator: &v1::ValidatorEntry| validator.public_key == key(1).public().as_bytes();
-        matches!(&entry.entry, Some(Entry::Validator(validator)) if of(validator))
-    };
-    let old = genesis.registry.entries().find(is_old).expect("registered").clone();
-    let Some(Entry::Validator(validator)) = &old.entry else { panic!("a validator") };
-    let agency = validator.agency.parse().expect("a code");
-    let public_key = key(5).public().as_bytes().to_vec();
-    let added = v1::ValidatorEntry { public_key, ..validator.clone() };
-    let added = v1::RegistryEntry { entry: Some(Entry::Validator(added)), ..old.clone() };
-    let (root, not_after_ms) = (genesis.registry.root(), genesis.time_ms + 86_400_000);
-    let proposal = RegistryProposal::new(&root, not_after_ms, vec![added], vec![old], "a new key")
-        .expect("one");
-    let approvals = [1, 2, 3].map(|seed| proposal.approve(&chain_id, &key(seed))).to_vec();
-    let genesis_hash = genesis.header().hash();
-    let in_sync = InSync::sign(&chain_id, &agency, 0, genesis_hash, &key(5));
-    let change = RegistryChange::new(proposal.clone(), approvals, Some(in_sync)).expect("valid");
-    change.verify(&chain_id).expect("signed");
-    let after = genesis.registry.apply(&proposal, 1).expect("applies");
-    json!({
-        "chain_id": chain_id,
-        "proposal": hex_of(proposal.to_proto().encode_to_vec()),
-        "proposal_hash": proposal.hash(),
-        "change": hex_of(change.to_proto().encode_to_vec()),
-        "in_sync_agency": agency,
-        "in_sync_block": genesis_hash,
-        "committed_at_height": 1,
-        "registry_root_after": after.root(),
-        "validators_hash_after": after.validators_at(2).expect("a set").hash(),
-    })
-}
-
 pub(crate) fn misbehaviour(sample: &Sample) -> Value {
-    let (chain_id, header) = (sample.genesis.chain_id(), &sample.block.header);
+    let (chain_id, header) = (sample.genesis.chain_id(), &sample.head(1).block.header);
     let vote = |block_hash| {
         let ballot = Ballot { block_hash, ..sample::ballot(header, VoteKind::Notarize) };
         Vote::sign(ballot, &chain_id, &key(1))
@@ -214,7 +335,7 @@ pub(crate) fn misbehaviour(sample: &Sample) -> Value {
     let evidence = Evidence::Votes(vote(header.hash()), vote(Hash([7; 32])));
     let report = evidence.to_proto();
     let (height, view) = evidence.place();
-    json!({
+    let file = json!({
         "chain_id": chain_id,
         "culprit": evidence.culprit(),
         "height": height,
@@ -222,99 +343,6 @@ pub(crate) fn misbehaviour(sample: &Sample) -> Value {
         "first": hex_of(report.first),
         "second": hex_of(report.second),
         "dedupe_key": evidence.dedupe_key(),
-    })
-}
-
-fn receipt_message(sample: &Sample, log_index: usize, position: usize) -> v1::Receipt {
-    let transaction = &sample.transactions[log_index];
-    let parts = transaction.parts();
-    let bytes = |path: Vec<Hash>| path.iter().map(|hash| hash.0.to_vec()).collect::<Vec<_>>();
-    let slots = Tree::of(&parts.slots);
-    let registry = sample.genesis.registry.prove_signer(&transaction.header().signer);
-    let registry = registry.expect("registered");
-    v1::Receipt {
-        record: parts.records[position].to_vec(),
-        slot: parts.slots[position].to_vec(),
-        slot_index: position as u32,
-        slot_path: bytes(slots.inclusion_path(position as u64).expect("a slot")),
-        transaction_header: parts.header.to_vec(),
-        transaction_signature: parts.signature.to_vec(),
-        log_index: log_index as u64,
-        log_path: bytes(sample.log.inclusion_path(log_index as u64).expect("a leaf")),
-        header: sample.block.header.encode(),
-        certificate: sample.certificate.encode(),
-        registry_entry: registry.entry,
-        registry_index: registry.index,
-        registry_count: registry.count,
-        registry_path: bytes(registry.path),
-    }
-}
-
-pub(crate) fn receipt(sample: &Sample) -> Value {
-    let genuine = receipt_message(sample, 2, 1);
-    let other = receipt_message(sample, 3, 2);
-    let header = &sample.block.header;
-    let refused = |change: &str, code: &str, make: &dyn Fn(&mut v1::Receipt)| {
-        let mut receipt = genuine.clone();
-        make(&mut receipt);
-        json!({ "change": change, "code": code, "receipt": hex_of(receipt.encode_to_vec()) })
-    };
-    let notarization = certificate(&sample.genesis, header, VoteKind::Notarize).encode();
-    let later = Header { time_ms: header.time_ms + 1, ..header.clone() }.encode();
-    json!({
-        "receipt": hex_of(genuine.encode_to_vec()),
-        "record_id": sample.transactions[2].slots()[1].record_id,
-        "refused": [
-            refused("another record", "RECORD_ID", &|r| r.record.clone_from(&other.record)),
-            refused("another slot", "RECEIPT_SLOT_PATH", &|r| r.slot.clone_from(&other.slot)),
-            refused("another position", "RECEIPT_SLOT_PATH", &|r| r.slot_index = 2),
-            refused("another log index", "RECEIPT_LOG_PATH", &|r| r.log_index = 3),
-            refused("a log index of no block", "RECEIPT_LOG_INDEX", &|r| r.log_index = 5),
-            refused("another signature", "BAD_SIGNATURE", &|r| {
-                r.transaction_signature.clone_from(&other.transaction_signature);
-            }),
-            refused("another header", "CERTIFICATE_BLOCK_HASH", &|r| r.header.clone_from(&later)),
-            refused("a notarization", "CERTIFICATE_KIND", &|r| {
-                r.certificate.clone_from(&notarization);
-            }),
-            refused("another registry count", "REGISTRY_PATH", &|r| r.registry_count += 1),
-            refused("a byte after a path's hash", "RECEIPT_PATH_MALFORMED", &|r| {
-                r.log_path[0].push(0);
-            }),
-        ],
-    })
-}
-
-pub(crate) fn history_proof(sample: &Sample) -> Value {
-    let subject_key = sample.transactions[2].slots()[1].subject_keys[0];
-    let bits = sample.genesis.history_bits;
-    let bucket = bucket_of(&subject_key, bits);
-    let entries = sample.entries.iter().filter(|entry| bucket_of(&entry.key, bits) == bucket);
-    let genuine = v1::HistoryProof {
-        subject_key: subject_key.0.to_vec(),
-        bucket_entries: entries.flat_map(|entry| entry.encode()).collect(),
-        path: sample.history.path(bucket).iter().map(|hash| hash.0.to_vec()).collect(),
-        header: sample.block.header.encode(),
-        certificate: sample.certificate.encode(),
-    };
-    let refused = |change: &str, code: &str, make: &dyn Fn(&mut v1::HistoryProof)| {
-        let mut proof = genuine.clone();
-        make(&mut proof);
-        json!({ "change": change, "code": code, "proof": hex_of(proof.encode_to_vec()) })
-    };
-    json!({
-        "subject_key": subject_key,
-        "bucket": bucket,
-        "proof": hex_of(genuine.encode_to_vec()),
-        "refused": [
-            refused("the entries withheld", "HISTORY_ROOT", &|p| p.bucket_entries.clear()),
-            refused("half an entry", "HISTORY_ENTRIES_MALFORMED", &|p| {
-                p.bucket_entries.truncate(22);
-            }),
-            refused("a shorter path", "HISTORY_ROOT", &|p| p.path.truncate(7)),
-            refused("the subject of another bucket", "HISTORY_OTHER_BUCKET", &|p| {
-                p.subject_key[0] ^= 1;
-            }),
-        ],
-    })
+    });
+    transactions::misbehaviour(sample, file)
 }

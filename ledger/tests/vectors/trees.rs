@@ -46,14 +46,10 @@ pub(crate) fn merkle() -> Value {
     });
     let mut frontier = Frontier::default();
     leaf_hashes.iter().for_each(|leaf| frontier.push(*leaf));
+    let whole = Tree::of(&leaves);
     let consistency = (1..=7u64).map(|from| {
-        // Complete subtrees of seven leaves, by level and index.
-        let path = merkle::consistency_path(from, 7, |node| {
-            let start = (node.index << node.level) as usize;
-            let end = start + (1 << node.level);
-            Ok::<_, merkle::OutOfRange>(merkle::root(&leaves[start..end]))
-        });
-        json!({ "from": from, "to": 7, "path": hashes(&path.expect("in range")) })
+        let path = whole.consistency_path(from).expect("in range");
+        json!({ "from": from, "to": 7, "path": hashes(&path) })
     });
     json!({
         "leaves": leaves.iter().map(hex_of).collect::<Vec<_>>(),

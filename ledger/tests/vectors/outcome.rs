@@ -1,0 +1,115 @@
+//! What the public decoders and verifiers say of a structure, by its name in docs/vectors.
+
+use bytes::Bytes;
+use customhouse_ledger::{
+    agency::AgencyCode,
+    canonical,
+    certificate::Certificate,
+    decision,
+    genesis::Genesis,
+    hash::Hash,
+    header::Header,
+    keys::{PublicKey, Signature},
+    proof_json,
+    record::ValidRecord,
+    registry::{self, RegistryChange},
+    transaction::{Slot, VerifiedTransaction},
+    verifier::{FinalityError, Verifier},
+};
+use customhouse_proto::v1;
+
+/// `Err` with the code of the refusal. `chain` is a validator chain that is followed before, where
+/// one is needed.
+pub(crate) fn outcome(
+    genesis: &Genesis,
+    structure: &str,
+    bytes: &[u8],
+    chain: &[u8],
+) -> Result<(), &'static str> {
+    by_itself(genesis, structure, bytes).unwrap_or_else(|| {
+        let mut verifier = Verifier::new(genesis);
+        verifier.follow_encoded(chain).map_err(|error| error.code())?;
+        verified(&mut verifier, structure, bytes)
+    })
+}
+
+/// `None` for what a verifier must check.
+fn by_itself(genesis: &Genesis, structure: &str, bytes: &[u8]) -> Option<Result<(), &'static str>> {
+    let shared = || Bytes::copy_from_slice(bytes);
+    Some(match structure {
+        "agency_code" => AgencyCode::from_slice(bytes).map(drop).map_err(|error| error.code()),
+        "public_key" => PublicKey::from_slice(bytes).map(drop).map_err(|error| error.code()),
+        "signature" => signature(bytes),
+        "genesis" => Genesis::from_bytes(bytes).map(drop).map_err(|error| error.code()),
+        "genesis_json" => {
+            let text = std::str::from_utf8(bytes).map_err(|_| "GENESIS_JSON");
+            text.and_then(|text| Genesis::from_json(text).map(drop).map_err(|error| error.code()))
+        }
+        "registry_entry" => registry::decode_entry(bytes).map(drop).map_err(|error| error.code()),
+        "registry_change" => registry_change(genesis, bytes),
+        "record" => ValidRecord::from_bytes(shared()).map(drop).map_err(|error| error.code()),
+        "slot" => Slot::decode(bytes).map(drop).map_err(|error| error.code()),
+        "transaction" => VerifiedTransaction::from_bytes(shared(), &genesis.chain_id())
+            .map(drop)
+            .map_err(|error| error.code()),
+        "header" => {
+            Header::decode(bytes).map(drop).map_err(|error| FinalityError::from(error).code())
+        }
+        "certificate" => Certificate::decode(bytes)
+            .and_then(|read| read.verify(&genesis.chain_id(), &genesis.validators()))
+            .map_err(|error| error.code()),
+        "decisions" => decision::decode(bytes).map(drop).map_err(|error| error.code()),
+        _ => return None,
+    })
+}
+
+fn verified(verifier: &mut Verifier, structure: &str, bytes: &[u8]) -> Result<(), &'static str> {
+    match structure {
+        "final_header" => {
+            let (header, certificate) = bytes.split_at(bytes.len().min(Header::LENGTH));
+            verifier.verify_final(header, certificate).map(drop).map_err(|error| error.code())
+        }
+        "validator_chain" => verifier.follow_encoded(bytes).map_err(|error| error.code()),
+        "receipt" => verifier.verify_receipt(bytes).map(drop).map_err(|error| error.code()),
+        "history_proof_of" => {
+            let (asked, proof) = bytes.split_at(bytes.len().min(32));
+            let asked = Hash::from_slice(asked).map_err(|_| "HISTORY_SUBJECT_KEY")?;
+            verifier.verify_history_of(&asked, proof).map(drop).map_err(|error| error.code())
+        }
+        "history_proof" => verifier.verify_history(bytes).map(drop).map_err(|error| error.code()),
+        "consistency_proof" => {
+            verifier.verify_consistency(bytes).map(drop).map_err(|error| error.code())
+        }
+        "receipt_json" => of_json::<v1::Receipt>(verifier, "receipt", bytes),
+        "history_proof_json" => of_json::<v1::HistoryProof>(verifier, "history_proof", bytes),
+        "consistency_proof_json" => {
+            of_json::<v1::ConsistencyProof>(verifier, "consistency_proof", bytes)
+        }
+        "validator_chain_json" => of_json::<v1::ValidatorChain>(verifier, "validator_chain", bytes),
+        _ => panic!("no structure is called {structure}"),
+    }
+}
+
+fn of_json<M: proof_json::JsonForm>(
+    verifier: &mut Verifier,
+    structure: &str,
+    text: &[u8],
+) -> Result<(), &'static str> {
+    let binary = proof_json::binary_of::<M>(text).map_err(|error| error.code())?;
+    verified(verifier, structure, &binary)
+}
+
+/// A key, a signature, and the message.
+fn signature(bytes: &[u8]) -> Result<(), &'static str> {
+    let (key, rest) = bytes.split_at(bytes.len().min(32));
+    let (signature, message) = rest.split_at(rest.len().min(64));
+    let key = PublicKey::from_slice(key).map_err(|error| error.code())?;
+    let signature = Signature::from_slice(signature).map_err(|_| "BAD_SIGNATURE")?;
+    key.verify(message, &signature).map_err(|error| error.code())
+}
+
+fn registry_change(genesis: &Genesis, bytes: &[u8]) -> Result<(), &'static str> {
+    let change = canonical::decode(bytes).map_err(|error| error.code())?;
+    let change = RegistryChange::from_proto(&change).map_err(|error| error.code())?;
+    change.verify(&genesis.chain_id()).map_err(|error| error.code())
+}

@@ -1,0 +1,231 @@
+//! Receipts, and receipts changed in one thing.
+
+use customhouse_ledger::{
+    hash::Hash, header::Header, merkle::Tree, receipt::RECEIPT_BYTES_MAX, vote::VoteKind,
+};
+use customhouse_proto::v1::{self, record::Body, slot::Form};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use super::{
+    cases::{Cases, Given, with_cases},
+    damage,
+    forgery::Forgery,
+    hex_of, records,
+    sample::{Head, Sample, encode_steps, key},
+};
+
+/// As of the block that committed it.
+pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1::Receipt {
+    let index = log_index as u64;
+    let of = |head: &&Head| index < head.block.header.log_size;
+    let head = sample.heads.iter().find(of).expect("committed");
+    let log = &head.log;
+    let transaction = &sample.transactions[log_index];
+    let parts = transaction.parts();
+    let bytes = |path: Vec<Hash>| path.iter().map(|hash| hash.0.to_vec()).collect::<Vec<_>>();
+    let slots = Tree::of(&parts.slots);
+    // The registry that the block was checked against has another root than the one after it.
+    let registry = head.registry.prove_signer(&transaction.header().signer).expect("registered");
+    v1::Receipt {
+        record: parts.records[position].to_vec(),
+        slot: parts.slots[position].to_vec(),
+        slot_index: position as u32,
+        slot_path: bytes(slots.inclusion_path(position as u64).expect("a slot")),
+        transaction_header: parts.header.to_vec(),
+        transaction_signature: parts.signature.to_vec(),
+        log_index: index,
+        log_path: bytes(log.inclusion_path(index).expect("a leaf")),
+        header: head.block.header.encode(),
+        certificate: head.certificate.encode(),
+        registry_entry: registry.entry,
+        registry_index: registry.index,
+        registry_count: registry.count,
+        registry_path: bytes(registry.path),
+    }
+}
+
+pub(crate) fn receipt(sample: &Sample) -> Value {
+    let genuine = message(sample, 2, 1);
+    let bytes = genuine.encode_to_vec();
+    let mut cases = Cases::new("receipt");
+    cases.valid("with its record", bytes.clone());
+    let without = v1::Receipt { record: vec![], ..genuine.clone() };
+    cases.valid("without its record", without.encode_to_vec());
+    cases.valid("made by hand", Forgery::new(sample).receipt(sample));
+    cases.refused("RECEIPT_TOO_LARGE", "too many bytes", Given::Zeros(RECEIPT_BYTES_MAX + 1));
+    damage::encoding(&mut cases, &bytes, "RECEIPT");
+    let mut mutants = Mutants { cases: &mut cases, sample, genuine };
+    mutants.final_header();
+    mutants.transaction();
+    mutants.slot();
+    mutants.record();
+    mutants.registry();
+    after_a_change(&mut cases, sample);
+    let file = json!({
+        "receipt": hex_of(&bytes),
+        "record_id": sample.transactions[2].slots()[1].record_id,
+    });
+    with_cases(file, [cases])
+}
+
+struct Mutants<'a> {
+    cases: &'a mut Cases,
+    sample: &'a Sample,
+    genuine: v1::Receipt,
+}
+
+impl Mutants<'_> {
+    fn refused(&mut self, code: &str, change: &str, make: impl FnOnce(&mut v1::Receipt)) {
+        let mut receipt = self.genuine.clone();
+        make(&mut receipt);
+        self.cases.refused(code, change, receipt.encode_to_vec());
+    }
+
+    fn forged(&mut self, code: &str, change: &str, make: impl FnOnce(&mut Forgery)) {
+        let mut forgery = Forgery::new(self.sample);
+        make(&mut forgery);
+        self.cases.refused(code, change, forgery.receipt(self.sample));
+    }
+
+    /// Header and certificate are those of every proof; all of their mutants are in votes.json.
+    fn final_header(&mut self) {
+        let header = self.sample.head(1).block.header.clone();
+        let notarization = self.sample.certificate(&header, VoteKind::Notarize).encode();
+        let later = Header { time_ms: header.time_ms + 1, ..header }.encode();
+        self.refused("HEADER_MALFORMED", "no header", |r| r.header.clear());
+        self.refused("CERTIFICATE_MALFORMED", "no certificate", |r| r.certificate.clear());
+        self.refused("CERTIFICATE_KIND", "a notarization", |r| r.certificate = notarization);
+        let other = self.sample.head(2).certificate.encode();
+        self.refused("CERTIFICATE_HEIGHT", "another certificate", |r| r.certificate = other);
+        self.refused("CERTIFICATE_BLOCK_HASH", "another header", |r| r.header = later);
+        self.refused("CERTIFICATE_INVALID", "a damaged signature", |r| {
+            *r.certificate.last_mut().expect("not empty") ^= 1;
+        });
+        self.forged("HEADER_VERSION", "rules of another version", |f| f.header.version = 2);
+        self.forged("WRONG_CHAIN", "a header of another chain", |f| f.header.chain_id.0[0] ^= 1);
+        self.forged("VALIDATOR_STEP_MISSING", "a header of other validators", |f| {
+            f.header.validators_hash.0[0] ^= 1;
+        });
+        self.forged("HEADER_NOT_GENESIS", "a header at height 0", |f| f.header.height = 0);
+    }
+
+    fn transaction(&mut self) {
+        let other = message(self.sample, 3, 2);
+        self.refused("TRANSACTION_HEADER", "a transaction header cut short", |r| {
+            r.transaction_header.truncate(123);
+        });
+        self.refused("TRANSACTION_HEADER", "a signer of low order", |r| {
+            r.transaction_header[32..64].copy_from_slice(&[0; 32]);
+        });
+        self.refused("TRANSACTION_HEADER", "an agency code in lower case", |r| {
+            r.transaction_header[64] = b'n';
+        });
+        self.forged("WRONG_CHAIN", "a transaction of another chain", |f| f.chain_id.0[0] ^= 1);
+        self.refused("BAD_SIGNATURE", "another signature", |r| {
+            r.transaction_signature.clone_from(&other.transaction_signature);
+        });
+        self.refused("BAD_SIGNATURE", "a signature cut short", |r| {
+            r.transaction_signature.truncate(63);
+        });
+        self.refused("BAD_SIGNATURE", "the signature's scalar not reduced", |r| {
+            damage::add_order(&mut r.transaction_signature[32..]);
+        });
+        self.refused("RECEIPT_LOG_INDEX", "a log index after the block", |r| r.log_index = 5);
+        self.refused("RECEIPT_LOG_PATH", "another log index", |r| r.log_index = 3);
+        self.refused("RECEIPT_LOG_PATH", "a shorter log path", |r| drop(r.log_path.pop()));
+        self.refused("RECEIPT_LOG_PATH", "a longer log path", |r| r.log_path.push(vec![0; 32]));
+        self.refused("RECEIPT_LOG_PATH", "another log path", |r| r.log_path[1][31] ^= 1);
+        self.refused("RECEIPT_PATH_MALFORMED", "a byte after a hash of the log path", |r| {
+            r.log_path[0].push(0);
+        });
+    }
+
+    fn slot(&mut self) {
+        let other = message(self.sample, 3, 2);
+        self.refused("RECEIPT_SLOT_PATH", "another slot", |r| r.slot.clone_from(&other.slot));
+        self.refused("RECEIPT_SLOT_PATH", "another position", |r| r.slot_index = 2);
+        self.refused("RECEIPT_SLOT_PATH", "a position after the last", |r| r.slot_index = 3);
+        self.refused("RECEIPT_SLOT_PATH", "a shorter slot path", |r| drop(r.slot_path.pop()));
+        self.refused("RECEIPT_PATH_MALFORMED", "a hash of the slot path cut short", |r| {
+            r.slot_path[0].truncate(31);
+        });
+        self.refused("SLOT_MALFORMED", "no slot", |r| r.slot.clear());
+        self.forged("SEALED_NOT_ADMITTED", "a sealed slot", |f| f.slot.form = Form::Sealed as i32);
+        self.forged("SLOT_MALFORMED", "a slot with an agreement", |f| {
+            f.slot.agreement = vec![1; 32]
+        });
+    }
+
+    fn record(&mut self) {
+        let other = message(self.sample, 3, 2);
+        self.refused("RECORD_ID", "another record", |r| r.record.clone_from(&other.record));
+        for (code, change, record) in records::mutants() {
+            self.refused(code, change, |r| r.record = record);
+        }
+        self.forged("SUBJECT_KEYS", "a subject key withheld", |f| drop(f.slot.subject_keys.pop()));
+        self.forged("SUBJECT_KEYS", "a subject key of another record", |f| {
+            f.slot.subject_keys[0][31] ^= 1;
+        });
+        self.forged("RECORD_AGENCY", "a record of another agency", |f| {
+            let mut record = v1::Record::decode(&f.record[..]).expect("a record");
+            record.agency = "DE-ZOLL".into();
+            // Nothing that is a subject within its agency only.
+            record.body = Some(Body::Event(v1::Event::default()));
+            f.carry(&record);
+            f.slot.subject_keys = records::subject_keys(&record);
+        });
+    }
+
+    fn registry(&mut self) {
+        let other = key(132).public();
+        let other = self.sample.genesis.registry.prove_signer(&other).expect("registered").entry;
+        let agency = self.sample.genesis.registry.entries().next().expect("one").encode_to_vec();
+        self.refused("REGISTRY_ENTRY_MALFORMED", "no registry entry", |r| r.registry_entry.clear());
+        self.refused("REGISTRY_ENTRY_MALFORMED", "a registry entry with a field more", |r| {
+            r.registry_entry.extend([0x78, 1]);
+        });
+        self.refused("REGISTRY_SIGNER", "an agency's entry", |r| r.registry_entry = agency);
+        self.refused("REGISTRY_SIGNER", "another signer's entry", |r| r.registry_entry = other);
+        self.forged("REGISTRY_AGENCY", "the key of another agency", |f| f.signer = 130);
+        self.forged("REGISTRY_PERIOD", "a key that had ended", |f| {
+            f.signer_entry().end_height = 1;
+        });
+        self.forged("REGISTRY_PERIOD", "a key that did not count yet", |f| {
+            f.signer_entry().from_height = 2;
+        });
+        self.refused("REGISTRY_PATH", "another registry count", |r| r.registry_count += 1);
+        self.refused("REGISTRY_PATH", "another registry index", |r| r.registry_index -= 1);
+        self.refused("REGISTRY_PATH", "a shorter registry path", |r| drop(r.registry_path.pop()));
+        self.refused("REGISTRY_PATH", "another registry path", |r| r.registry_path[0][0] ^= 1);
+        self.refused("RECEIPT_PATH_MALFORMED", "an empty hash in the registry path", |r| {
+            r.registry_path[0].clear();
+        });
+    }
+}
+
+/// Of blocks 3 and 4, which others than the genesis's validators decided.
+fn after_a_change(cases: &mut Cases, sample: &Sample) {
+    let [first, second] = sample.steps();
+    let last = message(sample, 7, 0);
+    let bytes = last.encode_to_vec();
+    let chain = |steps: &[_]| hex_of(encode_steps(steps));
+    let whole = chain(&[first.clone(), second]);
+    let case = cases.valid("after two changes of the validators", bytes.clone());
+    case["validator_chain"] = whole.clone();
+    let case = cases.valid("of the block that changes them", message(sample, 6, 0).encode_to_vec());
+    case["validator_chain"] = chain(std::slice::from_ref(&first));
+    cases.refused("VALIDATOR_STEP_MISSING", "without the validator chain", bytes.clone());
+    let case = cases.refused("VALIDATOR_STEP_MISSING", "with an older validator chain", bytes);
+    case["validator_chain"] = chain(&[first]);
+    let before = v1::Receipt { log_index: 1, ..last.clone() }.encode_to_vec();
+    let case = cases.refused("RECEIPT_LOG_INDEX", "a log index before the block", before);
+    case["validator_chain"] = whole.clone();
+    // What the genesis's validators signed after they were replaced.
+    let mut late = Forgery::new(sample);
+    late.header.height = 2;
+    late.header.validators_hash = sample.validators(4).hash();
+    let case =
+        cases.refused("HEADER_VALIDATORS", "a header of later validators", late.receipt(sample));
+    case["validator_chain"] = whole;
+}

@@ -1,0 +1,341 @@
+//! Records of each kind, and records that break one rule.
+
+use customhouse_ledger::{
+    record::{RECORD_BYTES_MAX, dedupe_key},
+    subject,
+};
+use customhouse_proto::v1::{self, record::Body};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use super::{
+    cases::{Cases, Given, with_cases},
+    hashes, hex_of,
+    sample::{self, CLIENT_KEY, SUBMITTER},
+};
+
+pub(crate) fn record() -> Value {
+    let valid = sample::record(7);
+    let subject = |subject: &v1::Subject| {
+        json!({
+            "scheme": subject.scheme,
+            "id": subject.id,
+            "key": subject::subject_key(subject),
+        })
+    };
+    let subjects: Vec<_> = subject::subjects(&valid.record).iter().map(subject).collect();
+    let file = json!({
+        "record": hex_of(&valid.bytes),
+        "record_id": valid.id,
+        "subjects": subjects,
+        "subject_keys": hashes(&valid.subject_keys),
+        "agency": valid.agency,
+        "agency_layout": hex_of(valid.agency.as_bytes()),
+        "submitter": SUBMITTER,
+        "client_key": CLIENT_KEY,
+        "dedupe_key": dedupe_key(&valid.agency, SUBMITTER, CLIENT_KEY),
+        "of_each_kind": of_each_kind(),
+    });
+    let mut cases = Cases::new("record");
+    for (kind, body) in bodies() {
+        cases.valid(kind, with_body(body).encode_to_vec());
+    }
+    cases.valid("a declaration with all that has a rule", full().encode_to_vec());
+    cases.refused("RECORD_TOO_LARGE", "too many bytes", Given::Zeros(RECORD_BYTES_MAX + 1));
+    for (code, change, bytes) in mutants() {
+        cases.refused(code, change, bytes);
+    }
+    let about = |count: u32| {
+        let subject = |n| v1::Subject { scheme: 9, id: format!("{n:03}") };
+        changed(|r| r.subjects = (0..count).map(subject).collect())
+    };
+    // Two more follow from the declaration.
+    cases.valid("about as many subjects as may be", about(510));
+    cases.refused("RECORD_SUBJECT", "about a subject too many", about(511));
+    let reference = v1::Reference { relation: 5, record_id: vec![1; 32] };
+    cases.refused(
+        "RECORD_REFERENCE",
+        "a reference too many",
+        changed(|r| {
+            r.references = vec![reference; 65];
+        }),
+    );
+    with_cases(file, [cases])
+}
+
+pub(crate) fn with_body(body: Body) -> v1::Record {
+    v1::Record { body: Some(body), ..sample::record(7).record }
+}
+
+/// The sample's record with a change.
+pub(crate) fn changed(change: impl FnOnce(&mut v1::Record)) -> Vec<u8> {
+    let mut record = sample::record(7).record;
+    change(&mut record);
+    record.encode_to_vec()
+}
+
+pub(crate) fn subject_keys(record: &v1::Record) -> Vec<Vec<u8>> {
+    subject::subject_keys(record).iter().map(|key| key.0.to_vec()).collect()
+}
+
+/// The subject keys of a record of each kind, by which a reader shows that it derives them.
+fn of_each_kind() -> Value {
+    let of = |(kind, body): (&str, Body)| {
+        let record = with_body(body);
+        let keys = hashes(&subject::subject_keys(&record));
+        json!({ "kind": kind, "record": hex_of(record.encode_to_vec()), "subject_keys": keys })
+    };
+    bodies().into_iter().map(of).collect::<Vec<_>>().into()
+}
+
+/// One of each kind that trade is of, with every field that is a subject.
+fn bodies() -> Vec<(&'static str, Body)> {
+    let party = |id: &str| v1::Party { id: id.into(), ..Default::default() };
+    let (mrn, ucr) = (|| "24NL7".to_owned(), || "NL7-U".to_owned());
+    let container_ids = || vec!["CSQU3054383".to_owned(), "MSKU1234565".to_owned()];
+    vec![
+        (
+            "declaration_status",
+            Body::DeclarationStatus(v1::DeclarationStatus {
+                declaration_reference: "LRN7".into(),
+                mrn: mrn(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "transport_document",
+            Body::TransportDocument(v1::TransportDocument {
+                id: "MAEU7".into(),
+                ucr: ucr(),
+                container_ids: container_ids(),
+                parties: vec![party("NL1"), party("")],
+                ..Default::default()
+            }),
+        ),
+        (
+            "event",
+            Body::Event(v1::Event {
+                epcs: vec!["urn:epc:id:sscc:7".into(), "x".repeat(257)],
+                ..Default::default()
+            }),
+        ),
+        (
+            "certificate",
+            Body::Certificate(v1::Certificate {
+                id: "EUR1-7".into(),
+                holder: Some(party("NL2")),
+                ..Default::default()
+            }),
+        ),
+        (
+            "inspection",
+            Body::Inspection(v1::Inspection {
+                mrn: mrn(),
+                container_ids: container_ids(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "enforcement_action",
+            Body::EnforcementAction(v1::EnforcementAction {
+                case_id: "C7".into(),
+                mrn: mrn(),
+                party: Some(party("NL3")),
+                ..Default::default()
+            }),
+        ),
+        (
+            "risk_alert",
+            Body::RiskAlert(v1::RiskAlert {
+                alert_id: "R7".into(),
+                about: vec![
+                    v1::Subject { scheme: 2, id: mrn() },
+                    v1::Subject { scheme: 7, id: "NL4".into() },
+                ],
+                ..Default::default()
+            }),
+        ),
+        (
+            "assistance_request",
+            Body::AssistanceRequest(v1::AssistanceRequest {
+                case_id: "A7".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "assistance_response",
+            Body::AssistanceResponse(v1::AssistanceResponse {
+                case_id: "A7".into(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "trader_status",
+            Body::TraderStatus(v1::TraderStatus {
+                trader: Some(party("NL5")),
+                status: v1::trader_status::Status::Granted as i32,
+                ..Default::default()
+            }),
+        ),
+    ]
+}
+
+/// A declaration with each field that has a rule.
+fn full() -> v1::Record {
+    let money = || Some(v1::Money { amount: "-12.50".into(), currency: "EUR".into() });
+    let item = v1::GoodsItem {
+        ucr: "NL7-I".into(),
+        value: money(),
+        statistical_value: money(),
+        net_mass_kg: "999999999999999999.999999".into(),
+        gross_mass_kg: "0".into(),
+        supplementary_quantity: "1.0".into(),
+        container_ids: vec!["TCLU4265148".into()],
+        taxes: vec![v1::Tax {
+            rate: "6.5".into(),
+            base: money(),
+            amount: money(),
+            ..Default::default()
+        }],
+        parties: vec![v1::Party { id: "NL7".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    let declaration = v1::Declaration {
+        regime: v1::declaration::Regime::AsReferenced as i32,
+        reference: "LRN7".into(),
+        mrn: "24NL7".into(),
+        ucr: "NL7-U".into(),
+        invoice_total: money(),
+        gross_mass_kg: "1".into(),
+        container_ids: vec!["MSKU1234565".into()],
+        parties: vec![v1::Party { id: "NL6".into(), ..Default::default() }],
+        items: vec![item],
+        ..Default::default()
+    };
+    v1::Record {
+        references: vec![v1::Reference { relation: 1, record_id: vec![2; 32] }],
+        ..with_body(Body::Declaration(declaration))
+    }
+}
+
+/// Records that break one rule each. None is large.
+pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let declaration = |change: &dyn Fn(&mut v1::Declaration)| {
+        changed(|r| {
+            if let Some(Body::Declaration(declaration)) = &mut r.body {
+                change(declaration);
+            }
+        })
+    };
+    let subject = |scheme, id: &str| v1::Subject { scheme, id: id.into() };
+    let subjects = |list: Vec<v1::Subject>| changed(|r| r.subjects = list);
+    let reference = |relation, length| {
+        changed(|r| r.references = vec![v1::Reference { relation, record_id: vec![1; length] }])
+    };
+    let with = |body| with_body(body).encode_to_vec();
+    let genuine = sample::record(7).bytes;
+    let money = |amount: &str| Some(v1::Money { amount: amount.into(), ..Default::default() });
+    let tax = v1::Tax { rate: "6,5".into(), ..Default::default() };
+    let status = v1::DeclarationStatus { taxes: vec![tax.clone()], ..Default::default() };
+    let alert = v1::RiskAlert { about: vec![subject(0, "X")], ..Default::default() };
+    let (first, second) = (vec![1; 153], vec![2; 153]);
+    vec![
+        ("RECORD_MALFORMED", "a record cut short", genuine[..genuine.len() - 1].to_vec()),
+        ("RECORD_MALFORMED", "text that is no UTF-8", {
+            let at = genuine.windows(3).position(|w| w == b"LRN").expect("its reference");
+            let mut bytes = genuine.to_vec();
+            bytes[at] = 0xff;
+            bytes
+        }),
+        (
+            "RECORD_NOT_CANONICAL",
+            "a record with a field more",
+            [&genuine[..], &[0x98, 0x06, 1]].concat(),
+        ),
+        ("RECORD_NOT_CANONICAL", "two bodies", {
+            [&genuine[..], &with(Body::Event(v1::Event::default()))[18..]].concat()
+        }),
+        ("RECORD_SALT", "a salt of 15 bytes", changed(|r| r.salt.truncate(15))),
+        ("RECORD_AGENCY", "an agency in lower case", changed(|r| r.agency = "nl-douane".into())),
+        ("RECORD_AGENCY", "an agency of one letter", changed(|r| r.agency = "N".into())),
+        ("RECORD_SUBMITTER", "no submitter", changed(|r| r.submitter.clear())),
+        ("RECORD_SUBMITTER", "a submitter of 65 bytes", changed(|r| r.submitter = "x".repeat(65))),
+        ("RECORD_REFERENCE", "a reference of no relation", reference(0, 32)),
+        ("RECORD_REFERENCE", "a reference of an unknown relation", reference(6, 32)),
+        ("RECORD_REFERENCE", "a reference to 31 bytes", reference(1, 31)),
+        ("RECORD_SUBJECT", "a subject of no scheme", subjects(vec![subject(0, "X")])),
+        ("RECORD_SUBJECT", "a subject of an unknown scheme", subjects(vec![subject(12, "X")])),
+        ("RECORD_SUBJECT", "a subject of a negative scheme", subjects(vec![subject(-1, "X")])),
+        ("RECORD_SUBJECT", "a subject without an id", subjects(vec![subject(4, "")])),
+        (
+            "RECORD_SUBJECT",
+            "a subject's id of 257 bytes",
+            subjects(vec![subject(4, &"x".repeat(257))]),
+        ),
+        ("RECORD_SUBJECT", "a subject twice", subjects(vec![subject(4, "X"), subject(4, "X")])),
+        (
+            "RECORD_SUBJECT",
+            "subjects that are not sorted",
+            subjects(vec![subject(4, "X"), subject(2, "X")]),
+        ),
+        (
+            "RECORD_SUBJECT",
+            "an alert about nothing that is a subject",
+            with(Body::RiskAlert(alert)),
+        ),
+        ("RECORD_BODY", "no body", changed(|r| r.body = None)),
+        ("RECORD_ENUMERATION", "a declaration of no regime", declaration(&|d| d.regime = 0)),
+        (
+            "RECORD_ENUMERATION",
+            "a declaration of an unknown regime",
+            declaration(&|d| d.regime = 5),
+        ),
+        (
+            "RECORD_ENUMERATION",
+            "a trader of no status",
+            with(Body::TraderStatus(Default::default())),
+        ),
+        ("RECORD_DECIMAL", "an exponent", declaration(&|d| d.gross_mass_kg = "1e3".into())),
+        (
+            "RECORD_DECIMAL",
+            "digits of another script",
+            declaration(&|d| d.gross_mass_kg = "١".into()),
+        ),
+        (
+            "RECORD_DECIMAL",
+            "a number and a line feed",
+            declaration(&|d| d.gross_mass_kg = "1\n".into()),
+        ),
+        (
+            "RECORD_DECIMAL",
+            "nineteen digits",
+            declaration(&|d| d.invoice_total = money(&"1".repeat(19))),
+        ),
+        (
+            "RECORD_DECIMAL",
+            "an amount without digits",
+            declaration(&|d| d.invoice_total = money("")),
+        ),
+        (
+            "RECORD_DECIMAL",
+            "a comma in an item's tax",
+            declaration(&|d| {
+                d.items = vec![v1::GoodsItem { taxes: vec![tax.clone()], ..Default::default() }];
+            }),
+        ),
+        (
+            "RECORD_DECIMAL",
+            "no digit after an item's point",
+            declaration(&|d| {
+                d.items = vec![v1::GoodsItem { net_mass_kg: "1.".into(), ..Default::default() }];
+            }),
+        ),
+        ("RECORD_DECIMAL", "a comma in a status's tax", with(Body::DeclarationStatus(status))),
+        ("RECORD_MISBEHAVIOUR", "misbehaviour that says nothing", {
+            with(Body::Misbehaviour(v1::Misbehaviour { first, second }))
+        }),
+        ("RECORD_REGISTRY_CHANGE", "a change without a proposal", {
+            with(Body::RegistryChange(Default::default()))
+        }),
+    ]
+}
