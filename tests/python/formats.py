@@ -1,22 +1,27 @@
-"""The formats of docs/FORMATS.md: hashes, trees, layouts and signatures.
+"""The formats of docs/FORMATS.md: hashes, trees, codes, layouts.
 
 Written from that document alone; shares nothing with the node's own code.
 """
 
 import hashlib
+import re
 import struct
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 class Refused(Exception):
-    """Something is not what it must be. The message says what."""
+    """Something is not what it must be: a stable code, and in words what."""
+
+    def __init__(self, code, what):
+        super().__init__(f"{code}: {what}")
+        self.code = code
 
 
-def check(holds, what):
+def check(holds, code, what):
     if not holds:
-        raise Refused(what)
+        raise Refused(code, what)
+
+
+ZERO = bytes(32)
 
 
 def sha256(data):
@@ -31,17 +36,31 @@ def tagged_hash(name, *parts):
     return sha256(tag(name) + b"".join(parts))
 
 
+def u32(number):
+    return struct.pack(">I", number)
+
+
+def u64(number):
+    return struct.pack(">Q", number)
+
+
+# ------------------------------------------------------------------ agency codes
+
+
+def is_agency_code(text):
+    return re.fullmatch("[A-Z0-9-]{2,16}", text) is not None
+
+
 def agency_code(text):
     """16 bytes: the code, then zeros."""
     return text.encode().ljust(16, b"\0")
 
 
-def verify_signature(public_key, message, signature, what):
-    check(len(signature) == 64, f"{what}: not 64 bytes")
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
-    except (InvalidSignature, ValueError) as error:
-        raise Refused(f"{what}: bad signature") from error
+def read_agency_code(layout):
+    code = layout.rstrip(b"\0").decode("latin-1")
+    holds = len(layout) == 16 and is_agency_code(code)
+    check(holds, "AGENCY_CODE", "2 to 16 of A-Z, 0-9 and -, then zeros")
+    return code
 
 
 # ------------------------------------------------------------------ RFC 6962 trees
@@ -55,31 +74,79 @@ def node_hash(left, right):
     return sha256(b"\1" + left + right)
 
 
-def tree_root(leaves):
-    if not leaves:
+def root_of_hashes(hashes):
+    if not hashes:
         return sha256(b"")
-    if len(leaves) == 1:
-        return leaf_hash(leaves[0])
-    split = 1 << ((len(leaves) - 1).bit_length() - 1)
-    return node_hash(tree_root(leaves[:split]), tree_root(leaves[split:]))
+    if len(hashes) == 1:
+        return hashes[0]
+    split = 1 << ((len(hashes) - 1).bit_length() - 1)
+    return node_hash(root_of_hashes(hashes[:split]), root_of_hashes(hashes[split:]))
 
 
-def root_from_path(leaf, index, size, path, what):
+def tree_root(leaves):
+    return root_of_hashes([leaf_hash(leaf) for leaf in leaves])
+
+
+class PathLength(Exception):
+    """A path that is shorter or longer than the tree asks for, or a leaf beyond it."""
+
+
+class Walk:
+    """From a node to the root: its index in the current level, and that of the last node there."""
+
+    def __init__(self, node, last):
+        self.node, self.last = node, last
+
+    def up(self):
+        """To the next level in which the node has a sibling; whether that is on the left."""
+        if self.last == 0:
+            raise PathLength
+        left = bool(self.node & 1) or self.node == self.last
+        while left and not self.node & 1 and self.node:
+            self.shift()
+        self.shift()
+        return left
+
+    def shift(self):
+        self.node, self.last = self.node >> 1, self.last >> 1
+
+    def finish(self):
+        if self.last:
+            raise PathLength
+
+
+def root_from_inclusion(leaf, index, size, path):
     """RFC 9162 section 2.1.3.2: the root that an inclusion path leads to."""
-    check(0 <= index < size, f"{what}: index out of range")
-    node, last, root = index, size - 1, leaf
+    if index >= size:
+        raise PathLength
+    walk, root = Walk(index, size - 1), leaf
     for sibling in path:
-        check(len(sibling) == 32, f"{what}: an element is not 32 bytes")
-        check(last > 0, f"{what}: too long")
-        if node & 1 or node == last:
-            root = node_hash(sibling, root)
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            root = node_hash(root, sibling)
-        node, last = node >> 1, last >> 1
-    check(last == 0, f"{what}: too short")
+        root = node_hash(sibling, root) if walk.up() else node_hash(root, sibling)
+    walk.finish()
     return root
+
+
+def roots_from_consistency(old_size, new_size, old_root, path):
+    """RFC 9162 section 2.1.4.2: the older and the newer root that a path leads to.
+
+    0 < old_size < new_size.
+    """
+    shift = (old_size & -old_size).bit_length() - 1
+    walk = Walk((old_size - 1) >> shift, (new_size - 1) >> shift)
+    if old_size & (old_size - 1):
+        if not path:
+            raise PathLength
+        old, path = path[0], path[1:]
+    else:
+        old = old_root
+    new = old
+    for sibling in path:
+        if walk.up():
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+        else:
+            new = node_hash(new, sibling)
+    walk.finish()
+    return old, new
 
 
 # ------------------------------------------------------------------ layouts
@@ -88,21 +155,24 @@ def root_from_path(leaf, index, size, path, what):
 class Layout:
     """A fixed layout: names and struct codes, big-endian, nothing before, between or after."""
 
-    def __init__(self, name, **fields):
-        self.name = name
+    def __init__(self, **fields):
         self.fields = list(fields)
         self.struct = struct.Struct(">" + "".join(fields.values()))
+
+    @property
+    def size(self):
+        return self.struct.size
 
     def encode(self, **values):
         return self.struct.pack(*(values[field] for field in self.fields))
 
-    def decode(self, data):
-        check(len(data) == self.struct.size, f"{self.name}: {len(data)} bytes")
+    def decode(self, data, code):
+        size = self.struct.size
+        check(len(data) == size, code, f"{len(data)} bytes where the layout has {size}")
         return dict(zip(self.fields, self.struct.unpack(data)))
 
 
 TRANSACTION_HEADER = Layout(
-    "transaction header",
     chain_id="32s",
     signer="32s",
     agency="16s",
@@ -112,7 +182,6 @@ TRANSACTION_HEADER = Layout(
 )
 
 HEADER = Layout(
-    "header",
     version="H",
     chain_id="32s",
     height="Q",
@@ -130,24 +199,30 @@ HEADER = Layout(
     view="Q",
 )
 
-CERTIFICATE_HEAD = Layout(
-    "certificate", kind="B", height="Q", view="Q", block_hash="32s", bitmap_length="H"
+CERTIFICATE_HEAD = Layout(kind="B", height="Q", view="Q", block_hash="32s", bitmap_length="H")
+
+STATEMENT = Layout(
+    kind="B",
+    height="Q",
+    view="Q",
+    parent_view="Q",
+    block_hash="32s",
+    key="32s",
+    signature="64s",
 )
 
-FINALIZE = 3
+HISTORY_ENTRY = Layout(key="32s", log_index="Q", position="I")
+
+NOTARIZE, NULLIFY, FINALIZE = 1, 2, 3
 
 
-def vote_message(chain_id, kind, height, view, block_hash):
-    return tag("vote") + chain_id + struct.pack(">BQQ", kind, height, view) + block_hash
+def block_hash(header_bytes):
+    return tagged_hash("header", header_bytes)
 
 
-def canonical(message_type, data, what):
-    """Decodes protobuf that has one encoding only."""
-    message = message_type()
-    try:
-        message.ParseFromString(data)
-    except Exception as error:  # The library has several, one for each implementation of it.
-        raise Refused(f"{what}: malformed") from error
-    message.DiscardUnknownFields()
-    check(message.SerializeToString(deterministic=True) == data, f"{what}: not canonical")
-    return message
+def vote_message(chain_id, kind, height, view, block):
+    return tag("vote") + chain_id + struct.pack(">BQQ", kind, height, view) + block
+
+
+def proposal_message(chain_id, height, view, parent_view, block):
+    return tag("proposal") + chain_id + struct.pack(">QQQ", height, view, parent_view) + block

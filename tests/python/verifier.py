@@ -1,162 +1,277 @@
-"""Verifies receipts with the genesis alone (docs/FORMATS.md, "Receipt")."""
+"""Verifies headers, receipts and proofs with the genesis alone (docs/FORMATS.md)."""
 
-import struct
-
+import ed25519
 import formats
-from formats import FINALIZE, HEADER, TRANSACTION_HEADER, Refused, check
+from formats import CERTIFICATE_HEAD, FINALIZE, HEADER, HISTORY_ENTRY, NULLIFY, Refused, check
+import record as records
+import registry
+from registry import VALIDATORS_MAX, Validators
+from wire import BYTES, SCHEMA, Malformed, Reader, varint
 
-# Field numbers of the entry kinds: the registry's first sort key.
-KINDS = {"agency": 8, "validator": 9, "peer": 10, "signing_key": 11, "parameter": 12}
-
-
-def registry_key(entry):
-    """What the registry is sorted by."""
-    kind = entry.WhichOneof("entry")
-    value = getattr(entry, kind)
-    if kind == "parameter":
-        return (KINDS[kind], value.name.encode())
-    public_key = value.public_key if kind != "agency" else b""
-    return (KINDS[kind], formats.agency_code(value.agency) + public_key)
+RECEIPT_BYTES_MAX = 131_072
+HISTORY_PROOF_BYTES_MAX = 50_331_648
+CONSISTENCY_PROOF_BYTES_MAX = 65_536
+STEP_BYTES_MAX = 65_536
+VALIDATOR_CHAIN_BYTES_MAX = 67_108_864
 
 
-def genesis_message(pb, genesis):
-    """The canonical protobuf of a genesis from its JSON form."""
-    entries = []
+def read_certificate(data, code="CERTIFICATE_MALFORMED"):
+    """A certificate's layout: its head, bitmap, and signatures. It means nothing yet."""
+    size = CERTIFICATE_HEAD.size
+    head = CERTIFICATE_HEAD.decode(data[:size], code)
+    check(1 <= head["kind"] <= FINALIZE, code, "of no known kind")
+    length = head["bitmap_length"]
+    check(length <= VALIDATORS_MAX // 8, code, "a bitmap for more than 256 validators")
+    bitmap, signatures = data[size : size + length], data[size + length :]
+    check(len(bitmap) == length, code, "the bytes end inside the bitmap")
+    bits = [byte >> shift & 1 for byte in bitmap for shift in range(7, -1, -1)]
+    signers = [index for index, bit in enumerate(bits) if bit]
+    check(len(signatures) == 64 * len(signers), code, "not a signature for every bit")
+    signatures = [signatures[at : at + 64] for at in range(0, len(signatures), 64)]
+    return {**head, "signers": signers, "signatures": signatures}
 
-    def add(kind, **fields):
-        entries.append(pb.RegistryEntry(**{kind: fields}))
 
-    for agency in genesis["agencies"]:
-        code = agency["agency"]
-        add("agency", agency=code, name=agency["name"], country=agency["country"])
-        for key in agency["validators"]:
-            add("validator", agency=code, public_key=bytes.fromhex(key))
-        for key in agency["peers"]:
-            add("peer", agency=code, public_key=bytes.fromhex(key))
-        for key in agency["signing_keys"]:
-            role = pb.SigningKeyEntry.Role.Value(key["role"].upper())
-            public_key = bytes.fromhex(key["public_key"])
-            label = key.get("label", "")
-            add("signing_key", agency=code, public_key=public_key, role=role, label=label)
-    for name, value in genesis.get("parameters", {}).items():
-        add("parameter", name=name, value=value)
-    return pb.Genesis(
-        network=genesis["network"],
-        time_ms=genesis["time_ms"],
-        history_bits=genesis["history_bits"],
-        entries=sorted(entries, key=registry_key),
-    )
+def verify_certificate(certificate, chain_id, validators):
+    """That a quorum of these validators signed it on this chain."""
+    code, count = "CERTIFICATE_INVALID", len(validators.pairs)
+    kind, block, signers = (certificate[name] for name in ("kind", "block_hash", "signers"))
+    check((kind == NULLIFY) == (block == formats.ZERO), code, "a block hash that does not fit")
+    check(certificate["bitmap_length"] == (count + 7) // 8, code, "bitmap: of another length")
+    check(not signers or signers[-1] < count, code, "bitmap: a validator that does not exist")
+    check(len(signers) >= validators.quorum, code, "no quorum")
+    height, view = certificate["height"], certificate["view"]
+    message = formats.vote_message(chain_id, kind, height, view, block)
+    for index, signature in zip(signers, certificate["signatures"]):
+        ed25519.verify(validators.pairs[index][1], message, signature, code, f"validator {index}")
+
+
+def read_path(path, code):
+    check(all(len(element) == 32 for element in path), code, "an element is not 32 bytes")
+
+
+def verify_inclusion(leaf, index, size, path, root, code):
+    try:
+        found = formats.root_from_inclusion(leaf, index, size, path)
+    except formats.PathLength:
+        raise Refused(code, "beyond the tree, or a path too long or too short") from None
+    check(found == root, code, "the path leads to another root")
 
 
 class Verifier:
     """Trusts a genesis and nothing else."""
 
-    def __init__(self, pb, genesis):
-        self.pb = pb
-        message = genesis_message(pb, genesis)
-        self.chain_id = formats.tagged_hash("genesis", message.SerializeToString(deterministic=True))
-        agencies = sorted(genesis["agencies"], key=lambda agency: agency["agency"])
-        self.validators = [
-            (formats.agency_code(agency["agency"]), bytes.fromhex(key))
-            for agency in agencies
-            for key in agency["validators"]
-        ]
-        self.quorum = len(self.validators) - (len(self.validators) - 1) // 3
+    def __init__(self, genesis):
+        self.chain_id, self.history_bits = genesis.chain_id, genesis.history_bits
+        self.genesis_header = genesis.header()
+        # Validators by the first height that they decide, ascending.
+        self.sets = [(1, genesis.validators)]
 
-    def validators_hash(self):
-        count = struct.pack(">I", len(self.validators))
-        return formats.tagged_hash("validators", count, *(a + k for a, k in self.validators))
+    def validators_at(self, height):
+        known = [validators for begins, validators in self.sets if begins <= height]
+        return known[-1] if known else self.sets[0][1]
 
-    def verify_final(self, header_bytes, certificate):
-        """A header, where a quorum finalized it."""
-        header = HEADER.decode(header_bytes)
-        check(header["version"] == 1, "header: version")
-        check(header["chain_id"] == self.chain_id, "header: of another chain")
-        check(header["height"] > 0, "header: no record is in the genesis")
-        check(header["validators_hash"] == self.validators_hash(), "header: other validators")
-        block_hash = formats.tagged_hash("header", header_bytes)
-        self.verify_certificate(certificate, header["height"], block_hash)
+    # -------------------------------------------------------------- final headers
+
+    def verify_final(self, header_bytes, certificate_bytes):
+        """A header, where a quorum of the validators of its height finalized it."""
+        header = HEADER.decode(header_bytes, "HEADER_MALFORMED")
+        if header["height"] == 0:
+            own = not certificate_bytes and header_bytes == self.genesis_header
+            check(own, "HEADER_NOT_GENESIS", "at height 0, and not the genesis's header")
+            return header
+        certificate = read_certificate(certificate_bytes)
+        self.verify_finalization(header, header_bytes, certificate)
         return header
 
-    def verify_certificate(self, data, height, block_hash):
-        size = formats.CERTIFICATE_HEAD.struct.size
-        head = formats.CERTIFICATE_HEAD.decode(data[:size])
-        check(head["kind"] == FINALIZE, "certificate: no finalization")
-        check(head["height"] == height, "certificate: of another height")
-        check(head["block_hash"] == block_hash, "certificate: of another block")
-        check(head["bitmap_length"] == (len(self.validators) + 7) // 8, "certificate: bitmap")
-        bitmap, signatures = data[size:][: head["bitmap_length"]], data[size + head["bitmap_length"] :]
-        check(len(bitmap) == head["bitmap_length"], "certificate: bitmap")
-        bits = [byte >> shift & 1 for byte in bitmap for shift in range(7, -1, -1)]
-        check(not any(bits[len(self.validators) :]), "certificate: bits beyond the validators")
-        signers = [index for index, bit in enumerate(bits) if bit]
-        check(len(signers) >= self.quorum, "certificate: no quorum")
-        check(len(signatures) == 64 * len(signers), "certificate: number of signatures")
-        message = formats.vote_message(self.chain_id, FINALIZE, height, head["view"], block_hash)
-        for place, index in enumerate(signers):
-            signature = signatures[64 * place : 64 * place + 64]
-            formats.verify_signature(self.validators[index][1], message, signature, "certificate")
+    def verify_finalization(self, header, header_bytes, certificate):
+        height = header["height"]
+        check(header["version"] == 1, "HEADER_VERSION", "of unknown rules")
+        check(header["chain_id"] == self.chain_id, "WRONG_CHAIN", "header: of another chain")
+        check(certificate["kind"] == FINALIZE, "CERTIFICATE_KIND", "no finalization")
+        check(certificate["height"] == height, "CERTIFICATE_HEIGHT", "of another height")
+        same = certificate["block_hash"] == formats.block_hash(header_bytes)
+        check(same, "CERTIFICATE_BLOCK_HASH", "of another block")
+        validators = self.validators_at(height)
+        if header["validators_hash"] != validators.hash():
+            newest = height >= self.sets[-1][0]
+            code = "VALIDATOR_STEP_MISSING" if newest else "HEADER_VALIDATORS"
+            raise Refused(code, f"others than the known validators decided height {height}")
+        verify_certificate(certificate, self.chain_id, validators)
+
+    # -------------------------------------------------------------- the validator chain
+
+    def follow(self, chain):
+        """Takes the steps of a validator chain, ascending, as far as they are right."""
+        reader, code = Reader(chain), "STEP_MALFORMED"
+        while reader.left():
+            try:
+                at, key, length = reader.at, reader.key(), reader.varint()
+                minimal = chain[at : reader.at] == varint(1 << 3 | BYTES) + varint(length)
+                check(key == (1, BYTES) and minimal, code, "not in its one encoding")
+                check(length <= STEP_BYTES_MAX, code, "a step of more than 65,536 bytes")
+                self.follow_step(reader.take(length))
+            except Malformed:
+                raise Refused(code, "not a chain of steps") from None
+
+    def follow_step(self, data):
+        header_bytes, header, certificate, validators = read_step(data)
+        height, begins = header["height"], self.sets[-1][0]
+        check(begins <= height < 2**64 - 1, "STEP_ORDER", f"height {height} after {begins}")
+        self.verify_finalization(header, header_bytes, certificate)
+        announced = header["next_validators_hash"]
+        changed = announced != header["validators_hash"]
+        same = changed and announced == validators.hash()
+        check(same, "STEP_VALIDATORS", "its header does not announce these validators")
+        self.sets.append((height + 1, validators))
+
+    # -------------------------------------------------------------- receipts
 
     def verify_receipt(self, data):
-        """What a receipt proves: (header, transaction header, slot)."""
-        receipt = formats.canonical(self.pb.Receipt, data, "receipt")
-        header = self.verify_final(receipt.header, receipt.certificate)
+        """What a receipt proves: (header, transaction header, slot, record or None)."""
+        check(len(data) <= RECEIPT_BYTES_MAX, "RECEIPT_TOO_LARGE", f"{len(data)} bytes")
+        receipt = SCHEMA.canonical("Receipt", data, "RECEIPT_")
+        header = self.verify_final(receipt["header"], receipt["certificate"])
         transaction = self.verify_transaction(receipt, header)
         slot = self.verify_slot(receipt, transaction)
+        record = None
+        if receipt["record"]:
+            record = records.Record(receipt["record"])
+            records.check_carried(record, slot, transaction)
         self.verify_signer(receipt, transaction, header)
-        return header, transaction, slot
+        return header, transaction, slot, record
 
     def verify_transaction(self, receipt, header):
-        transaction = TRANSACTION_HEADER.decode(receipt.transaction_header)
-        check(transaction["chain_id"] == self.chain_id, "transaction: of another chain")
-        message = formats.tag("transaction-signature") + receipt.transaction_header
-        signature = receipt.transaction_signature
-        formats.verify_signature(transaction["signer"], message, signature, "transaction")
-        in_block = header["log_start"] <= receipt.log_index < header["log_size"]
-        check(in_block, "log index: not in the block")
-        leaf = formats.leaf_hash(receipt.transaction_header + signature)
-        root = formats.root_from_path(
-            leaf, receipt.log_index, header["log_size"], receipt.log_path, "log path"
-        )
-        check(root == header["log_root"], "log path: another root")
+        data, signature = receipt["transaction_header"], receipt["transaction_signature"]
+        transaction = records.read_transaction_header(data, self.chain_id)
+        records.verify_transaction_header(transaction, data, signature)
+        index, path = receipt["log_index"], receipt["log_path"]
+        in_block = header["log_start"] <= index < header["log_size"]
+        check(in_block, "RECEIPT_LOG_INDEX", "not in the header's block")
+        read_path(path, "RECEIPT_PATH_MALFORMED")
+        leaf, size = formats.leaf_hash(data + signature), header["log_size"]
+        verify_inclusion(leaf, index, size, path, header["log_root"], "RECEIPT_LOG_PATH")
         return transaction
 
-    def verify_slot(self, receipt, transaction):
-        slot = formats.canonical(self.pb.Slot, receipt.slot, "slot")
-        check(len(slot.record_id) == 32 and len(slot.dedupe_key) == 32, "slot: lengths")
-        check(slot.form == self.pb.Slot.OPEN and not slot.agreement, "slot: form")
-        keys = list(slot.subject_keys)
-        check(all(len(key) == 32 for key in keys), "slot: subject keys")
-        check(keys == sorted(set(keys)), "slot: subject keys not ascending")
-        leaf = formats.leaf_hash(receipt.slot)
-        root = formats.root_from_path(
-            leaf, receipt.slot_index, transaction["slot_count"], receipt.slot_path, "slot path"
-        )
-        check(root == transaction["records_root"], "slot path: another root")
-        if receipt.record:
-            record = formats.canonical(self.pb.Record, receipt.record, "record")
-            record_id = formats.tagged_hash("record", receipt.record)
-            check(record_id == slot.record_id, "record: another id")
-            check(formats.agency_code(record.agency) == transaction["agency"], "record: agency")
+    @staticmethod
+    def verify_slot(receipt, transaction):
+        slot, path = records.read_slot(receipt["slot"]), receipt["slot_path"]
+        read_path(path, "RECEIPT_PATH_MALFORMED")
+        leaf, count = formats.leaf_hash(receipt["slot"]), transaction["slot_count"]
+        index, root = receipt["slot_index"], transaction["records_root"]
+        verify_inclusion(leaf, index, count, path, root, "RECEIPT_SLOT_PATH")
         return slot
 
-    def verify_signer(self, receipt, transaction, header):
-        entry = formats.canonical(self.pb.RegistryEntry, receipt.registry_entry, "registry entry")
-        check(entry.WhichOneof("entry") == "signing_key", "registry entry: no signing key")
-        key, height = entry.signing_key, header["height"]
-        check(key.public_key == transaction["signer"], "registry entry: another signer")
-        check(formats.agency_code(key.agency) == transaction["agency"], "registry entry: agency")
-        counts = entry.from_height <= height and (not entry.end_height or height < entry.end_height)
-        check(counts, "registry entry: does not count at this height")
-        tree = formats.root_from_path(
-            formats.leaf_hash(receipt.registry_entry),
-            receipt.registry_index,
-            receipt.registry_count,
-            receipt.registry_path,
-            "registry path",
-        )
-        root = formats.tagged_hash("registry", struct.pack(">Q", receipt.registry_count), tree)
-        check(root == header["registry_root"], "registry path: another root")
+    @staticmethod
+    def verify_signer(receipt, transaction, header):
+        try:
+            entry = registry.decode_entry(receipt["registry_entry"])
+        except Refused as refused:
+            raise Refused("REGISTRY_ENTRY_MALFORMED", str(refused)) from refused
+        key = entry["signing_key"]
+        own = key is not None and key["public_key"] == transaction["signer"]
+        check(own, "REGISTRY_SIGNER", "does not register the key that signed")
+        same = formats.agency_code(key["agency"]) == transaction["agency"]
+        check(same, "REGISTRY_AGENCY", "registers the key for another agency")
+        counts = registry.counts_at(entry, header["height"])
+        check(counts, "REGISTRY_PERIOD", "does not count at the header's height")
+        index, count, path = (receipt[f"registry_{part}"] for part in ("index", "count", "path"))
+        read_path(path, "RECEIPT_PATH_MALFORMED")
+        leaf = formats.leaf_hash(receipt["registry_entry"])
+        try:
+            root = registry.root(count, formats.root_from_inclusion(leaf, index, count, path))
+        except formats.PathLength:
+            raise Refused("REGISTRY_PATH", "too long or too short") from None
+        check(root == header["registry_root"], "REGISTRY_PATH", "leads to another registry root")
+
+    # -------------------------------------------------------------- history proofs
+
+    def verify_history(self, data, subject_key=None):
+        """What a history proof proves: (header, subject key, its entries). Without entries there is
+        no record about the subject."""
+        check(len(data) <= HISTORY_PROOF_BYTES_MAX, "HISTORY_PROOF_TOO_LARGE", f"{len(data)} bytes")
+        proof = SCHEMA.canonical("HistoryProof", data, "HISTORY_PROOF_")
+        key, path = proof["subject_key"], proof["path"]
+        check(len(key) == 32, "HISTORY_SUBJECT_KEY", "not 32 bytes")
+        read_path(path, "HISTORY_PATH_MALFORMED")
+        header = self.verify_final(proof["header"], proof["certificate"])
+        bucket = self.bucket_of(key)
+        entries = self.bucket_entries(proof["bucket_entries"], bucket, header["history_size"])
+        head = formats.ZERO
+        for entry in entries:
+            head = formats.tagged_hash("history", head, HISTORY_ENTRY.encode(**entry))
+        leaf, root = formats.leaf_hash(head), header["history_root"]
+        verify_inclusion(leaf, bucket, 1 << self.history_bits, path, root, "HISTORY_ROOT")
+        asked = subject_key is None or subject_key == key
+        check(asked, "HISTORY_OTHER_SUBJECT", "a proof about another subject")
+        return header, key, [entry for entry in entries if entry["key"] == key]
+
+    def bucket_of(self, key):
+        return int.from_bytes(key[:4], "big") >> (32 - self.history_bits)
+
+    def bucket_entries(self, data, bucket, history_size):
+        size = HISTORY_ENTRY.size
+        parts = (data[at : at + size] for at in range(0, len(data), size))
+        entries = [HISTORY_ENTRY.decode(part, "HISTORY_ENTRIES_MALFORMED") for part in parts]
+        before = None
+        for entry in entries:
+            place = entry["log_index"], entry["position"], entry["key"]
+            own = self.bucket_of(entry["key"]) == bucket
+            check(own, "HISTORY_OTHER_BUCKET", "an entry of another bucket")
+            check(before is None or before < place, "HISTORY_ORDER", "not in block order")
+            within = entry["log_index"] < history_size
+            check(within, "HISTORY_BEYOND_HEADER", "an entry beyond the header's history")
+            before = place
+        return entries
+
+    # -------------------------------------------------------------- consistency proofs
+
+    def verify_consistency(self, data):
+        """The two headers; the log of the first is a prefix of the second's."""
+        size = f"{len(data)} bytes"
+        check(len(data) <= CONSISTENCY_PROOF_BYTES_MAX, "CONSISTENCY_PROOF_TOO_LARGE", size)
+        proof = SCHEMA.canonical("ConsistencyProof", data, "CONSISTENCY_PROOF_")
+        older = self.verify_final(proof["from_header"], proof["from_certificate"])
+        newer = self.verify_final(proof["to_header"], proof["to_certificate"])
+        ascending = older["height"] <= newer["height"]
+        check(ascending, "CONSISTENCY_HEIGHTS", "from_header is above to_header")
+        one = older["height"] < newer["height"] or older == newer
+        check(one, "CONSISTENCY_FORK", "two final blocks of one height")
+        grown = older["log_size"] <= newer["log_size"]
+        check(grown, "CONSISTENCY_LOG_SIZES", "the newer log is smaller")
+        read_path(proof["path"], "CONSISTENCY_PATH_MALFORMED")
+        old_root, new_root = consistent_roots(older, newer, proof["path"])
+        check(old_root == older["log_root"], "CONSISTENCY_FROM_ROOT", "leads to another old root")
+        check(new_root == newer["log_root"], "CONSISTENCY_TO_ROOT", "leads to another new root")
+        return older, newer
 
 
-__all__ = ["Refused", "Verifier", "genesis_message"]
+def consistent_roots(older, newer, path):
+    """The roots that the two headers must have, by the path between their logs."""
+    old_size, new_size, old_root = older["log_size"], newer["log_size"], older["log_root"]
+    if 0 < old_size < new_size:
+        try:
+            return formats.roots_from_consistency(old_size, new_size, old_root, path)
+        except formats.PathLength:
+            raise Refused("CONSISTENCY_PATH_LENGTH", "too long or too short") from None
+    check(not path, "CONSISTENCY_PATH_LENGTH", "there is none between these sizes")
+    if old_size == new_size:
+        return (formats.tree_root([]) if old_size == 0 else old_root), old_root
+    # The empty log is a prefix of every log.
+    return formats.tree_root([]), newer["log_root"]
+
+
+def read_step(data):
+    """A step's header, certificate and validators."""
+    code = "STEP_MALFORMED"
+    try:
+        step = SCHEMA.canonical("ValidatorStep", data)
+        header = HEADER.decode(step["header"], code)
+        certificate = read_certificate(step["certificate"], code)
+        pairs = [(entry["agency"], entry["public_key"]) for entry in step["validators"]]
+        named = all(formats.is_agency_code(agency) for agency, _ in pairs)
+        check(named and all(ed25519.is_key(key) for _, key in pairs), code, "no validators")
+        check(pairs == sorted(pairs), code, "validators: not ascending")
+        validators = Validators(pairs)
+    except Refused as refused:
+        raise Refused(code, str(refused)) from refused
+    return step["header"], header, certificate, validators

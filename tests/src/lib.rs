@@ -9,6 +9,7 @@
 //! - [`faults`]: kills, restarts and wipes, again and again, at any moment;
 //! - [`program`]: the `customhouse` program and what its commands answer;
 //! - [`load`]: clients that submit without pause and write down every acknowledgement;
+//! - [`python`]: clients and verifiers in another language;
 //! - [`readers`]: clients that read without pause and check that nodes agree and never go back;
 //! - [`records`]: records to submit;
 //! - [`simulator`]: whole nodes in virtual time, under faults and lies, from a seed;
@@ -25,6 +26,7 @@ pub mod lying_node;
 mod node_process;
 mod ports;
 pub mod program;
+pub mod python;
 pub mod readers;
 pub mod records;
 pub mod simulator;

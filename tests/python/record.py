@@ -1,0 +1,315 @@
+"""Records, how a transaction carries them, and transactions."""
+
+import re
+
+import ed25519
+import formats
+from formats import FINALIZE, NOTARIZE, NULLIFY, STATEMENT, TRANSACTION_HEADER, Refused, check
+from registry import Change, kind_of
+from wire import SCHEMA
+
+RECORD_BYTES_MAX = 65_536
+SUBMITTER_BYTES_MAX = 64
+REFERENCES_MAX = 64
+SUBJECTS_MAX = 512
+SUBJECT_ID_BYTES_MAX = 256
+SLOTS_MAX = 4096
+TRANSACTION_BYTES_MAX = 1_048_576
+
+SCHEME = SCHEMA.enums["Subject.Scheme"]
+BODIES = [field.name for field in SCHEMA.messages["Record"].values() if field.oneof]
+
+
+def is_set(enumeration, value):
+    return value != 0 and value in SCHEMA.enums[enumeration].values()
+
+
+# ------------------------------------------------------------------ records
+
+
+class Record:
+    """A record that keeps all rules."""
+
+    def __init__(self, data):
+        check(len(data) <= RECORD_BYTES_MAX, "RECORD_TOO_LARGE", f"{len(data)} bytes")
+        record = SCHEMA.canonical("Record", data, "RECORD_")
+        check(len(record["salt"]) == 16, "RECORD_SALT", "16 bytes expected")
+        check(formats.is_agency_code(record["agency"]), "RECORD_AGENCY", "not an agency code")
+        length = len(record["submitter"].encode())
+        check(1 <= length <= SUBMITTER_BYTES_MAX, "RECORD_SUBMITTER", "1 to 64 bytes expected")
+        check_references(record["references"])
+        check_subjects(record["subjects"])
+        self.kind = next((body for body in BODIES if record[body] is not None), None)
+        check(self.kind, "RECORD_BODY", "no body of a known kind")
+        self.body = record[self.kind]
+        # A report of misbehaviour or a change of the registry, read.
+        self.alone = check_body(self.kind, self.body)
+        self.agency = record["agency"]
+        self.subjects = subjects(record, self.kind, self.body, self.alone)
+        keys = {subject_key(scheme, name) for scheme, name in self.subjects}
+        check(len(keys) <= SUBJECTS_MAX, "RECORD_SUBJECT", f"about {len(keys)} subjects")
+        self.subject_keys = sorted(keys)
+        self.id = formats.tagged_hash("record", data)
+
+
+def check_references(references):
+    check(len(references) <= REFERENCES_MAX, "RECORD_REFERENCE", "more than 64")
+    for reference in references:
+        known = is_set("Reference.Relation", reference["relation"])
+        holds = known and len(reference["record_id"]) == 32
+        check(holds, "RECORD_REFERENCE", "a relation and an id of 32 bytes expected")
+
+
+def check_subjects(stated):
+    for subject in stated:
+        known = is_set("Subject.Scheme", subject["scheme"])
+        length = len(subject["id"].encode())
+        holds = known and 1 <= length <= SUBJECT_ID_BYTES_MAX
+        check(holds, "RECORD_SUBJECT", "a scheme and an id of 1 to 256 bytes expected")
+    order = [(subject["scheme"], subject["id"]) for subject in stated]
+    ascending = all(a < b for a, b in zip(order, order[1:]))
+    check(ascending, "RECORD_SUBJECT", "not ascending by scheme and id")
+
+
+def check_body(kind, body):
+    if kind == "declaration":
+        check_declaration(body)
+    elif kind == "declaration_status":
+        check_taxes(body["taxes"])
+    elif kind == "trader_status":
+        known = is_set("TraderStatus.Status", body["status"])
+        check(known, "RECORD_ENUMERATION", "trader_status.status")
+    elif kind == "risk_alert":
+        check_subjects(body["about"])
+    elif kind == "misbehaviour":
+        return Evidence(body)
+    elif kind == "registry_change":
+        try:
+            return Change(body)
+        except Refused as refused:
+            raise Refused("RECORD_REGISTRY_CHANGE", str(refused)) from refused
+    return None
+
+
+def check_decimal(text):
+    holds = re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,6})?", text, re.ASCII)
+    check(holds, "RECORD_DECIMAL", f"{text!r} is not a decimal number")
+
+
+def check_money(money):
+    if money is not None:
+        check_decimal(money["amount"])
+
+
+def check_optional(*texts):
+    for text in texts:
+        if text:
+            check_decimal(text)
+
+
+def check_taxes(taxes):
+    for tax in taxes:
+        check_optional(tax["rate"])
+        check_money(tax["base"])
+        check_money(tax["amount"])
+
+
+def check_declaration(body):
+    known = is_set("Declaration.Regime", body["regime"])
+    check(known, "RECORD_ENUMERATION", "declaration.regime")
+    check_money(body["invoice_total"])
+    check_optional(body["gross_mass_kg"])
+    for item in body["items"]:
+        check_money(item["value"])
+        check_money(item["statistical_value"])
+        masses = item["net_mass_kg"], item["gross_mass_kg"]
+        check_optional(*masses, item["supplementary_quantity"])
+        check_taxes(item["taxes"])
+
+
+# ------------------------------------------------------------------ subjects
+
+
+def subject_key(scheme, name):
+    return formats.tagged_hash("subject", formats.u32(scheme), name.encode())
+
+
+def subjects(record, kind, body, alone):
+    """Pairs of scheme and id: what the record states, and what follows from its body."""
+    stated = [(subject["scheme"], subject["id"]) for subject in record["subjects"]]
+    if kind == "risk_alert":
+        stated += [(subject["scheme"], subject["id"]) for subject in body["about"]]
+    following = derived(kind, body, alone, record["agency"])
+    found = stated + [(SCHEME[scheme], name) for scheme, name in following]
+    is_id = lambda name: 1 <= len(name.encode()) <= SUBJECT_ID_BYTES_MAX
+    return sorted({(scheme, name) for scheme, name in found if is_id(name)})
+
+
+def derived(kind, body, alone, agency):
+    own = lambda reference: [("DECLARATION_REFERENCE", f"{agency}/{reference}")] * bool(reference)
+    traders = lambda parties: [("TRADER", party["id"]) for party in parties if party is not None]
+    containers = lambda value: [("CONTAINER", name) for name in value["container_ids"]]
+    if kind == "declaration":
+        found = [*own(body["reference"]), ("MRN", body["mrn"])]
+        for part in (body, *body["items"]):
+            found += [("UCR", part["ucr"]), *containers(part), *traders(part["parties"])]
+        return found
+    if kind == "declaration_status":
+        return [*own(body["declaration_reference"]), ("MRN", body["mrn"])]
+    if kind == "transport_document":
+        found = [("TRANSPORT_DOCUMENT", body["id"]), ("UCR", body["ucr"])]
+        return found + containers(body) + traders(body["parties"])
+    if kind == "event":
+        return [("EPC", name) for name in body["epcs"]]
+    if kind == "certificate":
+        return [("CERTIFICATE", body["id"]), *traders([body["holder"]])]
+    if kind == "inspection":
+        return [("MRN", body["mrn"]), *containers(body)]
+    if kind == "enforcement_action":
+        return [("CASE", body["case_id"]), ("MRN", body["mrn"]), *traders([body["party"]])]
+    if kind == "risk_alert":
+        return [("CASE", body["alert_id"])]
+    if kind in ("assistance_request", "assistance_response"):
+        return [("CASE", body["case_id"])]
+    if kind == "trader_status":
+        return traders([body["trader"]])
+    if kind == "misbehaviour":
+        return [("VALIDATOR_KEY", alone.culprit.hex())]
+    assert kind == "registry_change", kind
+    values = [(kind_of(entry), entry[kind_of(entry)]) for entry in alone.entries]
+    found = [("AGENCY", value["agency"]) for _, value in values]
+    voters = [value for kind, value in values if kind == "validator"]
+    return found + [("VALIDATOR_KEY", voter["public_key"].hex()) for voter in voters]
+
+
+# ------------------------------------------------------------------ misbehaviour
+
+PROPOSAL = 0
+CODE = "RECORD_MISBEHAVIOUR"
+
+
+def read_statement(data, code):
+    said = STATEMENT.decode(data, code)
+    check(ed25519.is_key(said["key"]), code, "statement: no key")
+    check(said["kind"] <= FINALIZE, code, "statement: of no known kind")
+    if said["kind"] != PROPOSAL:
+        about_none = said["block_hash"] == formats.ZERO
+        holds = said["parent_view"] == 0 and about_none == (said["kind"] == NULLIFY)
+        check(holds, code, "statement: no vote says that")
+    return said
+
+
+class Evidence:
+    """Two statements by one key that the rules do not allow together."""
+
+    def __init__(self, body):
+        check(body["first"] < body["second"], CODE, "the first is not the smaller")
+        first, second = (read_statement(body[name], CODE) for name in ("first", "second"))
+        for field in ("key", "height", "view"):
+            check(first[field] == second[field], CODE, f"of another {field}")
+        kinds = first["kind"], second["kind"]
+        pairs = (PROPOSAL, PROPOSAL), (PROPOSAL, NOTARIZE), (NOTARIZE, NOTARIZE)
+        two_blocks = kinds in (*pairs, (FINALIZE, FINALIZE))
+        two_blocks = two_blocks and first["block_hash"] != second["block_hash"]
+        both = kinds == (NULLIFY, FINALIZE)
+        check(two_blocks or both, CODE, "the rules allow both")
+        self.statements, self.culprit = (first, second), first["key"]
+        place = formats.u64(first["height"]), formats.u64(first["view"])
+        self.dedupe_key = formats.tagged_hash("misbehaviour", self.culprit, *place)
+
+    def verify(self, chain_id):
+        for said in self.statements:
+            height, view, block = said["height"], said["view"], said["block_hash"]
+            if said["kind"] == PROPOSAL:
+                parent = said["parent_view"]
+                message = formats.proposal_message(chain_id, height, view, parent, block)
+            else:
+                message = formats.vote_message(chain_id, said["kind"], height, view, block)
+            ed25519.verify(said["key"], message, said["signature"], CODE, "statement")
+
+
+# ------------------------------------------------------------------ slots
+
+
+def read_slot(data):
+    try:
+        slot = SCHEMA.canonical("Slot", data)
+    except Refused as refused:
+        raise Refused("SLOT_MALFORMED", str(refused)) from refused
+    forms = SCHEMA.enums["Slot.Form"]
+    sealed = slot["form"] == forms["SEALED"]
+    check(not sealed, "SEALED_NOT_ADMITTED", "version 1 of the rules has open slots only")
+    keys = slot["subject_keys"]
+    holds = (
+        slot["form"] == forms["OPEN"]
+        and not slot["agreement"]
+        and len(keys) <= SUBJECTS_MAX
+        and all(len(key) == 32 for key in keys)
+        and all(a < b for a, b in zip(keys, keys[1:]))
+        and len(slot["record_id"]) == 32
+        and len(slot["dedupe_key"]) == 32
+    )
+    check(holds, "SLOT_MALFORMED", "not an open slot with its fields")
+    return slot
+
+
+def check_carried(record, slot, transaction):
+    """That a slot is this record's, and the record of the transaction's agency."""
+    check(record.id == slot["record_id"], "RECORD_ID", "the slot names another record")
+    same = record.subject_keys == slot["subject_keys"]
+    check(same, "SUBJECT_KEYS", "the slot has other subjects than the record")
+    own = formats.agency_code(record.agency) == transaction["agency"]
+    check(own, "RECORD_AGENCY", "of another agency than the transaction")
+
+
+# ------------------------------------------------------------------ transactions
+
+
+def read_transaction_header(data, chain_id):
+    header = TRANSACTION_HEADER.decode(data, "TRANSACTION_HEADER")
+    check(ed25519.is_key(header["signer"]), "TRANSACTION_HEADER", "signer: no key")
+    try:
+        formats.read_agency_code(header["agency"])
+    except Refused as refused:
+        raise Refused("TRANSACTION_HEADER", str(refused)) from refused
+    check(header["chain_id"] == chain_id, "WRONG_CHAIN", "transaction: for another chain")
+    return header
+
+
+def verify_transaction_header(header, data, signature):
+    message = formats.tag("transaction-signature") + data
+    ed25519.verify(header["signer"], message, signature, what="transaction_signature")
+
+
+def read_transaction(data, chain_id):
+    """What can be checked of a transaction without the chain's state."""
+    check(len(data) <= TRANSACTION_BYTES_MAX, "TRANSACTION_TOO_LARGE", f"{len(data)} bytes")
+    parts = SCHEMA.canonical("Transaction", data, "TRANSACTION_")
+    header = read_transaction_header(parts["header"], chain_id)
+    check(len(parts["signature"]) == 64, "BAD_SIGNATURE", "signature: not 64 bytes")
+    count = len(parts["slots"])
+    counts = 1 <= count <= SLOTS_MAX and count == header["slot_count"]
+    check(counts, "SLOT_COUNT", f"{count} slots where the header says {header['slot_count']}")
+    same = formats.tree_root(parts["slots"]) == header["records_root"]
+    check(same, "RECORDS_ROOT", "other slots than were signed")
+    slots = [read_slot(slot) for slot in parts["slots"]]
+    check(len(parts["records"]) == count, "RECORD_COUNT", "not a record for every slot")
+    change = None
+    for slot, encoded in zip(slots, parts["records"]):
+        record = Record(encoded)
+        check_carried(record, slot, header)
+        if record.kind == "misbehaviour":
+            own = count == 1 and slot["dedupe_key"] == record.alone.dedupe_key
+            check(own, CODE, "not alone, or under another dedupe key")
+            record.alone.verify(chain_id)
+        elif record.kind == "registry_change":
+            own = count == 1 and slot["dedupe_key"] == record.alone.hash
+            check(own, "RECORD_REGISTRY_CHANGE", "not alone, or under another dedupe key")
+            change = record.alone
+    verify_transaction_header(header, parts["header"], parts["signature"])
+    if change:
+        try:
+            change.verify(chain_id)
+        except Refused as refused:
+            raise Refused("RECORD_REGISTRY_CHANGE", str(refused)) from refused
+    return header, slots

@@ -1,0 +1,331 @@
+"""The registry: its entries, the genesis that begins it, and what changes it."""
+
+import re
+
+import ed25519
+import formats
+from formats import Refused, check
+from jsonform import Object, read_json
+from wire import SCHEMA
+
+# Field numbers of the entry kinds: the registry's first sort key.
+KINDS = {"agency": 8, "validator": 9, "peer": 10, "signing_key": 11, "parameter": 12}
+OWNED = ("validator", "peer", "signing_key")
+ROLES = SCHEMA.enums["SigningKeyEntry.Role"]
+NAME_BYTES_MAX = 128
+ENTRIES_MAX = 65_536
+VALIDATORS_MAX = 256
+GENESIS_BYTES_MAX = 16 * 1024 * 1024
+CHANGE_ENTRIES_MAX = 64
+REASON_BYTES_MAX = 256
+
+# Names and ranges, both ends included.
+PARAMETERS = {
+    "block_bytes_max": (1_048_576, 8_388_608),
+    "block_transactions_max": (1, 65_536),
+    "transaction_bytes_max": (131_072, 1_048_576),
+    "transaction_slots_max": (1, 4096),
+    "record_bytes_max": (1024, 65_536),
+    "heartbeat_ms": (1000, 86_400_000),
+    "time_skew_ms_max": (1000, 3_600_000),
+    "transaction_lifetime_ms_max": (60_000, 2_592_000_000),
+}
+
+
+# ------------------------------------------------------------------ entries
+
+
+def kind_of(entry):
+    return next((kind for kind in KINDS if entry[kind] is not None), None)
+
+
+def check_name(name):
+    check(len(name.encode()) <= NAME_BYTES_MAX, "REGISTRY_ENTRY_NAME", "a name that is too long")
+
+
+def check_agency(code):
+    check(formats.is_agency_code(code), "REGISTRY_ENTRY_AGENCY", "not an agency code")
+
+
+def check_entry(entry):
+    """Checks an entry by itself, and gives what the registry is sorted by."""
+    begins, ends = entry["from_height"], entry["end_height"]
+    check(ends == 0 or ends > begins, "REGISTRY_ENTRY_PERIOD", "ends before it begins")
+    kind = kind_of(entry)
+    check(kind, "REGISTRY_ENTRY_KIND", "of no known kind")
+    value = entry[kind]
+    if kind == "parameter":
+        check_name(value["name"])
+        return KINDS[kind], value["name"].encode()
+    if kind == "agency":
+        check_name(value["name"])
+        check_name(value["country"])
+    if kind == "signing_key":
+        check_name(value["label"])
+    check_agency(value["agency"])
+    key = b"" if kind == "agency" else value["public_key"]
+    if kind != "agency":
+        check(ed25519.is_key(key), "REGISTRY_ENTRY_KEY", "not a public key")
+    if kind == "signing_key":
+        known = value["role"] in ROLES.values() and value["role"] != 0
+        check(known, "REGISTRY_ENTRY_ROLE", "no known role")
+    return KINDS[kind], formats.agency_code(value["agency"]) + key
+
+
+def decode_entry(data):
+    entry = SCHEMA.canonical("RegistryEntry", data, "REGISTRY_ENTRY_")
+    check_entry(entry)
+    return entry
+
+
+def encode_entry(entry):
+    return SCHEMA.encode("RegistryEntry", entry)
+
+
+def counts_at(entry, height):
+    ends = entry["end_height"]
+    return entry["from_height"] <= height and (ends == 0 or height < ends)
+
+
+def root(count, tree_root):
+    return formats.tagged_hash("registry", formats.u64(count), tree_root)
+
+
+# ------------------------------------------------------------------ validators
+
+
+class Validators:
+    """Pairs of an agency's code, as text, and a key, in the order of the codes."""
+
+    def __init__(self, pairs):
+        self.pairs = sorted(pairs)
+        agencies, keys = [a for a, _ in self.pairs], [k for _, k in self.pairs]
+        check(1 <= len(self.pairs) <= VALIDATORS_MAX, "REGISTRY_VALIDATORS", "1 to 256 expected")
+        twice = len(set(agencies)) < len(agencies) or len(set(keys)) < len(keys)
+        check(not twice, "REGISTRY_VALIDATORS", "an agency or a key occurs twice")
+        self.quorum = len(self.pairs) - (len(self.pairs) - 1) // 3
+
+    def hash(self):
+        parts = (formats.agency_code(agency) + key for agency, key in self.pairs)
+        return formats.tagged_hash("validators", formats.u32(len(self.pairs)), *parts)
+
+
+# ------------------------------------------------------------------ genesis
+
+
+class Genesis:
+    """A chain's beginning, checked."""
+
+    def __init__(self, message):
+        network, bits = message["network"], message["history_bits"]
+        named = re.fullmatch("[a-z0-9-]{1,64}", network)
+        check(named, "GENESIS_NETWORK", "1 to 64 of a-z, 0-9 and - expected")
+        check(8 <= bits <= 24, "GENESIS_HISTORY_BITS", "8 to 24 expected")
+        heights = [e[h] for e in message["entries"] for h in ("from_height", "end_height")]
+        check(not any(heights), "GENESIS_PERIOD", "an entry that begins later, or ends")
+        entries = self.check_entries(message["entries"])
+        validators = [e["validator"] for e in entries if e["validator"] is not None]
+        self.validators = Validators([(v["agency"], v["public_key"]) for v in validators])
+        for entry in entries:
+            if entry["parameter"] is not None:
+                low, high = PARAMETERS.get(entry["parameter"]["name"], (1, 0))
+                holds = low <= entry["parameter"]["value"] <= high
+                check(holds, "REGISTRY_PARAMETER", "unknown, or out of range")
+        message = {**message, "entries": entries}
+        self.time_ms, self.history_bits, self.entries = message["time_ms"], bits, entries
+        self.encoded = SCHEMA.encode("Genesis", message)
+        self.chain_id = formats.tagged_hash("genesis", self.encoded)
+
+    @staticmethod
+    def check_entries(entries):
+        """The rules about all of them; gives them sorted."""
+        keyed = {}
+        for entry in entries:
+            key = check_entry(entry)
+            check(key not in keyed, "REGISTRY_DUPLICATE", f"two entries for {key}")
+            keyed[key] = entry
+        check(len(keyed) <= ENTRIES_MAX, "REGISTRY_TOO_MANY", f"{len(keyed)} entries")
+        entries = [keyed[key] for key in sorted(keyed)]
+        codes = {entry["agency"]["agency"] for entry in entries if entry["agency"] is not None}
+        owned = [e[kind] for e in entries for kind in OWNED if e[kind] is not None]
+        known = all(value["agency"] in codes for value in owned)
+        check(known, "REGISTRY_UNKNOWN_AGENCY", "a key of an agency that is not there")
+        keys = [value["public_key"] for value in owned]
+        check(len(set(keys)) == len(keys), "REGISTRY_SHARED_KEY", "a key is registered twice")
+        return entries
+
+    @classmethod
+    def from_bytes(cls, data):
+        check(len(data) <= GENESIS_BYTES_MAX, "GENESIS_TOO_LARGE", f"{len(data)} bytes")
+        genesis = cls(SCHEMA.canonical("Genesis", data, "GENESIS_"))
+        check(genesis.encoded == data, "GENESIS_ORDER", "its entries are not sorted")
+        return genesis
+
+    @classmethod
+    def from_json(cls, data):
+        check(len(data) <= GENESIS_BYTES_MAX, "GENESIS_TOO_LARGE", f"{len(data)} bytes")
+        try:
+            message = genesis_message(read_json(data))
+        except (ValueError, RecursionError) as error:
+            raise Refused("GENESIS_JSON", str(error)) from error
+        return cls(message)
+
+    def registry_root(self):
+        leaves = [encode_entry(entry) for entry in self.entries]
+        return root(len(leaves), formats.tree_root(leaves))
+
+    def header(self):
+        """The header at height 0, which follows from the genesis."""
+        node = formats.leaf_hash(formats.ZERO)
+        for _ in range(self.history_bits):
+            node = formats.node_hash(node, node)
+        validators = self.validators.hash()
+        return formats.HEADER.encode(
+            version=1,
+            chain_id=self.chain_id,
+            height=0,
+            time_ms=self.time_ms,
+            parent_hash=formats.ZERO,
+            log_start=0,
+            log_size=0,
+            log_root=formats.tree_root([]),
+            history_size=0,
+            history_root=node,
+            registry_root=self.registry_root(),
+            validators_hash=validators,
+            next_validators_hash=validators,
+            proposer=formats.ZERO,
+            view=0,
+        )
+
+
+def read_key(text):
+    if type(text) is not str or not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise ValueError("a key of 64 hexadecimal digits expected")
+    key = bytes.fromhex(text)
+    if not ed25519.is_key(key):
+        raise ValueError(f"{text}: not a public key")
+    return key
+
+
+def genesis_message(value):
+    """The protobuf message of the JSON form, its entries not yet sorted."""
+    try:
+        network, time_ms, bits, agencies, parameters = value.read(
+            network=(str,),
+            time_ms=(int,),
+            history_bits=(int,),
+            agencies=(list,),
+            parameters=(Object, Object([])),
+        )
+        if bits >> 32:
+            raise ValueError("history_bits: a number of 32 bits expected")
+        entries = [entry for agency in agencies for entry in agency_entries(agency)]
+    except (KeyError, AttributeError) as error:
+        raise ValueError(f"missing, or no object: {error}") from error
+    for name, number in parameters.items():
+        if type(number) is not int:
+            raise ValueError(f"{name}: a number expected")
+        entries.append(entry_of("parameter", name=name, value=number))
+    return {"network": network, "time_ms": time_ms, "history_bits": bits, "entries": entries}
+
+
+def entry_of(kind, **fields):
+    return {**SCHEMA.empty("RegistryEntry"), kind: fields}
+
+
+def agency_entries(value):
+    code, name, country, validators, peers, signing_keys = value.read(
+        agency=(str,),
+        name=(str,),
+        country=(str,),
+        validators=(list, []),
+        peers=(list, []),
+        signing_keys=(list, []),
+    )
+    if not formats.is_agency_code(code):
+        raise ValueError(f"{code}: not an agency code")
+    yield entry_of("agency", agency=code, name=name, country=country)
+    for kind, keys in (("validator", validators), ("peer", peers)):
+        for key in keys:
+            yield entry_of(kind, agency=code, public_key=read_key(key))
+    for signing in signing_keys:
+        key, role, label = signing.read(public_key=(str,), role=(str,), label=(str, ""))
+        if role not in ("node", "submitter"):
+            raise ValueError(f"{role}: not a role")
+        fields = {"public_key": read_key(key), "role": ROLES[role.upper()], "label": label}
+        yield entry_of("signing_key", agency=code, **fields)
+
+
+# ------------------------------------------------------------------ changes
+
+
+class Change:
+    """A change of the registry, as far as it can be checked without the chain's state."""
+
+    def __init__(self, message):
+        proposal = message["proposal"]
+        check(proposal is not None, "CHANGE_FIELD", "proposal: missing")
+        self.entries = self.check_proposal(proposal)
+        self.hash = formats.tagged_hash(
+            "registry-proposal", SCHEMA.encode("RegistryProposal", proposal)
+        )
+        self.check_approvals(message["approvals"])
+        self.approvals, self.in_sync = message["approvals"], message["in_sync"]
+        added = [entry["validator"] for entry in proposal["added"]]
+        self.added = next((validator for validator in added if validator), None)
+        if self.in_sync is not None:
+            lengths = len(self.in_sync["block_hash"]), len(self.in_sync["signature"])
+            check(lengths == (32, 64), "CHANGE_FIELD", "in_sync: lengths")
+        check(self.approvals, "CHANGE_APPROVAL_COUNT", "no approval")
+        present = (self.in_sync is not None) == (self.added is not None)
+        check(present, "CHANGE_IN_SYNC_PRESENCE", "in_sync where a validator is added, only there")
+
+    @staticmethod
+    def check_proposal(proposal):
+        check(len(proposal["registry_root"]) == 32, "CHANGE_FIELD", "registry_root: 32 bytes")
+        added, ended = proposal["added"], proposal["ended"]
+        count = len(added) + len(ended)
+        check(count > 0, "CHANGE_EMPTY", "adds nothing and ends nothing")
+        check(count <= CHANGE_ENTRIES_MAX, "CHANGE_TOO_MANY", f"{count} entries")
+        check(len(proposal["reason"].encode()) <= REASON_BYTES_MAX, "CHANGE_REASON", "too long")
+        for entries in (added, ended):
+            before = None
+            for entry in entries:
+                key = check_entry(entry)
+                check(entry["parameter"] is None, "CHANGE_PARAMETER", "parameters do not change")
+                check(before is None or before < key, "CHANGE_ORDER", "entries: not ascending")
+                before = key
+        heights = [entry[h] for entry in added for h in ("from_height", "end_height")]
+        check(not any(heights), "CHANGE_HEIGHTS", "an added entry with a height")
+        check(not any(e["end_height"] for e in ended), "CHANGE_ENDED", "ended already")
+        votes = [[e["validator"]["agency"] for e in es if e["validator"]] for es in (added, ended)]
+        one_each = len(votes[0]) <= 1 and len(votes[1]) <= 1
+        one = one_each and (not votes[0] or not votes[1] or votes[0] == votes[1])
+        check(one, "CHANGE_VOTES", "the vote of more than one agency")
+        return added + ended
+
+    @staticmethod
+    def check_approvals(approvals):
+        count = f"{len(approvals)} approvals"
+        check(len(approvals) <= VALIDATORS_MAX, "CHANGE_APPROVAL_COUNT", count)
+        keys = [approval["validator_key"] for approval in approvals]
+        ascending = all(a < b for a, b in zip(keys, keys[1:]))
+        check(ascending, "CHANGE_ORDER", "approvals: not ascending")
+        for approval in approvals:
+            holds = ed25519.is_key(approval["validator_key"]) and len(approval["signature"]) == 64
+            check(holds, "CHANGE_APPROVAL_KEY", "no key, or no signature")
+
+    def verify(self, chain_id):
+        """All its signatures. That they are a quorum's is the chain's to say."""
+        if self.added:
+            said = self.in_sync
+            message = formats.tag("in-sync") + chain_id
+            message += formats.agency_code(self.added["agency"]) + formats.u64(said["height"])
+            message += said["block_hash"]
+            key = self.added["public_key"]
+            ed25519.verify(key, message, said["signature"], "CHANGE_IN_SYNC", "in_sync")
+        for approval in self.approvals:
+            key = approval["validator_key"]
+            message = formats.tag("registry-approval") + chain_id + key + self.hash
+            ed25519.verify(key, message, approval["signature"], "CHANGE_APPROVAL", "approval")

@@ -1,0 +1,264 @@
+"""Every published vector, checked by code that was written from docs/FORMATS.md alone.
+
+Without arguments: all files of docs/vectors, every flipped bit of a receipt, and the published edge
+cases of Ed25519 where they are at hand. With `--outcomes FILE`: of each line of the file, JSON
+as the cases of the vectors are, the code of the refusal is printed, or `-`.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import ed25519
+import formats
+import record
+import registry
+import structures
+import verifier
+from formats import Refused
+from wire import SCHEMA
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VECTORS = ROOT / "docs" / "vectors"
+EDGE_CASES = ROOT.parent / "shared" / "vectors" / "ed25519-cctv" / "ed25519vectors.json"
+# What a signature may be made of and still be accepted by every implementation.
+HARMLESS = {"low_order_component_A", "low_order_component_R"}
+NONE = "-"
+
+
+def load(name):
+    return json.loads((VECTORS / f"{name}.json").read_text())
+
+
+def equal(found, expected, what):
+    assert found == expected, f"{what}: {found!r} where {expected!r} is stated"
+
+
+def code_of(check, *arguments):
+    try:
+        check(*arguments)
+    except Refused as refused:
+        return refused.code
+    return NONE
+
+
+def data_of(case):
+    if "bytes" in case:
+        return bytes.fromhex(case["bytes"])
+    return bytes(case["zeros"]) if "zeros" in case else case["text"].encode()
+
+
+def outcome(case, genesis):
+    chain = bytes.fromhex(case.get("validator_chain", ""))
+    return code_of(structures.verify, case["structure"], data_of(case), genesis, chain)
+
+
+def check_cases(genesis):
+    """The lists `valid` and `refused` of all files."""
+    count = 0
+    for file in sorted(VECTORS.glob("*.json")):
+        vectors = json.loads(file.read_text())
+        lists = vectors if isinstance(vectors, dict) else {}
+        for case in lists.get("valid", []) + lists.get("refused", []):
+            what = f"{file.name}: {case['structure']}: {case.get('name') or case['change']}"
+            equal(outcome(case, genesis), case.get("code", NONE), what)
+            count += 1
+    print("cases agree:", count)
+
+
+# ------------------------------------------------------------------ what is said beside the cases
+
+
+def check_hashes():
+    for vector in load("tags"):
+        tag = vector["tag"].removeprefix("customhouse/v1/").removesuffix("\0")
+        found = formats.tagged_hash(tag, bytes.fromhex(vector["input"]))
+        equal(found.hex(), vector["hash"], vector["tag"])
+    vectors = load("merkle")
+    leaves = [bytes.fromhex(leaf) for leaf in vectors["leaves"]]
+    hashes = [formats.leaf_hash(leaf) for leaf in leaves]
+    equal([h.hex() for h in hashes], vectors["leaf_hashes"], "leaf hashes")
+    for tree in vectors["trees"]:
+        root = formats.tree_root(leaves[: tree["size"]])
+        equal(root.hex(), tree["root"], "root")
+        for index, path in enumerate(tree["inclusion_paths"]):
+            path = [bytes.fromhex(element) for element in path]
+            found = formats.root_from_inclusion(hashes[index], index, tree["size"], path)
+            equal(found, root, "inclusion")
+    for vector in vectors["consistency"]:
+        old, new = vector["from"], vector["to"]
+        if old < new:
+            path = [bytes.fromhex(element) for element in vector["path"]]
+            roots = formats.tree_root(leaves[:old]), formats.tree_root(leaves[:new])
+            equal(formats.roots_from_consistency(old, new, roots[0], path), roots, "consistency")
+
+
+def check_history():
+    vectors = load("history")
+    for vector in vectors["empty_roots"]:
+        node = formats.leaf_hash(formats.ZERO)
+        for _ in range(vector["bits"]):
+            node = formats.node_hash(node, node)
+        equal(node.hex(), vector["root"], "empty root")
+    entries = [bytes.fromhex(entry["layout"]) for entry in vectors["entries"]]
+    for vector in vectors["buckets"]:
+        head = formats.ZERO
+        for entry in entries:
+            if entry[0] == vector["bucket"]:
+                head = formats.tagged_hash("history", head, entry)
+        equal(head.hex(), vector["head"], "head")
+        path = [bytes.fromhex(element) for element in vector["path"]]
+        leaf = formats.leaf_hash(head)
+        root = formats.root_from_inclusion(leaf, vector["bucket"], 1 << vectors["bits"], path)
+        equal(root.hex(), vectors["root"], "history root")
+
+
+def check_keys():
+    for vector in load("keys")["keys"]:
+        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["seed"]))
+        public = key.public_key().public_bytes_raw()
+        equal(public.hex(), vector["public_key"], "public key")
+        signature = key.sign(bytes.fromhex(vector["message"]))
+        equal(signature.hex(), vector["signature"], "signature")
+
+
+def check_genesis():
+    vector = load("genesis")
+    binary = registry.Genesis.from_bytes(bytes.fromhex(vector["protobuf"]))
+    from_json = registry.Genesis.from_json(json.dumps(vector["json"]).encode())
+    for genesis in (binary, from_json):
+        equal(genesis.encoded.hex(), vector["protobuf"], "protobuf")
+        equal(genesis.chain_id.hex(), vector["chain_id"], "chain id")
+        entries = [registry.encode_entry(entry).hex() for entry in genesis.entries]
+        equal(entries, vector["registry_entries"], "entries")
+        equal(genesis.registry_root().hex(), vector["registry_root"], "registry root")
+        equal(genesis.validators.hash().hex(), vector["validators_hash"], "validators hash")
+        equal(genesis.header().hex(), vector["header"], "header")
+    return binary
+
+
+def check_records(genesis):
+    vector = load("record")
+    read = record.Record(bytes.fromhex(vector["record"]))
+    equal(read.id.hex(), vector["record_id"], "record id")
+    stated = [(subject["scheme"], subject["id"]) for subject in vector["subjects"]]
+    equal(read.subjects, stated, "subjects")
+    for subject in vector["subjects"]:
+        found = record.subject_key(subject["scheme"], subject["id"])
+        equal(found.hex(), subject["key"], "subject key")
+    submitter = vector["submitter"].encode()
+    parts = formats.agency_code(vector["agency"]), formats.u32(len(submitter)), submitter
+    found = formats.tagged_hash("dedupe", *parts, vector["client_key"].encode())
+    equal(found.hex(), vector["dedupe_key"], "dedupe key")
+    for vector in vector["of_each_kind"]:
+        keys = record.Record(bytes.fromhex(vector["record"])).subject_keys
+        equal([key.hex() for key in keys], vector["subject_keys"], vector["kind"])
+    vector = load("transaction")
+    encoded = bytes.fromhex(vector["header"])
+    header, _ = record.read_transaction(bytes.fromhex(vector["transaction"]), genesis.chain_id)
+    equal(formats.tagged_hash("transaction", encoded).hex(), vector["transaction_id"], "id")
+    equal(header["records_root"].hex(), vector["fields"]["records_root"], "records root")
+    leaf = encoded + bytes.fromhex(vector["signature"])
+    equal(formats.leaf_hash(leaf).hex(), vector["leaf_hash"], "leaf hash")
+
+
+def check_signed(genesis):
+    vector = load("header")
+    equal(formats.block_hash(bytes.fromhex(vector["header"])).hex(), vector["block_hash"], "hash")
+    votes = load("votes")
+    for vote in votes["votes"]:
+        block = bytes.fromhex(vote["block_hash"])
+        place = vote["kind"], vote["height"], vote["view"]
+        message = formats.vote_message(genesis.chain_id, *place, block)
+        equal(message.hex(), vote["signed_message"], "vote")
+        ed25519.verify(bytes.fromhex(vote["validator"]), message, bytes.fromhex(vote["signature"]))
+    said = votes["proposal"]
+    place = said["height"], said["view"], said["parent_view"], bytes.fromhex(said["block_hash"])
+    message = formats.proposal_message(genesis.chain_id, *place)
+    equal(message.hex(), said["signed_message"], "proposal")
+    for certificate in votes["certificates"]:
+        read = verifier.read_certificate(bytes.fromhex(certificate["certificate"]))
+        equal(read["signers"], certificate["signers"], "signers")
+    vector = load("registry_change")
+    change = registry.Change(SCHEMA.canonical("RegistryChange", bytes.fromhex(vector["change"])))
+    equal(change.hash.hex(), vector["proposal_hash"], "proposal hash")
+    vector = load("misbehaviour")
+    statements = {name: bytes.fromhex(vector[name]) for name in ("first", "second")}
+    evidence = record.Evidence(statements)
+    evidence.verify(genesis.chain_id)
+    equal(evidence.culprit.hex(), vector["culprit"], "culprit")
+    equal(evidence.dedupe_key.hex(), vector["dedupe_key"], "dedupe key")
+
+
+def check_proofs(genesis):
+    """What the published proofs prove, and that nothing else passes for them."""
+    checks = verifier.Verifier(genesis)
+    vector = load("receipt")
+    receipt = bytes.fromhex(vector["receipt"])
+    _, _, slot, carried = checks.verify_receipt(receipt)
+    equal(slot["record_id"].hex(), vector["record_id"], "record id")
+    equal(carried.id, slot["record_id"], "record")
+    for bit in range(8 * len(receipt)):
+        flipped = bytearray(receipt)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert code_of(checks.verify_receipt, bytes(flipped)) != NONE, f"bit {bit} flipped"
+    for length in range(len(receipt)):
+        assert code_of(checks.verify_receipt, receipt[:length]) != NONE, f"cut at {length}"
+    print("flipped bits refused:", 8 * len(receipt))
+    vector = load("history_proof")
+    proof, key = bytes.fromhex(vector["proof"]), bytes.fromhex(vector["subject_key"])
+    _, found, entries = checks.verify_history(proof, key)
+    equal((found, len(entries) > 0), (key, True), "history")
+    other = bytes([key[0], key[1] ^ 1, *key[2:]])
+    code = code_of(checks.verify_history, proof, other)
+    equal(code, "HISTORY_OTHER_SUBJECT", "another subject")
+    vector = load("consistency_proof")
+    heads = checks.verify_consistency(bytes.fromhex(vector["proof"]))
+    for head, stated in zip(heads, (vector["from"], vector["to"])):
+        equal(head["log_root"].hex(), stated["log_root"], "log root")
+    vector = load("validator_chain")
+    checks.follow(bytes.fromhex(vector["chain"]))
+    found = {f"from_{begins}": v.hash().hex() for begins, v in checks.sets}
+    equal(found, vector["validators_hashes"], "validators hashes")
+
+
+def check_edge_cases():
+    if not EDGE_CASES.exists():
+        print("skipped: no edge cases of Ed25519 at", EDGE_CASES)
+        return
+    vectors = json.loads(EDGE_CASES.read_text())
+    for vector in vectors:
+        parts = bytes.fromhex(vector["key"]), vector["msg"].encode(), bytes.fromhex(vector["sig"])
+        accepted = code_of(ed25519.verify, *parts) == NONE
+        equal(accepted, set(vector["flags"] or ()) <= HARMLESS, f"edge case {vector['number']}")
+    print("edge cases of Ed25519 agree:", len(vectors))
+
+
+def print_outcomes(lines, genesis):
+    for line in lines:
+        print(outcome(json.loads(line), genesis))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--outcomes", type=pathlib.Path, metavar="FILE")
+    given = parser.parse_args()
+    genesis = check_genesis()
+    if given.outcomes:
+        print_outcomes(given.outcomes.read_text().splitlines(), genesis)
+        return
+    check_hashes()
+    check_history()
+    check_keys()
+    check_records(genesis)
+    check_signed(genesis)
+    check_cases(genesis)
+    check_proofs(genesis)
+    check_edge_cases()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

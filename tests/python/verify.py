@@ -1,0 +1,131 @@
+"""Verifies receipts, proofs and validator chains with the genesis of a network alone.
+
+Trusts the genesis file and nothing else; needs no network, and beside the standard library only
+`cryptography`. Files may have the binary or the JSON form. Prints a line a file. Exit codes: 0 all
+verified, 1 something is refused, 2 wrong arguments or a file that cannot be read.
+"""
+
+import argparse
+import copy
+import datetime
+import pathlib
+import sys
+
+import record
+import registry
+from formats import Refused, check
+from jsonform import JSON_FACTOR, binary_of
+from structures import JSON_FORMS
+from verifier import VALIDATOR_CHAIN_BYTES_MAX, Verifier
+
+KINDS = {"receipt": "receipt", "history": "history_proof", "consistency": "consistency_proof"}
+KINDS["chain"] = "validator_chain"
+
+
+def read_genesis(path):
+    data = read_file(path, registry.GENESIS_BYTES_MAX)
+    form = registry.Genesis.from_json if data.lstrip()[:1] == b"{" else registry.Genesis.from_bytes
+    return form(data)
+
+
+def read_file(path, most):
+    """A file's bytes; never more than a little above what is allowed."""
+    with open(path, "rb") as file:
+        data = file.read(most + 1)
+    check(len(data) <= most, "FILE_TOO_LARGE", f"more than {most} bytes")
+    return data
+
+
+def read_proof(path, structure):
+    message, most = JSON_FORMS[structure]
+    return binary_of(message, read_file(path, JSON_FACTOR * most), most)
+
+
+def shown(header):
+    moment = datetime.datetime.fromtimestamp(header["time_ms"] / 1000, datetime.timezone.utc)
+    return f"height {header['height']} of {moment.isoformat(timespec='milliseconds')}"
+
+
+def verify_receipt(verifier, data, _):
+    header, transaction, slot, carried = verifier.verify_receipt(data)
+    agency = transaction["agency"].rstrip(b"\0").decode()
+    what = f"a {carried.kind}, its bytes checked" if carried else "its bytes are not in the receipt"
+    return f"record {slot['record_id'].hex()} ({what}) of {agency}, lodged at {shown(header)}"
+
+
+def verify_history(verifier, data, subject):
+    header, key, entries = verifier.verify_history(data, subject)
+    places = ", ".join(f"{entry['log_index']}/{entry['position']}" for entry in entries)
+    found = f"these {len(entries)} records are all: {places}" if entries else "there is no record"
+    return f"subject {key.hex()}: {found}; as of {shown(header)}"
+
+
+def verify_consistency(verifier, data, _):
+    older, newer = verifier.verify_consistency(data)
+    sizes = f"{older['log_size']} of {newer['log_size']} transactions"
+    return f"the log of {shown(older)} is a prefix ({sizes}) of that of {shown(newer)}"
+
+
+def verify_chain(verifier, data, _):
+    verifier.follow(data)
+    begins, newest = verifier.sets[-1]
+    changes, count = len(verifier.sets) - 1, len(newest.pairs)
+    return f"{changes} changes; {count} validators from height {begins} on"
+
+
+VERIFY = {
+    "receipt": verify_receipt,
+    "history": verify_history,
+    "consistency": verify_consistency,
+    "chain": verify_chain,
+}
+
+
+def subject_key(text):
+    """64 hexadecimal digits, or SCHEME:ID."""
+    scheme, colon, name = text.partition(":")
+    if colon and scheme in record.SCHEME:
+        return record.subject_key(record.SCHEME[scheme], name)
+    key = bytes.fromhex(text)
+    if len(key) != 32:
+        raise ValueError("SCHEME:ID or 32 bytes as hexadecimal expected")
+    return key
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--genesis", type=pathlib.Path, required=True, metavar="FILE")
+    parser.add_argument("--validator-chain", type=pathlib.Path, metavar="FILE")
+    parser.add_argument("--subject", type=subject_key, metavar="SCHEME:ID", help="of a history")
+    parser.add_argument("kind", choices=VERIFY)
+    parser.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE")
+    return parser.parse_args()
+
+
+def main():
+    given, refused = arguments(), 0
+    try:
+        verifier = Verifier(read_genesis(given.genesis))
+        if given.validator_chain:
+            verifier.follow(read_proof(given.validator_chain, "validator_chain"))
+    except Refused as error:
+        print(f"refused: genesis or validator chain: {error}")
+        return 1
+    for file in given.files:
+        try:
+            data = read_proof(file, KINDS[given.kind])
+            # A chain that is verified is not followed for the next file.
+            said = VERIFY[given.kind](copy.deepcopy(verifier), data, given.subject)
+            print(f"{file}: verified: {said}")
+        except Refused as error:
+            refused += 1
+            print(f"{file}: refused: {error}")
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
