@@ -50,6 +50,7 @@ mod reader;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 pub use execution::{BlockContext, Candidate, SlotOutcome, Staged};
 pub use invalid::{BlockInvalid, CommitError, TransactionInvalid};

@@ -9,6 +9,7 @@
 //! | [`evidence`], [`decision`], [`fork`] | proof that a validator broke a rule; how a height was decided; who divided a chain |
 //! | [`history`], [`receipt`], [`consistency`], [`verifier`] | proofs, and checking them with the genesis alone |
 //! | [`proof_json`] | the JSON forms of proofs |
+//! | [`tlog`] | the log as the transparency-log world knows it: C2SP notes, checkpoints, tiles, proofs |
 //! | [`agency`], [`registry`], [`parameters`], [`genesis`] | members, their keys, and the beginning |
 //! | `chain`, `store` (feature `rocksdb`) | executing and committing blocks; the database |
 //!
@@ -40,6 +41,7 @@ pub mod registry;
 #[cfg(feature = "rocksdb")]
 pub mod store;
 pub mod subject;
+pub mod tlog;
 pub mod transaction;
 pub mod validators;
 pub mod verifier;

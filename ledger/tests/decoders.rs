@@ -15,6 +15,13 @@ use customhouse_ledger::{
     merkle::Frontier,
     record::ValidRecord,
     registry::{self, RegistryChange, RegistryProposal},
+    tlog::{
+        bundle,
+        checkpoint::Checkpoint,
+        note::{Note, VerifierKey},
+        path::TilePath,
+        proof::TlogProof,
+    },
     transaction::{Slot, TransactionHeader, VerifiedTransaction},
     verifier::Verifier,
 };
@@ -22,7 +29,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::Value;
 
-/// The published vectors: every hexadecimal text of more than a hash, as bytes.
+/// The published vectors: every text of more than a hash, as bytes where it is hexadecimal.
 static CORPUS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
     let mut corpus = Vec::new();
@@ -44,7 +51,9 @@ static GENESIS: LazyLock<Genesis> = LazyLock::new(|| {
 
 fn collect(value: &Value, corpus: &mut Vec<Vec<u8>>) {
     match value {
-        Value::String(text) if text.len() > 64 => corpus.extend(hex::decode(text)),
+        Value::String(text) if text.len() > 64 => {
+            corpus.push(hex::decode(text).unwrap_or_else(|_| text.clone().into_bytes()));
+        }
         Value::Array(list) => list.iter().for_each(|value| collect(value, corpus)),
         Value::Object(map) => map.values().for_each(|value| collect(value, corpus)),
         _ => {}
@@ -77,12 +86,22 @@ fn decode_as_everything(bytes: &[u8], verifier: &Verifier, chain_id: &Hash) -> u
             .ok()
             .map(|value| value.encoded().to_vec()),
     ];
+    let text = str::from_utf8(bytes).unwrap_or_default();
+    let texts = [
+        Checkpoint::parse(text).ok().map(|value| value.text()),
+        TlogProof::parse(text).ok().map(|value| value.text()),
+        text.parse().ok().map(|value: TilePath| value.to_string()),
+        text.parse().ok().map(|value: VerifierKey| value.to_string()),
+        Note::parse(text).ok().map(|value| value.text().to_owned() + &text[value.text().len()..]),
+    ];
+    let bundle = bundle::decode(bytes).ok().map(|value| bundle::encode(&value).expect("decoded"));
     // Protobuf that need not be canonical: nothing hashes it.
     if let Ok(decisions) = decision::decode(bytes) {
         assert_eq!(decision::decode(&decision::encode(&decisions)), Ok(decisions));
     }
     let mut accepted = 0;
-    for given_back in round_trips.into_iter().flatten() {
+    let texts = texts.into_iter().flatten().map(String::into_bytes);
+    for given_back in round_trips.into_iter().flatten().chain(texts).chain(bundle) {
         assert_eq!(given_back, bytes);
         accepted += 1;
     }

@@ -39,6 +39,8 @@ mod records;
 mod sample;
 #[path = "vectors/signed.rs"]
 mod signed;
+#[path = "vectors/tlog.rs"]
+mod tlog;
 #[path = "vectors/transactions.rs"]
 mod transactions;
 #[path = "vectors/trees.rs"]
@@ -83,6 +85,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("validator_chain.json", proofs::validator_chain(&sample)),
         ("proof_json.json", proof_json::forms(&sample)),
         ("decisions.json", decisions::fork(&sample)),
+        ("tlog.json", tlog::tlog(&sample)),
     ])
 }
 
@@ -226,4 +229,11 @@ fn the_published_proofs_say_what_is_said_beside_them() {
         let height = from.trim_start_matches("from_").parse().expect("a height");
         assert_eq!(json!(verifier.validators_at(height).hash()), *hash, "{from}");
     }
+}
+
+#[test]
+fn the_published_tlog_proof_verifies_and_its_false_variants_do_not() {
+    let text = fs::read_to_string(folder().join("tlog.json")).expect("a published vector");
+    let vector: Value = serde_json::from_str(&text).expect("JSON");
+    tlog::check(&vector, &Sample::new());
 }

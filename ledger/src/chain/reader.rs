@@ -380,7 +380,7 @@ impl ChainReader {
     }
 
     /// The transaction at a log index below the tip's log size, checked against its leaf hash.
-    fn committed_body(
+    pub(super) fn committed_body(
         &self,
         log_index: u64,
         leaf: &Hash,

@@ -36,6 +36,7 @@ mod leaders;
 mod misbehaviour;
 mod pending;
 mod proofs;
+mod tiles;
 mod validity;
 
 /// A chain of the test genesis in a folder that vanishes.

@@ -50,6 +50,13 @@ fn sample() -> (Genesis, v1::Receipt) {
     (genesis, receipt)
 }
 
+/// The same with the leaf hashes of its block.
+pub(crate) fn log_sample() -> (Genesis, v1::Receipt, Vec<Hash>) {
+    let (genesis, receipt) = sample();
+    let leaves = (0..6).map(|number| transaction(&genesis, number, 3).leaf_hash()).collect();
+    (genesis, receipt, leaves)
+}
+
 fn receipt_of(genesis: &Genesis, transaction: impl Fn(u64) -> VerifiedTransaction) -> v1::Receipt {
     let transactions: Vec<_> = (0..6).map(transaction).collect();
     let log = Tree::new(transactions.iter().map(VerifiedTransaction::leaf_hash).collect());

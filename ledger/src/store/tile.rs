@@ -4,7 +4,7 @@
 //! `256 t .. 256 (t + 1)`, as many as there are. Any complete subtree follows from one tile, so a
 //! proof for any size the log ever had reads O(log n) tiles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::{
     hash::Hash,
@@ -82,15 +82,8 @@ impl LogEdge {
 impl Store {
     /// The hash of a complete subtree of the log.
     pub(crate) fn log_node(&self, node: NodeId) -> Result<Hash, StoreError> {
-        let (level, above) = (node.level / TILE_LEVELS, node.level % TILE_LEVELS);
-        let first = node.index << above;
-        let index = first >> TILE_LEVELS;
-        let start = (first % TILE_HASHES as u64) as usize;
-        let tile = self.tile(level, index)?;
-        let hashes = tile.get(start..start + (1 << above)).ok_or_else(|| {
-            StoreError::corrupt(Table::Tiles, &table::tile(level, index), "hashes are missing")
-        })?;
-        Ok(merkle::root_of_hashes(hashes.iter().copied()))
+        let (level, index) = tile_of(node);
+        hash_in(&self.tile(level, index)?, node)
     }
 
     /// The leaf hashes of a range of the log.
@@ -111,6 +104,8 @@ impl Store {
         Ok(leaves)
     }
 
+    /// A tile, with as many hashes as were written: those of committed leaves and, while a block is
+    /// being committed, of its leaves too.
     fn tile(&self, level: u8, index: u64) -> Result<Vec<Hash>, StoreError> {
         let key = table::tile(level, index);
         let corrupt = |what: &str| StoreError::corrupt(Table::Tiles, &key, what);
@@ -120,5 +115,48 @@ impl Store {
             return Err(corrupt("not a tile's length"));
         }
         Ok(hashes.iter().map(|hash| Hash(*hash)).collect())
+    }
+}
+
+/// The tile that a node's hash follows from, by level and index.
+fn tile_of(node: NodeId) -> (u8, u64) {
+    let (level, above) = (node.level / TILE_LEVELS, node.level % TILE_LEVELS);
+    (level, (node.index << above) >> TILE_LEVELS)
+}
+
+/// The hash of a node, from its tile.
+fn hash_in(tile: &[Hash], node: NodeId) -> Result<Hash, StoreError> {
+    let above = node.level % TILE_LEVELS;
+    let start = ((node.index << above) % TILE_HASHES as u64) as usize;
+    let hashes = tile.get(start..start + (1 << above)).ok_or_else(|| {
+        let (level, index) = tile_of(node);
+        StoreError::corrupt(Table::Tiles, &table::tile(level, index), "hashes are missing")
+    })?;
+    Ok(merkle::root_of_hashes(hashes.iter().copied()))
+}
+
+/// Reads nodes of the log and remembers the tiles that they are in: what is read twice is the same.
+pub(crate) struct TileReader<'a> {
+    store: &'a Store,
+    tiles: BTreeMap<(u8, u64), Vec<Hash>>,
+}
+
+impl<'a> TileReader<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self { store, tiles: BTreeMap::new() }
+    }
+
+    /// A tile, as [`Store::tile`] has it.
+    pub(crate) fn tile(&mut self, level: u8, index: u64) -> Result<&[Hash], StoreError> {
+        match self.tiles.entry((level, index)) {
+            Entry::Occupied(tile) => Ok(tile.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(self.store.tile(level, index)?)),
+        }
+    }
+
+    /// The hash of a complete subtree of the log.
+    pub(crate) fn node(&mut self, node: NodeId) -> Result<Hash, StoreError> {
+        let (level, index) = tile_of(node);
+        hash_in(self.tile(level, index)?, node)
     }
 }
