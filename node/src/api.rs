@@ -30,7 +30,7 @@ mod access;
 mod admin;
 mod answers;
 mod audit;
-mod connections;
+pub(crate) mod connections;
 mod details;
 mod gate;
 mod intake;
@@ -44,6 +44,7 @@ mod submission;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use reads::read;
 pub use rejections::Rejections;
 
 /// Bytes of a request message at the most: a transaction of 1 MiB, or some thousand records.

@@ -10,6 +10,10 @@ use customhouse_ledger::{
     header::Header,
     layout::LayoutError,
     registry::Registry,
+    tlog::{
+        export::CertifiedCheckpoint,
+        note::{NoteError, VerifierKey},
+    },
     verifier::VALIDATOR_CHAIN_BYTES_MAX,
 };
 use customhouse_proto::v1::{
@@ -367,10 +371,25 @@ impl Client {
     ) -> Result<Vec<Hash>, ClientError> {
         let request = v1::GetConsistencyProofRequest { from_size, to_size };
         let answer = self.audit().get_consistency_proof(request).await?.into_inner();
-        let hash = |bytes: &Vec<u8>| {
-            Hash::from_slice(bytes).map_err(|error| ClientError::Answer(format!("path: {error}")))
-        };
-        answer.path.iter().map(hash).collect()
+        hashes("path", &answer.path)
+    }
+
+    /// The node's checkpoint, and the path of the leaf at this place of the log. With it comes the key
+    /// that the node says it is signed by.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn checkpoint(
+        &self,
+        log_index: u64,
+    ) -> Result<(CertifiedCheckpoint, VerifierKey), ClientError> {
+        let request = v1::GetCheckpointRequest { log_index: Some(log_index) };
+        let answer = self.audit().get_checkpoint(request).await?.into_inner();
+        let key = answer.verifier_key.parse();
+        let key = key.map_err(|error: NoteError| ClientError::Answer(error.to_string()))?;
+        let path = hashes("path", &answer.path)?;
+        let v1::GetCheckpointResponse { note, header, certificate, .. } = answer;
+        Ok((CertifiedCheckpoint { header, certificate, note, path }, key))
     }
 
     /// All changes of the validators, from the genesis on.
@@ -493,6 +512,13 @@ fn configure(endpoint: &str, tls: &ClientTls) -> Result<Endpoint, ClientError> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+}
+
+fn hashes(field: &str, list: &[Vec<u8>]) -> Result<Vec<Hash>, ClientError> {
+    let hash = |bytes: &Vec<u8>| {
+        Hash::from_slice(bytes).map_err(|error| ClientError::Answer(format!("{field}: {error}")))
+    };
+    list.iter().map(hash).collect()
 }
 
 fn missing(field: &str) -> ClientError {

@@ -95,6 +95,9 @@ pub struct NodeConfig {
     /// Prometheus metrics and health over HTTP. Neither is served where absent.
     #[serde(default)]
     pub metrics: Option<MetricsSection>,
+    /// The log as tiles over HTTP, for auditors. Not served where absent.
+    #[serde(default)]
+    pub tlog: Option<TlogSection>,
     /// What bounds the node's use of memory and disk.
     #[serde(default)]
     pub limits: Limits,
@@ -117,6 +120,9 @@ pub struct KeyPaths {
     pub peer: PathBuf,
     /// Signs transactions for the agency's clients.
     pub signing: PathBuf,
+    /// Signs checkpoints of the log.
+    #[serde(default)]
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// Peer-to-peer addresses.
@@ -172,6 +178,14 @@ pub struct TlsPaths {
 #[serde(deny_unknown_fields)]
 pub struct MetricsSection {
     /// Where to listen. Plain HTTP: keep it inside.
+    pub listen: SocketAddr,
+}
+
+/// The server of the log's tiles.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlogSection {
+    /// Where to listen. Plain HTTP, for anyone who may see the log.
     pub listen: SocketAddr,
 }
 
@@ -240,6 +254,8 @@ pub struct NodeKeys {
     pub peer: SigningKey,
     /// Signs transactions.
     pub signing: SigningKey,
+    /// Signs checkpoints of the log.
+    pub checkpoint: Option<SigningKey>,
 }
 
 impl NodeConfig {
@@ -296,11 +312,13 @@ impl NodeConfig {
             let key = read(path, KeyPurpose::Validator)?;
             Ok::<_, KeyFileError>(ValidatorKey { key, journal: journal_path(path) })
         };
+        let checkpoint = |path: &PathBuf| read(path, KeyPurpose::Checkpoint);
         let keys = NodeKeys {
             validator: validator(&self.keys.validator)?,
             next_validator: self.keys.next_validator.as_ref().map(validator).transpose()?,
             peer: read(&self.keys.peer, KeyPurpose::Peer)?,
             signing: read(&self.keys.signing, KeyPurpose::Signing)?,
+            checkpoint: self.keys.checkpoint.as_ref().map(checkpoint).transpose()?,
         };
         let next = keys.next_validator.as_ref();
         if next.is_some_and(|next| next.key.public() == keys.validator.key.public()) {
@@ -353,7 +371,8 @@ impl NodeConfig {
             // An absolute path stays what it is.
             *path = base.join(&*path);
         }
-        if let Some(path) = &mut self.keys.next_validator {
+        for path in [&mut self.keys.next_validator, &mut self.keys.checkpoint].into_iter().flatten()
+        {
             *path = base.join(&*path);
         }
     }
@@ -380,6 +399,11 @@ impl NodeConfig {
                 return wrong(&format!("{field}.addresses"), "needs an address");
             }
             check_addresses(&format!("{field}.addresses"), &peer.addresses)?;
+        }
+        if self.tlog.is_some() && self.keys.checkpoint.is_none() {
+            let reason =
+                "is needed to serve [tlog]: `customhouse keys new --purpose checkpoint` makes one";
+            return wrong("keys.checkpoint", reason);
         }
         self.limits.check()?;
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {

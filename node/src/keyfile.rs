@@ -47,6 +47,9 @@ pub enum KeyPurpose {
     Signing,
     /// An integrator's own key: signs the transactions that it submits.
     Submitter,
+    /// Signs the node's checkpoints of the log, for tools of transparency logs. Not in the registry: no
+    /// proof of Customhouse rests on it.
+    Checkpoint,
 }
 
 impl KeyPurpose {
@@ -57,6 +60,7 @@ impl KeyPurpose {
             Self::Peer => "peer",
             Self::Signing => "signing",
             Self::Submitter => "submitter",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -69,14 +73,14 @@ impl fmt::Display for KeyPurpose {
 
 /// The word names no purpose.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no purpose of a key: validator, peer, signing or submitter expected")]
+#[error("`{0}` is no purpose of a key: validator, peer, signing, submitter or checkpoint expected")]
 pub struct PurposeError(String);
 
 impl FromStr for KeyPurpose {
     type Err = PurposeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Validator, Self::Peer, Self::Signing, Self::Submitter]
+        [Self::Validator, Self::Peer, Self::Signing, Self::Submitter, Self::Checkpoint]
             .into_iter()
             .find(|purpose| purpose.as_str() == text)
             .ok_or_else(|| PurposeError(text.to_owned()))

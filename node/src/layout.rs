@@ -6,7 +6,7 @@
 //!   NL-DOUANE/
 //!     node.toml                 the node's configuration
 //!     agency.json               the agency's public keys: its object in the genesis
-//!     keys/                     validator.key, validator.journal, peer.key, signing.key
+//!     keys/                     validator.key, validator.journal, peer.key, signing.key, checkpoint.key
 //!     tls/                      ca.crt, ca.key, server.crt, server.key
 //!     data/                     made by the node
 //!     clients/broker/           client.toml, client.crt, client.key; for an integrator submitter.key

@@ -23,4 +23,5 @@ pub mod node;
 pub mod readfile;
 mod reporter;
 pub mod submissions;
+pub mod tlog;
 pub mod tls;

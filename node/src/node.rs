@@ -46,6 +46,7 @@ use crate::{
     network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     reporter::{EVIDENCE_MAX, Reporter},
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
+    tlog::{self, CheckpointSigner},
     tls::{FileError, ServerTls},
 };
 
@@ -117,6 +118,8 @@ pub struct Shared {
     pub mempool: SharedMempool,
     /// When the node started.
     pub started: Instant,
+    /// Signs checkpoints of the log, where there is a key for it.
+    pub checkpoints: Option<Arc<CheckpointSigner>>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -142,6 +145,8 @@ pub struct NodeParts {
     pub next_validator: Option<ValidatorKey>,
     /// Signs transactions and acceptances.
     pub signing: SigningKey,
+    /// Signs checkpoints of the log.
+    pub checkpoint: Option<SigningKey>,
     /// Where the store is.
     pub store: PathBuf,
     /// Where the outbox is.
@@ -198,6 +203,7 @@ impl NodeParts {
             validator: keys.validator,
             next_validator: keys.next_validator,
             signing: keys.signing,
+            checkpoint: keys.checkpoint,
             store: config.store_path(),
             outbox: config.data_dir.join("outbox"),
             outbox_bytes_max: config.limits.outbox_bytes,
@@ -285,6 +291,7 @@ impl Node {
         tokio::spawn(reporter.run(evidence_out));
         let shared = Arc::new(Shared {
             chain_id: reader.chain_id(),
+            checkpoints: parts.checkpoint.map(|key| CheckpointSigner::new(&genesis, key).into()),
             genesis,
             agency: parts.agency,
             reader,
@@ -311,6 +318,10 @@ impl Node {
             Some(section) => Some(bind("metrics", section.listen).await?),
             None => None,
         };
+        let tlog_listener = match &config.tlog {
+            Some(section) => Some(bind("the log's tiles", section.listen).await?),
+            None => None,
+        };
         let node = Self::start(NodeParts::read(&config)?, &shutdown).await?;
         let shared = Arc::clone(&node.shared);
         let mut servers = tokio::task::JoinSet::new();
@@ -318,6 +329,13 @@ impl Node {
             let served = http::serve(listener, Arc::clone(&shared), shutdown.clone());
             servers.spawn(async move {
                 served.await.map_err(|source| NodeError::Serve { what: "metrics".into(), source })
+            });
+        }
+        // The configuration has no section without a key.
+        if let Some((listener, signer)) = tlog_listener.zip(shared.checkpoints.clone()) {
+            let served = tlog::serve(listener, Arc::clone(&shared), signer, shutdown.clone());
+            servers.spawn(async move {
+                served.await.map_err(|source| NodeError::Serve { what: "tlog".into(), source })
             });
         }
         let metrics = shared.metrics.clone();

@@ -3,11 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    time::Duration,
 };
 
 use customhouse_ledger::{genesis::Genesis, hash::Hash, verifier::Verifier};
@@ -20,6 +18,7 @@ use customhouse_proto::v1;
 use tempfile::TempDir;
 
 use crate::{
+    http,
     links::Links,
     node_process::NodeProcess,
     ports,
@@ -35,8 +34,6 @@ const HISTORY_BITS: u32 = 12;
 const LAYOUTS_MAX: usize = 5;
 /// What a node logs where a port is taken.
 const PORT_TAKEN: &str = "in use";
-/// How long a metrics endpoint may take.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A committed block with all roots after it: what honest nodes have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -376,7 +373,7 @@ impl Cluster {
     /// The value of a node's metric without labels.
     pub fn metric(&self, node: usize, name: &str) -> u64 {
         let address = self.agency(node).config.metrics.as_ref().expect("the layout has it").listen;
-        let text = http_get(address, "/metrics").expect("the node serves metrics");
+        let text = http::get(address, "/metrics").expect("the node serves metrics").text();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let value = value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"));
         value.trim().parse().expect("a counter is a number")
@@ -390,16 +387,6 @@ impl Cluster {
         let number = line.and_then(|line| line.split_whitespace().next());
         number.and_then(|number| number.parse().ok()).expect("the kernel says it in kB")
     }
-}
-
-/// The answer to a plain HTTP/1.0 request.
-fn http_get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, HTTP_TIMEOUT)?;
-    stream.set_read_timeout(Some(HTTP_TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 impl Drop for Cluster {

@@ -8,6 +8,7 @@
 //! - [`lying_node`]: a node that lies to its clients;
 //! - [`faults`]: kills, restarts and wipes, again and again, at any moment;
 //! - [`program`]: the `customhouse` program and what its commands answer;
+//! - [`http`]: plain HTTP requests to a node;
 //! - [`load`]: clients that submit without pause and write down every acknowledgement;
 //! - [`python`]: clients and verifiers in another language;
 //! - [`readers`]: clients that read without pause and check that nodes agree and never go back;
@@ -20,6 +21,7 @@
 pub mod backup;
 pub mod cluster;
 pub mod faults;
+pub mod http;
 pub mod links;
 pub mod load;
 pub mod lying_node;

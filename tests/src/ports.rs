@@ -17,7 +17,8 @@ static TRIED: AtomicU16 = AtomicU16::new(0);
 /// Ports that were free a moment ago, each given once by this process. Processes start at
 /// different places, so that two of them seldom look at the same port at the same time.
 pub(crate) fn free(nodes: usize) -> Vec<Ports> {
-    (0..nodes).map(|_| Ports { peer: next(), api: next(), metrics: next() }).collect()
+    let ports = || Ports { peer: next(), api: next(), metrics: next(), tlog: next() };
+    (0..nodes).map(|_| ports()).collect()
 }
 
 fn next() -> u16 {

@@ -8,7 +8,7 @@ use super::refused::Refused;
 
 /// Roles by method. A method of ours that is not here may be called by nobody; health and
 /// reflection, which say nothing about trade, by everyone with a certificate.
-const ROLES: [(&str, &[Role]); 19] = [
+const ROLES: [(&str, &[Role]); 20] = [
     ("/customhouse.v1.Submission/SubmitRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/StreamRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/SubmitTransaction", &[Integrator, Operator]),
@@ -25,6 +25,7 @@ const ROLES: [(&str, &[Role]); 19] = [
     ("/customhouse.v1.Audit/GetConsistencyProof", &[Auditor, Operator]),
     ("/customhouse.v1.Audit/GetValidatorChain", &[Integrator, Officer, Auditor, Operator]),
     ("/customhouse.v1.Audit/GetDecision", &[Auditor, Operator]),
+    ("/customhouse.v1.Audit/GetCheckpoint", &[Integrator, Officer, Auditor, Operator]),
     ("/customhouse.v1.Audit/GetRegistry", &[Integrator, Officer, Auditor, Operator]),
     ("/customhouse.v1.Admin/GetStatus", &[Operator]),
     ("/customhouse.v1.Admin/ListPeers", &[Operator]),
@@ -83,9 +84,9 @@ mod tests {
     fn each_role_has_its_methods() {
         assert_eq!(permitted(Operator), methods());
         for (role, count, refused) in [
-            (Integrator, 13, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Officer, 7, "/customhouse.v1.Submission/SubmitRecords"),
-            (Auditor, 11, "/customhouse.v1.Submission/StreamTransactions"),
+            (Integrator, 14, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Officer, 8, "/customhouse.v1.Submission/SubmitRecords"),
+            (Auditor, 12, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).expect_err("refused");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use customhouse_ledger::verifier::ValidatorStep;
+use customhouse_ledger::{chain::ChainReader, verifier::ValidatorStep};
 use customhouse_proto::v1::{self, audit_server::Audit};
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
@@ -136,6 +136,36 @@ impl Audit for AuditService {
         })?;
         let decision = Some(decision.to_proto());
         Ok(Response::new(v1::GetDecisionResponse { decision }))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        let signer = self.node.checkpoints.as_ref().ok_or_else(|| {
+            let message =
+                "this node signs no checkpoints: its configuration has no keys.checkpoint";
+            Refused::new(Code::FailedPrecondition, "NO_CHECKPOINT_KEY", message)
+        })?;
+        let tip = self.node.reader.tip();
+        let path = match request.into_inner().log_index {
+            None => Vec::new(),
+            Some(index) => {
+                let of = Arc::clone(&tip);
+                let prove = move |reader: &ChainReader| reader.log_inclusion(&of.header, index);
+                read(&self.node, prove).await?.ok_or_else(|| {
+                    let message = format!("log_index: {index} is not on the log yet");
+                    Refused::new(Code::OutOfRange, "LOG_INDEX", message)
+                })?
+            }
+        };
+        Ok(Response::new(v1::GetCheckpointResponse {
+            note: signer.note(&tip.header),
+            verifier_key: signer.verifier().to_string(),
+            header: tip.header.encode(),
+            certificate: tip.certificate.as_ref().map(|c| c.encode()).unwrap_or_default(),
+            path: path.into_iter().map(|hash| hash.0.to_vec()).collect(),
+        }))
     }
 
     async fn get_registry(

@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts connections, at most `count_max` at a time, which counts those in the handshake; the
 /// others wait in the listener's queue. More than `address_max` from one IP address are closed at
 /// once. When `cut` is cancelled, all of them end.
-pub(super) fn accept(
+pub(crate) fn accept(
     listener: TcpListener,
     count_max: usize,
     address_max: usize,
@@ -107,7 +107,7 @@ impl Drop for AddressPlace {
 }
 
 /// A client's connection, which gives its places back when it is dropped.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     cut_off: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,

@@ -13,7 +13,7 @@ use super::refused::Refused;
 use crate::{metrics::Metrics, node::Shared};
 
 /// Reads away from the async workers, because a read may wait for the disk.
-pub(super) async fn read<T: Send + 'static>(
+pub(crate) async fn read<T: Send + 'static>(
     node: &Shared,
     read: impl FnOnce(&ChainReader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Refused> {

@@ -32,6 +32,7 @@ use crate::{
 
 mod calls;
 mod changes;
+mod checkpoints;
 mod connections;
 mod fixture;
 mod registry;

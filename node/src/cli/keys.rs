@@ -8,26 +8,30 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use customhouse_ledger::{agency::AgencyCode, keys::PublicKey};
+use customhouse_ledger::{agency::AgencyCode, genesis::Genesis, keys::PublicKey};
 use customhouse_node::{
     identity::Role,
     keyfile::{KeyFile, KeyPurpose},
     layout::{self, Profile},
+    tlog::CheckpointSigner,
     tls::{Authority, KeyedCertificate},
 };
 use libp2p::identity::ed25519;
 use serde::Serialize;
 
-use super::{Done, Output};
+use super::{Done, Output, genesis};
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make an agency's keys: validator, peer and signing, and agency.json for the genesis.
+    /// Make an agency's keys: validator, peer, signing and checkpoint, and agency.json for the genesis.
     #[command(after_help = NEW_EXAMPLES)]
     New(NewArgs),
     /// Show key files without their secrets.
-    #[command(after_help = "Examples:\n  customhouse keys show nl/keys/*.key")]
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
+        /// The genesis of the network: shows what tools verify the checkpoints of a checkpoint key with.
+        #[arg(long, value_name = "FILE")]
+        genesis: Option<PathBuf>,
         /// Key files.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -57,7 +61,7 @@ pub(crate) struct NewArgs {
     /// ISO 3166-1 alpha-2. The first two letters of the code where absent.
     #[arg(long)]
     country: Option<String>,
-    /// Make only one key, in DIR/PURPOSE.key: validator, peer, signing or submitter.
+    /// Make only one key, in DIR/PURPOSE.key: validator, peer, signing, submitter or checkpoint.
     #[arg(long)]
     purpose: Option<KeyPurpose>,
 }
@@ -97,6 +101,14 @@ pub(crate) struct ClientArgs {
     out: PathBuf,
 }
 
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  customhouse keys show nl/keys/*.key
+
+  # The verifier key that an auditor gives to a tool for transparency logs
+  customhouse --output json keys show nl/keys/checkpoint.key --genesis genesis.json | jq -r \\
+    .[0].verifier_key";
+
 const NEW_EXAMPLES: &str = "\
 Examples:
   # All that an agency needs to join: send nl/agency.json to whoever makes the genesis
@@ -108,8 +120,10 @@ Examples:
 pub(crate) fn run(command: KeysCommand, output: Output) -> Done {
     match command {
         KeysCommand::New(args) => new(&args, output)?,
-        KeysCommand::Show { files } => {
-            let keys = files.iter().map(|path| show(path)).collect::<Result<Vec<_>, _>>()?;
+        KeysCommand::Show { files, genesis } => {
+            let genesis = genesis.map(|path| genesis::read(&path)).transpose()?;
+            let show = |path: &PathBuf| show(path, genesis.as_ref());
+            let keys = files.iter().map(show).collect::<Result<Vec<_>, _>>()?;
             output.print(&KeyList(keys))?;
         }
         KeysCommand::Authority(args) => authority(&args, output)?,
@@ -124,8 +138,10 @@ fn new(args: &NewArgs, output: Output) -> anyhow::Result<()> {
         let country = args.country.as_deref().or(agency.as_str().get(..2)).unwrap_or("ZZ");
         let name = args.name.as_deref().unwrap_or(agency.as_str());
         layout::create_agency_keys(dir, *agency, name, country)?;
-        let keys = [KeyPurpose::Validator, KeyPurpose::Peer, KeyPurpose::Signing]
-            .map(|purpose| show(&dir.join("keys").join(format!("{purpose}.key"))))
+        let made =
+            [KeyPurpose::Validator, KeyPurpose::Peer, KeyPurpose::Signing, KeyPurpose::Checkpoint];
+        let keys = made
+            .map(|purpose| show(&dir.join("keys").join(format!("{purpose}.key")), None))
             .into_iter()
             .collect::<Result<Vec<_>, _>>()?;
         output.print(&KeyList(keys))?;
@@ -141,7 +157,7 @@ fn new(args: &NewArgs, output: Output) -> anyhow::Result<()> {
         let journal = customhouse_node::config::journal_path(&path);
         customhouse_node::journal::SignerJournal::create(&journal, &key.key.public())?;
     }
-    output.print(&KeyList(vec![show(&path)?]))?;
+    output.print(&KeyList(vec![show(&path, None)?]))?;
     Ok(())
 }
 
@@ -195,18 +211,26 @@ struct ShownKey {
     /// Of a peer key: the libp2p identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_id: Option<String>,
+    /// Of a checkpoint key, where the network is known: what verifies its notes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verifier_key: Option<String>,
 }
 
-fn show(path: &Path) -> anyhow::Result<ShownKey> {
+fn show(path: &Path, genesis: Option<&Genesis>) -> anyhow::Result<ShownKey> {
     let key = KeyFile::read(path)?;
     let public_key = key.key.public();
     let peer_id = (key.purpose == KeyPurpose::Peer).then(|| peer_id(&public_key)).transpose()?;
+    let signs_checkpoints = key.purpose == KeyPurpose::Checkpoint;
+    let signer = genesis.filter(|_| signs_checkpoints);
+    let signer = signer.map(|genesis| CheckpointSigner::new(genesis, key.key.clone()));
+    let verifier_key = signer.map(|signer| signer.verifier().to_string());
     Ok(ShownKey {
         file: path.to_owned(),
         agency: key.agency,
         purpose: key.purpose,
         public_key,
         peer_id,
+        verifier_key,
     })
 }
 
@@ -225,10 +249,13 @@ impl fmt::Display for KeyList {
             if index > 0 {
                 writeln!(f)?;
             }
-            let ShownKey { file, agency, purpose, public_key, peer_id } = key;
-            write!(f, "{agency:<16} {:<9} {public_key}  {}", purpose.as_str(), file.display())?;
+            let ShownKey { file, agency, purpose, public_key, peer_id, verifier_key } = key;
+            write!(f, "{agency:<16} {:<10} {public_key}  {}", purpose.as_str(), file.display())?;
             if let Some(peer_id) = peer_id {
-                write!(f, "\n{:<16} peer id   {peer_id}", "")?;
+                write!(f, "\n{:<16} peer id    {peer_id}", "")?;
+            }
+            if let Some(verifier_key) = verifier_key {
+                write!(f, "\n{:<16} verifier   {verifier_key}", "")?;
             }
         }
         Ok(())

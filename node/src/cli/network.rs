@@ -37,7 +37,7 @@ pub(crate) struct NewArgs {
     /// A directory that does not exist yet, or is empty.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// First port; each agency takes three, ten apart: peers, gRPC, metrics.
+    /// First port; each agency takes four, ten apart: peers, gRPC, metrics, the log as tiles.
     #[arg(long, value_name = "PORT", default_value_t = 7400)]
     base_port: u16,
     /// Name of the network in the genesis.
@@ -118,6 +118,7 @@ struct AgencyView {
     peer: String,
     api: String,
     metrics: Option<String>,
+    tlog: Option<String>,
     clients: PathBuf,
 }
 
@@ -131,6 +132,7 @@ impl NetworkView {
                 peer: config.network.listen.first().map(ToString::to_string).unwrap_or_default(),
                 api: format!("https://{}", config.api.listen),
                 metrics: config.metrics.as_ref().map(|m| format!("http://{}/metrics", m.listen)),
+                tlog: config.tlog.as_ref().map(|tlog| format!("http://{}/", tlog.listen)),
                 clients: agency.dir.join("clients"),
             }
         });
@@ -151,6 +153,9 @@ impl fmt::Display for NetworkView {
             write!(f, "\n{:<16} gRPC {}  peers {}", agency.agency, agency.api, agency.peer)?;
             if let Some(metrics) = &agency.metrics {
                 write!(f, "  metrics {metrics}")?;
+            }
+            if let Some(tlog) = &agency.tlog {
+                write!(f, "  log {tlog}")?;
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ fn limits_log_and_metrics_may_be_left_out() {
     let end = TEMPLATE.find("# Prometheus").expect("in the template");
     let config = parse(&TEMPLATE[..end]).expect("valid");
     assert_eq!(config.limits, Limits::default());
-    assert!(config.metrics.is_none());
+    assert!(config.metrics.is_none() && config.tlog.is_none());
 }
 
 #[test]
@@ -64,6 +64,7 @@ fn each_mistake_names_the_file_and_the_field() {
         ("filter = \"info\"", "filter = \"a=b=c\"", "log.filter:"),
         ("format = \"text\"", "format = \"xml\"", "xml"),
         ("data_dir = \"data\"", "", "data_dir"),
+        ("checkpoint = \"keys/checkpoint.key\"", "", "keys.checkpoint: is needed to serve [tlog]"),
         ("\"127.0.0.1:7401\"", "\"localhost\"", "listen = \"localhost\""),
     ] {
         assert!(TEMPLATE.contains(good), "{good}");

@@ -83,7 +83,7 @@ pub fn read_agency_file(path: &Path) -> Result<AgencyFile, LayoutError> {
     })
 }
 
-/// Makes an agency's three keys and the signer's journal in `<dir>/keys`, and `<dir>/agency.json`.
+/// Makes an agency's keys and the signer's journal in `<dir>/keys`, and `<dir>/agency.json`.
 ///
 /// # Errors
 /// Where one of them exists already, or cannot be written.
@@ -120,6 +120,8 @@ pub fn create_agency_keys(
             label: "node".into(),
         }],
     };
+    // No registry has it: whoever wants to check what it signs is told of it by another way.
+    make(KeyPurpose::Checkpoint)?;
     write_public(&public_file, &file.to_json())?;
     Ok(file)
 }

@@ -43,6 +43,8 @@ pub struct Ports {
     pub api: u16,
     /// Metrics and health.
     pub metrics: u16,
+    /// The log as tiles.
+    pub tlog: u16,
 }
 
 impl Ports {
@@ -54,7 +56,8 @@ impl Ports {
         let ports = |index: usize| {
             let offset = u16::try_from(index).ok()?.checked_mul(10)?;
             let peer = base.checked_add(offset)?;
-            Some(Self { peer, api: peer.checked_add(1)?, metrics: peer.checked_add(2)? })
+            let port = |offset| peer.checked_add(offset);
+            Some(Self { peer, api: port(1)?, metrics: port(2)?, tlog: port(3)? })
         };
         let all: Option<Vec<Self>> = (0..agencies).map(ports).collect();
         all.ok_or_else(|| {
@@ -224,7 +227,7 @@ fn node_config(agency: AgencyCode, ports: Ports, others: &[(AgencyCode, String)]
         format!("[[network.peers]]\nagency = \"{other}\"\naddresses = [\"{address}\"]\n\n")
     };
     let peers: String = others.iter().map(section).collect();
-    let Ports { peer, api, metrics } = ports;
+    let Ports { peer, api, metrics, tlog } = ports;
     format!(
         r#"# The node of {agency} on a network that runs on one machine.
 # `customhouse node template` prints every field with its meaning.
@@ -236,6 +239,7 @@ agency = "{agency}"
 validator = "keys/validator.key"
 peer = "keys/peer.key"
 signing = "keys/signing.key"
+checkpoint = "keys/checkpoint.key"
 
 [network]
 listen = ["/ip4/127.0.0.1/tcp/{peer}"]
@@ -250,6 +254,9 @@ key = "tls/server.key"
 
 [metrics]
 listen = "127.0.0.1:{metrics}"
+
+[tlog]
+listen = "127.0.0.1:{tlog}"
 
 [log]
 format = "text"

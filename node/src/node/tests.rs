@@ -122,6 +122,7 @@ impl Network {
             },
             next_validator: None,
             signing: key(3, i),
+            checkpoint: None,
             store: folder.join(format!("{i}-store")),
             outbox: folder.join(format!("{i}-outbox")),
             outbox_bytes_max: 64 * 1024 * 1024,

@@ -48,6 +48,7 @@ async fn a_second_process_with_the_same_key_refuses_to_start() {
     for (own, other) in [
         (port(&config.api.listen), port(&spare.agency(0).config.api.listen)),
         (metrics_port(&cluster), metrics_port(&spare)),
+        (tlog_port(&cluster), tlog_port(&spare)),
         (peer_port(&cluster), peer_port(&spare)),
     ] {
         text = text.replace(&own, &other);
@@ -68,6 +69,10 @@ fn port(address: &std::net::SocketAddr) -> String {
 
 fn metrics_port(cluster: &Cluster) -> String {
     port(&cluster.agency(0).config.metrics.as_ref().expect("the layout has it").listen)
+}
+
+fn tlog_port(cluster: &Cluster) -> String {
+    port(&cluster.agency(0).config.tlog.as_ref().expect("the layout has it").listen)
 }
 
 fn peer_port(cluster: &Cluster) -> String {

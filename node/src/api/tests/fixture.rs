@@ -137,7 +137,7 @@ fn lay_out(dir: &std::path::Path) -> NodeConfig {
     let network = LocalNetwork::create(&NewNetwork {
         dir: dir.to_owned(),
         name: "test".into(),
-        agencies: vec![(agency(), Ports { peer: 1, api: 2, metrics: 3 })],
+        agencies: vec![(agency(), Ports { peer: 1, api: 2, metrics: 3, tlog: 4 })],
         history_bits: 8,
         parameters: std::collections::BTreeMap::default(),
     });

@@ -209,7 +209,7 @@ fn agencies() -> anyhow::Result<Vec<(AgencyCode, Ports)>> {
     };
     let mut agencies = Vec::new();
     for code in AGENCIES {
-        let ports = Ports { peer: port()?, api: port()?, metrics: port()? };
+        let ports = Ports { peer: port()?, api: port()?, metrics: port()?, tlog: port()? };
         agencies.push((code.parse()?, ports));
     }
     Ok(agencies)

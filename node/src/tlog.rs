@@ -1,0 +1,187 @@
+//! The log over plain HTTP for the tools of the transparency-log world (C2SP `tlog-tiles`): anyone may
+//! fetch it, cache it and check it, and needs no account. It shows commitments and no trade data.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/checkpoint` | size and root as a note that this node signed |
+//! | `/tile/<L>/<N>[.p/<W>]` | hashes of the tree |
+//! | `/tile/entries/<N>[.p/<W>]` | the log's leaves |
+//! | `/certified-checkpoint` | the block header with this size and root, and its finalization, as JSON: what the note is checked against by who holds the genesis |
+//!
+//! What is served was committed, and leads to the certified log root: damage is an error and a line in
+//! the node's log. A listener of its own, because metrics are for the operator's network and this is
+//! not. No client makes anything grow: [`server`] limits connections, their headers and their age, and
+//! here so many reads of the store are made at a time.
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use customhouse_ledger::{
+    chain::Tip,
+    genesis::Genesis,
+    header::Header,
+    keys::SigningKey,
+    tlog::{
+        self,
+        checkpoint::Checkpoint,
+        note::{NoteSigner, VerifierKey},
+        path::{TileContent, TilePath},
+    },
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::{
+    api::{read, refused::Refused},
+    node::Shared,
+};
+
+mod server;
+#[cfg(test)]
+mod tests;
+
+/// Tiles that are read at a time: each is some tens of kilobytes and thousands of hashes.
+const TILE_READS_MAX: usize = 8;
+/// Entry bundles that are read at a time: the transactions of one may have 256 MiB, though only one is in
+/// memory.
+const BUNDLE_READS_MAX: usize = 2;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+const JSON: &str = "application/json";
+/// What never changes.
+const FOR_GOOD: &str = "public, max-age=31536000, immutable";
+/// What is newer a moment later.
+const NOT_KEPT: &str = "no-store";
+
+/// Signs this node's checkpoints.
+#[derive(Debug)]
+pub struct CheckpointSigner {
+    network: String,
+    signer: NoteSigner,
+}
+
+impl CheckpointSigner {
+    /// Of a chain, with the node's checkpoint key.
+    pub fn new(genesis: &Genesis, key: SigningKey) -> Self {
+        let origin = tlog::origin(&genesis.network, &genesis.chain_id());
+        let signer = NoteSigner::new(&origin, key);
+        let signer = signer.expect("a genesis allows no space and no plus in its network's name");
+        Self { network: genesis.network.clone(), signer }
+    }
+
+    /// What tools verify the notes with.
+    pub fn verifier(&self) -> &VerifierKey {
+        self.signer.verifier()
+    }
+
+    /// The checkpoint of a committed block's log. A log must never sign two that contradict each other:
+    /// only headers with a finalization are given to this.
+    pub fn note(&self, committed: &Header) -> String {
+        let text = Checkpoint::of(&self.network, committed).text();
+        self.signer.sign(&text).expect("an origin, a number and base64 have no control character")
+    }
+}
+
+struct Log {
+    node: Arc<Shared>,
+    signer: Arc<CheckpointSigner>,
+    tile_reads: Semaphore,
+    bundle_reads: Semaphore,
+}
+
+/// Serves the log until shutdown.
+///
+/// # Errors
+/// What the system says of the listener.
+pub async fn serve(
+    listener: TcpListener,
+    node: Arc<Shared>,
+    signer: Arc<CheckpointSigner>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(%address, verifier_key = %signer.verifier(), "serving the log as tiles");
+    server::serve(listener, router(node, signer), server::LIMITS, shutdown).await;
+    Ok(())
+}
+
+fn router(node: Arc<Shared>, signer: Arc<CheckpointSigner>) -> Router {
+    let tile_reads = Semaphore::new(TILE_READS_MAX);
+    let bundle_reads = Semaphore::new(BUNDLE_READS_MAX);
+    Router::new()
+        .route("/checkpoint", get(checkpoint))
+        .route("/certified-checkpoint", get(certified_checkpoint))
+        .route("/tile/{*path}", get(tile))
+        .with_state(Arc::new(Log { node, signer, tile_reads, bundle_reads }))
+}
+
+async fn checkpoint(State(log): State<Arc<Log>>) -> Response {
+    answer(TEXT, NOT_KEPT, log.signer.note(&log.node.reader.tip().header))
+}
+
+/// The form in which `customhouse audit consistency` saves a head.
+async fn certified_checkpoint(State(log): State<Arc<Log>>) -> Response {
+    let tip = log.node.reader.tip();
+    let Tip { header, certificate, .. } = &*tip;
+    let certificate = certificate.as_ref().map(|certificate| certificate.encode());
+    let json = serde_json::json!({
+        "height": header.height,
+        "time_ms": header.time_ms,
+        "log_size": header.log_size,
+        "log_root": header.log_root,
+        "header": hex::encode(header.encode()),
+        "certificate": hex::encode(certificate.unwrap_or_default()),
+    });
+    answer(JSON, NOT_KEPT, format!("{json:#}\n"))
+}
+
+/// Of the path as it came: a tile has one, and every other way to write it is another path.
+async fn tile(State(log): State<Arc<Log>>, uri: Uri) -> Response {
+    let path = uri.path().strip_prefix('/').map(str::parse::<TilePath>);
+    let Some(Ok(path)) = path else {
+        return failed(StatusCode::NOT_FOUND, "not the path of a tile or an entry bundle\n");
+    };
+    let reads = match path.content {
+        TileContent::Hashes { .. } => &log.tile_reads,
+        TileContent::Entries => &log.bundle_reads,
+    };
+    // Never closed: an error cannot come.
+    let _place = reads.acquire().await;
+    match read(&log.node, move |reader| reader.log_resource(path)).await {
+        Ok(Some(bytes)) => answer(BYTES, FOR_GOOD, bytes),
+        Ok(None) => failed(StatusCode::NOT_FOUND, "the log is not so long\n"),
+        Err(refused) => unread(&refused),
+    }
+}
+
+/// Damage was logged where it was found.
+fn unread(refused: &Refused) -> Response {
+    match refused.code {
+        Code::DataLoss => {
+            let text = "this node's store is damaged there: ask another node\n";
+            failed(StatusCode::INTERNAL_SERVER_ERROR, text)
+        }
+        _ => {
+            let Refused { reason_code, message, .. } = refused;
+            tracing::warn!(reason_code, reason = message, "a tile was not read");
+            failed(StatusCode::SERVICE_UNAVAILABLE, "this node cannot read its store now\n")
+        }
+    }
+}
+
+fn answer(content: &'static str, kept: &'static str, body: impl IntoResponse) -> Response {
+    ([(header::CONTENT_TYPE, content), (header::CACHE_CONTROL, kept)], body).into_response()
+}
+
+/// A log grows and a store is mended: no failure is kept.
+fn failed(status: StatusCode, text: &'static str) -> Response {
+    (status, answer(TEXT, NOT_KEPT, text)).into_response()
+}

@@ -1,0 +1,97 @@
+//! HTTP/1.1 for strangers: axum's own server has no limit on a request's head, on the time it takes or
+//! on how long a connection lasts.
+
+use std::{pin::pin, time::Duration};
+
+use axum::Router;
+use futures::StreamExt as _;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::api::connections::{self, Connection};
+
+/// What a client may have of the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Connections at a time, of all clients; more wait.
+    pub(super) connections_max: usize,
+    /// Of one IP address; more are closed at once.
+    pub(super) address_connections_max: usize,
+    /// Bytes of a request's head: a path and what a browser adds.
+    pub(super) head_bytes_max: usize,
+    /// How long a head may take, and how long a connection may say nothing between two requests.
+    pub(super) head_timeout: Duration,
+    /// After this a connection takes no more requests; nor does a client that does not read its answers
+    /// hold one for longer.
+    pub(super) age_max: Duration,
+}
+
+pub(super) const LIMITS: Limits = Limits {
+    connections_max: 256,
+    address_connections_max: 64,
+    head_bytes_max: 16 * 1024,
+    head_timeout: Duration::from_secs(15),
+    age_max: Duration::from_secs(120),
+};
+
+/// How long the request under way may take when a connection is to end.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Serves until shutdown; what is under way then has a time to end.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let Limits { connections_max, address_connections_max, .. } = limits;
+    // Each conversation ends by itself: nothing is cut.
+    let cut = CancellationToken::new();
+    let incoming = connections::accept(listener, connections_max, address_connections_max, cut);
+    let mut incoming = pin!(incoming);
+    let conversations = TaskTracker::new();
+    loop {
+        let connection = tokio::select! {
+            () = shutdown.cancelled() => break,
+            connection = incoming.next() => connection,
+        };
+        // The listener's errors are waited out by `accept`.
+        let Some(Ok(connection)) = connection else { break };
+        conversations.spawn(converse(connection, router.clone(), limits, shutdown.clone()));
+    }
+    conversations.close();
+    conversations.wait().await;
+}
+
+/// Answers one connection's requests.
+async fn converse(
+    connection: Connection,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max)
+        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+    let mut served = pin!(served);
+    // Ends early where the node does, or where the connection is old.
+    let time = timeout(limits.age_max, shutdown.cancelled());
+    let outcome = tokio::select! {
+        outcome = served.as_mut() => outcome,
+        _ = time => {
+            served.as_mut().graceful_shutdown();
+            timeout(DRAIN, served).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = outcome {
+        // A client's fault, and of no interest to who runs the node.
+        tracing::debug!(%error, "a connection to the log ended");
+    }
+}
