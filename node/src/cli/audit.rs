@@ -10,7 +10,12 @@ use std::{
 };
 
 use clap::Subcommand;
-use customhouse_ledger::{hash::Hash, header::Header, verifier::Verifier};
+use customhouse_ledger::{
+    certificate::CertificateError,
+    hash::Hash,
+    header::Header,
+    verifier::{FinalityError, Verifier},
+};
 use serde::Serialize;
 
 use super::{Done, Output, connect::ConnectArgs, genesis, time};
@@ -26,6 +31,7 @@ mod history;
 mod node;
 mod receipts;
 mod source;
+mod tlog;
 pub(crate) mod validators;
 mod watch;
 
@@ -58,6 +64,12 @@ pub(crate) enum AuditCommand {
     /// Name the validators that divided a chain, from what nodes on both sides export.
     #[command(after_help = fork::HELP)]
     Fork(fork::ForkArgs),
+    /// Export a receipt as a C2SP tlog-proof, for tools of transparency logs.
+    #[command(after_help = tlog::EXPORT_HELP)]
+    TlogProof(Box<tlog::ExportArgs>),
+    /// Verify a tlog-proof that `tlog-proof` wrote, with the genesis alone.
+    #[command(after_help = tlog::VERIFY_HELP)]
+    VerifyTlogProof(Box<tlog::VerifyArgs>),
 }
 
 #[derive(clap::Args)]
@@ -127,6 +139,16 @@ enum Verdict {
 }
 
 impl Verdict {
+    /// Too few signatures prove nothing, and nor do those of validators that are not known; anything
+    /// else is wrong.
+    fn of_finality(error: &FinalityError) -> Self {
+        match error {
+            FinalityError::Certificate(CertificateError::NoQuorum { .. })
+            | FinalityError::StepMissing { .. } => Self::NotEnoughEvidence,
+            _ => Self::Invalid,
+        }
+    }
+
     fn exit_code(self) -> ExitCode {
         match self {
             Self::Verified => 0,
@@ -243,6 +265,8 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         AuditCommand::Absent(args) => history::absent(&args, output, &connect).await,
         AuditCommand::Decisions(args) => decisions::export(&args, output, &connect).await,
         AuditCommand::Fork(args) => fork::examine(&args, output),
+        AuditCommand::TlogProof(args) => tlog::export(&args, output, &connect).await,
+        AuditCommand::VerifyTlogProof(args) => tlog::verify(&args, output),
     };
     let verdict = match done {
         Ok(verdict) => verdict,

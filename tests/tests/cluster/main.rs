@@ -20,3 +20,4 @@ mod restored;
 mod rolling;
 mod rubbish;
 mod shared_data;
+mod tlog;

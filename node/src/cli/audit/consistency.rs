@@ -11,7 +11,7 @@ use super::{
     Basis, Seen, Verdict,
     evidence::{EvidenceFile, Side},
     freshness::{MaxAge, too_old},
-    head::{Certified, Place, SavedHead, verdict_of},
+    head::{Certified, Place, SavedHead},
     node::{self, Finding},
     validators, verifier,
 };
@@ -100,7 +100,7 @@ pub(super) async fn check(
             too_old(head, args.max_age, finding)
         }
         Err(error) => {
-            Finding::new(verdict_of(error), format!("its head is not certified: {error}"))
+            Finding::new(Verdict::of_finality(error), format!("its head is not certified: {error}"))
         }
     };
     if let Some((known, other)) = known.as_ref().zip(finding.other.as_ref()) {

@@ -79,23 +79,12 @@ impl SavedHead {
     /// The head, if it is certified and says of itself what its header does; else the verdict and why.
     pub(super) fn certified(&self, verifier: &Verifier) -> Result<Certified, (Verdict, String)> {
         let head = Certified::check(&self.header, self.certificate.clone(), verifier)
-            .map_err(|error| (verdict_of(&error), format!("not a certified head: {error}")))?;
+            .map_err(|error| (Verdict::of_finality(&error), format!("not a certified head: {error}")))?;
         if Self::of(&head) == *self {
             Ok(head)
         } else {
             Err((Verdict::Invalid, "its fields are not those of its header".to_owned()))
         }
-    }
-}
-
-/// What a header that is not known to be final makes of an answer: too few signatures prove nothing, and
-/// nor do those of validators that are not known; anything else is wrong.
-pub(super) fn verdict_of(error: &FinalityError) -> Verdict {
-    use customhouse_ledger::certificate::CertificateError;
-    match error {
-        FinalityError::Certificate(CertificateError::NoQuorum { .. })
-        | FinalityError::StepMissing { .. } => Verdict::NotEnoughEvidence,
-        _ => Verdict::Invalid,
     }
 }
 

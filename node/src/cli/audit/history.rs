@@ -13,7 +13,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1;
 use serde::Serialize;
 
-use super::{Basis, Fork, Seen, Verdict, freshness::MaxAge, head::verdict_of, source::Source};
+use super::{Basis, Fork, Seen, Verdict, freshness::MaxAge, source::Source};
 use super::{receipts, verifier};
 use crate::cli::{
     connect::ConnectArgs,
@@ -169,7 +169,7 @@ impl Audit {
             Ok(history) => audit.take(history),
             Err(error) => {
                 let verdict = match &error {
-                    HistoryProofError::Finality(error) => verdict_of(error),
+                    HistoryProofError::Finality(error) => Verdict::of_finality(error),
                     _ => Verdict::Invalid,
                 };
                 audit.answer.refuse(verdict, format!("{}: {error}", error.code()));

@@ -84,7 +84,7 @@ pub(super) async fn compare(
     let found = match head(&mut seen.verifier, connection).await? {
         Err(error) => {
             let finding = Finding::new(
-                super::head::verdict_of(&error),
+                Verdict::of_finality(&error),
                 format!("its head is not certified: {error}"),
             );
             (None, finding)

@@ -92,7 +92,7 @@ pub(super) fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 /// What a receipt that was refused makes of an answer.
 pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
     match error {
-        ReceiptError::Finality(error) => head::verdict_of(error),
+        ReceiptError::Finality(error) => Verdict::of_finality(error),
         _ => Verdict::Invalid,
     }
 }

@@ -16,7 +16,7 @@ use super::{
     Basis, Seen, Verdict,
     evidence::{EvidenceFile, Side},
     freshness::{MaxAge, too_old},
-    head::{Certified, Place, SavedHead, verdict_of},
+    head::{Certified, Place, SavedHead},
     node::{self, Finding},
     verifier,
 };
@@ -211,7 +211,7 @@ impl<'a> Watch<'a> {
         let head = node::head(&mut self.verifier, connection).await.map_err(absent)?;
         head.map_err(|error| {
             let reason = format!("its head is not certified: {error}");
-            Finding::new(verdict_of(&error), reason)
+            Finding::new(Verdict::of_finality(&error), reason)
         })
     }
 
