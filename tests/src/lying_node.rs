@@ -205,6 +205,13 @@ impl Audit for Front {
         self.audit().get_decision(request.into_inner()).await
     }
 
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        self.audit().get_checkpoint(request.into_inner()).await
+    }
+
     async fn get_registry(
         &self,
         request: Request<v1::GetRegistryRequest>,

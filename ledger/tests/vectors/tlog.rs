@@ -14,14 +14,11 @@ use customhouse_ledger::{
     },
     verifier::Verifier,
 };
-use customhouse_proto::v1;
-use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{
-    hex_of,
+    hex_of, receipts,
     sample::{Sample, key},
-    signed,
 };
 
 /// Of the node's checkpoint key.
@@ -55,15 +52,16 @@ fn paths() -> Value {
 
 /// The proof of the receipt in `receipt.json` in the checkpoint of its own block.
 fn proof(sample: &Sample, note: String) -> export::CertifiedCheckpoint {
-    let header = &sample.block.header;
-    let path = sample.log.inclusion_path(2).expect("a leaf");
-    let certificate = sample.certificate.encode();
+    let head = sample.head(1);
+    let header = &head.block.header;
+    let path = head.log.inclusion_path(2).expect("a leaf");
+    let certificate = head.certificate.encode();
     CertifiedCheckpoint { header: header.encode(), certificate, note, path }
 }
 
 pub(crate) fn tlog(sample: &Sample) -> Value {
     let (node, stranger) = (signer(sample, SEED), signer(sample, SEED + 1));
-    let checkpoint = Checkpoint::of(&sample.genesis.network, &sample.block.header);
+    let checkpoint = Checkpoint::of(&sample.genesis.network, &sample.head(1).block.header);
     let note = |signer: &NoteSigner, checkpoint: &Checkpoint| {
         signer.sign(&checkpoint.text()).expect("a checkpoint's text")
     };
@@ -71,10 +69,9 @@ pub(crate) fn tlog(sample: &Sample) -> Value {
         let parts = transaction.parts();
         [&parts.header[..], &parts.signature].concat()
     };
-    let entries: Vec<_> = sample.transactions.iter().map(leaf).collect();
-    let receipt = signed::receipt(sample)["receipt"].clone();
-    let receipt = hex::decode(receipt.as_str().expect("text")).expect("hexadecimal");
-    let receipt = v1::Receipt::decode(&receipt[..]).expect("a receipt");
+    let in_first = sample.head(1).block.leaves.len();
+    let entries: Vec<_> = sample.transactions[..in_first].iter().map(leaf).collect();
+    let receipt = receipts::message(sample, 2, 1);
     let genuine = proof(sample, note(&node, &checkpoint));
     let text = |checkpoint: CertifiedCheckpoint| export::tlog_proof(&receipt, checkpoint).text();
     let refused = |change: &str, code: &str, make: &dyn Fn(&mut CertifiedCheckpoint)| {
@@ -83,7 +80,10 @@ pub(crate) fn tlog(sample: &Sample) -> Value {
         json!({ "change": change, "code": code, "proof": text(checkpoint) })
     };
     let other_root = Checkpoint { root: Hash([7; 32]), ..checkpoint.clone() };
-    let later = Header { time_ms: sample.block.header.time_ms + 1, ..sample.block.header.clone() };
+    let later = Header {
+        time_ms: sample.head(1).block.header.time_ms + 1,
+        ..sample.head(1).block.header.clone()
+    };
     let whole = text(genuine.clone());
     json!({
         "origin": checkpoint.origin,
@@ -93,7 +93,7 @@ pub(crate) fn tlog(sample: &Sample) -> Value {
         "entries": hex_of(bundle::encode(&entries).expect("five entries")),
         "leaf": hex_of(&entries[2]),
         "proof": whole,
-        "refused": [
+        "refused_proofs": [
             refused("signed by another key", "NOTE_SIGNATURE", &|c| {
                 c.note = note(&stranger, &checkpoint);
             }),
@@ -128,8 +128,8 @@ pub(crate) fn check(vector: &Value, sample: &Sample) {
     assert_eq!(json!(hex::encode(verified.leaf)), vector["leaf"]);
     let entries = hex::decode(text(&vector["entries"])).expect("hexadecimal");
     let entries = bundle::decode(&entries).expect("a bundle");
-    assert_eq!(merkle::root(&entries), sample.block.header.log_root);
-    for variant in vector["refused"].as_array().expect("a list") {
+    assert_eq!(merkle::root(&entries), sample.head(1).block.header.log_root);
+    for variant in vector["refused_proofs"].as_array().expect("a list") {
         let refused = verify(&variant["proof"]).expect_err("false");
         assert_eq!(json!(refused.code()), variant["code"], "{}", variant["change"]);
     }

@@ -57,17 +57,20 @@ async fn a_history_and_an_absence_are_taken_home_as_files() {
     cluster.same_head(&[0, 1, 2, 3], 2).await;
     let dir = tempfile::tempdir().expect("a directory");
     let profile = cluster.profile(2, "auditor");
-    let export = |subject: &str, out: &Path| {
+    let export = |subject: &str, out: &Path, form: &str| {
         let genesis = cluster.genesis_file();
         let mut all = vec!["--profile".as_ref(), profile.as_os_str()];
         all.extend(["--output", "json", "audit", "export", "history", subject].map(OsStr::new));
         all.extend(["--genesis".as_ref(), genesis.as_os_str(), "--out".as_ref(), out.as_os_str()]);
+        all.extend(["--form", form].map(OsStr::new));
         program::run(all)
     };
     let (some, none) = (dir.path().join("some"), dir.path().join("none"));
-    let written = export("case:exported", &some).expect_code(0).json();
+    let json = dir.path().join("json");
+    let written = export("case:exported", &some, "binary").expect_code(0).json();
     assert_eq!(written["files"], 3, "a proof and two receipts: {written}");
-    assert_eq!(export("case:nobody", &none).expect_code(0).json()["files"], 1);
+    assert_eq!(export("case:nobody", &none, "binary").expect_code(0).json()["files"], 1);
+    export("case:exported", &json, "json").expect_code(0);
     for node in 0..4 {
         assert!(cluster.terminate(node).await.success());
     }
@@ -79,6 +82,10 @@ async fn a_history_and_an_absence_are_taken_home_as_files() {
     let answer = offline("history", "case:exported", &some).expect_code(0).json();
     assert_eq!(answer["records"].as_array().map(Vec::len), Some(2), "{answer}");
     offline("absent", "case:nobody", &none).expect_code(0);
+    let answer = offline("history", "case:exported", &json).expect_code(0).json();
+    assert_eq!(answer["records"].as_array().map(Vec::len), Some(2), "{answer}");
+    let answer = audit(&cluster, ["verify".as_ref(), json.as_os_str()]).expect_code(0).json();
+    assert_eq!(answer["receipts"].as_array().map(Vec::len), Some(2), "{answer}");
     offline("absent", "case:exported", &some).expect_code(1);
     let of_another = offline("absent", "case:other", &none).expect_code(1);
     assert!(of_another.text().contains("another subject"), "{}", of_another.text());

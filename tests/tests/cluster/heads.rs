@@ -39,6 +39,25 @@ async fn a_saved_head_is_continued_by_every_node_and_damaged_ones_are_refused() 
     let again = consistency(&cluster, 0, &file, &[]).expect_code(0).json();
     assert_eq!(again["written"], false, "nothing is newer: {again}");
 
+    // One auditor has the proof written, another verifies it without a network, and has the head then.
+    let (proof, old) = (dir.path().join("a.consistency"), dir.path().join("old.head"));
+    fs::copy(&file, &old).expect("writable");
+    submit_final(&cluster, 0, "later", "heads").await;
+    let proof = proof.to_str().expect("a path of text");
+    consistency(&cluster, 1, &file, &["--write-proof", proof]).expect_code(0);
+    let offline = |head: &Path| consistency(&cluster, 0, head, &["--proof", proof]);
+    assert_eq!(offline(&old).expect_code(0).json()["written"], true);
+    assert_eq!(fs::read(&old).expect("there"), fs::read(&file).expect("there"));
+    offline(&file).expect_code(2);
+    let bytes = fs::read(proof).expect("written");
+    for at in (0..bytes.len()).step_by(bytes.len() / 10) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        fs::write(proof, damaged).expect("writable");
+        let code = offline(&dir.path().join("none.head")).code;
+        assert!(code == Some(1) || code == Some(2), "byte {at}: {code:?}");
+    }
+
     let saved = fs::read_to_string(&file).expect("there is one");
     let damaged = |from: &str, to: &str| {
         fs::write(&file, saved.replace(from, to)).expect("writable");

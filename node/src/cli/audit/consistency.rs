@@ -5,6 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
+use customhouse_ledger::{
+    consistency::ConsistencyError,
+    hash::Hash,
+    proof_json::{JsonForm as _, binary_of},
+};
+use customhouse_node::{newfile, readfile};
+use customhouse_proto::v1;
+use prost::Message as _;
 use serde::Serialize;
 
 use super::{
@@ -25,12 +34,22 @@ pub(crate) struct ConsistencyArgs {
     /// The genesis of the network, as you had it from a source that you trust.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
-    /// The saved head. Where there is none yet, the node's is saved if it is certified.
+    /// The saved head. Where there is none yet, the newest is saved if it is certified.
     #[arg(long, value_name = "FILE", default_value = "customhouse.head")]
     head: PathBuf,
     /// Leave the saved head as it is.
     #[arg(long)]
     keep: bool,
+    /// Write the proof from the saved head to the node's to a file, for whoever has the genesis.
+    #[arg(long, value_name = "FILE")]
+    write_proof: Option<PathBuf>,
+    /// Verify such a file, binary or JSON, instead of asking a node. It must begin at the saved head,
+    /// where there is one.
+    #[arg(long, value_name = "FILE", conflicts_with = "write_proof")]
+    proof: Option<PathBuf>,
+    /// With --proof, the changes of validators since the genesis, where there were any.
+    #[arg(long, value_name = "FILE", requires = "proof")]
+    validator_chain: Option<PathBuf>,
     #[command(flatten)]
     max_age: MaxAge,
 }
@@ -51,7 +70,8 @@ Examples:
   customhouse --profile net/NL-DOUANE/clients/auditor audit consistency --genesis genesis.json \\
     --head nl.head
   customhouse --profile net/DE-ZOLL/clients/auditor audit consistency --genesis genesis.json \\
-    --head nl.head --keep";
+    --head nl.head --keep --write-proof nl-to-de.consistency
+  customhouse audit consistency --proof nl-to-de.consistency --head nl.head --genesis genesis.json";
 
 #[derive(Serialize)]
 struct Audit {
@@ -75,9 +95,17 @@ pub(super) async fn check(
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
     let saved = SavedHead::read(&args.head)?;
-    let connection = connect.connect().await?;
     let mut seen = Seen::new(verifier(&args.genesis)?);
-    validators::follow_node(&mut seen.verifier, &connection).await?;
+    let connection = match &args.proof {
+        Some(_) => None,
+        None => Some(connect.connect().await?),
+    };
+    if let Some(connection) = &connection {
+        validators::follow_node(&mut seen.verifier, connection).await?;
+    }
+    if let Some(file) = &args.validator_chain {
+        validators::follow_file(&mut seen.verifier, file)?;
+    }
     let mut audit = Audit::new(&seen);
     let known = match saved.map(|saved| saved.certified(&seen.verifier)).transpose() {
         Ok(known) => known,
@@ -88,36 +116,88 @@ pub(super) async fn check(
         }
     };
     audit.saved = known.as_ref().map(|known| Place::of(&known.header));
-    let found = node::head(&mut seen.verifier, &connection).await?;
-    for certified in known.iter().chain(&found) {
-        // A second block of one height is the finding below.
+    let (head, finding) = match (&connection, &args.proof) {
+        (Some(connection), _) => by_node(known.as_ref(), &mut seen, connection).await?,
+        (None, Some(file)) => by_file(known.as_ref(), &seen, file)?,
+        (None, None) => unreachable!("a connection was made where no file is named"),
+    };
+    for certified in known.iter().chain(&head) {
+        // A second block of one height is the finding's.
         let _in_the_finding = seen.note(&certified.header, certified.signers);
     }
-    let finding = match &found {
-        Ok(head) => {
-            let header = known.as_ref().map(|known| &known.header);
-            let finding = node::against(header, head, &seen.verifier, &connection).await;
-            too_old(head, args.max_age, finding)
-        }
-        Err(error) => {
-            Finding::new(Verdict::of_finality(error), format!("its head is not certified: {error}"))
-        }
-    };
-    if let Some((known, other)) = known.as_ref().zip(finding.other.as_ref()) {
-        audit.evidence = Some(write_evidence(args, known, other, &seen, &connection).await?);
-    }
-    audit.conclude(finding);
-    if let Ok(head) = found {
-        audit.head = Some(Place::of(&head.header));
-        let newer = known.is_none_or(|known| known.header.height < head.header.height);
-        audit.written = audit.verdict == Verdict::Verified && newer && !args.keep;
-        if audit.written {
-            SavedHead::of(&head).write(&args.head)?;
-        }
-    }
     audit.rests_on = seen.basis();
+    if let Some((known, other)) = known.as_ref().zip(finding.other.as_ref()) {
+        let told = connection.as_ref();
+        audit.evidence = Some(write_evidence(args, known, other, &seen, told).await?);
+    }
+    audit.finish(args, known, head, finding)?;
     output.print(&audit)?;
     Ok(audit.verdict)
+}
+
+/// What a node's head says beside the known one.
+async fn by_node(
+    known: Option<&Certified>,
+    seen: &mut Seen,
+    connection: &Connection,
+) -> anyhow::Result<(Option<Certified>, Finding)> {
+    Ok(match node::head(&mut seen.verifier, connection).await? {
+        Ok(head) => {
+            let known = known.map(|known| &known.header);
+            let finding = node::against(known, &head, &seen.verifier, connection).await;
+            (Some(head), finding)
+        }
+        Err(error) => {
+            let reason = format!("its head is not certified: {error}");
+            (None, Finding::new(Verdict::of_finality(&error), reason))
+        }
+    })
+}
+
+/// What a proof in a file says beside the known head.
+fn by_file(
+    known: Option<&Certified>,
+    seen: &Seen,
+    file: &Path,
+) -> anyhow::Result<(Option<Certified>, Finding)> {
+    let name = || file.display().to_string();
+    let bytes = readfile::bytes(file, v1::ConsistencyProof::JSON_BYTES_MAX).with_context(name)?;
+    let refused = |verdict, code: &str, error: &dyn fmt::Display| {
+        Ok((None, Finding::new(verdict, format!("{code}: {error}"))))
+    };
+    let bytes = match binary_of::<v1::ConsistencyProof>(&bytes) {
+        Ok(bytes) => bytes,
+        Err(error) => return refused(Verdict::Invalid, error.code(), &error),
+    };
+    let proof = match seen.verifier.verify_consistency(&bytes) {
+        Ok(proof) => proof,
+        Err(error @ ConsistencyError::Fork { .. }) => {
+            return refused(Verdict::Fork, error.code(), &error);
+        }
+        Err(ConsistencyError::Finality(_, error)) => {
+            return refused(Verdict::of_finality(&error), error.code(), &error);
+        }
+        Err(error) => return refused(Verdict::Invalid, error.code(), &error),
+    };
+    let certificate = v1::ConsistencyProof::decode(&bytes[..])?.to_certificate;
+    let head = Certified::check(&proof.to.encode(), certificate, &seen.verifier)?;
+    let (from, to) = (&proof.from, &proof.to);
+    let finding = match known {
+        Some(known) if known.header.hash() != from.hash() => {
+            let reason = format!(
+                "the proof begins at height {}, block {}, and not at the saved head",
+                from.height,
+                from.hash().short()
+            );
+            Finding::new(Verdict::NotEnoughEvidence, reason)
+        }
+        _ => {
+            let (from, to) = (from.log_size, to.log_size);
+            let reason = format!("the log of {to} transactions continues the log of {from}");
+            Finding::new(Verdict::Verified, reason)
+        }
+    };
+    Ok((Some(head), finding))
 }
 
 /// Writes what both sides certified beside the saved head, with what the node holds about its own.
@@ -126,15 +206,36 @@ async fn write_evidence(
     known: &Certified,
     other: &Certified,
     seen: &Seen,
-    connection: &Connection,
+    connection: Option<&Connection>,
 ) -> anyhow::Result<PathBuf> {
-    let told = connection.client.decision(other.header.height).await.ok();
+    let (from, told) = match connection {
+        Some(connection) => {
+            let told = connection.client.decision(other.header.height).await.ok();
+            (connection.profile.node.clone(), told)
+        }
+        None => ("the proof".to_owned(), None),
+    };
     let sides = vec![
         Side::new(args.head.display().to_string(), known, None)?,
-        Side::new(connection.profile.node.clone(), other, told)?,
+        Side::new(from, other, told)?,
     ];
     let beside = args.head.parent().filter(|parent| !parent.as_os_str().is_empty());
     EvidenceFile::new(seen.verifier.chain_id(), sides).write(beside.unwrap_or(Path::new(".")))
+}
+
+/// The proof as one structure, from the lower height to the higher.
+fn proof_of(known: &Certified, head: &Certified, path: &[Hash]) -> v1::ConsistencyProof {
+    let (from, to) = match known.header.height <= head.header.height {
+        true => (known, head),
+        false => (head, known),
+    };
+    v1::ConsistencyProof {
+        from_header: from.header.encode(),
+        from_certificate: from.certificate.clone(),
+        to_header: to.header.encode(),
+        to_certificate: to.certificate.clone(),
+        path: path.iter().map(|hash| hash.0.to_vec()).collect(),
+    }
 }
 
 impl Audit {
@@ -152,6 +253,36 @@ impl Audit {
 
     fn conclude(&mut self, finding: Finding) {
         (self.verdict, self.reason) = (finding.verdict, finding.reason);
+    }
+
+    /// Writes what is to be kept of an answer.
+    fn finish(
+        &mut self,
+        args: &ConsistencyArgs,
+        known: Option<Certified>,
+        head: Option<Certified>,
+        finding: Finding,
+    ) -> anyhow::Result<()> {
+        let Some(head) = head else {
+            self.conclude(finding);
+            return Ok(());
+        };
+        self.head = Some(Place::of(&head.header));
+        let finding = too_old(&head, args.max_age, finding);
+        let verified = finding.verdict == Verdict::Verified;
+        if let Some(file) = args.write_proof.as_ref().filter(|_| verified) {
+            let known = known.as_ref().context("--write-proof: there is no saved head yet")?;
+            let proof = proof_of(known, &head, &finding.path);
+            newfile::replace(file, &proof.encode_to_vec(), 0o644)
+                .with_context(|| file.display().to_string())?;
+        }
+        let newer = known.is_none_or(|known| known.header.height < head.header.height);
+        self.written = verified && newer && !args.keep;
+        if self.written {
+            SavedHead::of(&head).write(&args.head)?;
+        }
+        self.conclude(finding);
+        Ok(())
     }
 }
 

@@ -7,8 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Subcommand;
-use customhouse_ledger::hash::Hash;
+use clap::{Subcommand, ValueEnum};
+use customhouse_ledger::{
+    hash::Hash,
+    proof_json::{JsonForm, to_json},
+};
+use customhouse_node::newfile;
+use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
 
@@ -41,6 +46,9 @@ pub(crate) struct ExportHistoryArgs {
     /// Where to write the files; made where it does not exist.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// The files' form: what is verified, or the same as JSON for other tools.
+    #[arg(long, value_enum, default_value_t)]
+    form: FileForm,
 }
 
 #[derive(clap::Args)]
@@ -54,6 +62,17 @@ pub(crate) struct ExportReceiptsArgs {
     /// Where to write the files; made where it does not exist.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// The files' form: what is verified, or the same as JSON for other tools.
+    #[arg(long, value_enum, default_value_t)]
+    form: FileForm,
+}
+
+/// The form of exported files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum FileForm {
+    #[default]
+    Binary,
+    Json,
 }
 
 const HISTORY_HELP: &str = "\
@@ -112,14 +131,14 @@ async fn history(
 ) -> anyhow::Result<Verdict> {
     let source = Source::open(args.history.files.as_deref(), connect).await?;
     let mut audit = Audit::begin(&args.history, &source).await?;
-    let mut folder = Folder::create(&args.out)?;
+    let mut folder = Folder::create(&args.out, args.form)?;
     audit.prove_records(&source, |id, receipt| folder.receipt(id, receipt)).await?;
     audit.check_age(args.history.max_age);
     let verdict = audit.answer.verdict;
     if verdict == Verdict::Verified {
         folder.chain(&audit.chain)?;
         // Last: a folder with a proof is whole.
-        folder.write(PROOF_FILE, &audit.proof)?;
+        folder.write::<v1::HistoryProof>(PROOF_FILE, &audit.proof)?;
     }
     output.print(&folder.exported(audit.answer))?;
     Ok(verdict)
@@ -140,7 +159,7 @@ async fn of_records(
     .await?;
     // After the receipts, so that no change comes between the two.
     let chain = validators::follow_node(&mut seen.verifier, &connection).await?;
-    let mut folder = Folder::create(&args.out)?;
+    let mut folder = Folder::create(&args.out, args.form)?;
     let mut answer = Receipts { verdict: Verdict::Verified, reason: None, rests_on: seen.basis() };
     for (id, bytes) in fetched {
         match seen.verifier.verify_receipt(&bytes) {
@@ -195,29 +214,38 @@ impl fmt::Display for Receipts {
 /// The directory that is written to.
 struct Folder<'a> {
     path: &'a Path,
+    form: FileForm,
     files: usize,
 }
 
 impl<'a> Folder<'a> {
-    fn create(path: &'a Path) -> anyhow::Result<Self> {
+    fn create(path: &'a Path, form: FileForm) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| path.display().to_string())?;
-        Ok(Self { path, files: 0 })
+        Ok(Self { path, form, files: 0 })
     }
 
-    fn write(&mut self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    fn write<M: JsonForm>(&mut self, name: &str, binary: &[u8]) -> anyhow::Result<()> {
         let file = self.path.join(name);
-        fs::write(&file, bytes).with_context(|| file.display().to_string())?;
+        let written = match self.form {
+            FileForm::Binary => newfile::replace(&file, binary, 0o644),
+            FileForm::Json => newfile::replace(&file, to_json::<M>(binary)?.as_bytes(), 0o644),
+        };
+        written.with_context(|| file.display().to_string())?;
         self.files += 1;
         Ok(())
     }
 
     fn receipt(&mut self, id: &Hash, receipt: &[u8]) -> anyhow::Result<()> {
-        self.write(&format!("{id}.receipt"), receipt)
+        self.write::<v1::Receipt>(&format!("{id}.receipt"), receipt)
     }
 
     /// The changes of the validators, if there are any.
     fn chain(&mut self, chain: &[u8]) -> anyhow::Result<()> {
-        if chain.is_empty() { Ok(()) } else { self.write(validators::FILE_NAME, chain) }
+        if chain.is_empty() {
+            Ok(())
+        } else {
+            self.write::<v1::ValidatorChain>(validators::FILE_NAME, chain)
+        }
     }
 
     fn exported<A>(self, answer: A) -> Exported<A> {

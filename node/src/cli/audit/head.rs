@@ -78,8 +78,9 @@ impl SavedHead {
 
     /// The head, if it is certified and says of itself what its header does; else the verdict and why.
     pub(super) fn certified(&self, verifier: &Verifier) -> Result<Certified, (Verdict, String)> {
-        let head = Certified::check(&self.header, self.certificate.clone(), verifier)
-            .map_err(|error| (Verdict::of_finality(&error), format!("not a certified head: {error}")))?;
+        let head = Certified::check(&self.header, self.certificate.clone(), verifier).map_err(
+            |error| (Verdict::of_finality(&error), format!("not a certified head: {error}")),
+        )?;
         if Self::of(&head) == *self {
             Ok(head)
         } else {

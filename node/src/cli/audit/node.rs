@@ -4,6 +4,7 @@
 use std::fmt;
 
 use customhouse_ledger::{
+    hash::Hash,
     header::Header,
     merkle,
     verifier::{FinalityError, Verifier},
@@ -35,17 +36,19 @@ impl fmt::Display for Comparison {
 pub(super) struct Finding {
     pub(super) verdict: Verdict,
     pub(super) reason: String,
+    /// With [`Verdict::Verified`]: the path between the two logs; empty where none is needed.
+    pub(super) path: Vec<Hash>,
     /// With [`Verdict::Fork`]: the certified header that contradicts the known one.
     pub(super) other: Option<Certified>,
 }
 
 impl Finding {
     pub(super) fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
-        Self { verdict, reason: reason.into(), other: None }
+        Self { verdict, reason: reason.into(), path: Vec::new(), other: None }
     }
 
     pub(super) fn fork(reason: impl Into<String>, other: Certified) -> Self {
-        Self { verdict: Verdict::Fork, reason: reason.into(), other: Some(other) }
+        Self { other: Some(other), ..Self::new(Verdict::Fork, reason) }
     }
 }
 
@@ -191,7 +194,7 @@ async fn proven(from: &Header, to: &Header, connection: &Connection) -> Finding 
         Ok(()) => {
             let reason =
                 format!("the log of {to_size} transactions continues the log of {from_size}");
-            Finding::new(Verdict::Verified, reason)
+            Finding { path, ..Finding::new(Verdict::Verified, reason) }
         }
         Err(error) => {
             let reason = format!(
@@ -205,8 +208,6 @@ async fn proven(from: &Header, to: &Header, connection: &Connection) -> Finding 
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::hash::Hash;
-
     use super::*;
     use crate::cli::audit::tests::genesis;
 

@@ -9,12 +9,14 @@ use std::{
 use anyhow::Context as _;
 use customhouse_ledger::{
     hash::Hash,
-    receipt::{RECEIPT_BYTES_MAX, ReceiptError, VerifiedReceipt},
+    proof_json::{JsonForm as _, binary_of},
+    receipt::{ReceiptError, VerifiedReceipt},
 };
 use customhouse_node::readfile;
+use customhouse_proto::v1;
 use serde::Serialize;
 
-use super::{Basis, Fork, Seen, Verdict, VerifyArgs, head, node, validators, verifier};
+use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, validators, verifier};
 use crate::cli::{
     connect::ConnectArgs,
     output::{Output, one_line},
@@ -99,16 +101,32 @@ pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
 
 fn verify_file(file: &Path, seen: &mut Seen) -> ReceiptView {
     let mut view = ReceiptView::unread(file);
-    match readfile::bytes(file, RECEIPT_BYTES_MAX).map(|bytes| seen.verifier.verify_receipt(&bytes))
-    {
+    let bytes = match read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            view.unreadable(&error);
+            return view;
+        }
+    };
+    let verified =
+        binary_of::<v1::Receipt>(&bytes).map(|bytes| seen.verifier.verify_receipt(&bytes));
+    match verified {
         Ok(Ok(receipt)) => match seen.note(&receipt.header, receipt.finalized_by.len()) {
             Ok(()) => view.accept(&receipt),
             Err(fork) => view.fork(fork),
         },
         Ok(Err(error)) => view.refuse(&error),
-        Err(error) => view.unreadable(&error),
+        Err(error) => {
+            (view.verdict, view.code) = (Verdict::Invalid, error.code());
+            view.reason = error.to_string();
+        }
     }
     view
+}
+
+/// A receipt's file, binary or JSON.
+pub(super) fn read(file: &Path) -> io::Result<Vec<u8>> {
+    readfile::bytes(file, v1::Receipt::JSON_BYTES_MAX)
 }
 
 /// A receipt, verified or not.

@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use customhouse_ledger::{
-    hash::Hash, history::HISTORY_PROOF_BYTES_MAX, receipt::RECEIPT_BYTES_MAX, verifier::Verifier,
+    hash::Hash,
+    proof_json::{JsonForm as _, binary_of},
+    verifier::Verifier,
 };
 use customhouse_node::readfile;
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 
-use super::{receipts::receipt_files, validators};
+use super::{receipts, validators};
 use crate::cli::{
     connect::{ConnectArgs, Connection},
     progress,
@@ -59,8 +61,10 @@ impl Source {
             }
             Self::Files(directory) => {
                 let file = directory.join(PROOF_FILE);
-                readfile::bytes(&file, HISTORY_PROOF_BYTES_MAX)
-                    .with_context(|| file.display().to_string())
+                let name = || file.display().to_string();
+                let max = v1::HistoryProof::JSON_BYTES_MAX;
+                let bytes = readfile::bytes(&file, max).with_context(name)?;
+                Ok(binary_of::<v1::HistoryProof>(&bytes).with_context(name)?.into_owned())
             }
         }
     }
@@ -105,11 +109,12 @@ fn of_files(
     directory: &Path,
     mut each: impl FnMut(Vec<u8>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let has_any = receipt_files(&[directory.to_owned()]);
+    let has_any = receipts::receipt_files(&[directory.to_owned()]);
     // An absence has a proof and no receipts.
     for file in has_any.unwrap_or_default() {
-        let bytes = readfile::bytes(&file, RECEIPT_BYTES_MAX);
-        each(bytes.with_context(|| file.display().to_string())?)?;
+        let name = || file.display().to_string();
+        let bytes = receipts::read(&file).with_context(name)?;
+        each(binary_of::<v1::Receipt>(&bytes).with_context(name)?.into_owned())?;
     }
     Ok(())
 }

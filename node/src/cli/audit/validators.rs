@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use customhouse_ledger::verifier::{VALIDATOR_CHAIN_BYTES_MAX, ValidatorStep, Verifier};
+use customhouse_ledger::{
+    proof_json::{JsonForm as _, binary_of},
+    verifier::{ValidatorStep, Verifier},
+};
 use customhouse_node::readfile;
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -25,9 +28,10 @@ pub(crate) const FILE_NAME: &str = "validator.chain";
 /// Lets a verifier follow the changes that a file has, and gives them as they are there.
 pub(super) fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<Vec<u8>> {
     let name = || file.display().to_string();
-    let bytes = readfile::bytes(file, VALIDATOR_CHAIN_BYTES_MAX).with_context(name)?;
+    let bytes = readfile::bytes(file, v1::ValidatorChain::JSON_BYTES_MAX).with_context(name)?;
+    let bytes = binary_of::<v1::ValidatorChain>(&bytes).with_context(name)?;
     verifier.follow_encoded(&bytes).with_context(name)?;
-    Ok(bytes)
+    Ok(bytes.into_owned())
 }
 
 /// Lets a verifier follow the changes that a node has.
