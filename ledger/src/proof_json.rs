@@ -4,11 +4,14 @@
 //! One object a message, every field there under its name in the `.proto` file, bytes as lower-case
 //! hexadecimal. A form stands for exactly one binary, and only that is ever verified.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use customhouse_proto::v1;
 use prost::Message;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{IntoDeserializer as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{
     canonical::{self, CanonicalError},
@@ -105,7 +108,8 @@ pub fn from_json<M: JsonForm>(text: &[u8]) -> Result<Vec<u8>, ProofJsonError> {
         return Err(ProofJsonError::TooLarge { name: M::NAME, found, max });
     }
     let mut from = serde_json::Deserializer::from_slice(text);
-    let message = M::read(&mut from).and_then(|message| from.end().map(|()| message));
+    let message = Element::deserialize(&mut from).and_then(|message| from.end().map(|()| message));
+    let message = message.map(|Element(message): Element<M>| message);
     Ok(message.map_err(|error| ProofJsonError::Json(M::NAME, error))?.encode_to_vec())
 }
 
@@ -260,7 +264,8 @@ impl Form for Vec<u8> {
     }
 }
 
-/// An element of a list.
+/// A whole message, or an element of a list: an object or text. A list of a message's values would
+/// be taken for the message otherwise.
 struct Element<T>(T);
 
 impl<T: Form> Serialize for Element<&T> {
@@ -271,7 +276,25 @@ impl<T: Form> Serialize for Element<&T> {
 
 impl<'de, T: Form> Deserialize<'de> for Element<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        T::read(from).map(Self)
+        from.deserialize_any(ObjectOrText(PhantomData))
+    }
+}
+
+struct ObjectOrText<T>(PhantomData<T>);
+
+impl<'de, T: Form> Visitor<'de> for ObjectOrText<T> {
+    type Value = Element<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or text")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::read(MapAccessDeserializer::new(map)).map(Element)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        T::read(text.into_deserializer()).map(Element)
     }
 }
 

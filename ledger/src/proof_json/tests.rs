@@ -23,6 +23,27 @@ fn receipt() -> v1::Receipt {
     }
 }
 
+/// A receipt's values as a list, in the order of the fields.
+fn values_of(receipt: &serde_json::Value) -> Vec<serde_json::Value> {
+    let names = [
+        "record",
+        "slot",
+        "slot_index",
+        "slot_path",
+        "transaction_header",
+        "transaction_signature",
+        "log_index",
+        "log_path",
+        "header",
+        "certificate",
+        "registry_entry",
+        "registry_index",
+        "registry_count",
+        "registry_path",
+    ];
+    names.map(|name| receipt[name].clone()).to_vec()
+}
+
 fn round_trip<M: JsonForm>(message: &M) -> String {
     let binary = message.encode_to_vec();
     let text = to_json::<M>(&binary).expect("canonical");
@@ -82,6 +103,10 @@ fn whatever_is_not_exactly_the_form_is_refused_with_the_reason() {
     changed("\"slot_index\": 2", "\"slot_index\": 4294967296");
     refused(&format!("{text} x"));
     refused("[]");
+    // What a derived reader takes for a message too.
+    let values: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let fields = serde_json::to_value(values_of(&values)).expect("JSON");
+    assert!(refused(&fields.to_string()).contains("an object or text"));
 }
 
 #[test]

@@ -85,6 +85,10 @@ fn chain_cases(sample: &Sample) -> Cases {
     let validator = |p: &mut Value| p["steps"][0]["validators"][0].take();
     refused("PROOF_JSON", "no steps", &|p| *p = json!({}));
     refused("PROOF_JSON", "an unknown field of a step", &|p| p["steps"][0]["height"] = 2.into());
+    refused("PROOF_JSON", "a validator as a list", &|p| {
+        let validator = &mut p["steps"][0]["validators"][0];
+        *validator = json!([validator["agency"], validator["public_key"]]);
+    });
     refused("PROOF_JSON", "a validator that is null", &|p| drop(validator(p)));
     refused("PROOF_JSON", "a key of half a byte", &|p| {
         p["steps"][0]["validators"][0]["public_key"] = "0".into();
