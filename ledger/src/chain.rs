@@ -28,7 +28,7 @@ use crate::{
     registry::Registry,
     store::{
         Store, StoreError, StoreMetrics, StoreOptions, Table,
-        table::{self, META_FORMAT, META_GENESIS, META_TIP},
+        table::{self, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP},
         tile::LogEdge,
         value::{self, HeaderRow, TipRow},
     },
@@ -38,6 +38,7 @@ use crate::{
 };
 
 mod changes;
+pub mod check;
 mod execution;
 mod invalid;
 mod kept;
@@ -47,6 +48,7 @@ mod membership;
 mod pending;
 mod proofs;
 mod reader;
+pub mod rebuild;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -134,6 +136,19 @@ impl Shared {
     }
 }
 
+impl State {
+    fn at_genesis(genesis: &Genesis) -> Self {
+        let members = Arc::new(Members::of_genesis(genesis));
+        let tip = Tip::new(genesis.header(), None, Leaders::default(), &members);
+        Self {
+            tip: Arc::new(tip),
+            members,
+            history: HistoryTree::empty(genesis.history_bits),
+            pending: PendingBlocks::default(),
+        }
+    }
+}
+
 impl Tip {
     fn new(
         header: Header,
@@ -197,6 +212,21 @@ impl Chain {
         Ok(Self { shared: Arc::new(shared), edge, kept })
     }
 
+    /// The chain as it began, whatever the store holds beyond: to go through it from there.
+    fn at_genesis(store: Store, genesis: &Genesis) -> Self {
+        let (chain_id, earlier) = (genesis.chain_id(), EarlierMembers::default());
+        let (genesis, state) = (genesis.clone(), RwLock::new(State::at_genesis(genesis)));
+        let shared = Shared { store, genesis, chain_id, state, earlier };
+        Self { shared: Arc::new(shared), edge: LogEdge::default(), kept: Kept::default() }
+    }
+
+    /// Goes back to where [`Chain::at_genesis`] begins.
+    fn begin_again(&mut self) {
+        let begun = State::at_genesis(&self.shared.genesis);
+        *self.shared.state.write().expect("no writer panics while it holds the lock") = begun;
+        self.edge = LogEdge::default();
+    }
+
     /// A reader; any number of them, on any thread.
     pub fn reader(&self) -> ChainReader {
         ChainReader::new(Arc::clone(&self.shared))
@@ -249,7 +279,13 @@ impl Chain {
         }
         verify_finalization(header, &certificate, &self.shared.chain_id, &tip.validators)?;
         self.write_block(&staged, &certificate, grounds)?;
+        Ok(self.advance(staged, certificate))
+    }
+
+    /// Makes a block the tip that is on it, final and written.
+    fn advance(&mut self, staged: Staged, certificate: Certificate) -> Committed {
         let Staged { block, transactions, outcomes, history, edge, members, .. } = staged;
+        let tip = self.tip();
         let members = members.unwrap_or_else(|| self.shared.members());
         let mut leaders = tip.leaders.clone();
         leaders.commit(&block.header, &tip.validators);
@@ -264,7 +300,7 @@ impl Chain {
         state.members = members;
         drop(state);
         self.edge = edge;
-        Ok(Committed { header: block.header, hash, transactions, outcomes })
+        Committed { header: block.header, hash, transactions, outcomes }
     }
 }
 
@@ -284,6 +320,14 @@ fn begin_or_check(store: &Store, genesis: &Genesis, chain_id: &Hash) -> Result<(
     if found != FORMAT {
         return Err(StoreError::Format { expected: FORMAT, found });
     }
+    if store.read(Table::Meta, META_REBUILD)?.is_some() {
+        return Err(StoreError::HalfRebuilt);
+    }
+    check_genesis(store, chain_id)
+}
+
+/// The store must be of this genesis.
+fn check_genesis(store: &Store, chain_id: &Hash) -> Result<(), StoreError> {
     let corrupt = |what: String| StoreError::corrupt(Table::Meta, META_GENESIS, what);
     let bytes =
         store.read(Table::Meta, META_GENESIS)?.ok_or_else(|| corrupt("missing".to_owned()))?;

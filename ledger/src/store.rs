@@ -5,6 +5,7 @@
 //! is written after it, so that nothing is acknowledged on top of a hole.
 
 use std::{
+    fs::File,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -12,18 +13,22 @@ use std::{
 use rocksdb::{Cache, DB, DBPinnableSlice, Direction, IteratorMode, ReadOptions, WriteOptions};
 
 mod error;
+mod lock;
+mod log_file;
 #[cfg(feature = "simulation")]
 mod memory;
 mod options;
 pub(crate) mod table;
 pub(crate) mod tile;
 pub(crate) mod value;
+mod whole;
 
 pub use error::StoreError;
 #[cfg(feature = "simulation")]
 pub use memory::{MemoryDisk, WriteFault};
 pub use options::StoreOptions;
 pub(crate) use table::Table;
+pub(crate) use whole::Opened;
 
 /// Sizes in bytes, as RocksDB reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +63,8 @@ enum Backend {
 struct Rocks {
     db: DB,
     cache: Cache,
+    /// Given up after the database is closed.
+    _lock: Option<File>,
 }
 
 /// The value of a row.
@@ -83,12 +90,17 @@ impl Store {
     /// Opens or creates the database in a folder.
     pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         refuse_a_database_without_its_pointer(path)?;
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let lock = lock::exclusive(path)?;
+        log_file::refuse_damaged(path)?;
+        let cache = options.cache();
         let tables = Table::ALL.map(|table| options.table(table, &cache));
         let db = DB::open_cf_descriptors(&options.database(), path, tables)
             .map_err(|error| StoreError::of_open(path, error))?;
-        let backend = Backend::Rocks(Rocks { db, cache });
-        Ok(Self { backend, failed: AtomicBool::new(false) })
+        Ok(Self::of(Rocks { db, cache, _lock: Some(lock) }))
+    }
+
+    fn of(rocks: Rocks) -> Self {
+        Self { backend: Backend::Rocks(rocks), failed: AtomicBool::new(false) }
     }
 
     /// Opens what a simulated disk holds.
@@ -187,6 +199,17 @@ impl Store {
         Batch { store: self, rows }
     }
 
+    /// Writes the write buffers out to files, and syncs these.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Rocks(rocks) => Table::ALL.into_iter().try_for_each(|table| {
+                rocks.db.flush_cf(rocks.handle(table)).map_err(StoreError::of_write)
+            }),
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => Ok(()),
+        }
+    }
+
     /// Sizes for the metrics.
     pub(crate) fn metrics(&self) -> StoreMetrics {
         match &self.backend {
@@ -243,17 +266,6 @@ impl std::ops::Deref for Value<'_> {
 
 #[cfg(test)]
 impl Store {
-    /// Writes the write buffers out, so that there are files to look at.
-    pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Rocks(rocks) => Table::ALL.into_iter().try_for_each(|table| {
-                rocks.db.flush_cf(rocks.handle(table)).map_err(StoreError::of_write)
-            }),
-            #[cfg(feature = "simulation")]
-            Backend::Memory(_) => Ok(()),
-        }
-    }
-
     /// Behaves as after a failed write.
     pub(crate) fn fail_writes(&self) {
         self.failed.store(true, Ordering::Release);

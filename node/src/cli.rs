@@ -1,8 +1,8 @@
 //! The command line. Answers go to standard output, as text or JSON; everything else (progress,
 //! warnings, errors, logs) goes to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. `audit` has its own, see
-//! [`audit`].
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. `audit` and `store` have their own, see
+//! [`audit`] and [`store`].
 
 use std::{
     ffi::{OsStr, OsString},
@@ -28,6 +28,7 @@ mod progress;
 mod query;
 mod record_json;
 mod registry;
+mod store;
 mod submit;
 mod time;
 
@@ -77,6 +78,9 @@ enum Command {
     /// Ask a node what is on the ledger.
     #[command(subcommand)]
     Query(query::QueryCommand),
+    /// Check a node's store in full, and make its indexes anew.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Check what can be checked without trusting a node.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -121,6 +125,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Query(command) => {
             block_on(async { query::run(command, output, shared.connect.connect().await?).await })
         }
+        Command::Store(command) => store::run(command, output),
         Command::Audit(command) => block_on(audit::run(command, output, shared.connect)),
     };
     match done {
@@ -138,13 +143,14 @@ fn say(answer: &clap::Error) -> ExitCode {
     let _nobody = answer.print();
     match answer.use_stderr() {
         false => ExitCode::SUCCESS,
-        true if is_for_audit(std::env::args_os().skip(1)) => audit::WRONG_USAGE.into(),
+        true if has_verdicts(std::env::args_os().skip(1)) => audit::WRONG_USAGE.into(),
         true => WRONG_USAGE.into(),
     }
 }
 
-/// Whether arguments that were refused were meant for `audit`: that is the first command in them.
-fn is_for_audit(arguments: impl IntoIterator<Item = OsString>) -> bool {
+/// Whether arguments that were refused were meant for a command whose exit codes are verdicts, which
+/// is the first command in them: `audit` or `store`.
+fn has_verdicts(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let cli = Cli::command();
     let takes_value = |argument: &OsStr| {
         let name = argument.to_str().and_then(|argument| argument.strip_prefix("--"));
@@ -154,7 +160,7 @@ fn is_for_audit(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         if let Some(command) = cli.find_subcommand(&argument) {
-            return command.get_name() == "audit";
+            return matches!(command.get_name(), "audit" | "store");
         }
         if takes_value(&argument) {
             arguments.next();
@@ -199,11 +205,12 @@ mod tests {
             ("--profile query audit history", true),
             ("--profile audit query history", false),
             ("query history audit", false),
+            ("store check", true),
             ("audti verify", false),
             ("", false),
         ] {
             let arguments = line.split_whitespace().map(OsString::from);
-            assert_eq!(is_for_audit(arguments), audit, "{line}");
+            assert_eq!(has_verdicts(arguments), audit, "{line}");
         }
     }
 

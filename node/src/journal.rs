@@ -146,6 +146,23 @@ impl SignerJournal {
         Ok((journal, Recovered { floor, payloads, torn_bytes }))
     }
 
+    /// Reads a journal, whosever key's it is, without locking it and without cutting anything off.
+    ///
+    /// # Errors
+    /// Missing or damaged; a failing disk.
+    pub fn read(path: &Path) -> Result<Recovered, JournalError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(JournalError::Missing(path.to_owned()));
+            }
+            Err(error) => return Err(io_error(path)(error)),
+        };
+        let (_, floor) = read_any_header(path, &bytes)?;
+        let (payloads, length) = read_entries(path, &bytes)?;
+        Ok(Recovered { floor, payloads, torn_bytes: bytes.len() as u64 - length })
+    }
+
     /// Appends payloads and syncs: they are durable when this returns.
     ///
     /// # Errors
@@ -240,6 +257,16 @@ fn write_new(
 }
 
 fn read_header(path: &Path, key: &PublicKey, bytes: &[u8]) -> Result<u64, JournalError> {
+    let (found, floor) = read_any_header(path, bytes)?;
+    if found != key.as_bytes() {
+        let found = hex::encode(found);
+        return Err(JournalError::OtherKey { path: path.to_owned(), expected: *key, found });
+    }
+    Ok(floor)
+}
+
+/// The key and the floor.
+fn read_any_header<'a>(path: &Path, bytes: &'a [u8]) -> Result<(&'a [u8], u64), JournalError> {
     let damaged = |what| JournalError::Damaged { path: path.to_owned(), offset: 0, what };
     let Some((head, crc)) = bytes.get(..HEADER_BYTES).and_then(|b| b.split_last_chunk::<4>())
     else {
@@ -251,12 +278,8 @@ fn read_header(path: &Path, key: &PublicKey, bytes: &[u8]) -> Result<u64, Journa
     if crc32c::crc32c(head) != u32::from_be_bytes(*crc) {
         return Err(damaged("header checksum"));
     }
-    if &head[8..40] != key.as_bytes() {
-        let found = hex::encode(&head[8..40]);
-        return Err(JournalError::OtherKey { path: path.to_owned(), expected: *key, found });
-    }
     let floor = head[40..].try_into().map_err(|_| damaged("header"))?;
-    Ok(u64::from_be_bytes(floor))
+    Ok((&head[8..40], u64::from_be_bytes(floor)))
 }
 
 /// The payloads, and the length of the file without a torn tail.

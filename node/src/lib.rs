@@ -22,6 +22,7 @@ pub mod newfile;
 pub mod node;
 pub mod readfile;
 mod reporter;
+pub mod store;
 pub mod submissions;
 pub mod tlog;
 pub mod tls;

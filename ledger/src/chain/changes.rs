@@ -84,7 +84,8 @@ impl Shared {
         Ok(Ok(()))
     }
 
-    fn block_hash(&self, height: u64) -> Result<Hash, StoreError> {
+    /// The hash of a committed block, read from its header.
+    pub(super) fn block_hash(&self, height: u64) -> Result<Hash, StoreError> {
         let missing = || StoreError::corrupt(Table::Headers, &table::number(height), "missing");
         let (header, _) = reader::read_header(&self.store, height)?.ok_or_else(missing)?;
         Ok(header.hash())

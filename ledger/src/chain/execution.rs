@@ -8,7 +8,7 @@ use std::{
 use crate::{
     chain::{
         BlockInvalid, Chain, Members, Tip, TransactionInvalid, changes,
-        known::{DedupeKey, Known, dedupe_key},
+        known::{DedupeKey, Known, Lookup, dedupe_key},
     },
     hash::Hash,
     header::{Block, Header},
@@ -105,7 +105,7 @@ impl Chain {
         let mut refused = Vec::new();
         let (mut bytes, mut not_fitting) = (0, 0);
         let transactions: Vec<_> = transactions.into_iter().collect();
-        let mut known = Known::of(&self.shared.store, &transactions);
+        let mut known = Known::of(&self.shared.store, &transactions, Lookup::ALL);
         for transaction in &transactions {
             known.advance()?;
             let count = execution.transactions.len() as u64;
@@ -139,6 +139,16 @@ impl Chain {
         block: &Block,
         transactions: &[Arc<VerifiedTransaction>],
     ) -> Result<Result<Staged, BlockInvalid>, StoreError> {
+        self.validate_knowing(block, transactions, Lookup::ALL)
+    }
+
+    /// The same, where not all that is on the chain already needs to be looked up.
+    pub(super) fn validate_knowing(
+        &self,
+        block: &Block,
+        transactions: &[Arc<VerifiedTransaction>],
+        lookup: Lookup,
+    ) -> Result<Result<Staged, BlockInvalid>, StoreError> {
         let tip = self.tip();
         if let Err(invalid) = self.check_place(&tip, &block.header) {
             return Ok(Err(invalid));
@@ -147,7 +157,7 @@ impl Chain {
             return Ok(Err(invalid));
         }
         let mut execution = Execution::new(self, &tip, block.header.time_ms);
-        let mut known = Known::of(&self.shared.store, transactions);
+        let mut known = Known::of(&self.shared.store, transactions, lookup);
         for (index, transaction) in transactions.iter().enumerate() {
             known.advance()?;
             if let Err(invalid) = execution.apply(transaction, &known)? {

@@ -23,6 +23,25 @@ pub(super) fn dedupe_key(transaction: &VerifiedTransaction, slot: &Slot) -> Dedu
 /// Slots that are looked up at once: as many as one transaction may have.
 const SLOTS_AT_ONCE: usize = SLOTS_MAX;
 
+/// Which of a block's transactions are looked up, and what counts of what is found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lookup {
+    /// Only transactions that have a slot without subjects.
+    pub(super) only_without_subjects: bool,
+    /// Only what is before this log index.
+    pub(super) before: u64,
+}
+
+impl Lookup {
+    /// On the tip: all, and everything that is there.
+    pub(super) const ALL: Self = Self { only_without_subjects: false, before: u64::MAX };
+
+    fn is_for(&self, transaction: &VerifiedTransaction) -> bool {
+        let without = |slot: &Slot| slot.subject_keys.is_empty();
+        !self.only_without_subjects || transaction.slots().iter().any(without)
+    }
+}
+
 /// What the committed state holds of a block's transactions, read for many of them at once: asking for
 /// each by itself takes longer than executing a transaction of one record. It is read as execution comes
 /// to them, so that what an invalid block costs, and the values that are held meanwhile, stay bounded.
@@ -33,6 +52,7 @@ pub(super) struct Known<'a> {
     /// How many of those that were are still to be executed.
     left: usize,
     found: Found,
+    lookup: Lookup,
 }
 
 #[derive(Default)]
@@ -44,8 +64,12 @@ struct Found {
 
 impl<'a> Known<'a> {
     /// Of these transactions, in the order in which they are executed.
-    pub(super) fn of(store: &'a Store, transactions: &'a [Arc<VerifiedTransaction>]) -> Self {
-        Self { store, ahead: transactions, left: 0, found: Found::default() }
+    pub(super) fn of(
+        store: &'a Store,
+        transactions: &'a [Arc<VerifiedTransaction>],
+        lookup: Lookup,
+    ) -> Self {
+        Self { store, ahead: transactions, left: 0, found: Found::default(), lookup }
     }
 
     /// Goes on to the next transaction, which must be looked up now at the latest.
@@ -58,7 +82,8 @@ impl<'a> Known<'a> {
             };
             self.left = self.ahead.iter().take_while(fits).count().max(1);
             let (next, ahead) = self.ahead.split_at(self.left.min(self.ahead.len()));
-            self.found = Found::read(self.store, next)?;
+            let asked: Vec<_> = next.iter().filter(|t| self.lookup.is_for(t)).collect();
+            self.found = Found::read(self.store, &asked, self.lookup.before)?;
             self.ahead = ahead;
         }
         self.left -= 1;
@@ -77,21 +102,31 @@ impl<'a> Known<'a> {
 }
 
 impl Found {
-    fn read(store: &Store, transactions: &[Arc<VerifiedTransaction>]) -> Result<Self, StoreError> {
+    fn read(
+        store: &Store,
+        transactions: &[&Arc<VerifiedTransaction>],
+        before: u64,
+    ) -> Result<Self, StoreError> {
         let mut known = Self::default();
         let ids: Vec<_> = transactions.iter().map(|transaction| transaction.id().0).collect();
         for (id, log_index) in found(store, Table::TransactionIds, &ids)? {
-            known.transactions.insert(Hash(id), log_index);
+            if log_index < before {
+                known.transactions.insert(Hash(id), log_index);
+            }
         }
         let slots =
             || transactions.iter().flat_map(|t| t.slots().iter().map(move |slot| (t, slot)));
         let keys: Vec<_> = slots().map(|(t, slot)| dedupe_key(t, slot)).collect();
         for (key, row) in found::<_, DedupeRow>(store, Table::Dedupe, &keys)? {
-            known.dedupe.insert(key, SlotOutcome::duplicate(row.log_index, row.position));
+            if row.log_index < before {
+                known.dedupe.insert(key, SlotOutcome::duplicate(row.log_index, row.position));
+            }
         }
         let ids: Vec<_> = slots().map(|(_, slot)| slot.record_id.0).collect();
         for (id, row) in found::<_, PlaceRow>(store, Table::Records, &ids)? {
-            known.records.insert(Hash(id), SlotOutcome::duplicate(row.log_index, row.position));
+            if row.log_index < before {
+                known.records.insert(Hash(id), SlotOutcome::duplicate(row.log_index, row.position));
+            }
         }
         Ok(known)
     }
@@ -103,6 +138,9 @@ fn found<const LENGTH: usize, V: value::Row>(
     table: Table,
     keys: &[[u8; LENGTH]],
 ) -> Result<Vec<([u8; LENGTH], V)>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = store.read_many(table, keys)?;
     let there = keys.iter().zip(rows).filter_map(|(key, row)| Some((key, row?)));
     there.map(|(key, row)| Ok((*key, value::decode(table, key, &row)?))).collect()

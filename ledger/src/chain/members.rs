@@ -68,6 +68,11 @@ impl Members {
         })
     }
 
+    /// Those at the beginning.
+    pub(super) fn of_genesis(genesis: &Genesis) -> Self {
+        Self::new(genesis.registry.clone(), 0).expect("checked with the genesis")
+    }
+
     /// Those after the tip's height: of the genesis, and of the rows that later blocks wrote.
     pub(super) fn read(store: &Store, genesis: &Genesis, height: u64) -> Result<Self, StoreError> {
         let mut entries = BTreeMap::new();
@@ -143,6 +148,11 @@ impl Members {
             (key, entry.encode_to_vec())
         };
         self.registry.entries().filter(is_new).map(row).collect()
+    }
+
+    /// Keys and bytes of all rows that blocks have written.
+    pub(super) fn rows(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.changes.iter().flat_map(|height| self.rows_changed_at(*height)).collect()
     }
 
     /// Height of the last change that the registry after a height has; 0 where it is the genesis's.

@@ -4,13 +4,28 @@ use crate::{
     certificate::Certificate,
     chain::{Chain, SlotOutcome, Staged, known::dedupe_key},
     decision::Grounds,
+    hash::Hash,
     history::HistoryEntry,
     store::{
         Batch, StoreError, Table,
         table::{self, META_TIP},
+        tile::LogEdge,
         value::{self, DedupeRow, HeaderRow, PlaceRow, TipRow},
     },
 };
+
+/// The tables whose rows all follow from headers and transactions.
+pub(super) const INDEXES: [Table; 9] = [
+    Table::Heights,
+    Table::Leaves,
+    Table::TransactionIds,
+    Table::Records,
+    Table::Dedupe,
+    Table::Tiles,
+    Table::History,
+    Table::Heads,
+    Table::Registry,
+];
 
 impl Chain {
     /// Writes a block that the caller has checked.
@@ -26,27 +41,10 @@ impl Chain {
         let mut batch = self.shared.store.batch_of(bytes_expected(staged, bodies_stored));
         let row = HeaderRow::new(header, Some(certificate));
         batch.put(Table::Headers, table::number(header.height), value::encode(&row));
-        if header.log_size > header.log_start {
-            let last = table::number(header.log_size - 1);
-            batch.put(Table::Heights, last, value::encode(&header.height));
+        if !bodies_stored {
+            put_bodies(&mut batch, staged);
         }
-        put_transactions(&mut batch, staged, bodies_stored);
-        for ((level, index), hashes) in &staged.tiles {
-            let hashes: Vec<_> = hashes.iter().map(|hash| hash.0).collect();
-            batch.put(Table::Tiles, table::tile(*level, *index), hashes.as_flattened());
-        }
-        let mut entries: Vec<_> =
-            staged.entries.iter().copied().map(HistoryEntry::to_bytes).collect();
-        entries.sort_unstable();
-        for entry in entries {
-            batch.put(Table::History, entry, []);
-        }
-        for (bucket, head) in staged.history.heads() {
-            batch.put(Table::Heads, table::bucket(*bucket), head.as_bytes());
-        }
-        for (key, entry) in staged.members.iter().flat_map(|m| m.rows_changed_at(header.height)) {
-            batch.put(Table::Registry, key, entry);
-        }
+        put_indexes(&mut batch, staged);
         self.delete_pending(&mut batch, staged);
         self.kept.put(&mut batch, header.height, grounds);
         let tip = TipRow { height: header.height, block_hash: hash.0 };
@@ -84,20 +82,75 @@ fn bytes_expected(staged: &Staged, bodies_stored: bool) -> usize {
     bodies + rows + (64 << 10)
 }
 
-/// Puts the rows that transactions and records are found by, one table after another.
-fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool) {
+fn put_bodies(batch: &mut Batch<'_>, staged: &Staged) {
+    let log_start = staged.block.header.log_start;
+    for (log_index, transaction) in (log_start..).zip(&staged.transactions) {
+        let key = table::numbered(log_index, &transaction.leaf_hash());
+        batch.put(Table::Transactions, key, transaction.encoded());
+    }
+}
+
+/// Where the rows of a block's indexes go.
+pub(super) trait Rows {
+    /// A row, which a later block may replace where it is a tile's, a bucket's head or the registry's.
+    fn row(&mut self, table: Table, key: &[u8], value: &[u8]);
+
+    /// A row that no block replaces any more.
+    fn row_at_the_end(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.row(table, key, value);
+    }
+}
+
+impl Rows for Batch<'_> {
+    fn row(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.put(table, key, value);
+    }
+}
+
+/// The rows that follow from a block's header and transactions: those of [`INDEXES`].
+pub(super) fn put_indexes(rows: &mut impl Rows, staged: &Staged) {
+    let header = &staged.block.header;
+    if header.log_size > header.log_start {
+        let last = table::number(header.log_size - 1);
+        rows.row(Table::Heights, &last, &value::encode(&header.height));
+    }
+    put_places(rows, staged);
+    for ((level, index), hashes) in &staged.tiles {
+        rows.row(Table::Tiles, &table::tile(*level, *index), &tile(hashes));
+    }
+    let mut entries: Vec<_> = staged.entries.iter().copied().map(HistoryEntry::to_bytes).collect();
+    entries.sort_unstable();
+    for entry in entries {
+        rows.row(Table::History, &entry, &[]);
+    }
+    for (bucket, head) in staged.history.heads() {
+        rows.row(Table::Heads, &table::bucket(*bucket), head.as_bytes());
+    }
+    for (key, entry) in staged.members.iter().flat_map(|m| m.rows_changed_at(header.height)) {
+        rows.row(Table::Registry, &key, &entry);
+    }
+}
+
+/// The rows of tiles that are not full yet, as they are after the last block.
+pub(super) fn put_unfinished_tiles(rows: &mut impl Rows, edge: &LogEdge) {
+    for ((level, index), hashes) in edge.unfinished() {
+        rows.row_at_the_end(Table::Tiles, &table::tile(level, index), &tile(hashes));
+    }
+}
+
+fn tile(hashes: &[Hash]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.0).collect()
+}
+
+/// The rows that transactions and records are found by, one table after another.
+fn put_places(rows: &mut impl Rows, staged: &Staged) {
     let (mut leaves, mut ids) = (Vec::new(), Vec::new());
     let (mut records, mut dedupe) = (Vec::new(), Vec::new());
     let log_start = staged.block.header.log_start;
     for (log_index, (transaction, outcomes)) in
         (log_start..).zip(staged.transactions.iter().zip(&staged.outcomes))
     {
-        let leaf = transaction.leaf_hash();
-        if !bodies_stored {
-            let key = table::numbered(log_index, &leaf);
-            batch.put(Table::Transactions, key, transaction.encoded());
-        }
-        leaves.push((leaf.0, log_index));
+        leaves.push((transaction.leaf_hash().0, log_index));
         ids.push((transaction.id().0, log_index));
         let agency = &transaction.header().agency;
         for (position, (slot, outcome)) in (0..).zip(transaction.slots().iter().zip(outcomes)) {
@@ -108,23 +161,23 @@ fn put_transactions(batch: &mut Batch<'_>, staged: &Staged, bodies_stored: bool)
             }
         }
     }
-    put_sorted(batch, Table::Leaves, leaves);
-    put_sorted(batch, Table::TransactionIds, ids);
-    put_sorted(batch, Table::Records, records);
-    put_sorted(batch, Table::Dedupe, dedupe);
+    put_sorted(rows, Table::Leaves, leaves);
+    put_sorted(rows, Table::TransactionIds, ids);
+    put_sorted(rows, Table::Records, records);
+    put_sorted(rows, Table::Dedupe, dedupe);
 }
 
 /// In key order, RocksDB's write buffer is walked from neighbour to neighbour.
 fn put_sorted<const LENGTH: usize>(
-    batch: &mut Batch<'_>,
+    rows: &mut impl Rows,
     table: Table,
-    mut rows: Vec<([u8; LENGTH], impl value::Row)>,
+    mut sorted: Vec<([u8; LENGTH], impl value::Row)>,
 ) {
-    rows.sort_unstable_by_key(|(key, _)| *key);
+    sorted.sort_unstable_by_key(|(key, _)| *key);
     let mut value = Vec::new();
-    for (key, row) in &rows {
+    for (key, row) in &sorted {
         value.clear();
         value::encode_into(&mut value, row);
-        batch.put(table, key, &value);
+        rows.row(table, key, &value);
     }
 }

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod changes;
+mod checked;
 mod commit;
 mod concurrency;
 mod corruption;
@@ -37,6 +38,7 @@ mod misbehaviour;
 mod pending;
 mod proofs;
 mod tiles;
+mod rebuilt;
 mod validity;
 
 /// A chain of the test genesis in a folder that vanishes.

@@ -95,6 +95,12 @@ impl HistoryTree {
         self.heads[bucket as usize]
     }
 
+    /// The buckets that are not empty, ascending, with their heads.
+    pub fn heads(&self) -> impl Iterator<Item = (u32, Hash)> + '_ {
+        let heads = (0..).zip(&self.heads).map(|(bucket, head)| (bucket, *head));
+        heads.filter(|(_, head)| *head != Hash::ZERO)
+    }
+
     /// The sibling hashes from a bucket's leaf up to the root; as many as there are bits. They are
     /// an inclusion path of RFC 6962.
     pub fn path(&self, bucket: u32) -> Vec<Hash> {

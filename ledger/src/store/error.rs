@@ -12,6 +12,9 @@ pub enum StoreError {
     /// Another process, or another handle of this one, has the store open.
     #[error("the store at {0} is open in another process")]
     Locked(PathBuf),
+    /// There is no store.
+    #[error("there is no store at {0}")]
+    Missing(PathBuf),
     /// The store belongs to another chain.
     #[error("the store holds chain {found}; the genesis is that of {expected}")]
     OtherGenesis {
@@ -31,6 +34,11 @@ pub enum StoreError {
     /// The folder has a database's files without the one that names the current ones.
     #[error("the store at {0} has lost its CURRENT file; restore a backup or remove the folder")]
     PointerLost(PathBuf),
+    /// Its indexes were being made anew, and are not all there.
+    #[error(
+        "the store is half rebuilt: `customhouse store rebuild` did not come to its end; run it again"
+    )]
+    HalfRebuilt,
     /// A damaged or missing value. It is never served.
     #[error(
         "damaged data in table `{table}` at key `{key}`: {what}. It is not served: restore a backup of \
@@ -72,6 +80,8 @@ impl StoreError {
             Self::OtherGenesis { .. } => "STORE_OTHER_GENESIS",
             Self::Format { .. } => "STORE_FORMAT",
             Self::PointerLost(_) => "STORE_POINTER_LOST",
+            Self::Missing(_) => "STORE_MISSING",
+            Self::HalfRebuilt => "STORE_HALF_REBUILT",
             Self::Corrupt { .. } => "STORE_CORRUPT",
             Self::DiskFull(_) => "STORE_DISK_FULL",
             Self::Io(_) => "STORE_IO",

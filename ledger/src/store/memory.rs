@@ -101,6 +101,10 @@ impl MemoryDisk {
         }
     }
 
+    pub(super) fn clear(&self, table: Table) {
+        self.disk().rows.retain(|(name, _), _| *name != table.name());
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         // Nothing panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -52,7 +52,15 @@ impl StoreOptions {
         options
     }
 
+    pub(super) fn cache(&self) -> Cache {
+        Cache::new_lru_cache(self.block_cache_bytes)
+    }
+
     pub(super) fn table(&self, table: Table, cache: &Cache) -> ColumnFamilyDescriptor {
+        ColumnFamilyDescriptor::new(table.name(), self.table_options(table, cache))
+    }
+
+    pub(super) fn table_options(&self, table: Table, cache: &Cache) -> Options {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(cache);
         blocks.set_cache_index_and_filter_blocks(true);
@@ -80,6 +88,6 @@ impl StoreOptions {
             options.set_enable_blob_gc(true);
         }
         options.set_block_based_table_factory(&blocks);
-        ColumnFamilyDescriptor::new(table.name(), options)
+        options
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Hashes of a full tile.
-const TILE_HASHES: usize = 256;
+pub(crate) const TILE_HASHES: usize = 256;
 /// Tree levels from one tile level to the next.
 const TILE_LEVELS: u8 = 8;
 
@@ -55,6 +55,16 @@ impl LogEdge {
     /// The root over all leaves.
     pub(crate) fn root(&self) -> Hash {
         self.frontier.root()
+    }
+
+    /// The tiles that are not full yet, by level and index.
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = ((u8, u64), &[Hash])> {
+        let size = self.size();
+        let tiles = (0u8..).zip(&self.tiles).filter(|(_, hashes)| !hashes.is_empty());
+        tiles.map(move |(level, hashes)| {
+            let shift = u32::from(TILE_LEVELS) * (u32::from(level) + 1);
+            ((level, size.checked_shr(shift).unwrap_or(0)), &hashes[..])
+        })
     }
 
     /// Appends a leaf and notes the tiles that it changes.

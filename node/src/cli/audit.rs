@@ -35,6 +35,8 @@ mod tlog;
 pub(crate) mod validators;
 mod watch;
 
+pub(crate) use consistency::saved_header;
+
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
     /// Verify receipts with the genesis alone.

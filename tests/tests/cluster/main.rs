@@ -21,3 +21,4 @@ mod rolling;
 mod rubbish;
 mod shared_data;
 mod tlog;
+mod stores;

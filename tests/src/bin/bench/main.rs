@@ -13,6 +13,7 @@ mod machine;
 mod one_dead;
 mod receipts;
 mod report;
+mod store_check;
 mod usage;
 mod work;
 
@@ -86,6 +87,10 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let mut report = Report::new(machine::describe());
     if args.has(Section::Baseline) {
         baseline::measure(&args.dir, args.repetitions(1000), &mut report)?;
+    }
+    if args.has(Section::StoreCheck) {
+        let records = if args.quick { 40_000 } else { 400_000 };
+        store_check::measure(&args.dir, records, &mut report)?;
     }
     if args.has(Section::Idle) {
         let cluster = Cluster::start(args).await?;

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 pub(crate) enum Section {
     /// What the machine can do at the most: syncs and signature checks.
     Baseline,
+    /// The full check of a store.
+    StoreCheck,
     /// One record at a time.
     Idle,
     /// Size and verification of receipts.
@@ -27,6 +29,7 @@ impl Section {
     fn name(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
+            Self::StoreCheck => "store_check",
             Self::Idle => "idle",
             Self::Receipts => "receipts",
             Self::ClientSigned => "client_signed",

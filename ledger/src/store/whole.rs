@@ -1,0 +1,159 @@
+//! Reading a whole store that nobody writes, and making its indexes anew.
+
+use std::path::Path;
+
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteOptions};
+
+use crate::store::{
+    Backend, Batch, Rocks, Row, Rows, Store, StoreError, StoreOptions, Table, lock, log_file,
+};
+
+/// Bytes that are read from a file at once.
+const READ_AHEAD_BYTES: usize = 2 << 20;
+
+/// A store that was opened to be read, and what is wrong with its files.
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    /// Damage that did not keep it from being opened.
+    pub(crate) damage: Vec<StoreError>,
+}
+
+impl Store {
+    /// Opens a store, also one that is damaged, and changes no file of it.
+    pub(crate) fn open_to_read(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
+        refuse_nothing(path)?;
+        let lock = lock::shared(path)?;
+        let faults = log_file::faults(path)?.into_iter();
+        let mut damage: Vec<_> =
+            faults.map(|(file, fault)| log_file::corrupt(&file, fault)).collect();
+        let open = |paranoid| {
+            let cache = options.cache();
+            let tables = Table::ALL.map(|table| options.table(table, &cache));
+            let mut database = options.database();
+            database.set_paranoid_checks(paranoid);
+            DB::open_cf_descriptors_read_only(&database, path, tables, false)
+                .map(|db| (db, cache))
+                .map_err(|error| StoreError::of_open(path, error))
+        };
+        let (db, cache) = match open(true) {
+            Ok(opened) => opened,
+            Err(error) if error.is_corruption() => {
+                // A damaged file is passed over then, for what else there is to be seen.
+                let opened = open(false).map_err(|_| error.clone())?;
+                damage.push(error);
+                opened
+            }
+            Err(error) => return Err(error),
+        };
+        let store = Self::of(Rocks { db, cache, _lock: lock });
+        Ok(Opened { store, damage })
+    }
+
+    /// Opens a store to make indexes of it anew. Nothing is compacted: that would read what may be
+    /// damaged, and fail for good.
+    pub(crate) fn open_to_rebuild(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        refuse_nothing(path)?;
+        let lock = lock::exclusive(path)?;
+        log_file::refuse_damaged(path)?;
+        let cache = options.cache();
+        let tables = Table::ALL.map(|table| {
+            let mut descriptor = options.table_options(table, &cache);
+            descriptor.set_disable_auto_compactions(true);
+            rocksdb::ColumnFamilyDescriptor::new(table.name(), descriptor)
+        });
+        let db = DB::open_cf_descriptors(&options.database(), path, tables)
+            .map_err(|error| StoreError::of_open(path, error))?;
+        Ok(Self::of(Rocks { db, cache, _lock: Some(lock) }))
+    }
+
+    /// Makes tables anew, empty, whatever their files hold.
+    pub(crate) fn renew(
+        &mut self,
+        tables: &[Table],
+        options: &StoreOptions,
+    ) -> Result<(), StoreError> {
+        for &table in tables {
+            match &mut self.backend {
+                Backend::Rocks(Rocks { db, cache, .. }) => {
+                    let made = options.table_options(table, cache);
+                    db.drop_cf(table.name())
+                        .and_then(|()| db.create_cf(table.name(), &made))
+                        .map_err(StoreError::of_write)?;
+                }
+                #[cfg(feature = "simulation")]
+                Backend::Memory(disk) => disk.clear(table),
+            }
+        }
+        Ok(())
+    }
+
+    /// All rows of a table, ascending, read past the cache. After an error there are no more.
+    pub(crate) fn whole(
+        &self,
+        table: Table,
+    ) -> Box<dyn Iterator<Item = Result<Row, StoreError>> + '_> {
+        match &self.backend {
+            Backend::Rocks(rocks) => {
+                let mut options = ReadOptions::default();
+                options.fill_cache(false);
+                options.set_readahead_size(READ_AHEAD_BYTES);
+                let mode = IteratorMode::From(&[], Direction::Forward);
+                let rows = rocks.db.iterator_cf_opt(rocks.handle(table), options, mode);
+                Box::new(
+                    rows.map(move |row| {
+                        row.map_err(|error| StoreError::of_read(table, &[], error))
+                    }),
+                )
+            }
+            #[cfg(feature = "simulation")]
+            Backend::Memory(disk) => Box::new(disk.rows_from(table, &[]).into_iter().map(Ok)),
+        }
+    }
+
+    /// Reads what a scan does not read: the filters of a table's files, each by a look-up of the
+    /// file's first key.
+    pub(crate) fn check_filters(&self, table: Table) -> Vec<StoreError> {
+        if !table.is_looked_up_by_hash() {
+            return Vec::new();
+        }
+        let files = match &self.backend {
+            Backend::Rocks(rocks) => rocks.db.live_files(),
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => return Vec::new(),
+        };
+        let files = match files {
+            Ok(files) => files,
+            Err(error) => return vec![StoreError::of_read(table, &[], error)],
+        };
+        let own = files.into_iter().filter(|file| file.column_family_name == table.name());
+        own.filter_map(|file| self.read(table, file.start_key?).err()).collect()
+    }
+}
+
+impl Batch<'_> {
+    /// Writes all rows or none, but not yet to the disk: what is written so is there after a crash
+    /// only once [`Store::flush`] has returned.
+    pub(crate) fn write_behind(self) -> Result<(), StoreError> {
+        let Self { store, rows } = self;
+        match (&store.backend, rows) {
+            (Backend::Rocks(rocks), Rows::Rocks(rows, _)) => {
+                let mut options = WriteOptions::default();
+                options.disable_wal(true);
+                rocks.db.write_opt(rows, &options).map_err(StoreError::of_write)
+            }
+            #[cfg(feature = "simulation")]
+            (Backend::Memory(disk), Rows::Memory(rows)) => disk.write(rows),
+            #[cfg(feature = "simulation")]
+            _ => unreachable!("a store makes its own batches"),
+        }
+    }
+}
+
+/// RocksDB would make a database where there is none.
+fn refuse_nothing(path: &Path) -> Result<(), StoreError> {
+    if path.join("CURRENT").exists() {
+        return Ok(());
+    }
+    super::refuse_a_database_without_its_pointer(path)?;
+    Err(StoreError::Missing(path.to_owned()))
+}

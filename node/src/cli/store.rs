@@ -1,0 +1,95 @@
+//! `customhouse store`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use customhouse_ledger::{
+    genesis::Genesis,
+    store::{StoreError, StoreOptions},
+};
+use customhouse_node::config::{NodeConfig, journal_path};
+
+use super::{Done, Output};
+
+mod bars;
+mod check;
+mod rebuild;
+
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Check a stopped node's whole store, from the genesis on.
+    #[command(after_help = check::HELP)]
+    Check(check::CheckArgs),
+    /// Make all indexes of a stopped node's store anew.
+    #[command(after_help = rebuild::HELP)]
+    Rebuild(rebuild::RebuildArgs),
+}
+
+/// Which store.
+#[derive(clap::Args)]
+struct StoreArgs {
+    /// The node's configuration.
+    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
+    config: Option<PathBuf>,
+    /// The node's data directory, where there is no configuration at hand.
+    #[arg(long, value_name = "DIR", requires = "genesis", conflicts_with = "config")]
+    data_dir: Option<PathBuf>,
+    /// The genesis of the network, with --data-dir.
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    genesis: Option<PathBuf>,
+}
+
+/// A store to work on.
+struct Place {
+    path: PathBuf,
+    genesis: Genesis,
+    options: StoreOptions,
+    /// The signer's journals that belong to it.
+    journals: Vec<PathBuf>,
+}
+
+impl StoreArgs {
+    fn place(&self) -> anyhow::Result<Place> {
+        if let (Some(data_dir), Some(genesis)) = (&self.data_dir, &self.genesis) {
+            let genesis = super::genesis::read(genesis)?;
+            let options = StoreOptions::default();
+            return Ok(Place { path: data_dir.join("store"), genesis, options, journals: vec![] });
+        }
+        let config = self.config.as_ref().context("--config or --data-dir is needed")?;
+        let config = NodeConfig::read(config)?;
+        let next = config.keys.next_validator.as_deref();
+        let next = next.map(journal_path);
+        Ok(Place {
+            path: config.store_path(),
+            genesis: config.read_genesis()?,
+            options: StoreOptions::default(),
+            journals: std::iter::once(config.journal_path()).chain(next).collect(),
+        })
+    }
+}
+
+/// Exit code where the store could not be looked at, because 1 says that it is damaged.
+const NOT_DONE: u8 = 2;
+
+pub(crate) fn run(command: StoreCommand, output: Output) -> Done {
+    let done = match command {
+        StoreCommand::Check(args) => check::run(&args, output),
+        StoreCommand::Rebuild(args) => rebuild::run(&args, output),
+    };
+    done.or_else(|error| {
+        note!("customhouse: {}", super::sentence(&error));
+        Ok(ExitCode::from(NOT_DONE))
+    })
+}
+
+/// Says what to do about a store that a node has open.
+fn explained(error: StoreError) -> anyhow::Error {
+    let is_locked = matches!(error, StoreError::Locked(_));
+    let error = anyhow::Error::new(error);
+    if is_locked {
+        error.context("stop the node first, or work on a restored backup")
+    } else {
+        error
+    }
+}

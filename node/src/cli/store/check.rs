@@ -1,0 +1,147 @@
+//! `customhouse store check`.
+
+use std::{fmt, path::PathBuf, process::ExitCode, time::Instant};
+
+use customhouse_ledger::chain::check::{CheckReport, Damage};
+use customhouse_node::store::{self, Known};
+use serde::Serialize;
+
+use super::{Place, StoreArgs, bars::Bars, explained};
+use crate::cli::{Done, audit, output::Output};
+
+#[derive(clap::Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// A head that `audit consistency` saved, which the store must have. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    head: Vec<PathBuf>,
+}
+
+pub(super) const HELP: &str = "\
+Follows the chain from the genesis: every hash, finalization, signature and rule of every record, all
+roots, and every row of every index. Nothing of the store is changed, and nothing of it is believed.
+The node must be stopped. Damage is named with height, table (RocksDB column family) and key, the
+first 100 places of it; where the chain itself cannot be followed, the check ends there and says so.
+
+A store that lost its last blocks is sound in itself. So the signer's journal, which lies beside the
+validator key, is asked which height it knows of, and so is a head that you saved with
+`customhouse audit consistency`.
+
+Damaged indexes are made anew by `customhouse store rebuild`. Where headers or transactions are
+damaged, restore a backup, or remove the store's folder: the node fetches the ledger from its peers.
+
+Exit codes: 0 sound; 1 damaged; 2 the store could not be looked at, for example because its node is
+running; 64 wrong arguments.
+
+Examples:
+  customhouse store check --config nl/node.toml
+  customhouse store check --config nl/node.toml --head nl.head
+  customhouse store check --data-dir restored --genesis genesis.json
+  customhouse --output json store check --config nl/node.toml | jq '.damage[]'";
+
+/// The answer.
+#[derive(Serialize)]
+struct CheckView {
+    verdict: &'static str,
+    store: PathBuf,
+    #[serde(flatten)]
+    report: Option<CheckReport>,
+    /// What keeps RocksDB from opening the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_opened: Option<Damage>,
+    seconds: f64,
+    records_per_second: f64,
+}
+
+pub(super) fn run(args: &CheckArgs, output: Output) -> Done {
+    let place = args.store.place()?;
+    let known = known(args, &place)?;
+    let (bars, begun) = (Bars::new(), Instant::now());
+    let show = |progress| bars.show(progress);
+    let checked = store::check(&place.path, &place.genesis, &place.options, &known, &show);
+    let seconds = begun.elapsed().as_secs_f64();
+    bars.finish();
+    let (report, not_opened) = match checked {
+        Ok(report) => (Some(report), None),
+        Err(error) => match store::damage_of(&error) {
+            Some(damage) => (None, Some(damage)),
+            None => return Err(explained(error)),
+        },
+    };
+    let sound = report.as_ref().is_some_and(CheckReport::is_sound);
+    let records = report.as_ref().map_or(0, |report| report.records);
+    output.print(&CheckView {
+        verdict: if sound { "sound" } else { "damaged" },
+        store: place.path,
+        report,
+        not_opened,
+        seconds,
+        records_per_second: (records as f64 / seconds.max(1e-3)).round(),
+    })?;
+    Ok(ExitCode::from(u8::from(!sound)))
+}
+
+/// What others remember of the newest blocks.
+fn known(args: &CheckArgs, place: &Place) -> anyhow::Result<Vec<Known>> {
+    let mut known = Vec::new();
+    for path in &args.head {
+        let header = audit::saved_header(path)?;
+        anyhow::ensure!(
+            header.chain_id == place.genesis.chain_id(),
+            "{}: a head of another chain",
+            path.display()
+        );
+        known.push(Known::head(path, &header));
+    }
+    for path in &place.journals {
+        match Known::journal(path) {
+            Ok(found) => known.push(found),
+            Err(error) => note!("customhouse: {error}. What it knows is not compared"),
+        }
+    }
+    Ok(known)
+}
+
+impl fmt::Display for CheckView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(damage) = &self.not_opened {
+            writeln!(f, "{damage}")?;
+            return write!(
+                f,
+                "DAMAGED: the store cannot be opened; restore a backup, or remove its folder"
+            );
+        }
+        let Some(report) = &self.report else { return Ok(()) };
+        for damage in &report.damage {
+            writeln!(f, "{damage}")?;
+        }
+        let more = report.damage_count - report.damage.len() as u64;
+        if more > 0 {
+            writeln!(f, "… and {more} more")?;
+        }
+        if let Some(height) = report.stopped_at {
+            writeln!(
+                f,
+                "the chain cannot be followed at height {height}: nothing from there on was checked, \
+                 nor any index"
+            )?;
+        }
+        writeln!(
+            f,
+            "height {}, block {}, {} transactions, {} records, {} index rows, {:.1} s, {} records/s",
+            report.height,
+            report.block_hash,
+            report.transactions,
+            report.records,
+            report.index_rows,
+            self.seconds,
+            self.records_per_second
+        )?;
+        match report.damage_count {
+            0 => write!(f, "sound"),
+            1 => write!(f, "DAMAGED in 1 place"),
+            count => write!(f, "DAMAGED in {count} places"),
+        }
+    }
+}

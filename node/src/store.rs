@@ -1,0 +1,192 @@
+//! Work on a whole store while no node runs on it: the full check, and making indexes anew. The rules
+//! are the ledger's ([`customhouse_ledger::chain::check`], [`customhouse_ledger::chain::rebuild`]);
+//! here are the threads.
+
+use std::{
+    num::NonZero,
+    panic::resume_unwind,
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use customhouse_ledger::{
+    chain::{
+        check::{CheckReport, Damage, StoreCheck, TableCheck, TableSum},
+        rebuild::{RebuildError, StoreRebuild},
+    },
+    genesis::Genesis,
+    hash::Hash,
+    store::{StoreError, StoreOptions},
+};
+
+mod known;
+mod pass;
+
+pub use known::Known;
+
+/// Threads at the most.
+const THREADS_MAX: usize = 8;
+
+/// How far the work is.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress {
+    /// Going through the blocks: what is done, and what for.
+    Blocks {
+        /// Which pass it is.
+        pass: Pass,
+        /// Blocks so far.
+        done: u64,
+        /// Blocks in all; 0 where that is not known.
+        of: u64,
+        /// Records in them so far.
+        records: u64,
+    },
+    /// So many more index rows were compared.
+    IndexRows(u64),
+}
+
+/// What blocks are gone through for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// To verify and execute them.
+    Check,
+    /// To find out which index rows are wrong.
+    Locate,
+    /// To verify them before a rebuild changes anything.
+    Survey,
+    /// To write their index rows.
+    Rebuild,
+}
+
+/// Checks a whole store. `known` is what others remember of the chain's newest blocks.
+///
+/// # Errors
+/// What keeps the store from being looked at. Damage is no error, unless nothing else can be seen.
+pub fn check(
+    path: &Path,
+    genesis: &Genesis,
+    options: &StoreOptions,
+    known: &[Known],
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<CheckReport, StoreError> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| StoreError::Io(error.to_string()))?;
+    let mut check = StoreCheck::open(path, genesis, options, &key)?;
+    check_blocks(&mut check, Pass::Check, progress)?;
+    if !check.is_stopped() {
+        let sums = scan_all(&check.tables(), progress);
+        if check.compare(sums) {
+            check.begin_to_locate();
+            check_blocks(&mut check, Pass::Locate, progress)?;
+        }
+    }
+    for known in known {
+        let block_hash = check.block_hash(known.height);
+        let tip = check.tip().header.height;
+        block_hash
+            .map_or_else(|error| Some(error.into()), |hash| known.missed(tip, hash))
+            .into_iter()
+            .for_each(|damage| check.add(damage));
+    }
+    Ok(check.finish())
+}
+
+fn check_blocks(
+    check: &mut StoreCheck,
+    pass: Pass,
+    progress: &dyn Fn(Progress),
+) -> Result<(), StoreError> {
+    let reader = check.reader();
+    let (mut done, of) = (0, reader.blocks_expected());
+    pass::in_order(&reader, cores(), |block| {
+        let goes_on = check.apply(block);
+        done += 1;
+        progress(Progress::Blocks { pass, done, of, records: check.records() });
+        goes_on
+    })
+    .map_err(|error| StoreError::Io(error.to_string()))
+}
+
+/// Makes all indexes of a store anew. Returns the height of its tip and how many records there are.
+///
+/// # Errors
+/// [`RebuildError`].
+pub fn rebuild(
+    path: &Path,
+    genesis: &Genesis,
+    options: &StoreOptions,
+    progress: &dyn Fn(Progress),
+) -> Result<Rebuilt, RebuildError> {
+    let mut rebuild = StoreRebuild::open(path, genesis, options)?;
+    rebuild_blocks(&mut rebuild, Pass::Survey, progress)?;
+    rebuild.begin()?;
+    rebuild_blocks(&mut rebuild, Pass::Rebuild, progress)?;
+    let records = rebuild.records();
+    let tip = rebuild.finish()?;
+    Ok(Rebuilt { height: tip.header.height, block_hash: tip.hash, records })
+}
+
+/// A store whose indexes were made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Of its tip.
+    pub height: u64,
+    /// Of its tip.
+    pub block_hash: Hash,
+    /// On it.
+    pub records: u64,
+}
+
+fn rebuild_blocks(
+    rebuild: &mut StoreRebuild,
+    pass: Pass,
+    progress: &dyn Fn(Progress),
+) -> Result<(), RebuildError> {
+    let reader = rebuild.reader();
+    let (mut done, of) = (0, reader.blocks_expected());
+    let mut outcome = Ok(());
+    let passed = pass::in_order(&reader, cores(), |block| {
+        outcome = match pass {
+            Pass::Survey => rebuild.survey(block),
+            _ => rebuild.apply(block),
+        };
+        done += 1;
+        progress(Progress::Blocks { pass, done, of, records: rebuild.records() });
+        outcome.is_ok()
+    });
+    outcome.and(passed.map_err(|error| StoreError::Io(error.to_string()).into()))
+}
+
+/// Scans tables, each on one thread.
+fn scan_all(tables: &[TableCheck], progress: &(dyn Fn(Progress) + Sync)) -> Vec<TableSum> {
+    let (next, sums) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let scan = || {
+        while let Some(table) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let sum = table.scan(|rows| progress(Progress::IndexRows(rows)));
+            sums.lock().unwrap_or_else(PoisonError::into_inner).push(sum);
+        }
+    };
+    thread::scope(|scope| {
+        // Where the system gives no thread, the others do its share.
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, scan).ok();
+        let others: Vec<_> = (1..cores().min(tables.len())).filter_map(spawn).collect();
+        scan();
+        for other in others {
+            other.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
+    sums.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX)
+}
+
+/// Damage that keeps RocksDB from opening a store, as the only thing that is known of it.
+pub fn damage_of(error: &StoreError) -> Option<Damage> {
+    error.is_corruption().then(|| error.clone().into())
+}

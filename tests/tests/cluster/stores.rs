@@ -1,0 +1,91 @@
+//! The store of a node that is stopped is checked and rebuilt.
+
+use std::{ffi::OsStr, fs, path::Path};
+
+use customhouse_tests::{
+    backup::Backup,
+    cluster::Cluster,
+    load::{Load, nothing_is_lost},
+    program::{self, Answer},
+};
+
+/// `customhouse --output json store COMMAND --config …`.
+fn store(cluster: &Cluster, node: usize, command: &str) -> Answer {
+    let config = cluster.agency(node).config.file.clone();
+    let config = config.to_str().expect("a path of this test");
+    program::run(["--output", "json", "store", command, "--config", config])
+}
+
+/// The same check without what the signer's journal knows.
+fn check_folder(cluster: &Cluster, node: usize) -> Answer {
+    let (data_dir, genesis) = (&cluster.agency(node).config.data_dir, cluster.genesis_file());
+    let mut all: Vec<_> = ["--output", "json", "store", "check"].map(OsStr::new).to_vec();
+    all.extend(["--data-dir".as_ref(), data_dir.as_os_str()]);
+    all.extend(["--genesis".as_ref(), genesis.as_os_str()]);
+    program::run(all)
+}
+
+/// Flips a bit in the middle of the largest file with this extension.
+fn flip(folder: &Path, extension: &str) {
+    let files = fs::read_dir(folder).expect("a store").map(|entry| entry.expect("readable").path());
+    let files = files.filter(|path| path.extension().is_some_and(|found| found == extension));
+    let file = files.max_by_key(|path| fs::metadata(path).expect("a file").len());
+    let file = file.expect("there is one");
+    let mut bytes = fs::read(&file).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(file, bytes).expect("writable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_s_store_is_checked_and_rebuilt_and_the_node_goes_on() {
+    let mut cluster = Cluster::start(4).await;
+    let mut load = Load::start(&cluster, 1, "checked");
+    load.more(30).await;
+    let running = store(&cluster, 3, "check").expect_code(2);
+    assert!(running.stderr.contains("stop the node first"), "{}", running.stderr);
+    let wrong = program::run(["store", "check"]).expect_code(64);
+    assert!(wrong.stderr.contains("--config"), "{}", wrong.stderr);
+    assert!(cluster.terminate(3).await.success());
+    let report = store(&cluster, 3, "check").expect_code(0).json();
+    assert_eq!(report["verdict"], "sound", "{report}");
+    assert!(report["records"].as_u64() >= Some(30), "{report}");
+
+    let backup = Backup::take(&cluster, 3);
+    store(&cluster, 3, "rebuild").expect_code(0);
+    let rebuilt = store(&cluster, 3, "check").expect_code(0).json();
+    for field in ["height", "block_hash", "records", "index_rows"] {
+        assert_eq!(report[field], rebuilt[field], "{field}");
+    }
+    cluster.restart(3).await;
+    load.more(30).await;
+    let head = cluster.head(0).await;
+    cluster.reaches(3, head.height).await;
+    assert!(cluster.terminate(3).await.success());
+
+    // A store that was put back is sound, but its journal knows more.
+    backup.restore_store(&cluster);
+    let report = store(&cluster, 3, "check").expect_code(1).json();
+    let what = report["damage"][0]["what"].as_str().expect("named").to_owned();
+    assert!(what.contains("the signer's journal") && what.contains("ends at height"), "{what}");
+    assert_eq!(report["damage_count"], 1, "{report}");
+    check_folder(&cluster, 3).expect_code(0);
+
+    // The write-ahead log as the node left it; what a rebuild flushed to files.
+    for (extension, is_rebuilt) in [("log", false), ("blob", true), ("sst", true)] {
+        backup.restore_store(&cluster);
+        if is_rebuilt {
+            store(&cluster, 3, "rebuild").expect_code(0);
+        }
+        check_folder(&cluster, 3).expect_code(0);
+        flip(&cluster.agency(3).config.store_path(), extension);
+        let report = check_folder(&cluster, 3).expect_code(1).json();
+        assert_eq!(report["verdict"], "damaged", "{extension}: {report}");
+    }
+    backup.restore_store(&cluster);
+    cluster.restart(3).await;
+    let acknowledged = load.stop().await;
+    cluster.same_head(&[0, 1, 2, 3], head.height).await;
+    nothing_is_lost(&cluster, "checked", &acknowledged).await;
+    cluster.nobody_lied();
+}
