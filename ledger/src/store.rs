@@ -12,6 +12,7 @@ use std::{
 
 use rocksdb::{Cache, DB, DBPinnableSlice, Direction, IteratorMode, ReadOptions, WriteOptions};
 
+mod backup;
 mod error;
 mod lock;
 mod log_file;
@@ -23,6 +24,7 @@ pub(crate) mod tile;
 pub(crate) mod value;
 mod whole;
 
+pub use backup::{BackupInfo, backups, restore};
 pub use error::StoreError;
 #[cfg(feature = "simulation")]
 pub use memory::{MemoryDisk, WriteFault};

@@ -78,7 +78,7 @@ enum Command {
     /// Ask a node what is on the ledger.
     #[command(subcommand)]
     Query(query::QueryCommand),
-    /// Check a node's store in full, and make its indexes anew.
+    /// Check a node's store in full, make its indexes anew, back it up, put it back.
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Check what can be checked without trusting a node.
@@ -125,7 +125,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Query(command) => {
             block_on(async { query::run(command, output, shared.connect.connect().await?).await })
         }
-        Command::Store(command) => store::run(command, output),
+        Command::Store(command) => store::run(command, output, &shared.connect),
         Command::Audit(command) => block_on(audit::run(command, output, shared.connect)),
     };
     match done {

@@ -487,6 +487,15 @@ impl Client {
         Ok(admin.get_status(v1::GetStatusRequest {}).await?.into_inner())
     }
 
+    /// Has the node make a backup of its store, where its configuration says. For operators.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_backup(&self) -> Result<v1::CreateBackupResponse, ClientError> {
+        let mut admin = AdminClient::new(self.channel());
+        Ok(admin.create_backup(v1::CreateBackupRequest {}).await?.into_inner())
+    }
+
     /// The node's peers. For operators.
     ///
     /// # Errors

@@ -98,6 +98,9 @@ pub struct NodeConfig {
     /// The log as tiles over HTTP, for auditors. Not served where absent.
     #[serde(default)]
     pub tlog: Option<TlogSection>,
+    /// Backups of the store while the node runs. None are made where absent.
+    #[serde(default)]
+    pub backup: Option<BackupSection>,
     /// What bounds the node's use of memory and disk.
     #[serde(default)]
     pub limits: Limits,
@@ -187,6 +190,22 @@ pub struct MetricsSection {
 pub struct TlogSection {
     /// Where to listen. Plain HTTP, for anyone who may see the log.
     pub listen: SocketAddr,
+}
+
+/// Backups of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupSection {
+    /// Where they are kept. Another disk than the store's is best.
+    pub directory: PathBuf,
+    /// How many of the newest are kept.
+    #[serde(default = "backups_kept")]
+    pub keep: usize,
+}
+
+/// How many backups are kept where nothing else is said: as many as days in a week.
+pub const fn backups_kept() -> usize {
+    7
 }
 
 /// What bounds a node.
@@ -358,6 +377,9 @@ impl NodeConfig {
 
     fn resolve_paths(&mut self, base: &Path) {
         let tls = &mut self.api.tls;
+        if let Some(backup) = &mut self.backup {
+            backup.directory = base.join(&backup.directory);
+        }
         for path in [
             &mut self.data_dir,
             &mut self.genesis,

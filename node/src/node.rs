@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Admission,
     api::{self, ApiConfig, Rejections, ServeError},
-    config::{ConfigError, NodeConfig},
+    config::{BackupSection, ConfigError, NodeConfig},
     driver::{
         self, ConsensusStatus, DriverError, DriverParts, JournalledSigner, SharedMempool, Signer,
         SignerError, listed_peers,
@@ -45,6 +45,7 @@ use crate::{
     metrics::Metrics,
     network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     reporter::{EVIDENCE_MAX, Reporter},
+    store::Known,
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
     tlog::{self, CheckpointSigner},
     tls::{FileError, ServerTls},
@@ -122,6 +123,10 @@ pub struct Shared {
     pub checkpoints: Option<Arc<CheckpointSigner>>,
     /// Counters.
     pub metrics: Metrics,
+    /// Where backups go.
+    pub backup: Option<BackupSection>,
+    /// Held while a backup is made.
+    pub backing_up: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A node that runs.
@@ -163,6 +168,8 @@ pub struct NodeParts {
     pub mempool: MempoolLimits,
     /// The store's caches.
     pub store_options: StoreOptions,
+    /// Where backups of it go.
+    pub backup: Option<BackupSection>,
     /// Local consensus times.
     pub timing: Timing,
 }
@@ -216,6 +223,7 @@ impl NodeParts {
                 block_cache_bytes: size(config.limits.store_cache_bytes),
                 ..StoreOptions::default()
             },
+            backup: config.backup.clone(),
             timing: Timing::default(),
             genesis,
         })
@@ -301,6 +309,8 @@ impl Node {
             mempool,
             started,
             metrics,
+            backup: parts.backup,
+            backing_up: Arc::default(),
         });
         Ok(Self { shared, driver_ended, worker_ended, inbound })
     }
@@ -425,6 +435,24 @@ fn open_signer(validator: ValidatorKey) -> Result<Signer<JournalledSigner>, Node
     Ok(Signer { public, key, journal, entries })
 }
 
+/// A store that ends below what a journal knows of has lost blocks, or is an older one that was put
+/// back. The node fetches them, and the journal keeps its key from signing anew what it signed before.
+fn warn_of_lost_blocks(parts: &NodeParts, height: u64) {
+    for key in std::iter::once(&parts.validator).chain(&parts.next_validator) {
+        // A journal that cannot be read was told of when it was opened.
+        let Ok(known) = Known::journal(&key.journal) else { continue };
+        if known.height > height {
+            let known = known.height;
+            tracing::warn!(
+                height,
+                known,
+                "the store ends below what the signer's journal knows of: blocks were lost, or an older \
+                 store was put back; they are fetched from the peers"
+            );
+        }
+    }
+}
+
 async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
     let (path, genesis, options) =
         (parts.store.clone(), parts.genesis.clone(), parts.store_options);
@@ -433,6 +461,7 @@ async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
     let chain = chain.map_err(|_| NodeError::Vanished("opening of the store"))??;
     let tip = chain.tip();
     tracing::info!(height = tip.header.height, block = %tip.hash.short(), "ledger opened");
+    warn_of_lost_blocks(parts, tip.header.height);
     Ok(chain)
 }
 

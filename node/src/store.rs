@@ -1,4 +1,5 @@
-//! Work on a whole store while no node runs on it: the full check, and making indexes anew. The rules
+//! Work on a whole store while no node runs on it: the full check, making indexes anew, and putting a
+//! backup back. The rules
 //! are the ledger's ([`customhouse_ledger::chain::check`], [`customhouse_ledger::chain::rebuild`]);
 //! here are the threads.
 
@@ -25,8 +26,10 @@ use customhouse_ledger::{
 
 mod known;
 mod pass;
+mod restored;
 
 pub use known::Known;
+pub use restored::Restore;
 
 /// Threads at the most.
 const THREADS_MAX: usize = 8;

@@ -1,6 +1,6 @@
 //! Reading the committed chain, concurrently with the writer.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use customhouse_proto::v1;
@@ -17,7 +17,7 @@ use crate::{
     merkle,
     record::record_id,
     store::{
-        Store, StoreError, StoreMetrics, Table, table,
+        BackupInfo, Store, StoreError, StoreMetrics, Table, table,
         value::{self, DedupeRow, HeaderRow, PlaceRow},
     },
     transaction::TransactionHeader,
@@ -127,6 +127,15 @@ impl ChainReader {
     /// Sizes for the metrics.
     pub fn metrics(&self) -> StoreMetrics {
         self.store().metrics()
+    }
+
+    /// Adds a backup of the store to a directory, and keeps so many of the newest. Blocks may be
+    /// committed meanwhile: the backup is of one moment, not before this tip.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn back_up(&self, directory: &Path, keep: usize) -> Result<BackupInfo, StoreError> {
+        self.store().back_up(directory, keep)
     }
 
     /// The header at a height; `None` above the tip.

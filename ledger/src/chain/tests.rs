@@ -26,6 +26,7 @@ use crate::{
     vote::{Ballot, Vote, VoteKind},
 };
 
+mod backups;
 mod changes;
 mod checked;
 mod commit;

@@ -15,6 +15,9 @@ pub enum StoreError {
     /// There is no store.
     #[error("there is no store at {0}")]
     Missing(PathBuf),
+    /// A folder that is to take a store has something in it.
+    #[error("{0} is not empty: move it away, or remove it, first")]
+    NotEmpty(PathBuf),
     /// The store belongs to another chain.
     #[error("the store holds chain {found}; the genesis is that of {expected}")]
     OtherGenesis {
@@ -81,6 +84,7 @@ impl StoreError {
             Self::Format { .. } => "STORE_FORMAT",
             Self::PointerLost(_) => "STORE_POINTER_LOST",
             Self::Missing(_) => "STORE_MISSING",
+            Self::NotEmpty(_) => "STORE_NOT_EMPTY",
             Self::HalfRebuilt => "STORE_HALF_REBUILT",
             Self::Corrupt { .. } => "STORE_CORRUPT",
             Self::DiskFull(_) => "STORE_DISK_FULL",
@@ -120,6 +124,16 @@ impl StoreError {
 
     pub(super) fn of_read(table: Table, key: &[u8], error: rocksdb::Error) -> Self {
         Self::of_kind(table.name(), key, error)
+    }
+
+    pub(super) fn of_backup(directory: &Path, error: rocksdb::Error) -> Self {
+        let what = format!("backup in {}: {error}", directory.display());
+        match error.kind() {
+            ErrorKind::Corruption | ErrorKind::NotFound => {
+                Self::Corrupt { table: "(backup)", key: String::new(), what }
+            }
+            _ => Self::Io(what),
+        }
     }
 
     pub(super) fn of_write(error: rocksdb::Error) -> Self {

@@ -30,6 +30,7 @@ const ROLES: [(&str, &[Role]); 20] = [
     ("/customhouse.v1.Admin/GetStatus", &[Operator]),
     ("/customhouse.v1.Admin/ListPeers", &[Operator]),
     ("/customhouse.v1.Admin/SubmitRegistryChange", &[Operator]),
+    ("/customhouse.v1.Admin/CreateBackup", &[Operator]),
 ];
 
 const STANDARD: [&str; 3] =

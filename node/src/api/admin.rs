@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use customhouse_ledger::{chain::Tip, registry::RegistryChange};
+use customhouse_ledger::{chain::Tip, registry::RegistryChange, store::BackupInfo};
 use customhouse_proto::v1::{self, admin_server::Admin};
 use tonic::{Code, Request, Response, Status};
 
@@ -97,6 +97,35 @@ impl Admin for AdminService {
             transaction_id: accepted.transaction_id.0.to_vec(),
         }))
     }
+
+    async fn create_backup(
+        &self,
+        _: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<v1::CreateBackupResponse>, Status> {
+        Ok(Response::new(create_backup(&self.node).await?))
+    }
+}
+
+/// Makes a backup, one at a time: they would only wait for each other's files.
+async fn create_backup(node: &Shared) -> Result<v1::CreateBackupResponse, Refused> {
+    let Some(section) = node.backup.clone() else {
+        let reason = "the node's configuration has no [backup] with a directory";
+        return Err(Refused::new(Code::FailedPrecondition, "NO_BACKUP_DIRECTORY", reason));
+    };
+    let Ok(turn) = Arc::clone(&node.backing_up).try_lock_owned() else {
+        return Err(Refused::new(Code::Aborted, "BACKUP_RUNNING", "another backup is being made"));
+    };
+    let height = node.reader.tip().header.height;
+    let directory = section.directory.display().to_string();
+    let made = read(node, move |reader| {
+        // Until it is made, also where the caller does not wait.
+        let _turn = turn;
+        reader.back_up(&section.directory, section.keep)
+    });
+    let backup = made.await?;
+    tracing::info!(id = backup.id, directory, height, bytes = backup.bytes, "backup made");
+    let BackupInfo { id, bytes, files, .. } = backup;
+    Ok(v1::CreateBackupResponse { id, directory, height, bytes, files })
 }
 
 /// Where a change is on the chain already.

@@ -8,13 +8,15 @@ use customhouse_ledger::{
     genesis::Genesis,
     store::{StoreError, StoreOptions},
 };
-use customhouse_node::config::{NodeConfig, journal_path};
+use customhouse_node::config::{BackupSection, NodeConfig, journal_path};
 
-use super::{Done, Output};
+use super::{ConnectArgs, Done, Output};
 
+mod backup;
 mod bars;
 mod check;
 mod rebuild;
+mod restore;
 
 #[derive(Subcommand)]
 pub(crate) enum StoreCommand {
@@ -24,6 +26,12 @@ pub(crate) enum StoreCommand {
     /// Make all indexes of a stopped node's store anew.
     #[command(after_help = rebuild::HELP)]
     Rebuild(rebuild::RebuildArgs),
+    /// Copy a node's store to a directory of backups, also while it runs.
+    #[command(after_help = backup::HELP)]
+    Backup(backup::BackupArgs),
+    /// Put a backup back as a stopped node's store, and check it.
+    #[command(after_help = restore::HELP)]
+    Restore(restore::RestoreArgs),
 }
 
 /// Which store.
@@ -47,6 +55,8 @@ struct Place {
     options: StoreOptions,
     /// The signer's journals that belong to it.
     journals: Vec<PathBuf>,
+    /// Where its backups are.
+    backup: Option<BackupSection>,
 }
 
 impl StoreArgs {
@@ -54,7 +64,8 @@ impl StoreArgs {
         if let (Some(data_dir), Some(genesis)) = (&self.data_dir, &self.genesis) {
             let genesis = super::genesis::read(genesis)?;
             let options = StoreOptions::default();
-            return Ok(Place { path: data_dir.join("store"), genesis, options, journals: vec![] });
+            let (path, journals) = (data_dir.join("store"), Vec::new());
+            return Ok(Place { path, genesis, options, journals, backup: None });
         }
         let config = self.config.as_ref().context("--config or --data-dir is needed")?;
         let config = NodeConfig::read(config)?;
@@ -64,6 +75,7 @@ impl StoreArgs {
             path: config.store_path(),
             genesis: config.read_genesis()?,
             options: StoreOptions::default(),
+            backup: config.backup.clone(),
             journals: std::iter::once(config.journal_path()).chain(next).collect(),
         })
     }
@@ -72,10 +84,12 @@ impl StoreArgs {
 /// Exit code where the store could not be looked at, because 1 says that it is damaged.
 const NOT_DONE: u8 = 2;
 
-pub(crate) fn run(command: StoreCommand, output: Output) -> Done {
+pub(crate) fn run(command: StoreCommand, output: Output, connect: &ConnectArgs) -> Done {
     let done = match command {
         StoreCommand::Check(args) => check::run(&args, output),
         StoreCommand::Rebuild(args) => rebuild::run(&args, output),
+        StoreCommand::Backup(args) => backup::run(args, output, connect),
+        StoreCommand::Restore(args) => restore::run(&args, output),
     };
     done.or_else(|error| {
         note!("customhouse: {}", super::sentence(&error));

@@ -137,6 +137,7 @@ impl Network {
             more_peers: Vec::new(),
             mempool: MempoolLimits::default(),
             store_options: StoreOptions::default(),
+            backup: None,
             timing: Timing::default(),
         };
         let shutdown = CancellationToken::new();

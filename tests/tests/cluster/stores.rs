@@ -89,3 +89,56 @@ async fn a_stopped_node_s_store_is_checked_and_rebuilt_and_the_node_goes_on() {
     nothing_is_lost(&cluster, "checked", &acknowledged).await;
     cluster.nobody_lied();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_running_node_is_restored_and_the_node_catches_up_unaided() {
+    let mut cluster = Cluster::start(4).await;
+    let mut load = Load::start(&cluster, 2, "backup");
+    let operator = cluster.profile(3, "operator");
+    let operator = operator.to_str().expect("a path of this test").to_owned();
+    let backup = || program::run(["--profile", &operator, "--output", "json", "store", "backup"]);
+    let unnamed = backup().expect_code(2);
+    assert!(unnamed.stderr.contains("[backup]"), "{}", unnamed.stderr);
+
+    assert!(cluster.terminate(3).await.success());
+    let config = cluster.agency(3).config.file.clone();
+    let text = fs::read_to_string(&config).expect("a configuration");
+    fs::write(&config, text + "\n[backup]\ndirectory = \"backups\"\n").expect("writable");
+    cluster.restart(3).await;
+    load.more(20).await;
+    let first = backup().expect_code(0).json();
+    load.more(20).await;
+    let second = backup().expect_code(0).json();
+    assert_eq!((&first["id"], &second["id"]), (&1.into(), &2.into()));
+    assert!(first["height"].as_u64() < second["height"].as_u64(), "{first} {second}");
+    let running = store(&cluster, 3, "backup").expect_code(2);
+    assert!(running.stderr.contains("--profile"), "{}", running.stderr);
+    load.more(20).await;
+
+    cluster.kill(3);
+    let used = store(&cluster, 3, "restore").expect_code(2);
+    assert!(used.stderr.contains("not empty"), "{}", used.stderr);
+    cluster.wipe(3);
+    let restored = store(&cluster, 3, "restore").expect_code(0).json();
+    assert_eq!((&restored["backup"], &restored["restored"]), (&2.into(), &true.into()));
+    assert!(restored["report"]["height"].as_u64() >= second["height"].as_u64(), "{restored}");
+    // The journal, which no backup has, still knows what was signed after it.
+    let known = store(&cluster, 3, "check").expect_code(1).json();
+    assert!(known["damage"][0]["what"].as_str().expect("named").contains("journal"), "{known}");
+    let head = cluster.head(0).await;
+    cluster.restart(3).await;
+    cluster.reaches(3, head.height).await;
+    assert!(cluster.log(3).contains("below what the signer's journal knows of"));
+    // Three of four are needed: it signs.
+    cluster.kill(1);
+    load.more(10).await;
+    cluster.restart(1).await;
+    let acknowledged = load.stop().await;
+    cluster.same_head(&[0, 1, 2, 3], head.height + 1).await;
+    nothing_is_lost(&cluster, "backup", &acknowledged).await;
+    cluster.nobody_lied();
+
+    assert!(cluster.terminate(3).await.success());
+    let third = store(&cluster, 3, "backup").expect_code(0).json();
+    assert_eq!(third["id"], 3, "a stopped node's is made directly: {third}");
+}

@@ -1,0 +1,125 @@
+//! `customhouse store backup`.
+
+use std::{fmt, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use customhouse_ledger::{chain::Chain, store::StoreError};
+use customhouse_node::config::backups_kept;
+use customhouse_proto::v1::CreateBackupResponse;
+use serde::Serialize;
+
+use super::{Place, StoreArgs, explained};
+use crate::cli::{Done, block_on, connect::ConnectArgs, output::Output};
+
+#[derive(clap::Args)]
+pub(crate) struct BackupArgs {
+    /// The configuration of a stopped node. Without it and --data-dir, the node of the profile is asked.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A stopped node's data directory, where there is no configuration at hand.
+    #[arg(long, value_name = "DIR", requires_all = ["genesis", "to"], conflicts_with = "config")]
+    data_dir: Option<PathBuf>,
+    /// The genesis of the network, with --data-dir.
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    genesis: Option<PathBuf>,
+    /// The directory of backups, of a stopped node; else the configuration's [backup] says.
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// How many of the newest are kept there; else the configuration's [backup] says.
+    #[arg(long, value_name = "COUNT")]
+    keep: Option<usize>,
+}
+
+pub(super) const HELP: &str = "\
+A running node makes the backup itself, into the directory that [backup] of its configuration names,
+and goes on meanwhile; the profile is an operator's. Of a stopped node it is made directly. Files that
+an earlier backup has are not copied again. Copy the directory to another place afterwards.
+
+The signer's journal is never part of a backup: who puts an old one back lets the key sign twice. Keep
+it where it is, beside the validator key. A key whose journal is lost is replaced by a new one
+(`customhouse help registry`). Nor is the outbox, which holds what was accepted and is not yet final.
+
+Exit codes: 0 done; 1 the store is damaged; 2 not done for another reason; 64 wrong arguments.
+
+Examples:
+  customhouse --profile nl/clients/operator store backup
+  customhouse store backup --config nl/node.toml
+  customhouse store backup --data-dir nl/data --genesis genesis.json --to backups";
+
+#[derive(Serialize)]
+struct BackupView {
+    id: u32,
+    directory: String,
+    height: u64,
+    bytes: u64,
+    files: u32,
+}
+
+pub(super) fn run(args: BackupArgs, output: Output, connect: &ConnectArgs) -> Done {
+    let BackupArgs { config, data_dir, genesis, to, keep } = args;
+    let view = match config.is_some() || data_dir.is_some() {
+        true => {
+            let place = StoreArgs { config, data_dir, genesis }.place()?;
+            match directly(&place, to, keep) {
+                Err(error) if error.downcast_ref().is_some_and(StoreError::is_corruption) => {
+                    note!("customhouse: {}", crate::cli::sentence(&error));
+                    return Ok(ExitCode::FAILURE);
+                }
+                made => made?,
+            }
+        }
+        false => {
+            anyhow::ensure!(
+                to.is_none() && keep.is_none(),
+                "--to and --keep are for a stopped node; a running one has [backup] in its configuration"
+            );
+            let mut made = None;
+            block_on(async {
+                let node = connect.connect().await?;
+                made = Some(node.client.create_backup().await?);
+                Ok(ExitCode::SUCCESS)
+            })?;
+            BackupView::of(made.context("no answer")?)
+        }
+    };
+    output.print(&view)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn directly(place: &Place, to: Option<PathBuf>, keep: Option<usize>) -> anyhow::Result<BackupView> {
+    let section = place.backup.as_ref();
+    let directory = to
+        .or_else(|| section.map(|section| section.directory.clone()))
+        .context("where to? Name --to, or [backup] in the configuration")?;
+    let keep = keep.or(section.map(|section| section.keep)).unwrap_or_else(backups_kept);
+    anyhow::ensure!(place.path.join("CURRENT").exists(), StoreError::Missing(place.path.clone()));
+    let opened = Chain::open(&place.path, &place.genesis, &place.options);
+    let chain = opened.map_err(|error| match error {
+        StoreError::Locked(_) => {
+            anyhow::Error::new(error).context("its node is running: ask it, with --profile")
+        }
+        other => explained(other),
+    })?;
+    let backup = chain.reader().back_up(&directory, keep)?;
+    Ok(BackupView {
+        id: backup.id,
+        directory: directory.display().to_string(),
+        height: chain.tip().header.height,
+        bytes: backup.bytes,
+        files: backup.files,
+    })
+}
+
+impl BackupView {
+    fn of(made: CreateBackupResponse) -> Self {
+        let CreateBackupResponse { id, directory, height, bytes, files } = made;
+        Self { id, directory, height, bytes, files }
+    }
+}
+
+impl fmt::Display for BackupView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, directory, height, bytes, files } = self;
+        write!(f, "backup {id} in {directory}: height {height}, {files} files, {bytes} bytes")
+    }
+}
