@@ -38,8 +38,8 @@ mod leaders;
 mod misbehaviour;
 mod pending;
 mod proofs;
-mod tiles;
 mod rebuilt;
+mod tiles;
 mod validity;
 
 /// A chain of the test genesis in a folder that vanishes.

@@ -20,5 +20,5 @@ mod restored;
 mod rolling;
 mod rubbish;
 mod shared_data;
-mod tlog;
 mod stores;
+mod tlog;

@@ -2,6 +2,7 @@
 //! must show a certified head, and all heads must be of one chain.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -174,8 +175,13 @@ impl<'a> Watch<'a> {
         }
         // After the validator chains were followed: the kept head may need them.
         self.recall()?;
-        let (mut views, mut evidence) = (Vec::new(), None);
-        for (index, head) in heads.into_iter().enumerate() {
+        let (mut views, mut evidence) = (BTreeMap::new(), None);
+        let mut heads: Vec<_> = heads.into_iter().enumerate().collect();
+        // The newest first: the others are compared with it.
+        let height =
+            |head: &Result<Certified, Finding>| head.as_ref().ok().map(|h| h.header.height);
+        heads.sort_by_key(|(_, head)| std::cmp::Reverse(height(head)));
+        for (index, head) in heads {
             let place = head.as_ref().ok().map(|head| Place::of(&head.header));
             let finding = match head {
                 Ok(head) => self.compare(index, &head).await,
@@ -186,7 +192,7 @@ impl<'a> Watch<'a> {
             }
             let Finding { verdict, reason, .. } = finding;
             let node = self.nodes[index].profile.node.clone();
-            views.push(NodeView { node, verdict, head: place, reason });
+            views.insert(index, NodeView { node, verdict, head: place, reason });
             if verdict == Verdict::Fork {
                 break;
             }
@@ -318,13 +324,14 @@ impl<'a> Watch<'a> {
     /// The answer; the newest head is kept where nothing contradicts it.
     fn conclude(
         &mut self,
-        nodes: Vec<NodeView>,
+        views: BTreeMap<usize, NodeView>,
         evidence: Option<PathBuf>,
     ) -> anyhow::Result<Look> {
-        let verdict = nodes.iter().map(|view| view.verdict).max();
+        let verdict = views.values().map(|view| view.verdict).max();
         let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
         let mut has_news = false;
-        for (node, view) in self.nodes.iter_mut().zip(&nodes) {
+        for (index, view) in &views {
+            let node = &mut self.nodes[*index];
             let now = Some((view.verdict, view.head.map(Place::height)));
             has_news |= node.last != now;
             node.last = now;
@@ -337,6 +344,7 @@ impl<'a> Watch<'a> {
             // The only header that it is told.
             let _first = seen.note(&newest.header, newest.signers);
         }
+        let nodes = views.into_values().collect();
         Ok(Look { verdict, nodes, evidence, rests_on: seen.basis(), has_news })
     }
 }
