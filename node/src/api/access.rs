@@ -8,7 +8,7 @@ use super::refused::Refused;
 
 /// Roles by method. A method of ours that is not here may be called by nobody; health and
 /// reflection, which say nothing about trade, by everyone with a certificate.
-const ROLES: [(&str, &[Role]); 20] = [
+const ROLES: [(&str, &[Role]); 21] = [
     ("/customhouse.v1.Submission/SubmitRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/StreamRecords", &[Integrator, Operator]),
     ("/customhouse.v1.Submission/SubmitTransaction", &[Integrator, Operator]),

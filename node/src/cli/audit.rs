@@ -35,7 +35,7 @@ mod tlog;
 pub(crate) mod validators;
 mod watch;
 
-pub(crate) use consistency::saved_header;
+pub(crate) use head::saved_header;
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {

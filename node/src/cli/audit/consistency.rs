@@ -73,13 +73,6 @@ Examples:
     --head nl.head --keep --write-proof nl-to-de.consistency
   customhouse audit consistency --proof nl-to-de.consistency --head nl.head --genesis genesis.json";
 
-/// The header of a head that was saved. Whether it is certified is not checked here.
-pub(crate) fn saved_header(path: &Path) -> anyhow::Result<Header> {
-    let name = || path.display().to_string();
-    let saved = SavedHead::read(path)?.context("there is no such file").with_context(name)?;
-    Header::decode(&saved.header).with_context(name)
-}
-
 #[derive(Serialize)]
 struct Audit {
     verdict: Verdict,

@@ -89,6 +89,13 @@ impl SavedHead {
     }
 }
 
+/// The header of a head that was saved. Whether it is certified is not checked here.
+pub(crate) fn saved_header(path: &Path) -> anyhow::Result<Header> {
+    let name = || path.display().to_string();
+    let saved = SavedHead::read(path)?.context("there is no such file").with_context(name)?;
+    Header::decode(&saved.header).with_context(name)
+}
+
 /// A head's place, for answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Place {
