@@ -1,9 +1,14 @@
-//! Published vectors of the signature scheme, read in place.
+//! Published vectors of the signature scheme: those of CCTV, read in place, and of Project Wycheproof, of
+//! which there are none for SHA-256 by itself. Those of the trees are in `merkle::tests`.
 
 use std::{fs, path::Path};
 
 use customhouse_ledger::keys::{PublicKey, Signature};
 use serde_json::Value;
+use wycheproof::{
+    TestResult,
+    eddsa::{TestName, TestSet},
+};
 
 /// What a signature may be made of and still be accepted by every implementation.
 const HARMLESS: [&str; 2] = ["low_order_component_A", "low_order_component_R"];
@@ -32,4 +37,28 @@ fn of_the_edge_cases_of_ed25519_those_are_accepted_that_everybody_accepts() {
         accepted += usize::from(verified);
     }
     assert_eq!((vectors.len(), accepted), (914, 43));
+}
+
+/// Every Ed25519 test of Project Wycheproof. There is none that may go either way, and none that we see
+/// otherwise; a signature of another length than 64 bytes is refused where it is read.
+#[test]
+fn of_wycheproof_all_valid_signatures_are_accepted_and_all_invalid_ones_refused() {
+    let set = TestSet::load(TestName::Ed25519).expect("embedded");
+    let (mut valid, mut invalid) = (0, 0);
+    for group in &set.test_groups {
+        let key = PublicKey::from_slice(&group.key.pk).expect("every key is a point");
+        for test in &group.tests {
+            let signature = Signature::from_slice(&test.sig);
+            let verified = signature.is_ok_and(|s| key.verify(&test.msg, &s).is_ok());
+            let name = format!("test {}: {}", test.tc_id, test.comment);
+            match test.result {
+                TestResult::Valid => assert!(verified, "{name}"),
+                TestResult::Invalid => assert!(!verified, "{name}"),
+                TestResult::Acceptable => panic!("{name}: decide which"),
+            }
+            valid += usize::from(verified);
+            invalid += usize::from(!verified);
+        }
+    }
+    assert_eq!((valid, invalid), (88, 63));
 }
