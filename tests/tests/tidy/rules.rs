@@ -228,14 +228,14 @@ fn is_path(line: &str, place: &str) -> bool {
     })
 }
 
-/// A dependency of the workspace without a comment above it. One comment may serve lines that
-/// follow each other.
+/// A dependency of a workspace without a comment above it. One comment may serve lines that follow each
+/// other.
 pub(crate) fn dependencies_without_reason(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
     let (mut inside, mut explained, mut open) = (false, false, false);
     for (number, line) in source.lines() {
         if line.starts_with('[') {
-            inside = line == "[workspace.dependencies]";
+            inside = line.ends_with("dependencies]");
             continue;
         }
         if !inside {
@@ -376,6 +376,8 @@ mod self_test {
         assert_eq!(dependencies_without_reason(&manifest(bad)).len(), 1);
         let heading = "# --- formats\nserde = \"1\"\n";
         assert_eq!(dependencies_without_reason(&manifest(heading)).len(), 1);
+        let of_a_crate = file("fuzz/Cargo.toml", "[dependencies]\nserde = \"1\"\n\n[workspace]\n");
+        assert_eq!(dependencies_without_reason(&of_a_crate).len(), 1);
         let good = "# Net.\nlibp2p = { version = \"1\", features = [\n  \"a\",\n] }\n# Hashes.\nsha2 = \"1\"\n";
         assert!(dependencies_without_reason(&manifest(good)).is_empty());
     }
