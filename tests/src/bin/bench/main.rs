@@ -1,16 +1,20 @@
 //! Measures a network of four agencies on this machine (DESIGN §9).
 //!
-//! Every figure comes from four real node processes with their stores on disk, every sync real,
-//! and from clients that speak gRPC with mutual TLS to them. The clients run in this process, on
-//! the same processors as the nodes. Nothing here decides whether a test passes.
+//! Every figure of the network comes from four real node processes with their stores on disk, every
+//! sync real, and from clients that speak gRPC with mutual TLS to them. The clients run in this
+//! process, on the same processors as the nodes. What concerns one store or one proof alone is
+//! measured on chains that this process makes. Nothing here decides whether a test passes.
 
 mod baseline;
 mod catch_up;
 mod cluster;
+mod growing;
 mod idle;
 mod load;
 mod machine;
+mod offline;
 mod one_dead;
+mod proofs;
 mod receipts;
 mod report;
 mod store_check;
@@ -45,6 +49,10 @@ pub(crate) struct Args {
     /// Five seconds a load, and fewer repetitions: to see that all is well.
     #[arg(long)]
     quick: bool,
+    /// The ledger that is grown has at the most so many records: up to 10,000,000, a power of ten.
+    /// That many take a quarter of an hour and 10 GB of disk.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    records_max: u64,
     /// Only these sections.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SECTION")]
     only: Vec<Section>,
@@ -85,13 +93,7 @@ fn main() -> ExitCode {
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
     let mut report = Report::new(machine::describe());
-    if args.has(Section::Baseline) {
-        baseline::measure(&args.dir, args.repetitions(1000), &mut report)?;
-    }
-    if args.has(Section::StoreCheck) {
-        let records = if args.quick { 40_000 } else { 400_000 };
-        store_check::measure(&args.dir, records, &mut report)?;
-    }
+    measure_offline(args, &mut report)?;
     if args.has(Section::Idle) {
         let cluster = Cluster::start(args).await?;
         idle::measure(&cluster, args, &mut report).await?;
@@ -116,6 +118,25 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     if let Some(file) = &args.json {
         std::fs::write(file, report.to_json())
             .with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    Ok(())
+}
+
+/// What needs no network.
+fn measure_offline(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+    if args.has(Section::Baseline) {
+        baseline::measure(&args.dir, args.repetitions(1000), report)?;
+    }
+    if args.has(Section::StoreCheck) {
+        let records = if args.quick { 40_000 } else { 400_000 };
+        store_check::measure(&args.dir, records, report)?;
+    }
+    if args.has(Section::Proofs) {
+        proofs::measure(report)?;
+    }
+    if args.has(Section::GrowingLedger) {
+        let records_max = if args.quick { 100_000 } else { args.records_max };
+        growing::measure(&args.dir, records_max, report)?;
     }
     Ok(())
 }

@@ -11,6 +11,10 @@ pub(crate) enum Section {
     Baseline,
     /// The full check of a store.
     StoreCheck,
+    /// Size and verification of receipts and history proofs at ten million.
+    Proofs,
+    /// The history index, the start, receipts and histories of a ledger as it grows.
+    GrowingLedger,
     /// One record at a time.
     Idle,
     /// Size and verification of receipts.
@@ -30,6 +34,8 @@ impl Section {
         match self {
             Self::Baseline => "baseline",
             Self::StoreCheck => "store_check",
+            Self::Proofs => "proofs",
+            Self::GrowingLedger => "growing_ledger",
             Self::Idle => "idle",
             Self::Receipts => "receipts",
             Self::ClientSigned => "client_signed",
@@ -45,6 +51,8 @@ impl Section {
 pub(crate) enum Goal {
     /// This or more.
     AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
     /// Less than this.
     Below(f64),
 }
@@ -53,6 +61,7 @@ impl Goal {
     fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
             Self::Below(bound) => value < bound,
         }
     }
@@ -98,20 +107,34 @@ impl Report {
         self.add(Figure { section, name: name.into(), value, unit, goal: Some(goal) });
     }
 
-    /// Percentiles of times in milliseconds, with a goal for the median where there is one.
+    /// Percentiles of times in milliseconds, with a goal for the median where there is one. Gives the
+    /// median.
     pub(crate) fn times(
         &mut self,
         section: Section,
         name: &str,
         times_ms: &mut [f64],
         median: Option<Goal>,
-    ) {
-        times_ms.sort_by(f64::total_cmp);
+    ) -> Option<f64> {
+        self.percentiles(section, name, times_ms, "ms", median)
+    }
+
+    /// Percentiles of values of another unit, likewise.
+    pub(crate) fn percentiles(
+        &mut self,
+        section: Section,
+        name: &str,
+        values: &mut [f64],
+        unit: &'static str,
+        median: Option<Goal>,
+    ) -> Option<f64> {
+        values.sort_by(f64::total_cmp);
         for (percent, label) in [(50, "p50"), (95, "p95"), (99, "p99")] {
-            let Some(value) = percentile(times_ms, percent) else { continue };
+            let Some(value) = percentile(values, percent) else { continue };
             let goal = median.filter(|_| percent == 50);
-            self.add(Figure { section, name: format!("{name} {label}"), value, unit: "ms", goal });
+            self.add(Figure { section, name: format!("{name} {label}"), value, unit, goal });
         }
+        percentile(values, 50)
     }
 
     /// A figure is said when it is known: the whole takes minutes.
@@ -151,13 +174,18 @@ fn line(figure: &Figure) -> String {
         Some(goal) => {
             let bound = match goal {
                 Goal::AtLeast(least) => format!("at least {least}"),
+                Goal::AtMost(most) => format!("at most {most}"),
                 Goal::Below(bound) => format!("below {bound}"),
             };
             format!("  goal {bound}: {}", if goal.is_met(*value) { "met" } else { "MISSED" })
         }
     };
-    let decimals = if *value >= 1000.0 { 0 } else { 2 };
-    format!("{:<14} {name:<42} {value:>10.decimals$} {unit}{goal}", section.name())
+    let decimals = match *value {
+        1000.0.. => 0,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{:<14} {name:<56} {value:>10.decimals$} {unit}{goal}", section.name())
 }
 
 fn to_json(figure: &Figure) -> Value {
@@ -168,6 +196,7 @@ fn to_json(figure: &Figure) -> Value {
     if let Some(goal) = goal {
         let (bound, at) = match goal {
             Goal::AtLeast(least) => ("at_least", least),
+            Goal::AtMost(most) => ("at_most", most),
             Goal::Below(bound) => ("below", bound),
         };
         json["goal"] = json!({ bound: at, "met": goal.is_met(*value) });

@@ -33,6 +33,22 @@ impl Usage {
     }
 }
 
+/// Processor time of this thread, which is known to the nanosecond.
+pub(crate) fn thread_cpu_s() -> anyhow::Result<f64> {
+    let path = "/proc/thread-self/schedstat";
+    let text = fs::read_to_string(path).context(path)?;
+    let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse::<f64>().ok());
+    Ok(nanoseconds.context(path)? / 1e9)
+}
+
+/// Bytes that this process has had written to disks so far.
+pub(crate) fn bytes_written() -> anyhow::Result<u64> {
+    let path = "/proc/self/io";
+    let text = fs::read_to_string(path).context(path)?;
+    let written = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    Ok(written.context(path)?.parse()?)
+}
+
 /// Fields 14 and 15. The name of the program, in brackets, may have spaces.
 fn cpu_s(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
