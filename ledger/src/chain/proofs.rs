@@ -13,7 +13,7 @@ use crate::{
     hash::Hash,
     history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},
-    store::{StoreError, Table},
+    store::{StoreError, Table, tile::TileReader},
     transaction::TransactionHeader,
 };
 
@@ -66,8 +66,8 @@ impl ChainReader {
     /// The path of a transaction in the log as of the block that committed it.
     fn log_path(&self, transaction: &CommittedTransaction) -> Result<Vec<Hash>, StoreError> {
         let (log_index, header) = (transaction.log_index, &transaction.header);
-        let path =
-            merkle::inclusion_path(log_index, header.log_size, |node| self.store().log_node(node))?;
+        let mut tiles = TileReader::new(self.store());
+        let path = merkle::inclusion_path(log_index, header.log_size, |node| tiles.node(node))?;
         let parts = &transaction.parts;
         let leaf = merkle::leaf_hash_of_parts(&[&parts.header, &parts.signature]);
         merkle::verify_inclusion(&leaf, log_index, header.log_size, &path, &header.log_root)
@@ -135,7 +135,8 @@ impl ChainReader {
         if to > self.tip().header.log_size {
             return Err(StoreError::OutOfRange);
         }
-        merkle::consistency_path(from, to, |node| self.store().log_node(node))
+        let mut tiles = TileReader::new(self.store());
+        merkle::consistency_path(from, to, |node| tiles.node(node))
     }
 
     /// The proof that the log of the header at one height is a prefix of that at another,
