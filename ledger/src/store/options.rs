@@ -1,7 +1,7 @@
 //! How RocksDB is set up: durable, small in memory, and quick for keys that are hashes.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
     Options,
 };
 
@@ -66,6 +66,12 @@ impl StoreOptions {
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        // In parts: those of a large ledger do not fit into the cache, and a whole one is a megabyte
+        // that would be read again for one row.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(4096);
+        blocks.set_pin_top_level_index_and_filter(true);
         blocks.set_format_version(5);
         let mut options = Options::default();
         options.set_write_buffer_size(self.memtable_bytes);
