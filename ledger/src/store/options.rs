@@ -1,8 +1,8 @@
 //! How RocksDB is set up: durable, small in memory, and quick for keys that are hashes.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
-    Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    DBRecoveryMode, LogLevel, Options,
 };
 
 use crate::store::Table;
