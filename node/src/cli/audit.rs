@@ -217,6 +217,15 @@ struct Fork {
     blocks: [Hash; 2],
 }
 
+/// Whether the certified header of a lower height and that of a higher one can be of one chain, by what
+/// they say themselves: time goes on, the log grows, and a block names the one before it.
+fn may_follow(below: &Header, above: &Header) -> bool {
+    below.time_ms < above.time_ms
+        && below.log_size <= above.log_start
+        && (below.log_size != above.log_size || below.log_root == above.log_root)
+        && (below.height + 1 != above.height || above.parent_hash == below.hash())
+}
+
 impl Fork {
     fn of(known: &Header, other: &head::Certified) -> Self {
         Self { height: other.header.height, blocks: [known.hash(), other.header.hash()] }
@@ -233,9 +242,17 @@ impl Seen {
         if header.height > 0 {
             self.least = Some(self.least.map_or(finalized_by, |least| least.min(finalized_by)));
         }
-        let first = self.headers.entry(header.height).or_insert_with(|| header.clone());
+        let height = header.height;
+        let below = self.headers.range(..height).next_back().map(|(_, below)| below);
+        let above = self.headers.range(height + 1..).next().map(|(_, above)| above);
+        let broken = below.filter(|below| !may_follow(below, header));
+        let broken = broken.or(above.filter(|above| !may_follow(header, above)));
+        if let Some(other) = broken {
+            return Err(Fork { height, blocks: [other.hash(), header.hash()] });
+        }
+        let first = self.headers.entry(height).or_insert_with(|| header.clone());
         let blocks = [first.hash(), header.hash()];
-        if blocks[0] == blocks[1] { Ok(()) } else { Err(Fork { height: header.height, blocks }) }
+        if blocks[0] == blocks[1] { Ok(()) } else { Err(Fork { height, blocks }) }
     }
 
     fn newest(&self) -> Option<&Header> {
@@ -327,12 +344,43 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn certified_headers_that_cannot_be_of_one_chain_are_a_fork_whichever_comes_first() {
+        let genesis = genesis();
+        let at = |height: u64, log: u64| Header {
+            height,
+            time_ms: 1000 * height,
+            log_start: log,
+            log_size: log + 1,
+            log_root: Hash([1; 32]),
+            ..genesis.header()
+        };
+        let (first, later) = (at(5, 7), at(9, 20));
+        let wrong = [
+            Header { time_ms: 1, ..later.clone() },
+            Header { log_start: 7, ..later.clone() },
+            Header { log_start: 0, log_size: 0, ..later.clone() },
+            Header { height: 6, ..later.clone() },
+        ];
+        let noted = |headers: [&Header; 2]| {
+            let mut seen = Seen::new(Verifier::new(&genesis));
+            headers.map(|header| seen.note(header, 3).is_ok())
+        };
+        assert_eq!(noted([&first, &later]), [true, true]);
+        assert_eq!(noted([&later, &first]), [true, true]);
+        for other in &wrong {
+            assert_eq!(noted([&first, other]), [true, false], "{other:?}");
+            assert_eq!(noted([other, &first]), [true, false], "{other:?}");
+        }
+    }
+
+    #[test]
     fn an_answer_says_what_it_rests_on() {
         let genesis = genesis();
         let mut seen = Seen::new(Verifier::new(&genesis));
         assert!(seen.basis().to_string().starts_with("nothing"));
-        seen.note(&Header { height: 812, ..genesis.header() }, 4).expect("no fork");
-        seen.note(&Header { height: 7, ..genesis.header() }, 3).expect("no fork");
+        let at = |height| Header { height, time_ms: height, ..genesis.header() };
+        seen.note(&at(812), 4).expect("no fork");
+        seen.note(&at(7), 3).expect("no fork");
         let text = seen.basis().to_string();
         let chain = genesis.chain_id().short();
         let expected = format!("3 of 4 validators, genesis {chain}…, head height 812, ");

@@ -127,8 +127,11 @@ pub(super) async fn check(
     }
     audit.rests_on = seen.basis();
     if let Some((known, other)) = known.as_ref().zip(finding.other.as_ref()) {
-        let told = connection.as_ref();
-        audit.evidence = Some(write_evidence(args, known, other, &seen, told).await?);
+        match write_evidence(args, known, other, &seen, connection.as_ref()).await {
+            Ok(file) => audit.evidence = Some(file),
+            // A fork is one, whether or not it could be written down.
+            Err(error) => note!("customhouse: the evidence: {}", crate::cli::sentence(&error)),
+        }
     }
     audit.finish(args, known, head, finding)?;
     output.print(&audit)?;
@@ -169,6 +172,9 @@ fn by_file(
         Ok(bytes) => bytes,
         Err(error) => return refused(Verdict::Invalid, error.code(), &error),
     };
+    if let Some(finding) = known.and_then(|known| contradiction(known, &bytes, seen)) {
+        return Ok((None, finding));
+    }
     let proof = match seen.verifier.verify_consistency(&bytes) {
         Ok(proof) => proof,
         Err(error @ ConsistencyError::Fork { .. }) => {
@@ -198,6 +204,18 @@ fn by_file(
         }
     };
     Ok((Some(head), finding))
+}
+
+/// Whether one of a proof's certified headers contradicts the known one by itself.
+fn contradiction(known: &Certified, proof: &[u8], seen: &Seen) -> Option<Finding> {
+    let proof = v1::ConsistencyProof::decode(proof).ok()?;
+    let ends =
+        [(proof.from_header, proof.from_certificate), (proof.to_header, proof.to_certificate)];
+    let certified = ends.into_iter().filter_map(|(header, certificate)| {
+        Certified::check(&header, certificate, &seen.verifier).ok()
+    });
+    let found = certified.filter_map(|end| node::without_proof(&known.header, &end));
+    found.into_iter().find(|finding| finding.verdict == Verdict::Fork)
 }
 
 /// Writes what both sides certified beside the saved head, with what the node holds about its own.

@@ -126,8 +126,8 @@ pub(super) async fn against(
 
 /// What two certified headers say by themselves: two blocks of one height, and different logs of one
 /// size, are a fork; of two logs of one size there is nothing left to prove, and an empty one is the
-/// beginning of any.
-fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
+/// beginning of any. Time only goes on, and a log only grows.
+pub(super) fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
     let found = &head.header;
     if known.height == found.height && known.hash() != found.hash() {
         let reason = format!("another certified block at height {}", known.height);
@@ -137,6 +137,17 @@ fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
         let reason = format!(
             "heights {} and {} certify different logs of {} transactions",
             known.height, found.height, known.log_size
+        );
+        return Some(Finding::fork(reason, head.clone()));
+    }
+    let (below, above) = match known.height <= found.height {
+        true => (known, found),
+        false => (found, known),
+    };
+    if below.height < above.height && !super::may_follow(below, above) {
+        let reason = format!(
+            "the certified headers of heights {} and {} are not of one chain",
+            below.height, above.height
         );
         return Some(Finding::fork(reason, head.clone()));
     }
@@ -220,7 +231,8 @@ mod tests {
     fn two_certified_headers_tell_some_things_by_themselves() {
         let first =
             Header { height: 5, log_size: 7, log_root: Hash([1; 32]), ..genesis().header() };
-        let later = Header { height: 9, ..first.clone() };
+        let time_ms = first.time_ms + 1;
+        let later = Header { height: 9, time_ms, log_start: 7, ..first.clone() };
         assert_eq!(verdict(&first, first.clone()), Some(Verdict::Verified), "the same");
         assert_eq!(verdict(&first, later.clone()), Some(Verdict::Verified), "empty blocks between");
         assert_eq!(verdict(&later, first.clone()), Some(Verdict::Verified), "the same log");
@@ -231,7 +243,11 @@ mod tests {
         let longer = Header { log_size: 8, ..other };
         assert_eq!(verdict(&first, longer.clone()), None, "a proof is needed");
         assert_eq!(verdict(&longer, first.clone()), Some(Verdict::NotEnoughEvidence), "old as new");
-        let empty = Header { height: 1, log_size: 0, ..first.clone() };
+        let backdated = Header { time_ms: 1, ..longer.clone() };
+        assert_eq!(verdict(&first, backdated), Some(Verdict::Fork), "not of one chain");
+        let shorter = Header { log_start: 3, log_size: 3, ..longer };
+        assert_eq!(verdict(&first, shorter), Some(Verdict::Fork), "a log that shrinks");
+        let empty = Header { height: 1, time_ms: 1, log_size: 0, ..first.clone() };
         assert_eq!(verdict(&empty, later), Some(Verdict::Verified), "nothing was before");
     }
 }

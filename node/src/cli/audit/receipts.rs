@@ -151,6 +151,8 @@ struct Proven {
     record_id: Hash,
     agency: String,
     signer: String,
+    /// What the registry lets the key sign.
+    role: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     submitter: Option<String>,
     height: u64,
@@ -180,6 +182,7 @@ impl ReceiptView {
             record_id: receipt.slot.record_id,
             agency: receipt.signer.agency.to_string(),
             signer: receipt.transaction.signer.to_string(),
+            role: receipt.signer.role.as_str_name(),
             submitter,
             height: receipt.header.height,
             lodged_ms: receipt.header.time_ms,

@@ -79,13 +79,17 @@ pub(super) async fn watch(
 ) -> anyhow::Result<Verdict> {
     let mut signals = StopSignals::new()?;
     let mut watch = Watch::begin(args, connect)?;
-    let mut worst = Verdict::Verified;
+    let mut worst = None;
     for looks in 1.. {
         let look = tokio::select! {
             look = watch.look() => look?,
-            () = signals.next() => break,
+            () = signals.next() => {
+                // Of a look that was cut off nothing is known.
+                worst = worst.max(Some(Verdict::NotEnoughEvidence));
+                break;
+            }
         };
-        worst = worst.max(look.verdict);
+        worst = worst.max(Some(look.verdict));
         if look.has_news {
             output.print(&look)?;
         }
@@ -97,7 +101,7 @@ pub(super) async fn watch(
             () = signals.next() => break,
         }
     }
-    Ok(worst)
+    Ok(worst.unwrap_or(Verdict::NotEnoughEvidence))
 }
 
 /// What is known, and of whom.
@@ -116,12 +120,14 @@ struct Watched {
     connection: Option<Connection>,
     /// What it was found to be when it was last looked at.
     last: Option<(Verdict, Option<u64>)>,
+    /// The highest head that it has shown.
+    highest: Option<u64>,
 }
 
 impl Watched {
-    /// Whether it had the same head at the last look.
+    /// Whether it has shown this height, or a higher one, before.
     fn stands_at(&self, height: u64) -> bool {
-        self.last.is_some_and(|(_, last)| last == Some(height))
+        self.highest.is_some_and(|highest| height <= highest)
     }
 }
 
@@ -157,7 +163,7 @@ impl<'a> Watch<'a> {
         }
         ensure!(!profiles.is_empty(), "which nodes? Name their client profiles");
         fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
-        let watched = |profile| Watched { profile, connection: None, last: None };
+        let watched = |profile| Watched { profile, connection: None, last: None, highest: None };
         let nodes = profiles.into_iter().map(watched).collect();
         let verifier = verifier(&args.genesis)?;
         Ok(Self { args, nodes, verifier, newest: None, newest_of: None })
@@ -168,10 +174,7 @@ impl<'a> Watch<'a> {
         let mut heads = Vec::new();
         for index in 0..self.nodes.len() {
             let asked = tokio::time::timeout(ANSWER_TIMEOUT, self.head_of(index)).await;
-            heads.push(asked.unwrap_or_else(|_| {
-                let reason = format!("no answer in {ANSWER_TIMEOUT:?}");
-                Err(Finding::new(Verdict::NotEnoughEvidence, reason))
-            }));
+            heads.push(asked.unwrap_or_else(|_| Err(no_answer())));
         }
         // After the validator chains were followed: the kept head may need them.
         self.recall()?;
@@ -184,13 +187,23 @@ impl<'a> Watch<'a> {
         for (index, head) in heads {
             let place = head.as_ref().ok().map(|head| Place::of(&head.header));
             let finding = match head {
-                Ok(head) => self.compare(index, &head).await,
+                Ok(head) => {
+                    let compared = tokio::time::timeout(ANSWER_TIMEOUT, self.compare(index, &head));
+                    compared.await.unwrap_or_else(|_| no_answer())
+                }
                 Err(finding) => finding,
             };
-            if let Some(other) = &finding.other {
-                evidence = Some(self.write_evidence(index, other).await?);
+            let Finding { verdict, mut reason, other, .. } = finding;
+            if let Some(other) = &other {
+                // A fork is one, whether or not it could be written down.
+                match self.write_evidence(index, other).await {
+                    Ok(file) => evidence = Some(file),
+                    Err(error) => {
+                        let why = crate::cli::sentence(&error);
+                        reason = format!("{reason}; the evidence is not written: {why}");
+                    }
+                }
             }
-            let Finding { verdict, reason, .. } = finding;
             let node = self.nodes[index].profile.node.clone();
             views.insert(index, NodeView { node, verdict, head: place, reason });
             if verdict == Verdict::Fork {
@@ -230,7 +243,8 @@ impl<'a> Watch<'a> {
         };
         let behind = head.header.height < newest.header.height;
         let finding = match (behind, self.newest_of) {
-            (true, Some(ahead)) => {
+            // Who was ahead itself has shown more than it shows now.
+            (true, Some(ahead)) if ahead != index => {
                 let stands = self.nodes[index].stands_at(head.header.height);
                 self.is_prefix(head, ahead, stands).await
             }
@@ -301,7 +315,7 @@ impl<'a> Watch<'a> {
         let mut sides = vec![self.side(index, other).await?];
         for (index, node) in self.nodes.iter().enumerate() {
             let Some(connection) = &node.connection else { continue };
-            let found = node::header_at(height, &self.verifier, connection).await;
+            let found = in_time(node::header_at(height, &self.verifier, connection)).await;
             if let Some(found) = found.filter(|found| found.header != other.header) {
                 sides.push(self.side(index, &found).await?);
             }
@@ -315,7 +329,9 @@ impl<'a> Watch<'a> {
     async fn side(&self, index: usize, head: &Certified) -> anyhow::Result<Side> {
         let node = &self.nodes[index];
         let told = match &node.connection {
-            Some(connection) => connection.client.decision(head.header.height).await.ok(),
+            Some(connection) => {
+                in_time(async { connection.client.decision(head.header.height).await.ok() }).await
+            }
             None => None,
         };
         Side::new(node.profile.node.clone(), head, told)
@@ -335,6 +351,7 @@ impl<'a> Watch<'a> {
             let now = Some((view.verdict, view.head.map(Place::height)));
             has_news |= node.last != now;
             node.last = now;
+            node.highest = node.highest.max(view.head.map(Place::height));
         }
         let mut seen = Seen::new(self.verifier.clone());
         if let Some(newest) = &self.newest {
@@ -347,6 +364,15 @@ impl<'a> Watch<'a> {
         let nodes = views.into_values().collect();
         Ok(Look { verdict, nodes, evidence, rests_on: seen.basis(), has_news })
     }
+}
+
+fn no_answer() -> Finding {
+    Finding::new(Verdict::NotEnoughEvidence, format!("no answer in {ANSWER_TIMEOUT:?}"))
+}
+
+/// What a node that may never answer gives in time.
+async fn in_time<T>(answer: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.ok().flatten()
 }
 
 fn keep(newest: &Certified, directory: &Path) -> anyhow::Result<()> {
