@@ -72,6 +72,12 @@ pub enum StepError {
     /// Its header announces no other validators, or others than those that came with it.
     #[error("validator step at height {0}: its header does not announce these validators")]
     Validators(u64),
+    /// Final, and not what is known of its height: the validators divided the chain there.
+    #[error(
+        "validator step at height {0}: final, and it announces other validators than the chain that \
+         is known, which proves a fork; keep both chains"
+    )]
+    Fork(u64),
 }
 
 impl StepError {
@@ -82,11 +88,18 @@ impl StepError {
             Self::Order { .. } => "STEP_ORDER",
             Self::Finality(_, error) => error.code(),
             Self::Validators(_) => "STEP_VALIDATORS",
+            Self::Fork(_) => "STEP_FORK",
         }
     }
 }
 
 impl ValidatorStep {
+    /// Whether the header announces others than it was decided by, and those that came along.
+    fn is_announced(&self) -> bool {
+        let announced = self.header.next_validators_hash;
+        announced != self.header.validators_hash && announced == self.validators.hash()
+    }
+
     /// The message.
     pub fn to_proto(&self) -> v1::ValidatorStep {
         let entry = |validator: &Validator| v1::ValidatorEntry {
@@ -216,27 +229,43 @@ impl Verifier {
         }
     }
 
-    /// Takes the next change of the validators. One that it took before is taken again silently.
+    /// Takes the next change of the validators. One that it took before is taken again, if it is
+    /// certified.
     ///
     /// # Errors
     /// [`StepError`]; nothing is changed then.
     pub fn follow(&mut self, step: &ValidatorStep) -> Result<(), StepError> {
         let (height, from) = (step.header.height, self.known_from());
-        // The first set is the genesis's, which no step announced.
-        if height < from && self.sets[1..].contains(&(height + 1, step.validators.clone())) {
-            return Ok(());
+        if height < from {
+            return self.compare(step);
         }
-        if height < from || height == u64::MAX {
+        if height == u64::MAX {
             return Err(StepError::Order { found: height, from });
         }
         verify_finalization(&step.header, &step.certificate, &self.chain_id, self.validators())
             .map_err(|error| StepError::Finality(height, self.name_missing_step(error)))?;
-        let announced = step.header.next_validators_hash;
-        if announced == step.header.validators_hash || announced != step.validators.hash() {
+        if !step.is_announced() {
             return Err(StepError::Validators(height));
         }
         self.sets.push((height + 1, step.validators.clone()));
         Ok(())
+    }
+
+    /// Compares a step with what is known of its height. Two that are certified and do not agree are a
+    /// fork; one that is not certified says nothing.
+    fn compare(&self, step: &ValidatorStep) -> Result<(), StepError> {
+        let (found, from) = (step.header.height, self.known_from());
+        let validators = self.validators_at(found);
+        let certified =
+            verify_finalization(&step.header, &step.certificate, &self.chain_id, validators);
+        // Nobody decided the height of the genesis, and its validators no step announced.
+        if found == 0 || certified.is_err() || !step.is_announced() {
+            return Err(StepError::Order { found, from });
+        }
+        match self.sets[1..].contains(&(found + 1, step.validators.clone())) {
+            true => Ok(()),
+            false => Err(StepError::Fork(found)),
+        }
     }
 
     /// Takes the changes of a chain of them, ascending.

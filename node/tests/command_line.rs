@@ -5,7 +5,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -224,6 +227,32 @@ fn a_wrong_configuration_has_its_own_exit_code_and_names_the_field() {
     let refused = desk.run(check).exits(2).json();
     assert_eq!(refused["ready"], false);
     assert!(refused["reason"].as_str().is_some_and(|reason| reason.contains("a validator key")));
+}
+
+#[test]
+fn a_watch_that_is_stopped_before_it_saw_anything_has_verified_nothing() {
+    let desk = Desk::new();
+    // A node that takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
+    let profile = desk.path("net/NL-DOUANE/clients/auditor/client.toml");
+    let text = fs::read_to_string(&profile).expect("the layout made it");
+    let port = silent.local_addr().expect("bound").port();
+    let named = text.lines().map(|line| match line.starts_with("node") {
+        true => format!("node = \"https://127.0.0.1:{port}\""),
+        false => line.to_owned(),
+    });
+    fs::write(&profile, named.collect::<Vec<_>>().join("\n")).expect("writable");
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_customhouse"));
+    watch.current_dir(desk.dir.path());
+    watch.args("audit watch net/NL-DOUANE/clients/auditor --genesis net/genesis.json".split(' '));
+    let running = Running::start(watch);
+    let (asked, is_asked) = mpsc::channel();
+    std::thread::spawn(move || asked.send(silent.accept()));
+    // The connection is kept open until the end of the test.
+    let _asked = is_asked.recv_timeout(Duration::from_secs(60)).expect("it asks the node");
+    running.send("TERM");
+    assert_eq!(running.wait().code(), Some(2));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A node that lies to its clients: what a real node answers, changed on the way.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use customhouse_ledger::hash::Hash;
 use customhouse_node::tls::ServerTls;
 use customhouse_proto::v1::{
@@ -33,6 +35,8 @@ pub enum Lie {
     SwapRecords(Box<v1::Receipt>),
     /// Shows this height as its newest.
     OldHead(u64),
+    /// Shows its newest head once, and then this height as its newest.
+    GoBack(u64),
     /// Answers with this proof, which was right once.
     OldProof(Box<v1::HistoryProof>),
     /// Shows a log root of its own in its newest header.
@@ -56,7 +60,11 @@ impl LyingNode {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let channel = cluster.client(node, "auditor").channel();
-        let front = || Front { channel: channel.clone(), lie: lie.clone() };
+        let front = || Front {
+            channel: channel.clone(),
+            lie: lie.clone(),
+            has_shown_a_head: AtomicBool::new(false),
+        };
         let server = Server::builder()
             .tls_config(tls.config())
             .expect("the node's own certificate")
@@ -77,6 +85,7 @@ impl Drop for LyingNode {
 struct Front {
     channel: Channel,
     lie: Lie,
+    has_shown_a_head: AtomicBool,
 }
 
 impl Front {
@@ -114,6 +123,9 @@ impl Audit for Front {
         let mut request = request.into_inner();
         match (&self.lie, request.height) {
             (Lie::OldHead(height), None) => request.height = Some(*height),
+            (Lie::GoBack(height), None) if self.has_shown_a_head.swap(true, Ordering::Relaxed) => {
+                request.height = Some(*height);
+            }
             (Lie::OldHead(newest), Some(height)) if height > *newest => {
                 return Err(Status::out_of_range("not committed yet"));
             }

@@ -112,6 +112,13 @@ impl Damage {
     }
 }
 
+impl From<&Damage> for StoreError {
+    fn from(damage: &Damage) -> Self {
+        let Damage { table, key, what, .. } = damage.clone();
+        Self::Corrupt { table, key, what }
+    }
+}
+
 impl From<StoreError> for Damage {
     fn from(error: StoreError) -> Self {
         match error {
@@ -244,6 +251,11 @@ impl StoreCheck {
     /// Adds what the caller knows to be wrong: that others have seen a later block, for example.
     pub fn add(&mut self, damage: Damage) {
         self.damage.push(damage);
+    }
+
+    /// The first damage that was found so far; opening finds some.
+    pub fn first_damage(&self) -> Option<&Damage> {
+        self.damage.named.first()
     }
 
     /// Whether the chain could not be followed to its end.

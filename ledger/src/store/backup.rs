@@ -1,7 +1,11 @@
 //! Backups of a store, by RocksDB's backup engine: a file that a backup has already is not copied
 //! again, and every file is kept with its checksum.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
 
 use rocksdb::{
     Env,
@@ -44,7 +48,10 @@ impl Store {
                 return Err(StoreError::Database("a simulated disk has no backups".to_owned()));
             }
         };
-        std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+        // Records are in it.
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(directory).map_err(|error| failed(directory, error))?;
         let mut engine = open(directory)?;
         engine
             .create_new_backup_flush(&rocks.db, true)

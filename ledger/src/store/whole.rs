@@ -88,6 +88,9 @@ impl Store {
     }
 
     /// All rows of a table, ascending, read past the cache. After an error there are no more.
+    ///
+    /// Read, and checked, is every block of rows and of index. Not read are the filters, which only spare
+    /// look-ups: a part that does not have its checksum RocksDB takes for one that may have every key.
     pub(crate) fn whole(
         &self,
         table: Table,
@@ -108,25 +111,6 @@ impl Store {
             #[cfg(feature = "simulation")]
             Backend::Memory(disk) => Box::new(disk.rows_from(table, &[]).into_iter().map(Ok)),
         }
-    }
-
-    /// Reads what a scan does not read: the filters of a table's files, each by a look-up of the
-    /// file's first key.
-    pub(crate) fn check_filters(&self, table: Table) -> Vec<StoreError> {
-        if !table.is_looked_up_by_hash() {
-            return Vec::new();
-        }
-        let files = match &self.backend {
-            Backend::Rocks(rocks) => rocks.db.live_files(),
-            #[cfg(feature = "simulation")]
-            Backend::Memory(_) => return Vec::new(),
-        };
-        let files = match files {
-            Ok(files) => files,
-            Err(error) => return vec![StoreError::of_read(table, &[], error)],
-        };
-        let own = files.into_iter().filter(|file| file.column_family_name == table.name());
-        own.filter_map(|file| self.read(table, file.start_key?).err()).collect()
     }
 }
 

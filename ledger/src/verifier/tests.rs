@@ -128,3 +128,31 @@ fn each_false_step_has_its_name() {
     let version = Header { version: 2, ..first.header.clone() };
     assert_eq!(code(&[ValidatorStep { header: version, ..first }]), "HEADER_VERSION");
 }
+
+#[test]
+fn a_step_that_is_known_is_taken_again_only_if_it_is_certified() {
+    let (genesis, [first, second]) = sample();
+    let mut verifier =
+        followed(&genesis, &encoded(&[first.clone(), second.clone()])).expect("genuine");
+    assert_eq!(verifier.follow(&first), Ok(()));
+    let forged = ValidatorStep { certificate: second.certificate, ..first };
+    assert_eq!(verifier.follow(&forged), Err(StepError::Order { found: 3, from: 9 }));
+}
+
+#[test]
+fn another_certified_step_at_a_known_height_is_the_proof_of_a_fork() {
+    let (genesis, steps) = sample();
+    let mut verifier = followed(&genesis, &encoded(&steps)).expect("genuine");
+    for other in [
+        step(&genesis, 3, SEEDS[0], [7, 2, 3, 4]),
+        // Where no other validators were announced.
+        step(&genesis, 2, SEEDS[0], SEEDS[1]),
+        step(&genesis, 8, SEEDS[1], SEEDS[0]),
+    ] {
+        let height = other.header.height;
+        assert_eq!(verifier.follow(&other), Err(StepError::Fork(height)), "{height}");
+    }
+    // By those who did not decide the height.
+    let stranger = step(&genesis, 3, SEEDS[2], SEEDS[1]);
+    assert_eq!(verifier.follow(&stranger), Err(StepError::Order { found: 3, from: 9 }));
+}

@@ -14,7 +14,7 @@ use customhouse_ledger::{
     certificate::CertificateError,
     hash::Hash,
     header::Header,
-    verifier::{FinalityError, Verifier},
+    verifier::{FinalityError, StepError, Verifier},
 };
 use serde::Serialize;
 
@@ -141,6 +141,18 @@ enum Verdict {
 }
 
 impl Verdict {
+    /// What an audit without an answer comes to: there was nothing to look at, unless what was looked at
+    /// is a fork by itself.
+    fn of_error(error: &anyhow::Error) -> Self {
+        let is_fork = |cause: &(dyn std::error::Error + 'static)| {
+            matches!(cause.downcast_ref(), Some(StepError::Fork(_)))
+        };
+        match error.chain().any(is_fork) {
+            true => Self::Fork,
+            false => Self::NotEnoughEvidence,
+        }
+    }
+
     /// Too few signatures prove nothing, and nor do those of validators that are not known; anything
     /// else is wrong.
     fn of_finality(error: &FinalityError) -> Self {
@@ -207,7 +219,8 @@ impl fmt::Display for Basis {
 struct Seen {
     verifier: Verifier,
     headers: BTreeMap<u64, Header>,
-    least: Option<usize>,
+    /// The fewest that signed a header, and its height.
+    least: Option<(usize, u64)>,
 }
 
 /// Two certified blocks of one height.
@@ -240,7 +253,8 @@ impl Seen {
     /// Notes a certified header.
     fn note(&mut self, header: &Header, finalized_by: usize) -> Result<(), Fork> {
         if header.height > 0 {
-            self.least = Some(self.least.map_or(finalized_by, |least| least.min(finalized_by)));
+            let this = (finalized_by, header.height);
+            self.least = Some(self.least.map_or(this, |least| least.min(this)));
         }
         let height = header.height;
         let below = self.headers.range(..height).next_back().map(|(_, below)| below);
@@ -260,12 +274,16 @@ impl Seen {
     }
 
     fn basis(&self) -> Basis {
-        let validators = self.verifier.validators();
+        // Of the header that rests on the fewest.
+        let validators = match self.least {
+            Some((_, height)) => self.verifier.validators_at(height),
+            None => self.verifier.validators(),
+        };
         Basis {
             chain_id: self.verifier.chain_id(),
             validators: validators.count(),
             quorum: validators.quorum(),
-            finalized_by_least: self.least,
+            finalized_by_least: self.least.map(|(signers, _)| signers),
             head_height: self.newest().map(|header| header.height),
             head_time_ms: self.newest().map(|header| header.time_ms),
         }
@@ -290,7 +308,7 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
     let verdict = match done {
         Ok(verdict) => verdict,
         Err(error) => {
-            let (verdict, reason) = (Verdict::NotEnoughEvidence, crate::cli::sentence(&error));
+            let (verdict, reason) = (Verdict::of_error(&error), crate::cli::sentence(&error));
             note!("customhouse: {reason}");
             output.json(&NoAnswer { verdict, reason })?;
             verdict
@@ -371,6 +389,18 @@ pub(crate) mod tests {
             assert_eq!(noted([&first, other]), [true, false], "{other:?}");
             assert_eq!(noted([other, &first]), [true, false], "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_fork_is_one_however_deep_in_an_error() {
+        use anyhow::Context as _;
+        let failed =
+            |error| Err::<(), _>(error).context("the chain of a node").expect_err("an error");
+        assert_eq!(Verdict::of_error(&failed(StepError::Fork(7))), Verdict::Fork);
+        assert_eq!(
+            Verdict::of_error(&failed(StepError::Validators(7))),
+            Verdict::NotEnoughEvidence
+        );
     }
 
     #[test]

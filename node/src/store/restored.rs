@@ -49,7 +49,7 @@ impl Restore<'_> {
         let copied = store::restore(self.from, self.id, &copy);
         let options = self.options;
         let checked = copied.and_then(|()| match is_quick {
-            true => StoreCheck::open(&copy, self.genesis, options, &[0; 32]).map(|_| None),
+            true => opens(&copy, self.genesis, options).map(|()| None),
             false => check(&copy, self.genesis, options, &[], progress).map(Some),
         });
         let is_right =
@@ -79,6 +79,13 @@ impl Restore<'_> {
             .and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all())
             .map_err(|error| failed(self.to, error))
     }
+}
+
+/// Whether a store can be opened and shows no damage at that.
+fn opens(copy: &Path, genesis: &Genesis, options: &StoreOptions) -> Result<(), StoreError> {
+    // No sums are made, so the key is of no use.
+    let check = StoreCheck::open(copy, genesis, options, &[0; 32])?;
+    check.first_damage().map_or(Ok(()), |damage| Err(damage.into()))
 }
 
 fn remove(copy: &Path) -> Result<(), StoreError> {

@@ -112,17 +112,24 @@ async fn a_node_that_shows_an_old_head_or_another_log_is_caught() {
     assert!(verdict(&answer).1.contains("does not show that its log continues"));
 
     // Beside an honest one, it stands still.
-    let liar = profile(&cluster, &old, dir.path());
     let honest = cluster.profile(1, "auditor");
-    let (honest, liar) = (honest.to_str().expect("text"), liar.to_str().expect("text"));
-    let kept = dir.path().join("kept");
-    let kept = kept.to_str().expect("text");
-    let watch = ["watch", honest, liar, "--dir", kept, "--looks", "2", "--every", "1"];
-    let (genesis, all) = (cluster.genesis_file(), ["--output", "json", "audit"]);
-    let all = all.iter().chain(&watch).map(OsStr::new);
-    let answer = program::run(all.chain(["--genesis".as_ref(), genesis.as_os_str()]));
-    let answer = answer.expect_code(2);
-    assert!(answer.text().contains("stands still, 3 blocks behind"), "{}", answer.text());
+    let looked = watch(&cluster, &[&honest, &profile(&cluster, &old, dir.path())], dir.path());
+    assert!(looked.contains("stands still, 3 blocks behind"), "{looked}");
+    // By itself, it may not go back.
+    let back = LyingNode::start(&cluster, 0, Lie::GoBack(height - 2)).await;
+    let alone = tempfile::tempdir().expect("a directory");
+    let looked = watch(&cluster, &[&profile(&cluster, &back, alone.path())], alone.path());
+    assert!(looked.contains("older than what was seen"), "{looked}");
+}
+
+/// Two looks at nodes of which one lies about its newest head; what was said.
+fn watch(cluster: &Cluster, profiles: &[&Path], dir: &Path) -> String {
+    let (genesis, kept) = (cluster.genesis_file(), dir.join("kept"));
+    let mut all = ["--output", "json", "audit", "watch"].map(OsStr::new).to_vec();
+    all.extend(profiles.iter().map(|profile| profile.as_os_str()));
+    all.extend(["--looks", "2", "--every", "1", "--dir"].map(OsStr::new));
+    all.extend([kept.as_os_str(), "--genesis".as_ref(), genesis.as_os_str()]);
+    program::run(all).expect_code(2).text()
 }
 
 /// A profile of node 0's auditor that leads to the liar.

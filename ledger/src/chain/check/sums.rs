@@ -5,11 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    chain::{
-        Shared,
-        check::{DAMAGE_MAX, Damage},
-        rows::Rows,
-    },
+    chain::{Shared, check::Damage, rows::Rows},
     store::{Table, tile::TILE_HASHES},
 };
 
@@ -145,8 +141,6 @@ impl TableCheck {
             }
         }
         progress(sum.count % PROGRESS_ROWS);
-        let filters = store.check_filters(table).into_iter().take(DAMAGE_MAX);
-        damage.extend(filters.map(|error| Damage::unread(None, table, &[], error)));
         TableSum { table, sum, damage, complete }
     }
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     chain::{
+        check::StoreCheck,
         rebuild::{RebuildError, StoreRebuild},
         rows::INDEXES,
     },
@@ -112,4 +113,18 @@ fn a_store_that_lost_its_last_headers_is_not_rebuilt() {
         Err(RebuildError::Damaged(damage)) => assert_eq!(damage.height, Some(height)),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_half_rebuilt_store_shows_its_damage_when_it_is_opened() {
+    let fixture = Fixture::new();
+    drop(lived(&fixture));
+    let first = || {
+        let options = StoreOptions::default();
+        let check = StoreCheck::open(fixture.folder.path(), &fixture.genesis, &options, &[0; 32]);
+        check.expect("opened").first_damage().cloned()
+    };
+    assert_eq!(first(), None);
+    change(&fixture, Table::Meta, table::META_REBUILD, Some(&[]), None);
+    assert!(first().is_some());
 }

@@ -11,7 +11,7 @@ use customhouse_ledger::{
     proof_json::{JsonForm as _, binary_of},
     verifier::{ValidatorStep, Verifier},
 };
-use customhouse_node::readfile;
+use customhouse_node::{newfile, readfile};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
@@ -52,7 +52,8 @@ pub(crate) async fn write_beside(dir: &Path, connection: &Connection) -> anyhow:
         return Ok(());
     }
     let file = dir.join(FILE_NAME);
-    std::fs::write(&file, chain.encode_to_vec()).with_context(|| file.display().to_string())
+    newfile::replace(&file, &chain.encode_to_vec(), 0o644)
+        .with_context(|| file.display().to_string())
 }
 
 /// `customhouse audit validator-chain`.
@@ -65,7 +66,7 @@ pub(super) async fn export(
     let connection = connect.connect().await?;
     let chain = follow_node(&mut verifier, &connection).await?;
     let name = || args.out.display().to_string();
-    std::fs::write(&args.out, chain.encode_to_vec()).with_context(name)?;
+    newfile::replace(&args.out, &chain.encode_to_vec(), 0o644).with_context(name)?;
     let steps = chain.steps.iter().map(|step| Ok(Change::of(&ValidatorStep::from_proto(step)?)));
     let changes = steps.collect::<anyhow::Result<_>>()?;
     let validators = verifier.validators().count();

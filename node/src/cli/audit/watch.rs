@@ -2,7 +2,7 @@
 //! must show a certified head, and all heads must be of one chain.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -217,7 +217,7 @@ impl<'a> Watch<'a> {
     async fn head_of(&mut self, index: usize) -> Result<Certified, Finding> {
         let absent = |error: anyhow::Error| {
             let reason = format!("no answer: {}", crate::cli::sentence(&error));
-            Finding::new(Verdict::NotEnoughEvidence, reason)
+            Finding::new(Verdict::of_error(&error), reason)
         };
         let node = &mut self.nodes[index];
         let connection = match &mut node.connection {
@@ -309,18 +309,22 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Writes all sides, with what every node that answers tells about that height.
+    /// Writes all sides, with what every node that answers tells about the heights where they differ.
     async fn write_evidence(&self, index: usize, other: &Certified) -> anyhow::Result<PathBuf> {
-        let height = other.header.height;
         let mut sides = vec![self.side(index, other).await?];
-        for (index, node) in self.nodes.iter().enumerate() {
-            let Some(connection) = &node.connection else { continue };
-            let found = in_time(node::header_at(height, &self.verifier, connection)).await;
-            if let Some(found) = found.filter(|found| found.header != other.header) {
-                sides.push(self.side(index, &found).await?);
+        let mut headers = vec![other.header.clone()];
+        let known = self.newest.as_ref().map(|newest| newest.header.height);
+        for height in BTreeSet::from_iter(known.into_iter().chain([other.header.height])) {
+            for (index, node) in self.nodes.iter().enumerate() {
+                let Some(connection) = &node.connection else { continue };
+                let found = in_time(node::header_at(height, &self.verifier, connection)).await;
+                if let Some(found) = found.filter(|found| !headers.contains(&found.header)) {
+                    sides.push(self.side(index, &found).await?);
+                    headers.push(found.header);
+                }
             }
         }
-        if let Some(newest) = self.newest.as_ref().filter(|_| sides.len() == 1) {
+        if let Some(newest) = self.newest.as_ref().filter(|n| !headers.contains(&n.header)) {
             sides.push(Side::new(NEWEST_FILE, newest, None)?);
         }
         EvidenceFile::new(self.verifier.chain_id(), sides).write(&self.args.dir)

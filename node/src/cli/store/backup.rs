@@ -33,7 +33,9 @@ pub(crate) struct BackupArgs {
 pub(super) const HELP: &str = "\
 A running node makes the backup itself, into the directory that [backup] of its configuration names,
 and goes on meanwhile; the profile is an operator's. Of a stopped node it is made directly. Files that
-an earlier backup has are not copied again. Copy the directory to another place afterwards.
+an earlier backup has are not copied again, so that one rotten file spoils all that share it: copy the
+directory to another place afterwards, and prove a backup now and then by a `store restore` elsewhere.
+Each node's store needs a directory of its own.
 
 The signer's journal is never part of a backup: who puts an old one back lets the key sign twice. Keep
 it where it is, beside the validator key. A key whose journal is lost is replaced by a new one

@@ -28,6 +28,9 @@ A store that lost its last blocks is sound in itself. So the signer's journal, w
 validator key, is asked which height it knows of, and so is a head that you saved with
 `customhouse audit consistency`.
 
+Everything that a node serves is read. Not read are the filters of RocksDB's files, which only spare
+look-ups, and what no reader uses: footers, and the files LOG, OPTIONS and IDENTITY.
+
 Damaged indexes are made anew by `customhouse store rebuild`. Where headers or transactions are
 damaged, restore a backup, or remove the store's folder: the node fetches the ledger from its peers.
 

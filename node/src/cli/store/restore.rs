@@ -20,7 +20,8 @@ pub(crate) struct RestoreArgs {
     /// Which backup, by its number; else the newest.
     #[arg(long, value_name = "ID")]
     backup: Option<u32>,
-    /// Check the files' checksums only, and not the whole store from the genesis on.
+    /// Check the files' checksums and that the store opens, and not every row from the genesis on: what
+    /// was damaged before the backup is then found by `store check` only.
     #[arg(long)]
     quick: bool,
 }
