@@ -7,9 +7,8 @@ use customhouse_proto::v1;
 
 use crate::{
     canonical::{self, CanonicalError},
-    hash::LengthError,
     header::Header,
-    merkle::{self, ProofError},
+    merkle::{self, PathBytesError, ProofError},
     verifier::{FinalityError, Verifier},
 };
 
@@ -67,9 +66,9 @@ pub enum ConsistencyError {
         /// Of the newer header.
         to: u64,
     },
-    /// A path element is not 32 bytes.
+    /// A path that is not whole hashes.
     #[error("path: {0}")]
-    PathElement(LengthError),
+    PathBytes(PathBytesError),
     /// The path has more or fewer hashes than the two log sizes ask for.
     #[error("path: {0}")]
     PathLength(ProofError),
@@ -92,7 +91,7 @@ impl ConsistencyError {
             Self::Heights { .. } => "CONSISTENCY_HEIGHTS",
             Self::Fork(_) => "CONSISTENCY_FORK",
             Self::LogSizes { .. } => "CONSISTENCY_LOG_SIZES",
-            Self::PathElement(_) => "CONSISTENCY_PATH_MALFORMED",
+            Self::PathBytes(_) => "CONSISTENCY_PATH_MALFORMED",
             Self::PathLength(_) => "CONSISTENCY_PATH_LENGTH",
             Self::FromRoot => "CONSISTENCY_FROM_ROOT",
             Self::ToRoot => "CONSISTENCY_TO_ROOT",
@@ -131,11 +130,11 @@ impl Verifier {
 }
 
 /// The empty log is a prefix of every log; RFC 6962 has no path for it, so there is none.
-fn check_logs(from: &Header, to: &Header, path: &[Vec<u8>]) -> Result<(), ConsistencyError> {
+fn check_logs(from: &Header, to: &Header, path: &[u8]) -> Result<(), ConsistencyError> {
     if from.log_size > to.log_size {
         return Err(ConsistencyError::LogSizes { from: from.log_size, to: to.log_size });
     }
-    let path = merkle::read_path(path).map_err(ConsistencyError::PathElement)?;
+    let path = merkle::read_path(path).map_err(ConsistencyError::PathBytes)?;
     if from.log_size == 0 {
         return match path[..] {
             [] if from.log_root != merkle::empty_root() => Err(ConsistencyError::FromRoot),

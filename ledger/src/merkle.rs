@@ -8,7 +8,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::{
-    hash::{Hash, LengthError},
+    hash::Hash,
     layout::{LayoutError, Reader, Writer},
 };
 
@@ -36,12 +36,26 @@ pub fn leaf_hash_of_parts(parts: &[&[u8]]) -> Hash {
     Hash(hasher.finalize().into())
 }
 
-/// Reads the hashes of a path as messages carry them.
+/// The bytes of a path are not those of whole hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a path of {0} bytes, 32 for each hash expected")]
+pub struct PathBytesError(pub usize);
+
+/// Reads the hashes of a path as messages carry it: one after the other, 32 bytes each.
 ///
 /// # Errors
-/// [`LengthError`]: an element that is not 32 bytes.
-pub fn read_path(elements: &[Vec<u8>]) -> Result<Vec<Hash>, LengthError> {
-    elements.iter().map(|element| Hash::from_slice(element)).collect()
+/// [`PathBytesError`].
+pub fn read_path(bytes: &[u8]) -> Result<Vec<Hash>, PathBytesError> {
+    let (hashes, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        return Err(PathBytesError(bytes.len()));
+    }
+    Ok(hashes.iter().copied().map(Hash).collect())
+}
+
+/// A path as messages carry it: its hashes one after the other.
+pub fn path_bytes(path: &[Hash]) -> Vec<u8> {
+    path.iter().flat_map(|hash| hash.0).collect()
 }
 
 /// Hash of an inner node: SHA-256 of `0x01`, the left and the right child.

@@ -177,15 +177,15 @@ struct ReceiptForm {
     #[serde(with = "bytes")]
     slot: Vec<u8>,
     slot_index: u32,
-    #[serde(with = "list")]
-    slot_path: Vec<Vec<u8>>,
+    #[serde(with = "bytes")]
+    slot_path: Vec<u8>,
     #[serde(with = "bytes")]
     transaction_header: Vec<u8>,
     #[serde(with = "bytes")]
     transaction_signature: Vec<u8>,
     log_index: u64,
-    #[serde(with = "list")]
-    log_path: Vec<Vec<u8>>,
+    #[serde(with = "bytes")]
+    log_path: Vec<u8>,
     #[serde(with = "bytes")]
     header: Vec<u8>,
     #[serde(with = "bytes")]
@@ -194,8 +194,8 @@ struct ReceiptForm {
     registry_entry: Vec<u8>,
     registry_index: u64,
     registry_count: u64,
-    #[serde(with = "list")]
-    registry_path: Vec<Vec<u8>>,
+    #[serde(with = "bytes")]
+    registry_path: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -205,8 +205,8 @@ struct HistoryForm {
     subject_key: Vec<u8>,
     #[serde(with = "bytes")]
     bucket_entries: Vec<u8>,
-    #[serde(with = "list")]
-    path: Vec<Vec<u8>>,
+    #[serde(with = "bytes")]
+    path: Vec<u8>,
     #[serde(with = "bytes")]
     header: Vec<u8>,
     #[serde(with = "bytes")]
@@ -224,8 +224,8 @@ struct ConsistencyForm {
     to_header: Vec<u8>,
     #[serde(with = "bytes")]
     to_certificate: Vec<u8>,
-    #[serde(with = "list")]
-    path: Vec<Vec<u8>>,
+    #[serde(with = "bytes")]
+    path: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]

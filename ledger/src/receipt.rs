@@ -14,11 +14,11 @@ use customhouse_proto::v1;
 
 use crate::{
     canonical::{self, CanonicalError},
-    hash::{Hash, LengthError},
+    hash::Hash,
     header::Header,
     keys::{KeyError, Signature},
     layout::LayoutError,
-    merkle::{self, ProofError},
+    merkle::{self, PathBytesError, ProofError},
     record::{RECORD_BYTES_MAX, RecordError, ValidRecord},
     registry::{self, RegistryError, Signer},
     transaction::{Slot, SlotError, TransactionHeader},
@@ -73,9 +73,9 @@ pub enum ReceiptError {
     /// The signature is not the signer's over the transaction's header.
     #[error("transaction_signature: {0}")]
     TransactionSignature(KeyError),
-    /// A path's element is not 32 bytes.
+    /// A path that is not whole hashes.
     #[error("{0}: {1}")]
-    PathElement(&'static str, LengthError),
+    PathBytes(&'static str, PathBytesError),
     /// The log index is not one of the header's block.
     #[error("log_index: {index} is not in the block's range {start}..{size}")]
     LogIndex {
@@ -140,7 +140,7 @@ impl ReceiptError {
             Self::TransactionHeader(_) => "TRANSACTION_HEADER",
             Self::TransactionChain => "WRONG_CHAIN",
             Self::TransactionSignature(_) => "BAD_SIGNATURE",
-            Self::PathElement(..) => "RECEIPT_PATH_MALFORMED",
+            Self::PathBytes(..) => "RECEIPT_PATH_MALFORMED",
             Self::LogIndex { .. } => "RECEIPT_LOG_INDEX",
             Self::LogPath(_) => "RECEIPT_LOG_PATH",
             Self::Slot(error) => error.code(),
@@ -272,6 +272,6 @@ fn receipt_signer(
     Ok(signer)
 }
 
-fn path(field: &'static str, elements: &[Vec<u8>]) -> Result<Vec<Hash>, ReceiptError> {
-    merkle::read_path(elements).map_err(|error| ReceiptError::PathElement(field, error))
+fn path(field: &'static str, bytes: &[u8]) -> Result<Vec<Hash>, ReceiptError> {
+    merkle::read_path(bytes).map_err(|error| ReceiptError::PathBytes(field, error))
 }

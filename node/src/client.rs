@@ -9,6 +9,7 @@ use customhouse_ledger::{
     hash::Hash,
     header::Header,
     layout::LayoutError,
+    merkle,
     registry::Registry,
     tlog::{
         export::CertifiedCheckpoint,
@@ -371,7 +372,7 @@ impl Client {
     ) -> Result<Vec<Hash>, ClientError> {
         let request = v1::GetConsistencyProofRequest { from_size, to_size };
         let answer = self.audit().get_consistency_proof(request).await?.into_inner();
-        hashes("path", &answer.path)
+        path(&answer.path)
     }
 
     /// The node's checkpoint, and the path of the leaf at this place of the log. With it comes the key
@@ -387,7 +388,7 @@ impl Client {
         let answer = self.audit().get_checkpoint(request).await?.into_inner();
         let key = answer.verifier_key.parse();
         let key = key.map_err(|error: NoteError| ClientError::Answer(error.to_string()))?;
-        let path = hashes("path", &answer.path)?;
+        let path = path(&answer.path)?;
         let v1::GetCheckpointResponse { note, header, certificate, .. } = answer;
         Ok((CertifiedCheckpoint { header, certificate, note, path }, key))
     }
@@ -523,11 +524,8 @@ fn configure(endpoint: &str, tls: &ClientTls) -> Result<Endpoint, ClientError> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT))
 }
 
-fn hashes(field: &str, list: &[Vec<u8>]) -> Result<Vec<Hash>, ClientError> {
-    let hash = |bytes: &Vec<u8>| {
-        Hash::from_slice(bytes).map_err(|error| ClientError::Answer(format!("{field}: {error}")))
-    };
-    list.iter().map(hash).collect()
+fn path(bytes: &[u8]) -> Result<Vec<Hash>, ClientError> {
+    merkle::read_path(bytes).map_err(|error| ClientError::Answer(format!("path: {error}")))
 }
 
 fn missing(field: &str) -> ClientError {

@@ -45,8 +45,9 @@ def verify_certificate(certificate, chain_id, validators):
         ed25519.verify(validators.pairs[index][1], message, signature, code, f"validator {index}")
 
 
-def read_path(path, code):
-    check(all(len(element) == 32 for element in path), code, "an element is not 32 bytes")
+def read_path(data, code):
+    check(len(data) % 32 == 0, code, "not whole hashes")
+    return [data[at : at + 32] for at in range(0, len(data), 32)]
 
 
 def verify_inclusion(leaf, index, size, path, root, code):
@@ -147,7 +148,7 @@ class Verifier:
         index, path = receipt["log_index"], receipt["log_path"]
         in_block = header["log_start"] <= index < header["log_size"]
         check(in_block, "RECEIPT_LOG_INDEX", "not in the header's block")
-        read_path(path, "RECEIPT_PATH_MALFORMED")
+        path = read_path(path, "RECEIPT_PATH_MALFORMED")
         leaf, size = formats.leaf_hash(data + signature), header["log_size"]
         verify_inclusion(leaf, index, size, path, header["log_root"], "RECEIPT_LOG_PATH")
         return transaction
@@ -155,7 +156,7 @@ class Verifier:
     @staticmethod
     def verify_slot(receipt, transaction):
         slot, path = records.read_slot(receipt["slot"]), receipt["slot_path"]
-        read_path(path, "RECEIPT_PATH_MALFORMED")
+        path = read_path(path, "RECEIPT_PATH_MALFORMED")
         leaf, count = formats.leaf_hash(receipt["slot"]), transaction["slot_count"]
         index, root = receipt["slot_index"], transaction["records_root"]
         verify_inclusion(leaf, index, count, path, root, "RECEIPT_SLOT_PATH")
@@ -175,7 +176,7 @@ class Verifier:
         counts = registry.counts_at(entry, header["height"])
         check(counts, "REGISTRY_PERIOD", "does not count at the header's height")
         index, count, path = (receipt[f"registry_{part}"] for part in ("index", "count", "path"))
-        read_path(path, "RECEIPT_PATH_MALFORMED")
+        path = read_path(path, "RECEIPT_PATH_MALFORMED")
         leaf = formats.leaf_hash(receipt["registry_entry"])
         try:
             root = registry.root(count, formats.root_from_inclusion(leaf, index, count, path))
@@ -192,7 +193,7 @@ class Verifier:
         proof = SCHEMA.canonical("HistoryProof", data, "HISTORY_PROOF_")
         key, path = proof["subject_key"], proof["path"]
         check(len(key) == 32, "HISTORY_SUBJECT_KEY", "not 32 bytes")
-        read_path(path, "HISTORY_PATH_MALFORMED")
+        path = read_path(path, "HISTORY_PATH_MALFORMED")
         header = self.verify_final(proof["header"], proof["certificate"])
         bucket = self.bucket_of(key)
         entries = self.bucket_entries(proof["bucket_entries"], bucket, header["history_size"])
@@ -238,8 +239,8 @@ class Verifier:
         check(one, "CONSISTENCY_FORK", "two final blocks of one height")
         grown = older["log_size"] <= newer["log_size"]
         check(grown, "CONSISTENCY_LOG_SIZES", "the newer log is smaller")
-        read_path(proof["path"], "CONSISTENCY_PATH_MALFORMED")
-        old_root, new_root = consistent_roots(older, newer, proof["path"])
+        path = read_path(proof["path"], "CONSISTENCY_PATH_MALFORMED")
+        old_root, new_root = consistent_roots(older, newer, path)
         check(old_root == older["log_root"], "CONSISTENCY_FROM_ROOT", "leads to another old root")
         check(new_root == newer["log_root"], "CONSISTENCY_TO_ROOT", "leads to another new root")
         return older, newer

@@ -49,17 +49,17 @@ impl ChainReader {
             record: part(&parts.records).ok_or_else(|| corrupt("its bytes are missing"))?,
             slot: part(&parts.slots).ok_or_else(|| corrupt("its slot is missing"))?,
             slot_index: place.position,
-            slot_path: elements(&slot_path),
+            slot_path: merkle::path_bytes(&slot_path),
             transaction_header: parts.header.to_vec(),
             transaction_signature: parts.signature.to_vec(),
             log_index: place.log_index,
-            log_path: elements(&log_path),
+            log_path: merkle::path_bytes(&log_path),
             header: transaction.header.encode(),
             certificate: certificate_bytes(certificate.as_ref()),
             registry_entry: registry.entry,
             registry_index: registry.index,
             registry_count: registry.count,
-            registry_path: elements(&registry.path),
+            registry_path: merkle::path_bytes(&registry.path),
         }))
     }
 
@@ -98,7 +98,7 @@ impl ChainReader {
         Ok(v1::HistoryProof {
             subject_key: subject_key.0.to_vec(),
             bucket_entries: entries.iter().flat_map(HistoryEntry::encode).collect(),
-            path: elements(&path),
+            path: merkle::path_bytes(&path),
             header: tip.header.encode(),
             certificate: certificate_bytes(tip.certificate.as_ref()),
         })
@@ -164,15 +164,11 @@ impl ChainReader {
             from_certificate: certificate_bytes(from_certificate.as_ref()),
             to_header: to.encode(),
             to_certificate: certificate_bytes(to_certificate.as_ref()),
-            path: elements(&path),
+            path: merkle::path_bytes(&path),
         })
     }
 }
 
 fn certificate_bytes(certificate: Option<&Certificate>) -> Vec<u8> {
     certificate.map(Certificate::encode).unwrap_or_default()
-}
-
-fn elements(path: &[Hash]) -> Vec<Vec<u8>> {
-    path.iter().map(|hash| hash.0.to_vec()).collect()
 }

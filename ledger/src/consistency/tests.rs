@@ -39,7 +39,7 @@ fn between(genesis: &Genesis, from: &Header, to: &Header) -> v1::ConsistencyProo
         from_certificate: finalized(from),
         to_header: to.encode(),
         to_certificate: finalized(to),
-        path: path.iter().map(|hash| hash.0.to_vec()).collect(),
+        path: merkle::path_bytes(&path),
     }
 }
 
@@ -121,11 +121,11 @@ fn each_false_part_has_its_name() {
         ("HEADER_MALFORMED", &|p| p.to_header.truncate(9)),
         ("CERTIFICATE_BLOCK_HASH", &|p| p.to_certificate[30] ^= 1),
         ("CERTIFICATE_HEIGHT", &|p| p.from_certificate.clone_from(&p.to_certificate)),
-        ("CONSISTENCY_PATH_MALFORMED", &|p| p.path[0].truncate(31)),
-        ("CONSISTENCY_PATH_LENGTH", &|p| drop(p.path.pop())),
-        ("CONSISTENCY_PATH_LENGTH", &|p| p.path.push(vec![0; 32])),
-        ("CONSISTENCY_FROM_ROOT", &|p| p.path[0][0] ^= 1),
-        ("CONSISTENCY_TO_ROOT", &|p| p.path[1][0] ^= 1),
+        ("CONSISTENCY_PATH_MALFORMED", &|p| p.path.truncate(31)),
+        ("CONSISTENCY_PATH_LENGTH", &|p| p.path.truncate(p.path.len() - 32)),
+        ("CONSISTENCY_PATH_LENGTH", &|p| p.path.extend([0; 32])),
+        ("CONSISTENCY_FROM_ROOT", &|p| p.path[0] ^= 1),
+        ("CONSISTENCY_TO_ROOT", &|p| p.path[32] ^= 1),
     ];
     for (expected, change) in cases {
         assert_eq!(changed(change), expected);
@@ -147,7 +147,7 @@ fn no_path_leads_from_the_empty_log() {
         verifier.verify_consistency(&proof.encode_to_vec()).expect_err("refused").code()
     };
     let mut long = between(&genesis, &empty, &full);
-    long.path.push(vec![0; 32]);
+    long.path.extend([0; 32]);
     assert_eq!(code(long), "CONSISTENCY_PATH_LENGTH");
     let not_empty = Header { log_root: Hash::ZERO, ..empty.clone() };
     assert_eq!(code(between(&genesis, &not_empty, &full)), "CONSISTENCY_FROM_ROOT");

@@ -8,7 +8,7 @@ use crate::{
     header::Header,
     history::{HistoryEntry, bucket_of, head_of},
     layout::LayoutError,
-    merkle::{self, ProofError},
+    merkle::{self, PathBytesError, ProofError},
     verifier::{FinalityError, Verifier},
 };
 
@@ -50,7 +50,7 @@ pub enum HistoryProofError {
     },
     /// A path element is not 32 bytes.
     #[error("path: {0}")]
-    PathElement(LengthError),
+    PathBytes(PathBytesError),
     /// Not a whole number of entries.
     #[error("bucket_entries: {0}")]
     Entries(#[from] LayoutError),
@@ -80,7 +80,7 @@ impl HistoryProofError {
             Self::Canonical(CanonicalError::NotCanonical) => "HISTORY_PROOF_NOT_CANONICAL",
             Self::SubjectKey(_) => "HISTORY_SUBJECT_KEY",
             Self::OtherSubject { .. } => "HISTORY_OTHER_SUBJECT",
-            Self::PathElement(_) => "HISTORY_PATH_MALFORMED",
+            Self::PathBytes(_) => "HISTORY_PATH_MALFORMED",
             Self::Entries(_) => "HISTORY_ENTRIES_MALFORMED",
             Self::OtherBucket(_) => "HISTORY_OTHER_BUCKET",
             Self::Order(_) => "HISTORY_ORDER",
@@ -121,7 +121,7 @@ impl Verifier {
         let proof: v1::HistoryProof = canonical::decode(bytes)?;
         let subject_key =
             Hash::from_slice(&proof.subject_key).map_err(HistoryProofError::SubjectKey)?;
-        let path = merkle::read_path(&proof.path).map_err(HistoryProofError::PathElement)?;
+        let path = merkle::read_path(&proof.path).map_err(HistoryProofError::PathBytes)?;
         let (header, finalized_by) = self.verify_final(&proof.header, &proof.certificate)?;
         let bucket = bucket_of(&subject_key, self.history_bits());
         let entries = self.bucket_entries(&proof.bucket_entries, bucket, header.history_size)?;

@@ -127,7 +127,7 @@ fn sample(seed: u16) -> (Genesis, v1::HistoryProof) {
     let proof = v1::HistoryProof {
         subject_key: in_bucket(seed, 0).key.0.to_vec(),
         bucket_entries: entries.iter().flat_map(HistoryEntry::encode).collect(),
-        path: tree.path(9).iter().map(|hash| hash.0.to_vec()).collect(),
+        path: merkle::path_bytes(&tree.path(9)),
         header: header.encode(),
         certificate: finalize(&header, &genesis, VoteKind::Finalize).encode(),
     };
@@ -197,14 +197,14 @@ fn each_false_part_of_a_history_proof_has_its_name() {
     type Change<'a> = &'a dyn Fn(&mut v1::HistoryProof);
     let cases: [(&str, Change<'_>); 9] = [
         ("HISTORY_SUBJECT_KEY", &|p| p.subject_key.truncate(31)),
-        ("HISTORY_PATH_MALFORMED", &|p| p.path[0].truncate(31)),
+        ("HISTORY_PATH_MALFORMED", &|p| p.path.truncate(31)),
         ("HISTORY_ENTRIES_MALFORMED", &|p| p.bucket_entries.truncate(LENGTH - 1)),
         ("HISTORY_OTHER_BUCKET", &|p| p.bucket_entries[0] ^= 1),
         ("HISTORY_ORDER", &|p| p.bucket_entries.rotate_left(LENGTH)),
         ("HISTORY_BEYOND_HEADER", &|p| p.bucket_entries[39 * LENGTH + 39] = 40),
         // The last entry of the subject is withheld.
         ("HISTORY_ROOT", &|p| drop(p.bucket_entries.drain(23 * LENGTH..24 * LENGTH))),
-        ("HISTORY_ROOT", &|p| drop(p.path.pop())),
+        ("HISTORY_ROOT", &|p| p.path.truncate(p.path.len() - 32)),
         ("CERTIFICATE_MALFORMED", &|p| p.certificate.clear()),
     ];
     for (expected, change) in cases {

@@ -71,7 +71,6 @@ fn receipt_of(genesis: &Genesis, transaction: impl Fn(u64) -> VerifiedTransactio
         view: 1,
         ..genesis.header()
     };
-    let bytes = |path: Vec<Hash>| path.iter().map(|hash| hash.0.to_vec()).collect::<Vec<_>>();
     let parts = transactions[4].parts();
     let registry = genesis.registry.prove_signer(&transactions[4].header().signer);
     let registry = registry.expect("registered");
@@ -79,17 +78,17 @@ fn receipt_of(genesis: &Genesis, transaction: impl Fn(u64) -> VerifiedTransactio
         record: parts.records[1].to_vec(),
         slot: parts.slots[1].to_vec(),
         slot_index: 1,
-        slot_path: bytes(Tree::of(&parts.slots).inclusion_path(1).expect("a slot")),
+        slot_path: merkle::path_bytes(&Tree::of(&parts.slots).inclusion_path(1).expect("a slot")),
         transaction_header: parts.header.to_vec(),
         transaction_signature: parts.signature.to_vec(),
         log_index: 4,
-        log_path: bytes(log.inclusion_path(4).expect("a leaf")),
+        log_path: merkle::path_bytes(&log.inclusion_path(4).expect("a leaf")),
         header: header.encode(),
         certificate: finalize(&header, genesis, VoteKind::Finalize).encode(),
         registry_entry: registry.entry,
         registry_index: registry.index,
         registry_count: registry.count,
-        registry_path: bytes(registry.path),
+        registry_path: merkle::path_bytes(&registry.path),
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) fn encoding(cases: &mut Cases, bytes: &[u8], prefix: &str) {
     cases.refused(&not_canonical, "a length of more bytes than it needs", long);
 }
 
+/// Takes the last hash off a path.
+pub(crate) fn shorter(path: &mut Vec<u8>) {
+    path.truncate(path.len() - 32);
+}
+
 /// Bytes of the first field, which is length-delimited and has a tag of one byte.
 fn first_field(bytes: &[u8]) -> usize {
     let mut rest = &bytes[1..];

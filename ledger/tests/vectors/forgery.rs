@@ -3,7 +3,7 @@
 use customhouse_ledger::{
     hash::{Hash, Tag},
     header::Header,
-    merkle::Tree,
+    merkle::{Tree, path_bytes},
     registry,
     transaction::TransactionHeader,
     vote::VoteKind,
@@ -89,7 +89,7 @@ impl Forgery {
             registry_entry: entry,
             registry_index: index,
             registry_count: count,
-            registry_path: path.iter().map(|hash| hash.0.to_vec()).collect(),
+            registry_path: path_bytes(&path),
             ..Default::default()
         }
         .encode_to_vec()

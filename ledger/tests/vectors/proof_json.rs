@@ -34,7 +34,7 @@ pub(crate) fn forms(sample: &Sample) -> Value {
     with_cases(json!({}), all)
 }
 
-/// `field` is one of bytes; `path_code` that of a path's element that is too long.
+/// `field` is one of bytes; `path_code` that of a path that is not whole hashes.
 fn form_cases<M: JsonForm>(
     structure: &'static str,
     binary: &[u8],
@@ -61,9 +61,8 @@ fn form_cases<M: JsonForm>(
     refused("PROOF_JSON", "no hexadecimal", &|p| p[field] = format!("zz{}", &hex(p)[2..]).into());
     refused("PROOF_JSON", "a number for bytes", &|p| p[field] = 7.into());
     let path = if structure == "receipt_json" { "log_path" } else { "path" };
-    refused(path_code, "a byte after a hash of a path", &|p| {
-        let element = p[path][0].as_str().expect("text").to_owned() + "00";
-        p[path][0] = element.into();
+    refused(path_code, "a byte after a path", &|p| {
+        p[path] = (p[path].as_str().expect("text").to_owned() + "00").into();
     });
     cases.refused("PROOF_JSON", "cut short", text.trim_end().trim_end_matches('}').to_owned());
     let twice = text.replacen('{', &format!("{{\"{field}\": \"\","), 1);

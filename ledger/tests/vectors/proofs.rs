@@ -5,6 +5,7 @@ use customhouse_ledger::{
     hash::Hash,
     header::Header,
     history::{HISTORY_PROOF_BYTES_MAX, HistoryEntry, bucket_of},
+    merkle::path_bytes,
     verifier::ValidatorStep,
     vote::VoteKind,
 };
@@ -14,13 +15,10 @@ use serde_json::{Value, json};
 
 use super::{
     cases::{Cases, Given, with_cases},
-    damage, hashes, hex_of,
+    damage::{self, shorter},
+    hashes, hex_of,
     sample::{Head, Sample, encode_steps},
 };
-
-fn elements(path: Vec<Hash>) -> Vec<Vec<u8>> {
-    path.iter().map(|hash| hash.0.to_vec()).collect()
-}
 
 /// About a subject, as of a height.
 pub(crate) fn about(sample: &Sample, height: usize, subject_key: &Hash) -> v1::HistoryProof {
@@ -31,7 +29,7 @@ pub(crate) fn about(sample: &Sample, height: usize, subject_key: &Hash) -> v1::H
     v1::HistoryProof {
         subject_key: subject_key.0.to_vec(),
         bucket_entries: of_bucket.flat_map(HistoryEntry::encode).collect(),
-        path: elements(history.path(bucket)),
+        path: path_bytes(&history.path(bucket)),
         header: block.header.encode(),
         certificate: certificate.encode(),
     }
@@ -67,7 +65,7 @@ pub(crate) fn history_proof(sample: &Sample) -> Value {
         cases.refused(code, change, proof.encode_to_vec());
     };
     refused("HISTORY_SUBJECT_KEY", "a subject key cut short", &|p| p.subject_key.truncate(31));
-    refused("HISTORY_PATH_MALFORMED", "a hash of the path cut short", &|p| p.path[7].truncate(31));
+    refused("HISTORY_PATH_MALFORMED", "a hash of the path cut short", &|p| p.path.truncate(31));
     refused("HEADER_MALFORMED", "no header", &|p| p.header.clear());
     refused("CERTIFICATE_MALFORMED", "no certificate", &|p| p.certificate.clear());
     refused("CERTIFICATE_BLOCK_HASH", "another history root", &|p| p.header[140] ^= 1);
@@ -89,9 +87,9 @@ pub(crate) fn history_proof(sample: &Sample) -> Value {
     refused("HISTORY_BEYOND_HEADER", "an entry of a later block", &|p| {
         p.bucket_entries.extend(&invented);
     });
-    refused("HISTORY_ROOT", "a shorter path", &|p| p.path.truncate(7));
-    refused("HISTORY_ROOT", "a longer path", &|p| p.path.push(vec![0; 32]));
-    refused("HISTORY_ROOT", "another path", &|p| p.path[0][0] ^= 1);
+    refused("HISTORY_ROOT", "a shorter path", &|p| shorter(&mut p.path));
+    refused("HISTORY_ROOT", "a longer path", &|p| p.path.extend([0; 32]));
+    refused("HISTORY_ROOT", "another path", &|p| p.path[0] ^= 1);
     let asked = asked_for(&genuine, &subject_key, &absent);
     let file = json!({
         "subject_key": subject_key,
@@ -132,7 +130,7 @@ fn between(sample: &Sample, from: &Header, to: &Header, path: Vec<Hash>) -> v1::
         from_certificate: finalized(from),
         to_header: to.encode(),
         to_certificate: finalized(to),
-        path: elements(path),
+        path: path_bytes(&path),
     }
 }
 
@@ -189,12 +187,12 @@ pub(crate) fn consistency_proof(sample: &Sample) -> Value {
         p.from_certificate.clone_from(&p.to_certificate);
     });
     refused("CERTIFICATE_BLOCK_HASH", "another log root", &|p| p.to_header[98] ^= 1);
-    refused("CONSISTENCY_PATH_MALFORMED", "a hash cut short", &|p| p.path[0].truncate(31));
-    refused("CONSISTENCY_PATH_LENGTH", "a shorter path", &|p| drop(p.path.pop()));
+    refused("CONSISTENCY_PATH_MALFORMED", "a hash cut short", &|p| p.path.truncate(31));
+    refused("CONSISTENCY_PATH_LENGTH", "a shorter path", &|p| shorter(&mut p.path));
     refused("CONSISTENCY_PATH_LENGTH", "no path", &|p| p.path.clear());
-    refused("CONSISTENCY_PATH_LENGTH", "a longer path", &|p| p.path.push(vec![0; 32]));
-    refused("CONSISTENCY_FROM_ROOT", "another first hash", &|p| p.path[0][0] ^= 1);
-    refused("CONSISTENCY_TO_ROOT", "another hash beside the older log", &|p| p.path[1][0] ^= 1);
+    refused("CONSISTENCY_PATH_LENGTH", "a longer path", &|p| p.path.extend([0; 32]));
+    refused("CONSISTENCY_FROM_ROOT", "another first hash", &|p| p.path[0] ^= 1);
+    refused("CONSISTENCY_TO_ROOT", "another hash beside the older log", &|p| p.path[32] ^= 1);
     let (one, two) = (header(1), header(2));
     let mut made = |code: &str, change: &str, from: &Header, to: &Header, path: Vec<Hash>| {
         cases.refused(code, change, between(sample, from, to, path).encode_to_vec());

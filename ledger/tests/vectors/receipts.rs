@@ -1,7 +1,10 @@
 //! Receipts, and receipts changed in one thing.
 
 use customhouse_ledger::{
-    hash::Hash, header::Header, merkle::Tree, receipt::RECEIPT_BYTES_MAX, vote::VoteKind,
+    header::Header,
+    merkle::{Tree, path_bytes},
+    receipt::RECEIPT_BYTES_MAX,
+    vote::VoteKind,
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     cases::{Cases, Given, with_cases},
-    damage,
+    damage::{self, shorter},
     forgery::Forgery,
     hex_of, records,
     sample::{Head, Sample, encode_steps, key},
@@ -23,7 +26,6 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
     let log = &head.log;
     let transaction = &sample.transactions[log_index];
     let parts = transaction.parts();
-    let bytes = |path: Vec<Hash>| path.iter().map(|hash| hash.0.to_vec()).collect::<Vec<_>>();
     let slots = Tree::of(&parts.slots);
     // The registry that the block was checked against has another root than the one after it.
     let registry = head.registry.prove_signer(&transaction.header().signer).expect("registered");
@@ -31,17 +33,17 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
         record: parts.records[position].to_vec(),
         slot: parts.slots[position].to_vec(),
         slot_index: position as u32,
-        slot_path: bytes(slots.inclusion_path(position as u64).expect("a slot")),
+        slot_path: path_bytes(&slots.inclusion_path(position as u64).expect("a slot")),
         transaction_header: parts.header.to_vec(),
         transaction_signature: parts.signature.to_vec(),
         log_index: index,
-        log_path: bytes(log.inclusion_path(index).expect("a leaf")),
+        log_path: path_bytes(&log.inclusion_path(index).expect("a leaf")),
         header: head.block.header.encode(),
         certificate: head.certificate.encode(),
         registry_entry: registry.entry,
         registry_index: registry.index,
         registry_count: registry.count,
-        registry_path: bytes(registry.path),
+        registry_path: path_bytes(&registry.path),
     }
 }
 
@@ -133,11 +135,11 @@ impl Mutants<'_> {
         });
         self.refused("RECEIPT_LOG_INDEX", "a log index after the block", |r| r.log_index = 5);
         self.refused("RECEIPT_LOG_PATH", "another log index", |r| r.log_index = 3);
-        self.refused("RECEIPT_LOG_PATH", "a shorter log path", |r| drop(r.log_path.pop()));
-        self.refused("RECEIPT_LOG_PATH", "a longer log path", |r| r.log_path.push(vec![0; 32]));
-        self.refused("RECEIPT_LOG_PATH", "another log path", |r| r.log_path[1][31] ^= 1);
-        self.refused("RECEIPT_PATH_MALFORMED", "a byte after a hash of the log path", |r| {
-            r.log_path[0].push(0);
+        self.refused("RECEIPT_LOG_PATH", "a shorter log path", |r| shorter(&mut r.log_path));
+        self.refused("RECEIPT_LOG_PATH", "a longer log path", |r| r.log_path.extend([0; 32]));
+        self.refused("RECEIPT_LOG_PATH", "another log path", |r| r.log_path[63] ^= 1);
+        self.refused("RECEIPT_PATH_MALFORMED", "a byte after the log path", |r| {
+            r.log_path.push(0);
         });
     }
 
@@ -146,9 +148,9 @@ impl Mutants<'_> {
         self.refused("RECEIPT_SLOT_PATH", "another slot", |r| r.slot.clone_from(&other.slot));
         self.refused("RECEIPT_SLOT_PATH", "another position", |r| r.slot_index = 2);
         self.refused("RECEIPT_SLOT_PATH", "a position after the last", |r| r.slot_index = 3);
-        self.refused("RECEIPT_SLOT_PATH", "a shorter slot path", |r| drop(r.slot_path.pop()));
+        self.refused("RECEIPT_SLOT_PATH", "a shorter slot path", |r| shorter(&mut r.slot_path));
         self.refused("RECEIPT_PATH_MALFORMED", "a hash of the slot path cut short", |r| {
-            r.slot_path[0].truncate(31);
+            r.slot_path.truncate(31);
         });
         self.refused("SLOT_MALFORMED", "no slot", |r| r.slot.clear());
         self.forged("SEALED_NOT_ADMITTED", "a sealed slot", |f| f.slot.form = Form::Sealed as i32);
@@ -196,10 +198,10 @@ impl Mutants<'_> {
         });
         self.refused("REGISTRY_PATH", "another registry count", |r| r.registry_count += 1);
         self.refused("REGISTRY_PATH", "another registry index", |r| r.registry_index -= 1);
-        self.refused("REGISTRY_PATH", "a shorter registry path", |r| drop(r.registry_path.pop()));
-        self.refused("REGISTRY_PATH", "another registry path", |r| r.registry_path[0][0] ^= 1);
-        self.refused("RECEIPT_PATH_MALFORMED", "an empty hash in the registry path", |r| {
-            r.registry_path[0].clear();
+        self.refused("REGISTRY_PATH", "a shorter registry path", |r| shorter(&mut r.registry_path));
+        self.refused("REGISTRY_PATH", "another registry path", |r| r.registry_path[0] ^= 1);
+        self.refused("RECEIPT_PATH_MALFORMED", "half a hash of the registry path", |r| {
+            r.registry_path.truncate(16);
         });
     }
 }

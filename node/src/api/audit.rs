@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use customhouse_ledger::{chain::ChainReader, verifier::ValidatorStep};
+use customhouse_ledger::{chain::ChainReader, merkle, verifier::ValidatorStep};
 use customhouse_proto::v1::{self, audit_server::Audit};
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
@@ -101,7 +101,7 @@ impl Audit for AuditService {
             return Err(Refused::new(Code::OutOfRange, "LOG_SIZE", message).into());
         }
         let path = read(&self.node, move |reader| reader.consistency(from_size, to_size)).await?;
-        let path = path.into_iter().map(|hash| hash.0.to_vec()).collect();
+        let path = merkle::path_bytes(&path);
         Ok(Response::new(v1::GetConsistencyProofResponse { path }))
     }
     async fn get_validator_chain(
@@ -164,7 +164,7 @@ impl Audit for AuditService {
             verifier_key: signer.verifier().to_string(),
             header: tip.header.encode(),
             certificate: tip.certificate.as_ref().map(|c| c.encode()).unwrap_or_default(),
-            path: path.into_iter().map(|hash| hash.0.to_vec()).collect(),
+            path: merkle::path_bytes(&path),
         }))
     }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use customhouse_ledger::{
     consistency::ConsistencyError,
     hash::Hash,
+    merkle,
     proof_json::{JsonForm as _, binary_of},
 };
 use customhouse_node::{newfile, readfile};
@@ -252,7 +253,7 @@ fn proof_of(known: &Certified, head: &Certified, path: &[Hash]) -> v1::Consisten
         from_certificate: from.certificate.clone(),
         to_header: to.header.encode(),
         to_certificate: to.certificate.clone(),
-        path: path.iter().map(|hash| hash.0.to_vec()).collect(),
+        path: merkle::path_bytes(path),
     }
 }
 

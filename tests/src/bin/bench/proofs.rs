@@ -169,17 +169,17 @@ impl Sampled {
                 record: Vec::new(),
                 slot: parts.slots[slot_index].to_vec(),
                 slot_index: u32::try_from(slot_index)?,
-                slot_path: elements(&slot_path),
+                slot_path: merkle::path_bytes(&slot_path),
                 transaction_header: parts.header.to_vec(),
                 transaction_signature: parts.signature.to_vec(),
                 log_index: *log_index,
-                log_path: elements(&log_path),
+                log_path: merkle::path_bytes(&log_path),
                 header: header.encode(),
                 certificate: certificate.clone(),
                 registry_entry: registry.entry,
                 registry_index: registry.index,
                 registry_count: registry.count,
-                registry_path: elements(&registry.path),
+                registry_path: merkle::path_bytes(&registry.path),
             })
         };
         of_kind.map(receipt).collect()
@@ -245,7 +245,7 @@ impl History {
             Ok(v1::HistoryProof {
                 subject_key: key.0.to_vec(),
                 bucket_entries: entries.iter().flat_map(HistoryEntry::encode).collect(),
-                path: elements(&self.tree.path(bucket)),
+                path: merkle::path_bytes(&self.tree.path(bucket)),
                 header: header.encode(),
                 certificate: certificate.clone(),
             })
@@ -273,8 +273,4 @@ fn header(genesis: &Genesis, size: u64) -> Header {
         view: 1,
         ..genesis.header()
     }
-}
-
-fn elements(path: &[Hash]) -> Vec<Vec<u8>> {
-    path.iter().map(|hash| hash.0.to_vec()).collect()
 }
