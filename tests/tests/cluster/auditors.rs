@@ -102,6 +102,35 @@ async fn a_history_and_an_absence_are_taken_home_as_files() {
     offline("history", "case:exported", &some).expect_code(1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_of_one_height_show_no_fork_and_of_two_heights_nothing() {
+    let cluster = Cluster::start(4).await;
+    submit_final(&cluster, 0, "first", "decided").await;
+    submit_final(&cluster, 0, "second", "decided").await;
+    cluster.same_head(&[0, 1, 2, 3], 2).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let exported = |node: usize, height: &str| {
+        let (profile, file) = (cluster.profile(node, "auditor"), dir.path().join(node.to_string()));
+        let mut all = vec!["--profile".as_ref(), profile.as_os_str()];
+        all.extend(["audit", "decisions", "--height", height, "--out"].map(OsStr::new));
+        all.push(file.as_os_str());
+        program::run(all).expect_code(0);
+        file
+    };
+    let files = [exported(0, "1"), exported(1, "1"), exported(2, "2")];
+    let fork = |files: [&PathBuf; 2]| {
+        let names = files.map(|file| file.as_os_str());
+        audit(&cluster, [&["fork".as_ref()], &names[..]].concat())
+    };
+    let answer = fork([&files[0], &files[1]]).expect_code(0).json();
+    assert_eq!(answer["reason"], "no fork: the same blocks at 1 heights", "{answer}");
+    let answer = fork([&files[0], &files[2]]).expect_code(2).json();
+    let reason = answer["reason"].as_str().expect("text");
+    for (file, height) in [(&files[0], 1), (&files[2], 2)] {
+        assert!(reason.contains(&format!("{}: {height}", file.display())), "{reason}");
+    }
+}
+
 /// All validators go back to the beginning, journals and all, and write another history: what a quorum
 /// of liars can do.
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use customhouse_tests::{
 };
 
 /// `customhouse --output json store COMMAND --config …`.
-fn store(cluster: &Cluster, node: usize, command: &str) -> Answer {
+pub(crate) fn store(cluster: &Cluster, node: usize, command: &str) -> Answer {
     let config = cluster.agency(node).config.file.clone();
     let config = config.to_str().expect("a path of this test");
     program::run(["--output", "json", "store", command, "--config", config])
@@ -26,7 +26,7 @@ fn check_folder(cluster: &Cluster, node: usize) -> Answer {
 }
 
 /// Flips a bit in the middle of the largest file with this extension.
-fn flip(folder: &Path, extension: &str) {
+pub(crate) fn flip(folder: &Path, extension: &str) {
     let files = fs::read_dir(folder).expect("a store").map(|entry| entry.expect("readable").path());
     let files = files.filter(|path| path.extension().is_some_and(|found| found == extension));
     let file = files.max_by_key(|path| fs::metadata(path).expect("a file").len());

@@ -3,6 +3,8 @@
 
 use std::{fs, net::SocketAddr, path::Path};
 
+use customhouse_ledger::transaction::TransactionHeader;
+use customhouse_node::client::ClientError;
 use customhouse_tests::{
     cluster::{Cluster, Head},
     http,
@@ -15,8 +17,12 @@ use tlog_tiles::{
     Checkpoint, Error, Hash, HashReader as _, Tile, TileHashReader, TileReader, check_record,
     check_tree, prove_record, prove_tree, record_hash, stored_hash_index, tree_hash,
 };
+use tonic::Code;
 
-use crate::agreement::submit_final;
+use crate::{
+    agreement::submit_final,
+    stores::{flip, store},
+};
 
 /// Height of a tile in tlog-tiles, which the crate's paths name and those of a log do not.
 const TILE_HEIGHT: u8 = 8;
@@ -217,6 +223,45 @@ fn what_is_not_there_is_not_found(log: &Log, checkpoint: &Checkpoint) {
         assert_eq!(response.status, 404, "{path}");
         assert_ne!(response.header("cache-control"), Some("immutable"), "{path}");
     }
+}
+
+/// The node goes on with a damaged transaction behind it. Whoever asks for that one is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_in_a_store_is_an_error_and_never_the_log() {
+    let mut cluster = Cluster::start(4).await;
+    let head = submit_many(&cluster, 0, 40).await;
+    let size = u32::try_from(head.log_size).expect("a small log");
+    let bundle = bundle_path(0, size);
+    let whole = Log::of(&cluster, 3).found(&bundle);
+    assert!(cluster.terminate(3).await.success());
+    // Into files, where a bit can turn.
+    store(&cluster, 3, "rebuild").expect_code(0);
+    flip(&cluster.agency(3).config.store_path(), "blob");
+    cluster.restart(3).await;
+
+    let log = Log::of(&cluster, 3);
+    let damaged = log.get(&bundle);
+    assert_eq!(damaged.status, 500, "{}", damaged.text());
+    assert!(damaged.text().contains("store is damaged there"), "{}", damaged.text());
+    assert_eq!(damaged.header("cache-control"), Some("no-store"));
+    log.found(&format!("/tile/0/000.p/{size}"));
+    assert_eq!(Log::of(&cluster, 0).found(&bundle), whole, "another node has it");
+
+    let client = cluster.client(3, "auditor");
+    let mut refused = 0;
+    // Two bytes of length, and a transaction's header and signature.
+    for entry in whole.chunks(2 + 188) {
+        let id = TransactionHeader::decode(&entry[2..126]).expect("a header").id();
+        match client.transaction(id).await {
+            Ok(answer) => assert_eq!(answer.transaction.expect("there").header, entry[2..126]),
+            Err(ClientError::Refused(refusal)) => {
+                assert_eq!(refusal.code, Code::DataLoss, "{refusal:?}");
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(refused, 1, "one bit damages one transaction");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,9 +49,11 @@ the rules. This command finds the lowest such height in the files and names thos
 validators with two signatures that no honest one makes, such as a nullify and a finalize vote in
 one view. Each is named with that pair, so nobody honest can be, whatever is in the files.
 
-Begin with one file of each side, or with the evidence file, which has both. Where these do not show enough, the answer says which certificate is
-missing and which validators must have it: ask one of them for `audit decisions` of that height, and
-add its file. No network is needed.
+Begin with one file of each side, or with the evidence file, which has both. Where these do not show
+enough, the answer says which certificate is missing and which validators must have it: ask one of
+them for `audit decisions` of that height, and add its file. Two heads of different heights show that
+the chain is divided, but not by whom: add what nodes of both sides decided at one height. No network
+is needed.
 
 Exit codes: 0 no fork in these files; 1 a file is invalid; 2 a fork, or nothing to compare, but not
 enough evidence to name who did it; 3 the culprits are proven; 64 wrong arguments.
@@ -201,6 +203,24 @@ fn sides(file: &Path, bytes: &[u8], verifier: &Verifier) -> Result<Vec<Told>, St
     Ok(vec![Told { from: name.to_string(), decisions }])
 }
 
+/// What to do where the files are of different heights.
+fn no_common_height(told: &[Told]) -> String {
+    let heights = |told: &Told| {
+        let all = || told.decisions.iter().map(|decision| decision.height);
+        match (all().min(), all().max()) {
+            (Some(first), Some(last)) if first == last => format!("{}: {first}", told.from),
+            (Some(first), Some(last)) => format!("{}: {first} to {last}", told.from),
+            _ => format!("{}: none", told.from),
+        }
+    };
+    let heights: Vec<_> = told.iter().map(heights).collect();
+    format!(
+        "no height is in two of the files ({}). Ask a node of each side for `audit decisions` of the \
+         lowest of these heights, and add both files",
+        heights.join("; ")
+    )
+}
+
 impl Audit {
     fn new(verifier: &Verifier) -> Self {
         Self {
@@ -227,7 +247,7 @@ impl Audit {
             all().for_each(|decision| *files_of.entry(decision.height).or_default() += 1);
             let shared = files_of.values().filter(|&&files| files > 1).count();
             (self.verdict, self.reason) = match shared {
-                0 => (Verdict::NotEnoughEvidence, "no height is in two of the files".to_owned()),
+                0 => (Verdict::NotEnoughEvidence, no_common_height(told)),
                 _ => (Verdict::Verified, format!("no fork: the same blocks at {shared} heights")),
             };
             return;

@@ -1,8 +1,0 @@
-#![no_main]
-
-use customhouse_ledger_fuzz::targets;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    targets::history_proof_json(bytes);
-});
