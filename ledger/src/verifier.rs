@@ -37,8 +37,18 @@ pub struct Verifier {
     chain_id: Hash,
     genesis_header: Header,
     history_bits: u32,
-    /// The sets, with the first height that each decides, ascending. Never empty.
-    sets: Vec<(u64, ValidatorSet)>,
+    /// The sets by the first height that each decides, ascending. Never empty.
+    sets: Vec<KnownSet>,
+}
+
+/// Validators that are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KnownSet {
+    /// The first height that they decide.
+    from: u64,
+    /// Hash of the block that announced them.
+    announced_by: Hash,
+    validators: ValidatorSet,
 }
 
 /// A change of the validators.
@@ -74,8 +84,9 @@ pub enum StepError {
     Validators(u64),
     /// Final, and not what is known of its height: the validators divided the chain there.
     #[error(
-        "validator step at height {0}: final, and it announces other validators than the chain that \
-         is known, which proves a fork; keep both chains"
+        "validator step at height {0}: final, and another block than the one that is known to change \
+         the validators, or of a height where they are known not to change, which proves a fork; keep \
+         both chains"
     )]
     Fork(u64),
 }
@@ -90,6 +101,14 @@ impl StepError {
             Self::Validators(_) => "STEP_VALIDATORS",
             Self::Fork(_) => "STEP_FORK",
         }
+    }
+}
+
+impl KnownSet {
+    /// Those that a step announces; its height is below the largest.
+    fn announced(step: &ValidatorStep) -> Self {
+        let (from, announced_by) = (step.header.height + 1, step.header.hash());
+        Self { from, announced_by, validators: step.validators.clone() }
     }
 }
 
@@ -225,7 +244,11 @@ impl Verifier {
             chain_id: genesis.chain_id(),
             genesis_header: genesis.header(),
             history_bits: genesis.history_bits,
-            sets: vec![(1, genesis.validators())],
+            sets: vec![KnownSet {
+                from: 1,
+                announced_by: genesis.header().hash(),
+                validators: genesis.validators(),
+            }],
         }
     }
 
@@ -247,7 +270,7 @@ impl Verifier {
         if !step.is_announced() {
             return Err(StepError::Validators(height));
         }
-        self.sets.push((height + 1, step.validators.clone()));
+        self.sets.push(KnownSet::announced(step));
         Ok(())
     }
 
@@ -262,7 +285,7 @@ impl Verifier {
         if found == 0 || certified.is_err() || !step.is_announced() {
             return Err(StepError::Order { found, from });
         }
-        match self.sets[1..].contains(&(found + 1, step.validators.clone())) {
+        match self.sets[1..].contains(&KnownSet::announced(step)) {
             true => Ok(()),
             false => Err(StepError::Fork(found)),
         }
@@ -309,10 +332,10 @@ impl Verifier {
 
     /// First height of the newest set known.
     pub fn known_from(&self) -> u64 {
-        self.newest().0
+        self.newest().from
     }
 
-    fn newest(&self) -> &(u64, ValidatorSet) {
+    fn newest(&self) -> &KnownSet {
         self.sets.last().expect("begins with the genesis's")
     }
 
@@ -333,13 +356,13 @@ impl Verifier {
 
     /// The newest validators known.
     pub fn validators(&self) -> &ValidatorSet {
-        &self.newest().1
+        &self.newest().validators
     }
 
     /// The validators that decide a height, as far as the steps tell.
     pub fn validators_at(&self, height: u64) -> &ValidatorSet {
-        let after = self.sets.partition_point(|(from, _)| *from <= height);
-        &self.sets[after.saturating_sub(1)].1
+        let after = self.sets.partition_point(|set| set.from <= height);
+        &self.sets[after.saturating_sub(1)].validators
     }
 
     /// k of the history index.

@@ -31,12 +31,17 @@ fn head(genesis: &Genesis, height: u64, by: [u8; 4], next: [u8; 4]) -> (Header, 
         view: 1,
         ..genesis.header()
     };
+    let certificate = finalize(genesis, &header, by);
+    (header, certificate)
+}
+
+/// By the first three of a set.
+fn finalize(genesis: &Genesis, header: &Header, by: [u8; 4]) -> Certificate {
     let (kind, block_hash) = (VoteKind::Finalize, header.hash());
-    let ballot = Ballot { kind, height, view: 1, block_hash };
+    let ballot = Ballot { kind, height: header.height, view: 1, block_hash };
     let vote = |seed| Vote::sign(ballot, &genesis.chain_id(), &SigningKey::from_seed(&[seed; 32]));
     let votes = [by[0], by[1], by[2]].map(vote);
-    let certificate = Certificate::from_votes(ballot, &votes, &set(by)).expect("a quorum");
-    (header, certificate)
+    Certificate::from_votes(ballot, &votes, &set(by)).expect("a quorum")
 }
 
 fn step(genesis: &Genesis, height: u64, by: [u8; 4], next: [u8; 4]) -> ValidatorStep {
@@ -143,11 +148,19 @@ fn a_step_that_is_known_is_taken_again_only_if_it_is_certified() {
 fn another_certified_step_at_a_known_height_is_the_proof_of_a_fork() {
     let (genesis, steps) = sample();
     let mut verifier = followed(&genesis, &encoded(&steps)).expect("genuine");
+    // The same validators, announced by another block.
+    let other_block = Header { log_size: 1, ..steps[0].header.clone() };
+    let other_block = ValidatorStep {
+        certificate: finalize(&genesis, &other_block, SEEDS[0]),
+        header: other_block,
+        ..steps[0].clone()
+    };
     for other in [
         step(&genesis, 3, SEEDS[0], [7, 2, 3, 4]),
         // Where no other validators were announced.
         step(&genesis, 2, SEEDS[0], SEEDS[1]),
         step(&genesis, 8, SEEDS[1], SEEDS[0]),
+        other_block,
     ] {
         let height = other.header.height;
         assert_eq!(verifier.follow(&other), Err(StepError::Fork(height)), "{height}");
