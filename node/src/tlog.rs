@@ -37,6 +37,7 @@ use customhouse_ledger::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use crate::{
     api::{read, refused::Refused},
@@ -120,7 +121,13 @@ fn router(node: Arc<Shared>, signer: Arc<CheckpointSigner>) -> Router {
         .route("/checkpoint", get(checkpoint))
         .route("/certified-checkpoint", get(certified_checkpoint))
         .route("/tile/{*path}", get(tile))
+        .route("/tile/entries/{*path}", get(tile).layer(compression()))
         .with_state(Arc::new(Log { node, signer, tile_reads, bundle_reads }))
+}
+
+/// Of entries, whose chain id, signer and agency are often those of the one before. A tile is hashes.
+fn compression() -> CompressionLayer {
+    CompressionLayer::new().quality(CompressionLevel::Fastest)
 }
 
 async fn checkpoint(State(log): State<Arc<Log>>) -> Response {

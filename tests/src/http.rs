@@ -38,9 +38,17 @@ impl Response {
 /// # Errors
 /// No connection, no answer in time, or something that is no answer.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
+    get_with(address, path, "")
+}
+
+/// The same with more of a head: lines that each end in CR LF.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_with(address: SocketAddr, path: &str, head: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.0\r\n{head}\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&answer).ok_or_else(|| io::Error::other("not an answer in HTTP"))

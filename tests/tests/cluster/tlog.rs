@@ -1,7 +1,7 @@
 //! The log as the tools of transparency logs see it. What checks it here are the published crates
 //! `signed_note` and `tlog_tiles`, unchanged; nothing of the node's own code does.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, io::Read as _, net::SocketAddr, path::Path};
 
 use customhouse_ledger::transaction::TransactionHeader;
 use customhouse_node::client::ClientError;
@@ -11,6 +11,7 @@ use customhouse_tests::{
     program::{self, Answer},
     records::submission,
 };
+use flate2::read::GzDecoder;
 use prost::Message as _;
 use signed_note::{Note, StandardVerifier, VerifierList};
 use tlog_tiles::{
@@ -172,6 +173,7 @@ async fn an_unmodified_tool_audits_the_log_of_every_node() {
     let other = verified(&logs[0].found("/checkpoint"), &keys[1]);
     assert_eq!(other, None, "each node has a key of its own");
     what_is_not_there_is_not_found(&logs[0], &newer);
+    entries_are_compressed_for_who_accepts_it(&logs[0], &newer);
     for path in ["/checkpoint", "/certified-checkpoint"] {
         assert_eq!(logs[0].get(path).header("cache-control"), Some("no-store"));
     }
@@ -197,6 +199,27 @@ fn audits(log: &Log, older: &Checkpoint, newer: &Checkpoint, entries: &[Vec<u8>]
     let liar = Log { address: log.address, lies: true };
     let refused = tree_hash(size, &TileHashReader::new(size, root, &liar));
     assert!(matches!(refused, Err(Error::InconsistentTile)), "{refused:?}");
+}
+
+/// `tlog-tiles`: bundles should be compressed, for clients that ask for it.
+fn entries_are_compressed_for_who_accepts_it(log: &Log, checkpoint: &Checkpoint) {
+    const GZIP: &str = "Accept-Encoding: gzip, identity\r\n";
+    let get = |path: &str| http::get_with(log.address, path, GZIP).expect("the log is served");
+    assert!(checkpoint.size() >= 256, "a full bundle");
+    for path in [bundle_path(0, 256), bundle_path(0, 40)] {
+        let plain = log.get(&path);
+        assert_eq!(plain.header("content-encoding"), None, "nobody asked for it");
+        let compressed = get(&path);
+        assert_eq!(compressed.header("content-encoding"), Some("gzip"), "{path}");
+        assert_eq!(compressed.header("content-type"), Some("application/octet-stream"));
+        assert!(compressed.header("cache-control").is_some_and(|kept| kept.contains("immutable")));
+        let (found, before) = (compressed.body.len(), plain.body.len());
+        assert!(found < before * 3 / 4, "{found} of {before} bytes");
+        let mut bytes = Vec::new();
+        GzDecoder::new(&compressed.body[..]).read_to_end(&mut bytes).expect("gzip");
+        assert!(bytes == plain.body, "{path}: the same entries");
+    }
+    assert_eq!(get("/tile/0/000").header("content-encoding"), None, "hashes do not compress");
 }
 
 fn what_is_not_there_is_not_found(log: &Log, checkpoint: &Checkpoint) {
