@@ -5,7 +5,10 @@
 //! are checked where they are used.
 
 use customhouse_proto::v1;
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{self, DecodeContext},
+};
 
 use crate::{
     certificate::{Certificate, CertificateError},
@@ -240,8 +243,9 @@ pub fn encode(decisions: &[Decision]) -> Vec<u8> {
 /// [`DECISIONS_BYTES_MAX`] is looked at before anything is decoded.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Decision>, DecisionError> {
     at_most("bytes", bytes.len(), DECISIONS_BYTES_MAX)?;
+    // Before they are decoded: empty ones would take fifty times the memory of their bytes.
+    at_most("decisions", fields(bytes)?, DECISIONS_MAX)?;
     let file = v1::Decisions::decode(bytes)?;
-    at_most("decisions", file.decisions.len(), DECISIONS_MAX)?;
     let mut before = 0;
     let mut decisions = Vec::with_capacity(file.decisions.len());
     for decision in &file.decisions {
@@ -252,6 +256,17 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Decision>, DecisionError> {
         decisions.push(Decision::from_proto(decision)?);
     }
     Ok(decisions)
+}
+
+/// How many fields a message has, without decoding any.
+fn fields(mut bytes: &[u8]) -> Result<usize, prost::DecodeError> {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        let (tag, wire_type) = encoding::decode_key(&mut bytes)?;
+        encoding::skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn at_most(what: &'static str, found: usize, max: usize) -> Result<(), DecisionError> {

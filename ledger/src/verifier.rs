@@ -42,12 +42,14 @@ pub struct Verifier {
 }
 
 /// Validators that are known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct KnownSet {
     /// The first height that they decide.
     from: u64,
     /// Hash of the block that announced them.
     announced_by: Hash,
+    /// How many of those before finalized that block; 0 for the genesis.
+    signers: usize,
     validators: ValidatorSet,
 }
 
@@ -101,14 +103,6 @@ impl StepError {
             Self::Validators(_) => "STEP_VALIDATORS",
             Self::Fork(_) => "STEP_FORK",
         }
-    }
-}
-
-impl KnownSet {
-    /// Those that a step announces; its height is below the largest.
-    fn announced(step: &ValidatorStep) -> Self {
-        let (from, announced_by) = (step.header.height + 1, step.header.hash());
-        Self { from, announced_by, validators: step.validators.clone() }
     }
 }
 
@@ -247,6 +241,7 @@ impl Verifier {
             sets: vec![KnownSet {
                 from: 1,
                 announced_by: genesis.header().hash(),
+                signers: 0,
                 validators: genesis.validators(),
             }],
         }
@@ -270,7 +265,12 @@ impl Verifier {
         if !step.is_announced() {
             return Err(StepError::Validators(height));
         }
-        self.sets.push(KnownSet::announced(step));
+        self.sets.push(KnownSet {
+            from: height + 1,
+            announced_by: step.header.hash(),
+            signers: step.certificate.signers().count(),
+            validators: step.validators.clone(),
+        });
         Ok(())
     }
 
@@ -285,18 +285,34 @@ impl Verifier {
         if found == 0 || certified.is_err() || !step.is_announced() {
             return Err(StepError::Order { found, from });
         }
-        match self.sets[1..].contains(&KnownSet::announced(step)) {
+        let announced_by = step.header.hash();
+        match self.sets[1..].iter().any(|set| set.announced_by == announced_by) {
             true => Ok(()),
             false => Err(StepError::Fork(found)),
         }
     }
 
-    /// Takes the changes of a chain of them, ascending.
+    /// Takes the changes of a chain of them, strictly ascending.
     ///
     /// # Errors
     /// [`StepError`]: of the first that cannot be followed; those before it were taken.
     pub fn follow_chain(&mut self, chain: &v1::ValidatorChain) -> Result<(), StepError> {
-        chain.steps.iter().try_for_each(|step| self.follow(&ValidatorStep::from_proto(step)?))
+        let mut from = 0;
+        for step in &chain.steps {
+            from = self.follow_from(from, &ValidatorStep::from_proto(step)?)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a change that must not be below a height. Gives the least height of the next.
+    fn follow_from(&mut self, from: u64, step: &ValidatorStep) -> Result<u64, StepError> {
+        let found = step.header.height;
+        if found < from {
+            return Err(StepError::Order { found, from });
+        }
+        self.follow(step)?;
+        // Nothing follows at the largest height.
+        Ok(found + 1)
     }
 
     /// Takes the changes of an encoded [`v1::ValidatorChain`], one after the other, so that a file
@@ -318,13 +334,7 @@ impl Verifier {
             }
             let (step, after) = rest.split_at(length);
             let step = canonical::decode(step).map_err(|error| malformed(&error.to_string()))?;
-            let step = ValidatorStep::from_proto(&step)?;
-            let found = step.header.height;
-            if found < from {
-                return Err(StepError::Order { found, from });
-            }
-            self.follow(&step)?;
-            from = found + 1;
+            from = self.follow_from(from, &ValidatorStep::from_proto(&step)?)?;
             chain = after;
         }
         Ok(())
@@ -352,6 +362,12 @@ impl Verifier {
     /// The chain that the genesis begins.
     pub fn chain_id(&self) -> Hash {
         self.chain_id
+    }
+
+    /// The changes of the validators that were followed: the first height of the new set, and how many
+    /// of the set before finalized it.
+    pub fn changes(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.sets[1..].iter().map(|set| (set.from, set.signers))
     }
 
     /// The newest validators known.

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use customhouse_ledger::{
     certificate::{Certificate, CertificateError},
     decision::{Decision, DecisionError},
-    genesis::{Genesis, GenesisError},
+    genesis::{GENESIS_BYTES_MAX, Genesis, GenesisError},
     hash::Hash,
     header::Header,
     layout::LayoutError,
@@ -24,7 +24,7 @@ use customhouse_proto::v1::{
 use futures::{Stream, TryStreamExt as _, stream};
 use prost::Message as _;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -42,6 +42,12 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What the node may send ahead of being read: in one stream, and in all.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// How long a question about the ledger may be without the beginning of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of an auditor's answer at the most, but of a history proof. One that is full of empty messages
+/// takes some fifty times as much memory.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// More pages than a registry has, also where it changes a few times meanwhile.
 const REGISTRY_PAGES_MAX: usize = 256;
@@ -186,7 +192,7 @@ impl Client {
     }
 
     fn audit(&self) -> AuditClient<Channel> {
-        AuditClient::new(self.channel()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+        AuditClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     /// Submits records for the node to sign: at most 4,096, and [`REQUEST_BYTES_MAX`] together.
@@ -263,7 +269,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn record(&self, record_id: Hash) -> Result<v1::GetRecordResponse, ClientError> {
         let request = v1::GetRecordRequest { record_id: record_id.0.to_vec() };
-        Ok(self.query().get_record(request).await?.into_inner())
+        Ok(self.query().get_record(asked(request)).await?.into_inner())
     }
 
     /// A transaction by its id.
@@ -272,7 +278,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn transaction(&self, id: Hash) -> Result<v1::GetTransactionResponse, ClientError> {
         let request = v1::GetTransactionRequest { transaction_id: id.0.to_vec() };
-        Ok(self.query().get_transaction(request).await?.into_inner())
+        Ok(self.query().get_transaction(asked(request)).await?.into_inner())
     }
 
     /// One page of a subject's history; an empty token is the first page.
@@ -287,7 +293,7 @@ impl Client {
     ) -> Result<v1::GetHistoryResponse, ClientError> {
         let subject_or_key = Some(subject);
         let request = v1::GetHistoryRequest { page_size, page_token, subject_or_key };
-        Ok(self.query().get_history(request).await?.into_inner())
+        Ok(self.query().get_history(asked(request)).await?.into_inner())
     }
 
     /// A subject's whole history, page by page as it is read.
@@ -312,7 +318,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn genesis(&self) -> Result<Genesis, ClientError> {
-        let answer = self.audit().get_genesis(v1::GetGenesisRequest {}).await?.into_inner();
+        let mut audit = self.audit().max_decoding_message_size(GENESIS_BYTES_MAX);
+        let answer = audit.get_genesis(asked(v1::GetGenesisRequest {})).await?.into_inner();
         let genesis = answer.genesis.ok_or_else(|| missing("genesis"))?;
         let v1::Genesis { network, time_ms, history_bits, entries } = genesis;
         Ok(Genesis::new(network, time_ms, history_bits, entries)?)
@@ -328,7 +335,7 @@ impl Client {
         height: Option<u64>,
     ) -> Result<(Header, Option<Certificate>), ClientError> {
         let request = v1::GetHeaderRequest { height };
-        let answer = self.audit().get_header(request).await?.into_inner();
+        let answer = self.audit().get_header(asked(request)).await?.into_inner();
         let certificate = match &answer.certificate[..] {
             [] => None,
             bytes => Some(Certificate::decode(bytes)?),
@@ -347,7 +354,7 @@ impl Client {
     ) -> Result<v1::Receipt, ClientError> {
         let record_id = record_id.0.to_vec();
         let request = v1::GetReceiptRequest { record_id, without_record };
-        let answer = self.audit().get_receipt(request).await?.into_inner();
+        let answer = self.audit().get_receipt(asked(request)).await?.into_inner();
         answer.receipt.ok_or_else(|| missing("receipt"))
     }
 
@@ -357,7 +364,9 @@ impl Client {
     /// [`ClientError`].
     pub async fn history_proof(&self, subject_key: Hash) -> Result<v1::HistoryProof, ClientError> {
         let request = v1::GetHistoryProofRequest { subject_key: subject_key.0.to_vec() };
-        let answer = self.audit().get_history_proof(request).await?.into_inner();
+        // Not a list of messages: it takes no more memory than it has bytes.
+        let mut audit = self.audit().max_decoding_message_size(RESPONSE_BYTES_MAX);
+        let answer = audit.get_history_proof(asked(request)).await?.into_inner();
         answer.proof.ok_or_else(|| missing("proof"))
     }
 
@@ -371,7 +380,7 @@ impl Client {
         to_size: u64,
     ) -> Result<Vec<Hash>, ClientError> {
         let request = v1::GetConsistencyProofRequest { from_size, to_size };
-        let answer = self.audit().get_consistency_proof(request).await?.into_inner();
+        let answer = self.audit().get_consistency_proof(asked(request)).await?.into_inner();
         path(&answer.path)
     }
 
@@ -385,7 +394,7 @@ impl Client {
         log_index: u64,
     ) -> Result<(CertifiedCheckpoint, VerifierKey), ClientError> {
         let request = v1::GetCheckpointRequest { log_index: Some(log_index) };
-        let answer = self.audit().get_checkpoint(request).await?.into_inner();
+        let answer = self.audit().get_checkpoint(asked(request)).await?.into_inner();
         let key = answer.verifier_key.parse();
         let key = key.map_err(|error: NoteError| ClientError::Answer(error.to_string()))?;
         let path = path(&answer.path)?;
@@ -402,7 +411,7 @@ impl Client {
         let mut bytes = 0;
         loop {
             let request = v1::GetValidatorChainRequest { from_height };
-            let answer = self.audit().get_validator_chain(request).await?.into_inner();
+            let answer = self.audit().get_validator_chain(asked(request)).await?.into_inner();
             bytes += answer.encoded_len();
             if bytes > VALIDATOR_CHAIN_BYTES_MAX {
                 let max = VALIDATOR_CHAIN_BYTES_MAX;
@@ -426,7 +435,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn decision(&self, height: u64) -> Result<Decision, ClientError> {
-        let answer = self.audit().get_decision(v1::GetDecisionRequest { height }).await?;
+        let answer = self.audit().get_decision(asked(v1::GetDecisionRequest { height })).await?;
         let decision = answer.into_inner().decision.ok_or_else(|| missing("decision"))?;
         if decision.height != height {
             return Err(ClientError::Answer("the decision is of another height".to_owned()));
@@ -443,7 +452,7 @@ impl Client {
         let (mut entries, mut begun) = (Vec::new(), None);
         for _ in 0..REGISTRY_PAGES_MAX {
             let request = v1::GetRegistryRequest { from_index: entries.len() as u64 };
-            let answer = self.audit().get_registry(request).await?.into_inner();
+            let answer = self.audit().get_registry(asked(request)).await?.into_inner();
             let place = (answer.height, answer.registry_root);
             if begun.as_ref().is_some_and(|(_, root)| *root != place.1) {
                 // It has changed in between.
@@ -522,6 +531,13 @@ fn configure(endpoint: &str, tls: &ClientTls) -> Result<Endpoint, ClientError> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+}
+
+/// A question that is not waited for endlessly.
+fn asked<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(ANSWER_TIMEOUT);
+    request
 }
 
 fn path(bytes: &[u8]) -> Result<Vec<Hash>, ClientError> {

@@ -42,8 +42,13 @@ def read_proof(path, structure):
 
 
 def shown(header):
-    moment = datetime.datetime.fromtimestamp(header["time_ms"] / 1000, datetime.timezone.utc)
-    return f"height {header['height']} of {moment.isoformat(timespec='milliseconds')}"
+    height, time_ms = header["height"], header["time_ms"]
+    try:
+        moment = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        # A quorum may certify what no calendar here has.
+        return f"height {height} of Unix time {time_ms} ms"
+    return f"height {height} of {moment.isoformat(timespec='milliseconds')}"
 
 
 def verify_receipt(verifier, data, _):

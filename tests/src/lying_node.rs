@@ -43,6 +43,12 @@ pub enum Lie {
     ForgeHead,
     /// Proves that its log continues another with hashes of its own.
     ForgeConsistency,
+    /// Shows another block at its height, and else what is so.
+    OtherBlock(Box<v1::GetHeaderResponse>, u64),
+    /// Lists the same records again and again.
+    EndlessList,
+    /// Answers with so many changes of the validators, in which there is nothing.
+    EmptyChanges(usize),
 }
 
 /// The lying node: a gRPC server with a real node's certificate. Ends with its handle.
@@ -131,6 +137,11 @@ impl Audit for Front {
             }
             _ => {}
         }
+        if let Lie::OtherBlock(other, height) = &self.lie
+            && request.height == Some(*height)
+        {
+            return Ok(Response::new((**other).clone()));
+        }
         let mut answer = self.audit().get_header(request).await?.into_inner();
         if matches!(self.lie, Lie::ForgeHead) && request.height.is_none() {
             // In the log root: after version, chain, height, time, parent and two log sizes.
@@ -207,7 +218,14 @@ impl Audit for Front {
         &self,
         request: Request<v1::GetValidatorChainRequest>,
     ) -> Result<Response<v1::GetValidatorChainResponse>, Status> {
-        self.audit().get_validator_chain(request.into_inner()).await
+        match self.lie {
+            Lie::EmptyChanges(count) => {
+                let steps = vec![v1::ValidatorStep::default(); count];
+                let answer = v1::GetValidatorChainResponse { steps, next_height: 0 };
+                Ok(Response::new(answer))
+            }
+            _ => self.audit().get_validator_chain(request.into_inner()).await,
+        }
     }
 
     async fn get_decision(
@@ -252,8 +270,15 @@ impl Query for Front {
         &self,
         request: Request<v1::GetHistoryRequest>,
     ) -> Result<Response<v1::GetHistoryResponse>, Status> {
-        let mut answer = self.query().get_history(request.into_inner()).await?.into_inner();
+        let mut request = request.into_inner();
+        if matches!(self.lie, Lie::EndlessList) {
+            request.page_token.clear();
+        }
+        let mut answer = self.query().get_history(request).await?.into_inner();
         answer.items.retain(|item| !self.omits(&item.record_id));
+        if matches!(self.lie, Lie::EndlessList) {
+            answer.next_page_token = b"more".to_vec();
+        }
         Ok(Response::new(answer))
     }
 }

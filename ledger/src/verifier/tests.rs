@@ -140,6 +140,9 @@ fn a_step_that_is_known_is_taken_again_only_if_it_is_certified() {
     let mut verifier =
         followed(&genesis, &encoded(&[first.clone(), second.clone()])).expect("genuine");
     assert_eq!(verifier.follow(&first), Ok(()));
+    assert_eq!(verifier.changes().collect::<Vec<_>>(), [(4, 3), (9, 3)]);
+    let twice = v1::ValidatorChain { steps: vec![first.to_proto(), first.to_proto()] };
+    assert_eq!(verifier.follow_chain(&twice), Err(StepError::Order { found: 3, from: 4 }));
     let forged = ValidatorStep { certificate: second.certificate, ..first };
     assert_eq!(verifier.follow(&forged), Err(StepError::Order { found: 3, from: 9 }));
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::Bound,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -191,7 +192,9 @@ struct Basis {
     chain_id: Hash,
     validators: usize,
     quorum: usize,
-    /// Of all certificates looked at, the smallest number of signers; 0 where only the genesis.
+    /// Changes of the validators that were followed, each certified by those before.
+    validator_changes: usize,
+    /// Of all certificates looked at, those of the changes too, the smallest number of signers.
     finalized_by_least: Option<usize>,
     /// Newest header seen.
     head_height: Option<u64>,
@@ -205,10 +208,16 @@ impl fmt::Display for Basis {
             (Some(least), Some((height, time_ms))) => write!(
                 f,
                 "{least} of {} validators, genesis {genesis}…, head height {height}, {} old; \
-                 assumes that fewer than {} of their keys are in wrong hands",
+                 assumes that fewer than {} of their keys are in wrong hands{}",
                 self.validators,
                 time::age(time_ms),
                 2 * self.quorum - self.validators,
+                match self.validator_changes {
+                    0 => String::new(),
+                    changes => format!(
+                        ", and as few of those of each other set of validators (changes: {changes})"
+                    ),
+                }
             ),
             _ => write!(f, "nothing: no certified header, genesis {genesis}…"),
         }
@@ -258,7 +267,8 @@ impl Seen {
         }
         let height = header.height;
         let below = self.headers.range(..height).next_back().map(|(_, below)| below);
-        let above = self.headers.range(height + 1..).next().map(|(_, above)| above);
+        let after = (Bound::Excluded(height), Bound::Unbounded);
+        let above = self.headers.range(after).next().map(|(_, above)| above);
         let broken = below.filter(|below| !may_follow(below, header));
         let broken = broken.or(above.filter(|above| !may_follow(header, above)));
         if let Some(other) = broken {
@@ -274,8 +284,11 @@ impl Seen {
     }
 
     fn basis(&self) -> Basis {
-        // Of the header that rests on the fewest.
-        let validators = match self.least {
+        // Of the header or change that rests on the fewest.
+        let changes = || self.verifier.changes();
+        let least = changes().map(|(from, signers)| (signers, from.saturating_sub(1)));
+        let least = self.least.map(|header| least.fold(header, Ord::min));
+        let validators = match least {
             Some((_, height)) => self.verifier.validators_at(height),
             None => self.verifier.validators(),
         };
@@ -283,7 +296,8 @@ impl Seen {
             chain_id: self.verifier.chain_id(),
             validators: validators.count(),
             quorum: validators.quorum(),
-            finalized_by_least: self.least.map(|(signers, _)| signers),
+            validator_changes: changes().count(),
+            finalized_by_least: least.map(|(signers, _)| signers),
             head_height: self.newest().map(|header| header.height),
             head_time_ms: self.newest().map(|header| header.time_ms),
         }
@@ -330,7 +344,14 @@ fn verifier(genesis: &Path) -> anyhow::Result<Verifier> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use customhouse_ledger::genesis::Genesis;
+    use customhouse_ledger::{
+        certificate::Certificate,
+        genesis::Genesis,
+        keys::SigningKey,
+        validators::{Validator, ValidatorSet},
+        verifier::ValidatorStep,
+        vote::{Ballot, Vote, VoteKind},
+    };
     use customhouse_node::layout::{AgencyFile, genesis_of};
 
     use super::*;
@@ -359,6 +380,37 @@ pub(crate) mod tests {
         assert_eq!(seen.note(&first, 4), Ok(()), "the same block again is none");
         let fork = seen.note(&second, 3).expect_err("a fork");
         assert_eq!((fork.height, fork.blocks), (5, [first.hash(), second.hash()]));
+        // What liars may certify.
+        let last = Header { height: u64::MAX, ..genesis.header() };
+        assert!(Seen::new(Verifier::new(&genesis)).note(&last, 3).is_ok());
+    }
+
+    /// Three of four change one of them; all of the new ones certify what comes later.
+    #[test]
+    fn an_answer_rests_on_the_changes_of_validators_too() {
+        let genesis = genesis();
+        let key = |seed: u8| SigningKey::from_seed(&[seed; 32]);
+        let before = genesis.validators();
+        let after = before.as_slice().iter().enumerate().map(|(index, validator)| {
+            let key = if index == 3 { key(9).public() } else { validator.key };
+            Validator { key, ..*validator }
+        });
+        let after = ValidatorSet::new(after.collect()).expect("a set");
+        let next_validators_hash = after.hash();
+        let header = Header { height: 5, next_validators_hash, ..genesis.header() };
+        let (kind, block_hash) = (VoteKind::Finalize, header.hash());
+        let ballot = Ballot { kind, height: 5, view: 1, block_hash };
+        let votes = [1, 2, 3].map(|seed| Vote::sign(ballot, &genesis.chain_id(), &key(seed)));
+        let certificate = Certificate::from_votes(ballot, &votes, &before);
+        let certificate = certificate.expect("a quorum");
+        let mut verifier = Verifier::new(&genesis);
+        let step = ValidatorStep { header, certificate, validators: after };
+        verifier.follow(&step).expect("certified");
+        let mut seen = Seen::new(verifier);
+        seen.note(&Header { height: 9, ..genesis.header() }, 4).expect("no fork");
+        let basis = seen.basis();
+        assert_eq!((basis.finalized_by_least, basis.validator_changes), (Some(3), 1));
+        assert!(basis.to_string().ends_with("(changes: 1)"), "{basis}");
     }
 
     #[test]

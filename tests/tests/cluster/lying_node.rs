@@ -2,8 +2,14 @@
 
 use std::{ffi::OsStr, fs, path::Path};
 
-use customhouse_ledger::{hash::Hash, subject::subject_key};
-use customhouse_proto::v1::{Subject, subject::Scheme};
+use customhouse_ledger::{
+    certificate::Certificate,
+    hash::Hash,
+    header::Header,
+    subject::subject_key,
+    vote::{Ballot, Vote, VoteKind},
+};
+use customhouse_proto::v1::{self, Subject, subject::Scheme};
 use customhouse_tests::{
     cluster::Cluster,
     lying_node::{Lie, LyingNode},
@@ -120,6 +126,78 @@ async fn a_node_that_shows_an_old_head_or_another_log_is_caught() {
     let alone = tempfile::tempdir().expect("a directory");
     let looked = watch(&cluster, &[&profile(&cluster, &back, alone.path())], alone.path());
     assert!(looked.contains("older than what was seen"), "{looked}");
+}
+
+/// The block at a height with another history root, finalized by three of four: its log is the true one.
+async fn with_another_history(cluster: &Cluster, height: u64) -> v1::GetHeaderResponse {
+    let (header, _) = cluster.client(0, "auditor").header(Some(height)).await.expect("committed");
+    let header = Header { history_root: Hash([7; 32]), ..header };
+    let (kind, block_hash) = (VoteKind::Finalize, header.hash());
+    let ballot = Ballot { kind, height, view: header.view, block_hash };
+    let genesis = cluster.genesis();
+    let vote = |node| {
+        let keys = cluster.agency(node).config.read_keys().expect("the layout made them");
+        Vote::sign(ballot, &genesis.chain_id(), &keys.validator.key)
+    };
+    let votes = [0, 1, 2].map(vote);
+    let certificate = Certificate::from_votes(ballot, &votes, &genesis.validators());
+    let certificate = certificate.expect("a quorum").encode();
+    v1::GetHeaderResponse { header: header.encode(), certificate }
+}
+
+/// It proves that its log continues the saved one, and shows another history with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_block_with_the_same_log_is_the_proof_of_a_fork() {
+    let (cluster, _) = network().await;
+    let height = cluster.head(0).await.height;
+    let dir = tempfile::tempdir().expect("a directory");
+    let head = dir.path().join("a.head");
+    let head = head.to_str().expect("a path of text");
+    let consistency = ["consistency", "--head", head];
+    let honest = LyingNode::start(&cluster, 0, Lie::ForgeRecords).await;
+    audit(&cluster, &honest, &consistency).expect_code(0);
+    let kept = fs::read(head).expect("saved");
+    submit_final(&cluster, 0, "one-more", "smuggling").await;
+    let other = with_another_history(&cluster, height).await;
+    let two_faced = LyingNode::start(&cluster, 0, Lie::OtherBlock(Box::new(other), height)).await;
+    let answer = audit(&cluster, &two_faced, &consistency).expect_code(3);
+    let (verdict, reason) = verdict(&answer);
+    assert_eq!(verdict, "fork", "{reason}");
+    assert!(reason.contains(&format!("another certified block at height {height}")), "{reason}");
+    assert!(answer.json()["evidence"].is_string(), "{}", answer.text());
+    assert_eq!(fs::read(head).expect("there"), kept, "the saved head stays");
+    audit(&cluster, &honest, &consistency).expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_of_a_node_is_endless_or_fills_the_memory() {
+    let (cluster, _) = network().await;
+    let endless = LyingNode::start(&cluster, 0, Lie::EndlessList).await;
+    let answer = audit(&cluster, &endless, &["history", "case:smuggling"]).expect_code(2);
+    assert!(verdict(&answer).1.contains("records beside the 3 of its own proof"));
+    // Twice as many bytes as are taken, and two bytes each.
+    let empty = LyingNode::start(&cluster, 0, Lie::EmptyChanges(4 << 20)).await;
+    let answer = audit(&cluster, &empty, &["history", "case:smuggling"]).expect_code(2);
+    assert!(verdict(&answer).1.contains("message length too large"), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_chain_must_lead_to_a_certified_head() {
+    let (cluster, other) = (Cluster::start(4).await, Cluster::lay_out(2));
+    let dir = tempfile::tempdir().expect("a directory");
+    let export = |of: &Cluster| {
+        let (profile, genesis) = (cluster.profile(0, "auditor"), of.genesis_file());
+        let out = dir.path().join("validator.chain");
+        let mut all = vec!["--profile".as_ref(), profile.as_os_str()];
+        all.extend(["audit", "validator-chain", "--out"].map(OsStr::new));
+        all.extend([out.as_os_str(), "--genesis".as_ref(), genesis.as_os_str()]);
+        program::run(all)
+    };
+    submit_final(&cluster, 0, "only", "smuggling").await;
+    let refused = export(&other).expect_code(2);
+    assert!(refused.stderr.contains("not certified by these validators"), "{}", refused.stderr);
+    assert!(!dir.path().join("validator.chain").exists());
+    export(&cluster).expect_code(0);
 }
 
 /// Two looks at nodes of which one lies about its newest head; what was said.

@@ -117,18 +117,22 @@ pub(super) async fn check(
         }
     };
     audit.saved = known.as_ref().map(|known| Place::of(&known.header));
-    let (head, finding) = match (&connection, &args.proof) {
+    let Compared { from, head, finding } = match (&connection, &args.proof) {
         (Some(connection), _) => by_node(known.as_ref(), &mut seen, connection).await?,
         (None, Some(file)) => by_file(known.as_ref(), &seen, file)?,
         (None, None) => unreachable!("a connection was made where no file is named"),
     };
-    for certified in known.iter().chain(&head) {
+    for certified in known.iter().chain(&from).chain(&head) {
         // A second block of one height is the finding's.
         let _in_the_finding = seen.note(&certified.header, certified.signers);
     }
     audit.rests_on = seen.basis();
-    if let Some((known, other)) = known.as_ref().zip(finding.other.as_ref()) {
-        match write_evidence(args, known, other, &seen, connection.as_ref()).await {
+    let first = match (&known, &from) {
+        (Some(known), _) => Some((args.head.display().to_string(), known)),
+        (None, from) => from.as_ref().map(|from| ("the beginning of the proof".to_owned(), from)),
+    };
+    if let Some((first, other)) = first.zip(finding.other.as_ref()) {
+        match write_evidence(args, first, other, &seen, connection.as_ref()).await {
             Ok(file) => audit.evidence = Some(file),
             // A fork is one, whether or not it could be written down.
             Err(error) => note!("customhouse: the evidence: {}", crate::cli::sentence(&error)),
@@ -139,13 +143,22 @@ pub(super) async fn check(
     Ok(audit.verdict)
 }
 
+/// What was looked at, and found.
+struct Compared {
+    /// Where a proof in a file begins, where that is certified.
+    from: Option<Certified>,
+    /// The certified newer head.
+    head: Option<Certified>,
+    finding: Finding,
+}
+
 /// What a node's head says beside the known one.
 async fn by_node(
     known: Option<&Certified>,
     seen: &mut Seen,
     connection: &Connection,
-) -> anyhow::Result<(Option<Certified>, Finding)> {
-    Ok(match node::head(&mut seen.verifier, connection).await? {
+) -> anyhow::Result<Compared> {
+    let (head, finding) = match node::head(&mut seen.verifier, connection).await? {
         Ok(head) => {
             let known = known.map(|known| &known.header);
             let finding = node::against(known, &head, &seen.verifier, connection).await;
@@ -155,74 +168,82 @@ async fn by_node(
             let reason = format!("its head is not certified: {error}");
             (None, Finding::new(Verdict::of_finality(&error), reason))
         }
-    })
+    };
+    Ok(Compared { from: None, head, finding })
 }
 
 /// What a proof in a file says beside the known head.
-fn by_file(
-    known: Option<&Certified>,
-    seen: &Seen,
-    file: &Path,
-) -> anyhow::Result<(Option<Certified>, Finding)> {
+fn by_file(known: Option<&Certified>, seen: &Seen, file: &Path) -> anyhow::Result<Compared> {
     let name = || file.display().to_string();
     let bytes = readfile::bytes(file, v1::ConsistencyProof::JSON_BYTES_MAX).with_context(name)?;
-    let refused = |verdict, code: &str, error: &dyn fmt::Display| {
-        Ok((None, Finding::new(verdict, format!("{code}: {error}"))))
+    let refused = |from, verdict, code: &str, error: &dyn fmt::Display| {
+        let finding = Finding::new(verdict, format!("{code}: {error}"));
+        Ok(Compared { from, head: None, finding })
     };
     let bytes = match binary_of::<v1::ConsistencyProof>(&bytes) {
         Ok(bytes) => bytes,
-        Err(error) => return refused(Verdict::Invalid, error.code(), &error),
+        Err(error) => return refused(None, Verdict::Invalid, error.code(), &error),
     };
-    if let Some(finding) = known.and_then(|known| contradiction(known, &bytes, seen)) {
-        return Ok((None, finding));
+    let [from, to] = certified_ends(&bytes, seen);
+    let ends = || from.iter().chain(&to);
+    if let Some(finding) =
+        known.into_iter().chain(&from).find_map(|first| contradiction(first, ends()))
+    {
+        return Ok(Compared { from, head: None, finding });
     }
     let proof = match seen.verifier.verify_consistency(&bytes) {
         Ok(proof) => proof,
         Err(error @ ConsistencyError::Fork { .. }) => {
-            return refused(Verdict::Fork, error.code(), &error);
+            return refused(from, Verdict::Fork, error.code(), &error);
         }
         Err(ConsistencyError::Finality(_, error)) => {
-            return refused(Verdict::of_finality(&error), error.code(), &error);
+            return refused(from, Verdict::of_finality(&error), error.code(), &error);
         }
-        Err(error) => return refused(Verdict::Invalid, error.code(), &error),
+        Err(error) => return refused(from, Verdict::Invalid, error.code(), &error),
     };
-    let certificate = v1::ConsistencyProof::decode(&bytes[..])?.to_certificate;
-    let head = Certified::check(&proof.to.encode(), certificate, &seen.verifier)?;
-    let (from, to) = (&proof.from, &proof.to);
     let finding = match known {
-        Some(known) if known.header.hash() != from.hash() => {
+        Some(known) if known.header.hash() != proof.from.hash() => {
             let reason = format!(
                 "the proof begins at height {}, block {}, and not at the saved head",
-                from.height,
-                from.hash().short()
+                proof.from.height,
+                proof.from.hash().short()
             );
             Finding::new(Verdict::NotEnoughEvidence, reason)
         }
         _ => {
-            let (from, to) = (from.log_size, to.log_size);
+            let (from, to) = (proof.from.log_size, proof.to.log_size);
             let reason = format!("the log of {to} transactions continues the log of {from}");
             Finding::new(Verdict::Verified, reason)
         }
     };
-    Ok((Some(head), finding))
+    Ok(Compared { from, head: to, finding })
 }
 
-/// Whether one of a proof's certified headers contradicts the known one by itself.
-fn contradiction(known: &Certified, proof: &[u8], seen: &Seen) -> Option<Finding> {
-    let proof = v1::ConsistencyProof::decode(proof).ok()?;
-    let ends =
-        [(proof.from_header, proof.from_certificate), (proof.to_header, proof.to_certificate)];
-    let certified = ends.into_iter().filter_map(|(header, certificate)| {
-        Certified::check(&header, certificate, &seen.verifier).ok()
-    });
-    let found = certified.filter_map(|end| node::without_proof(&known.header, &end));
-    found.into_iter().find(|finding| finding.verdict == Verdict::Fork)
+/// The headers of a proof that are certified, whatever else it shows.
+fn certified_ends(proof: &[u8], seen: &Seen) -> [Option<Certified>; 2] {
+    let Ok(proof) = v1::ConsistencyProof::decode(proof) else { return [None, None] };
+    let certified =
+        |header: &[u8], certificate| Certified::check(header, certificate, &seen.verifier).ok();
+    [
+        certified(&proof.from_header, proof.from_certificate),
+        certified(&proof.to_header, proof.to_certificate),
+    ]
+}
+
+/// Whether one of these certified headers contradicts another by itself.
+fn contradiction<'a>(
+    first: &Certified,
+    mut others: impl Iterator<Item = &'a Certified>,
+) -> Option<Finding> {
+    others.find_map(|other| {
+        node::without_proof(&first.header, other).filter(|found| found.verdict == Verdict::Fork)
+    })
 }
 
 /// Writes what both sides certified beside the saved head, with what the node holds about its own.
 async fn write_evidence(
     args: &ConsistencyArgs,
-    known: &Certified,
+    (first, known): (String, &Certified),
     other: &Certified,
     seen: &Seen,
     connection: Option<&Connection>,
@@ -234,10 +255,7 @@ async fn write_evidence(
         }
         None => ("the proof".to_owned(), None),
     };
-    let sides = vec![
-        Side::new(args.head.display().to_string(), known, None)?,
-        Side::new(from, other, told)?,
-    ];
+    let sides = vec![Side::new(first, known, None)?, Side::new(from, other, told)?];
     let beside = args.head.parent().filter(|parent| !parent.as_os_str().is_empty());
     EvidenceFile::new(seen.verifier.chain_id(), sides).write(beside.unwrap_or(Path::new(".")))
 }

@@ -230,7 +230,7 @@ impl Audit {
             }
             Ok(())
         };
-        source.receipts(&subject, take).await?;
+        source.receipts(&subject, history.entries.len(), take).await?;
         for (place, proven) in places {
             match proven {
                 Some(proven) => self.answer.records.push(proven),

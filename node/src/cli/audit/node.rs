@@ -167,8 +167,9 @@ pub(super) fn without_proof(known: &Header, head: &Certified) -> Option<Finding>
     (known.log_size == 0).then(|| Finding::new(Verdict::Verified, reason))
 }
 
-/// Whether a node's log continues the known one. Where it does not prove that, its block of the known
-/// height is asked for: another one, certified, is the proof of a fork.
+/// Whether a node's log continues the known one, and its block of the known height is the known one:
+/// another one, certified, is the proof of a fork, also where only the roots beside the log differ, and two
+/// blocks of one height convict those who signed both.
 async fn continues(
     known: &Header,
     head: &Certified,
@@ -179,15 +180,25 @@ async fn continues(
         Some(decided) => decided,
         None => proven(known, &head.header, connection).await,
     };
-    if finding.verdict == Verdict::Verified || known.height >= head.header.height {
+    // The genesis's is known to both, and the newest was compared.
+    if known.height == 0 || known.height >= head.header.height {
         return finding;
     }
     match header_at(known.height, verifier, connection).await {
-        Some(other) if other.header.hash() != known.hash() => {
+        Some(own) if own.header.hash() == known.hash() => finding,
+        Some(other) => {
             let reason = format!("another certified block at height {}", known.height);
             Finding::fork(reason, other)
         }
-        _ => finding,
+        None if finding.verdict == Verdict::Verified => {
+            let reason = format!(
+                "its log continues what was seen, but it does not show its certified block of height \
+                 {}; ask it again, or another node",
+                known.height
+            );
+            Finding::new(Verdict::NotEnoughEvidence, reason)
+        }
+        None => finding,
     }
 }
 

@@ -22,6 +22,9 @@ use crate::cli::{
 /// A history proof's name beside its receipts.
 pub(super) const PROOF_FILE: &str = "history.proof";
 
+/// Records that a node may list beside those of its proof: what was committed since.
+const LATER_MAX: usize = 1024;
+
 /// Receipts fetched at a time.
 const AT_A_TIME: usize = 16;
 
@@ -69,15 +72,16 @@ impl Source {
         }
     }
 
-    /// Hands over the receipts of a subject's records, each encoded, in no order. With files, there may
-    /// be others among them.
+    /// Hands over the receipts of a subject's records, of which so many are proven, each encoded, in no
+    /// order. With files, there may be others among them.
     pub(super) async fn receipts(
         &self,
         subject: &v1::Subject,
+        proven: usize,
         each: impl FnMut(Vec<u8>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Node(connection) => of_node(connection, subject, each).await,
+            Self::Node(connection) => of_node(connection, subject, proven, each).await,
             Self::Files(directory) => of_files(directory, each),
         }
     }
@@ -87,8 +91,10 @@ impl Source {
 async fn of_node(
     connection: &Connection,
     subject: &v1::Subject,
+    proven: usize,
     mut each: impl FnMut(Vec<u8>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let mut room = proven.saturating_add(LATER_MAX);
     let bar = progress::counter("records");
     let history = connection.client.history(SubjectOrKey::Subject(subject.clone()));
     let receipts = history.map_ok(|item: v1::HistoryItem| async move {
@@ -100,6 +106,12 @@ async fn of_node(
     while let Some(receipt) = fetched.next().await {
         each(receipt?)?;
         bar.inc(1);
+        room = room.checked_sub(1).with_context(|| {
+            let node = &connection.profile.node;
+            format!(
+                "{node} lists more than {LATER_MAX} records beside the {proven} of its own proof"
+            )
+        })?;
     }
     bar.finish_and_clear();
     Ok(())

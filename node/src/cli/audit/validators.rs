@@ -45,6 +45,22 @@ pub(super) async fn follow_node(
     Ok(chain)
 }
 
+/// Lets a verifier follow a node's changes, which must lead to a head that those after them certify: a
+/// node that withholds the last of them has none to show.
+async fn certified_chain(
+    verifier: &mut Verifier,
+    connection: &Connection,
+) -> anyhow::Result<v1::ValidatorChain> {
+    let (header, certificate) = connection.client.header(None).await?;
+    let chain = follow_node(verifier, connection).await?;
+    let certificate = certificate.map(|certificate| certificate.encode()).unwrap_or_default();
+    let node = &connection.profile.node;
+    verifier
+        .verify_final(&header.encode(), &certificate)
+        .with_context(|| format!("{node}: its head is not certified by these validators"))?;
+    Ok(chain)
+}
+
 /// Writes a node's validator chain beside receipts; no file where there was no change.
 pub(crate) async fn write_beside(dir: &Path, connection: &Connection) -> anyhow::Result<()> {
     let chain = connection.client.validator_chain().await?;
@@ -64,7 +80,7 @@ pub(super) async fn export(
 ) -> anyhow::Result<Verdict> {
     let mut verifier = verifier(&args.genesis)?;
     let connection = connect.connect().await?;
-    let chain = follow_node(&mut verifier, &connection).await?;
+    let chain = certified_chain(&mut verifier, &connection).await?;
     let name = || args.out.display().to_string();
     newfile::replace(&args.out, &chain.encode_to_vec(), 0o644).with_context(name)?;
     let steps = chain.steps.iter().map(|step| Ok(Change::of(&ValidatorStep::from_proto(step)?)));
