@@ -14,11 +14,14 @@ use rocksdb::{Cache, DB, DBPinnableSlice, Direction, IteratorMode, ReadOptions, 
 
 mod backup;
 mod error;
+pub(crate) mod files;
 mod lock;
 mod log_file;
 #[cfg(feature = "simulation")]
 mod memory;
 mod options;
+mod pointer;
+mod raw;
 pub(crate) mod table;
 pub(crate) mod tile;
 pub(crate) mod value;
@@ -26,6 +29,7 @@ mod whole;
 
 pub use backup::{BackupInfo, backups, restore};
 pub use error::StoreError;
+pub use files::{FileCheck, FileState};
 #[cfg(feature = "simulation")]
 pub use memory::{MemoryDisk, WriteFault};
 pub use options::StoreOptions;
@@ -91,7 +95,7 @@ enum Rows<'a> {
 impl Store {
     /// Opens or creates the database in a folder.
     pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        refuse_a_database_without_its_pointer(path)?;
+        pointer::has_database(path)?;
         let lock = lock::exclusive(path)?;
         log_file::refuse_damaged(path)?;
         let cache = options.cache();
@@ -317,19 +321,4 @@ impl Batch<'_> {
         };
         written.inspect_err(|_| store.failed.store(true, Ordering::Release))
     }
-}
-
-/// RocksDB would take a folder whose `CURRENT` file was lost for a new one and begin at nothing.
-fn refuse_a_database_without_its_pointer(path: &Path) -> Result<(), StoreError> {
-    let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
-    let mut manifest = false;
-    for entry in entries {
-        let entry = entry.map_err(|error| StoreError::Io(error.to_string()))?;
-        let name = entry.file_name();
-        if name == "CURRENT" {
-            return Ok(());
-        }
-        manifest |= name.to_string_lossy().starts_with("MANIFEST-");
-    }
-    if manifest { Err(StoreError::PointerLost(path.to_owned())) } else { Ok(()) }
 }

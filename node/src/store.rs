@@ -1,9 +1,9 @@
 //! Work on a whole store while no node runs on it: the full check, making indexes anew, and putting a
-//! backup back. The rules
-//! are the ledger's ([`customhouse_ledger::chain::check`], [`customhouse_ledger::chain::rebuild`]);
+//! backup back. The rules are the ledger's ([`customhouse_ledger::chain::check`], [`customhouse_ledger::chain::rebuild`]);
 //! here are the threads.
 
 use std::{
+    collections::BTreeMap,
     num::NonZero,
     panic::resume_unwind,
     path::Path,
@@ -16,12 +16,12 @@ use std::{
 
 use customhouse_ledger::{
     chain::{
-        check::{CheckReport, Damage, StoreCheck, TableCheck, TableSum},
+        check::{CheckReport, Damage, StoreCheck},
         rebuild::{RebuildError, StoreRebuild},
     },
     genesis::Genesis,
     hash::Hash,
-    store::{StoreError, StoreOptions},
+    store::{FileCheck, StoreError, StoreOptions},
 };
 
 mod known;
@@ -37,6 +37,13 @@ const THREADS_MAX: usize = 8;
 /// How far the work is.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress {
+    /// So many more bytes of files were read.
+    Files {
+        /// More bytes.
+        bytes: u64,
+        /// Bytes in all.
+        of: u64,
+    },
     /// Going through the blocks: what is done, and what for.
     Blocks {
         /// Which pass it is.
@@ -79,9 +86,11 @@ pub fn check(
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| StoreError::Io(error.to_string()))?;
     let mut check = StoreCheck::open(path, genesis, options, &key)?;
+    check_files(&mut check, progress);
     check_blocks(&mut check, Pass::Check, progress)?;
     if !check.is_stopped() {
-        let sums = scan_all(&check.tables(), progress);
+        let (tables, scanned) = (check.tables(), |rows| progress(Progress::IndexRows(rows)));
+        let sums = on_all_cores(&tables, |table| table.scan(scanned));
         if check.compare(sums) {
             check.begin_to_locate();
             check_blocks(&mut check, Pass::Locate, progress)?;
@@ -164,25 +173,34 @@ fn rebuild_blocks(
     outcome.and(passed.map_err(|error| StoreError::Io(error.to_string()).into()))
 }
 
-/// Scans tables, each on one thread.
-fn scan_all(tables: &[TableCheck], progress: &(dyn Fn(Progress) + Sync)) -> Vec<TableSum> {
-    let (next, sums) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let scan = || {
-        while let Some(table) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let sum = table.scan(|rows| progress(Progress::IndexRows(rows)));
-            sums.lock().unwrap_or_else(PoisonError::into_inner).push(sum);
-        }
+/// Reads all files, each on one thread.
+fn check_files(check: &mut StoreCheck, progress: &(dyn Fn(Progress) + Sync)) {
+    let files = check.files();
+    let of = files.iter().map(FileCheck::bytes).sum();
+    let states =
+        on_all_cores(&files, |file| file.read(|bytes| progress(Progress::Files { bytes, of })));
+    files.iter().zip(states).for_each(|(file, state)| check.add_file(file, state));
+}
+
+/// Works on each item, each on one thread. The results are in the items' order.
+fn on_all_cores<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work_on = || loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(item) = items.get(index) else { break };
+        let result = work(item);
+        results.lock().unwrap_or_else(PoisonError::into_inner).insert(index, result);
     };
     thread::scope(|scope| {
         // Where the system gives no thread, the others do its share.
-        let spawn = |_| thread::Builder::new().spawn_scoped(scope, scan).ok();
-        let others: Vec<_> = (1..cores().min(tables.len())).filter_map(spawn).collect();
-        scan();
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, work_on).ok();
+        let others: Vec<_> = (1..cores().min(items.len())).filter_map(spawn).collect();
+        work_on();
         for other in others {
             other.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
     });
-    sums.into_inner().unwrap_or_else(PoisonError::into_inner)
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
 fn cores() -> usize {

@@ -33,6 +33,7 @@ mod commit;
 mod concurrency;
 mod corruption;
 mod durability;
+mod flips;
 mod kept;
 mod leaders;
 mod misbehaviour;

@@ -44,11 +44,12 @@ pub enum StoreError {
     HalfRebuilt,
     /// A damaged or missing value. It is never served.
     #[error(
-        "damaged data in table `{table}` at key `{key}`: {what}. It is not served: restore a backup of \
-         the store, or remove its folder and let the node fetch the ledger from its peers"
+        "damaged data{}: {what}. It is not served: restore a backup of the store, or remove its folder \
+         and let the node fetch the ledger from its peers",
+        place(table, key)
     )]
     Corrupt {
-        /// The table.
+        /// The table; in parentheses, what else of the store.
         table: &'static str,
         /// The key, in hexadecimal; empty where RocksDB does not say which.
         key: String,
@@ -119,6 +120,9 @@ impl StoreError {
         if error.kind() == ErrorKind::IOError && locked {
             return Self::Locked(path.to_owned());
         }
+        if error.kind() == ErrorKind::IOError && message.contains("No such file or directory") {
+            return Self::Corrupt { table: "(open)", key: String::new(), what: message };
+        }
         Self::of_kind("(open)", &[], error)
     }
 
@@ -136,6 +140,10 @@ impl StoreError {
         }
     }
 
+    pub(super) fn of_list(error: rocksdb::Error) -> Self {
+        Self::of_kind("(files)", &[], error)
+    }
+
     pub(super) fn of_write(error: rocksdb::Error) -> Self {
         Self::of_kind("(write)", &[], error)
     }
@@ -148,6 +156,15 @@ impl StoreError {
             ErrorKind::IOError => Self::Io(what),
             _ => Self::Database(what),
         }
+    }
+}
+
+/// Where in the tables it is, where it is in one.
+fn place(table: &str, key: &str) -> String {
+    match (table.starts_with('('), key.is_empty()) {
+        (true, _) => String::new(),
+        (false, true) => format!(" in table `{table}`"),
+        (false, false) => format!(" in table `{table}` at key `{key}`"),
     }
 }
 

@@ -3,15 +3,20 @@
 //! A log file is blocks of 32 KiB, filled with records that do not cross blocks:
 //!
 //! ```text
-//! record = checksum (4)  length (2, little-endian)  kind (1)  payload
-//! kind   = 1 whole, 2 first part, 3 middle part, 4 last part
+//! record   = checksum (4, little-endian)  length (2, little-endian)  kind (1)  payload
+//! kind     = 1 whole, 2 first part, 3 middle part, 4 last part
+//! checksum = CRC-32C of kind and payload, rotated right by 15 bits, plus 0xa282ead8
 //! ```
 //!
 //! RocksDB checks each record's checksum, but two bytes decide before it does. A length that reaches
 //! beyond the file's end is taken for a torn write, and a kind with the bit of a recycled log for the
 //! end of the log: either way all that follows is dropped without a word. Logs are not recycled here,
-//! so another kind is damage; and what is torn is told, so that the tip can be compared with what
-//! others remember of it.
+//! so another kind is damage. A length is damaged, and no write was torn, where the record has its
+//! checksum with another one. What is torn is told, so that the tip can be compared with what others
+//! remember of it.
+//!
+//! Checksums are looked at here too: RocksDB does not open logs that it needs no more, and stops at the
+//! first that is damaged.
 
 use std::{
     fs::File,
@@ -19,10 +24,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::store::StoreError;
+use crate::store::{StoreError, pointer};
 
 const BLOCK_BYTES: usize = 32 * 1024;
 const HEADER_BYTES: usize = 7;
+/// What RocksDB adds to a checksum, which may be of bytes that have checksums in them.
+const MASK: u32 = 0xa282_ead8;
 
 const WHOLE: u8 = 1;
 const FIRST: u8 = 2;
@@ -44,9 +51,14 @@ pub(super) enum Fault {
         /// Where.
         offset: u64,
     },
+    /// A record is not what was written.
+    Checksum {
+        /// Where it, or its part, begins.
+        offset: u64,
+    },
 }
 
-/// Refuses damage that RocksDB would take for the end of a log.
+/// Refuses damage that RocksDB would take for the end of a log. The rest it finds by itself.
 pub(super) fn refuse_damaged(path: &Path) -> Result<(), StoreError> {
     let is_damage = |(_, fault): &(PathBuf, Fault)| matches!(fault, Fault::Framing { .. });
     match faults(path)?.into_iter().find(is_damage) {
@@ -60,6 +72,9 @@ pub(super) fn corrupt(file: &Path, fault: Fault) -> StoreError {
     let file = file.display();
     let what = match fault {
         Fault::Framing { offset } => format!("{file}: no record can be at byte {offset}"),
+        Fault::Checksum { offset } => {
+            format!("{file}: the record at byte {offset} does not have its checksum")
+        }
         Fault::Torn { offset } => format!(
             "{file}: the last write, at byte {offset}, is not all there. A crash leaves that, and \
              nothing of it was acknowledged then; but a damaged length looks the same, and what comes \
@@ -77,8 +92,9 @@ pub(super) fn faults(path: &Path) -> Result<Vec<(PathBuf, Fault)>, StoreError> {
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
         let text = name.to_string_lossy();
-        let number = text.strip_prefix("MANIFEST-").or_else(|| text.strip_suffix(".log"));
-        if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+        let number = text.strip_suffix(".log");
+        let is_log = number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+        if is_log || pointer::is_manifest(&text) {
             files.push(PathBuf::from(name));
         }
     }
@@ -118,7 +134,7 @@ fn fault_of_block(
     let mut at = 0;
     while at < block.len() {
         let (rest, offset) = (&block[at..], start + at as u64);
-        let Some(&[_, _, _, _, low, high, kind]) = rest.first_chunk::<HEADER_BYTES>() else {
+        let Some(&[a, b, c, d, low, high, kind]) = rest.first_chunk::<HEADER_BYTES>() else {
             // What is too short for a record is zeros in a block, and a cut at the end.
             return match is_last {
                 true => Some(Fault::Torn { offset: open.unwrap_or(offset) }),
@@ -127,9 +143,11 @@ fn fault_of_block(
             };
         };
         let torn = Some(Fault::Torn { offset: open.unwrap_or(offset) });
+        let framing = Some(Fault::Framing { offset });
+        let checksum = u32::from_le_bytes([a, b, c, d]);
         let end = at + HEADER_BYTES + usize::from(u16::from_le_bytes([low, high]));
         if end > block.len() && is_last && !RECYCLED.contains(&kind) {
-            return torn;
+            return if has_a_length(checksum, &rest[HEADER_BYTES - 1..]) { framing } else { torn };
         }
         match (kind, open.is_some()) {
             (WHOLE, false) => {}
@@ -138,14 +156,31 @@ fn fault_of_block(
             (LAST, true) => *open = None,
             // Where the system had made room and not yet written.
             (0, _) if is_last && rest.iter().all(|byte| *byte == 0) => return torn,
-            _ => return Some(Fault::Framing { offset }),
+            _ => return framing,
         }
         if end > block.len() {
-            return Some(Fault::Framing { offset });
+            return framing;
+        }
+        if masked(crc32c::crc32c(&block[at + HEADER_BYTES - 1..end])) != checksum {
+            return Some(Fault::Checksum { offset });
         }
         at = end;
     }
     None
+}
+
+/// A checksum as it is stored.
+fn masked(checksum: u32) -> u32 {
+    checksum.rotate_right(15).wrapping_add(MASK)
+}
+
+/// Whether a kind and so many of the bytes after it have this checksum.
+fn has_a_length(checksum: u32, kind_and_rest: &[u8]) -> bool {
+    let mut sum = 0;
+    kind_and_rest.iter().any(|byte| {
+        sum = crc32c::crc32c_append(sum, &[*byte]);
+        masked(sum) == checksum
+    })
 }
 
 fn read_block(file: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
@@ -164,10 +199,13 @@ fn read_block(file: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Store, StoreOptions, Table, table};
 
     fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u16::try_from(payload.len()).expect("short").to_le_bytes();
-        [&[9, 9, 9, 9, length[0], length[1], kind][..], payload].concat()
+        let checked = [&[kind], payload].concat();
+        let checksum = masked(crc32c::crc32c(&checked)).to_le_bytes();
+        [&checksum[..], &length, &checked].concat()
     }
 
     fn found(file: &[u8]) -> Option<Fault> {
@@ -188,15 +226,50 @@ mod tests {
     }
 
     #[test]
-    fn what_rocksdb_takes_for_an_end_is_told() {
-        let file = [record(WHOLE, b"one"), record(WHOLE, b"two")].concat();
-        for bit in 0..8 {
+    fn every_flipped_bit_is_told_and_none_for_a_torn_write() {
+        let first = record(WHOLE, b"one");
+        let file = [first.clone(), record(FIRST, b"tw"), record(LAST, b"o")].concat();
+        for bit in 0..file.len() * 8 {
             let mut damaged = file.clone();
-            damaged[6] ^= 1 << bit;
-            assert!(found(&damaged).is_some(), "kind, bit {bit}");
-            let mut damaged = file.clone();
-            damaged[5] ^= 1 << bit;
-            assert_eq!(found(&damaged), Some(Fault::Torn { offset: 0 }), "length, bit {bit}");
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let is_told = match found(&damaged) {
+                Some(Fault::Framing { offset } | Fault::Checksum { offset }) => {
+                    offset == 0 || bit / 8 >= first.len()
+                }
+                _ => false,
+            };
+            assert!(is_told, "byte {}, bit {}: {:?}", bit / 8, bit % 8, found(&damaged));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_rocksdbs_own_logs_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), &StoreOptions::default()).expect("opened");
+        for number in 0..20_u64 {
+            let mut batch = store.batch();
+            batch.put(Table::Headers, table::number(number), [7; 100]);
+            batch.put(Table::Heights, table::number(number), []);
+            batch.write().expect("written");
+        }
+        drop(store);
+        assert_eq!(faults(folder.path()), Ok(Vec::new()));
+        for (kind, least) in [("MANIFEST", 500), (".log", 2000)] {
+            let entries = std::fs::read_dir(folder.path()).expect("a folder");
+            let paths = entries.map(|entry| entry.expect("an entry").path());
+            let paths = paths.filter(|path| path.to_string_lossy().contains(kind));
+            let path = paths.max_by_key(|path| path.metadata().expect("a file").len());
+            let path = path.expect("there is one");
+            let bytes = std::fs::read(&path).expect("readable");
+            assert!(bytes.len() > least, "{}: {} bytes", path.display(), bytes.len());
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let found = found(&damaged);
+                let is_damage =
+                    matches!(found, Some(Fault::Framing { .. } | Fault::Checksum { .. }));
+                assert!(is_damage, "{kind} byte {} bit {}: {found:?}", bit / 8, bit % 8);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use rocksdb::{
     DBRecoveryMode, LogLevel, Options,
 };
 
-use crate::store::Table;
+use crate::store::{Table, raw};
 
 /// Memory and file sizes of the store. The defaults keep it under 150 MB beside the history tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ impl StoreOptions {
         // A torn last write is what a crash leaves; anything else in the log is damage.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
+        raw::keep_file_checksums(&mut options);
         options.set_db_write_buffer_size(self.memtables_bytes_max);
         options.set_max_total_wal_size(128 << 20);
         options.set_max_background_jobs(2);

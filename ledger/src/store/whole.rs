@@ -6,6 +6,7 @@ use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteOptions};
 
 use crate::store::{
     Backend, Batch, Rocks, Row, Rows, Store, StoreError, StoreOptions, Table, lock, log_file,
+    pointer,
 };
 
 /// Bytes that are read from a file at once.
@@ -38,12 +39,14 @@ impl Store {
         let (db, cache) = match open(true) {
             Ok(opened) => opened,
             Err(error) if error.is_corruption() => {
-                // A damaged file is passed over then, for what else there is to be seen.
-                let opened = open(false).map_err(|_| error.clone())?;
+                // A damaged file is passed over then, for what else there is to be seen. Where that
+                // is nothing, it is told where the damage is, rather than what comes of it.
+                let first = || damage.first().unwrap_or(&error).clone();
+                let opened = open(false).map_err(|_| first())?;
                 damage.push(error);
                 opened
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(damage.into_iter().next().unwrap_or(error)),
         };
         let store = Self::of(Rocks { db, cache, _lock: lock });
         Ok(Opened { store, damage })
@@ -89,8 +92,8 @@ impl Store {
 
     /// All rows of a table, ascending, read past the cache. After an error there are no more.
     ///
-    /// Read, and checked, is every block of rows and of index. Not read are the filters, which only spare
-    /// look-ups: a part that does not have its checksum RocksDB takes for one that may have every key.
+    /// Read, and checked, is every block of rows and of index. Not read are filters, properties and
+    /// footers, which are checked with the whole file ([`Store::files`]).
     pub(crate) fn whole(
         &self,
         table: Table,
@@ -135,9 +138,8 @@ impl Batch<'_> {
 
 /// RocksDB would make a database where there is none.
 fn refuse_nothing(path: &Path) -> Result<(), StoreError> {
-    if path.join("CURRENT").exists() {
-        return Ok(());
+    match pointer::has_database(path)? {
+        true => Ok(()),
+        false => Err(StoreError::Missing(path.to_owned())),
     }
-    super::refuse_a_database_without_its_pointer(path)?;
-    Err(StoreError::Missing(path.to_owned()))
 }

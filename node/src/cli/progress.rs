@@ -18,6 +18,18 @@ pub(crate) fn bar(length: usize, what: &'static str) -> ProgressBar {
     bar
 }
 
+/// A bar for so many bytes.
+pub(crate) fn bytes(length: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{prefix:>14} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+    )
+    .expect("a template of known parts")
+    .progress_chars("=> ");
+    let bar = ProgressBar::new(length).with_style(style).with_prefix(what);
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
 /// A counter for work of unknown length.
 pub(crate) fn counter(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>14} {spinner} {pos}  {per_sec}  {wide_msg}")

@@ -49,7 +49,7 @@ impl Restore<'_> {
         let copied = store::restore(self.from, self.id, &copy);
         let options = self.options;
         let checked = copied.and_then(|()| match is_quick {
-            true => opens(&copy, self.genesis, options).map(|()| None),
+            true => opens(&copy, self.genesis, options, progress).map(|()| None),
             false => check(&copy, self.genesis, options, &[], progress).map(Some),
         });
         let is_right =
@@ -81,10 +81,16 @@ impl Restore<'_> {
     }
 }
 
-/// Whether a store can be opened and shows no damage at that.
-fn opens(copy: &Path, genesis: &Genesis, options: &StoreOptions) -> Result<(), StoreError> {
+/// Whether a store can be opened, and its files are as they were written.
+fn opens(
+    copy: &Path,
+    genesis: &Genesis,
+    options: &StoreOptions,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(), StoreError> {
     // No sums are made, so the key is of no use.
-    let check = StoreCheck::open(copy, genesis, options, &[0; 32])?;
+    let mut check = StoreCheck::open(copy, genesis, options, &[0; 32])?;
+    super::check_files(&mut check, progress);
     check.first_damage().map_or(Ok(()), |damage| Err(damage.into()))
 }
 

@@ -65,6 +65,11 @@ fn bincode_is_used_in_one_module() {
 }
 
 #[test]
+fn code_that_the_compiler_does_not_check_is_in_one_module() {
+    check("one module talks to RocksDB's C interface", is_rust, rules::unchecked_code);
+}
+
+#[test]
 fn files_and_functions_stay_readable() {
     check("file length", is_rust, rules::long_file);
     check("function length", is_rust, rules::long_functions);

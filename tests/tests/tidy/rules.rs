@@ -124,6 +124,20 @@ pub(crate) fn bincode_outside_store(source: &Source) -> Vec<Violation> {
     if elsewhere { impure(source, &["bincode"]) } else { Vec::new() }
 }
 
+/// Code that the compiler does not check, or leave for it, anywhere but in one module. The words are in
+/// pieces so that this file does not find itself.
+pub(crate) fn unchecked_code(source: &Source) -> Vec<Violation> {
+    let words = [concat!("un", "safe"), concat!("un", "safe_code")];
+    if source.path == "ledger/src/store/raw.rs" {
+        return Vec::new();
+    }
+    let code = source.shipped_code().chain(source.test_code());
+    let found = code.flat_map(|(number, line)| {
+        words.iter().filter(|word| names(line, word)).map(move |word| (number, word))
+    });
+    found.map(|(number, word)| violation(source, number, format!("names {word}"))).collect()
+}
+
 /// More lines than one reads at a time.
 pub(crate) fn long_file(source: &Source) -> Vec<Violation> {
     let lines = source.lines().count();
@@ -321,6 +335,20 @@ mod self_test {
         let text = "let x = bincode::encode(y);";
         assert!(!bincode_outside_store(&file("node/src/journal.rs", text)).is_empty());
         assert!(bincode_outside_store(&file("ledger/src/store/values.rs", text)).is_empty());
+    }
+
+    #[test]
+    fn code_that_the_compiler_does_not_check_is_found_outside_its_module() {
+        for text in [
+            concat!("let x = un", "safe { *y };"),
+            concat!("#![allow(un", "safe_code)]"),
+            concat!("#[cfg(test)]\nmod tests {\n    un", "safe fn f() {}\n}"),
+        ] {
+            assert_eq!(unchecked_code(&rust(text)).len(), 1, "{text}");
+            assert!(unchecked_code(&file("ledger/src/store/raw.rs", text)).is_empty());
+        }
+        let text = concat!("// un", "safe\nlet x = un", "safe_to_show;");
+        assert!(unchecked_code(&rust(text)).is_empty());
     }
 
     #[test]

@@ -10,21 +10,29 @@ use indicatif::ProgressBar;
 
 use crate::cli::progress;
 
-/// A bar for each pass through the blocks, and a counter for index rows.
+/// A bar for the files, one for each pass through the blocks, and a counter for index rows.
 pub(super) struct Bars {
     shown: Mutex<Shown>,
 }
 
 struct Shown {
-    pass: Option<Pass>,
+    step: Option<Step>,
     bar: ProgressBar,
     begun: Instant,
+}
+
+/// What is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Files,
+    Blocks(Pass),
+    IndexRows,
 }
 
 impl Bars {
     pub(super) fn new() -> Self {
         let (bar, begun) = (ProgressBar::hidden(), Instant::now());
-        Self { shown: Mutex::new(Shown { pass: None, bar, begun }) }
+        Self { shown: Mutex::new(Shown { step: None, bar, begun }) }
     }
 
     /// Shows how far it is. Any thread may.
@@ -32,8 +40,14 @@ impl Bars {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         match progress {
             Progress::Blocks { pass, done, of, records } => shown.blocks(pass, done, of, records),
+            Progress::Files { bytes, of } => {
+                if shown.step.replace(Step::Files) != Some(Step::Files) {
+                    shown.next(progress::bytes(of, "files read"));
+                }
+                shown.bar.inc(bytes);
+            }
             Progress::IndexRows(rows) => {
-                if shown.pass.take().is_some() {
+                if shown.step.replace(Step::IndexRows) != Some(Step::IndexRows) {
                     shown.next(progress::counter("index rows"));
                 }
                 shown.bar.inc(rows);
@@ -53,8 +67,7 @@ impl Shown {
     }
 
     fn blocks(&mut self, pass: Pass, done: u64, of: u64, records: u64) {
-        if self.pass != Some(pass) {
-            self.pass = Some(pass);
+        if self.step.replace(Step::Blocks(pass)) != Some(Step::Blocks(pass)) {
             let what = match pass {
                 Pass::Check => "blocks checked",
                 Pass::Locate => "locating",

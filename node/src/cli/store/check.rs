@@ -28,8 +28,11 @@ A store that lost its last blocks is sound in itself. So the signer's journal, w
 validator key, is asked which height it knows of, and so is a head that you saved with
 `customhouse audit consistency`.
 
-Everything that a node serves is read. Not read are the filters of RocksDB's files, which only spare
-look-ups, and what no reader uses: footers, and the files LOG, OPTIONS and IDENTITY.
+Read first, each as a whole and against the checksum that RocksDB made when it wrote it, is every
+table and blob file: so also their filters, indexes, properties and footers, of which rows show nothing.
+Files that an earlier version wrote have no such checksum; they are counted as unchecked, and of these
+every block of rows is checked. CURRENT, the MANIFEST and the write-ahead logs are checked too. Not
+looked at, because nothing that is served comes from them, are IDENTITY, OPTIONS, LOG and LOCK.
 
 Damaged indexes are made anew by `customhouse store rebuild`. Where headers or transactions are
 damaged, restore a backup, or remove the store's folder: the node fetches the ledger from its peers.
@@ -118,6 +121,15 @@ impl fmt::Display for CheckView {
         let Some(report) = &self.report else { return Ok(()) };
         for damage in &report.damage {
             writeln!(f, "{damage}")?;
+        }
+        if !report.files_unchecked.is_empty() {
+            writeln!(
+                f,
+                "{} of {} files have no checksum, because an earlier version wrote them: checked are \
+                 their rows only, and not what else is in them",
+                report.files_unchecked.len(),
+                report.files + report.files_unchecked.len() as u64,
+            )?;
         }
         let more = report.damage_count - report.damage.len() as u64;
         if more > 0 {
