@@ -27,7 +27,7 @@ pub(crate) mod tile;
 pub(crate) mod value;
 mod whole;
 
-pub use backup::{BackupInfo, backups, restore};
+pub use backup::{BackupInfo, BackupOwner, backup_owner, backups, restore};
 pub use error::StoreError;
 pub use files::{FileCheck, FileState};
 #[cfg(feature = "simulation")]

@@ -129,13 +129,21 @@ impl ChainReader {
         self.store().metrics()
     }
 
-    /// Adds a backup of the store to a directory, and keeps so many of the newest. Blocks may be
-    /// committed meanwhile: the backup is of one moment, not before this tip.
+    /// Adds a backup of the store to a directory, reads all of it back, and keeps so many of the newest.
+    /// Blocks may be committed meanwhile: the backup is of one moment, not before this tip. The directory
+    /// is this store's from its first backup on; `agency` says whose that is, to people.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn back_up(&self, directory: &Path, keep: usize) -> Result<BackupInfo, StoreError> {
-        self.store().back_up(directory, keep)
+    /// [`StoreError`]: [`StoreError::BackupDamaged`] where the backup or an older one is not as it was
+    /// written, [`StoreError::OtherBackups`] where the directory is another store's. Nothing was removed
+    /// then.
+    pub fn back_up(
+        &self,
+        directory: &Path,
+        keep: usize,
+        agency: Option<AgencyCode>,
+    ) -> Result<BackupInfo, StoreError> {
+        self.store().back_up(directory, keep, self.chain_id(), agency)
     }
 
     /// The header at a height; `None` above the tip.

@@ -1,8 +1,10 @@
 //! Backups of a store, by RocksDB's backup engine: a file that a backup has already is not copied
-//! again, and every file is kept with its checksum.
+//! again, and every file is kept with its checksum. So a file that rots spoils all backups that share
+//! it; each new backup is read back whole, and nothing older is removed before.
 
 use std::{
-    fs::DirBuilder,
+    collections::BTreeSet,
+    fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -12,7 +14,16 @@ use rocksdb::{
     backup::{BackupEngine, BackupEngineInfo, BackupEngineOptions, RestoreOptions},
 };
 
-use crate::store::{Backend, Store, StoreError};
+use crate::{
+    agency::AgencyCode,
+    hash::Hash,
+    store::{Backend, Store, StoreError},
+};
+
+mod files;
+mod owner;
+
+pub use owner::BackupOwner;
 
 /// Files that are copied at once.
 const COPIES: i32 = 2;
@@ -38,9 +49,15 @@ impl From<BackupEngineInfo> for BackupInfo {
 }
 
 impl Store {
-    /// Adds a backup to a directory, and keeps so many of the newest. Writing goes on meanwhile; the
-    /// backup is of one moment.
-    pub(crate) fn back_up(&self, directory: &Path, keep: usize) -> Result<BackupInfo, StoreError> {
+    /// Adds a backup to a directory, reads it back, and keeps so many of the newest. Writing goes on
+    /// meanwhile; the backup is of one moment.
+    pub(crate) fn back_up(
+        &self,
+        directory: &Path,
+        keep: usize,
+        chain_id: Hash,
+        agency: Option<AgencyCode>,
+    ) -> Result<BackupInfo, StoreError> {
         let rocks = match &self.backend {
             Backend::Rocks(rocks) => rocks,
             #[cfg(feature = "simulation")]
@@ -52,14 +69,55 @@ impl Store {
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
         private.create(directory).map_err(|error| failed(directory, error))?;
+        let store = rocks.db.get_db_identity().map_err(|error| failed(directory, error))?;
+        let store = String::from_utf8_lossy(&store).into_owned();
+        BackupOwner { chain_id, store, agency }.claim(directory)?;
         let mut engine = open(directory)?;
+        refuse_broken(directory, &engine)?;
         engine
             .create_new_backup_flush(&rocks.db, true)
-            .and_then(|()| engine.purge_old_backups(keep.max(1)))
-            .map_err(|error| failed(directory, error))?;
+            .map_err(|error| StoreError::of_copy(directory, error))?;
         let newest = engine.get_backup_info().into_iter().max_by_key(|info| info.backup_id);
-        newest.map(BackupInfo::from).ok_or_else(|| failed(directory, "the new backup is not there"))
+        let newest = newest.map(BackupInfo::from);
+        let newest = newest.ok_or_else(|| failed(directory, "the new backup is not there"))?;
+        files::verify(directory, newest.id).map_err(nothing_removed)?;
+        engine.purge_old_backups(keep.max(1)).map_err(|error| failed(directory, error))?;
+        Ok(newest)
     }
+}
+
+/// Refuses a directory with a backup that the engine cannot read: it would remove what is left of it.
+fn refuse_broken(directory: &Path, engine: &BackupEngine) -> Result<(), StoreError> {
+    let known: BTreeSet<_> = engine.get_backup_info().iter().map(|info| info.backup_id).collect();
+    let entries = fs::read_dir(directory.join("meta")).map_err(|error| failed(directory, error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| failed(directory, error))?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if !known.contains(&id) {
+            files::verify(directory, id).map_err(nothing_removed)?;
+            let what = format!("backup {id} in {} cannot be read", directory.display());
+            return Err(nothing_removed(StoreError::BackupDamaged(what)));
+        }
+    }
+    Ok(())
+}
+
+/// What to do about a directory of which a file is damaged.
+fn nothing_removed(error: StoreError) -> StoreError {
+    let StoreError::BackupDamaged(what) = error else { return error };
+    StoreError::BackupDamaged(format!(
+        "{what}. No older backup was removed. Look after that disk, move the directory away, and make \
+         the next backup into a new one; of the directory, those backups can still be restored that have \
+         none of these files"
+    ))
+}
+
+/// Whose backups are in a directory; `None` where nothing says it.
+///
+/// # Errors
+/// [`StoreError`]: what says it is damaged.
+pub fn backup_owner(directory: &Path) -> Result<Option<BackupOwner>, StoreError> {
+    BackupOwner::read(directory)
 }
 
 /// The backups in a directory, ascending. None where it has none.
@@ -80,7 +138,7 @@ pub fn backups(directory: &Path) -> Result<Vec<BackupInfo>, StoreError> {
 /// Copies a backup's files into a folder that has none yet, and checks the checksum of each.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] where a file is missing or damaged; what was copied is to be thrown away
+/// [`StoreError::BackupDamaged`] where a file is missing or damaged; what was copied is to be thrown away
 /// then.
 pub fn restore(directory: &Path, id: u32, to: &Path) -> Result<(), StoreError> {
     let mut engine = open(directory)?;

@@ -56,6 +56,23 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// A backup is not as it was written, or a directory of backups is not to be relied on.
+    #[error("{0}")]
+    BackupDamaged(String),
+    /// A directory has the backups of another store.
+    #[error(
+        "{directory} has backups of another store: {owner}. Give this one a directory of its own. If \
+         this node's store was made anew since, move the old backups away, or remove {marker} to go on \
+         in their directory"
+    )]
+    OtherBackups {
+        /// Of backups.
+        directory: PathBuf,
+        /// Whose they are.
+        owner: String,
+        /// The file that says it.
+        marker: PathBuf,
+    },
     /// The disk is full.
     #[error("the disk is full: {0}")]
     DiskFull(String),
@@ -88,6 +105,8 @@ impl StoreError {
             Self::NotEmpty(_) => "STORE_NOT_EMPTY",
             Self::HalfRebuilt => "STORE_HALF_REBUILT",
             Self::Corrupt { .. } => "STORE_CORRUPT",
+            Self::BackupDamaged(_) => "BACKUP_DAMAGED",
+            Self::OtherBackups { .. } => "BACKUP_OTHER_STORE",
             Self::DiskFull(_) => "STORE_DISK_FULL",
             Self::Io(_) => "STORE_IO",
             Self::Database(_) => "STORE_DATABASE",
@@ -105,7 +124,7 @@ impl StoreError {
 
     /// Whether data is damaged, as opposed to a failing disk.
     pub fn is_corruption(&self) -> bool {
-        matches!(self, Self::Corrupt { .. } | Self::PointerLost(_))
+        matches!(self, Self::Corrupt { .. } | Self::PointerLost(_) | Self::BackupDamaged(_))
     }
 
     pub(crate) fn corrupt(table: Table, key: &[u8], what: impl ToString) -> Self {
@@ -134,9 +153,17 @@ impl StoreError {
         let what = format!("backup in {}: {error}", directory.display());
         match error.kind() {
             ErrorKind::Corruption | ErrorKind::NotFound => {
-                Self::Corrupt { table: "(backup)", key: String::new(), what }
+                Self::BackupDamaged(format!("{what}. Another backup may be sound"))
             }
             _ => Self::Io(what),
+        }
+    }
+
+    /// Of copying the store's files, which are compared with their checksums meanwhile.
+    pub(super) fn of_copy(directory: &Path, error: rocksdb::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Corruption => Self::of_kind("(file)", &[], error),
+            _ => Self::of_backup(directory, error),
         }
     }
 

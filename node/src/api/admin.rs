@@ -116,11 +116,12 @@ async fn create_backup(node: &Shared) -> Result<v1::CreateBackupResponse, Refuse
         return Err(Refused::new(Code::Aborted, "BACKUP_RUNNING", "another backup is being made"));
     };
     let height = node.reader.tip().header.height;
-    let directory = section.directory.display().to_string();
+    let (directory, agency) = (section.directory.display().to_string(), node.agency);
     let made = read(node, move |reader| {
         // Until it is made, also where the caller does not wait.
         let _turn = turn;
-        reader.back_up(&section.directory, section.keep)
+        let made = reader.back_up(&section.directory, section.keep, Some(agency));
+        made.inspect_err(|error| tracing::error!(%error, "no backup was made"))
     });
     let backup = made.await?;
     tracing::info!(id = backup.id, directory, height, bytes = backup.bytes, "backup made");

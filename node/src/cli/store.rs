@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::Subcommand;
 use customhouse_ledger::{
+    agency::AgencyCode,
     genesis::Genesis,
     store::{StoreError, StoreOptions},
 };
@@ -53,6 +54,8 @@ struct Place {
     path: PathBuf,
     genesis: Genesis,
     options: StoreOptions,
+    /// Whose node has it, where a configuration says it.
+    agency: Option<AgencyCode>,
     /// The signer's journals that belong to it.
     journals: Vec<PathBuf>,
     /// Where its backups are.
@@ -65,7 +68,7 @@ impl StoreArgs {
             let genesis = super::genesis::read(genesis)?;
             let options = StoreOptions::default();
             let (path, journals) = (data_dir.join("store"), Vec::new());
-            return Ok(Place { path, genesis, options, journals, backup: None });
+            return Ok(Place { path, genesis, options, agency: None, journals, backup: None });
         }
         let config = self.config.as_ref().context("--config or --data-dir is needed")?;
         let config = NodeConfig::read(config)?;
@@ -75,6 +78,7 @@ impl StoreArgs {
             path: config.store_path(),
             genesis: config.read_genesis()?,
             options: StoreOptions::default(),
+            agency: Some(config.agency),
             backup: config.backup.clone(),
             journals: std::iter::once(config.journal_path()).chain(next).collect(),
         })

@@ -25,16 +25,18 @@ fn check_folder(cluster: &Cluster, node: usize) -> Answer {
     program::run(all)
 }
 
-/// Flips a bit in the middle of the largest file with this extension.
-pub(crate) fn flip(folder: &Path, extension: &str) {
-    let files = fs::read_dir(folder).expect("a store").map(|entry| entry.expect("readable").path());
+/// Flips a bit of the largest file with this extension, so many hundredths into it. Returns its name.
+pub(crate) fn flip(folder: &Path, extension: &str, hundredths: usize) -> String {
+    let files =
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable").path());
     let files = files.filter(|path| path.extension().is_some_and(|found| found == extension));
     let file = files.max_by_key(|path| fs::metadata(path).expect("a file").len());
     let file = file.expect("there is one");
     let mut bytes = fs::read(&file).expect("readable");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 4;
-    fs::write(file, bytes).expect("writable");
+    let at = bytes.len() * hundredths / 100;
+    bytes[at] ^= 4;
+    fs::write(&file, bytes).expect("writable");
+    file.file_name().expect("a name").to_string_lossy().into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,16 +77,25 @@ async fn a_stopped_node_s_store_is_checked_and_rebuilt_and_the_node_goes_on() {
     check_folder(&cluster, 3).expect_code(0);
 
     // The write-ahead log as the node left it; what a rebuild flushed to files.
-    for (extension, is_rebuilt) in [("log", false), ("blob", true), ("sst", true)] {
+    // Of a table file the last hundredth is its footer, which is in no block.
+    for (extension, at, is_rebuilt) in
+        [("log", 50, false), ("blob", 50, true), ("sst", 50, true), ("sst", 99, true)]
+    {
         backup.restore_store(&cluster);
         if is_rebuilt {
             store(&cluster, 3, "rebuild").expect_code(0);
         }
         check_folder(&cluster, 3).expect_code(0);
-        flip(&cluster.agency(3).config.store_path(), extension);
+        let file = flip(&cluster.agency(3).config.store_path(), extension, at);
         let report = check_folder(&cluster, 3).expect_code(1).json();
         assert_eq!(report["verdict"], "damaged", "{extension}: {report}");
+        assert!(report["damage"].to_string().contains(&file), "{file}: {report}");
     }
+    fs::write(cluster.agency(3).config.store_path().join("CURRENT"), "MANIFEST-7\n")
+        .expect("writable");
+    let report = check_folder(&cluster, 3).expect_code(1).json();
+    let what = report["not_opened"]["what"].as_str().expect("named").to_owned();
+    assert!(what.contains("CURRENT") && what.contains("MANIFEST-0"), "{what}");
     backup.restore_store(&cluster);
     cluster.restart(3).await;
     let acknowledged = load.stop().await;
@@ -124,6 +135,8 @@ async fn a_backup_of_a_running_node_is_restored_and_the_node_catches_up_unaided(
     cluster.wipe(3);
     let restored = store(&cluster, 3, "restore").expect_code(0).json();
     assert_eq!((&restored["backup"], &restored["restored"]), (&2.into(), &true.into()));
+    let agency = cluster.agency(3).config.agency.to_string();
+    assert_eq!(restored["owner"]["agency"], agency, "{restored}");
     assert!(restored["report"]["height"].as_u64() >= second["height"].as_u64(), "{restored}");
     // The journal, which no backup has, still knows what was signed after it.
     let known = store(&cluster, 3, "check").expect_code(1).json();
@@ -144,4 +157,19 @@ async fn a_backup_of_a_running_node_is_restored_and_the_node_catches_up_unaided(
     assert!(cluster.terminate(3).await.success());
     let third = store(&cluster, 3, "backup").expect_code(0).json();
     assert_eq!(third["id"], 3, "a stopped node's is made directly: {third}");
+
+    // Another node's store is refused there, and so is going on where a shared file has rotted.
+    let directory = third["directory"].as_str().expect("a path").to_owned();
+    assert!(cluster.terminate(2).await.success());
+    let other = cluster.agency(2).config.file.clone();
+    let other = other.to_str().expect("a path of this test");
+    let refused = program::run(["store", "backup", "--config", other, "--to", &directory]);
+    let refused = refused.expect_code(2);
+    assert!(refused.stderr.contains(&format!("{agency}'s store")), "{}", refused.stderr);
+    let shared = Path::new(&directory).join("shared_checksum");
+    let file = flip(&shared, "blob", 50);
+    let damaged = store(&cluster, 3, "backup").expect_code(1);
+    for part in [&*file, "No older backup was removed"] {
+        assert!(damaged.stderr.contains(part), "{part}: {}", damaged.stderr);
+    }
 }

@@ -259,7 +259,7 @@ async fn what_is_damaged_in_a_store_is_an_error_and_never_the_log() {
     assert!(cluster.terminate(3).await.success());
     // Into files, where a bit can turn.
     store(&cluster, 3, "rebuild").expect_code(0);
-    flip(&cluster.agency(3).config.store_path(), "blob");
+    flip(&cluster.agency(3).config.store_path(), "blob", 50);
     cluster.restart(3).await;
 
     let log = Log::of(&cluster, 3);

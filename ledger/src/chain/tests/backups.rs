@@ -6,7 +6,8 @@ use super::{
     checked::{check_at, dump, lived},
     *,
 };
-use crate::store::{backups, restore};
+use crate::agency::AgencyCode;
+use crate::store::{backup_owner, backups, restore};
 
 /// The files under a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -25,11 +26,11 @@ fn a_backup_has_the_state_of_its_moment_and_shares_files_with_the_others() {
     assert_eq!(backups(directory.path()), Ok(Vec::new()));
     let mut chain = lived(&fixture);
     let reader = chain.reader();
-    let first = reader.back_up(directory.path(), 2).expect("made");
+    let first = reader.back_up(directory.path(), 2, None).expect("made");
     let then = chain.tip();
     let shared = files(&directory.path().join("shared_checksum"));
     commit(&mut chain, &[fixture.transaction(1, 300..304)]);
-    let second = reader.back_up(directory.path(), 2).expect("made");
+    let second = reader.back_up(directory.path(), 2, None).expect("made");
     let now = chain.tip();
     drop((chain, reader));
     let still = files(&directory.path().join("shared_checksum"));
@@ -44,7 +45,7 @@ fn a_backup_has_the_state_of_its_moment_and_shares_files_with_the_others() {
         assert_eq!(reopened.tip(), tip);
     }
     let reader = fixture.open().reader();
-    let third = reader.back_up(directory.path(), 1).expect("made");
+    let third = reader.back_up(directory.path(), 1, None).expect("made");
     assert_eq!(backups(directory.path()), Ok(vec![third]));
 }
 
@@ -53,14 +54,15 @@ fn a_damaged_backup_is_not_restored_and_another_that_is_sound_is() {
     let fixture = Fixture::new();
     let directory = tempfile::tempdir().expect("a folder");
     let chain = lived(&fixture);
-    let backup = chain.reader().back_up(directory.path(), 9).expect("made");
+    let backup = chain.reader().back_up(directory.path(), 9, None).expect("made");
     drop(chain);
     let genuine = dump(fixture.folder.path()).expect("readable");
     let all = files(directory.path());
     assert!(all.len() > 10, "{all:?}");
     for file in all {
         let bytes = fs::read(&file).expect("readable");
-        if bytes.is_empty() {
+        // What says whose it is is no part of it.
+        if bytes.is_empty() || file.ends_with("OWNER") {
             continue;
         }
         let mut damaged = bytes.clone();
@@ -74,4 +76,94 @@ fn a_damaged_backup_is_not_restored_and_another_that_is_sound_is() {
     let restored = tempfile::tempdir().expect("a folder");
     restore(directory.path(), backup.id, restored.path()).expect("sound");
     assert_eq!(dump(restored.path()), Ok(genuine));
+}
+
+#[test]
+fn a_shared_file_that_rots_fails_the_next_backup_and_nothing_is_removed() {
+    let fixture = Fixture::new();
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut chain = lived(&fixture);
+    let reader = chain.reader();
+    let first = reader.back_up(directory.path(), 9, None).expect("made");
+    commit(&mut chain, &[fixture.transaction(1, 300..304)]);
+    let shared = files(&directory.path().join("shared_checksum"));
+    assert!(shared.len() > 10, "{shared:?}");
+    for file in &shared[..3] {
+        let before = backups(directory.path()).expect("read");
+        let bytes = fs::read(file).expect("readable");
+        let mut damaged = bytes.clone();
+        damaged[bytes.len() - 30] ^= 1;
+        fs::write(file, damaged).expect("written");
+        let error = reader.back_up(directory.path(), 1, None).expect_err("damaged");
+        let name = file.file_name().expect("a name").to_string_lossy();
+        for part in [&*name, "CRC-32C", "No older backup was removed", "move the directory away"] {
+            assert!(error.to_string().contains(part), "{error} lacks {part}");
+        }
+        assert!(matches!(error, StoreError::BackupDamaged(_)) && error.is_corruption());
+        let left = backups(directory.path()).expect("read");
+        assert_eq!(left[..before.len()], before);
+        // Of a file that is missing, the engine passes over all backups that have it.
+        fs::remove_file(file).expect("removed");
+        let error = reader.back_up(directory.path(), 1, None).expect_err("missing");
+        assert!(error.to_string().contains(&*name), "{error}");
+        fs::write(file, bytes).expect("put back");
+        assert_eq!(backups(directory.path()).expect("read"), left);
+    }
+    let last = reader.back_up(directory.path(), 1, None).expect("sound again");
+    assert_eq!(backups(directory.path()), Ok(vec![last]));
+    assert!(last.id > first.id);
+}
+
+#[test]
+fn a_directory_of_backups_is_one_stores_which_a_restored_one_is() {
+    let (fixture, directory) = (Fixture::new(), tempfile::tempdir().expect("a folder"));
+    let agency = |code: &str| Some(code.parse::<AgencyCode>().expect("a code"));
+    assert_eq!(backup_owner(directory.path()), Ok(None));
+    let chain = lived(&fixture);
+    let first = chain.reader().back_up(directory.path(), 9, agency("NL")).expect("made");
+    let owner = backup_owner(directory.path()).expect("read").expect("it says whose it is");
+    assert_eq!((owner.chain_id, owner.agency), (fixture.genesis.chain_id(), agency("NL")));
+    assert!(owner.store.len() > 30, "{owner}");
+    chain.reader().back_up(directory.path(), 9, None).expect("the same store");
+
+    let other = Fixture::new();
+    let others = other.open().reader();
+    for (reader, whose) in [(&others, agency("NL")), (&chain.reader(), agency("DE"))] {
+        let error = reader.back_up(directory.path(), 1, whose).expect_err("another's");
+        for part in ["NL's store", &*owner.store, "OWNER", "a directory of its own"] {
+            assert!(error.to_string().contains(part), "{error} lacks {part}");
+        }
+        assert_eq!((error.code(), error.is_corruption()), ("BACKUP_OTHER_STORE", false));
+    }
+    drop(chain);
+
+    let restored = tempfile::tempdir().expect("a folder");
+    restore(directory.path(), first.id, restored.path()).expect("sound");
+    let again = open_at(restored.path(), &fixture.genesis).expect("sound");
+    again.reader().back_up(directory.path(), 9, agency("NL")).expect("the store that was put back");
+    assert_eq!(backups(directory.path()).expect("read").len(), 3);
+
+    let marker = directory.path().join("OWNER");
+    fs::write(&marker, "{").expect("written");
+    let error = again.reader().back_up(directory.path(), 1, None).expect_err("damaged");
+    assert!(error.to_string().contains("OWNER") && error.is_corruption(), "{error}");
+    fs::remove_file(&marker).expect("removed");
+    others.back_up(directory.path(), 9, None).expect("taken over, as the error says");
+}
+
+#[test]
+fn a_store_whose_file_is_damaged_is_not_copied() {
+    let (fixture, directory) = (Fixture::new(), tempfile::tempdir().expect("a folder"));
+    let chain = lived(&fixture);
+    let file = files(fixture.folder.path())
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|extension| extension == "blob"));
+    let file = file.expect("there is one");
+    let mut bytes = fs::read(&file).expect("readable");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).expect("written");
+    let error = chain.reader().back_up(directory.path(), 9, None).expect_err("damaged");
+    assert!(error.is_corruption() && error.to_string().contains(".blob"), "{error}");
+    assert_eq!(backups(directory.path()), Ok(Vec::new()));
 }

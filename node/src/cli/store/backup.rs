@@ -33,15 +33,20 @@ pub(crate) struct BackupArgs {
 pub(super) const HELP: &str = "\
 A running node makes the backup itself, into the directory that [backup] of its configuration names,
 and goes on meanwhile; the profile is an operator's. Of a stopped node it is made directly. Files that
-an earlier backup has are not copied again, so that one rotten file spoils all that share it: copy the
-directory to another place afterwards, and prove a backup now and then by a `store restore` elsewhere.
-Each node's store needs a directory of its own.
+an earlier backup has are not copied again, so that one rotten file spoils all that share it. So the
+whole new backup is read back and compared with its checksums, also what it shares, before an old one is
+removed: a damaged file is named then, and nothing is removed. (What the system still has in memory of a
+file that it has just written is read from there.) Copy the directory to another place afterwards, and
+prove a backup now and then by a `store restore` elsewhere.
+
+Each node's store needs a directory of its own, in which the file OWNER says whose it is. Another store
+is refused there, also one that was made anew in place of the first.
 
 The signer's journal is never part of a backup: who puts an old one back lets the key sign twice. Keep
 it where it is, beside the validator key. A key whose journal is lost is replaced by a new one
 (`customhouse help registry`). Nor is the outbox, which holds what was accepted and is not yet final.
 
-Exit codes: 0 done; 1 the store is damaged; 2 not done for another reason; 64 wrong arguments.
+Exit codes: 0 done; 1 the store or a backup is damaged; 2 not done for another reason; 64 wrong arguments.
 
 Examples:
   customhouse --profile nl/clients/operator store backup
@@ -102,7 +107,7 @@ fn directly(place: &Place, to: Option<PathBuf>, keep: Option<usize>) -> anyhow::
         }
         other => explained(other),
     })?;
-    let backup = chain.reader().back_up(&directory, keep)?;
+    let backup = chain.reader().back_up(&directory, keep, place.agency)?;
     Ok(BackupView {
         id: backup.id,
         directory: directory.display().to_string(),

@@ -3,7 +3,10 @@
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use customhouse_ledger::{chain::check::CheckReport, store as ledger};
+use customhouse_ledger::{
+    chain::check::CheckReport,
+    store::{self as ledger, BackupOwner, StoreError},
+};
 use customhouse_node::store::Restore;
 use serde::Serialize;
 
@@ -20,8 +23,8 @@ pub(crate) struct RestoreArgs {
     /// Which backup, by its number; else the newest.
     #[arg(long, value_name = "ID")]
     backup: Option<u32>,
-    /// Check the files' checksums and that the store opens, and not every row from the genesis on: what
-    /// was damaged before the backup is then found by `store check` only.
+    /// Check each file against the checksums that backup and store have of it, and that the store opens,
+    /// and not every row from the genesis on.
     #[arg(long)]
     quick: bool,
 }
@@ -29,7 +32,8 @@ pub(crate) struct RestoreArgs {
 pub(super) const HELP: &str = "\
 Puts a backup back as the store of a stopped node, whose folder `store` in the data directory must be
 gone or empty. Every file is checked against its checksum, and the store is then checked in full, as
-`customhouse store check` does; what is not right is not put there.
+`customhouse store check` does; what is not right is not put there. The answer says whose the backup is,
+and one of another chain is refused.
 
 Leave the signer's journal as it is, beside the validator key: it knows what the key has signed since
 the backup, and no backup has one. The node follows, fetches the blocks that it lacks from its peers
@@ -44,6 +48,9 @@ Examples:
 #[derive(Serialize)]
 struct RestoreView {
     backup: u32,
+    /// Whose it is, where the directory says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<BackupOwner>,
     store: PathBuf,
     restored: bool,
     /// Of the full check.
@@ -66,6 +73,12 @@ pub(super) fn run(args: &RestoreArgs, output: Output) -> Done {
         from.display(),
         backups.iter().map(|backup| backup.id.to_string()).collect::<Vec<_>>().join(", ")
     );
+    let owner = ledger::backup_owner(&from)?;
+    let (expected, other) = (place.genesis.chain_id(), owner.as_ref().map(|owner| owner.chain_id));
+    if let Some(found) = other.filter(|found| *found != expected) {
+        let error = anyhow::Error::new(StoreError::OtherGenesis { expected, found });
+        return Err(error.context(format!("backups in {}", from.display())));
+    }
     if let Some(parent) = place.path.parent() {
         std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     }
@@ -89,13 +102,16 @@ pub(super) fn run(args: &RestoreArgs, output: Output) -> Done {
         Err(error) => return Err(explained(error)),
     };
     let restored = report.as_ref().is_none_or(CheckReport::is_sound);
-    output.print(&RestoreView { backup: id, store: place.path, restored, report })?;
+    output.print(&RestoreView { backup: id, owner, store: place.path, restored, report })?;
     Ok(ExitCode::from(u8::from(!restored)))
 }
 
 impl fmt::Display for RestoreView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { backup, store, restored, report } = self;
+        let Self { backup, owner, store, restored, report } = self;
+        if let Some(owner) = owner {
+            writeln!(f, "of {owner}")?;
+        }
         for damage in report.iter().flat_map(|report| &report.damage) {
             writeln!(f, "{damage}")?;
         }
