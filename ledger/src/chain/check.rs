@@ -167,6 +167,9 @@ pub struct CheckReport {
     /// Names of those that have none, because an earlier version wrote them: of these all rows were
     /// checked, and nothing else.
     pub files_unchecked: Vec<String>,
+    /// Whether nothing tells which rows the table `decisions` should have, because an earlier version
+    /// wrote the last of them: those that are there were checked.
+    pub decisions_unchecked: bool,
     /// Where the chain could not be followed any further: nothing from there on was checked, nor
     /// any index.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,6 +198,7 @@ pub struct StoreCheck {
     pass: Pass,
     damage: DamageList,
     files: Files,
+    decisions_unchecked: bool,
     /// Height of the next block.
     next: u64,
     records: u64,
@@ -234,6 +238,7 @@ impl StoreCheck {
             pass: Pass::Sum(Box::default()),
             damage,
             files: Files::default(),
+            decisions_unchecked: false,
             next: 0,
             records: 0,
             index_rows: 0,
@@ -374,6 +379,7 @@ impl StoreCheck {
             index_rows: self.index_rows,
             files: self.files.checked,
             files_unchecked: self.files.unchecked,
+            decisions_unchecked: self.decisions_unchecked,
             stopped_at: self.stopped_at,
             damage: self.damage.named,
             damage_count: self.damage.count,

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use crate::{
     chain::{Chain, ChainReader},
     decision::{Decision, Grounds},
+    hash::Hash,
     store::{
-        Batch, Store, StoreError, Table, table,
-        value::{self, GroundsRow},
+        Batch, Store, StoreError, Table,
+        table::{self, META_DECISIONS},
+        value::{self, GroundsRow, RowsRow},
     },
 };
 
@@ -20,26 +22,59 @@ pub const KEPT_BYTES_MAX: usize = 256 << 20;
 /// Which heights have a row, and how large it is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
-    rows: BTreeMap<u64, usize>,
+    rows: BTreeMap<u64, KeptRow>,
     bytes: usize,
+    /// What the rows should be. It is carried on, and not made anew of what is there: so a row that was
+    /// lost is missed for good.
+    all: RowsRow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KeptRow {
+    bytes: usize,
+    hash: Hash,
 }
 
 impl Kept {
     pub(super) fn read(store: &Store) -> Result<Self, StoreError> {
+        let mut kept = Self::found(store)?;
+        if let Some(all) = store.value(Table::Meta, META_DECISIONS)? {
+            kept.all = all;
+        }
+        Ok(kept)
+    }
+
+    /// Which rows there are, whatever there should be.
+    pub(super) fn written(store: &Store) -> Result<RowsRow, StoreError> {
+        Ok(Self::found(store)?.all)
+    }
+
+    fn found(store: &Store) -> Result<Self, StoreError> {
         let mut kept = Self::default();
         for row in store.scan_while(Table::Decisions, &[], |_| true) {
             let (key, value) = row?;
             let height = key.first_chunk().filter(|_| key.len() == 8);
             let corrupt = || StoreError::corrupt(Table::Decisions, &key, "not a height");
-            kept.note(u64::from_be_bytes(*height.ok_or_else(corrupt)?), value.len());
+            kept.note(u64::from_be_bytes(*height.ok_or_else(corrupt)?), &value);
         }
         Ok(kept)
     }
 
-    fn note(&mut self, height: u64, bytes: usize) {
+    fn note(&mut self, height: u64, value: &[u8]) {
         // A row may be replaced: a node that halted at this height kept what it held then.
-        self.bytes -= self.rows.insert(height, bytes).unwrap_or(0);
-        self.bytes += bytes;
+        self.forget(height);
+        let row =
+            KeptRow { bytes: value.len(), hash: RowsRow::hash(&table::number(height), value) };
+        self.rows.insert(height, row);
+        self.bytes += row.bytes;
+        self.all.add(&row.hash);
+    }
+
+    fn forget(&mut self, height: u64) {
+        if let Some(row) = self.rows.remove(&height) {
+            self.bytes -= row.bytes;
+            self.all.remove(&row.hash);
+        }
     }
 
     /// Puts what a height rested on, and removes what is too old. The batch must be written, or be
@@ -61,12 +96,13 @@ impl Kept {
         }
         let row = value::encode(&GroundsRow::new(&grounds.limited()));
         batch.put(Table::Decisions, table::number(height), &row);
-        self.note(height, row.len());
+        self.note(height, &row);
         while self.rows.len() > heights_max || self.bytes > bytes_max {
-            let Some((oldest, bytes)) = self.rows.pop_first() else { break };
-            self.bytes -= bytes;
+            let Some((&oldest, _)) = self.rows.first_key_value() else { break };
+            self.forget(oldest);
             batch.delete(Table::Decisions, table::number(oldest));
         }
+        batch.put(Table::Meta, META_DECISIONS, value::encode(&self.all));
     }
 }
 

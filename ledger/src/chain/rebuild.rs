@@ -14,6 +14,7 @@ use crate::{
         Chain, FORMAT, Members, Tip,
         check::{BlockReader, Damage, VerifiedBlock},
         check_genesis,
+        kept::Kept,
         rows::{INDEXES, put_indexes},
     },
     genesis::Genesis,
@@ -22,7 +23,7 @@ use crate::{
     merkle::Frontier,
     store::{
         Store, StoreError, StoreOptions, Table,
-        table::{self, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP},
+        table::{self, META_DECISIONS, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP},
         value::{self, TipRow},
     },
     verifier::verify_finalization,
@@ -204,6 +205,11 @@ impl StoreRebuild {
         let mut batch = store.batch();
         batch.put(Table::Meta, META_GENESIS, self.chain.shared.genesis.encode());
         batch.put(Table::Meta, META_TIP, value::encode(&newest));
+        // Decisions follow from no block: what is left of them is all there is from now on.
+        match Kept::written(store)? {
+            some if some.count > 0 => batch.put(Table::Meta, META_DECISIONS, value::encode(&some)),
+            _ => batch.delete(Table::Meta, META_DECISIONS),
+        }
         batch.delete(Table::Meta, META_REBUILD);
         batch.write()?;
         Ok(tip)

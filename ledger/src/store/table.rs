@@ -6,7 +6,7 @@ use crate::{agency::AgencyCode, hash::Hash};
 /// A table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Table {
-    /// Name → format, genesis, tip; and a mark while the indexes are rebuilt.
+    /// Name → format, genesis, tip; which decisions there are; and a mark while the indexes are rebuilt.
     Meta,
     /// Height → header and certificate.
     Headers,
@@ -84,6 +84,8 @@ impl Table {
 pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_GENESIS: &[u8] = b"genesis";
 pub(crate) const META_TIP: &[u8] = b"tip";
+/// Which rows [`Table::Decisions`] has, once it has had any: nothing else tells that one is missing.
+pub(crate) const META_DECISIONS: &[u8] = b"decisions";
 /// There as long as the indexes are being made anew.
 pub(crate) const META_REBUILD: &[u8] = b"rebuild";
 

@@ -6,6 +6,8 @@ use bincode::{
     config::{self, BigEndian, Configuration, Fixint, Limit},
 };
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{
     agency::AgencyCode,
     certificate::Certificate,
@@ -64,11 +66,43 @@ pub(crate) struct GroundsRow {
     proposals: Vec<Vec<u8>>,
 }
 
+/// Which rows a table has: how many, and their hashes combined by exclusive or, in which what is put in
+/// twice is out again. It finds what was lost, and no forger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct RowsRow {
+    pub(crate) count: u64,
+    hashes: [u8; 32],
+}
+
 /// The newest committed block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct TipRow {
     pub(crate) height: u64,
     pub(crate) block_hash: [u8; 32],
+}
+
+impl RowsRow {
+    /// Counts a row in.
+    pub(crate) fn add(&mut self, hash: &Hash) {
+        self.count = self.count.wrapping_add(1);
+        self.combine(hash);
+    }
+
+    /// Counts a row out.
+    pub(crate) fn remove(&mut self, hash: &Hash) {
+        self.count = self.count.wrapping_sub(1);
+        self.combine(hash);
+    }
+
+    fn combine(&mut self, hash: &Hash) {
+        self.hashes.iter_mut().zip(hash.0).for_each(|(byte, other)| *byte ^= other);
+    }
+
+    /// The hash of a row.
+    pub(crate) fn hash(key: &[u8], value: &[u8]) -> Hash {
+        let hasher = Sha256::new().chain_update((key.len() as u64).to_be_bytes());
+        Hash(hasher.chain_update(key).chain_update(value).finalize().into())
+    }
 }
 
 impl PlaceRow {

@@ -10,9 +10,11 @@ use crate::{
     header::Block,
     store::{
         Table,
-        table::{self, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP, read_numbered},
+        table::{
+            self, META_DECISIONS, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP, read_numbered,
+        },
         tile::ChangedTiles,
-        value::{self, BlockRow, GroundsRow, TipRow},
+        value::{self, BlockRow, GroundsRow, RowsRow, TipRow},
     },
     transaction::VerifiedTransaction,
     validators::ValidatorSet,
@@ -31,19 +33,23 @@ impl StoreCheck {
         self.damage.push(Damage::new(height, table, key, what));
     }
 
-    /// Calls `each` for every row of a table that can be read.
-    fn each_row(&mut self, table: Table, mut each: impl FnMut(&mut Self, &[u8], &[u8])) {
+    /// Calls `each` for every row of a table that can be read, and says whether that is all of them.
+    fn each_row(&mut self, table: Table, mut each: impl FnMut(&mut Self, &[u8], &[u8])) -> bool {
         let shared = std::sync::Arc::clone(&self.chain.shared);
-        let mut last = Box::default();
+        let (mut last, mut complete) = (Box::default(), true);
         for row in shared.store.whole(table) {
             match row {
                 Ok((key, value)) => {
                     each(self, &key, &value);
                     last = key;
                 }
-                Err(error) => self.damage.push(Damage::unread(None, table, &last, error)),
+                Err(error) => {
+                    self.damage.push(Damage::unread(None, table, &last, error));
+                    complete = false;
+                }
             }
         }
+        complete
     }
 
     fn check_heads(&mut self) {
@@ -110,7 +116,7 @@ impl StoreCheck {
             }
         });
         self.each_row(Table::Meta, |check, key, _| {
-            if ![META_FORMAT, META_GENESIS, META_REBUILD, META_TIP].contains(&key) {
+            if ![META_DECISIONS, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP].contains(&key) {
                 check.wrong(None, Table::Meta, key, "not a row of this table");
             }
         });
@@ -177,8 +183,9 @@ impl StoreCheck {
     /// What decisions rested on is evidence against others: all of it is signed.
     fn check_decisions(&mut self) {
         let tip = self.tip();
-        let mut sets = BTreeMap::new();
-        self.each_row(Table::Decisions, |check, key, bytes| {
+        let (mut sets, mut found) = (BTreeMap::new(), RowsRow::default());
+        let complete = self.each_row(Table::Decisions, |check, key, bytes| {
+            found.add(&RowsRow::hash(key, bytes));
             let height = key.try_into().map(u64::from_be_bytes).ok();
             let height = height.filter(|height| (1..=tip.header.height + 1).contains(height));
             let Some(height) = height else {
@@ -204,6 +211,23 @@ impl StoreCheck {
                 }
             }
         });
+        if complete {
+            self.check_which_decisions(found);
+        }
+    }
+
+    /// Whether the rows are those that were put there: they follow from no block, so nothing else tells.
+    fn check_which_decisions(&mut self, found: RowsRow) {
+        match self.chain.shared.store.value::<RowsRow>(Table::Meta, META_DECISIONS) {
+            Ok(Some(written)) if written == found => {}
+            Ok(Some(RowsRow { count, .. })) => {
+                let what = format!("{} rows, and not the {count} that were written", found.count);
+                self.wrong(None, Table::Decisions, &[], what);
+            }
+            // The next decision will have it, unless there never was one.
+            Ok(None) => self.decisions_unchecked = found.count > 0,
+            Err(error) => self.damage.push(error.into()),
+        }
     }
 }
 

@@ -149,9 +149,8 @@ fn damage_of_any_table_is_named_with_table_and_key() {
         let mut surplus = key.to_vec();
         *surplus.last_mut().expect("no key is empty") ^= 0x55;
         damage_is_named(&fixture, table, key, Some(&other), table.name());
-        // What was stored for voting leaves its bodies; what a decision rested on is not owed.
+        // What was stored for voting leaves its bodies.
         match table {
-            Table::Decisions => {}
             Table::Pending => damage_is_named(&fixture, table, key, None, "transactions"),
             _ => damage_is_named(&fixture, table, key, None, table.name()),
         }

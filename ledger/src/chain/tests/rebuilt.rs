@@ -10,7 +10,11 @@ use crate::{
         rebuild::{RebuildError, StoreRebuild},
         rows::INDEXES,
     },
-    store::{Table, table},
+    decision::Grounds,
+    store::{
+        Table,
+        table::{self, META_DECISIONS},
+    },
 };
 
 /// The rebuild on one thread; ends after so many blocks of the second pass.
@@ -127,4 +131,35 @@ fn a_half_rebuilt_store_shows_its_damage_when_it_is_opened() {
     assert_eq!(first(), None);
     change(&fixture, Table::Meta, table::META_REBUILD, Some(&[]), None);
     assert!(first().is_some());
+}
+
+#[test]
+fn a_decision_that_was_lost_is_missed_until_the_indexes_are_made_anew() {
+    let fixture = Fixture::new();
+    let folder = fixture.folder.path();
+    drop(lived(&fixture));
+    let rows = dump(folder).expect("readable");
+    let (_, key, _) = rows.iter().find(|(table, ..)| *table == Table::Decisions).expect("one");
+    change(&fixture, Table::Decisions, key, None, None);
+    let missed = |rows: &str| {
+        let report = check_at(folder, &fixture.genesis).expect("opened");
+        let [damage] = &report.damage[..] else { panic!("{:?}", report.damage) };
+        assert_eq!((damage.table, &*damage.what), ("decisions", rows));
+    };
+    missed("0 rows, and not the 1 that were written");
+    let mut chain = fixture.open();
+    let staged = prepare(&chain, &[]).staged;
+    let certificate = finalization(&chain, &staged.block().header);
+    let grounds = Grounds { certificates: vec![certificate.clone()], claims: Vec::new() };
+    chain.commit_with(staged, certificate, grounds).expect("committed");
+    drop(chain);
+    missed("1 rows, and not the 2 that were written");
+    rebuild(&fixture, usize::MAX).expect("headers and transactions are sound");
+    let report = check_at(folder, &fixture.genesis).expect("opened");
+    assert!(report.is_sound() && !report.decisions_unchecked, "{report:?}");
+
+    // As an earlier version left it.
+    change(&fixture, Table::Meta, META_DECISIONS, None, None);
+    let report = check_at(folder, &fixture.genesis).expect("opened");
+    assert!(report.is_sound() && report.decisions_unchecked, "{report:?}");
 }

@@ -131,6 +131,12 @@ impl fmt::Display for CheckView {
                 report.files + report.files_unchecked.len() as u64,
             )?;
         }
+        if report.decisions_unchecked {
+            writeln!(
+                f,
+                "whether rows of `decisions` are missing cannot be told: an earlier version wrote the last"
+            )?;
+        }
         let more = report.damage_count - report.damage.len() as u64;
         if more > 0 {
             writeln!(f, "… and {more} more")?;

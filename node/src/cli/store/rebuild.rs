@@ -17,7 +17,8 @@ pub(crate) struct RebuildArgs {
 
 pub(super) const HELP: &str = "\
 Makes all indexes of a stopped node's store anew from its headers and transactions. These are checked
-first, and where they are damaged themselves nothing is changed. It may be interrupted, also by a
+first, and where they are damaged themselves nothing is changed. What decisions rested on follows from
+no block: what is left of it is taken for all from then on. It may be interrupted, also by a
 crash: no node starts on a half rebuilt store, and running the command again begins anew.
 
 Exit codes: 0 done; 1 headers or transactions are damaged; 2 not done for another reason, for example
