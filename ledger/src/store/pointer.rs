@@ -29,9 +29,12 @@ pub(super) fn has_database(path: &Path) -> Result<bool, StoreError> {
         Some(name) if path.join(name).is_file() => Ok(true),
         _ => {
             let named = name.map_or("no MANIFEST", |name| name);
-            let there = match manifests(path)?.join(", ") {
-                none if none.is_empty() => "none".to_owned(),
-                some => some,
+            let there = match &manifests(path)?[..] {
+                [] => "none".to_owned(),
+                [one] => format!(
+                    "{one} only: write that name and a line feed into {FILE}, and check the store again"
+                ),
+                many => many.join(", "),
             };
             Err(files::damaged(FILE, format!("names {named}; in the folder there is {there}")))
         }

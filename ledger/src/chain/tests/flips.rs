@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    chain::check::StoreCheck,
+    chain::check::{CheckReport, StoreCheck},
     store::{FileState, Table, files::tests::write_as_before},
 };
 
@@ -78,7 +78,7 @@ impl Numbers {
 }
 
 /// Flips that are tried in each file with the whole check.
-const FLIPS_A_FILE: u64 = 40;
+const FLIPS_A_FILE: u64 = 20;
 /// In each that is not looked at.
 const FLIPS_IN_NOTES: u64 = 5;
 
@@ -106,7 +106,8 @@ fn a_bit_flipped_in_any_file_that_rows_come_from_is_found_by_the_whole_check() {
             let bit = from + numbers.below(to - from);
             flip(&file, bit);
             let report = check_at(folder, &fixture.genesis);
-            let rows = dump(folder);
+            let is_sound = report.as_ref().is_ok_and(CheckReport::is_sound);
+            let rows = is_sound.then(|| dump(folder));
             flip(&file, bit);
             let at = format!("seed {seed}: {name} byte {} bit {}", bit / 8, bit % 8);
             match report {
@@ -115,7 +116,7 @@ fn a_bit_flipped_in_any_file_that_rows_come_from_is_found_by_the_whole_check() {
                 Ok(report) => {
                     assert!(is_note, "{at}: not found");
                     assert_eq!((report.height, report.block_hash), (tip.header.height, tip.hash));
-                    assert_eq!(rows.as_ref(), Ok(&genuine), "{at}");
+                    assert_eq!(rows, Some(Ok(genuine.clone())), "{at}");
                     harmless.push(name.clone());
                     continue;
                 }

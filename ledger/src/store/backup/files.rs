@@ -126,11 +126,11 @@ mod tests {
                 continue;
             }
             seen += 1;
-            // Every bit of the list but those of its time and number.
+            // In the list not its time and number, which are nobody's.
             let is_list = below == "meta/2";
             let first = bytes.iter().position(|b| *b == b'p' || *b == b's').unwrap_or(0);
             let bits = if is_list { first * 8..bytes.len() * 8 - 8 } else { 0..bytes.len() * 8 };
-            for bit in bits.step_by(if is_list { 1 } else { 97 }) {
+            for bit in bits.step_by(if is_list { 3 } else { 211 }) {
                 let mut damaged = bytes.clone();
                 damaged[bit / 8] ^= 1 << (bit % 8);
                 fs::write(&path, damaged).expect("written");

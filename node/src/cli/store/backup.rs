@@ -4,9 +4,10 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use customhouse_ledger::{chain::Chain, store::StoreError};
-use customhouse_node::config::backups_kept;
+use customhouse_node::{client::ClientError, config::backups_kept};
 use customhouse_proto::v1::CreateBackupResponse;
 use serde::Serialize;
+use tonic::Code;
 
 use super::{Place, StoreArgs, explained};
 use crate::cli::{Done, block_on, connect::ConnectArgs, output::Output};
@@ -64,33 +65,46 @@ struct BackupView {
 
 pub(super) fn run(args: BackupArgs, output: Output, connect: &ConnectArgs) -> Done {
     let BackupArgs { config, data_dir, genesis, to, keep } = args;
-    let view = match config.is_some() || data_dir.is_some() {
-        true => {
-            let place = StoreArgs { config, data_dir, genesis }.place()?;
-            match directly(&place, to, keep) {
-                Err(error) if error.downcast_ref().is_some_and(StoreError::is_corruption) => {
-                    note!("customhouse: {}", crate::cli::sentence(&error));
-                    return Ok(ExitCode::FAILURE);
-                }
-                made => made?,
-            }
+    let made = if config.is_some() || data_dir.is_some() {
+        let place = StoreArgs { config, data_dir, genesis }.place()?;
+        directly(&place, to, keep)
+    } else {
+        anyhow::ensure!(
+            to.is_none() && keep.is_none(),
+            "--to and --keep are for a stopped node; a running one has [backup] in its configuration"
+        );
+        asked(connect)
+    };
+    let view = match made {
+        Err(error) if is_damage(&error) => {
+            note!("customhouse: {}", crate::cli::sentence(&error));
+            return Ok(ExitCode::FAILURE);
         }
-        false => {
-            anyhow::ensure!(
-                to.is_none() && keep.is_none(),
-                "--to and --keep are for a stopped node; a running one has [backup] in its configuration"
-            );
-            let mut made = None;
-            block_on(async {
-                let node = connect.connect().await?;
-                made = Some(node.client.create_backup().await?);
-                Ok(ExitCode::SUCCESS)
-            })?;
-            BackupView::of(made.context("no answer")?)
-        }
+        made => made?,
     };
     output.print(&view)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the running node make it.
+fn asked(connect: &ConnectArgs) -> anyhow::Result<BackupView> {
+    let mut made = None;
+    block_on(async {
+        let node = connect.connect().await?;
+        made = Some(node.client.create_backup().await?);
+        Ok(ExitCode::SUCCESS)
+    })?;
+    Ok(BackupView::of(made.context("no answer")?))
+}
+
+/// Whether it is the store or a backup that is damaged, as this process or the node found.
+fn is_damage(error: &anyhow::Error) -> bool {
+    let told = |error: &ClientError| match error {
+        ClientError::Refused(refused) => refused.code == Code::DataLoss,
+        _ => false,
+    };
+    error.downcast_ref().is_some_and(StoreError::is_corruption)
+        || error.downcast_ref().is_some_and(told)
 }
 
 fn directly(place: &Place, to: Option<PathBuf>, keep: Option<usize>) -> anyhow::Result<BackupView> {
