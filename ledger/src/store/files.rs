@@ -12,8 +12,8 @@ use std::{
 
 use crate::store::{Backend, Rocks, Store, StoreError, Table, raw};
 
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes that are read at once: what a processor's cache holds.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// A file to be read.
 #[derive(Clone, Debug)]
