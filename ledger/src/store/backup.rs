@@ -141,11 +141,12 @@ pub fn backups(directory: &Path) -> Result<Vec<BackupInfo>, StoreError> {
 /// [`StoreError::BackupDamaged`] where a file is missing or damaged; what was copied is to be thrown away
 /// then.
 pub fn restore(directory: &Path, id: u32, to: &Path) -> Result<(), StoreError> {
+    // The engine compares what it copies, but does not say which file is damaged.
+    files::verify(directory, id).map_err(StoreError::or_another)?;
     let mut engine = open(directory)?;
     let (files, wal): (PathBuf, PathBuf) = (to.to_owned(), to.to_owned());
     engine
-        .verify_backup(id)
-        .and_then(|()| engine.restore_from_backup(files, wal, &RestoreOptions::default(), id))
+        .restore_from_backup(files, wal, &RestoreOptions::default(), id)
         .map_err(|error| StoreError::of_backup(directory, error))
 }
 

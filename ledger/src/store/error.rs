@@ -152,10 +152,18 @@ impl StoreError {
     pub(super) fn of_backup(directory: &Path, error: rocksdb::Error) -> Self {
         let what = format!("backup in {}: {error}", directory.display());
         match error.kind() {
-            ErrorKind::Corruption | ErrorKind::NotFound => {
+            ErrorKind::Corruption | ErrorKind::NotFound => Self::BackupDamaged(what).or_another(),
+            _ => Self::Io(what),
+        }
+    }
+
+    /// Says what to do about a backup that is damaged.
+    pub(super) fn or_another(self) -> Self {
+        match self {
+            Self::BackupDamaged(what) => {
                 Self::BackupDamaged(format!("{what}. Another backup may be sound"))
             }
-            _ => Self::Io(what),
+            other => other,
         }
     }
 
