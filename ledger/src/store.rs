@@ -5,7 +5,6 @@
 //! is written after it, so that nothing is acknowledged on top of a hole.
 
 use std::{
-    fs::File,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -70,7 +69,7 @@ struct Rocks {
     db: DB,
     cache: Cache,
     /// Given up after the database is closed.
-    _lock: Option<File>,
+    _lock: Option<lock::Lock>,
 }
 
 /// The value of a row.
