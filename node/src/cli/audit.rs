@@ -232,25 +232,84 @@ struct Seen {
     least: Option<(usize, u64)>,
 }
 
-/// Two certified blocks of one height.
+/// Two certified blocks that are not of one chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Fork {
-    height: u64,
+    /// Of the blocks; the first is not above the second.
+    heights: [u64; 2],
     blocks: [Hash; 2],
 }
+    contradiction: Contradiction,
+}
+
+/// What two certified headers say that cannot be so on one chain: there is one block a height, time goes
+/// on, the log grows, and a block names the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Contradiction {
+    Height,
+    Time,
+    LogStart,
+    LogRoot,
+    Parent,
+}
+
+impl Contradiction {
+    /// Of two headers, of which the first is not above the second.
+    fn of(below: &Header, above: &Header) -> Option<Self> {
+        if below.height == above.height {
+            (below.hash() != above.hash()).then_some(Self::Height)
+        } else if below.time_ms >= above.time_ms {
+            Some(Self::Time)
+        } else if below.log_size > above.log_start {
+            Some(Self::LogStart)
+        } else if below.log_size == above.log_size && below.log_root != above.log_root {
+            Some(Self::LogRoot)
+        } else if below.height + 1 == above.height && above.parent_hash != below.hash() {
+            Some(Self::Parent)
+        } else {
+            None
+        }
+    }
 
 /// Whether the certified header of a lower height and that of a higher one can be of one chain, by what
-/// they say themselves: time goes on, the log grows, and a block names the one before it.
+/// they say themselves.
 fn may_follow(below: &Header, above: &Header) -> bool {
-    below.time_ms < above.time_ms
-        && below.log_size <= above.log_start
-        && (below.log_size != above.log_size || below.log_root == above.log_root)
-        && (below.height + 1 != above.height || above.parent_hash == below.hash())
+    Contradiction::of(below, above).is_none()
 }
 
 impl Fork {
-    fn of(known: &Header, other: &head::Certified) -> Self {
-        Self { height: other.header.height, blocks: [known.hash(), other.header.hash()] }
+    /// `None` where the two can be of one chain, by what they say themselves.
+    fn between(one: &Header, other: &Header) -> Option<Self> {
+        let (below, above) = if one.height <= other.height { (one, other) } else { (other, one) };
+        Some(Self {
+            heights: [below.height, above.height],
+            blocks: [below.hash(), above.hash()],
+            contradiction: Contradiction::of(below, above)?,
+        })
+    }
+}
+
+impl fmt::Display for Fork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([below, above], [first, second]) = (self.heights, self.blocks);
+        let why = match self.contradiction {
+            Contradiction::Height => {
+                return write!(
+                    f,
+                    "a quorum finalized two blocks at height {below}: {first} and {second}"
+                );
+            }
+            Contradiction::Time => "the higher is not later than the lower",
+            Contradiction::LogStart => "the log of the lower goes beyond where the higher begins",
+            Contradiction::LogRoot => "they certify different logs of one size",
+            Contradiction::Parent => "the higher names another block before it",
+        };
+        write!(
+            f,
+            "quorums finalized block {first} of height {below} and block {second} of height {above}, \
+             which are not of one chain: {why}"
+        )
     }
 }
 
@@ -269,14 +328,14 @@ impl Seen {
         let below = self.headers.range(..height).next_back().map(|(_, below)| below);
         let after = (Bound::Excluded(height), Bound::Unbounded);
         let above = self.headers.range(after).next().map(|(_, above)| above);
-        let broken = below.filter(|below| !may_follow(below, header));
-        let broken = broken.or(above.filter(|above| !may_follow(header, above)));
-        if let Some(other) = broken {
-            return Err(Fork { height, blocks: [other.hash(), header.hash()] });
+        let same = self.headers.get(&height);
+        for known in [same, below, above].into_iter().flatten() {
+            if let Some(fork) = Fork::between(known, header) {
+                return Err(fork);
+            }
         }
-        let first = self.headers.entry(height).or_insert_with(|| header.clone());
-        let blocks = [first.hash(), header.hash()];
-        if blocks[0] == blocks[1] { Ok(()) } else { Err(Fork { height, blocks }) }
+        self.headers.entry(height).or_insert_with(|| header.clone());
+        Ok(())
     }
 
     fn newest(&self) -> Option<&Header> {
@@ -379,7 +438,8 @@ pub(crate) mod tests {
         assert_eq!(seen.note(&first, 3), Ok(()));
         assert_eq!(seen.note(&first, 4), Ok(()), "the same block again is none");
         let fork = seen.note(&second, 3).expect_err("a fork");
-        assert_eq!((fork.height, fork.blocks), (5, [first.hash(), second.hash()]));
+        assert_eq!((fork.heights, fork.blocks), ([5, 5], [first.hash(), second.hash()]));
+        assert!(fork.to_string().starts_with("a quorum finalized two blocks at height 5: "));
         // What liars may certify.
         let last = Header { height: u64::MAX, ..genesis.header() };
         assert!(Seen::new(Verifier::new(&genesis)).note(&last, 3).is_ok());
@@ -426,20 +486,32 @@ pub(crate) mod tests {
         };
         let (first, later) = (at(5, 7), at(9, 20));
         let wrong = [
-            Header { time_ms: 1, ..later.clone() },
-            Header { log_start: 7, ..later.clone() },
-            Header { log_start: 0, log_size: 0, ..later.clone() },
-            Header { height: 6, ..later.clone() },
+            (Header { time_ms: 1, ..later.clone() }, Contradiction::Time),
+            (Header { log_start: 7, ..later.clone() }, Contradiction::LogStart),
+            (Header { log_start: 0, log_size: 0, ..later.clone() }, Contradiction::LogStart),
+            (
+                Header { log_start: 8, log_size: 8, log_root: Hash([2; 32]), ..later.clone() },
+                Contradiction::LogRoot,
+            ),
+            (Header { height: 6, ..later.clone() }, Contradiction::Parent),
         ];
         let noted = |headers: [&Header; 2]| {
             let mut seen = Seen::new(Verifier::new(&genesis));
-            headers.map(|header| seen.note(header, 3).is_ok())
+            headers.map(|header| seen.note(header, 3))
         };
-        assert_eq!(noted([&first, &later]), [true, true]);
-        assert_eq!(noted([&later, &first]), [true, true]);
-        for other in &wrong {
-            assert_eq!(noted([&first, other]), [true, false], "{other:?}");
-            assert_eq!(noted([other, &first]), [true, false], "{other:?}");
+        assert_eq!(noted([&first, &later]), [Ok(()), Ok(())]);
+        assert_eq!(noted([&later, &first]), [Ok(()), Ok(())]);
+        for (other, contradiction) in wrong {
+            let heights = [5, other.height];
+            let blocks = [first.hash(), other.hash()];
+            let fork = Fork { heights, blocks, contradiction };
+            assert_eq!(noted([&first, &other]), [Ok(()), Err(fork.clone())], "{other:?}");
+            assert_eq!(noted([&other, &first]), [Ok(()), Err(fork.clone())], "{other:?}");
+            let said = fork.to_string();
+            let both = [(5, first.hash()), (other.height, other.hash())];
+            for (height, block) in both {
+                assert!(said.contains(&format!("block {block} of height {height}")), "{said}");
+            }
         }
     }
 

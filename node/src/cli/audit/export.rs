@@ -165,9 +165,7 @@ async fn of_records(
         match seen.verifier.verify_receipt(&bytes) {
             Ok(receipt) if receipt.slot.record_id == id => {
                 if let Err(fork) = seen.note(&receipt.header, receipt.finalized_by.len()) {
-                    let height = fork.height;
-                    let reason = format!("a quorum finalized two blocks at height {height}");
-                    answer.refuse(Verdict::Fork, reason);
+                    answer.refuse(Verdict::Fork, fork.to_string());
                 }
                 folder.receipt(&id, &bytes)?;
             }

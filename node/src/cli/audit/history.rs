@@ -13,7 +13,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1;
 use serde::Serialize;
 
-use super::{Basis, Fork, Seen, Verdict, freshness::MaxAge, source::Source};
+use super::{Basis, Seen, Verdict, freshness::MaxAge, source::Source};
 use super::{receipts, verifier};
 use crate::cli::{
     connect::ConnectArgs,
@@ -186,9 +186,8 @@ impl Audit {
     }
 
     fn note(&mut self, header: &Header, signers: usize) {
-        if let Err(Fork { height, .. }) = self.seen.note(header, signers) {
-            let reason = format!("a quorum finalized two blocks at height {height}");
-            self.answer.refuse(Verdict::Fork, reason);
+        if let Err(fork) = self.seen.note(header, signers) {
+            self.answer.refuse(Verdict::Fork, fork.to_string());
         }
         self.answer.rests_on = self.seen.basis();
     }

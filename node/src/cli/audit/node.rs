@@ -98,7 +98,8 @@ pub(super) async fn compare(
         }
     };
     let (head, finding) = found;
-    let fork = newest.zip(finding.other.as_ref()).map(|(known, other)| Fork::of(&known, other));
+    let both = newest.zip(finding.other.as_ref());
+    let fork = both.and_then(|(known, other)| Fork::between(&known, &other.header));
     let head_height = head.as_ref().map(|head| head.header.height);
     if let Some(head) = head {
         // A second block of that height is in the finding already.

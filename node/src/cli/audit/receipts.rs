@@ -209,8 +209,7 @@ impl ReceiptView {
     fn fork(&mut self, fork: Fork) {
         self.verdict = Verdict::Fork;
         self.code = "FORK";
-        self.reason =
-            format!("a quorum finalized two blocks at height {}: {:?}", fork.height, fork.blocks);
+        self.reason = fork.to_string();
         self.fork = Some(fork);
     }
 }

@@ -182,7 +182,7 @@ fn examine(
     for (header, finalized_by) in blocks {
         if let Err(fork) = trust.seen.note(header, finalized_by) {
             (audit.verdict, audit.code) = (Verdict::Fork, "FORK");
-            audit.reason = format!("a quorum finalized two blocks at height {}", fork.height);
+            audit.reason = fork.to_string();
         }
     }
     audit.rests_on = trust.seen.basis();
