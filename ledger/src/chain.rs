@@ -195,8 +195,13 @@ impl Chain {
     }
 
     fn on(store: Store, genesis: &Genesis) -> Result<Self, StoreError> {
+        begin_or_check(&store, genesis)?;
+        Self::begun(store, genesis)
+    }
+
+    /// The chain that a store of this genesis holds. Writes nothing.
+    fn begun(store: Store, genesis: &Genesis) -> Result<Self, StoreError> {
         let chain_id = genesis.chain_id();
-        begin_or_check(&store, genesis, &chain_id)?;
         let (header, certificate) = read_tip(&store)?;
         let members = Arc::new(Members::read(&store, genesis, header.height)?);
         let edge = LogEdge::read(&store, header.log_size)?;
@@ -305,8 +310,8 @@ impl Chain {
 }
 
 /// Writes the genesis into an empty store, or checks that the store is of this genesis.
-fn begin_or_check(store: &Store, genesis: &Genesis, chain_id: &Hash) -> Result<(), StoreError> {
-    let Some(found) = store.value::<u32>(Table::Meta, META_FORMAT)? else {
+fn begin_or_check(store: &Store, genesis: &Genesis) -> Result<(), StoreError> {
+    if store.read(Table::Meta, META_FORMAT)?.is_none() {
         let header = genesis.header();
         let tip = TipRow { height: 0, block_hash: header.hash().0 };
         let mut batch = store.batch();
@@ -316,7 +321,14 @@ fn begin_or_check(store: &Store, genesis: &Genesis, chain_id: &Hash) -> Result<(
         let row = HeaderRow::new(&header, None);
         batch.put(Table::Headers, table::number(0), value::encode(&row));
         return batch.write();
-    };
+    }
+    check_begun(store, &genesis.chain_id())
+}
+
+/// The store must be of this format and genesis, and whole.
+fn check_begun(store: &Store, chain_id: &Hash) -> Result<(), StoreError> {
+    let found = store.value::<u32>(Table::Meta, META_FORMAT)?;
+    let found = found.ok_or_else(|| StoreError::corrupt(Table::Meta, META_FORMAT, "missing"))?;
     if found != FORMAT {
         return Err(StoreError::Format { expected: FORMAT, found });
     }

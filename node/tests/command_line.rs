@@ -350,7 +350,8 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let decisions = "--output json audit decisions --height 1 --out";
     let asked = desk.run(&format!("{auditor} {decisions} de.decisions")).exits(0).json();
     assert!(asked["certificates"].as_u64().is_some_and(|count| count > 0), "{asked}");
-    desk.run(&format!("{auditor} {decisions} de.decisions")).exits(2);
+    let again = desk.run(&format!("{auditor} {decisions} de.decisions")).exits(2);
+    assert!(again.stderr.contains("remove it first"), "{}", again.stderr);
     desk.run(&format!("{auditor} audit decisions --height 1000000 --out no.decisions")).exits(2);
     let store = "--store net/FR-DGDDI/data/store --genesis net/genesis.json";
     let running = desk.run(&format!("{decisions} fr.decisions {store}")).exits(2);
@@ -358,9 +359,20 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     drop(network);
     let stopped = || desk.run(&format!("{decisions} fr.decisions {store}"));
     let deadline = Instant::now() + Duration::from_secs(30);
+    let files = || {
+        let store = fs::read_dir(desk.path("net/FR-DGDDI/data/store")).expect("a store");
+        let files = store.map(|entry| entry.expect("readable").path());
+        let content = |file: PathBuf| (fs::read(&file).expect("readable"), file);
+        let mut files: Vec<_> = files.filter(|file| file.is_file()).map(content).collect();
+        files.sort();
+        files
+    };
     while stopped().code != 0 {
         assert!(Instant::now() < deadline, "the node still has its store open");
     }
+    let before = files();
+    desk.run(&format!("{decisions} again.decisions {store}")).exits(0);
+    assert!(files() == before, "no file of the store is changed");
     let fork = "--output json audit fork de.decisions fr.decisions --genesis net/genesis.json";
     let agree = desk.run(fork).exits(0).json();
     assert_eq!(

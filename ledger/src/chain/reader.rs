@@ -9,7 +9,7 @@ use prost::Message as _;
 use crate::{
     agency::AgencyCode,
     certificate::Certificate,
-    chain::{Shared, Tip},
+    chain::{Chain, Shared, Tip, check_begun},
     genesis::Genesis,
     hash::Hash,
     header::{Block, Header},
@@ -17,7 +17,7 @@ use crate::{
     merkle,
     record::record_id,
     store::{
-        BackupInfo, Store, StoreError, StoreMetrics, Table, table,
+        BackupInfo, Opened, Store, StoreError, StoreMetrics, StoreOptions, Table, table,
         value::{self, DedupeRow, HeaderRow, PlaceRow},
     },
     transaction::TransactionHeader,
@@ -103,6 +103,25 @@ pub struct DedupePlace {
 impl ChainReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// Reads a store that no process writes, and changes no file of it: one that may be copied, or
+    /// read-only.
+    ///
+    /// # Errors
+    /// [`StoreError`]: among others a store that is open elsewhere, of another genesis or format, or
+    /// damaged.
+    pub fn open(
+        path: &Path,
+        genesis: &Genesis,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let Opened { store, damage } = Store::open_to_read(path, options)?;
+        if let Some(first) = damage.into_iter().next() {
+            return Err(first);
+        }
+        check_begun(&store, &genesis.chain_id())?;
+        Ok(Chain::begun(store, genesis)?.reader())
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -1,10 +1,10 @@
 //! `customhouse audit decisions`: what a node held about how heights were decided, as a file.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use customhouse_ledger::{
-    chain::Chain,
+    chain::ChainReader,
     decision::{self, DECISIONS_BYTES_MAX, DECISIONS_MAX, Decision},
     store::StoreOptions,
 };
@@ -41,8 +41,8 @@ pub(crate) struct DecisionsArgs {
 pub(super) const HELP: &str = "\
 A node keeps, with each of the last 10,000 heights, the certificates that its decision rested on and
 what the leaders proposed. A node that halted because certificates contradict each other keeps those
-too; it does not run, so read its store. Nothing in the file is secret, and whoever reads it
-checks every signature in it: see `customhouse help audit fork`.
+too; it does not run, so read its store, or a copy: no file of that is changed. Nothing in what is
+written is secret, and whoever reads it checks every signature in it: see `customhouse help audit fork`.
 
 Exit codes: 0 written; 2 not to be had; 64 wrong arguments.
 
@@ -74,16 +74,11 @@ pub(super) async fn export(
     }
     let decisions = match (&args.store, &args.genesis) {
         (Some(store), Some(genesis)) => {
-            // Opening would begin a new store where there is none.
-            if !store.join("CURRENT").is_file() {
-                bail!(
-                    "{}: no node's store; it is `store` in a node's data directory",
-                    store.display()
-                );
-            }
             let genesis = genesis::read(genesis)?;
-            let chain = Chain::open(store, &genesis, &StoreOptions::default())?;
-            let reader = chain.reader();
+            let reader = ChainReader::open(store, &genesis, &StoreOptions::default())
+                .with_context(|| {
+                    format!("{} (`store` in a node's data directory)", store.display())
+                })?;
             let read = |height| {
                 let newest = reader.tip().header.height;
                 let missing =
@@ -111,7 +106,15 @@ pub(super) async fn export(
             bytes.len()
         );
     }
-    newfile::write(&args.out, &bytes, 0o644).with_context(|| args.out.display().to_string())?;
+    newfile::write(&args.out, &bytes, 0o644).map_err(|error| {
+        let name = args.out.display();
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                anyhow!("{name} is there already: name another file with --out, or remove it first")
+            }
+            _ => anyhow!("{name}: {error}"),
+        }
+    })?;
     output.print(&Exported::of(args, &decisions))?;
     Ok(Verdict::Verified)
 }
