@@ -105,9 +105,11 @@ impl Fork {
 
     fn examine(&self, decisions: &[Decision]) -> Examination {
         let seed = self.network.seed;
-        assert_eq!(height_to_examine(decisions), Some(self.height), "seed {seed}");
+        let ledger = &self.network.nodes[0].ledger;
+        let found = height_to_examine(decisions, &CHAIN, |height| ledger.validators_at(height));
+        assert_eq!(found, Some(self.height), "seed {seed}");
         let decisions: Vec<_> = decisions.iter().collect();
-        let validators = self.network.nodes[0].ledger.validators_at(self.height);
+        let validators = ledger.validators_at(self.height);
         let examination = examine(self.height, &decisions, &CHAIN, validators);
         examination.unwrap_or_else(|error| panic!("seed {seed}: {error}"))
     }

@@ -56,7 +56,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     certificate::Certificate,
-    decision::Decision,
+    decision::{Decision, Grounds},
     evidence::{Claim, Evidence, conflict},
     hash::Hash,
     keys::PublicKey,
@@ -158,25 +158,73 @@ pub struct NotFinal {
     pub error: FinalityError,
 }
 
-/// The height to examine: the lowest at which two of the files have different blocks; without such
-/// a one, the lowest at which a node halted. `None` where all agree on all they have.
-pub fn height_to_examine<'a>(decisions: impl IntoIterator<Item = &'a Decision>) -> Option<u64> {
-    let (mut blocks, mut halted) = (BTreeMap::<u64, Hash>::new(), BTreeSet::new());
-    let mut differing = BTreeSet::new();
+/// The height to examine: the lowest at which different blocks were finalized; without such a one,
+/// the lowest at which a node halted. `None` where all agree on all they have.
+///
+/// A decision's own finalization is taken at its word: [`examine`] refuses one that does not verify.
+/// Those among its grounds count where they do: a node that halts at its newest block has there what
+/// contradicts its own.
+pub fn height_to_examine<'a, 'v>(
+    decisions: impl IntoIterator<Item = &'a Decision>,
+    chain_id: &Hash,
+    validators_at: impl Fn(u64) -> &'v ValidatorSet,
+) -> Option<u64> {
+    let (mut blocks, mut halted) = (BTreeMap::<u64, BTreeSet<Hash>>::new(), BTreeSet::new());
     for decision in decisions {
+        let height = decision.height;
+        let blocks = blocks.entry(height).or_default();
         match &decision.decided {
-            None => {
-                halted.insert(decision.height);
-            }
-            Some((header, _)) => {
-                let hash = header.hash();
-                if *blocks.entry(decision.height).or_insert(hash) != hash {
-                    differing.insert(decision.height);
-                }
+            None => drop(halted.insert(height)),
+            Some((header, _)) => drop(blocks.insert(header.hash())),
+        }
+        for certificate in &decision.grounds.certificates {
+            let Ballot { kind, block_hash, .. } = certificate.ballot;
+            if kind == VoteKind::Finalize
+                && !blocks.contains(&block_hash)
+                && is_certified(certificate, height, chain_id, validators_at(height))
+            {
+                blocks.insert(block_hash);
             }
         }
     }
-    differing.first().or(halted.first()).copied()
+    let differing = blocks.iter().find(|(_, blocks)| blocks.len() > 1).map(|(height, _)| *height);
+    differing.or(halted.first().copied())
+}
+
+/// What of a height's grounds verifies, each thing once, within the limits of [`Grounds::limited`]. So
+/// nobody who tells them can make them unreadable, or so many that the rest is lost.
+pub fn verified_grounds(
+    grounds: Grounds,
+    height: u64,
+    chain_id: &Hash,
+    validators: &ValidatorSet,
+) -> Grounds {
+    let mut verified = Grounds::default();
+    verified.join(grounds);
+    verified.certificates.retain(|found| is_certified(found, height, chain_id, validators));
+    verified.claims.retain(|claim| claimed_by(claim, height, chain_id, validators).is_some());
+    verified.limited()
+}
+
+/// Whether a quorum signed it, for this height.
+fn is_certified(
+    certificate: &Certificate,
+    height: u64,
+    chain_id: &Hash,
+    validators: &ValidatorSet,
+) -> bool {
+    certificate.ballot.height == height && certificate.verify(chain_id, validators).is_ok()
+}
+
+/// The index of the validator that signed it, for this height.
+fn claimed_by(
+    claim: &Claim,
+    height: u64,
+    chain_id: &Hash,
+    validators: &ValidatorSet,
+) -> Option<usize> {
+    let index = validators.index_of(&claim.leader)?;
+    (claim.height == height && claim.is_signed(chain_id)).then_some(index)
 }
 
 /// Finds out what decisions of one height show. Of `decisions` those of another height are passed
@@ -240,8 +288,7 @@ impl<'a> Case<'a> {
         if !self.looked_at.insert(certificate.encode()) {
             return;
         }
-        let verified = certificate.verify(self.chain_id, self.validators).is_ok();
-        if verified && certificate.ballot.height == height {
+        if is_certified(certificate, height, self.chain_id, self.validators) {
             self.admit(certificate);
         } else {
             self.left_out += 1;
@@ -261,11 +308,9 @@ impl<'a> Case<'a> {
         if self.claims.iter().any(|(_, known)| known == claim) {
             return;
         }
-        match self.validators.index_of(&claim.leader) {
-            Some(index) if claim.height == height && claim.is_signed(self.chain_id) => {
-                self.claims.push((index, claim.clone()));
-            }
-            _ => self.left_out += 1,
+        match claimed_by(claim, height, self.chain_id, self.validators) {
+            Some(index) => self.claims.push((index, claim.clone())),
+            None => self.left_out += 1,
         }
     }
 

@@ -421,7 +421,7 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     };
     let (genesis, decisions) = (vector("genesis.json"), vector("decisions.json"));
     fs::write(desk.path("genesis.json"), genesis["json"].to_string()).expect("writable");
-    for name in ["one", "other", "other_caught_up"] {
+    for name in ["one", "other", "other_caught_up", "halted"] {
         let bytes = hex::decode(decisions[name].as_str().expect("text")).expect("hexadecimal");
         fs::write(desk.path(name), &bytes).expect("writable");
         fs::write(desk.path(&format!("{name}.cut")), &bytes[..bytes.len() - 1]).expect("writable");

@@ -1,8 +1,8 @@
-"""Files of decisions (docs/FORMATS.md, "Decisions"): their form, without the signatures."""
+"""Files of decisions (docs/FORMATS.md, "Decisions"): their form, and the forks that they show."""
 
-from formats import HEADER, Refused, check
+from formats import FINALIZE, HEADER, Refused, block_hash, check
 from record import PROPOSAL, read_statement
-from verifier import read_certificate
+from verifier import read_certificate, verify_certificate
 from wire import SCHEMA, Malformed
 
 DECISIONS_BYTES_MAX = 16_777_216
@@ -49,3 +49,30 @@ def check_decision(decision):
         said = read_statement(data, "DECISION_LAYOUT")
         check(said["kind"] == PROPOSAL, "DECISION_LAYOUT", "a vote where a proposal is expected")
         check(said["height"] == height, "DECISION_HEIGHT", "a proposal of another height")
+
+
+def final_blocks(decision, verifier):
+    """The blocks that were finalized, by what one node tells of a height. Its own finalization must
+    verify; of its other certificates those count that do."""
+    blocks, height = set(), decision["height"]
+    if decision["header"]:
+        verifier.verify_final(decision["header"], decision["certificate"])
+        blocks.add(block_hash(decision["header"]))
+    for data in decision["certificates"]:
+        certificate = read_certificate(data)
+        try:
+            verify_certificate(certificate, verifier.chain_id, verifier.validators_at(height))
+        except Refused:
+            continue
+        if certificate["kind"] == FINALIZE:
+            blocks.add(certificate["block_hash"])
+    return blocks
+
+
+def forks(files, verifier):
+    """The heights, ascending, at which files of decisions show two final blocks."""
+    blocks = {}
+    for decision in (decision for file in files for decision in decode(file)):
+        found = final_blocks(decision, verifier)
+        blocks.setdefault(decision["height"], set()).update(found)
+    return sorted(height for height, found in blocks.items() if len(found) > 1)

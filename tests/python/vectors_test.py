@@ -12,6 +12,7 @@ import sys
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import decisions
 import ed25519
 import formats
 import record
@@ -225,6 +226,23 @@ def check_proofs(genesis):
     equal(found, vector["validators_hashes"], "validators hashes")
 
 
+def check_decisions(genesis):
+    """Which of the published files show a fork."""
+    checks, vector = verifier.Verifier(genesis), load("decisions")
+    one, other, late, halted = (
+        bytes.fromhex(vector[name]) for name in ("one", "other", "other_caught_up", "halted")
+    )
+    for files in ([one, other], [other, one], [one, late], [halted], [one, halted]):
+        equal(decisions.forks(files, checks), [vector["height"]], "a fork")
+    for files in ([], [one], [one, one], [other, late]):
+        equal(decisions.forks(files, checks), [], "no fork")
+    # The last byte of the finalization that contradicts the block is a signature's.
+    final = decisions.decode(halted)[0]["certificates"][0]
+    at = halted.index(final) + len(final) - 1
+    false_one = halted[:at] + bytes([halted[at] ^ 1]) + halted[at + 1 :]
+    equal(decisions.forks([false_one], checks), [], "a false finalization")
+
+
 def check_edge_cases():
     if not EDGE_CASES.exists():
         print("skipped: no edge cases of Ed25519 at", EDGE_CASES)
@@ -257,6 +275,7 @@ def main():
     check_signed(genesis)
     check_cases(genesis)
     check_proofs(genesis)
+    check_decisions(genesis)
     check_edge_cases()
 
 

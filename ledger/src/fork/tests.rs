@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    decision::{self, Grounds},
+    decision,
     header::Header,
     validators::tests::{keys, set},
     vote::Proposal,
@@ -62,6 +62,11 @@ fn decided(view: u64, block: u8, by: [usize; 3], certificates: Vec<Certificate>)
         decided: Some((header(block), finalization)),
         grounds: Grounds { certificates, claims: Vec::new() },
     }
+}
+
+fn to_examine(decisions: &[&Decision]) -> Option<u64> {
+    let set = set(4);
+    height_to_examine(decisions.iter().copied(), &CHAIN, |_| &set)
 }
 
 fn look_at(decisions: &[&Decision]) -> Examination {
@@ -159,12 +164,51 @@ fn one_node_that_halted_over_a_contradiction_is_enough() {
         claims: Vec::new(),
     };
     let halted = Decision { height: HEIGHT, decided: None, grounds };
-    assert_eq!(height_to_examine([&halted]), Some(HEIGHT));
+    assert_eq!(to_examine(&[&halted]), Some(HEIGHT));
     let examination = look_at(&[&halted]);
     assert_eq!(
         (examination.conclusion.clone(), named(&examination)),
         (Conclusion::Proven, LIARS.into())
     );
+}
+
+#[test]
+fn one_node_that_halted_at_its_newest_block_shows_the_fork_and_a_false_finalization_none() {
+    let second = |signers| certificate(VoteKind::Finalize, 1, 2, signers);
+    let halted = decided(1, 1, ONE, vec![notarized(1, 1, ONE), second(OTHER)]);
+    assert_eq!(to_examine(&[&halted]), Some(HEIGHT));
+    let examination = look_at(&[&halted]);
+    assert_eq!(
+        (examination.conclusion.clone(), named(&examination)),
+        (Conclusion::Proven, LIARS.into())
+    );
+    let plain = decided(1, 1, OTHER, Vec::new());
+    assert_eq!(to_examine(&[&plain, &halted]), Some(HEIGHT), "beside another");
+    let mut false_one = second(OTHER);
+    false_one.ballot.view = 2;
+    for other in [false_one, notarized(1, 2, OTHER), certificate(VoteKind::Finalize, 2, 1, ONE)] {
+        let honest = decided(1, 1, ONE, vec![other]);
+        assert_eq!(to_examine(&[&plain, &honest]), None, "{honest:?}");
+    }
+}
+
+#[test]
+fn of_what_a_node_tells_only_what_verifies_is_kept_and_nothing_pushes_it_out() {
+    let true_ones = vec![notarized(1, 1, ONE), nullified(2, OTHER)];
+    let mut junk = certificate(VoteKind::Finalize, 3, 1, ONE);
+    let mut certificates = vec![true_ones[0].clone(); 3];
+    for view in (100..).take(decision::STATEMENTS_MAX) {
+        junk.ballot.view = view;
+        certificates.push(junk.clone());
+    }
+    certificates.push(true_ones[1].clone());
+    let mut forged = claim(3, 2, 1);
+    forged.view = 3;
+    let told = Grounds { certificates, claims: vec![claim(3, 2, 1), forged, claim(3, 2, 1)] };
+    assert!(!told.clone().limited().certificates.contains(&true_ones[1]), "they are many");
+    let kept = verified_grounds(told.clone(), HEIGHT, &CHAIN, &set(4));
+    assert_eq!(kept, Grounds { certificates: true_ones, claims: vec![claim(3, 2, 1)] });
+    assert!(verified_grounds(told, HEIGHT + 1, &CHAIN, &set(4)).is_empty());
 }
 
 #[test]
@@ -208,7 +252,7 @@ fn no_two_blocks_are_no_fork_and_a_lone_liar_is_named_all_the_same() {
     let [a, _] = nullified_fork();
     let mut again = decided(2, 1, OTHER, Vec::new());
     again.grounds.claims = vec![claim(0, 1, 1), claim(0, 1, 2)];
-    assert_eq!(height_to_examine([&a, &again]), None);
+    assert_eq!(to_examine(&[&a, &again]), None);
     let examination = look_at(&[&a, &again]);
     assert_eq!(
         (examination.conclusion.clone(), named(&examination)),
@@ -247,7 +291,7 @@ fn the_lowest_height_at_which_blocks_differ_is_examined() {
         (vec![halted(8), halted(5), at(6, 1)], Some(5)),
         (vec![], None),
     ] {
-        assert_eq!(height_to_examine(&decisions), expected);
+        assert_eq!(to_examine(&decisions.iter().collect::<Vec<_>>()), expected);
     }
 }
 

@@ -4,7 +4,7 @@ use customhouse_ledger::{
     certificate::Certificate,
     decision::{self, DECISIONS_BYTES_MAX, Decision, Grounds},
     evidence::Claim,
-    fork::{Conclusion, examine},
+    fork::{Conclusion, examine, height_to_examine},
     genesis::Genesis,
     hash::Hash,
     header::{Block, Header},
@@ -62,13 +62,17 @@ pub(crate) fn fork(sample: &Sample) -> Value {
         },
     };
     let late = Decision { grounds: Grounds::default(), ..other.clone() };
+    // As of a node that committed the first block, and halted when it saw the second's finalization.
+    let mut halted = one.clone();
+    halted.grounds.certificates.insert(0, of_second(VoteKind::Finalize));
     let holders = [1, 2, 3].map(|seed| key(seed).public());
-    let cases = cases(&one, &late);
+    let cases = cases(&one, &late, &halted);
     let file = json!({
         "height": 1,
         "one": hex_of(decision::encode(&[one])),
         "other": hex_of(decision::encode(&[other])),
         "other_caught_up": hex_of(decision::encode(&[late])),
+        "halted": hex_of(decision::encode(&[halted])),
         "culprits": [key(1).public(), key(2).public()],
         "missing": {
             "notarization_of": second_hash,
@@ -79,11 +83,12 @@ pub(crate) fn fork(sample: &Sample) -> Value {
     with_cases(file, [cases])
 }
 
-fn cases(one: &Decision, late: &Decision) -> Cases {
+fn cases(one: &Decision, late: &Decision, halted: &Decision) -> Cases {
     let mut cases = Cases::new("decisions");
     let genuine = v1::Decisions { decisions: vec![one.to_proto()] };
     cases.valid("of one height", genuine.encode_to_vec());
     cases.valid("of a node that caught up", decision::encode(std::slice::from_ref(late)));
+    cases.valid("of a node that halted", decision::encode(std::slice::from_ref(halted)));
     cases.valid("of nothing", vec![]);
     let unknown = [&genuine.encode_to_vec()[..], &[0x98, 0x06, 1]].concat();
     cases.valid("with an unknown field", unknown);
@@ -137,12 +142,21 @@ pub(crate) fn check(vector: &Value, genesis: &Genesis) {
     };
     let (chain_id, validators) = (genesis.chain_id(), genesis.validators());
     let (one, other, late) = (read("one"), read("other"), read("other_caught_up"));
+    let halted = read("halted");
+    let to_examine = |decisions: &[&Decision]| {
+        height_to_examine(decisions.iter().copied(), &chain_id, |_| &validators)
+    };
+    assert_eq!(to_examine(&[&one, &other]), Some(1));
+    assert_eq!(to_examine(&[&halted]), Some(1), "by itself");
+    assert_eq!(to_examine(&[&one, &one]), None);
     let examination = examine(1, &[&one, &other], &chain_id, &validators).expect("final");
     assert_eq!(examination.conclusion, Conclusion::Proven);
     let culprits: Vec<_> = examination.culprits.iter().map(|c| c.validator.key).collect();
     assert_eq!(json!(culprits), vector["culprits"]);
-    let examination = examine(1, &[&one, &late], &chain_id, &validators).expect("final");
-    let Conclusion::NotEnough(missing) = examination.conclusion else { panic!("not enough") };
-    let holders: Vec<_> = missing.holders.iter().map(|holder| holder.key).collect();
-    assert_eq!(json!(holders), vector["missing"]["ask"]);
+    for too_little in [&[&one, &late][..], &[&halted]] {
+        let examination = examine(1, too_little, &chain_id, &validators).expect("final");
+        let Conclusion::NotEnough(missing) = examination.conclusion else { panic!("not enough") };
+        let holders: Vec<_> = missing.holders.iter().map(|holder| holder.key).collect();
+        assert_eq!(json!(holders), vector["missing"]["ask"]);
+    }
 }

@@ -242,7 +242,9 @@ impl Audit {
 
     fn look_at(&mut self, told: &[Told], verifier: &Verifier) {
         let all = || told.iter().flat_map(|told| &told.decisions);
-        let Some(height) = fork::height_to_examine(all()) else {
+        let chain_id = verifier.chain_id();
+        let validators_at = |height| verifier.validators_at(height);
+        let Some(height) = fork::height_to_examine(all(), &chain_id, validators_at) else {
             let mut files_of = BTreeMap::<u64, usize>::new();
             all().for_each(|decision| *files_of.entry(decision.height).or_default() += 1);
             let shared = files_of.values().filter(|&&files| files > 1).count();
@@ -254,7 +256,6 @@ impl Audit {
         };
         self.height = Some(height);
         let validators = verifier.validators_at(height);
-        let chain_id = verifier.chain_id();
         self.rests_on = Basis::of(chain_id, validators);
         let decisions: Vec<_> = all().filter(|decision| decision.height == height).collect();
         match fork::examine(height, &decisions, &chain_id, validators) {
