@@ -1,5 +1,7 @@
 //! What can be checked by anyone who holds the genesis, trusting no node.
 
+use std::sync::Arc;
+
 use customhouse_proto::v1;
 
 use crate::{
@@ -39,6 +41,8 @@ pub struct Verifier {
     history_bits: u32,
     /// The sets by the first height that each decides, ascending. Never empty.
     sets: Vec<KnownSet>,
+    /// The steps that led to the sets after the first.
+    steps: Vec<Arc<ValidatorStep>>,
 }
 
 /// Validators that are known.
@@ -244,6 +248,7 @@ impl Verifier {
                 signers: 0,
                 validators: genesis.validators(),
             }],
+            steps: Vec::new(),
         }
     }
 
@@ -271,6 +276,7 @@ impl Verifier {
             signers: step.certificate.signers().count(),
             validators: step.validators.clone(),
         });
+        self.steps.push(Arc::new(step.clone()));
         Ok(())
     }
 
@@ -338,6 +344,11 @@ impl Verifier {
             chain = after;
         }
         Ok(())
+    }
+
+    /// The changes that were taken, ascending: who verifies from the genesis on needs them too.
+    pub fn steps(&self) -> impl ExactSizeIterator<Item = &ValidatorStep> {
+        self.steps.iter().map(AsRef::as_ref)
     }
 
     /// First height of the newest set known.

@@ -426,6 +426,7 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
         fs::write(desk.path(name), &bytes).expect("writable");
         fs::write(desk.path(&format!("{name}.cut")), &bytes[..bytes.len() - 1]).expect("writable");
     }
+    fs::copy(desk.path("one"), desk.path("copy")).expect("writable");
     let fork = |files: &str, code| {
         let command = format!("--output json audit fork {files} --genesis genesis.json");
         desk.run(&command).exits(code).json()
@@ -453,7 +454,15 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     assert_eq!(ask, &serde_json::json!(["BE-DOUANE", "DE-ZOLL", "NL-DOUANE"]));
     assert_eq!(fork("one other_caught_up other", 3)["culprits"], proven["culprits"]);
 
-    assert_eq!(fork("one one", 0)["verdict"], "verified");
+    let halted = fork("halted", 2);
+    assert_eq!((&halted["missing"], &halted["height"]), (&short["missing"], &1.into()));
+    assert_eq!(halted["finalized"].as_array().map(Vec::len), Some(2), "{halted}");
+    assert_eq!(fork("one halted", 2)["missing"], short["missing"]);
+
+    let twice = fork("one ./one", 2);
+    assert!(twice["reason"].as_str().is_some_and(|why| why.contains("named twice")), "{twice}");
+    let copy = fork("one copy", 0);
+    assert!(copy["reason"].as_str().is_some_and(|why| why.contains("its copy")), "{copy}");
     assert_eq!(fork("one", 2)["verdict"], "not_enough_evidence");
     assert_eq!(fork("one other.cut", 1)["verdict"], "invalid");
     assert_eq!(fork("one /dev/zero", 1)["verdict"], "invalid");
@@ -465,4 +474,71 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     assert!(foreign.json()["reason"].as_str().is_some_and(|why| why.contains("WRONG_CHAIN")));
     let help = desk.run("audit fork --help").exits(0).stdout;
     assert!(String::from_utf8_lossy(&help).contains("3 the culprits are proven"));
+}
+
+/// A node that forked may tell what does not verify: that must not hide what others prove.
+#[test]
+fn what_is_wrong_with_one_file_or_side_does_not_hide_a_fork() {
+    let desk = Desk::new();
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
+    let vector = |name: &str| -> Value {
+        let text = fs::read_to_string(vectors.join(name)).expect("a published vector");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let (genesis, decisions) = (vector("genesis.json"), vector("decisions.json"));
+    fs::write(desk.path("genesis.json"), genesis["json"].to_string()).expect("writable");
+    let told = |name: &str| decisions[name].as_str().expect("text").to_owned();
+    // It ends with its finalization's last signature.
+    let mut forged = hex::decode(told("other_caught_up")).expect("hexadecimal");
+    *forged.last_mut().expect("not empty") ^= 1;
+    let (one, other, forged) = (told("one"), told("other"), hex::encode(forged));
+    for (name, text) in [("one", &one), ("other", &other), ("forged", &forged)] {
+        fs::write(desk.path(name), hex::decode(text).expect("hexadecimal")).expect("writable");
+    }
+    let evidence = |name: &str, sides: &[&str], chain: &str| {
+        let side = |decisions: &&str| {
+            serde_json::json!({
+                "from": "a node", "height": 1, "block_hash": "00".repeat(32), "decisions": decisions,
+            })
+        };
+        let file = serde_json::json!({
+            "format": "customhouse fork evidence 1",
+            "chain_id": genesis["chain_id"],
+            "validator_chain": chain,
+            "sides": sides.iter().map(side).collect::<Vec<_>>(),
+        });
+        fs::write(desk.path(name), file.to_string()).expect("writable");
+    };
+    evidence("spoilt", &[&forged, &one, &other, "00"], "");
+    evidence("half", &[&forged, &one], "");
+    evidence("chained", &[&one, &other], "0a00");
+    for (files, code, refused) in [
+        ("spoilt", 3, 2),
+        ("chained", 3, 1),
+        ("half other", 3, 1),
+        ("forged one other", 3, 1),
+        ("one nothing other", 3, 1),
+        ("half", 1, 1),
+        ("forged one", 1, 1),
+    ] {
+        let command = format!("--output json audit fork {files} --genesis genesis.json");
+        let answer = desk.run(&command).exits(code).json();
+        let named = answer["refused"].as_array().expect("a list");
+        assert_eq!(named.len(), refused, "{files}: {answer}");
+        let culprits = answer["culprits"].as_array().map(Vec::len);
+        assert_eq!(culprits, Some(if code == 3 { 2 } else { 0 }), "{files}: {answer}");
+        let name = files.split(' ').find(|name| *name != "one").expect("one");
+        let why = named[0].as_str().expect("text");
+        assert!(why.starts_with(&format!("{name}: ")), "{files}: {why}");
+        let forged = !["chained", "one nothing other"].contains(&files);
+        let said = named.iter().any(|why| why.to_string().contains("CERTIFICATE_INVALID"));
+        assert_eq!(said, forged, "{files}: {answer}");
+        if code == 1 {
+            let reason = answer["reason"].as_str().expect("text");
+            assert!(reason.starts_with(why), "{files}: {reason}");
+        }
+    }
+    let text = desk.run("audit fork spoilt --genesis genesis.json").exits(3).stdout;
+    let text = String::from_utf8(text).expect("text");
+    assert!(text.contains("not looked at: spoilt: a node: height 1"), "{text}");
 }

@@ -1,17 +1,21 @@
-//! Receipts from after a change of the validators, verified by the program without a network.
+//! Receipts, heads and evidence from after a change of the validators, verified by the program without a
+//! network.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::Arc};
 
 use customhouse_ledger::{
     certificate::Certificate,
     chain::{BlockContext, Chain},
+    decision::{self, Decision, Grounds},
     genesis::Genesis,
     hash::Hash,
+    header::Header,
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},
     registry::{InSync, RegistryChange, RegistryProposal},
     store::StoreOptions,
     transaction::VerifiedTransaction,
+    validators::{Validator, ValidatorSet},
     vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_node::layout::{AgencyFile, genesis_of};
@@ -95,11 +99,40 @@ fn exchange(chain: &Chain) -> VerifiedTransaction {
 
 /// Exit code and standard output.
 fn verify(dir: &Path, arguments: &str) -> (Option<i32>, String) {
+    run(dir, &format!("audit verify --genesis genesis.json {arguments}"))
+}
+
+fn run(dir: &Path, arguments: &str) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-    command.current_dir(dir).args(["audit", "verify", "--genesis", "genesis.json"]);
-    command.args(arguments.split_whitespace()).env_remove("CUSTOMHOUSE_PROFILE");
+    command.current_dir(dir).args(arguments.split_whitespace()).env_remove("CUSTOMHOUSE_PROFILE");
     let output = command.output().expect("the program runs");
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A validator chain of one change, and the certified header after it.
+fn changed(dir: &Path) -> (Vec<u8>, Header, Certificate) {
+    let genesis = genesis();
+    fs::write(dir.join("genesis.json"), genesis.to_json()).expect("written");
+    let store = tempfile::tempdir().expect("a directory");
+    let mut chain = Chain::open(store.path(), &genesis, &StoreOptions::default()).expect("opened");
+    let transaction = exchange(&chain);
+    commit(&mut chain, transaction, &key(1));
+    let (_, transaction) = record(&chain, "24NL2");
+    commit(&mut chain, transaction, &key(4));
+    let steps = chain.reader().validator_changes(0, 10).expect("readable");
+    let steps = steps.iter().map(|step| step.to_proto()).collect();
+    let tip = chain.tip();
+    let certificate = tip.certificate.clone().expect("certified");
+    (v1::ValidatorChain { steps }.encode_to_vec(), tip.header.clone(), certificate)
+}
+
+fn finalized(header: &Header, validator: &SigningKey) -> Certificate {
+    let (height, block_hash) = (header.height, header.hash());
+    let ballot = Ballot { kind: VoteKind::Finalize, height, view: 1, block_hash };
+    let vote = Vote::sign(ballot, &header.chain_id, validator);
+    let entry = Validator { agency: "NL-DOUANE".parse().expect("a code"), key: validator.public() };
+    let validators = ValidatorSet::new(vec![entry]).expect("a set");
+    Certificate::from_votes(ballot, &[vote], &validators).expect("a quorum")
 }
 
 #[test]
@@ -143,4 +176,101 @@ fn a_receipt_from_after_a_change_needs_the_validator_chain_and_one_from_before_d
     write("receipts/validator.chain", &bytes);
     assert_eq!(verify(dir.path(), "receipts").0, Some(0), "beside the receipts");
     assert_eq!(verify(dir.path(), "receipts/after.receipt").0, Some(0), "beside the receipt");
+}
+
+#[test]
+fn evidence_of_a_fork_after_a_change_is_examined_with_the_genesis_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (chain, header, certificate) = changed(dir.path());
+    let other = Header { time_ms: header.time_ms + 1, ..header.clone() };
+    let twin = finalized(&other, &key(4));
+    let side = |header: &Header, certificate: &Certificate| {
+        let decided = Some((header.clone(), certificate.clone()));
+        let decision = Decision { height: header.height, decided, grounds: Grounds::default() };
+        decision::encode(&[decision])
+    };
+    let sides = [side(&header, &certificate), side(&other, &twin)];
+    for (name, sides, chain) in [("whole", &sides[..], Some(&chain)), ("chainless", &sides, None)]
+        .into_iter()
+        .chain([("half", &sides[..1], Some(&chain))])
+    {
+        let side = |decisions: &Vec<u8>| {
+            let decisions = hex::encode(decisions);
+            serde_json::json!({
+                "from": "a", "height": 2, "block_hash": header.hash(), "decisions": decisions,
+            })
+        };
+        let mut file = serde_json::json!({
+            "format": "customhouse fork evidence 1",
+            "chain_id": header.chain_id,
+            "sides": sides.iter().map(side).collect::<Vec<_>>(),
+        });
+        if let Some(chain) = chain {
+            file["validator_chain"] = hex::encode(chain).into();
+        }
+        fs::write(dir.path().join(name), file.to_string()).expect("written");
+    }
+    fs::write(dir.path().join("chain"), &chain).expect("written");
+    fs::write(dir.path().join("decisions"), &sides[1]).expect("written");
+    for (files, code) in [
+        ("whole", 3),
+        ("chainless", 2),
+        ("chainless --validator-chain chain", 3),
+        // The chain in one file serves the other, whichever comes first.
+        ("half decisions", 3),
+        ("decisions half", 3),
+        ("half", 2),
+        ("decisions", 2),
+    ] {
+        let (found, stdout) =
+            run(dir.path(), &format!("audit fork --genesis genesis.json {files}"));
+        assert_eq!(found, Some(code), "{files}: {stdout}");
+        let said = if files == "chainless" { "VALIDATOR_STEP_MISSING" } else { "NL-DOUANE" };
+        assert!(code == 2 && files != "chainless" || stdout.contains(said), "{files}: {stdout}");
+    }
+}
+
+/// The nodes are down, and the head that was kept is from after a change.
+#[test]
+fn a_watch_goes_on_from_a_head_after_a_change_with_the_chain_beside_it_and_waits_without() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (chain, header, certificate) = changed(dir.path());
+    assert_eq!(run(dir.path(), "network new --agencies NL-DOUANE,BE-AADA --dir net").0, Some(0));
+    let profile = dir.path().join("net/NL-DOUANE/clients/auditor/client.toml");
+    // A port that nobody answers at.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("free").local_addr();
+    let port = port.expect("bound").port();
+    let text = fs::read_to_string(&profile).expect("made");
+    let named = text.lines().map(|line| match line.starts_with("node") {
+        true => format!("node = \"https://127.0.0.1:{port}\""),
+        false => line.to_owned(),
+    });
+    fs::write(&profile, named.collect::<Vec<_>>().join("\n")).expect("written");
+    fs::create_dir(dir.path().join("kept")).expect("made");
+    let head = serde_json::json!({
+        "height": header.height,
+        "time_ms": header.time_ms,
+        "log_size": header.log_size,
+        "log_root": header.log_root,
+        "header": hex::encode(header.encode()),
+        "certificate": hex::encode(certificate.encode()),
+    });
+    let newest = dir.path().join("kept/newest.head");
+    fs::write(&newest, head.to_string()).expect("written");
+    let watch = || {
+        let command = "--output json audit watch net/NL-DOUANE/clients/auditor --dir kept \
+                       --genesis genesis.json --looks 2 --every 1";
+        let (code, stdout) = run(dir.path(), command);
+        assert_eq!(code, Some(2), "{stdout}");
+        serde_json::from_str::<serde_json::Value>(&stdout).expect("one answer: nothing changed")
+    };
+    let waits = watch();
+    let warning = waits["warning"].as_str().expect("a warning");
+    assert!(warning.contains("step is missing"), "{waits}");
+    assert_eq!(waits["nodes"].as_array().map(Vec::len), Some(1), "{waits}");
+    assert_eq!(waits["rests_on"]["head_height"], serde_json::Value::Null, "{waits}");
+    fs::write(dir.path().join("kept/validator.chain"), chain).expect("written");
+    let goes_on = watch();
+    assert_eq!(goes_on["warning"], serde_json::Value::Null, "{goes_on}");
+    assert_eq!(goes_on["rests_on"]["head_height"], header.height, "{goes_on}");
 }

@@ -33,6 +33,7 @@ mod node;
 mod receipts;
 mod source;
 mod tlog;
+mod told;
 pub(crate) mod validators;
 mod watch;
 
@@ -238,7 +239,6 @@ struct Fork {
     /// Of the blocks; the first is not above the second.
     heights: [u64; 2],
     blocks: [Hash; 2],
-}
     contradiction: Contradiction,
 }
 
@@ -271,6 +271,7 @@ impl Contradiction {
             None
         }
     }
+}
 
 /// Whether the certified header of a lower height and that of a higher one can be of one chain, by what
 /// they say themselves.

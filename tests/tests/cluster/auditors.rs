@@ -123,7 +123,8 @@ async fn decisions_of_one_height_show_no_fork_and_of_two_heights_nothing() {
         audit(&cluster, [&["fork".as_ref()], &names[..]].concat())
     };
     let answer = fork([&files[0], &files[1]]).expect_code(0).json();
-    assert_eq!(answer["reason"], "no fork: the same blocks at 1 heights", "{answer}");
+    let reason = answer["reason"].as_str().expect("text");
+    assert!(reason.starts_with("no fork: the same blocks at 1 heights"), "{reason}");
     let answer = fork([&files[0], &files[2]]).expect_code(2).json();
     let reason = answer["reason"].as_str().expect("text");
     for (file, height) in [(&files[0], 1), (&files[2], 2)] {
@@ -185,11 +186,11 @@ fn named_by(cluster: &Cluster, answer: &serde_json::Value) {
     assert!(culprits >= 2, "{named}");
     let text = fs::read_to_string(&file).expect("written");
     let damaged = file.with_extension("damaged");
-    // In a header, after its field's tag and length.
+    // Of every side: what one of them may say wrong does not hide what the others show.
     for (from, to) in
         [("\"decisions\": \"0a", "\"decisions\": \"0b"), ("{", "[{"), ("chain_id", "x")]
     {
-        fs::write(&damaged, text.replacen(from, to, 1)).expect("writable");
+        fs::write(&damaged, text.replace(from, to)).expect("writable");
         fork(&damaged).expect_code(1);
     }
 }

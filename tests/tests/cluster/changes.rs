@@ -168,6 +168,26 @@ async fn a_third_agency_joins_two_while_records_flow_and_everything_can_be_had_f
     }
     cluster.nobody_lied();
     nobody_was_suspected(&cluster);
+    a_watch_keeps_what_leads_to_its_head(&mut cluster, &all).await;
+}
+
+/// Also while no node answers the head that was kept is known to be certified.
+async fn a_watch_keeps_what_leads_to_its_head(cluster: &mut Cluster, nodes: &[usize]) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (profile, genesis) = (cluster.profile(0, "auditor"), cluster.genesis_file());
+    let watch = || {
+        let mut all: Vec<&OsStr> = ["--output", "json", "audit", "watch"].map(OsStr::new).into();
+        all.extend([profile.as_os_str(), "--genesis".as_ref(), genesis.as_os_str()]);
+        all.extend(["--looks".as_ref(), "1".as_ref(), "--dir".as_ref(), dir.path().as_os_str()]);
+        program::run(all)
+    };
+    let seen = watch().expect_code(0).json();
+    for &node in nodes {
+        assert!(cluster.terminate(node).await.success(), "{}", cluster.log(node));
+    }
+    let kept = watch().expect_code(2).json();
+    assert_eq!(kept["warning"], serde_json::Value::Null, "{kept}");
+    assert_eq!(kept["rests_on"]["head_height"], seen["rests_on"]["head_height"], "{kept}");
 }
 
 /// A node that caught up over changes of validators has taken nobody for a liar for what it could not

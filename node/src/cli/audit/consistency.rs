@@ -110,8 +110,9 @@ pub(super) async fn check(
     let mut audit = Audit::new(&seen);
     let known = match saved.map(|saved| saved.certified(&seen.verifier)).transpose() {
         Ok(known) => known,
-        Err((verdict, why)) => {
-            audit.conclude(Finding::new(verdict, format!("{}: {why}", args.head.display())));
+        Err(error) => {
+            let reason = format!("{}: {error}", args.head.display());
+            audit.conclude(Finding::new(error.verdict(), reason));
             output.print(&audit)?;
             return Ok(audit.verdict);
         }
@@ -255,9 +256,12 @@ async fn write_evidence(
         }
         None => ("the proof".to_owned(), None),
     };
-    let sides = vec![Side::new(first, known, None)?, Side::new(from, other, told)?];
+    let sides = vec![
+        Side::new(first, known, None, &seen.verifier)?,
+        Side::new(from, other, told, &seen.verifier)?,
+    ];
     let beside = args.head.parent().filter(|parent| !parent.as_os_str().is_empty());
-    EvidenceFile::new(seen.verifier.chain_id(), sides).write(beside.unwrap_or(Path::new(".")))
+    EvidenceFile::new(&seen.verifier, sides)?.write(beside.unwrap_or(Path::new(".")))
 }
 
 /// The proof as one structure, from the lower height to the higher.

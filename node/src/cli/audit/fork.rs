@@ -1,29 +1,23 @@
 //! `customhouse audit fork`: who divided a chain. Offline; nothing in the files is trusted.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt, mem, path::PathBuf};
 
-use anyhow::Context as _;
 use customhouse_ledger::{
     agency::AgencyCode,
-    decision::{self, DECISIONS_BYTES_MAX, Decision},
+    decision::Decision,
     evidence::Evidence,
     fork::{self, Conclusion, Culprit, Examination, Finalized, Missing, MissingWhat},
     hash::Hash,
     keys::PublicKey,
     validators::{Validator, ValidatorSet},
-    verifier::{FinalityError, Verifier},
+    verifier::Verifier,
     vote::VoteKind,
 };
-use customhouse_node::readfile;
 use serde::Serialize;
 
 use super::{
     Verdict,
-    evidence::{EVIDENCE_BYTES_MAX, EvidenceFile, Side},
+    told::{Gathered, Refusal, Told},
     validators, verifier,
 };
 use crate::cli::output::{Output, one_line};
@@ -38,7 +32,7 @@ pub(crate) struct ForkArgs {
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
     /// The changes of validators since the genesis, as `audit validator-chain` wrote them: needed
-    /// where they changed before the height.
+    /// where they changed before the height. Evidence files have their own.
     #[arg(long, value_name = "FILE")]
     validator_chain: Option<PathBuf>,
 }
@@ -51,12 +45,14 @@ one view. Each is named with that pair, so nobody honest can be, whatever is in 
 
 Begin with one file of each side, or with the evidence file, which has both. Where these do not show
 enough, the answer says which certificate is missing and which validators must have it: ask one of
-them for `audit decisions` of that height, and add its file. Two heads of different heights show that
+them for `audit decisions` of that height, and add its file. A file or a side that is invalid is named
+and left out. Two heads of different heights show that
 the chain is divided, but not by whom: add what nodes of both sides decided at one height. No network
 is needed.
 
-Exit codes: 0 no fork in these files; 1 a file is invalid; 2 a fork, or nothing to compare, but not
-enough evidence to name who did it; 3 the culprits are proven; 64 wrong arguments.
+Exit codes: 0 no fork in these files; 1 a file or a side is invalid, and the others show no fork; 2 a
+fork, or nothing to compare, but not enough evidence to name who did it; 3 the culprits are proven; 64
+wrong arguments.
 
 Examples:
   customhouse audit fork nl.decisions de.decisions --genesis genesis.json
@@ -78,6 +74,8 @@ struct Audit {
     parted_below: bool,
     /// Certificates and proposals that did not verify.
     left_out: usize,
+    /// Files, sides and decisions that were not looked at, and why.
+    refused: Vec<String>,
     rests_on: Basis,
 }
 
@@ -128,83 +126,40 @@ struct MissingView {
     ask: Vec<AgencyCode>,
 }
 
-/// A node's decisions.
-struct Told {
-    /// The file, and the node where the file has several.
-    from: String,
-    decisions: Vec<Decision>,
-}
-
 pub(super) fn examine(args: &ForkArgs, output: Output) -> anyhow::Result<Verdict> {
     let mut verifier = verifier(&args.genesis)?;
     if let Some(file) = &args.validator_chain {
         validators::follow_file(&mut verifier, file)?;
     }
+    let gathered = Gathered::read(&args.files, &mut verifier);
     let mut audit = Audit::new(&verifier);
-    let mut told = Vec::new();
-    for file in &args.files {
-        match read(file, &verifier)? {
-            Ok(sides) => told.extend(sides),
-            Err(why) => audit.refuse(format!("{}: {why}", file.display())),
-        }
-    }
-    if audit.verdict != Verdict::Invalid {
-        audit.look_at(&told, &verifier);
-    }
+    audit.look_at(&gathered, &verifier);
+    audit.weigh(&gathered.refused);
     output.print(&audit)?;
     Ok(audit.verdict)
 }
 
-/// Reads a file, of decisions or of evidence, and checks the finalizations in it; the inner error says
-/// why it is invalid.
-fn read(file: &Path, verifier: &Verifier) -> anyhow::Result<Result<Vec<Told>, String>> {
-    let bytes = match readfile::bytes(file, EVIDENCE_BYTES_MAX) {
-        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
-            return Ok(Err(error.to_string()));
-        }
-        bytes => bytes.with_context(|| file.display().to_string())?,
-    };
-    let sides = match sides(file, &bytes, verifier) {
-        Ok(sides) => sides,
-        Err(why) => return Ok(Err(why)),
-    };
-    for decision in sides.iter().flat_map(|told| &told.decisions) {
-        let Some((header, certificate)) = &decision.decided else { continue };
-        match verifier.verify_final(&header.encode(), &certificate.encode()) {
-            Ok(_) => {}
-            // The file may be right: what is missing is who decided the height.
-            Err(error @ FinalityError::StepMissing { .. }) => {
-                return Err(error).with_context(|| file.display().to_string());
-            }
-            Err(error) => {
-                let (height, code) = (decision.height, error.code());
-                return Ok(Err(format!("height {height}: {code}: {error}")));
-            }
-        }
+/// What is to be said where no two blocks of one height are there.
+fn agreement(gathered: &Gathered) -> (Verdict, String) {
+    let mut of_height = BTreeMap::<u64, Vec<&Decision>>::new();
+    for decision in gathered.told.iter().flat_map(|told| &told.decisions) {
+        of_height.entry(decision.height).or_default().push(decision);
     }
-    Ok(Ok(sides))
-}
-
-/// What the nodes tell in a file: of one, or of all sides.
-fn sides(file: &Path, bytes: &[u8], verifier: &Verifier) -> Result<Vec<Told>, String> {
-    let name = file.display();
-    if EvidenceFile::is_meant(bytes) {
-        let evidence = EvidenceFile::read(bytes, &verifier.chain_id())?;
-        let told = |side: &Side| {
-            let from = format!("{name}: {}", side.from);
-            Ok(Told { from, decisions: side.decisions()? })
-        };
-        return evidence.sides.iter().map(told).collect();
+    of_height.retain(|_, decisions| decisions.len() > 1);
+    if of_height.is_empty() {
+        return (Verdict::NotEnoughEvidence, no_common_height(gathered));
     }
-    if bytes.len() > DECISIONS_BYTES_MAX {
-        return Err(format!("{} bytes, at most {DECISIONS_BYTES_MAX} are allowed", bytes.len()));
+    let mut reason = format!("no fork: the same blocks at {} heights", of_height.len());
+    // Two honest nodes may hold the same certificates; the files do not show that they were two.
+    if of_height.values().flatten().all(|decision| of_height[&decision.height][0] == *decision) {
+        reason += "; what the files say of them is the same to the last signature, as of one file and \
+                   its copy: make sure that they are of two nodes";
     }
-    let decisions = decision::decode(bytes).map_err(|error| error.to_string())?;
-    Ok(vec![Told { from: name.to_string(), decisions }])
+    (Verdict::Verified, reason)
 }
 
 /// What to do where the files are of different heights.
-fn no_common_height(told: &[Told]) -> String {
+fn no_common_height(gathered: &Gathered) -> String {
     let heights = |told: &Told| {
         let all = || told.decisions.iter().map(|decision| decision.height);
         match (all().min(), all().max()) {
@@ -213,10 +168,12 @@ fn no_common_height(told: &[Told]) -> String {
             _ => format!("{}: none", told.from),
         }
     };
-    let heights: Vec<_> = told.iter().map(heights).collect();
+    let heights: Vec<_> = gathered.told.iter().map(heights).collect();
+    let repeated = |file: &PathBuf| format!("{} was named twice and counts once; ", file.display());
+    let repeated: String = gathered.repeated.iter().map(repeated).collect();
     format!(
-        "no height is in two of the files ({}). Ask a node of each side for `audit decisions` of the \
-         lowest of these heights, and add both files",
+        "{repeated}no height is in two distinct files ({}). Ask a node of each side for `audit decisions` \
+         of the lowest of these heights, and add both files",
         heights.join("; ")
     )
 }
@@ -232,26 +189,17 @@ impl Audit {
             missing: None,
             parted_below: false,
             left_out: 0,
+            refused: Vec::new(),
             rests_on: Basis::of(verifier.chain_id(), verifier.validators()),
         }
     }
 
-    fn refuse(&mut self, reason: String) {
-        (self.verdict, self.reason) = (Verdict::Invalid, reason);
-    }
-
-    fn look_at(&mut self, told: &[Told], verifier: &Verifier) {
-        let all = || told.iter().flat_map(|told| &told.decisions);
+    fn look_at(&mut self, gathered: &Gathered, verifier: &Verifier) {
+        let all = || gathered.told.iter().flat_map(|told| &told.decisions);
         let chain_id = verifier.chain_id();
         let validators_at = |height| verifier.validators_at(height);
         let Some(height) = fork::height_to_examine(all(), &chain_id, validators_at) else {
-            let mut files_of = BTreeMap::<u64, usize>::new();
-            all().for_each(|decision| *files_of.entry(decision.height).or_default() += 1);
-            let shared = files_of.values().filter(|&&files| files > 1).count();
-            (self.verdict, self.reason) = match shared {
-                0 => (Verdict::NotEnoughEvidence, no_common_height(told)),
-                _ => (Verdict::Verified, format!("no fork: the same blocks at {shared} heights")),
-            };
+            (self.verdict, self.reason) = agreement(gathered);
             return;
         };
         self.height = Some(height);
@@ -260,12 +208,24 @@ impl Audit {
         let decisions: Vec<_> = all().filter(|decision| decision.height == height).collect();
         match fork::examine(height, &decisions, &chain_id, validators) {
             Ok(examination) => self.conclude(examination, validators),
-            Err(error) => {
-                let mut with_height =
-                    told.iter().filter(|t| t.decisions.iter().any(|d| d.height == height));
-                let from = with_height.nth(error.index).map(|told| told.from.as_str());
-                self.refuse(format!("{}: {error}", from.unwrap_or_default()));
-            }
+            // Each was verified when it was read.
+            Err(error) => (self.verdict, self.reason) = (Verdict::Invalid, error.to_string()),
+        }
+    }
+
+    /// A fork is one, whatever else was given; what was not looked at counts where none is found.
+    fn weigh(&mut self, refused: &[Refusal]) {
+        self.refused = refused.iter().map(|refusal| refusal.why.clone()).collect();
+        let Some(worst) = refused.iter().rev().max_by_key(|refusal| refusal.verdict) else {
+            return;
+        };
+        let fork_is_found = self.verdict == Verdict::Fork || self.missing.is_some();
+        if worst.verdict == Verdict::Fork && self.verdict != Verdict::Fork
+            || !fork_is_found && worst.verdict >= self.verdict
+        {
+            self.verdict = worst.verdict;
+            let without = mem::replace(&mut self.reason, worst.why.clone());
+            self.reason += &format!("; without it: {without}");
         }
     }
 
@@ -394,8 +354,11 @@ impl fmt::Display for Audit {
         if self.left_out > 0 {
             writeln!(f, "left out: {} certificates or proposals did not verify", self.left_out)?;
         }
+        for why in &self.refused {
+            writeln!(f, "not looked at: {}", one_line(why))?;
+        }
         let verdict = match self.verdict {
-            Verdict::Fork => "CULPRITS PROVEN".to_owned(),
+            Verdict::Fork if !self.culprits.is_empty() => "CULPRITS PROVEN".to_owned(),
             verdict => verdict.to_string(),
         };
         writeln!(f, "{verdict}: {}", one_line(&self.reason))?;

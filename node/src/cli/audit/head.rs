@@ -76,15 +76,27 @@ impl SavedHead {
         newfile::replace(path, text.as_bytes(), 0o644).with_context(|| path.display().to_string())
     }
 
-    /// The head, if it is certified and says of itself what its header does; else the verdict and why.
-    pub(super) fn certified(&self, verifier: &Verifier) -> Result<Certified, (Verdict, String)> {
-        let head = Certified::check(&self.header, self.certificate.clone(), verifier).map_err(
-            |error| (Verdict::of_finality(&error), format!("not a certified head: {error}")),
-        )?;
-        if Self::of(&head) == *self {
-            Ok(head)
-        } else {
-            Err((Verdict::Invalid, "its fields are not those of its header".to_owned()))
+    /// The head, if it is certified and says of itself what its header does.
+    pub(super) fn certified(&self, verifier: &Verifier) -> Result<Certified, SavedHeadError> {
+        let head = Certified::check(&self.header, self.certificate.clone(), verifier)?;
+        if Self::of(&head) == *self { Ok(head) } else { Err(SavedHeadError::Fields) }
+    }
+}
+
+/// Why a saved head is not taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SavedHeadError {
+    #[error("not a certified head: {0}")]
+    Finality(#[from] FinalityError),
+    #[error("its fields are not those of its header")]
+    Fields,
+}
+
+impl SavedHeadError {
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Finality(error) => Verdict::of_finality(error),
+            Self::Fields => Verdict::Invalid,
         }
     }
 }
@@ -183,8 +195,9 @@ mod tests {
         let (verifier, saved) = (Verifier::new(&genesis), head(&genesis));
         assert_eq!(saved.certified(&verifier).map(|head| head.signers), Ok(0));
         let changed = SavedHead { log_size: 1, ..saved.clone() };
-        assert_eq!(changed.certified(&verifier).expect_err("refused").0, Verdict::Invalid);
+        assert_eq!(changed.certified(&verifier), Err(SavedHeadError::Fields));
         let unsigned = SavedHead { certificate: vec![1], ..saved };
-        assert_eq!(unsigned.certified(&verifier).expect_err("refused").0, Verdict::Invalid);
+        let error = unsigned.certified(&verifier).expect_err("refused");
+        assert_eq!(error.verdict(), Verdict::Invalid);
     }
 }

@@ -9,17 +9,19 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use customhouse_ledger::verifier::Verifier;
-use customhouse_node::layout::Profile;
+use customhouse_ledger::verifier::{FinalityError, ValidatorStep, Verifier};
+use customhouse_node::{layout::Profile, newfile};
+use customhouse_proto::v1;
+use prost::Message as _;
 use serde::Serialize;
 
 use super::{
     Basis, Seen, Verdict,
     evidence::{EvidenceFile, Side},
     freshness::{MaxAge, too_old},
-    head::{Certified, Place, SavedHead},
+    head::{Certified, Place, SavedHead, SavedHeadError},
     node::{self, Finding},
-    verifier,
+    validators, verifier,
 };
 use crate::cli::{
     connect::{self, ConnectArgs, Connection},
@@ -58,7 +60,8 @@ pub(super) const HELP: &str = "\
 Each look asks every node for its certified head, and has it prove that its log continues the newest head
 that any of them has shown. A node that is behind must be on the same chain: the block at its height is
 compared with that of the one that is ahead; one that is behind and has not moved since the last look may
-show an old head as its newest. The newest head is kept, so that the next run goes on from it.
+show an old head as its newest. The newest head is kept, with the changes of validators that lead to
+it, so that the next run goes on from it.
 
 An answer is printed where something changed. Two certified blocks of one height, or two certified logs of
 one size, are the proof of a fork: it is written to a file with all that the nodes tell about that height,
@@ -112,6 +115,10 @@ struct Watch<'a> {
     newest: Option<Certified>,
     /// Which node showed the newest; none where it was kept from an earlier run.
     newest_of: Option<usize>,
+    /// Why the newest head that was kept cannot be read yet. No other takes its place until then.
+    waiting: Option<String>,
+    /// Changes of validators in the file that is kept.
+    steps_kept: usize,
 }
 
 /// A node that is watched.
@@ -138,6 +145,8 @@ struct Look {
     nodes: Vec<NodeView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     evidence: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
     rests_on: Basis,
     #[serde(skip)]
     has_news: bool,
@@ -165,8 +174,14 @@ impl<'a> Watch<'a> {
         fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
         let watched = |profile| Watched { profile, connection: None, last: None, highest: None };
         let nodes = profiles.into_iter().map(watched).collect();
-        let verifier = verifier(&args.genesis)?;
-        Ok(Self { args, nodes, verifier, newest: None, newest_of: None })
+        let mut verifier = verifier(&args.genesis)?;
+        let chain = args.dir.join(validators::FILE_NAME);
+        if chain.try_exists().with_context(|| chain.display().to_string())? {
+            validators::follow_file(&mut verifier, &chain)?;
+        }
+        let steps_kept = verifier.steps().len();
+        let (newest, newest_of, waiting) = (None, None, None);
+        Ok(Self { args, nodes, verifier, newest, newest_of, waiting, steps_kept })
     }
 
     /// Asks every node once.
@@ -236,6 +251,10 @@ impl<'a> Watch<'a> {
 
     /// What a node's head says beside the newest that any has shown, which it may become.
     async fn compare(&mut self, index: usize, head: &Certified) -> Finding {
+        if let Some(why) = &self.waiting {
+            let reason = format!("its head is certified, and not compared: {why}");
+            return Finding::new(Verdict::NotEnoughEvidence, reason);
+        }
         let Some(newest) = &self.newest else {
             (self.newest, self.newest_of) = (Some(head.clone()), Some(index));
             let finding = Finding::new(Verdict::Verified, "its head is certified");
@@ -296,16 +315,26 @@ impl<'a> Watch<'a> {
         self.nodes[index].connection.as_ref().expect("it has answered")
     }
 
-    /// The newest head of earlier runs.
+    /// The newest head of earlier runs. Where no node has shown the validators that certified it, it is
+    /// waited for one that does.
     fn recall(&mut self) -> anyhow::Result<()> {
         if self.newest.is_some() {
             return Ok(());
         }
         let file = self.args.dir.join(NEWEST_FILE);
         let Some(saved) = SavedHead::read(&file)? else { return Ok(()) };
-        let known = saved.certified(&self.verifier);
-        let known = known.map_err(|(_, why)| anyhow::anyhow!("{}: {why}", file.display()))?;
-        self.newest = Some(known);
+        self.waiting = None;
+        match saved.certified(&self.verifier) {
+            Ok(known) => self.newest = Some(known),
+            Err(error @ SavedHeadError::Finality(FinalityError::StepMissing { .. })) => {
+                let why = format!(
+                    "{}: {error}; until a node shows that step, no head is compared with this one",
+                    file.display()
+                );
+                self.waiting = Some(why);
+            }
+            Err(error) => return Err(error).with_context(|| file.display().to_string()),
+        }
         Ok(())
     }
 
@@ -325,9 +354,9 @@ impl<'a> Watch<'a> {
             }
         }
         if let Some(newest) = self.newest.as_ref().filter(|n| !headers.contains(&n.header)) {
-            sides.push(Side::new(NEWEST_FILE, newest, None)?);
+            sides.push(Side::new(NEWEST_FILE, newest, None, &self.verifier)?);
         }
-        EvidenceFile::new(self.verifier.chain_id(), sides).write(&self.args.dir)
+        EvidenceFile::new(&self.verifier, sides)?.write(&self.args.dir)
     }
 
     async fn side(&self, index: usize, head: &Certified) -> anyhow::Result<Side> {
@@ -338,7 +367,7 @@ impl<'a> Watch<'a> {
             }
             None => None,
         };
-        Side::new(node.profile.node.clone(), head, told)
+        Side::new(node.profile.node.clone(), head, told, &self.verifier)
     }
 
     /// The answer; the newest head is kept where nothing contradicts it.
@@ -358,15 +387,30 @@ impl<'a> Watch<'a> {
             node.highest = node.highest.max(view.head.map(Place::height));
         }
         let mut seen = Seen::new(self.verifier.clone());
-        if let Some(newest) = &self.newest {
+        if let Some(newest) = self.newest.clone() {
             if verdict != Verdict::Fork {
-                keep(newest, &self.args.dir)?;
+                self.keep_steps()?;
+                keep(&newest, &self.args.dir)?;
             }
             // The only header that it is told.
             let _first = seen.note(&newest.header, newest.signers);
         }
         let nodes = views.into_values().collect();
-        Ok(Look { verdict, nodes, evidence, rests_on: seen.basis(), has_news })
+        let (warning, rests_on) = (self.waiting.clone(), seen.basis());
+        Ok(Look { verdict, nodes, evidence, warning, rests_on, has_news })
+    }
+
+    /// Keeps the changes of validators that were followed. Before the head, which may need the last.
+    fn keep_steps(&mut self) -> anyhow::Result<()> {
+        let count = self.verifier.steps().len();
+        if count > self.steps_kept {
+            let steps = self.verifier.steps().map(ValidatorStep::to_proto).collect();
+            let file = self.args.dir.join(validators::FILE_NAME);
+            newfile::replace(&file, &v1::ValidatorChain { steps }.encode_to_vec(), 0o644)
+                .with_context(|| file.display().to_string())?;
+            self.steps_kept = count;
+        }
+        Ok(())
     }
 }
 
@@ -393,6 +437,9 @@ impl fmt::Display for Look {
                 Some(head) => writeln!(f, " ({head})")?,
                 None => writeln!(f)?,
             }
+        }
+        if let Some(warning) = &self.warning {
+            writeln!(f, "warning: {}", one_line(warning))?;
         }
         if let Some(evidence) = &self.evidence {
             let file = evidence.to_string_lossy();
