@@ -65,6 +65,7 @@ impl Store {
                 return Err(StoreError::Database("a simulated disk has no backups".to_owned()));
             }
         };
+        refuse_inside(rocks.db.path(), directory)?;
         // Records are in it.
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
@@ -83,6 +84,25 @@ impl Store {
         files::verify(directory, newest.id).map_err(nothing_removed)?;
         engine.purge_old_backups(keep.max(1)).map_err(|error| failed(directory, error))?;
         Ok(newest)
+    }
+}
+
+/// Refuses a directory inside the store, whose files are the database's alone.
+fn refuse_inside(store: &Path, directory: &Path) -> Result<(), StoreError> {
+    let real = |path: &Path| -> std::io::Result<PathBuf> {
+        let path = std::path::absolute(path)?;
+        // What is there of it, and what is to be made below.
+        let there = path.ancestors().find(|part| part.exists()).unwrap_or(&path);
+        let below = path.strip_prefix(there).unwrap_or(Path::new(""));
+        Ok(there.canonicalize()?.join(below))
+    };
+    let inside = real(directory).and_then(|inner| Ok(inner.starts_with(real(store)?)));
+    match inside.map_err(|error| failed(directory, error))? {
+        true => Err(StoreError::BackupInStore {
+            directory: directory.to_owned(),
+            store: store.to_owned(),
+        }),
+        false => Ok(()),
     }
 }
 
@@ -147,7 +167,7 @@ pub fn restore(directory: &Path, id: u32, to: &Path) -> Result<(), StoreError> {
     let (files, wal): (PathBuf, PathBuf) = (to.to_owned(), to.to_owned());
     engine
         .restore_from_backup(files, wal, &RestoreOptions::default(), id)
-        .map_err(|error| StoreError::of_backup(directory, error))
+        .map_err(|error| StoreError::of_restore(directory, to, error))
 }
 
 fn open(directory: &Path) -> Result<BackupEngine, StoreError> {

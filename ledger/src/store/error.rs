@@ -73,6 +73,17 @@ pub enum StoreError {
         /// The file that says it.
         marker: PathBuf,
     },
+    /// Backups would go into the store that they are of.
+    #[error(
+        "{directory} is inside the store itself, {store}: give the backups a directory of their own, best \
+         on another disk"
+    )]
+    BackupInStore {
+        /// Of backups.
+        directory: PathBuf,
+        /// The store's folder.
+        store: PathBuf,
+    },
     /// The disk is full.
     #[error("the disk is full: {0}")]
     DiskFull(String),
@@ -107,6 +118,7 @@ impl StoreError {
             Self::Corrupt { .. } => "STORE_CORRUPT",
             Self::BackupDamaged(_) => "BACKUP_DAMAGED",
             Self::OtherBackups { .. } => "BACKUP_OTHER_STORE",
+            Self::BackupInStore { .. } => "BACKUP_IN_STORE",
             Self::DiskFull(_) => "STORE_DISK_FULL",
             Self::Io(_) => "STORE_IO",
             Self::Database(_) => "STORE_DATABASE",
@@ -153,7 +165,7 @@ impl StoreError {
         let what = format!("backup in {}: {error}", directory.display());
         match error.kind() {
             ErrorKind::Corruption | ErrorKind::NotFound => Self::BackupDamaged(what).or_another(),
-            _ => Self::Io(what),
+            _ => Self::of_disk(what),
         }
     }
 
@@ -164,6 +176,25 @@ impl StoreError {
                 Self::BackupDamaged(format!("{what}. Another backup may be sound"))
             }
             other => other,
+        }
+    }
+
+    /// Of copying a backup's files to a store's folder.
+    pub(super) fn of_restore(directory: &Path, to: &Path, error: rocksdb::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Corruption | ErrorKind::NotFound => Self::of_backup(directory, error),
+            _ => Self::of_disk(format!(
+                "restoring from {} to {}: {error}",
+                directory.display(),
+                to.display()
+            )),
+        }
+    }
+
+    fn of_disk(what: String) -> Self {
+        match what.contains("No space left on device") {
+            true => Self::DiskFull(what),
+            false => Self::Io(what),
         }
     }
 
@@ -187,8 +218,7 @@ impl StoreError {
         let what = error.to_string();
         match error.kind() {
             ErrorKind::Corruption => Self::Corrupt { table, key: hex::encode(key), what },
-            ErrorKind::IOError if what.contains("No space left on device") => Self::DiskFull(what),
-            ErrorKind::IOError => Self::Io(what),
+            ErrorKind::IOError => Self::of_disk(what),
             _ => Self::Database(what),
         }
     }

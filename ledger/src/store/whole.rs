@@ -6,7 +6,7 @@ use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteOptions};
 
 use crate::store::{
     Backend, Batch, Rocks, Row, Rows, Store, StoreError, StoreOptions, Table, lock, log_file,
-    pointer,
+    pointer, table::META_REBUILD,
 };
 
 /// Bytes that are read from a file at once.
@@ -45,6 +45,10 @@ impl Store {
                 let opened = open(false).map_err(|_| first())?;
                 damage.push(error);
                 opened
+            }
+            // Killed after a table was removed and before it was made anew.
+            Err(StoreError::Database(_)) if is_half_rebuilt(path, options) => {
+                return Err(StoreError::HalfRebuilt);
             }
             Err(error) => return Err(damage.into_iter().next().unwrap_or(error)),
         };
@@ -134,6 +138,16 @@ impl Batch<'_> {
             _ => unreachable!("a store makes its own batches"),
         }
     }
+}
+
+/// Whether a store says so, of which tables may be missing.
+fn is_half_rebuilt(path: &Path, options: &StoreOptions) -> bool {
+    let meta = options.table(Table::Meta, &options.cache());
+    let opened = DB::open_cf_descriptors_read_only(&options.database(), path, [meta], false).ok();
+    opened.is_some_and(|db| {
+        let meta = db.cf_handle(Table::Meta.name());
+        meta.is_some_and(|meta| matches!(db.get_cf(meta, META_REBUILD), Ok(Some(_))))
+    })
 }
 
 /// RocksDB would make a database where there is none.

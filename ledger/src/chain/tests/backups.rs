@@ -50,6 +50,35 @@ fn a_backup_has_the_state_of_its_moment_and_shares_files_with_the_others() {
 }
 
 #[test]
+fn backups_never_go_into_the_store_itself() {
+    let fixture = Fixture::new();
+    let chain = lived(&fixture);
+    let link = tempfile::tempdir().expect("a folder");
+    let link = link.path().join("link");
+    std::os::unix::fs::symlink(fixture.folder.path(), &link).expect("made");
+    let before = files(fixture.folder.path());
+    for inside in
+        [fixture.folder.path().to_owned(), fixture.folder.path().join("a/b"), link.join("c")]
+    {
+        let refused = chain.reader().back_up(&inside, 2, None).expect_err("refused");
+        assert_eq!(refused.code(), "BACKUP_IN_STORE", "{refused}");
+    }
+    assert_eq!(files(fixture.folder.path()), before);
+}
+
+#[test]
+fn a_restore_that_fails_names_where_it_was_to_go() {
+    let fixture = Fixture::new();
+    let directory = tempfile::tempdir().expect("a folder");
+    let backup = lived(&fixture).reader().back_up(directory.path(), 2, None).expect("made");
+    let file = directory.path().join("file");
+    fs::write(&file, "in the way").expect("written");
+    let to = file.join("store");
+    let refused = restore(directory.path(), backup.id, &to).expect_err("refused").to_string();
+    assert!(refused.contains(&format!(" to {}: ", to.display())), "{refused}");
+}
+
+#[test]
 fn a_damaged_backup_is_not_restored_and_another_that_is_sound_is() {
     let fixture = Fixture::new();
     let directory = tempfile::tempdir().expect("a folder");

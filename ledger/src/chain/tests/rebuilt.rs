@@ -85,6 +85,24 @@ fn a_store_that_is_half_rebuilt_does_not_open_until_it_is_rebuilt() {
 }
 
 #[test]
+fn a_rebuild_that_was_killed_between_two_tables_is_told_and_run_again() {
+    let fixture = Fixture::new();
+    drop(lived(&fixture));
+    let genuine = dump(fixture.folder.path()).expect("readable");
+    rebuild(&fixture, 0).expect("so far");
+    let options = rocksdb::Options::default();
+    let tables = Table::ALL.map(Table::name);
+    let mut database =
+        rocksdb::DB::open_cf(&options, fixture.folder.path(), tables).expect("opened");
+    database.drop_cf(INDEXES[0].name()).expect("there");
+    drop(database);
+    let refused = check_at(fixture.folder.path(), &fixture.genesis).err();
+    assert_eq!(refused, Some(StoreError::HalfRebuilt));
+    rebuild(&fixture, usize::MAX).expect("sound");
+    assert_eq!(dump(fixture.folder.path()), Ok(genuine));
+}
+
+#[test]
 fn where_headers_or_transactions_are_damaged_nothing_is_changed() {
     for table in [Table::Headers, Table::Transactions] {
         for take_out in [false, true] {
