@@ -14,7 +14,7 @@
 //! key that exists twice may sign twice.
 
 use std::{
-    fmt, fs,
+    fmt,
     io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -28,7 +28,7 @@ use customhouse_ledger::{
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::newfile;
+use crate::{newfile, readfile};
 
 /// What the `format` of a key file must say.
 pub const FORMAT: &str = "customhouse-key/1";
@@ -211,7 +211,7 @@ impl KeyFile {
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
         let io = |source| KeyFileError::Io { path: path.to_owned(), source };
         let malformed = |reason: String| KeyFileError::Malformed { path: path.to_owned(), reason };
-        let file = fs::File::open(path).map_err(io)?;
+        let file = readfile::open(path).map_err(io)?;
         // Of the open file, so that what is checked is what is read.
         let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
@@ -262,6 +262,8 @@ impl KeyFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn key(purpose: KeyPurpose) -> KeyFile {

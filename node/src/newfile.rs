@@ -2,9 +2,9 @@
 //! place.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, FileType, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -16,8 +16,8 @@ use std::{
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] where there is one, or the system's answer.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    if path.symlink_metadata().is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
+    if let Ok(found) = path.symlink_metadata() {
+        return Err(taken(found.file_type()));
     }
     let temporary = beside(path)?;
     let result = fill(&temporary, bytes, mode).and_then(|()| fs::hard_link(&temporary, path));
@@ -27,12 +27,66 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// Writes a file in the place of the one that has its name, if there is one, and syncs it and its
-/// directory. Whoever reads sees either of the two, whole.
+/// Writes what somebody asked for under a name of their own: a new file, or into the device or pipe
+/// that they named, such as `/dev/stdout`.
 ///
 /// # Errors
-/// The system's answer; the file is then as it was.
+/// As [`write()`]. What is there is left as it is.
+pub fn output(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match stream(path) {
+        true => OpenOptions::new().write(true).open(path)?.write_all(bytes),
+        false => write(path, bytes, 0o644),
+    }
+}
+
+/// Whether [`output`] could write there, to be asked before the work whose result it would be.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`].
+pub fn is_free(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(found) if !stream(path) => Err(taken(found.file_type())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is a device or a pipe, through symbolic links.
+fn stream(path: &Path) -> bool {
+    let found = path.metadata().map(|found| found.file_type());
+    found.is_ok_and(|found| found.is_char_device() || found.is_fifo())
+}
+
+fn taken(found: FileType) -> io::Error {
+    let reason = format!(
+        "{} is there already, which is never replaced: name another file, or move it away",
+        kind(found)
+    );
+    io::Error::new(io::ErrorKind::AlreadyExists, reason)
+}
+
+/// What somebody calls a file of this type.
+pub(crate) fn kind(found: FileType) -> &'static str {
+    match found {
+        found if found.is_dir() => "a directory",
+        found if found.is_symlink() => "a symbolic link",
+        found if found.is_fifo() => "a pipe",
+        found if found.is_socket() => "a socket",
+        found if found.is_char_device() || found.is_block_device() => "a device",
+        _ => "a file",
+    }
+}
+
+/// Writes a file in the place of the one that has its name, if there is one, and syncs it and its
+/// directory. Whoever reads sees either of the two, whole. The caller knows what is there: it is a
+/// file of its own.
+///
+/// # Errors
+/// The system's answer; [`io::ErrorKind::AlreadyExists`] where it is no regular file that has the name.
+/// What is there is then as it was.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    if let Some(found) = path.symlink_metadata().ok().filter(|found| !found.is_file()) {
+        return Err(taken(found.file_type()));
+    }
     let temporary = beside(path)?;
     let result = fill(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = result {
@@ -58,4 +112,59 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_there_is_written_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("a.key"), "secret").expect("written");
+        fs::create_dir(path("folder")).expect("made");
+        symlink(path("a.key"), path("link")).expect("made");
+        symlink(path("nothing"), path("dangling")).expect("made");
+        for (name, what) in [
+            ("a.key", "a file"),
+            ("folder", "a directory"),
+            ("link", "a symbolic link"),
+            ("dangling", "a symbolic link"),
+        ] {
+            for error in [output(&path(name), b"new"), is_free(&path(name))] {
+                let error = error.expect_err("refused");
+                assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}");
+                assert!(error.to_string().starts_with(what), "{name}: {error}");
+            }
+            if name != "a.key" {
+                replace(&path(name), b"new", 0o644).expect_err("no regular file");
+            }
+        }
+        assert_eq!(fs::read(path("a.key")).expect("there"), b"secret");
+        is_free(&path("new")).expect("free");
+        output(&path("new"), b"new").expect("written");
+        assert_eq!(fs::read(path("new")).expect("there"), b"new");
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("there").count(),
+            5,
+            "nothing beside them"
+        );
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_stays_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let link = directory.path().join("null");
+        symlink("/dev/null", &link).expect("made");
+        for path in [Path::new("/dev/null"), &link] {
+            is_free(path).expect("free");
+            output(path, b"bytes").expect("written");
+            replace(path, b"bytes", 0o644).expect_err("no regular file");
+            assert!(path.metadata().expect("there").file_type().is_char_device());
+        }
+        assert!(link.is_symlink());
+    }
 }

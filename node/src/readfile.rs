@@ -7,13 +7,15 @@ use std::{
     path::Path,
 };
 
+use crate::newfile;
+
 /// Reads a file of `bytes_max` bytes at the most.
 ///
 /// # Errors
-/// [`io::ErrorKind::FileTooLarge`], which says the limit, or the system's answer. Who calls names
-/// the file.
+/// [`io::ErrorKind::FileTooLarge`], which says the limit; [`io::ErrorKind::InvalidInput`] for what is no
+/// regular file; or the system's answer. Who calls names the file.
 pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let file = open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     // Room for the whole at once, so that no copy of a secret stays behind in memory.
     let mut bytes = Vec::with_capacity(length.min(bytes_max) + 1);
@@ -23,6 +25,20 @@ pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
     }
     Ok(bytes)
+}
+
+/// Opens a regular file to read it. A pipe that nobody writes to would keep the caller for ever.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] for anything else, or the system's answer.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Before it is opened: opening a pipe waits for who writes to it.
+    let found = path.metadata()?.file_type();
+    if !found.is_file() {
+        let reason = format!("{}, and no regular file: copy it to one first", newfile::kind(found));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    File::open(path)
 }
 
 /// Reads a text of `bytes_max` bytes of UTF-8 at the most.
@@ -50,8 +66,28 @@ mod tests {
     }
 
     #[test]
-    fn a_device_without_an_end_is_refused_with_the_limit() {
-        let error = bytes(Path::new("/dev/zero"), 4096).expect_err("refused");
+    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
+        assert!(made.success());
+        for (path, what) in [
+            (&*pipe, "a pipe"),
+            (Path::new("/dev/zero"), "a device"),
+            (directory.path(), "a directory"),
+        ] {
+            let error = bytes(path, 4096).expect_err("refused");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().starts_with(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_with_the_limit() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        let error = bytes(&path, 4096).expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert!(error.to_string().contains("4096 bytes"), "{error}");
     }

@@ -10,6 +10,8 @@ use std::{
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
+use crate::readfile;
+
 use super::{
     DeclarationKey, Imported, Outcome, Role, Skipped,
     declaration::{self, GOODS_ITEM},
@@ -81,7 +83,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ImportError {
 pub fn wco_file(path: &Path) -> Result<Outcome, ImportError> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(MESSAGE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    fs::File::open(path)
+    readfile::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| unreadable(path, &error))?;
     wco_message(&bytes, &path.display().to_string())

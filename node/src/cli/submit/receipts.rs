@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use anyhow::Context as _;
 use customhouse_ledger::hash::Hash;
+use customhouse_node::newfile;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 
@@ -30,7 +31,8 @@ pub(super) async fn write_all(
             let receipt = connection.client.receipt(id, false).await;
             let receipt = receipt.with_context(|| format!("receipt of {id}"))?;
             let path = file(&id);
-            std::fs::write(&path, receipt.encode_to_vec()).with_context(|| shown(&path))?;
+            let bytes = receipt.encode_to_vec();
+            newfile::write(&path, &bytes, 0o644).with_context(|| shown(&path))?;
             bar.inc(1);
             anyhow::Ok(())
         }

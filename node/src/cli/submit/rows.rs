@@ -1,9 +1,12 @@
 //! `customhouse submit declarations-csv`.
 
-use std::{fs::File, io::BufReader};
+use std::io::BufReader;
 
 use anyhow::Context as _;
-use customhouse_node::import::{Imported, csv_rows};
+use customhouse_node::{
+    import::{Imported, csv_rows},
+    readfile,
+};
 use customhouse_proto::v1;
 
 use super::{Batch, Report, RowsArgs, finish, shown};
@@ -14,7 +17,7 @@ const ROWS_AT_A_TIME: usize = 16_384;
 
 pub(super) async fn submit(args: &RowsArgs, connection: &Connection) -> anyhow::Result<Report> {
     let name = shown(&args.file);
-    let file = File::open(&args.file).with_context(|| name.clone())?;
+    let file = readfile::open(&args.file).with_context(|| name.clone())?;
     let mut report = Report::begin(connection).await?;
     let batch = Batch::new(connection, args.submit.patience(), report.height_before);
     let bar = progress::counter("rows");
