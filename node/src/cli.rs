@@ -1,5 +1,5 @@
 //! The command line. Answers go to standard output, as text or JSON; everything else (progress,
-//! warnings, errors, logs) goes to standard error.
+//! warnings, errors, logs) goes to standard error. With JSON, what went wrong is an answer too.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. `audit` and `store` have their own, see
 //! [`audit`] and [`store`].
@@ -19,6 +19,7 @@ macro_rules! note {
 
 mod audit;
 mod connect;
+mod failure;
 mod genesis;
 mod keys;
 mod network;
@@ -111,6 +112,10 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return say(&error),
     };
     let output = Output::new(shared.output);
+    let wrong_usage = match command {
+        Command::Audit(_) | Command::Store(_) => audit::WRONG_USAGE,
+        _ => WRONG_USAGE,
+    };
     let done = match command {
         Command::Keys(command) => keys::run(command, output),
         Command::Genesis(command) => genesis::run(command, output),
@@ -131,8 +136,11 @@ pub(crate) fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            note!("customhouse: {}", sentence(&error));
-            ExitCode::FAILURE
+            output.failed(&error);
+            match failure::is_wrong_usage(&error) {
+                true => wrong_usage.into(),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -141,11 +149,31 @@ pub(crate) fn main() -> ExitCode {
 fn say(answer: &clap::Error) -> ExitCode {
     // As elsewhere: that nobody reads it changes nothing.
     let _nobody = answer.print();
+    if answer.use_stderr() && wants_json(std::env::args_os().skip(1)) {
+        let text = answer.to_string();
+        let error = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = failure::Failure::of(&anyhow::anyhow!(error.to_owned()));
+        let _nobody = Output::new(OutputFormat::Json).json(&failure);
+    }
     match answer.use_stderr() {
         false => ExitCode::SUCCESS,
         true if has_verdicts(std::env::args_os().skip(1)) => audit::WRONG_USAGE.into(),
         true => WRONG_USAGE.into(),
     }
+}
+
+/// Whether arguments that were refused ask for JSON.
+fn wants_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--output=json") => return true,
+            Some("--output") if arguments.next().is_some_and(|form| form == "json") => return true,
+            Some("--") => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether arguments that were refused were meant for a command whose exit codes are verdicts, which
@@ -211,6 +239,20 @@ mod tests {
         ] {
             let arguments = line.split_whitespace().map(OsString::from);
             assert_eq!(has_verdicts(arguments), audit, "{line}");
+        }
+    }
+
+    #[test]
+    fn refused_arguments_may_ask_for_json() {
+        for (line, json) in [
+            ("--output json query", true),
+            ("query --output=json", true),
+            ("--output text query json", false),
+            ("--output yaml query", false),
+            ("query -- --output=json", false),
+            ("", false),
+        ] {
+            assert_eq!(wants_json(line.split_whitespace().map(OsString::from)), json, "{line}");
         }
     }
 

@@ -427,6 +427,9 @@ impl NodeConfig {
                 "is needed to serve [tlog]: `customhouse keys new --purpose checkpoint` makes one";
             return wrong("keys.checkpoint", reason);
         }
+        if self.backup.as_ref().is_some_and(|backup| backup.keep == 0) {
+            return wrong("backup.keep", "0, at least 1 is needed: the newest is always kept");
+        }
         self.limits.check()?;
         if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Err(("log.filter".to_owned(), error.to_string()));

@@ -146,11 +146,11 @@ impl SignerJournal {
         Ok((journal, Recovered { floor, payloads, torn_bytes }))
     }
 
-    /// Reads a journal, whosever key's it is, without locking it and without cutting anything off.
+    /// Reads the journal of a key, without locking it and without cutting anything off.
     ///
     /// # Errors
-    /// Missing or damaged; a failing disk.
-    pub fn read(path: &Path) -> Result<Recovered, JournalError> {
+    /// Missing, damaged, or another key's; a failing disk.
+    pub fn read(path: &Path, key: &PublicKey) -> Result<Recovered, JournalError> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -158,7 +158,7 @@ impl SignerJournal {
             }
             Err(error) => return Err(io_error(path)(error)),
         };
-        let (_, floor) = read_any_header(path, &bytes)?;
+        let floor = read_header(path, key, &bytes)?;
         let (payloads, length) = read_entries(path, &bytes)?;
         Ok(Recovered { floor, payloads, torn_bytes: bytes.len() as u64 - length })
     }

@@ -440,7 +440,7 @@ fn open_signer(validator: ValidatorKey) -> Result<Signer<JournalledSigner>, Node
 fn warn_of_lost_blocks(parts: &NodeParts, height: u64) {
     for key in std::iter::once(&parts.validator).chain(&parts.next_validator) {
         // A journal that cannot be read was told of when it was opened.
-        let Ok(known) = Known::journal(&key.journal) else { continue };
+        let Ok(known) = Known::journal(&key.journal, &key.key.public()) else { continue };
         if known.height > height {
             let known = known.height;
             tracing::warn!(

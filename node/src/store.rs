@@ -209,5 +209,6 @@ fn cores() -> usize {
 
 /// Damage that keeps RocksDB from opening a store, as the only thing that is known of it.
 pub fn damage_of(error: &StoreError) -> Option<Damage> {
-    error.is_corruption().then(|| error.clone().into())
+    let keeps = error.is_corruption() || matches!(error, StoreError::HalfRebuilt);
+    keeps.then(|| error.clone().into())
 }

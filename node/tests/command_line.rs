@@ -256,23 +256,29 @@ fn a_watch_that_is_stopped_before_it_saw_anything_has_verified_nothing() {
 }
 
 #[test]
-fn a_file_without_an_end_is_refused_with_its_name_and_the_limit() {
+fn a_device_and_a_file_that_is_too_large_are_refused_with_their_name() {
     let desk = Desk::new();
+    let large = fs::File::create(desk.path("large"));
+    large.and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
     desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
-    for (command, code, limit) in [
-        ("genesis show /dev/zero", 1, 16 << 20),
-        ("genesis verify /dev/zero", 1, 16 << 20),
-        ("genesis new /dev/zero --network pilot", 1, 1 << 20),
-        ("node check --config /dev/zero", 2, 1 << 20),
-        ("--profile /dev/zero query status", 1, 64 << 10),
-        ("audit verify x.receipt --genesis /dev/zero", 2, 16 << 20),
+    for (command, device, code, limit) in [
+        ("genesis show FILE", 1, 1, 16 << 20),
+        ("genesis verify FILE", 1, 1, 16 << 20),
+        ("genesis new FILE --network pilot", 1, 1, 1 << 20),
+        ("node check --config FILE", 2, 2, 1 << 20),
+        ("--profile FILE query status", 1, 1, 64 << 10),
+        ("audit verify x.receipt --genesis FILE", 2, 1, 16 << 20),
         // In its JSON form, which may have four times the bytes.
-        ("audit verify /dev/zero --genesis net/genesis.json", 1, 512 << 10),
+        ("audit verify FILE --genesis net/genesis.json", 2, 1, 512 << 10),
     ] {
-        let answer = desk.run(command).exits(code);
-        let said = answer.stderr + &String::from_utf8_lossy(&answer.stdout);
-        assert!(said.contains("/dev/zero: "), "{command}: {said}");
-        assert!(said.contains(&format!("{limit} bytes")), "{command}: {said}");
+        let said = |file: &str, code| {
+            let answer = desk.run(&command.replace("FILE", file)).exits(code);
+            let said = answer.stderr + &String::from_utf8_lossy(&answer.stdout);
+            assert!(said.contains(&format!("{file}: ")), "{command}: {said}");
+            said
+        };
+        assert!(said("/dev/zero", device).contains("a device"), "{command}");
+        assert!(said("large", code).contains(&format!("{limit} bytes")), "{command}");
     }
 }
 
@@ -465,7 +471,9 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     assert!(copy["reason"].as_str().is_some_and(|why| why.contains("its copy")), "{copy}");
     assert_eq!(fork("one", 2)["verdict"], "not_enough_evidence");
     assert_eq!(fork("one other.cut", 1)["verdict"], "invalid");
-    assert_eq!(fork("one /dev/zero", 1)["verdict"], "invalid");
+    let large = fs::File::create(desk.path("large"));
+    large.and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+    assert_eq!(fork("one large", 1)["verdict"], "invalid");
     desk.run("audit fork one nothing --genesis genesis.json").exits(2);
     desk.run("audit fork --genesis genesis.json").exits(64);
     desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::Arc};
 
 use customhouse_ledger::{
     certificate::Certificate,
-    chain::{BlockContext, Chain},
+    chain::{BlockContext, CertifiedHeader, Chain},
     decision::{self, Decision, Grounds},
     genesis::Genesis,
     hash::Hash,
@@ -172,7 +172,8 @@ fn a_receipt_from_after_a_change_needs_the_validator_chain_and_one_from_before_d
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     write("steps", &damaged);
-    assert_eq!(verify(dir.path(), "receipts --validator-chain steps").0, Some(2));
+    assert_eq!(verify(dir.path(), "receipts --validator-chain steps").0, Some(1));
+    write("steps", &bytes);
     write("receipts/validator.chain", &bytes);
     assert_eq!(verify(dir.path(), "receipts").0, Some(0), "beside the receipts");
     assert_eq!(verify(dir.path(), "receipts/after.receipt").0, Some(0), "beside the receipt");
@@ -273,4 +274,79 @@ fn a_watch_goes_on_from_a_head_after_a_change_with_the_chain_beside_it_and_waits
     let goes_on = watch();
     assert_eq!(goes_on["warning"], serde_json::Value::Null, "{goes_on}");
     assert_eq!(goes_on["rests_on"]["head_height"], header.height, "{goes_on}");
+}
+
+/// Exit code and standard output of `store check` with a head that was saved.
+fn check_with(dir: &Path, arguments: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
+    command
+        .current_dir(dir)
+        .args("--output json store check --data-dir . --genesis genesis.json".split(' '));
+    let output = command.args(arguments.split_whitespace()).output().expect("the program runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_saved_head_tells_of_lost_blocks_only_where_a_quorum_signed_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let genesis = genesis();
+    let store = dir.path().join("store");
+    let mut chain = Chain::open(&store, &genesis, &StoreOptions::default()).expect("opened");
+    let transaction = exchange(&chain);
+    commit(&mut chain, transaction, &key(1));
+    let (_, transaction) = record(&chain, "24NL2");
+    commit(&mut chain, transaction, &key(4));
+    let reader = chain.reader();
+    let CertifiedHeader { header, certificate } =
+        reader.header(2).expect("readable").expect("committed");
+    let head = |certificate: &str| {
+        serde_json::json!({
+            "height": 2, "time_ms": header.time_ms, "log_size": header.log_size,
+            "log_root": header.log_root, "header": hex::encode(header.encode()),
+            "certificate": certificate,
+        })
+    };
+    let signed = hex::encode(certificate.expect("of height 2").encode());
+    let mut flipped = signed.clone().into_bytes();
+    let last = flipped.len() - 1;
+    flipped[last] = if flipped[last] == b'0' { b'1' } else { b'0' };
+    let flipped = String::from_utf8(flipped).expect("digits");
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(dir.path().join(name), bytes).expect("written");
+    };
+    write("genesis.json", genesis.to_json().as_bytes());
+    let steps = reader.validator_changes(0, 10).expect("readable");
+    let steps = steps.iter().map(|step| step.to_proto()).collect();
+    write("steps", &v1::ValidatorChain { steps }.encode_to_vec());
+    for (name, certificate) in [("good", &*signed), ("flipped", &*flipped), ("unsigned", "")] {
+        write(name, head(certificate).to_string().as_bytes());
+    }
+    drop((chain, reader));
+
+    let steps = "--validator-chain steps";
+    let (code, answer) = check_with(dir.path(), &format!("--head good {steps}"));
+    assert_eq!(code, Some(0), "{answer}");
+    for (arguments, says) in [
+        ("--head good".to_owned(), "VALIDATOR_STEP_MISSING"),
+        (format!("--head flipped {steps}"), "CERTIFICATE_INVALID"),
+        (format!("--head unsigned {steps}"), "CERTIFICATE_MALFORMED"),
+    ] {
+        let (code, answer) = check_with(dir.path(), &arguments);
+        assert_eq!(code, Some(2), "{arguments}: {answer}");
+        assert!(
+            answer.contains(says) && !answer.contains("proof of a fork"),
+            "{arguments}: {answer}"
+        );
+    }
+    // Another chain of the same genesis is one to keep.
+    fs::rename(&store, dir.path().join("first")).expect("moved");
+    let mut chain = Chain::open(&store, &genesis, &StoreOptions::default()).expect("opened");
+    for mrn in ["24NL3", "24NL4"] {
+        let (_, transaction) = record(&chain, mrn);
+        commit(&mut chain, transaction, &key(1));
+    }
+    drop(chain);
+    let (code, answer) = check_with(dir.path(), &format!("--head good {steps}"));
+    assert_eq!(code, Some(1), "{answer}");
+    assert!(answer.contains("proof of a fork"), "{answer}");
 }

@@ -116,7 +116,9 @@ async fn create_backup(node: &Shared) -> Result<v1::CreateBackupResponse, Refuse
         return Err(Refused::new(Code::Aborted, "BACKUP_RUNNING", "another backup is being made"));
     };
     let height = node.reader.tip().header.height;
-    let (directory, agency) = (section.directory.display().to_string(), node.agency);
+    // The caller may be in another directory.
+    let directory = std::path::absolute(&section.directory).unwrap_or(section.directory.clone());
+    let (directory, agency) = (directory.display().to_string(), node.agency);
     let made = read(node, move |reader| {
         // Until it is made, also where the caller does not wait.
         let _turn = turn;

@@ -13,13 +13,20 @@ use std::{
 use clap::Subcommand;
 use customhouse_ledger::{
     certificate::CertificateError,
+    genesis::GenesisError,
     hash::Hash,
     header::Header,
+    proof_json::ProofJsonError,
     verifier::{FinalityError, StepError, Verifier},
 };
 use serde::Serialize;
 
-use super::{Done, Output, connect::ConnectArgs, genesis, time};
+use super::{
+    Done, Output,
+    connect::ConnectArgs,
+    failure::{self, InvalidFile},
+    genesis, time,
+};
 
 mod consistency;
 mod decisions;
@@ -32,6 +39,7 @@ mod history;
 mod node;
 mod receipts;
 mod source;
+mod subject;
 mod tlog;
 mod told;
 pub(crate) mod validators;
@@ -45,10 +53,10 @@ pub(crate) enum AuditCommand {
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
     /// Prove all records about a subject: that each is on the ledger and that none is missing.
-    #[command(after_help = history::HELP)]
+    #[command(after_help = format!("{}\n\n{}", subject::FORMS, history::HELP))]
     History(history::HistoryArgs),
     /// Prove that no record is about a subject.
-    #[command(after_help = history::ABSENT_HELP)]
+    #[command(after_help = format!("{}\n\n{}", subject::FORMS, history::ABSENT_HELP))]
     Absent(history::HistoryArgs),
     /// Check that a node's log continues the head that was saved, and save its head.
     #[command(after_help = consistency::HELP)]
@@ -98,7 +106,7 @@ pub(crate) struct ValidatorChainArgs {
     /// The genesis of the network, as you had it from a source that you trust.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
-    /// Where to write it.
+    /// Where to write it; must not exist.
     #[arg(long, value_name = "FILE", default_value = validators::FILE_NAME)]
     out: PathBuf,
 }
@@ -107,8 +115,8 @@ const CHAIN_HELP: &str = "\
 Each change is a block's header that announced it, final by the validators before, so the file needs
 no more trust than the genesis does: `audit verify` checks it again.
 
-Exit codes: 0 written; 2 not enough evidence, such as a change that is not certified;
-64 wrong arguments.
+Exit codes: 0 written; 1 the node's chain is invalid; 2 not enough evidence, such as a change that no
+quorum certified; 3 proof of a fork; 64 wrong arguments.
 
 Examples:
   customhouse --profile net/NL-DOUANE/clients/auditor audit validator-chain \\
@@ -119,7 +127,7 @@ No network is needed, unless --against-node asks for it. Where receipts contradi
 certified blocks of one height are the proof of a fork. Receipts from after a change of the validators
 need the validator chain: --validator-chain FILE, or validator.chain beside them, or --against-node.
 
-Exit codes: 0 all verified; 1 a receipt is invalid; 2 not enough evidence, such as a certificate
+Exit codes: 0 all verified; 1 a receipt, the validator chain or the genesis is invalid; 2 not enough evidence, such as a certificate
 without a quorum, a missing validator chain or a file that cannot be read; 3 proof of a fork;
 64 wrong arguments.
 
@@ -144,15 +152,24 @@ enum Verdict {
 
 impl Verdict {
     /// What an audit without an answer comes to: there was nothing to look at, unless what was looked at
-    /// is a fork by itself.
+    /// is invalid, or a fork by itself.
     fn of_error(error: &anyhow::Error) -> Self {
-        let is_fork = |cause: &(dyn std::error::Error + 'static)| {
-            matches!(cause.downcast_ref(), Some(StepError::Fork(_)))
-        };
-        match error.chain().any(is_fork) {
-            true => Self::Fork,
-            false => Self::NotEnoughEvidence,
+        error.chain().find_map(Self::of_cause).unwrap_or(Self::NotEnoughEvidence)
+    }
+
+    fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        match cause.downcast_ref() {
+            Some(StepError::Fork(_)) => return Some(Self::Fork),
+            Some(StepError::Finality(_, error)) => return Some(Self::of_finality(error)),
+            Some(_) => return Some(Self::Invalid),
+            None => {}
         }
+        if let Some(error) = cause.downcast_ref() {
+            return Some(Self::of_finality(error));
+        }
+        let is_invalid =
+            cause.is::<ProofJsonError>() || cause.is::<GenesisError>() || cause.is::<InvalidFile>();
+        is_invalid.then_some(Self::Invalid)
     }
 
     /// Too few signatures prove nothing, and nor do those of validators that are not known; anything
@@ -208,7 +225,7 @@ impl fmt::Display for Basis {
         match (self.finalized_by_least, self.head_height.zip(self.head_time_ms)) {
             (Some(least), Some((height, time_ms))) => write!(
                 f,
-                "{least} of {} validators, genesis {genesis}…, head height {height}, {} old; \
+                "{least} of {} validators, genesis {genesis}…, head height {height}, {}; \
                  assumes that fewer than {} of their keys are in wrong hands{}",
                 self.validators,
                 time::age(time_ms),
@@ -381,10 +398,13 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
     };
     let verdict = match done {
         Ok(verdict) => verdict,
+        Err(error) if failure::is_wrong_usage(&error) => return Err(error),
         Err(error) => {
             let (verdict, reason) = (Verdict::of_error(&error), crate::cli::sentence(&error));
-            note!("customhouse: {reason}");
-            output.json(&NoAnswer { verdict, reason })?;
+            let code = failure::code(&error);
+            let before = code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default();
+            note!("customhouse: {before}{reason}");
+            output.json(&NoAnswer { verdict, code, reason })?;
             verdict
         }
     };
@@ -395,6 +415,9 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
 #[derive(Serialize)]
 struct NoAnswer {
     verdict: Verdict,
+    /// Stable code, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
     reason: String,
 }
 
@@ -522,10 +545,13 @@ pub(crate) mod tests {
         let failed =
             |error| Err::<(), _>(error).context("the chain of a node").expect_err("an error");
         assert_eq!(Verdict::of_error(&failed(StepError::Fork(7))), Verdict::Fork);
-        assert_eq!(
-            Verdict::of_error(&failed(StepError::Validators(7))),
-            Verdict::NotEnoughEvidence
-        );
+        assert_eq!(Verdict::of_error(&failed(StepError::Validators(7))), Verdict::Invalid);
+        let few = CertificateError::NoQuorum { signers: 1, quorum: 3 };
+        let few = StepError::Finality(7, FinalityError::Certificate(few));
+        assert_eq!(Verdict::of_error(&failed(few)), Verdict::NotEnoughEvidence);
+        let absent = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let absent = Err::<(), _>(absent).context("a.chain").expect_err("an error");
+        assert_eq!(Verdict::of_error(&absent), Verdict::NotEnoughEvidence);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use customhouse_node::{
 };
 use x509_parser::{pem::parse_x509_pem, x509::AttributeTypeAndValue};
 
+use super::failure::WrongUsage;
+
 /// Environment variable that names the profile where `--profile` does not.
 const PROFILE_VARIABLE: &str = "CUSTOMHOUSE_PROFILE";
 /// A node that does not take the connection by then is not there.
@@ -43,7 +45,9 @@ impl ConnectArgs {
         let variable = || std::env::var_os(PROFILE_VARIABLE).map(PathBuf::from);
         let Some(path) = self.profile.clone().or_else(variable) else {
             if self.node.is_some() {
-                bail!("--node needs --profile too: the node wants to see a client certificate");
+                let reason =
+                    "--node needs --profile too: the node wants to see a client certificate";
+                bail!(WrongUsage(reason.to_owned()));
             }
             return Ok(None);
         };
@@ -57,10 +61,10 @@ impl ConnectArgs {
     /// Connects as the profile says.
     pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
         let Some(profile) = self.profile()? else {
-            bail!(
+            bail!(WrongUsage(format!(
                 "which node? Name a client profile: --profile DIR, or {PROFILE_VARIABLE}. \
                  `network new` and `keys client` make one"
-            );
+            )));
         };
         connect(profile).await
     }

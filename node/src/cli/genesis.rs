@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
@@ -18,7 +18,7 @@ use customhouse_ledger::{
 use customhouse_node::{layout, readfile};
 use serde::Serialize;
 
-use super::{Done, Output, output::one_line};
+use super::{Done, Output, failure::InvalidFile, output::one_line};
 
 #[derive(Subcommand)]
 pub(crate) enum GenesisCommand {
@@ -89,7 +89,6 @@ pub(crate) fn run(command: GenesisCommand, output: Output) -> Done {
         GenesisCommand::Show { file } => output.print(&GenesisView::of(&read(&file)?)?)?,
         GenesisCommand::Verify { file, chain_id } => {
             let genesis = read(&file)?;
-            output.print(&GenesisView::of(&genesis)?)?;
             let found = genesis.chain_id();
             if let Some(expected) = chain_id.filter(|expected| *expected != found) {
                 anyhow::bail!(
@@ -97,6 +96,7 @@ pub(crate) fn run(command: GenesisCommand, output: Output) -> Done {
                     file.display()
                 );
             }
+            output.print(&GenesisView::of(&genesis)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -105,8 +105,14 @@ pub(crate) fn run(command: GenesisCommand, output: Output) -> Done {
 /// Reads a genesis file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Genesis> {
     let name = || path.display().to_string();
-    let text = readfile::text(path, GENESIS_BYTES_MAX).with_context(name)?;
-    Genesis::from_json(&text).with_context(name)
+    let text = readfile::text(path, GENESIS_BYTES_MAX).map_err(|error| {
+        let code = match error.kind() {
+            io::ErrorKind::FileTooLarge => "GENESIS_TOO_LARGE",
+            _ => "GENESIS_JSON",
+        };
+        InvalidFile::or_unread(error, code)
+    });
+    Genesis::from_json(&text.with_context(name)?).with_context(name)
 }
 
 fn new(args: &NewArgs) -> anyhow::Result<Genesis> {

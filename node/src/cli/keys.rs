@@ -19,7 +19,10 @@ use customhouse_node::{
 use libp2p::identity::ed25519;
 use serde::Serialize;
 
-use super::{Done, Output, genesis};
+use super::{
+    Done, genesis,
+    output::{Output, lossy},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
@@ -204,6 +207,7 @@ fn client(args: &ClientArgs, output: Output) -> anyhow::Result<()> {
 /// A key without its secret.
 #[derive(Serialize)]
 struct ShownKey {
+    #[serde(serialize_with = "lossy")]
     file: PathBuf,
     agency: AgencyCode,
     purpose: KeyPurpose,
@@ -264,6 +268,7 @@ impl fmt::Display for KeyList {
 
 #[derive(Serialize)]
 struct Made {
+    #[serde(serialize_with = "lossy")]
     made: PathBuf,
     #[serde(skip)]
     next: &'static str,

@@ -7,7 +7,11 @@ use customhouse_ledger::{agency::AgencyCode, hash::Hash};
 use customhouse_node::layout::{LocalNetwork, NewNetwork, Ports};
 use serde::Serialize;
 
-use super::{Done, Output, genesis::parse_parameter};
+use super::{
+    Done,
+    genesis::parse_parameter,
+    output::{Output, lossy},
+};
 
 mod run;
 mod status;
@@ -105,7 +109,9 @@ impl NewArgs {
 
 #[derive(Serialize)]
 struct NetworkView {
+    #[serde(serialize_with = "lossy")]
     dir: PathBuf,
+    #[serde(serialize_with = "lossy")]
     genesis: PathBuf,
     chain_id: Hash,
     agencies: Vec<AgencyView>,
@@ -114,11 +120,13 @@ struct NetworkView {
 #[derive(Serialize)]
 struct AgencyView {
     agency: AgencyCode,
+    #[serde(serialize_with = "lossy")]
     config: PathBuf,
     peer: String,
     api: String,
     metrics: Option<String>,
     tlog: Option<String>,
+    #[serde(serialize_with = "lossy")]
     clients: PathBuf,
 }
 

@@ -18,7 +18,10 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Output};
+use super::{
+    Done,
+    output::{Output, lossy},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum NodeCommand {
@@ -73,12 +76,13 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
             let checked = check(&config);
             output.print(&CheckView::of(config, &checked))?;
             if let Err(error) = checked {
-                return wrong_configuration(&error);
+                note!("customhouse: {error}");
+                return Ok(CONFIGURATION.into());
             }
         }
         NodeCommand::Run { config, stop_with_stdin } => match NodeConfig::read(&config) {
-            Ok(config) => return run_node(config, stop_with_stdin),
-            Err(error) => return wrong_configuration(&error),
+            Ok(config) => return run_node(config, stop_with_stdin, output),
+            Err(error) => return wrong_configuration(error, output),
         },
     }
     Ok(ExitCode::SUCCESS)
@@ -114,6 +118,7 @@ fn check(config: &Path) -> Result<(AgencyCode, Hash), ConfigError> {
 /// Whether a node could run so.
 #[derive(Serialize)]
 struct CheckView {
+    #[serde(serialize_with = "lossy")]
     config: PathBuf,
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,12 +154,12 @@ impl fmt::Display for CheckView {
     }
 }
 
-fn wrong_configuration(error: &dyn std::error::Error) -> Done {
-    note!("customhouse: {error}");
+fn wrong_configuration(error: ConfigError, output: Output) -> Done {
+    output.failed(&error.into());
     Ok(CONFIGURATION.into())
 }
 
-fn run_node(config: NodeConfig, stop_with_stdin: bool) -> Done {
+fn run_node(config: NodeConfig, stop_with_stdin: bool, output: Output) -> Done {
     init_logs(&config.log)?;
     let shutdown = CancellationToken::new();
     if stop_with_stdin {
@@ -171,7 +176,7 @@ fn run_node(config: NodeConfig, stop_with_stdin: bool) -> Done {
         });
         match Node::run(config, shutdown).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(NodeError::Config(error)) => wrong_configuration(&error),
+            Err(NodeError::Config(error)) => wrong_configuration(error, output),
             Err(error) => Err(anyhow::Error::new(error).context("the node stopped")),
         }
     })

@@ -4,10 +4,13 @@ use std::{
     borrow::Cow,
     fmt::Display,
     io::{self, Write as _},
+    path::{Path, PathBuf},
 };
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use super::failure::Failure;
 
 /// Form of the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -15,7 +18,7 @@ pub(crate) enum OutputFormat {
     /// For people.
     #[default]
     Text,
-    /// For scripts: one JSON document an answer.
+    /// For scripts: one JSON document an answer, also where there is none: what went wrong.
     Json,
 }
 
@@ -46,6 +49,13 @@ impl Output {
         }
     }
 
+    /// Says what went wrong: to people, and as a document for scripts.
+    pub(crate) fn failed(self, error: &anyhow::Error) {
+        note(&format!("customhouse: {}", super::sentence(error)));
+        // As elsewhere: that nobody reads it changes nothing.
+        let _nobody = self.json(&Failure::of(error));
+    }
+
     /// Prints bytes as they are, whatever the format.
     pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
@@ -56,6 +66,20 @@ impl Output {
 fn line(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     read_or_not(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// A path in a document. Its bytes may be no UTF-8, which JSON has not: what is none is shown as U+FFFD,
+/// so that a file's name never keeps an answer back.
+pub(crate) fn lossy<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}
+
+/// As [`lossy`], of a path that may be absent.
+pub(crate) fn lossy_option<S: Serializer>(
+    path: &Option<PathBuf>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(to)
 }
 
 /// Whoever reads the answer may have seen enough, as in `customhouse … | head`. That changes

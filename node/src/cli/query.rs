@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use customhouse_ledger::hash::Hash;
+use customhouse_node::newfile;
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey, subject::Scheme};
 use futures::{StreamExt as _, TryStreamExt as _};
 use prost::Message as _;
@@ -40,7 +41,7 @@ pub(crate) enum QueryCommand {
         /// Record id: 64 hexadecimal digits.
         #[arg(value_name = "ID")]
         id: Hash,
-        /// The file to write.
+        /// The file to write; must not exist.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// Leave the record's content out.
@@ -101,6 +102,11 @@ Examples:
   customhouse --profile acme query history mrn:18GBJ4XG51QGC33AR9
   customhouse --profile acme query history container:CSQU3054383 --limit 10";
 
+/// A scheme as the command line has it.
+pub(crate) fn scheme_name(scheme: Scheme) -> String {
+    scheme.as_str_name().to_ascii_lowercase().replace('_', "-")
+}
+
 /// `scheme:id`.
 pub(crate) fn parse_subject(text: &str) -> Result<v1::Subject, String> {
     let (scheme, id) = text.split_once(':').ok_or("SCHEME:ID expected, such as mrn:24NL…")?;
@@ -121,8 +127,10 @@ pub(crate) async fn run(command: QueryCommand, output: Output, connection: Conne
         }
         QueryCommand::History(args) => history(args, output, &connection).await?,
         QueryCommand::Receipt { id, out, without_record } => {
+            let name = || out.display().to_string();
+            newfile::is_free(&out).with_context(name)?;
             let receipt = client.receipt(id, without_record).await?.encode_to_vec();
-            std::fs::write(&out, &receipt).with_context(|| out.display().to_string())?;
+            newfile::output(&out, &receipt).with_context(name)?;
             output.print(&Written { written: out, bytes: receipt.len() })?;
         }
         QueryCommand::Header { height } => {

@@ -9,9 +9,9 @@ use customhouse_ledger::{
     genesis::Genesis,
     store::{StoreError, StoreOptions},
 };
-use customhouse_node::config::{BackupSection, NodeConfig, journal_path};
+use customhouse_node::config::{BackupSection, NodeConfig};
 
-use super::{ConnectArgs, Done, Output};
+use super::{ConnectArgs, Done, Output, failure};
 
 mod backup;
 mod bars;
@@ -56,8 +56,8 @@ struct Place {
     options: StoreOptions,
     /// Whose node has it, where a configuration says it.
     agency: Option<AgencyCode>,
-    /// The signer's journals that belong to it.
-    journals: Vec<PathBuf>,
+    /// The validator keys whose journals belong to it.
+    validator_keys: Vec<PathBuf>,
     /// Where its backups are.
     backup: Option<BackupSection>,
 }
@@ -67,20 +67,26 @@ impl StoreArgs {
         if let (Some(data_dir), Some(genesis)) = (&self.data_dir, &self.genesis) {
             let genesis = super::genesis::read(genesis)?;
             let options = StoreOptions::default();
-            let (path, journals) = (data_dir.join("store"), Vec::new());
-            return Ok(Place { path, genesis, options, agency: None, journals, backup: None });
+            let (path, validator_keys) = (data_dir.join("store"), Vec::new());
+            return Ok(Place {
+                path,
+                genesis,
+                options,
+                agency: None,
+                validator_keys,
+                backup: None,
+            });
         }
         let config = self.config.as_ref().context("--config or --data-dir is needed")?;
         let config = NodeConfig::read(config)?;
-        let next = config.keys.next_validator.as_deref();
-        let next = next.map(journal_path);
+        let keys = std::iter::once(&config.keys.validator).chain(&config.keys.next_validator);
         Ok(Place {
             path: config.store_path(),
             genesis: config.read_genesis()?,
             options: StoreOptions::default(),
             agency: Some(config.agency),
             backup: config.backup.clone(),
-            journals: std::iter::once(config.journal_path()).chain(next).collect(),
+            validator_keys: keys.cloned().collect(),
         })
     }
 }
@@ -95,9 +101,12 @@ pub(crate) fn run(command: StoreCommand, output: Output, connect: &ConnectArgs) 
         StoreCommand::Backup(args) => backup::run(args, output, connect),
         StoreCommand::Restore(args) => restore::run(&args, output),
     };
-    done.or_else(|error| {
-        note!("customhouse: {}", super::sentence(&error));
-        Ok(ExitCode::from(NOT_DONE))
+    done.or_else(|error| match failure::is_wrong_usage(&error) {
+        true => Err(error),
+        false => {
+            output.failed(&error);
+            Ok(ExitCode::from(NOT_DONE))
+        }
     })
 }
 

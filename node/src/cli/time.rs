@@ -10,11 +10,20 @@ pub(crate) fn shown(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// How long ago that was, by this machine's clock: `40 s`, `3 h`.
+/// How long ago that was, by this machine's clock: `40 s old`, `3 h old`, or `from the future by 20 s`.
 pub(crate) fn age(unix_ms: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let then = Duration::from_millis(unix_ms);
-    match now.saturating_sub(then).as_secs() {
+    let ahead = then.saturating_sub(now);
+    if ahead >= Duration::from_secs(1) {
+        return format!("from the future by {}", length(ahead));
+    }
+    format!("{} old", length(now.saturating_sub(then)))
+}
+
+/// A length of time in one unit.
+pub(crate) fn length(time: Duration) -> String {
+    match time.as_secs() {
         seconds @ ..120 => format!("{seconds} s"),
         seconds @ ..7200 => format!("{} min", seconds / 60),
         seconds @ ..172_800 => format!("{} h", seconds / 3600),
@@ -54,8 +63,10 @@ mod tests {
     }
 
     #[test]
-    fn an_age_has_one_unit_and_the_future_is_no_age() {
-        assert_eq!(age(u64::MAX), "0 s");
-        assert!(age(0).ends_with("days"));
+    fn an_age_has_one_unit_and_the_future_is_told() {
+        assert!(age(u64::MAX).starts_with("from the future by "), "{}", age(u64::MAX));
+        assert!(age(u64::MAX).ends_with("days"));
+        assert!(age(0).ends_with("days old"));
+        assert_eq!(length(Duration::from_secs(40)), "40 s");
     }
 }

@@ -75,6 +75,14 @@ fn each_mistake_names_the_file_and_the_field() {
 }
 
 #[test]
+fn at_least_one_backup_is_kept() {
+    let with =
+        |keep: u32| format!("{TEMPLATE}\n[backup]\ndirectory = \"backups\"\nkeep = {keep}\n");
+    assert_eq!(parse(&with(1)).expect("valid").backup.map(|backup| backup.keep), Some(1));
+    assert!(refusal(&with(0)).contains("backup.keep: 0, at least 1"), "{}", refusal(&with(0)));
+}
+
+#[test]
 fn an_agency_is_listed_once() {
     let again = "[[network.peers]]\nagency = \"BE-AADA\"\naddresses = [\"/ip4/10.0.0.1/tcp/1\"]\n";
     let text = TEMPLATE.replace("[api]\n", &format!("{again}\n[api]\n"));

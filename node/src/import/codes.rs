@@ -29,6 +29,11 @@ pub(super) fn container(id: &str) -> Container {
     }
 }
 
+/// Whether a container number has the form of ISO 6346 and another check digit than follows from it.
+pub fn has_wrong_check_digit(container_number: &str) -> bool {
+    container(container_number) == Container::WrongCheckDigit
+}
+
 /// A digit's value, or a letter's: from 10 on, leaving out the multiples of 11.
 fn weight(byte: u8) -> u32 {
     if byte.is_ascii_digit() {

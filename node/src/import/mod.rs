@@ -48,6 +48,7 @@ mod shared_data_tests;
 use customhouse_proto::v1::{self, reference::Relation};
 use sha2::{Digest as _, Sha256};
 
+pub use codes::has_wrong_check_digit;
 pub use error::ImportError;
 pub use link::{Duplicate, Link, LinkTarget, Links, Rule, Unlinked, link_batch, waves};
 pub use rows::{CsvRows, KOREAN_COLUMNS, csv_rows};

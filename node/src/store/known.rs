@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use customhouse_consensus::Entry;
-use customhouse_ledger::{chain::check::Damage, hash::Hash, header::Header};
+use customhouse_ledger::{chain::check::Damage, hash::Hash, header::Header, keys::PublicKey};
 
 use crate::journal::{JournalError, SignerJournal};
 
@@ -30,9 +30,9 @@ impl Known {
     /// committed; and it was shortened when a height had been committed, which is its floor.
     ///
     /// # Errors
-    /// The journal is missing or damaged.
-    pub fn journal(path: &Path) -> Result<Self, JournalError> {
-        let recovered = SignerJournal::read(path)?;
+    /// The journal is missing, damaged, or not this key's.
+    pub fn journal(path: &Path, key: &PublicKey) -> Result<Self, JournalError> {
+        let recovered = SignerJournal::read(path, key)?;
         let entries = recovered.payloads.iter().filter_map(|bytes| Entry::decode(bytes).ok());
         let entries = entries.filter(|entry| !matches!(entry, Entry::Watermark(_)));
         let newest = entries.map(|entry| entry.height()).max().unwrap_or(0);
@@ -74,7 +74,7 @@ mod tests {
         let path = directory.path().join("validator.journal");
         let key = SigningKey::from_seed(&[1; 32]);
         SignerJournal::create(&path, &key.public()).expect("created");
-        assert_eq!(Known::journal(&path).expect("read").height, 0);
+        assert_eq!(Known::journal(&path, &key.public()).expect("read").height, 0);
         let (mut journal, _) = SignerJournal::open(&path, &key.public()).expect("opened");
         let vote = |height| {
             let block_hash = Hash([9; 32]);
@@ -82,13 +82,17 @@ mod tests {
             Entry::Vote(Vote::sign(ballot, &Hash([7; 32]), &key)).encode()
         };
         journal.append(&[vote(5), vote(7), Entry::Watermark(90).encode()]).expect("appended");
-        let known = Known::journal(&path).expect("read, although another has it open");
+        let known =
+            Known::journal(&path, &key.public()).expect("read, although another has it open");
         assert_eq!(known.height, 6);
         let journal_is_ahead = known.missed(4, None).expect("two blocks");
         assert!(journal_is_ahead.what.contains("ends at height 4"), "{journal_is_ahead}");
         assert_eq!(known.missed(6, Some(Hash([1; 32]))), None);
+        let other = SigningKey::from_seed(&[2; 32]).public();
+        let refused = Known::journal(&path, &other).expect_err("of another key");
+        assert!(matches!(refused, JournalError::OtherKey { .. }), "{refused}");
         journal.compact(40, &[]).expect("compacted");
-        assert_eq!(Known::journal(&path).expect("read").height, 40);
+        assert_eq!(Known::journal(&path, &key.public()).expect("read").height, 40);
     }
 
     #[test]

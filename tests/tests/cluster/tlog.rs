@@ -3,8 +3,9 @@
 
 use std::{fs, io::Read as _, net::SocketAddr, path::Path};
 
-use customhouse_ledger::transaction::TransactionHeader;
+use customhouse_ledger::{proof_json::to_json, transaction::TransactionHeader};
 use customhouse_node::client::ClientError;
+use customhouse_proto::v1;
 use customhouse_tests::{
     cluster::{Cluster, Head},
     http,
@@ -299,11 +300,15 @@ async fn an_unmodified_tool_verifies_an_exported_proof() {
     let receipt = cluster.client(3, "auditor").receipt(record.record_id, false).await;
     let dir = tempfile::tempdir().expect("a directory");
     let file = |name: &str| dir.path().join(name);
-    fs::write(file("a.receipt"), receipt.expect("a receipt").encode_to_vec()).expect("writable");
+    let receipt = receipt.expect("a receipt").encode_to_vec();
+    fs::write(file("a.receipt"), &receipt).expect("writable");
+    let text = to_json::<v1::Receipt>(&receipt).expect("its JSON form");
+    fs::write(file("b.receipt"), text).expect("writable");
     let key = verifier_key(&cluster, 3);
     let export = |receipt: &str, vkey: &str| {
         let profile = shown(&cluster.profile(3, "auditor"));
-        let (receipt, leaf) = (shown(&file(receipt)), shown(&file("a.leaf")));
+        let (receipt, leaf) = (file(receipt), file(receipt).with_extension("leaf"));
+        let (receipt, leaf) = (shown(&receipt), shown(&leaf));
         let genesis = shown(&cluster.genesis_file());
         let command = ["--output", "json", "--profile", &profile, "audit", "tlog-proof", &receipt];
         let options = ["--genesis", &genesis, "--leaf", &leaf, "--vkey", vkey];
@@ -311,8 +316,16 @@ async fn an_unmodified_tool_verifies_an_exported_proof() {
     };
     let answer = export("a.receipt", &key).expect_code(0).json();
     assert_eq!(answer["proves"]["record_id"], record.record_id.to_string());
-    let another = export("a.receipt", &verifier_key(&cluster, 2)).expect_code(1).json();
+    let again = export("a.receipt", &key).expect_code(2);
+    assert!(again.stderr.contains("a.tlog-proof: a file is there already"), "{}", again.stderr);
+    let another = export("b.receipt", &verifier_key(&cluster, 2)).expect_code(1).json();
     assert_eq!(another["code"], "NOTE_SIGNATURE", "another node's key");
+    assert!(!file("b.tlog-proof").exists() && !file("b.leaf").exists());
+    export("b.receipt", &key).expect_code(0);
+    assert_eq!(
+        fs::read(file("b.leaf")).expect("written"),
+        fs::read(file("a.leaf")).expect("written")
+    );
 
     let proof = fs::read_to_string(file("a.tlog-proof")).expect("written");
     let leaf = fs::read(file("a.leaf")).expect("written");

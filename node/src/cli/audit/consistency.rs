@@ -6,13 +6,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use customhouse_ledger::{
-    consistency::ConsistencyError,
-    hash::Hash,
-    merkle,
-    proof_json::{JsonForm as _, binary_of},
-};
-use customhouse_node::{newfile, readfile};
+use customhouse_ledger::{consistency::ConsistencyError, hash::Hash, merkle};
+use customhouse_node::newfile;
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
@@ -23,11 +18,12 @@ use super::{
     freshness::{MaxAge, too_old},
     head::{Certified, Place, SavedHead},
     node::{self, Finding},
+    source::read_form,
     validators, verifier,
 };
 use crate::cli::{
     connect::{ConnectArgs, Connection},
-    output::{Output, one_line},
+    output::{Output, lossy_option, one_line},
 };
 
 #[derive(clap::Args)]
@@ -35,13 +31,14 @@ pub(crate) struct ConsistencyArgs {
     /// The genesis of the network, as you had it from a source that you trust.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
-    /// The saved head. Where there is none yet, the newest is saved if it is certified.
+    /// The saved head. Where there is none yet, the newest is saved if it is certified. Nothing but a
+    /// saved head is ever replaced.
     #[arg(long, value_name = "FILE", default_value = "customhouse.head")]
     head: PathBuf,
     /// Leave the saved head as it is.
     #[arg(long)]
     keep: bool,
-    /// Write the proof from the saved head to the node's to a file, for whoever has the genesis.
+    /// Write the proof from the saved head to the node's to a new file, for whoever has the genesis.
     #[arg(long, value_name = "FILE")]
     write_proof: Option<PathBuf>,
     /// Verify such a file, binary or JSON, instead of asking a node. It must begin at the saved head,
@@ -82,11 +79,14 @@ struct Audit {
     #[serde(skip_serializing_if = "Option::is_none")]
     head: Option<Place>,
     reason: String,
-    /// Whether the node's head is saved now.
+    /// Whether the head is saved now.
     written: bool,
     /// Where the proof of a fork is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_option")]
     evidence: Option<PathBuf>,
+    /// Whether the head is a proof's, and no node was asked.
+    #[serde(skip)]
+    from_file: bool,
     rests_on: Basis,
 }
 
@@ -96,6 +96,9 @@ pub(super) async fn check(
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
     let saved = SavedHead::read(&args.head)?;
+    if let Some(file) = &args.write_proof {
+        newfile::is_free(file).with_context(|| file.display().to_string())?;
+    }
     let mut seen = Seen::new(verifier(&args.genesis)?);
     let connection = match &args.proof {
         Some(_) => None,
@@ -108,6 +111,7 @@ pub(super) async fn check(
         validators::follow_file(&mut seen.verifier, file)?;
     }
     let mut audit = Audit::new(&seen);
+    audit.from_file = args.proof.is_some();
     let known = match saved.map(|saved| saved.certified(&seen.verifier)).transpose() {
         Ok(known) => known,
         Err(error) => {
@@ -175,15 +179,10 @@ async fn by_node(
 
 /// What a proof in a file says beside the known head.
 fn by_file(known: Option<&Certified>, seen: &Seen, file: &Path) -> anyhow::Result<Compared> {
-    let name = || file.display().to_string();
-    let bytes = readfile::bytes(file, v1::ConsistencyProof::JSON_BYTES_MAX).with_context(name)?;
+    let bytes = read_form::<v1::ConsistencyProof>(file, "CONSISTENCY_PROOF_TOO_LARGE")?;
     let refused = |from, verdict, code: &str, error: &dyn fmt::Display| {
         let finding = Finding::new(verdict, format!("{code}: {error}"));
         Ok(Compared { from, head: None, finding })
-    };
-    let bytes = match binary_of::<v1::ConsistencyProof>(&bytes) {
-        Ok(bytes) => bytes,
-        Err(error) => return refused(None, Verdict::Invalid, error.code(), &error),
     };
     let [from, to] = certified_ends(&bytes, seen);
     let ends = || from.iter().chain(&to);
@@ -288,8 +287,13 @@ impl Audit {
             reason: String::new(),
             written: false,
             evidence: None,
+            from_file: false,
             rests_on: seen.basis(),
         }
+    }
+
+    fn whose(&self) -> &'static str {
+        if self.from_file { "proof" } else { "node" }
     }
 
     fn conclude(&mut self, finding: Finding) {
@@ -314,7 +318,7 @@ impl Audit {
         if let Some(file) = args.write_proof.as_ref().filter(|_| verified) {
             let known = known.as_ref().context("--write-proof: there is no saved head yet")?;
             let proof = proof_of(known, &head, &finding.path);
-            newfile::replace(file, &proof.encode_to_vec(), 0o644)
+            newfile::output(file, &proof.encode_to_vec())
                 .with_context(|| file.display().to_string())?;
         }
         let newer = known.is_none_or(|known| known.header.height < head.header.height);
@@ -333,11 +337,11 @@ impl fmt::Display for Audit {
             writeln!(f, "saved  {saved}")?;
         }
         if let Some(head) = &self.head {
-            writeln!(f, "node   {head}")?;
+            writeln!(f, "{:<6} {head}", self.whose())?;
         }
         writeln!(f, "{}: {}", self.verdict, one_line(&self.reason))?;
         if self.written {
-            writeln!(f, "the node's head is saved")?;
+            writeln!(f, "the {}'s head is saved", self.whose())?;
         }
         if let Some(evidence) = &self.evidence {
             let file = evidence.to_string_lossy();

@@ -14,8 +14,9 @@ use serde::Serialize;
 use super::Verdict;
 use crate::cli::{
     connect::ConnectArgs,
+    failure::WrongUsage,
     genesis,
-    output::{Output, one_line},
+    output::{Output, lossy, one_line},
     progress,
 };
 
@@ -53,6 +54,7 @@ Examples:
 
 #[derive(Serialize)]
 struct Exported {
+    #[serde(serialize_with = "lossy")]
     file: PathBuf,
     from_height: u64,
     to_height: u64,
@@ -70,8 +72,10 @@ pub(super) async fn export(
     let heights = args.height..=args.to.unwrap_or(args.height);
     let count = heights.clone().take(DECISIONS_MAX + 1).count();
     if count == 0 || count > DECISIONS_MAX {
-        bail!("--to: 1 to {DECISIONS_MAX} heights go into a file");
+        bail!(WrongUsage(format!("--to: 1 to {DECISIONS_MAX} heights go into a file")));
     }
+    let name = || args.out.display().to_string();
+    newfile::is_free(&args.out).with_context(name)?;
     let decisions = match (&args.store, &args.genesis) {
         (Some(store), Some(genesis)) => {
             let genesis = genesis::read(genesis)?;
@@ -106,15 +110,7 @@ pub(super) async fn export(
             bytes.len()
         );
     }
-    newfile::write(&args.out, &bytes, 0o644).map_err(|error| {
-        let name = args.out.display();
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                anyhow!("{name} is there already: name another file with --out, or remove it first")
-            }
-            _ => anyhow!("{name}: {error}"),
-        }
-    })?;
+    newfile::output(&args.out, &bytes).with_context(name)?;
     output.print(&Exported::of(args, &decisions))?;
     Ok(Verdict::Verified)
 }

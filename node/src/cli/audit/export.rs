@@ -26,7 +26,7 @@ use super::{
 };
 use crate::cli::{
     connect::{ConnectArgs, Connection},
-    output::{Output, one_line},
+    output::{Output, lossy, one_line},
 };
 
 #[derive(Subcommand)]
@@ -101,6 +101,7 @@ Examples:
 struct Exported<A> {
     #[serde(flatten)]
     answer: A,
+    #[serde(serialize_with = "lossy")]
     written: PathBuf,
     files: usize,
 }

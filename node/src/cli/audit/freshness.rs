@@ -5,11 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Verdict, head::Certified, node::Finding};
 use crate::cli::time;
 
+/// How far a head may be ahead of this machine's clock: more than clocks of machines that are set differ.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// How old a node's head may be.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(super) struct MaxAge {
-    /// Minutes that the node's head may be old, by this machine's clock; older is not enough evidence. A
-    /// network makes a block at least every heartbeat, by default 10 minutes.
+    /// Minutes that the node's head may be old, by this machine's clock; older is not enough evidence, and
+    /// so is one that is more than five minutes ahead of the clock. A network makes a block at least every
+    /// heartbeat, by default 10 minutes.
     #[arg(long = "max-age", value_name = "MINUTES")]
     minutes: Option<u64>,
 }
@@ -23,12 +27,21 @@ impl MaxAge {
 
     fn refuses_at(self, time_ms: u64, now: Duration) -> Option<String> {
         let minutes = self.minutes?;
-        let age = now.saturating_sub(Duration::from_millis(time_ms));
+        let time = Duration::from_millis(time_ms);
+        let ahead = time.saturating_sub(now);
+        if ahead > AHEAD_MAX {
+            return Some(format!(
+                "its head is from the future by {}, by this machine's clock, so that its age says nothing: \
+                 set the clock, or ask another node",
+                time::length(ahead)
+            ));
+        }
+        let age = now.saturating_sub(time);
         (age > Duration::from_secs(minutes.saturating_mul(60))).then(|| {
             format!(
                 "its head is {} old, {minutes} min are allowed: the network stands still, or the node is \
                  behind, or it shows an old head as its newest; ask another node",
-                time::age(time_ms)
+                time::length(age)
             )
         })
     }
@@ -58,7 +71,12 @@ mod tests {
         assert!(!refused(Some(20), 20));
         assert!(refused(Some(20), 21));
         assert!(!refused(Some(u64::MAX), 1000));
-        let ahead = MaxAge { minutes: Some(0) }.refuses_at(u64::MAX, now);
-        assert_eq!(ahead, None, "a clock that is behind makes nothing old");
+        let ahead = |limit, seconds: u64| {
+            MaxAge { minutes: limit }.refuses_at(1000 * (100_000 + seconds), now)
+        };
+        assert_eq!(ahead(Some(0), 300), None, "a clock that is behind makes nothing old");
+        let refused = ahead(Some(u64::MAX), 301).expect("too far ahead");
+        assert!(refused.contains("from the future by 5 min"), "{refused}");
+        assert_eq!(ahead(None, 301), None);
     }
 }

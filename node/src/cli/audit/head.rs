@@ -12,11 +12,14 @@ use customhouse_node::{newfile, readfile};
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
-use crate::cli::time;
+use crate::cli::{failure::InvalidFile, time};
 
 /// Bytes of a saved head at the most: with 256 validators a certificate has 16 KiB, twice that in
 /// hexadecimal.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Code of a file that is no saved head, or contradicts itself.
+const CODE: &str = "SAVED_HEAD";
 
 /// A header that a quorum finalized, by a verifier's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,17 +66,24 @@ impl SavedHead {
     /// `None` where there is no file.
     pub(super) fn read(path: &Path) -> anyhow::Result<Option<Self>> {
         let name = || path.display().to_string();
-        match readfile::text(path, HEAD_BYTES_MAX) {
-            Ok(text) => Ok(Some(serde_json::from_str(&text).with_context(name)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(name),
-        }
+        let text = match readfile::text(path, HEAD_BYTES_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| InvalidFile::or_unread(error, CODE)).with_context(name)?,
+        };
+        let invalid = |error| InvalidFile { code: CODE, reason: format!("no saved head: {error}") };
+        serde_json::from_str(&text).map_err(invalid).with_context(name).map(Some)
     }
 
-    /// Writes it, in the place of the one that has this name.
+    /// Writes it, in the place of the one that has this name. What is no saved head stays.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let name = || path.display().to_string();
         let text = serde_json::to_string_pretty(self)? + "\n";
-        newfile::replace(path, text.as_bytes(), 0o644).with_context(|| path.display().to_string())
+        let place = match Self::read(path)? {
+            // Where a link leads.
+            Some(_) => path.canonicalize().with_context(name)?,
+            None => return newfile::write(path, text.as_bytes(), 0o644).with_context(name),
+        };
+        newfile::replace(&place, text.as_bytes(), 0o644).with_context(name)
     }
 
     /// The head, if it is certified and says of itself what its header does.
@@ -86,9 +96,9 @@ impl SavedHead {
 /// Why a saved head is not taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SavedHeadError {
-    #[error("not a certified head: {0}")]
+    #[error("not a certified head: {}: {_0}", _0.code())]
     Finality(#[from] FinalityError),
-    #[error("its fields are not those of its header")]
+    #[error("{CODE}: its fields are not those of its header")]
     Fields,
 }
 
@@ -101,11 +111,12 @@ impl SavedHeadError {
     }
 }
 
-/// The header of a head that was saved. Whether it is certified is not checked here.
-pub(crate) fn saved_header(path: &Path) -> anyhow::Result<Header> {
+/// The header of a head that was saved, if it is certified.
+pub(crate) fn saved_header(path: &Path, verifier: &Verifier) -> anyhow::Result<Header> {
     let name = || path.display().to_string();
     let saved = SavedHead::read(path)?.context("there is no such file").with_context(name)?;
-    Header::decode(&saved.header).with_context(name)
+    let certified = saved.certified(verifier).map_err(|(_, why)| anyhow::anyhow!(why));
+    Ok(certified.with_context(name)?.header)
 }
 
 /// A head's place, for answers.
@@ -176,6 +187,27 @@ mod tests {
         second.write(&path).expect("replaced");
         assert_eq!(SavedHead::read(&path).expect("readable"), Some(second));
         assert_eq!(std::fs::read_dir(directory.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_head_is_never_replaced_and_a_link_to_one_stays_a_link() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        let head = head(&genesis());
+        std::fs::write(path("a.key"), "{\"seed\": 1}").expect("written");
+        std::os::unix::fs::symlink(path("nothing"), path("dangling")).expect("made");
+        for name in ["a.key", "dangling"] {
+            let error = head.write(&path(name)).expect_err("refused");
+            assert!(error.to_string().contains(name), "{error:#}");
+        }
+        assert_eq!(std::fs::read(path("a.key")).expect("there"), b"{\"seed\": 1}");
+        assert!(!path("nothing").exists());
+        head.write(&path("a.head")).expect("new");
+        std::os::unix::fs::symlink(path("a.head"), path("link")).expect("made");
+        let second = SavedHead { certificate: vec![4], ..head };
+        second.write(&path("link")).expect("replaced");
+        assert!(path("link").is_symlink());
+        assert_eq!(SavedHead::read(&path("a.head")).expect("readable"), Some(second));
     }
 
     #[test]

@@ -14,19 +14,21 @@ use customhouse_proto::v1;
 use serde::Serialize;
 
 use super::{Basis, Seen, Verdict, freshness::MaxAge, source::Source};
-use super::{receipts, verifier};
+use super::{
+    receipts,
+    subject::{Asked, SubjectArgs},
+    verifier,
+};
 use crate::cli::{
     connect::ConnectArgs,
     output::{Output, one_line},
-    query::parse_subject,
     time,
 };
 
 #[derive(clap::Args)]
 pub(crate) struct HistoryArgs {
-    /// SCHEME:ID, as for `query history`.
-    #[arg(value_name = "SUBJECT", value_parser = parse_subject)]
-    subject: v1::Subject,
+    #[command(flatten)]
+    subject: SubjectArgs,
     /// The genesis of the network, as you had it from a source that you trust.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
@@ -42,8 +44,8 @@ The proof shows that these are all the records about the subject as of a certifi
 record comes with the receipt that proves it. A node that leaves one out, or adds one, is found. With
 --files nothing is asked for over the network.
 
-Exit codes: 0 proven; 1 an answer of the node is invalid; 2 not enough evidence; 3 proof of a fork;
-64 wrong arguments.
+Exit codes: 0 proven; 1 an answer of the node, or a file, is invalid; 2 not enough evidence; 3 proof of a
+fork; 64 wrong arguments, such as an id that has not the form of its scheme.
 
 Examples:
   customhouse --profile net/NL-DOUANE/clients/auditor audit history mrn:18GBJ4XG51QGC33AR9 \\
@@ -54,8 +56,9 @@ pub(super) const ABSENT_HELP: &str = "\
 The proof shows, as of a certified block, that no record on the ledger is about the subject. With --files
 nothing is asked for over the network.
 
-Exit codes: 0 proven: there are none; 1 there are records, or an answer of the node is invalid; 2 not
-enough evidence; 3 proof of a fork; 64 wrong arguments.
+Exit codes: 0 proven: there are none; 1 there are records, or an answer of the node, or a file, is
+invalid; 2 not enough evidence; 3 proof of a fork; 64 wrong arguments, such as an id that has not the form
+of its scheme.
 
 Examples:
   customhouse --profile net/NL-DOUANE/clients/auditor audit absent mrn:18GBJ4XG51QGC33AR9 \\
@@ -67,6 +70,7 @@ pub(super) async fn prove(
     output: Output,
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
+    args.subject.subject()?;
     let source = Source::open(args.files.as_deref(), connect).await?;
     let mut audit = Audit::begin(args, &source).await?;
     audit.prove_records(&source, |_, _| Ok(())).await?;
@@ -81,6 +85,7 @@ pub(super) async fn absent(
     output: Output,
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
+    args.subject.subject()?;
     let source = Source::open(args.files.as_deref(), connect).await?;
     let mut audit = Audit::begin(args, &source).await?;
     audit.check_age(args.max_age);
@@ -110,6 +115,7 @@ pub(super) struct Audit {
 
 #[derive(Serialize)]
 pub(super) struct Answer {
+    subject: Asked,
     subject_key: Hash,
     pub(super) verdict: Verdict,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -153,13 +159,13 @@ impl Proven {
 impl Audit {
     /// Gets the proof and verifies it.
     pub(super) async fn begin(args: &HistoryArgs, source: &Source) -> anyhow::Result<Self> {
+        let subject = args.subject.subject()?.clone();
         let mut seen = Seen::new(verifier(&args.genesis)?);
-        let subject_key = subject_key(&args.subject);
+        let subject_key = subject_key(&subject);
         let proof = source.history_proof(subject_key).await?;
         // After the proof, so that no change comes between the two.
         let chain = source.follow(&mut seen.verifier).await?;
-        let answer = Answer::new(subject_key, &seen);
-        let subject = args.subject.clone();
+        let answer = Answer::new(&subject, &seen);
         let mut audit = Self { answer, proof, chain, subject, seen, history: None };
         match audit.seen.verifier.verify_history(&audit.proof) {
             Ok(history) if history.subject_key != subject_key => {
@@ -252,9 +258,10 @@ impl Audit {
 }
 
 impl Answer {
-    fn new(subject_key: Hash, seen: &Seen) -> Self {
+    fn new(subject: &v1::Subject, seen: &Seen) -> Self {
         Self {
-            subject_key,
+            subject: Asked::of(subject),
+            subject_key: subject_key(subject),
             verdict: Verdict::Verified,
             reason: String::new(),
             records: Vec::new(),
@@ -289,7 +296,8 @@ impl fmt::Display for Answer {
             let Proven { record_id, agency, height, .. } = record;
             writeln!(f, "record {record_id} of {agency}, lodged {lodged} at height {height}")?;
         }
-        self.conclusion(f, &format!("these {} are all", self.records.len()))
+        let verified = format!("these {} are all about {}", self.records.len(), self.subject);
+        self.conclusion(f, &verified)
     }
 }
 
@@ -303,6 +311,6 @@ impl fmt::Display for Absence {
         for Proven { record_id, agency, height, .. } in &self.0.records {
             writeln!(f, "record {record_id} of {agency} at height {height}")?;
         }
-        self.0.conclusion(f, "no record on the ledger is about it")
+        self.0.conclusion(f, &format!("no record on the ledger is about {}", self.0.subject))
     }
 }

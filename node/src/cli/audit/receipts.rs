@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, validators, verifier};
 use crate::cli::{
     connect::ConnectArgs,
-    output::{Output, one_line},
+    output::{Output, lossy, one_line},
     progress, time,
 };
 
@@ -124,14 +124,18 @@ fn verify_file(file: &Path, seen: &mut Seen) -> ReceiptView {
     view
 }
 
+/// Code of a file that is larger than any receipt.
+pub(super) const TOO_LARGE: &str = "RECEIPT_TOO_LARGE";
+
 /// A receipt's file, binary or JSON.
-pub(super) fn read(file: &Path) -> io::Result<Vec<u8>> {
+fn read(file: &Path) -> io::Result<Vec<u8>> {
     readfile::bytes(file, v1::Receipt::JSON_BYTES_MAX)
 }
 
 /// A receipt, verified or not.
 #[derive(Serialize)]
 struct ReceiptView {
+    #[serde(serialize_with = "lossy")]
     file: PathBuf,
     verdict: Verdict,
     /// Stable code of the refusal.
@@ -196,7 +200,7 @@ impl ReceiptView {
     /// What is longer than a receipt can be is none; what cannot be read says nothing.
     fn unreadable(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::FileTooLarge {
-            (self.verdict, self.code) = (Verdict::Invalid, "RECEIPT_TOO_LARGE");
+            (self.verdict, self.code) = (Verdict::Invalid, TOO_LARGE);
         }
         self.reason = error.to_string();
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use customhouse_ledger::{
     hash::Hash,
-    proof_json::{JsonForm as _, binary_of},
+    proof_json::{JsonForm, binary_of},
     verifier::Verifier,
 };
 use customhouse_node::readfile;
@@ -16,6 +16,7 @@ use prost::Message as _;
 use super::{receipts, validators};
 use crate::cli::{
     connect::{ConnectArgs, Connection},
+    failure::InvalidFile,
     progress,
 };
 
@@ -64,10 +65,7 @@ impl Source {
             }
             Self::Files(directory) => {
                 let file = directory.join(PROOF_FILE);
-                let name = || file.display().to_string();
-                let max = v1::HistoryProof::JSON_BYTES_MAX;
-                let bytes = readfile::bytes(&file, max).with_context(name)?;
-                Ok(binary_of::<v1::HistoryProof>(&bytes).with_context(name)?.into_owned())
+                read_form::<v1::HistoryProof>(&file, "HISTORY_PROOF_TOO_LARGE")
             }
         }
     }
@@ -85,6 +83,19 @@ impl Source {
             Self::Files(directory) => of_files(directory, each),
         }
     }
+}
+
+/// Reads a file in either form, and gives the binary. One that is larger than any of its kind has the
+/// code `too_large`.
+pub(super) fn read_form<M: JsonForm>(
+    file: &Path,
+    too_large: &'static str,
+) -> anyhow::Result<Vec<u8>> {
+    let name = || file.display().to_string();
+    let bytes = readfile::bytes(file, M::JSON_BYTES_MAX)
+        .map_err(|error| InvalidFile::or_unread(error, too_large))
+        .with_context(name)?;
+    Ok(binary_of::<M>(&bytes).with_context(name)?.into_owned())
 }
 
 /// The receipts of all records that the node lists about the subject.
@@ -124,9 +135,7 @@ fn of_files(
     let has_any = receipts::receipt_files(&[directory.to_owned()]);
     // An absence has a proof and no receipts.
     for file in has_any.unwrap_or_default() {
-        let name = || file.display().to_string();
-        let bytes = receipts::read(&file).with_context(name)?;
-        each(binary_of::<v1::Receipt>(&bytes).with_context(name)?.into_owned())?;
+        each(read_form::<v1::Receipt>(&file, receipts::TOO_LARGE)?)?;
     }
     Ok(())
 }

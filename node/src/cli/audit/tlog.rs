@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use customhouse_ledger::{
     canonical,
     hash::Hash,
-    receipt::{RECEIPT_BYTES_MAX, ReceiptError},
+    receipt::ReceiptError,
     tlog::{
         self,
         export::{self, TlogProofError, VerifiedTlogProof},
@@ -21,24 +21,25 @@ use customhouse_node::{newfile, readfile};
 use customhouse_proto::v1;
 use serde::Serialize;
 
-use super::{Basis, Seen, Verdict, validators};
+use super::{Basis, Seen, Verdict, receipts, source::read_form, validators};
 use crate::cli::{
     connect::ConnectArgs,
+    failure::InvalidFile,
     genesis,
-    output::{Output, one_line},
+    output::{Output, lossy_option, one_line},
 };
 
 #[derive(clap::Args)]
 pub(crate) struct ExportArgs {
-    /// The receipt.
+    /// The receipt, binary or JSON.
     #[arg(value_name = "RECEIPT")]
     receipt: PathBuf,
     #[command(flatten)]
     trust: TrustArgs,
-    /// Where to write the proof. The receipt's name with .tlog-proof where absent.
+    /// Where to write the proof; must not exist. The receipt's name with .tlog-proof where absent.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Also write the log's leaf: what a tool computes the leaf hash of.
+    /// Also write the log's leaf, to a new file: what a tool computes the leaf hash of.
     #[arg(long, value_name = "FILE")]
     leaf: Option<PathBuf>,
 }
@@ -115,9 +116,12 @@ pub(super) async fn export(
     output: Output,
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
+    let out = args.out.clone().unwrap_or_else(|| args.receipt.with_extension(EXTENSION));
+    for file in std::iter::once(&out).chain(&args.leaf) {
+        newfile::is_free(file).with_context(|| file.display().to_string())?;
+    }
     let mut trust = args.trust.read(&args.receipt)?;
-    let name = || args.receipt.display().to_string();
-    let bytes = readfile::bytes(&args.receipt, RECEIPT_BYTES_MAX).with_context(name)?;
+    let bytes = read_form::<v1::Receipt>(&args.receipt, receipts::TOO_LARGE)?;
     let connection = connect.connect().await?;
     validators::follow_node(&mut trust.seen.verifier, &connection).await?;
     if let Err(error) = trust.seen.verifier.verify_receipt(&bytes) {
@@ -133,30 +137,28 @@ pub(super) async fn export(
     let key = args.trust.vkey.as_ref().unwrap_or(&told);
     let (mut audit, verified) = examine(&text, &mut trust, Some(key));
     if let Some(verified) = verified.filter(|_| audit.verdict == Verdict::Verified) {
-        let out = args.out.clone().unwrap_or_else(|| args.receipt.with_extension(EXTENSION));
         write(&out, text.as_bytes())?;
         audit.written = Some(out);
         if let Some(file) = &args.leaf {
             write(file, &verified.leaf)?;
         }
     }
-    audit.verifier_key = Some(key.to_string());
-    audit.verifier_key_unchecked = args.trust.vkey.is_none();
+    audit.verifier_key_unchecked = audit.verifier_key.is_some() && args.trust.vkey.is_none();
     audit.told(output)
 }
 
 pub(super) fn verify(args: &VerifyArgs, output: Output) -> anyhow::Result<Verdict> {
     let mut trust = args.trust.read(&args.proof)?;
     let name = || args.proof.display().to_string();
-    let text = readfile::text(&args.proof, PROOF_BYTES_MAX).with_context(name)?;
-    let key = args.trust.vkey.as_ref();
-    let (mut audit, _) = examine(&text, &mut trust, key);
-    audit.verifier_key = key.map(ToString::to_string);
+    let text = readfile::text(&args.proof, PROOF_BYTES_MAX)
+        .map_err(|error| InvalidFile::or_unread(error, "TLOG_PROOF_MALFORMED"))
+        .with_context(name)?;
+    let (audit, _) = examine(&text, &mut trust, args.trust.vkey.as_ref());
     audit.told(output)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    newfile::replace(path, bytes, 0o644).with_context(|| path.display().to_string())
+    newfile::output(path, bytes).with_context(|| path.display().to_string())
 }
 
 /// Checks a proof, and that its two certified blocks are of one chain.
@@ -186,6 +188,7 @@ fn examine(
         }
     }
     audit.rests_on = trust.seen.basis();
+    audit.verifier_key = key.map(ToString::to_string);
     audit.proves = Some(Proven {
         record_id: receipt.slot.record_id,
         agency: receipt.signer.agency.to_string(),
@@ -206,9 +209,9 @@ struct Audit {
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     proves: Option<Proven>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_option")]
     written: Option<PathBuf>,
-    /// The key under which the checkpoint's signature was checked.
+    /// The key under which the checkpoint's signature was checked, and is right.
     #[serde(skip_serializing_if = "Option::is_none")]
     verifier_key: Option<String>,
     /// Whether only the node said that it is its key.
@@ -276,6 +279,8 @@ impl fmt::Display for Audit {
         }
         match &self.verifier_key {
             Some(key) => write!(f, "\ncheckpoint signed by {}", one_line(key))?,
+            // Refused; nothing is said of a signature then.
+            None if self.proves.is_none() => {}
             None => write!(f, "\nthe checkpoint's signature was not looked at (--vkey)")?,
         }
         if self.verifier_key_unchecked {

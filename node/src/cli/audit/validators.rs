@@ -7,31 +7,26 @@ use std::{
 };
 
 use anyhow::Context as _;
-use customhouse_ledger::{
-    proof_json::{JsonForm as _, binary_of},
-    verifier::{ValidatorStep, Verifier},
-};
-use customhouse_node::{newfile, readfile};
+use customhouse_ledger::verifier::{ValidatorStep, Verifier};
+use customhouse_node::newfile;
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
 
-use super::{ValidatorChainArgs, Verdict, verifier};
+use super::{ValidatorChainArgs, Verdict, source::read_form, verifier};
 use crate::cli::{
     connect::{ConnectArgs, Connection},
-    output::Output,
+    output::{Output, lossy},
 };
 
 /// Its name beside receipts.
 pub(crate) const FILE_NAME: &str = "validator.chain";
 
 /// Lets a verifier follow the changes that a file has, and gives them as they are there.
-pub(super) fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<Vec<u8>> {
-    let name = || file.display().to_string();
-    let bytes = readfile::bytes(file, v1::ValidatorChain::JSON_BYTES_MAX).with_context(name)?;
-    let bytes = binary_of::<v1::ValidatorChain>(&bytes).with_context(name)?;
-    verifier.follow_encoded(&bytes).with_context(name)?;
-    Ok(bytes.into_owned())
+pub(crate) fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_form::<v1::ValidatorChain>(file, "STEP_MALFORMED")?;
+    verifier.follow_encoded(&bytes).with_context(|| file.display().to_string())?;
+    Ok(bytes)
 }
 
 /// Lets a verifier follow the changes that a node has.
@@ -78,11 +73,12 @@ pub(super) async fn export(
     output: Output,
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
+    let name = || args.out.display().to_string();
+    newfile::is_free(&args.out).with_context(name)?;
     let mut verifier = verifier(&args.genesis)?;
     let connection = connect.connect().await?;
     let chain = certified_chain(&mut verifier, &connection).await?;
-    let name = || args.out.display().to_string();
-    newfile::replace(&args.out, &chain.encode_to_vec(), 0o644).with_context(name)?;
+    newfile::output(&args.out, &chain.encode_to_vec()).with_context(name)?;
     let steps = chain.steps.iter().map(|step| Ok(Change::of(&ValidatorStep::from_proto(step)?)));
     let changes = steps.collect::<anyhow::Result<_>>()?;
     let validators = verifier.validators().count();
@@ -92,6 +88,7 @@ pub(super) async fn export(
 
 #[derive(Serialize)]
 struct Exported {
+    #[serde(serialize_with = "lossy")]
     written: PathBuf,
     /// After the last change.
     validators: usize,

@@ -25,8 +25,9 @@ use super::{
 };
 use crate::cli::{
     connect::{self, ConnectArgs, Connection},
+    failure::WrongUsage,
     node::StopSignals,
-    output::{Output, one_line},
+    output::{Output, lossy_option, one_line},
 };
 
 /// A node that has not answered by then is absent this time.
@@ -63,7 +64,8 @@ compared with that of the one that is ahead; one that is behind and has not move
 show an old head as its newest. The newest head is kept, with the changes of validators that lead to
 it, so that the next run goes on from it.
 
-An answer is printed where something changed. Two certified blocks of one height, or two certified logs of
+An answer is printed where something changed: with --output json a stream of documents, one after the
+other, of which the last may say why it ended. Two certified blocks of one height, or two certified logs of
 one size, are the proof of a fork: it is written to a file with all that the nodes tell about that height,
 and the command ends. `audit fork` reads that file and names those who signed for both sides.
 
@@ -143,7 +145,7 @@ impl Watched {
 struct Look {
     verdict: Verdict,
     nodes: Vec<NodeView>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_option")]
     evidence: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
@@ -170,7 +172,8 @@ impl<'a> Watch<'a> {
         if profiles.is_empty() {
             profiles.extend(connect.profile()?);
         }
-        ensure!(!profiles.is_empty(), "which nodes? Name their client profiles");
+        let which = || WrongUsage("which nodes? Name their client profiles".to_owned());
+        ensure!(!profiles.is_empty(), which());
         fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
         let watched = |profile| Watched { profile, connection: None, last: None, highest: None };
         let nodes = profiles.into_iter().map(watched).collect();

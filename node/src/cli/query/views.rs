@@ -8,7 +8,10 @@ use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
 
-use crate::cli::{output::one_line, time};
+use crate::cli::{
+    output::{lossy, one_line},
+    time,
+};
 
 #[derive(Serialize)]
 pub(super) struct TransactionView {
@@ -169,7 +172,7 @@ impl fmt::Display for StatusView {
         writeln!(f, "agency         {agency} on {network} ({version})")?;
         writeln!(f, "chain id       {}", self.chain_id)?;
         let age = time::age(self.time_ms);
-        writeln!(f, "head           height {}, {age} old", self.height)?;
+        writeln!(f, "head           height {}, {age}", self.height)?;
         writeln!(f, "block hash     {}", self.block_hash)?;
         writeln!(f, "log            {} transactions, root {}", self.log_size, self.log_root)?;
         writeln!(f, "history root   {}", self.history_root)?;
@@ -230,6 +233,7 @@ impl fmt::Display for Peers {
 
 #[derive(Serialize)]
 pub(super) struct Written {
+    #[serde(serialize_with = "lossy")]
     pub(super) written: PathBuf,
     pub(super) bytes: usize,
 }

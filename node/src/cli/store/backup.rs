@@ -10,7 +10,7 @@ use serde::Serialize;
 use tonic::Code;
 
 use super::{Place, StoreArgs, explained};
-use crate::cli::{Done, block_on, connect::ConnectArgs, output::Output};
+use crate::cli::{Done, block_on, connect::ConnectArgs, failure::WrongUsage, output::Output};
 
 #[derive(clap::Args)]
 pub(crate) struct BackupArgs {
@@ -23,12 +23,12 @@ pub(crate) struct BackupArgs {
     /// The genesis of the network, with --data-dir.
     #[arg(long, value_name = "FILE", requires = "data_dir")]
     genesis: Option<PathBuf>,
-    /// The directory of backups, of a stopped node; else the configuration's [backup] says.
+    /// The directory of backups, outside the store, of a stopped node; else the configuration's [backup] says.
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
-    /// How many of the newest are kept there; else the configuration's [backup] says.
-    #[arg(long, value_name = "COUNT")]
-    keep: Option<usize>,
+    /// How many of the newest are kept there, at least 1; else the configuration's [backup] says.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
 }
 
 pub(super) const HELP: &str = "\
@@ -67,17 +67,17 @@ pub(super) fn run(args: BackupArgs, output: Output, connect: &ConnectArgs) -> Do
     let BackupArgs { config, data_dir, genesis, to, keep } = args;
     let made = if config.is_some() || data_dir.is_some() {
         let place = StoreArgs { config, data_dir, genesis }.place()?;
-        directly(&place, to, keep)
+        directly(&place, to, keep.and_then(|keep| usize::try_from(keep).ok()))
     } else {
-        anyhow::ensure!(
-            to.is_none() && keep.is_none(),
-            "--to and --keep are for a stopped node; a running one has [backup] in its configuration"
-        );
+        let reason = "--to and --keep are for a stopped node; a running one has [backup] in its \
+                      configuration";
+        let wrong = || WrongUsage(reason.to_owned());
+        anyhow::ensure!(to.is_none() && keep.is_none(), wrong());
         asked(connect)
     };
     let view = match made {
         Err(error) if is_damage(&error) => {
-            note!("customhouse: {}", crate::cli::sentence(&error));
+            output.failed(&error);
             return Ok(ExitCode::FAILURE);
         }
         made => made?,
@@ -109,9 +109,10 @@ fn is_damage(error: &anyhow::Error) -> bool {
 
 fn directly(place: &Place, to: Option<PathBuf>, keep: Option<usize>) -> anyhow::Result<BackupView> {
     let section = place.backup.as_ref();
-    let directory = to
-        .or_else(|| section.map(|section| section.directory.clone()))
-        .context("where to? Name --to, or [backup] in the configuration")?;
+    let directory =
+        to.or_else(|| section.map(|section| section.directory.clone())).ok_or_else(|| {
+            WrongUsage("where to? Name --to, or [backup] in the configuration".to_owned())
+        })?;
     let keep = keep.or(section.map(|section| section.keep)).unwrap_or_else(backups_kept);
     anyhow::ensure!(place.path.join("CURRENT").exists(), StoreError::Missing(place.path.clone()));
     let opened = Chain::open(&place.path, &place.genesis, &place.options);
@@ -124,7 +125,7 @@ fn directly(place: &Place, to: Option<PathBuf>, keep: Option<usize>) -> anyhow::
     let backup = chain.reader().back_up(&directory, keep, place.agency)?;
     Ok(BackupView {
         id: backup.id,
-        directory: directory.display().to_string(),
+        directory: std::path::absolute(&directory).unwrap_or(directory).display().to_string(),
         height: chain.tip().header.height,
         bytes: backup.bytes,
         files: backup.files,

@@ -2,12 +2,24 @@
 
 use std::{fmt, path::PathBuf, process::ExitCode, time::Instant};
 
-use customhouse_ledger::chain::check::{CheckReport, Damage};
-use customhouse_node::store::{self, Known};
+use customhouse_ledger::{
+    chain::check::{CheckReport, Damage},
+    store::StoreError,
+    verifier::Verifier,
+};
+use customhouse_node::{
+    config::journal_path,
+    journal::JournalError,
+    keyfile::KeyFile,
+    store::{self, Known},
+};
 use serde::Serialize;
 
 use super::{Place, StoreArgs, bars::Bars, explained};
-use crate::cli::{Done, audit, output::Output};
+use crate::cli::{
+    Done, audit,
+    output::{Output, lossy},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct CheckArgs {
@@ -16,6 +28,10 @@ pub(crate) struct CheckArgs {
     /// A head that `audit consistency` saved, which the store must have. May be given several times.
     #[arg(long, value_name = "FILE")]
     head: Vec<PathBuf>,
+    /// With --head, the changes of validators since the genesis, as `audit validator-chain` wrote them:
+    /// needed where they changed before the head.
+    #[arg(long, value_name = "FILE", requires = "head")]
+    validator_chain: Option<PathBuf>,
 }
 
 pub(super) const HELP: &str = "\
@@ -26,7 +42,7 @@ first 100 places of it; where the chain itself cannot be followed, the check end
 
 A store that lost its last blocks is sound in itself. So the signer's journal, which lies beside the
 validator key, is asked which height it knows of, and so is a head that you saved with
-`customhouse audit consistency`.
+`customhouse audit consistency`. A head that no quorum signed and a journal of another key are refused.
 
 Read first, each as a whole and against the checksum that RocksDB made when it wrote it, is every
 table and blob file: so also their filters, indexes, properties and footers, of which rows show nothing.
@@ -37,8 +53,8 @@ looked at, because nothing that is served comes from them, are IDENTITY, OPTIONS
 Damaged indexes are made anew by `customhouse store rebuild`. Where headers or transactions are
 damaged, restore a backup, or remove the store's folder: the node fetches the ledger from its peers.
 
-Exit codes: 0 sound; 1 damaged; 2 the store could not be looked at, for example because its node is
-running; 64 wrong arguments.
+Exit codes: 0 sound; 1 damaged, or half rebuilt; 2 the store could not be looked at, for example because
+its node is running; 64 wrong arguments.
 
 Examples:
   customhouse store check --config nl/node.toml
@@ -50,24 +66,32 @@ Examples:
 #[derive(Serialize)]
 struct CheckView {
     verdict: &'static str,
+    #[serde(serialize_with = "lossy")]
     store: PathBuf,
     #[serde(flatten)]
     report: Option<CheckReport>,
     /// What keeps RocksDB from opening the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_opened: Option<Damage>,
+    #[serde(skip)]
+    half_rebuilt: bool,
+    /// Signer's journals that could not be read, and why: what they know was not looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_compared: Vec<String>,
     seconds: f64,
     records_per_second: f64,
 }
 
 pub(super) fn run(args: &CheckArgs, output: Output) -> Done {
     let place = args.store.place()?;
-    let known = known(args, &place)?;
+    let mut not_compared = Vec::new();
+    let known = known(args, &place, &mut not_compared)?;
     let (bars, begun) = (Bars::new(), Instant::now());
     let show = |progress| bars.show(progress);
     let checked = store::check(&place.path, &place.genesis, &place.options, &known, &show);
     let seconds = begun.elapsed().as_secs_f64();
     bars.finish();
+    let half_rebuilt = matches!(checked, Err(StoreError::HalfRebuilt));
     let (report, not_opened) = match checked {
         Ok(report) => (Some(report), None),
         Err(error) => match store::damage_of(&error) {
@@ -82,6 +106,8 @@ pub(super) fn run(args: &CheckArgs, output: Output) -> Done {
         store: place.path,
         report,
         not_opened,
+        half_rebuilt,
+        not_compared,
         seconds,
         records_per_second: (records as f64 / seconds.max(1e-3)).round(),
     })?;
@@ -89,21 +115,33 @@ pub(super) fn run(args: &CheckArgs, output: Output) -> Done {
 }
 
 /// What others remember of the newest blocks.
-fn known(args: &CheckArgs, place: &Place) -> anyhow::Result<Vec<Known>> {
+fn known(
+    args: &CheckArgs,
+    place: &Place,
+    not_compared: &mut Vec<String>,
+) -> anyhow::Result<Vec<Known>> {
     let mut known = Vec::new();
-    for path in &args.head {
-        let header = audit::saved_header(path)?;
-        anyhow::ensure!(
-            header.chain_id == place.genesis.chain_id(),
-            "{}: a head of another chain",
-            path.display()
-        );
-        known.push(Known::head(path, &header));
+    let mut verifier = Verifier::new(&place.genesis);
+    if let Some(file) = &args.validator_chain {
+        audit::validators::follow_file(&mut verifier, file)?;
     }
-    for path in &place.journals {
-        match Known::journal(path) {
-            Ok(found) => known.push(found),
-            Err(error) => note!("customhouse: {error}. What it knows is not compared"),
+    for path in &args.head {
+        // What no quorum signed says nothing about a store.
+        known.push(Known::head(path, &audit::saved_header(path, &verifier)?));
+    }
+    for key in &place.validator_keys {
+        let journal = journal_path(key);
+        let read = KeyFile::read(key).map_err(|error| error.to_string());
+        let found = read.and_then(|key| match Known::journal(&journal, &key.key.public()) {
+            Err(error @ JournalError::OtherKey { .. }) => Ok(Err(error)),
+            found => found.map(Ok).map_err(|error| error.to_string()),
+        });
+        match found {
+            Ok(found) => known.push(found?),
+            Err(why) => {
+                note!("customhouse: {why}. What it knows is not compared");
+                not_compared.push(why);
+            }
         }
     }
     Ok(known)
@@ -113,10 +151,11 @@ impl fmt::Display for CheckView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(damage) = &self.not_opened {
             writeln!(f, "{damage}")?;
-            return write!(
-                f,
-                "DAMAGED: the store cannot be opened; restore a backup, or remove its folder"
-            );
+            write!(f, "DAMAGED: the store cannot be opened")?;
+            return match self.half_rebuilt {
+                true => Ok(()),
+                false => write!(f, "; restore a backup, or remove its folder"),
+            };
         }
         let Some(report) = &self.report else { return Ok(()) };
         for damage in &report.damage {

@@ -7,7 +7,10 @@ use customhouse_node::store::{self, Rebuilt};
 use serde::Serialize;
 
 use super::{StoreArgs, bars::Bars, explained};
-use crate::cli::{Done, output::Output};
+use crate::cli::{
+    Done,
+    output::{Output, lossy},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct RebuildArgs {
@@ -30,6 +33,7 @@ Examples:
 
 #[derive(Serialize)]
 struct RebuildView {
+    #[serde(serialize_with = "lossy")]
     store: PathBuf,
     height: u64,
     block_hash: Hash,
@@ -45,15 +49,11 @@ pub(super) fn run(args: &RebuildArgs, output: Output) -> Done {
     bars.finish();
     let Rebuilt { height, block_hash, records } = match rebuilt {
         Ok(rebuilt) => rebuilt,
-        Err(error @ RebuildError::Damaged(_)) => {
-            note!("customhouse: {error}");
+        Err(RebuildError::Store(error)) if !error.is_corruption() => return Err(explained(error)),
+        Err(damaged) => {
+            output.failed(&damaged.into());
             return Ok(ExitCode::FAILURE);
         }
-        Err(RebuildError::Store(error)) if error.is_corruption() => {
-            note!("customhouse: {error}");
-            return Ok(ExitCode::FAILURE);
-        }
-        Err(RebuildError::Store(error)) => return Err(explained(error)),
     };
     let (store, seconds) = (place.path, begun.elapsed().as_secs_f64());
     output.print(&RebuildView { store, height, block_hash, records, seconds })?;

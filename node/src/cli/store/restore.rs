@@ -11,7 +11,11 @@ use customhouse_node::store::Restore;
 use serde::Serialize;
 
 use super::{StoreArgs, bars::Bars, explained};
-use crate::cli::{Done, output::Output};
+use crate::cli::{
+    Done,
+    failure::WrongUsage,
+    output::{Output, lossy},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct RestoreArgs {
@@ -51,6 +55,7 @@ struct RestoreView {
     /// Whose it is, where the directory says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<BackupOwner>,
+    #[serde(serialize_with = "lossy")]
     store: PathBuf,
     restored: bool,
     /// Of the full check.
@@ -62,7 +67,8 @@ pub(super) fn run(args: &RestoreArgs, output: Output) -> Done {
     let place = args.store.place()?;
     let named = place.backup.as_ref().map(|section| section.directory.clone());
     let from = args.from.clone().or(named);
-    let from = from.context("where from? Name --from, or [backup] in the configuration")?;
+    let where_from = "where from? Name --from, or [backup] in the configuration";
+    let from = from.ok_or_else(|| WrongUsage(where_from.to_owned()))?;
     let backups = ledger::backups(&from)?;
     let newest = || backups.last().map(|backup| backup.id);
     let id =
@@ -96,7 +102,7 @@ pub(super) fn run(args: &RestoreArgs, output: Output) -> Done {
     let report = match restored {
         Ok(report) => report,
         Err(error) if error.is_corruption() => {
-            note!("customhouse: {error}");
+            output.failed(&error.into());
             return Ok(ExitCode::FAILURE);
         }
         Err(error) => return Err(explained(error)),

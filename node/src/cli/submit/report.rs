@@ -7,7 +7,10 @@ use customhouse_node::import::{ImportError, Skipped, Warning};
 use serde::Serialize;
 
 use super::batch::End;
-use crate::cli::{connect::Connection, output::one_line};
+use crate::cli::{
+    connect::Connection,
+    output::{lossy_option, one_line},
+};
 
 /// The summary, and each record's end.
 #[derive(Serialize)]
@@ -70,7 +73,7 @@ pub(super) struct RecordView {
     pub(super) about: Option<Hash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) linked_by: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy_option")]
     pub(super) receipt: Option<PathBuf>,
 }
 
