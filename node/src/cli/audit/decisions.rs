@@ -1,8 +1,8 @@
 //! `customhouse audit decisions`: what a node held about how heights were decided, as a file.
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, path::PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use customhouse_ledger::{
     chain::ChainReader,
     decision::{self, DECISIONS_BYTES_MAX, DECISIONS_MAX, Decision},

@@ -115,7 +115,7 @@ impl SavedHeadError {
 pub(crate) fn saved_header(path: &Path, verifier: &Verifier) -> anyhow::Result<Header> {
     let name = || path.display().to_string();
     let saved = SavedHead::read(path)?.context("there is no such file").with_context(name)?;
-    let certified = saved.certified(verifier).map_err(|(_, why)| anyhow::anyhow!(why));
+    let certified = saved.certified(verifier).map_err(|why| anyhow::anyhow!("{why}"));
     Ok(certified.with_context(name)?.header)
 }
 
