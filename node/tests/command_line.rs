@@ -357,7 +357,7 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let asked = desk.run(&format!("{auditor} {decisions} de.decisions")).exits(0).json();
     assert!(asked["certificates"].as_u64().is_some_and(|count| count > 0), "{asked}");
     let again = desk.run(&format!("{auditor} {decisions} de.decisions")).exits(2);
-    assert!(again.stderr.contains("remove it first"), "{}", again.stderr);
+    assert!(again.stderr.contains("never replaced"), "{}", again.stderr);
     desk.run(&format!("{auditor} audit decisions --height 1000000 --out no.decisions")).exits(2);
     let store = "--store net/FR-DGDDI/data/store --genesis net/genesis.json";
     let running = desk.run(&format!("{decisions} fr.decisions {store}")).exits(2);

@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::{
     cluster::Cluster,
     records::{case_subject, submission},
-    wait::PATIENCE,
+    wait::{self, PATIENCE},
 };
 
 /// Pause before a call is tried again that found no node.
@@ -229,6 +229,18 @@ pub async fn alerts_about(client: &Client, case: &str) -> Vec<(String, Hash, Pla
     items.into_iter().map(alert).collect()
 }
 
+/// Waits for what was accepted a moment ago: a node that was away keeps it until it has caught up.
+async fn all_are_committed(cluster: &Cluster, case: &str, acknowledged: &[Acknowledged]) {
+    let client = cluster.client(0, "auditor");
+    wait::until("all that was acknowledged is committed", PATIENCE, async || {
+        let there = alerts_about(&client, case).await;
+        let there: BTreeSet<_> = there.into_iter().map(|(alert_id, ..)| alert_id).collect();
+        let lost = acknowledged.iter().find(|promise| !there.contains(&promise.alert_id));
+        lost.map_or(Ok(()), |promise| Err(format!("LOST, although acknowledged: {promise:?}")))
+    })
+    .await;
+}
+
 /// Checks that every acknowledged record is on the ledger of each node, once, and where it was said
 /// to be; that a receipt of it verifies with the genesis, and the changes of validators since, alone;
 /// and that no record is there twice.
@@ -236,6 +248,7 @@ pub async fn alerts_about(client: &Client, case: &str) -> Vec<(String, Hash, Pla
 /// # Panics
 /// Where it is not so.
 pub async fn nothing_is_lost(cluster: &Cluster, case: &str, acknowledged: &[Acknowledged]) {
+    all_are_committed(cluster, case, acknowledged).await;
     // What a quorum has may be on its way to the others.
     let newest = acknowledged.iter().filter_map(|promise| promise.place).map(|place| place.height);
     let all: Vec<usize> = (0..cluster.size()).collect();
@@ -251,12 +264,10 @@ pub async fn nothing_is_lost(cluster: &Cluster, case: &str, acknowledged: &[Ackn
     let places: BTreeMap<_, _> =
         expected.iter().map(|(alert_id, id, place)| (alert_id, (id, place))).collect();
     for promise in acknowledged {
-        let (id, place) = places
-            .get(&promise.alert_id)
-            .unwrap_or_else(|| panic!("LOST, although acknowledged: {promise:?}"));
-        assert_eq!(**id, promise.record_id, "{promise:?}");
-        let said = promise.place.unwrap_or(**place);
-        assert_eq!(**place, said, "{promise:?}");
+        let (id, place) = places[&promise.alert_id];
+        assert_eq!(*id, promise.record_id, "{promise:?}");
+        let said = promise.place.unwrap_or(*place);
+        assert_eq!(*place, said, "{promise:?}");
     }
     receipts_verify(cluster, expected).await;
 }
