@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use crate::cluster::Cluster;
 
-/// A node's store and its signer's journal, as they once were.
+/// What a node has in its data directory, and its signer's journal, as they once were.
 pub struct Backup {
     node: usize,
-    store: TempDir,
+    data: TempDir,
     journal: Vec<u8>,
 }
 
@@ -18,21 +18,24 @@ impl Backup {
     pub fn take(cluster: &Cluster, node: usize) -> Self {
         assert!(!cluster.is_started(node), "a running node is not copied");
         let config = &cluster.agency(node).config;
-        let store = tempfile::tempdir().expect("a directory");
-        copy(&config.data_dir, store.path());
+        let data = tempfile::tempdir().expect("a directory");
+        copy(&config.data_dir, data.path());
         let journal = fs::read(config.journal_path()).expect("the node has a journal");
-        Self { node, store, journal }
+        Self { node, data, journal }
     }
 
-    /// Puts the store back; the stopped node keeps its journal.
+    /// Puts the store back. The stopped node keeps its journal, and in its outbox what it accepted since.
     pub fn restore_store(&self, cluster: &Cluster) {
-        cluster.wipe(self.node);
-        copy(self.store.path(), &cluster.agency(self.node).config.data_dir);
+        assert!(!cluster.is_started(self.node), "a running node's store is not touched");
+        let store = cluster.agency(self.node).config.store_path();
+        fs::remove_dir_all(&store).expect("the node had a store");
+        copy(&self.data.path().join(store.file_name().expect("a name")), &store);
     }
 
-    /// Puts both back.
+    /// Puts everything back: what the node accepted since, and no other has, is lost.
     pub fn restore_all(&self, cluster: &Cluster) {
-        self.restore_store(cluster);
+        cluster.wipe(self.node);
+        copy(self.data.path(), &cluster.agency(self.node).config.data_dir);
         let journal = cluster.agency(self.node).config.journal_path();
         fs::write(journal, &self.journal).expect("the cluster's own directory");
     }
