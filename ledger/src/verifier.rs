@@ -88,13 +88,19 @@ pub enum StepError {
     /// Its header announces no other validators, or others than those that came with it.
     #[error("validator step at height {0}: its header does not announce these validators")]
     Validators(u64),
-    /// Final, and not what is known of its height: the validators divided the chain there.
+    /// Final, and another block than the known step of its height: the validators divided the chain.
     #[error(
         "validator step at height {0}: final, and another block than the one that is known to change \
-         the validators, or of a height where they are known not to change, which proves a fork; keep \
-         both chains"
+         the validators there, which proves a fork; keep both chains"
     )]
     Fork(u64),
+    /// Final by those known for its height, and no change is known there. Where a set comes back, a chain
+    /// that lacks the steps between looks like one that has none.
+    #[error(
+        "validator step at height {0}: final, and the chain that is known has no change there: one of \
+         the two lacks steps, or the chain was divided; get the validator chains of other nodes"
+    )]
+    Gap(u64),
 }
 
 impl StepError {
@@ -106,6 +112,7 @@ impl StepError {
             Self::Finality(_, error) => error.code(),
             Self::Validators(_) => "STEP_VALIDATORS",
             Self::Fork(_) => "STEP_FORK",
+            Self::Gap(_) => "STEP_GAP",
         }
     }
 }
@@ -291,10 +298,10 @@ impl Verifier {
         if found == 0 || certified.is_err() || !step.is_announced() {
             return Err(StepError::Order { found, from });
         }
-        let announced_by = step.header.hash();
-        match self.sets[1..].iter().any(|set| set.announced_by == announced_by) {
-            true => Ok(()),
-            false => Err(StepError::Fork(found)),
+        match self.sets[1..].iter().find(|set| set.from == found + 1) {
+            Some(known) if known.announced_by == step.header.hash() => Ok(()),
+            Some(_) => Err(StepError::Fork(found)),
+            None => Err(StepError::Gap(found)),
         }
     }
 

@@ -151,8 +151,11 @@ fn say(answer: &clap::Error) -> ExitCode {
     let _nobody = answer.print();
     if answer.use_stderr() && wants_json(std::env::args_os().skip(1)) {
         let text = answer.to_string();
-        let error = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let failure = failure::Failure::of(&anyhow::anyhow!(error.to_owned()));
+        // All but how the command is used.
+        let lines = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim);
+        let error = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        let error = error.trim_start_matches("error: ").to_owned();
+        let failure = failure::Failure::of(&anyhow::anyhow!(error));
         let _nobody = Output::new(OutputFormat::Json).json(&failure);
     }
     match answer.use_stderr() {

@@ -170,6 +170,10 @@ pub struct CheckReport {
     /// Whether nothing tells which rows the table `decisions` should have, because an earlier version
     /// wrote the last of them: those that are there were checked.
     pub decisions_unchecked: bool,
+    /// Writes that were cut off at the end of a log. A crash leaves them, and nothing of them was
+    /// acknowledged: what others remember of the newest blocks tells whether more was lost.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub torn: Vec<Damage>,
     /// Where the chain could not be followed any further: nothing from there on was checked, nor
     /// any index.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,6 +203,7 @@ pub struct StoreCheck {
     damage: DamageList,
     files: Files,
     decisions_unchecked: bool,
+    torn: Vec<Damage>,
     /// Height of the next block.
     next: u64,
     records: u64,
@@ -228,7 +233,7 @@ impl StoreCheck {
         options: &StoreOptions,
         key: &[u8; 32],
     ) -> Result<Self, StoreError> {
-        let Opened { store, damage: unreadable } = Store::open_to_read(path, options)?;
+        let Opened { store, damage: unreadable, torn } = Store::open_to_read(path, options)?;
         let mut damage = DamageList::default();
         unreadable.into_iter().map(Damage::from).for_each(|found| damage.push(found));
         check_kind(&store, &genesis.chain_id(), &mut damage)?;
@@ -239,6 +244,7 @@ impl StoreCheck {
             damage,
             files: Files::default(),
             decisions_unchecked: false,
+            torn: torn.into_iter().map(Damage::from).collect(),
             next: 0,
             records: 0,
             index_rows: 0,
@@ -380,6 +386,7 @@ impl StoreCheck {
             files: self.files.checked,
             files_unchecked: self.files.unchecked,
             decisions_unchecked: self.decisions_unchecked,
+            torn: self.torn,
             stopped_at: self.stopped_at,
             damage: self.damage.named,
             damage_count: self.damage.count,

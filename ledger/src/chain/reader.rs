@@ -116,7 +116,7 @@ impl ChainReader {
         genesis: &Genesis,
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
-        let Opened { store, damage } = Store::open_to_read(path, options)?;
+        let Opened { store, damage, .. } = Store::open_to_read(path, options)?;
         if let Some(first) = damage.into_iter().next() {
             return Err(first);
         }

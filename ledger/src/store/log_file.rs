@@ -114,8 +114,13 @@ fn fault(mut file: impl Read) -> io::Result<Option<Fault>> {
     loop {
         let length = read_block(&mut file, &mut block)?;
         let is_last = length < BLOCK_BYTES;
-        if let Some(fault) = fault_of_block(&block[..length], start, is_last, &mut open) {
-            return Ok(Some(fault));
+        match fault_of_block(&block[..length], start, is_last, &mut open) {
+            // Zeros to the end of the block: those of a torn write go on to the end of the file.
+            Some(Fault::Torn { offset }) if !is_last && !is_zero(&mut file, &mut block)? => {
+                return Ok(Some(Fault::Framing { offset }));
+            }
+            Some(fault) => return Ok(Some(fault)),
+            None => {}
         }
         if is_last {
             return Ok(open.map(|offset| Fault::Torn { offset }));
@@ -155,7 +160,7 @@ fn fault_of_block(
             (MIDDLE, true) => {}
             (LAST, true) => *open = None,
             // Where the system had made room and not yet written.
-            (0, _) if is_last && rest.iter().all(|byte| *byte == 0) => return torn,
+            (0, _) if rest.iter().all(|byte| *byte == 0) => return torn,
             _ => return framing,
         }
         if end > block.len() {
@@ -181,6 +186,17 @@ fn has_a_length(checksum: u32, kind_and_rest: &[u8]) -> bool {
         sum = crc32c::crc32c_append(sum, &[*byte]);
         masked(sum) == checksum
     })
+}
+
+/// Whether all the rest of a file is zeros.
+fn is_zero(file: &mut impl Read, block: &mut [u8]) -> io::Result<bool> {
+    loop {
+        match read_block(file, block)? {
+            0 => return Ok(true),
+            length if block[..length].iter().any(|byte| *byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
 }
 
 fn read_block(file: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
@@ -270,6 +286,21 @@ mod tests {
                     matches!(found, Some(Fault::Framing { .. } | Fault::Checksum { .. }));
                 assert!(is_damage, "{kind} byte {} bit {}: {found:?}", bit / 8, bit % 8);
             }
+        }
+    }
+
+    /// A power loss leaves a file that was made longer, and not what was to be written there.
+    #[test]
+    fn zeros_up_to_the_end_of_a_file_are_a_torn_write_however_many() {
+        let whole = record(WHOLE, b"one");
+        let torn = Some(Fault::Torn { offset: whole.len() as u64 });
+        let to_the_block = BLOCK_BYTES - whole.len();
+        for zeros in [7, 1000, to_the_block, to_the_block + 1, 3 * BLOCK_BYTES, 70_000] {
+            let mut file = [&whole[..], &vec![0; zeros]].concat();
+            assert_eq!(found(&file), torn, "{zeros} zeros");
+            *file.last_mut().expect("not empty") = 1;
+            let is_damage = |fault| matches!(fault, Fault::Framing { .. } | Fault::Checksum { .. });
+            assert!(found(&file).is_some_and(is_damage), "{zeros} zeros but the last");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Reading a whole store that nobody writes, and making its indexes anew.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteOptions};
 
@@ -17,6 +17,8 @@ pub(crate) struct Opened {
     pub(crate) store: Store,
     /// Damage that did not keep it from being opened.
     pub(crate) damage: Vec<StoreError>,
+    /// Writes that were cut off at the end of a log, as a crash leaves them.
+    pub(crate) torn: Vec<StoreError>,
 }
 
 impl Store {
@@ -24,9 +26,13 @@ impl Store {
     pub(crate) fn open_to_read(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
         refuse_nothing(path)?;
         let lock = lock::shared(path)?;
-        let faults = log_file::faults(path)?.into_iter();
-        let mut damage: Vec<_> =
-            faults.map(|(file, fault)| log_file::corrupt(&file, fault)).collect();
+        let (torn, damage): (Vec<_>, Vec<_>) = log_file::faults(path)?
+            .into_iter()
+            .partition(|(_, fault)| matches!(fault, log_file::Fault::Torn { .. }));
+        let named = |faults: Vec<(PathBuf, log_file::Fault)>| -> Vec<_> {
+            faults.into_iter().map(|(file, fault)| log_file::corrupt(&file, fault)).collect()
+        };
+        let (torn, mut damage) = (named(torn), named(damage));
         let open = |paranoid| {
             let cache = options.cache();
             let tables = Table::ALL.map(|table| options.table(table, &cache));
@@ -53,7 +59,7 @@ impl Store {
             Err(error) => return Err(damage.into_iter().next().unwrap_or(error)),
         };
         let store = Self::of(Rocks { db, cache, _lock: lock });
-        Ok(Opened { store, damage })
+        Ok(Opened { store, damage, torn })
     }
 
     /// Opens a store to make indexes of it anew. Nothing is compacted: that would read what may be

@@ -160,15 +160,32 @@ fn another_certified_step_at_a_known_height_is_the_proof_of_a_fork() {
     };
     for other in [
         step(&genesis, 3, SEEDS[0], [7, 2, 3, 4]),
-        // Where no other validators were announced.
-        step(&genesis, 2, SEEDS[0], SEEDS[1]),
         step(&genesis, 8, SEEDS[1], SEEDS[0]),
         other_block,
     ] {
         let height = other.header.height;
         assert_eq!(verifier.follow(&other), Err(StepError::Fork(height)), "{height}");
     }
+    // Where no other validators are known to be announced.
+    let elsewhere = step(&genesis, 2, SEEDS[0], SEEDS[1]);
+    assert_eq!(verifier.follow(&elsewhere), Err(StepError::Gap(2)));
     // By those who did not decide the height.
     let stranger = step(&genesis, 3, SEEDS[2], SEEDS[1]);
     assert_eq!(verifier.follow(&stranger), Err(StepError::Order { found: 3, from: 9 }));
+}
+
+/// A set that comes back certifies the next change with and without those between.
+#[test]
+fn a_chain_that_lacks_steps_where_a_set_came_back_makes_no_honest_one_a_fork() {
+    let genesis = genesis(4);
+    let [first, other, last] = SEEDS;
+    let away = step(&genesis, 3, first, other);
+    let back = step(&genesis, 5, other, first);
+    let change = step(&genesis, 8, first, last);
+    let honest = [away, back, change.clone()];
+    let mut cut =
+        followed(&genesis, &encoded(&[change])).expect("certified by those who came back");
+    assert_eq!(cut.follow_encoded(&encoded(&honest)), Err(StepError::Gap(3)));
+    let mut whole = followed(&genesis, &encoded(&honest)).expect("genuine");
+    whole.follow_encoded(&encoded(&honest[2..])).expect("what it has of it");
 }

@@ -174,7 +174,9 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         let code = match &error {
             StoreError::OutOfRange => Code::OutOfRange,
-            StoreError::OtherBackups { .. } => Code::FailedPrecondition,
+            StoreError::OtherBackups { .. } | StoreError::BackupInStore { .. } => {
+                Code::FailedPrecondition
+            }
             // A damaged value is found, never served.
             error if error.is_corruption() => Code::DataLoss,
             _ => Code::Unavailable,

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::*;
+use super::{checked::check_at, *};
 use crate::store::{Table, table};
 
 /// Everything a reader can tell, or the first error.
@@ -104,7 +104,19 @@ fn a_torn_tail_of_the_write_ahead_log_costs_unacknowledged_rows_only() {
     let mut bytes = fs::read(&target).expect("readable");
     bytes.extend_from_slice(&[0x11; 20]);
     fs::write(&target, &bytes).expect("written");
+    let reader = ChainReader::open(torn.path(), &fixture.genesis, &StoreOptions::default());
+    assert_eq!(reader.expect("sound").tip(), tip);
+    let report = check_at(torn.path(), &fixture.genesis).expect("readable");
+    assert!(report.is_sound(), "a crash is no damage: {:?}", report.damage);
+    assert_eq!(report.torn.len(), 1, "and it is told: {:?}", report.torn);
+    let lengthened = copy(torn.path());
     assert_eq!(open_at(torn.path(), &fixture.genesis).expect("sound").tip(), tip);
+    // Zeros that were to be written, over more than a block.
+    let target = lengthened.path().join(log.file_name().expect("a name"));
+    let mut bytes = fs::read(log).expect("readable");
+    bytes.resize(bytes.len() + 70_000, 0);
+    fs::write(&target, &bytes).expect("written");
+    assert_eq!(open_at(lengthened.path(), &fixture.genesis).expect("sound").tip(), tip);
     // Damage in the middle is no torn tail.
     let damaged = copy(fixture.folder.path());
     let target = damaged.path().join(log.file_name().expect("a name"));

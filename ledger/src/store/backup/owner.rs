@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{ErrorKind, Write as _},
     path::Path,
 };
@@ -65,14 +65,15 @@ impl BackupOwner {
 
     fn write(&self, directory: &Path) -> Result<(), StoreError> {
         let json = serde_json::to_vec_pretty(self).expect("strings are JSON");
-        // Of two that come at once, one finds the file.
-        let path = directory.join(FILE);
-        let written =
-            OpenOptions::new().write(true).create_new(true).open(path).and_then(|mut file| {
-                file.write_all(&json)?;
-                file.sync_all()?;
-                File::open(directory)?.sync_all()
-            });
+        // Whole or not at all; and of two that come at once, one finds the file.
+        let (path, made) = (directory.join(FILE), directory.join(format!("{FILE}.{}", self.store)));
+        let written = File::create(&made).and_then(|mut file| {
+            file.write_all(&json)?;
+            file.sync_all()?;
+            fs::hard_link(&made, path)?;
+            fs::remove_file(&made)?;
+            File::open(directory)?.sync_all()
+        });
         written.map_err(|error| super::failed(directory, error))
     }
 }

@@ -122,7 +122,7 @@ pub(super) async fn check(
         }
     };
     audit.saved = known.as_ref().map(|known| Place::of(&known.header));
-    let Compared { from, head, finding } = match (&connection, &args.proof) {
+    let Compared { from, head, finding, between_ends } = match (&connection, &args.proof) {
         (Some(connection), _) => by_node(known.as_ref(), &mut seen, connection).await?,
         (None, Some(file)) => by_file(known.as_ref(), &seen, file)?,
         (None, None) => unreachable!("a connection was made where no file is named"),
@@ -133,8 +133,8 @@ pub(super) async fn check(
     }
     audit.rests_on = seen.basis();
     let first = match (&known, &from) {
-        (Some(known), _) => Some((args.head.display().to_string(), known)),
-        (None, from) => from.as_ref().map(|from| ("the beginning of the proof".to_owned(), from)),
+        (Some(known), _) if !between_ends => Some((args.head.display().to_string(), known)),
+        (_, from) => from.as_ref().map(|from| ("the beginning of the proof".to_owned(), from)),
     };
     if let Some((first, other)) = first.zip(finding.other.as_ref()) {
         match write_evidence(args, first, other, &seen, connection.as_ref()).await {
@@ -155,6 +155,8 @@ struct Compared {
     /// The certified newer head.
     head: Option<Certified>,
     finding: Finding,
+    /// Whether a contradiction is one between the two ends of a proof.
+    between_ends: bool,
 }
 
 /// What a node's head says beside the known one.
@@ -174,7 +176,7 @@ async fn by_node(
             (None, Finding::new(Verdict::of_finality(&error), reason))
         }
     };
-    Ok(Compared { from: None, head, finding })
+    Ok(Compared { from: None, head, finding, between_ends: false })
 }
 
 /// What a proof in a file says beside the known head.
@@ -182,14 +184,14 @@ fn by_file(known: Option<&Certified>, seen: &Seen, file: &Path) -> anyhow::Resul
     let bytes = read_form::<v1::ConsistencyProof>(file, "CONSISTENCY_PROOF_TOO_LARGE")?;
     let refused = |from, verdict, code: &str, error: &dyn fmt::Display| {
         let finding = Finding::new(verdict, format!("{code}: {error}"));
-        Ok(Compared { from, head: None, finding })
+        Ok(Compared { from, head: None, finding, between_ends: false })
     };
     let [from, to] = certified_ends(&bytes, seen);
-    let ends = || from.iter().chain(&to);
-    if let Some(finding) =
-        known.into_iter().chain(&from).find_map(|first| contradiction(first, ends()))
-    {
-        return Ok(Compared { from, head: None, finding });
+    let by_known = known.and_then(|known| contradiction(known, from.iter().chain(&to)));
+    let between_ends = by_known.is_none();
+    let by_ends = || from.as_ref().and_then(|from| contradiction(from, to.iter()));
+    if let Some(finding) = by_known.or_else(by_ends) {
+        return Ok(Compared { from, head: None, finding, between_ends });
     }
     let proof = match seen.verifier.verify_consistency(&bytes) {
         Ok(proof) => proof,
@@ -216,7 +218,7 @@ fn by_file(known: Option<&Certified>, seen: &Seen, file: &Path) -> anyhow::Resul
             Finding::new(Verdict::Verified, reason)
         }
     };
-    Ok(Compared { from, head: to, finding })
+    Ok(Compared { from, head: to, finding, between_ends: false })
 }
 
 /// The headers of a proof that are certified, whatever else it shows.

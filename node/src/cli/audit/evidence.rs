@@ -1,6 +1,9 @@
 //! The proof of a fork as one file: what each side certified, and what nodes held about it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use customhouse_ledger::{
@@ -26,6 +29,9 @@ const GROUNDS_BYTES_MAX: usize = 12 << 20;
 
 /// Bytes of a validator chain that goes into a file: hundreds of changes among 256 validators.
 const CHAIN_BYTES_MAX: usize = 8 << 20;
+
+/// Files about the same blocks in one directory.
+const EVIDENCE_FILES_MAX: usize = 100;
 
 /// What a file of this kind begins with, in its first field.
 const FORMAT: &str = "customhouse fork evidence 1";
@@ -147,11 +153,27 @@ impl EvidenceFile {
         blocks.dedup();
         let height = blocks.first().map_or(0, |(height, _)| *height);
         let hashes: Vec<_> = blocks.into_iter().map(|(_, hash)| hash.to_string()).collect();
-        let path = directory.join(format!("fork-{height}-{}.evidence", hashes.join("-")));
         let text = serde_json::to_string_pretty(self)? + "\n";
-        newfile::replace(&path, text.as_bytes(), 0o644)
-            .with_context(|| path.display().to_string())?;
-        Ok(path)
+        let name = format!("fork-{height}-{}", hashes.join("-"));
+        // What was told of these blocks before may be more.
+        for number in 1..=EVIDENCE_FILES_MAX {
+            let number = if number == 1 { String::new() } else { format!("-{number}") };
+            let path = directory.join(format!("{name}{number}.evidence"));
+            match newfile::write(&path, text.as_bytes(), 0o644) {
+                Ok(()) => return Ok(path),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| path.display().to_string());
+                }
+                Err(_) if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) => {
+                    return Ok(path);
+                }
+                Err(_) => {}
+            }
+        }
+        anyhow::bail!(
+            "{}: {EVIDENCE_FILES_MAX} files of {name} are there already",
+            directory.display()
+        )
     }
 }
 

@@ -51,7 +51,8 @@ the chain is divided, but not by whom: add what nodes of both sides decided at o
 is needed.
 
 Exit codes: 0 no fork in these files; 1 a file or a side is invalid, and the others show no fork; 2 a
-fork, or nothing to compare, but not enough evidence to name who did it; 3 the culprits are proven; 64
+fork, or nothing to compare, but not enough evidence to name who did it; 3 the culprits are proven, or
+a certified change of validators contradicts another; 64
 wrong arguments.
 
 Examples:
@@ -236,6 +237,14 @@ impl Audit {
         let named = culprits.len();
         let count = validators.count();
         (self.verdict, self.reason) = match &conclusion {
+            Conclusion::NoFork if left_out > 0 => {
+                let reason = format!(
+                    "no two blocks were finalized at this height by the validators that are known, but \
+                     {left_out} certificates and proposals did not verify: where the validators \
+                     changed, give the --validator-chain"
+                );
+                (Verdict::NotEnoughEvidence, reason)
+            }
             Conclusion::NoFork => {
                 (Verdict::Verified, "no two blocks were finalized at this height".to_owned())
             }

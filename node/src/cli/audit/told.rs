@@ -10,7 +10,7 @@ use std::{
 
 use customhouse_ledger::{
     decision::{self, Decision},
-    verifier::{FinalityError, StepError, Verifier},
+    verifier::{FinalityError, Verifier},
 };
 use customhouse_node::readfile;
 
@@ -93,10 +93,7 @@ impl Gathered {
         match led.follow_encoded(&evidence.validator_chain) {
             Ok(()) => *verifier = led,
             Err(error) => {
-                let verdict = match error {
-                    StepError::Fork(_) => Verdict::Fork,
-                    _ => Verdict::Invalid,
-                };
+                let verdict = Verdict::of_cause(&error).unwrap_or(Verdict::Invalid);
                 self.refuse(verdict, format!("{name}: {}: {error}", error.code()));
             }
         }

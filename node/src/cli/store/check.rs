@@ -161,6 +161,9 @@ impl fmt::Display for CheckView {
         for damage in &report.damage {
             writeln!(f, "{damage}")?;
         }
+        for torn in &report.torn {
+            writeln!(f, "{torn}")?;
+        }
         if !report.files_unchecked.is_empty() {
             writeln!(
                 f,
