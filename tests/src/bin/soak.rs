@@ -158,7 +158,9 @@ impl Soak {
     }
 
     fn verdict(&self) -> ExitCode {
-        const SEEDS_FOR_ALL: u64 = 300;
+        // The rarest, journals put back, strikes once in 95 seeds: of so many it misses all once in 10⁹
+        // runs.
+        const SEEDS_FOR_ALL: u64 = 2_000;
         let summary = *locked(&self.summary);
         say(format_args!("{summary}"));
         let never = summary.never();
