@@ -417,14 +417,14 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     assert_eq!(desk.run(other).exits(1).json()["receipts"][0]["code"], "WRONG_CHAIN");
 }
 
+fn vector(name: &str) -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors").join(name);
+    serde_json::from_str(&fs::read_to_string(file).expect("a published vector")).expect("JSON")
+}
+
 #[test]
 fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     let desk = Desk::new();
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
-    let vector = |name: &str| -> Value {
-        let text = fs::read_to_string(vectors.join(name)).expect("a published vector");
-        serde_json::from_str(&text).expect("JSON")
-    };
     let (genesis, decisions) = (vector("genesis.json"), vector("decisions.json"));
     fs::write(desk.path("genesis.json"), genesis["json"].to_string()).expect("writable");
     for name in ["one", "other", "other_caught_up", "halted"] {
@@ -488,11 +488,6 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
 #[test]
 fn what_is_wrong_with_one_file_or_side_does_not_hide_a_fork() {
     let desk = Desk::new();
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
-    let vector = |name: &str| -> Value {
-        let text = fs::read_to_string(vectors.join(name)).expect("a published vector");
-        serde_json::from_str(&text).expect("JSON")
-    };
     let (genesis, decisions) = (vector("genesis.json"), vector("decisions.json"));
     fs::write(desk.path("genesis.json"), genesis["json"].to_string()).expect("writable");
     let told = |name: &str| decisions[name].as_str().expect("text").to_owned();

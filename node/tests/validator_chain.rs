@@ -231,6 +231,61 @@ fn evidence_of_a_fork_after_a_change_is_examined_with_the_genesis_alone() {
     }
 }
 
+/// It tells finalizations, and no block: nothing of it verifies without the chain, and that is no answer.
+#[test]
+fn what_a_halted_node_tells_after_a_change_is_not_called_sound_without_the_chain() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (chain, header, certificate) = changed(dir.path());
+    let other = Header { time_ms: header.time_ms + 1, ..header.clone() };
+    let certificates = vec![certificate, finalized(&other, &key(4))];
+    let grounds = Grounds { certificates, ..Grounds::default() };
+    let halted = Decision { height: header.height, decided: None, grounds };
+    fs::write(dir.path().join("halted"), decision::encode(&[halted])).expect("written");
+    fs::write(dir.path().join("chain"), chain).expect("written");
+    let fork =
+        |more: &str| run(dir.path(), &format!("audit fork halted --genesis genesis.json {more}"));
+    let (code, stdout) = fork("");
+    assert_eq!(code, Some(2), "{stdout}");
+    let (code, stdout) = fork("--validator-chain chain");
+    assert_eq!(code, Some(3), "{stdout}");
+}
+
+/// The saved head agrees with both, so the evidence must have the two that do not agree.
+#[test]
+fn a_proof_between_two_blocks_of_one_height_leaves_evidence_of_both() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (chain, to, certificate) = changed(dir.path());
+    let from = Header { time_ms: to.time_ms + 1, ..to.clone() };
+    let proof = v1::ConsistencyProof {
+        from_certificate: finalized(&from, &key(4)).encode(),
+        from_header: from.encode(),
+        to_header: to.encode(),
+        to_certificate: certificate.encode(),
+        path: vec![],
+    };
+    let genesis = genesis().header();
+    let head = serde_json::json!({
+        "height": 0, "time_ms": genesis.time_ms, "log_size": 0, "log_root": genesis.log_root,
+        "header": hex::encode(genesis.encode()), "certificate": "",
+    });
+    fs::write(dir.path().join("a.head"), head.to_string()).expect("written");
+    fs::write(dir.path().join("proof"), proof.encode_to_vec()).expect("written");
+    fs::write(dir.path().join("chain"), chain).expect("written");
+    for saved in ["a.head", "none.head"] {
+        let command = format!(
+            "--output json audit consistency --proof proof --head {saved} --genesis genesis.json \
+             --validator-chain chain"
+        );
+        let (code, stdout) = run(dir.path(), &command);
+        assert_eq!(code, Some(3), "{stdout}");
+        let answer: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        let evidence = answer["evidence"].as_str().expect("written");
+        let command = format!("audit fork {evidence} --genesis genesis.json");
+        let (code, stdout) = run(dir.path(), &command);
+        assert_eq!(code, Some(3), "{saved}: {stdout}");
+    }
+}
+
 /// The nodes are down, and the head that was kept is from after a change.
 #[test]
 fn a_watch_goes_on_from_a_head_after_a_change_with_the_chain_beside_it_and_waits_without() {

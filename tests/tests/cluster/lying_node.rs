@@ -96,16 +96,21 @@ async fn a_node_that_denies_records_or_shows_what_is_old_is_caught() {
     assert!(verdict(&answer).1.contains("old head as its newest"), "{}", answer.text());
 }
 
+/// A head that a node's honest front has shown, and the front.
+async fn saved_head(cluster: &Cluster, dir: &Path) -> (LyingNode, String) {
+    let head = dir.join("a.head").to_str().expect("a path of text").to_owned();
+    let honest = LyingNode::start(cluster, 0, Lie::ForgeRecords).await;
+    audit(cluster, &honest, &["consistency", "--head", &head]).expect_code(0);
+    (honest, head)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_shows_an_old_head_or_another_log_is_caught() {
     let (cluster, _) = network().await;
     let height = cluster.head(0).await.height;
     let dir = tempfile::tempdir().expect("a directory");
-    let head = dir.path().join("a.head");
-    let head = head.to_str().expect("a path of text");
-    let consistency = ["consistency", "--head", head];
-    let honest = LyingNode::start(&cluster, 0, Lie::ForgeRecords).await;
-    audit(&cluster, &honest, &consistency).expect_code(0);
+    let (_, head) = saved_head(&cluster, dir.path()).await;
+    let consistency = ["consistency", "--head", &head];
     let old = LyingNode::start(&cluster, 0, Lie::OldHead(height - 2)).await;
     let answer = audit(&cluster, &old, &consistency).expect_code(2);
     assert!(verdict(&answer).1.contains("older than what was seen"), "{}", answer.text());
@@ -151,12 +156,9 @@ async fn a_second_block_with_the_same_log_is_the_proof_of_a_fork() {
     let (cluster, _) = network().await;
     let height = cluster.head(0).await.height;
     let dir = tempfile::tempdir().expect("a directory");
-    let head = dir.path().join("a.head");
-    let head = head.to_str().expect("a path of text");
-    let consistency = ["consistency", "--head", head];
-    let honest = LyingNode::start(&cluster, 0, Lie::ForgeRecords).await;
-    audit(&cluster, &honest, &consistency).expect_code(0);
-    let kept = fs::read(head).expect("saved");
+    let (honest, head) = saved_head(&cluster, dir.path()).await;
+    let consistency = ["consistency", "--head", &head];
+    let kept = fs::read(&head).expect("saved");
     submit_final(&cluster, 0, "one-more", "smuggling").await;
     let other = with_another_history(&cluster, height).await;
     let two_faced = LyingNode::start(&cluster, 0, Lie::OtherBlock(Box::new(other), height)).await;
@@ -165,7 +167,7 @@ async fn a_second_block_with_the_same_log_is_the_proof_of_a_fork() {
     assert_eq!(verdict, "fork", "{reason}");
     assert!(reason.contains(&format!("another certified block at height {height}")), "{reason}");
     assert!(answer.json()["evidence"].is_string(), "{}", answer.text());
-    assert_eq!(fs::read(head).expect("there"), kept, "the saved head stays");
+    assert_eq!(fs::read(&head).expect("there"), kept, "the saved head stays");
     audit(&cluster, &honest, &consistency).expect_code(0);
 }
 

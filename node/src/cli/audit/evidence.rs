@@ -256,6 +256,26 @@ mod tests {
     }
 
     #[test]
+    fn evidence_that_is_there_is_kept_beside_other_evidence_of_the_same_blocks() {
+        let verifier = Verifier::new(&genesis());
+        let header = Header { height: 5, ..genesis().header() };
+        let finalization = certificate(VoteKind::Finalize, 1, &header, [1, 2, 3]);
+        let file = |from: &str| {
+            let head = certified(header.clone(), &finalization);
+            let side = Side::new(from, &head, None, &verifier).expect("certified");
+            EvidenceFile::new(&verifier, vec![side]).expect("readable")
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |from| file(from).write(directory.path()).expect("written");
+        let first = write("a");
+        let text = fs::read(&first).expect("there");
+        assert_ne!(write("b"), first);
+        assert_eq!(write("a"), first, "the same again needs no other file");
+        assert_eq!(fs::read(&first).expect("there"), text);
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 2);
+    }
+
+    #[test]
     fn evidence_of_many_sides_that_tell_much_can_be_read_again() {
         let verifier = Verifier::new(&genesis());
         let side = |index: u64| {

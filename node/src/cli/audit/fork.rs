@@ -170,6 +170,9 @@ fn no_common_height(gathered: &Gathered) -> String {
         }
     };
     let heights: Vec<_> = gathered.told.iter().map(heights).collect();
+    if heights.is_empty() {
+        return "no decisions were read".to_owned();
+    }
     let repeated = |file: &PathBuf| format!("{} was named twice and counts once; ", file.display());
     let repeated: String = gathered.repeated.iter().map(repeated).collect();
     format!(
