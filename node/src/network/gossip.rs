@@ -25,7 +25,7 @@ const REPEAT_FIELD: u32 = 15;
 
 /// Consensus messages that travel together at the most: a resend has some 32 certificates, and
 /// votes and proposals of a few views.
-pub(super) const CONSENSUS_BATCH_MAX: usize = 64;
+pub const CONSENSUS_BATCH_MAX: usize = 64;
 
 /// Own and foreign messages remembered, to tell a repeat from a message that is already on its way.
 const RECENT_MAX: usize = 8192;
@@ -142,7 +142,7 @@ pub(super) fn decode_batch(data: &[u8], max: usize) -> Option<Vec<Bytes>> {
 
 /// How an own message is to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Publication {
+pub enum Publication {
     /// Not seen before.
     First,
     /// This node has published it already.
@@ -153,7 +153,7 @@ pub(super) enum Publication {
 
 /// The messages of the last while, by content address. Bounded by count and by the duplicate window.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub struct Recent {
     window: Duration,
     /// When it was last seen, and whether this node has published it (or would have).
     seen: HashMap<[u8; 32], (Instant, bool)>,
@@ -161,19 +161,20 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    pub(super) fn new(window: Duration) -> Self {
+    /// Nothing yet; what is in it is forgotten after this time.
+    pub fn new(window: Duration) -> Self {
         Self { window, seen: HashMap::new(), order: VecDeque::new() }
     }
 
     /// Notes a message that came from a peer.
-    pub(super) fn received(&mut self, id: [u8; 32], now: Instant) {
+    pub fn received(&mut self, id: [u8; 32], now: Instant) {
         if !self.seen.contains_key(&id) {
             self.insert(id, now, false);
         }
     }
 
     /// Notes that this node publishes a message, and says how.
-    pub(super) fn publish(&mut self, id: [u8; 32], now: Instant) -> Publication {
+    pub fn publish(&mut self, id: [u8; 32], now: Instant) -> Publication {
         let publication = match self.seen.get(&id) {
             Some((_, true)) => Publication::Repeat,
             Some((at, false)) if now.duration_since(*at) < JUST_RECEIVED => Publication::OnItsWay,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -263,31 +264,53 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 pub struct GossipReceipt(Arc<Judged>);
 
+/// What became of a gossip message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is passed on.
+    Accepted,
+    /// It is not, and nobody is blamed.
+    Ignored,
+    /// It is not, and who passed it on has a fault more, for this reason.
+    Rejected(&'static str),
+}
+
+/// Who is told what became of a message, once.
+type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
+
 /// The judgement of all that travelled together, given when the last receipt of it is gone.
-#[derive(Debug)]
 struct Judged {
     accepted: AtomicBool,
     rejected: OnceLock<&'static str>,
-    /// Taken out when the verdict is given.
-    message: Option<(MessageId, PeerId, OwnedSemaphorePermit)>,
-    verdicts: mpsc::Sender<Verdict>,
+    /// Taken out when the judgement is given.
+    judge: Option<Judge>,
 }
 
 impl GossipReceipt {
     pub(super) fn new(
-        message: (MessageId, PeerId, OwnedSemaphorePermit),
+        (id, source, share): (MessageId, PeerId, OwnedSemaphorePermit),
         verdicts: mpsc::Sender<Verdict>,
     ) -> Self {
-        Self(Arc::new(Judged {
-            accepted: AtomicBool::new(false),
-            rejected: OnceLock::new(),
-            message: Some(message),
-            verdicts,
-        }))
+        Self::told_to(move |judgement| {
+            let (acceptance, reason) = match judgement {
+                Judgement::Accepted => (MessageAcceptance::Accept, ""),
+                Judgement::Ignored => (MessageAcceptance::Ignore, ""),
+                Judgement::Rejected(reason) => (MessageAcceptance::Reject, reason),
+            };
+            // Every verdict holds a share of the peer's budget, and the channel has room for all
+            // shares: this fails only when the network has stopped.
+            let _ = verdicts.try_send(Verdict { id, source, acceptance, reason, _share: share });
+        })
+    }
+
+    /// The receipt of a message of another network than this one: a simulated one's.
+    pub fn told_to(judge: impl FnOnce(Judgement) + Send + Sync + 'static) -> Self {
+        let (accepted, rejected) = (AtomicBool::new(false), OnceLock::new());
+        Self(Arc::new(Judged { accepted, rejected, judge: Some(Box::new(judge)) }))
     }
 
     /// One for another message that travelled with it.
-    pub(super) fn another(&self) -> Self {
+    pub fn another(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 
@@ -310,17 +333,20 @@ impl GossipReceipt {
 
 impl Drop for Judged {
     fn drop(&mut self) {
-        let (acceptance, reason) = match (self.rejected.get(), *self.accepted.get_mut()) {
-            (Some(reason), _) => (MessageAcceptance::Reject, *reason),
-            (None, true) => (MessageAcceptance::Accept, ""),
-            (None, false) => (MessageAcceptance::Ignore, ""),
+        let judgement = match (self.rejected.get(), *self.accepted.get_mut()) {
+            (Some(reason), _) => Judgement::Rejected(reason),
+            (None, true) => Judgement::Accepted,
+            (None, false) => Judgement::Ignored,
         };
-        if let Some((id, source, share)) = self.message.take() {
-            // Every verdict holds a share of the peer's budget, and the channel has room for all
-            // shares: this fails only when the network has stopped.
-            let _ =
-                self.verdicts.try_send(Verdict { id, source, acceptance, reason, _share: share });
+        if let Some(judge) = self.judge.take() {
+            judge(judgement);
         }
+    }
+}
+
+impl fmt::Debug for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judged").finish_non_exhaustive()
     }
 }
 

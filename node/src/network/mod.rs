@@ -60,10 +60,13 @@ mod tests;
 mod wire;
 
 pub use config::{Addresses, Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
+pub use gossip::{CONSENSUS_BATCH_MAX, Publication, Recent};
 pub use handle::{
-    ConnectedPeer, GossipReceipt, NetworkEvent, NetworkHandle, QueueShare, Reply, RequestError,
+    ConnectedPeer, GossipReceipt, Judgement, NetworkEvent, NetworkHandle, QueueShare, Reply,
+    RequestError,
 };
 pub use libp2p::Multiaddr;
 pub use metrics::{DropReason, NetworkMetrics};
+pub use peers::Faults;
 pub(crate) use peers::peer_id;
 pub use task::spawn;

@@ -157,7 +157,7 @@ impl Peer {
             subscribed: Subscribed::default(),
             announced: false,
             redial: Redial::new(own, &listed.key, limits),
-            faults: Faults::new(limits),
+            faults: Faults::new(limits, Instant::now()),
             backlog: Backlog::new(limits.gossip_stuck),
             unjudged_consensus: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
             unjudged_transactions: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
@@ -255,22 +255,23 @@ impl Redial {
 
 /// What a peer has done wrong. Faults are forgiven with time; too many cut it off for a while.
 #[derive(Debug)]
-pub(super) struct Faults {
+pub struct Faults {
     count: u32,
     last_forgiven: Instant,
     times_cut_off: u32,
     /// Until when it may not connect.
-    pub(super) cut_off_until: Option<Instant>,
+    pub cut_off_until: Option<Instant>,
     count_max: u32,
     forgiven: Duration,
     cut_off: Duration,
 }
 
 impl Faults {
-    fn new(limits: &Limits) -> Self {
+    /// Nothing yet.
+    pub fn new(limits: &Limits, now: Instant) -> Self {
         Self {
             count: 0,
-            last_forgiven: Instant::now(),
+            last_forgiven: now,
             times_cut_off: 0,
             cut_off_until: None,
             count_max: limits.faults_max.max(1),
@@ -280,7 +281,7 @@ impl Faults {
     }
 
     /// Counts a fault; true when the peer is to be cut off for it.
-    pub(super) fn add(&mut self, now: Instant) -> bool {
+    pub fn add(&mut self, now: Instant) -> bool {
         if self.cut_off_until.is_some() {
             return false;
         }
@@ -302,7 +303,7 @@ impl Faults {
     }
 
     /// True when a time of being cut off has just ended.
-    pub(super) fn ended(&mut self, now: Instant) -> bool {
+    pub fn ended(&mut self, now: Instant) -> bool {
         let ended = self.cut_off_until.is_some_and(|until| until <= now);
         if ended {
             self.cut_off_until = None;
@@ -378,7 +379,7 @@ mod tests {
     #[test]
     fn a_peer_is_cut_off_at_its_limit_of_faults_and_longer_every_time() {
         let limits = Limits { faults_max: 3, ..Limits::default() };
-        let mut faults = Faults::new(&limits);
+        let mut faults = Faults::new(&limits, Instant::now());
         let now = Instant::now();
         assert_eq!([(); 3].map(|()| faults.add(now)), [false, false, true]);
         assert!(!faults.add(now), "already cut off");
@@ -393,7 +394,7 @@ mod tests {
     #[test]
     fn a_fault_now_and_then_is_forgiven() {
         let limits = Limits { faults_max: 3, ..Limits::default() };
-        let mut faults = Faults::new(&limits);
+        let mut faults = Faults::new(&limits, Instant::now());
         let mut now = Instant::now();
         for _ in 0..100 {
             assert!(!faults.add(now));
