@@ -11,6 +11,9 @@
 //! | `identity`, `endpoint`, `disk`, `world` | agencies and their nodes; what survives a process |
 //! | `run`, `event`, `steps` | the order of events, and what each does |
 //! | `links`, `faults`, `liar` | what breaks, and who lies |
+//! | `gossip` | what is passed on, and who is blamed for what is not |
+//! | `attacker`, `attack`, `forgery` | liars by name, each with one thing that it does on purpose |
+//! | `contest` | what an attacker costs the others, in throughput |
 //! | `changes` | who joins, leaves and exchanges keys |
 //! | `fetching`, `serving` | requests between nodes |
 //! | `oracle`, `summary` | what must hold; what was seen |
@@ -18,21 +21,30 @@
 //!
 //! Asserted on every run: one block a height, with the same roots everywhere; no transaction twice;
 //! nothing sent before its journal entry is durable; no honest key signs a conflict, across crashes
-//! and restored stores, nor at a height at which it has no vote; evidence proves what it says and names liars only; a signing key is stopped
-//! only where its journal was put back; and once all faults have ended, within
-//! [`HEALING_MS_MAX`], every node has committed everything that was ever acknowledged, and its
-//! receipts verify with the genesis alone.
+//! and restored stores, nor at a height at which it has no vote; no honest node holds a fault against
+//! another; evidence proves what it says and names liars only; a signing key is stopped only where its
+//! journal was put back; and once all faults have ended, within [`HEALING_MS_MAX`], every node has
+//! committed everything that was ever acknowledged, and its receipts verify with the genesis alone.
+//!
+//! Gossip is passed on as a node judges it, batch by batch, and a peer that hands over what is rejected
+//! is cut off when the real network would. A process that is killed in the middle of a write leaves
+//! entries in its journal that can be read and are not durable; a power cut later takes them.
 //!
 //! Not simulated: libp2p, gRPC, the submissions' worker, the asynchronous fetcher (its reading and
 //! checking of answers is the real one), RocksDB. Those are tested as real processes
 //! (`tests/cluster`).
 
+mod attack;
+mod attacker;
 mod changes;
+mod contest;
 mod disk;
 mod endpoint;
 mod event;
 mod faults;
 mod fetching;
+mod forgery;
+mod gossip;
 mod identity;
 mod liar;
 mod links;
@@ -48,6 +60,8 @@ mod world;
 
 use std::fmt;
 
+pub use attacker::Attacker;
+pub use contest::{Contest, Score};
 pub use mutant::Mutant;
 pub use run::HEALING_MS_MAX;
 pub use summary::Summary;

@@ -43,6 +43,7 @@ fn every_planted_fault_is_found_within_its_number_of_seeds() {
         (Mutant::SendBeforeSync, 1..2),
         (Mutant::ForgottenVote, 1..21),
         (Mutant::AcknowledgeBeforeSync, 1..21),
+        (Mutant::UnsyncedJournalTrusted, 1..21),
     ] {
         let found = seeds.clone().find_map(|seed| {
             let failure = simulator::run_mutant(seed, mutant).err()?;

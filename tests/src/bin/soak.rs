@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::Parser;
-use customhouse_tests::simulator::{self, Failure, Mutant, Outcome, Summary};
+use customhouse_tests::simulator::{self, Attacker, Contest, Failure, Mutant, Outcome, Summary};
 
 /// Run the simulator: whole nodes in virtual time, under faults and lies, one run a seed
 #[derive(Parser)]
@@ -33,10 +33,14 @@ struct Args {
     /// Seeds that once failed, one a line, run before all others
     #[arg(long)]
     regressions: Option<PathBuf>,
-    /// Break a rule on purpose, and stop at the first seed that shows it: send-before-sync,
-    /// forgotten-vote, forgotten-certificate or acknowledge-before-sync
-    #[arg(long, value_parser = mutant)]
+    /// Break a rule on purpose, and stop at the first seed that shows it; a name that there is not
+    /// lists them
+    #[arg(long, value_parser = mutant, value_name = "NAME")]
     mutant: Option<Mutant>,
+    /// Measure what an attacker costs the others instead, seed after seed, until one costs more than
+    /// a tenth; a name that there is not lists them
+    #[arg(long, value_parser = attacker, value_name = "NAME")]
+    attacker: Option<Attacker>,
     /// Runs at a time; by default as many as there are processors
     #[arg(long)]
     jobs: Option<usize>,
@@ -46,6 +50,14 @@ fn mutant(name: &str) -> Result<Mutant, String> {
     let named = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
     named.ok_or_else(|| {
         let names = Mutant::ALL.map(Mutant::name);
+        format!("one of {} expected", names.join(", "))
+    })
+}
+
+fn attacker(name: &str) -> Result<Attacker, String> {
+    let named = Attacker::ALL.into_iter().find(|attacker| attacker.name() == name);
+    named.ok_or_else(|| {
+        let names = Attacker::ALL.map(Attacker::name);
         format!("one of {} expected", names.join(", "))
     })
 }
@@ -62,10 +74,49 @@ struct Soak {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match args.seed {
-        Some(seed) => run_alone(seed, args.mutant),
-        None => soak(&args),
+    match (args.attacker, args.seed) {
+        (Some(attacker), _) => measure(attacker, &args),
+        (None, Some(seed)) => run_alone(seed, args.mutant),
+        (None, None) => soak(&args),
     }
+}
+
+/// What an attacker costs, one seed after another.
+fn measure(attacker: Attacker, args: &Args) -> ExitCode {
+    let until = Instant::now() + Duration::from_secs(60 * args.minutes);
+    let seeds = match args.seed {
+        Some(seed) => seed..=seed,
+        None => args.first_seed..=u64::MAX,
+    };
+    for seed in seeds {
+        let contest = Contest { mutant: args.mutant, ..Contest::of(attacker, seed) };
+        let (control, attacked) = match (contest.control().run(), contest.run()) {
+            (Ok(control), Ok(attacked)) => (control, attacked),
+            (Err(failure), _) | (_, Err(failure)) => {
+                say(format_args!("FAILED {failure}"));
+                return ExitCode::FAILURE;
+            }
+        };
+        let percent = 100 * attacked.committed / control.committed.max(1);
+        say(format_args!(
+            "{} seed {seed}: {} committed, {} without the attack ({percent} %); {} heights, {} blamed, \
+             {} cut off, {} fetches",
+            attacker.name(),
+            attacked.committed,
+            control.committed,
+            attacked.heights,
+            attacked.honest_blamed,
+            attacked.cut_offs,
+            attacked.fetches_max,
+        ));
+        if percent < 90 || attacked.honest_blamed > 0 {
+            return ExitCode::FAILURE;
+        }
+        if Instant::now() > until {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn run_alone(seed: u64, mutant: Option<Mutant>) -> ExitCode {

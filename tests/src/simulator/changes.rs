@@ -139,7 +139,9 @@ impl Simulation {
     }
 
     fn lies(&self, identity: usize) -> bool {
-        self.liars.contains_key(&identity) || self.endpoints[identity].twin
+        self.liars.contains_key(&identity)
+            || self.attacks.contains_key(&identity)
+            || self.endpoints[identity].twin
     }
 
     /// The first key that was never registered, where the process of its endpoint has it.

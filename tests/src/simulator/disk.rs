@@ -23,11 +23,15 @@ struct Durable {
     /// What a mutant has not synced yet.
     unsynced: Vec<Entry>,
     entries: Vec<Entry>,
+    /// Written by a process that ended before they were synced: they are read at a start, and gone
+    /// with the power unless that start has written them anew.
+    cached: Vec<Entry>,
     floor: u64,
     /// Everything that was ever durable here, encoded: what may have been sent.
     ever: BTreeSet<Vec<u8>>,
     appends: u64,
-    /// The append that fails, and how many of its entries stay: a torn tail is cut at an entry.
+    /// The append that fails, and how many of its entries stay, unsynced: a torn tail is cut at an
+    /// entry.
     fault: Option<(u64, usize)>,
 }
 
@@ -51,21 +55,26 @@ impl JournalDisk {
         self.durable().fault = None;
     }
 
-    /// The process is gone, and with it what was not synced.
-    pub(super) fn lose_unsynced(&self) {
+    /// The process is gone, and with it what it had not written.
+    pub(super) fn lose_unwritten(&self) {
         self.durable().unsynced.clear();
     }
 
-    /// What a start reads.
-    pub(super) fn read(&self) -> Vec<Entry> {
-        let durable = self.durable();
-        let floor = durable.floor.checked_sub(1).map(Entry::Watermark);
-        let remembers = |entry: &&Entry| match durable.mutant {
-            Some(Mutant::ForgottenVote) => !matches!(entry, Entry::Vote(_)),
-            Some(Mutant::ForgottenCertificate) => !matches!(entry, Entry::Certificate(_)),
-            _ => true,
-        };
-        floor.into_iter().chain(durable.entries.iter().filter(remembers).cloned()).collect()
+    /// The power is gone, and with it what was written and not synced.
+    pub(super) fn lose_unsynced(&self) {
+        self.durable().cached.clear();
+    }
+
+    /// What a start reads. As the journal of a node does, it makes all of it durable first.
+    pub(super) fn open(&self) -> Vec<Entry> {
+        let mut durable = self.durable();
+        if durable.mutant == Some(Mutant::UnsyncedJournalTrusted) {
+            let read = [durable.entries.clone(), durable.cached.clone()].concat();
+            return durable.remembered(read);
+        }
+        let cached = std::mem::take(&mut durable.cached);
+        durable.keep(&cached);
+        durable.remembered(durable.entries.clone())
     }
 
     /// Whether this was durable here before now.
@@ -84,6 +93,17 @@ impl JournalDisk {
 }
 
 impl Durable {
+    /// The entries that a start goes by, and the watermark in place of those that were dropped.
+    fn remembered(&self, entries: Vec<Entry>) -> Vec<Entry> {
+        let floor = self.floor.checked_sub(1).map(Entry::Watermark);
+        let remembers = |entry: &Entry| match self.mutant {
+            Some(Mutant::ForgottenVote) => !matches!(entry, Entry::Vote(_)),
+            Some(Mutant::ForgottenCertificate) => !matches!(entry, Entry::Certificate(_)),
+            _ => true,
+        };
+        floor.into_iter().chain(entries.into_iter().filter(remembers)).collect()
+    }
+
     fn keep(&mut self, entries: &[Entry]) {
         self.ever.extend(entries.iter().map(Entry::encode));
         self.entries.extend_from_slice(entries);
@@ -102,16 +122,16 @@ impl Journal for JournalDisk {
         }
         let appends = durable.appends;
         let fault = durable.fault.take_if(|(at, _)| appends >= *at);
-        let kept = fault.map_or(entries.len(), |(_, kept)| kept.min(entries.len()));
         durable.appends += 1;
-        durable.keep(&entries[..kept]);
-        match fault {
-            None => Ok(()),
-            Some(_) => Err(JournalError::Io {
-                path: PathBuf::from("simulated.journal"),
-                source: io::Error::other("a simulated fault"),
-            }),
-        }
+        let Some((_, kept)) = fault else {
+            durable.keep(entries);
+            return Ok(());
+        };
+        durable.cached.extend_from_slice(&entries[..kept.min(entries.len())]);
+        Err(JournalError::Io {
+            path: PathBuf::from("simulated.journal"),
+            source: io::Error::other("a simulated fault"),
+        })
     }
 }
 
@@ -119,6 +139,7 @@ impl SignerMemory for JournalDisk {
     fn height_committed(&mut self, height: u64) -> Result<(), JournalError> {
         let mut durable = self.durable();
         durable.entries.retain(|entry| entry.height() >= height);
+        durable.cached.retain(|entry| entry.height() >= height);
         durable.floor = durable.floor.max(height);
         Ok(())
     }

@@ -25,19 +25,17 @@ use customhouse_node::{
 use super::{
     disk::JournalDisk,
     fetching::Fetching,
+    gossip::Gossip,
     identity::{BEGIN_UNIX_MS, Identity, VALIDATOR_KEYS},
     mutant::Mutant,
     world::World,
 };
 
-/// Shorter than a node's own, so that a run sees more views.
-const TIMING: Timing =
-    Timing { view_ms: 600, view_ms_max: 6_000, repropose_ms: 100, resend_ms: 400, tip_ms: 2_000 };
-
 /// One place where a key's node runs.
 pub(super) struct Endpoint {
     /// Whose node it is.
     pub(super) identity: usize,
+    timing: Timing,
     /// One of two places with the same key.
     pub(super) twin: bool,
     pub(super) store: MemoryDisk,
@@ -70,6 +68,7 @@ pub(super) struct Process {
     pub(super) reader: ChainReader,
     pub(super) mempool: SharedMempool,
     pub(super) fetching: Fetching,
+    pub(super) gossip: Gossip,
     /// Who may connect.
     pub(super) listed: BTreeSet<PublicKey>,
     /// When its clock began.
@@ -85,9 +84,10 @@ impl Clock {
 }
 
 impl Endpoint {
-    pub(super) fn new(identity: usize, twin: bool, mutant: Option<Mutant>) -> Self {
+    pub(super) fn new(identity: usize, twin: bool, timing: Timing, mutant: Option<Mutant>) -> Self {
         Self {
             identity,
+            timing,
             twin,
             store: MemoryDisk::default(),
             journals: (0..VALIDATOR_KEYS).map(|_| JournalDisk::new(mutant)).collect(),
@@ -126,7 +126,7 @@ impl Endpoint {
         let own = &identities[self.identity];
         let signer = |place: usize| {
             let (key, journal) = (own.validators.get(place)?, &self.journals[place]);
-            let (public, entries) = (key.public(), journal.read());
+            let (public, entries) = (key.public(), journal.open());
             Some(Signer { public, key: Ok(key.clone()), journal: journal.clone(), entries })
         };
         let parts = DriverParts {
@@ -136,24 +136,30 @@ impl Endpoint {
             mempool: Arc::clone(&mempool),
             own_peer: own.peer,
             more_peers: Vec::new(),
-            timing: TIMING,
+            timing: self.timing,
             metrics: Metrics::new(|_| {}),
         };
         let now = Now { monotonic_ms: 0, unix_ms: self.clock.unix_ms(virtual_ms) };
         let driver = Driver::new(parts, World::new(now));
-        let (fetching, listed) = (Fetching::default(), BTreeSet::new());
+        let (fetching, gossip, listed) = (Fetching::default(), Gossip::new(), BTreeSet::new());
         let started = virtual_ms;
-        self.process = Some(Process { driver, reader, mempool, fetching, listed, started });
+        self.process = Some(Process { driver, reader, mempool, fetching, gossip, listed, started });
         Ok(())
     }
 
-    /// SIGKILL, or a power cut: every write here is synced, so there is nothing unsynced to lose but
-    /// what a fault in the middle of a write takes.
+    /// SIGKILL: what was written stays to be read, whether it was synced or not.
     pub(super) fn kill(&mut self) {
         self.process = None;
         self.mend();
-        self.journals.iter().for_each(JournalDisk::lose_unsynced);
+        self.journals.iter().for_each(JournalDisk::lose_unwritten);
         self.unsynced_outbox.clear();
+    }
+
+    /// A power cut: what was written and not synced is gone, too. Of the store that is nothing: a
+    /// write is all there or not at all, and RocksDB makes what it recovers durable when it opens.
+    pub(super) fn cut_power(&mut self) {
+        self.kill();
+        self.journals.iter().for_each(JournalDisk::lose_unsynced);
     }
 
     /// Writes that were to fail do not.

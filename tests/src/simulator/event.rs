@@ -4,17 +4,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use customhouse_consensus::Evidence;
+use customhouse_ledger::keys::PublicKey;
 use customhouse_node::driver::DriverInput;
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 
-use super::{faults::Fault, links::Link};
+use super::{faults::Fault, gossip::Topic, links::Link};
 
 /// An event, for the endpoint it names and, where it names an epoch, for that process alone.
 pub(super) enum Event {
-    /// A batch of consensus messages arrives.
-    Consensus { to: usize, from: usize, bytes: Bytes },
-    /// A transaction arrives.
-    Transaction { to: usize, from: usize, encoded: Bytes },
+    /// A gossip message arrives: a batch of consensus messages, or of transactions.
+    Gossip { to: usize, from: usize, topic: Topic, bytes: Bytes },
+    /// A consensus message arrives that was sent to this endpoint alone.
+    Push { to: usize, from: usize, bytes: Bytes },
     /// A request arrives.
     Ask { to: usize, from: usize, job: JobId, request: Request },
     /// Its answer arrives; `None`: none was given.
@@ -29,8 +30,12 @@ pub(super) enum Event {
     Tick { at: usize, epoch: u64, monotonic_ms: u64 },
     /// Two endpoints have connected; one of them learns it.
     Connect { at: usize, to: usize },
+    /// A peer that was cut off for its faults may connect again.
+    LetIn { at: usize, epoch: u64, peer: PublicKey },
     /// A client submits.
     Submit,
+    /// A client of this endpoint submits, and does so again when that is final.
+    Client { at: usize },
     /// It is this process's turn to report a breach.
     Report { at: usize, epoch: u64, evidence: Box<Evidence> },
     /// A lying validator speaks.
@@ -43,6 +48,8 @@ pub(super) enum Event {
     Mend(Vec<Link>),
     /// A link is fast again.
     Unclog(Link),
+    /// Connections whose packets vanished are found dead, and made anew.
+    Renew(Vec<Link>),
 }
 
 /// A job of a process, at one attempt.
@@ -57,8 +64,8 @@ impl Event {
     /// The endpoint whose process must run for it, which a pause holds up.
     pub(super) fn endpoint(&self) -> Option<usize> {
         match self {
-            Self::Consensus { to, .. }
-            | Self::Transaction { to, .. }
+            Self::Gossip { to, .. }
+            | Self::Push { to, .. }
             | Self::Ask { to, .. }
             | Self::Answer { to, .. } => Some(*to),
             Self::JobTimer { at, .. }
@@ -66,6 +73,7 @@ impl Event {
             | Self::Input { at, .. }
             | Self::Tick { at, .. }
             | Self::Report { at, .. }
+            | Self::LetIn { at, .. }
             | Self::Connect { at, .. } => Some(*at),
             _ => None,
         }
@@ -75,8 +83,8 @@ impl Event {
     pub(super) fn trace(&self, now: u64, trace: &mut DefaultHasher) {
         (now, std::mem::discriminant(self), self.endpoint()).hash(trace);
         match self {
-            Self::Consensus { from, bytes, .. } => (from, bytes).hash(trace),
-            Self::Transaction { from, encoded, .. } => (from, encoded).hash(trace),
+            Self::Gossip { from, topic, bytes, .. } => (from, topic, bytes).hash(trace),
+            Self::Push { from, bytes, .. } => (from, bytes).hash(trace),
             Self::Ask { from, job, request, .. } => {
                 let mut bytes = Vec::new();
                 request.encode(&mut bytes);

@@ -22,6 +22,7 @@ const WILD_MS: i64 = 3_600_000;
 pub(super) enum Fault {
     Partition,
     Clog,
+    HalfOpen,
     Crash,
     Blackout,
     Write,
@@ -33,9 +34,10 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Partition,
         Self::Clog,
+        Self::HalfOpen,
         Self::Crash,
         Self::Blackout,
         Self::Write,
@@ -53,6 +55,7 @@ impl Simulation {
         let every = match fault {
             Fault::Partition => swarm.partition_every,
             Fault::Clog => swarm.clog_every,
+            Fault::HalfOpen => swarm.half_open_every,
             Fault::Crash => swarm.crash_every,
             Fault::Blackout => swarm.blackout_every,
             Fault::Write => swarm.fault_every,
@@ -75,6 +78,7 @@ impl Simulation {
         match fault {
             Fault::Partition => self.partition(),
             Fault::Clog => self.clog(),
+            Fault::HalfOpen => self.open_half(),
             Fault::Crash => self.crash(),
             Fault::Blackout => self.blackout(),
             Fault::Write => self.break_a_write(),
@@ -129,6 +133,22 @@ impl Simulation {
         self.later(lasts, Event::Unclog(link));
     }
 
+    /// A firewall has lost its state, or a machine died and another answers for it: the connections
+    /// of a node lead nowhere until they are found dead.
+    fn open_half(&mut self) {
+        let index = self.pick_honest(|streams| &mut streams.attack);
+        let lasts = self.streams.attack.random_range(1_000..20_000);
+        self.half_open(index, lasts);
+    }
+
+    /// Connections are made anew.
+    pub(super) fn renew(&mut self, links: &[Link]) {
+        self.links.renew(links);
+        for (a, b) in links.iter().filter(|(a, b)| a < b) {
+            self.connect(*a, *b);
+        }
+    }
+
     fn crash(&mut self) {
         let index = self.pick_honest(|streams| &mut streams.crash);
         if self.endpoints[index].process.is_some() {
@@ -137,10 +157,11 @@ impl Simulation {
         }
     }
 
-    /// All at once: nobody is left who remembers what was not durable.
+    /// The power fails everywhere at once: nobody is left who remembers what was not durable.
     fn blackout(&mut self) {
         self.summary.blackouts += 1;
         for index in self.honest().collect::<Vec<_>>() {
+            self.endpoints[index].cut_power();
             self.kill(index);
         }
     }

@@ -11,6 +11,8 @@ pub(super) struct Links {
     cut: BTreeMap<Link, u32>,
     /// Milliseconds that each clogged link adds.
     clogged: BTreeMap<Link, u64>,
+    /// Links whose connection is open at both ends, and swallows what is sent on it.
+    swallowing: BTreeSet<Link>,
 }
 
 impl Links {
@@ -20,6 +22,21 @@ impl Links {
 
     pub(super) fn are_connected(&self, a: usize, b: usize) -> bool {
         !self.is_cut((a, b)) && !self.is_cut((b, a))
+    }
+
+    /// Whether what is sent arrives.
+    pub(super) fn carries(&self, link: Link) -> bool {
+        !self.is_cut(link) && !self.swallowing.contains(&link)
+    }
+
+    /// The connections that are open now lead nowhere; nobody is told.
+    pub(super) fn swallow(&mut self, links: &[Link]) {
+        self.swallowing.extend(links);
+    }
+
+    /// New connections have taken the place of those that led nowhere.
+    pub(super) fn renew(&mut self, links: &[Link]) {
+        links.iter().for_each(|link| _ = self.swallowing.remove(link));
     }
 
     pub(super) fn cut(&mut self, links: &[Link]) {

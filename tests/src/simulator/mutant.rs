@@ -11,15 +11,30 @@ pub enum Mutant {
     ForgottenCertificate,
     /// A client is answered before the outbox is synced.
     AcknowledgeBeforeSync,
+    /// What a start reads of the journal is not made durable before it is gone by.
+    UnsyncedJournalTrusted,
+    /// A message that was held for this height and is refused now counts against whoever is speaking.
+    VerdictOfAnother,
+    /// A message that nobody can verify yet is passed on.
+    EarlyPassedOn,
+    /// A proposal's signature does not cover its leaves.
+    UnsignedLeaves,
+    /// One peer is asked for what is missing, and no other.
+    OneSource,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 9] = [
         Self::SendBeforeSync,
         Self::ForgottenVote,
         Self::ForgottenCertificate,
         Self::AcknowledgeBeforeSync,
+        Self::UnsyncedJournalTrusted,
+        Self::VerdictOfAnother,
+        Self::EarlyPassedOn,
+        Self::UnsignedLeaves,
+        Self::OneSource,
     ];
 
     /// Its name on the command line.
@@ -29,6 +44,11 @@ impl Mutant {
             Self::ForgottenVote => "forgotten-vote",
             Self::ForgottenCertificate => "forgotten-certificate",
             Self::AcknowledgeBeforeSync => "acknowledge-before-sync",
+            Self::UnsyncedJournalTrusted => "unsynced-journal-trusted",
+            Self::VerdictOfAnother => "verdict-of-another",
+            Self::EarlyPassedOn => "early-passed-on",
+            Self::UnsignedLeaves => "unsigned-leaves",
+            Self::OneSource => "one-source",
         }
     }
 }

@@ -10,9 +10,11 @@ use customhouse_ledger::{
     keys::PublicKey,
     transaction::VerifiedTransaction,
     verifier::Verifier,
-    vote::VoteKind,
+    vote::{Proposal, VoteKind},
 };
 use prost::Message as _;
+
+use super::identity::Identity;
 
 /// What a signature of one key in one view of one height was for.
 type Signed = BTreeMap<(PublicKey, u64, u64, u8), Hash>;
@@ -81,6 +83,21 @@ impl Oracle {
             return Err(format!("{own} signed a conflict at height {height}, view {view}"));
         }
         Ok(())
+    }
+
+    /// For a planted fault: a proposal whose block its honest leader has proposed, with a signature
+    /// of that leader over all that it says.
+    pub(super) fn signed_again(
+        &self,
+        proposal: &Proposal,
+        identities: &[Identity],
+    ) -> Option<Proposal> {
+        let Proposal { view, parent_view, block, leader, .. } = proposal;
+        let signed = self.signed.get(&(*leader, block.header.height, *view, 0));
+        let keys = || identities.iter().flat_map(|identity| &identity.validators);
+        let key = keys().find(|key| key.public() == *leader);
+        let key = key.filter(|_| signed == Some(&block.hash()))?;
+        Some(Proposal::sign(block.clone(), *view, *parent_view, &self.chain_id, key))
     }
 
     /// True where no other node has committed it before.

@@ -16,9 +16,12 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1;
 use rand::RngExt as _;
+use tokio::time::Instant;
 
 use super::{
     Failure, Outcome,
+    attack::Attack,
+    attacker::Attacker,
     endpoint::Endpoint,
     event::Event,
     faults::Fault,
@@ -40,7 +43,7 @@ const EVENTS_MAX: u64 = 4_000_000;
 pub(super) const LIFETIME_MS: u64 = 12 * 3_600_000;
 
 pub(super) struct Simulation {
-    mutant: Option<Mutant>,
+    pub(super) mutant: Option<Mutant>,
     pub(super) swarm: Swarm,
     pub(super) streams: Streams,
     pub(super) identities: Vec<Identity>,
@@ -50,6 +53,24 @@ pub(super) struct Simulation {
     pub(super) endpoints: Vec<Endpoint>,
     /// Endpoints that run no code of ours; silent ones have nothing to say either.
     pub(super) liars: BTreeMap<usize, Option<Liar>>,
+    /// Endpoints that run our code, and do something to the others beside it.
+    pub(super) attacks: BTreeMap<usize, Attack>,
+    /// Endpoints in the place of an attacker that is not there.
+    pub(super) bystanders: BTreeSet<usize>,
+    /// What is sent is an attacker's.
+    pub(super) attacking: bool,
+    /// Whose message is being judged.
+    pub(super) speaking: Option<usize>,
+    /// Honest nodes that hold something against each other are counted, not a failure.
+    pub(super) tolerates_blame: bool,
+    /// Transactions that clients wait for, and at which endpoint.
+    pub(super) waiting: BTreeMap<Hash, usize>,
+    /// How many of them were final in time.
+    pub(super) won: u64,
+    /// Most things that a node fetched at a time.
+    pub(super) fetches_max: u64,
+    /// The moment at which virtual time begins, on the clock by which the real network counts.
+    pub(super) began: Instant,
     pub(super) links: Links,
     queue: BTreeMap<(u64, u64), Event>,
     queued: u64,
@@ -59,12 +80,18 @@ pub(super) struct Simulation {
     pub(super) oracle: Oracle,
     pub(super) summary: Summary,
     submitted: Vec<Bytes>,
+    numbered: u64,
 }
 
 impl Simulation {
     pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut streams = Streams::new(seed);
-        let swarm = Swarm::draw(&mut streams.swarm, &mut streams.registry);
+        let swarm = Swarm::draw(&mut streams);
+        Self { tolerates_blame: true, ..Self::with(swarm, streams, mutant) }
+    }
+
+    pub(super) fn with(swarm: Swarm, streams: Streams, mutant: Option<Mutant>) -> Self {
+        let timing = swarm.timing;
         let identities = identities(swarm.validators + swarm.spares);
         let genesis = genesis(&identities[..swarm.validators]);
         let peers = |identity: &Identity| {
@@ -77,7 +104,7 @@ impl Simulation {
             oracle: Oracle::new(&genesis),
             peers_of_validator: identities.iter().flat_map(peers).collect(),
             endpoints: (0..identities.len())
-                .map(|index| Endpoint::new(index, false, mutant))
+                .map(|index| Endpoint::new(index, false, timing, mutant))
                 .collect(),
             mutant,
             swarm,
@@ -85,6 +112,15 @@ impl Simulation {
             identities,
             genesis,
             liars: BTreeMap::new(),
+            attacks: BTreeMap::new(),
+            bystanders: BTreeSet::new(),
+            attacking: false,
+            speaking: None,
+            tolerates_blame: false,
+            waiting: BTreeMap::new(),
+            won: 0,
+            fetches_max: 0,
+            began: Instant::now(),
             links: Links::default(),
             queue: BTreeMap::new(),
             queued: 0,
@@ -92,6 +128,7 @@ impl Simulation {
             calm: false,
             summary: Summary { seeds: 1, ..Summary::default() },
             submitted: Vec::new(),
+            numbered: 0,
         };
         simulation.place_lies();
         simulation
@@ -102,11 +139,12 @@ impl Simulation {
         for (index, lie) in self.swarm.lies.clone().into_iter().enumerate() {
             let key = self.identities[index].validator();
             self.oracle.excused.insert(key.public());
+            let timing = self.swarm.timing;
             match lie {
                 Lie::Twins => {
                     self.summary.twins += 1;
                     self.endpoints[index].twin = true;
-                    self.endpoints.push(Endpoint::new(index, true, None));
+                    self.endpoints.push(Endpoint::new(index, true, timing, None));
                 }
                 Lie::Silent => {
                     self.summary.silent += 1;
@@ -117,8 +155,28 @@ impl Simulation {
                     let liar = Liar::new(self.chain_id, key.clone(), validators.clone());
                     self.liars.insert(index, Some(liar));
                 }
+                Lie::Attacker(attacker) => self.place_attacker(index, attacker),
             }
         }
+    }
+
+    pub(super) fn place_attacker(&mut self, index: usize, attacker: Attacker) {
+        self.summary.attackers += 1;
+        self.oracle.excused.insert(self.identities[index].validator().public());
+        if attacker.runs() {
+            self.attacks.insert(index, Attack::new(attacker));
+        } else {
+            self.liars.insert(index, None);
+        }
+    }
+
+    pub(super) fn begin_attacks(&mut self) {
+        let attacks: Vec<_> = self.attacks.iter().map(|(at, attack)| (*at, attack.kind)).collect();
+        attacks.into_iter().for_each(|(at, kind)| self.begin_attack(at, kind));
+    }
+
+    pub(super) fn next_event(&mut self) -> Option<(u64, Event)> {
+        self.queue.pop_first().map(|((at, _), event)| (at, event))
     }
 
     /// Runs until all faults have ended and everything is well again.
@@ -140,7 +198,7 @@ impl Simulation {
         self.schedule_first_events();
         let mut events = 0;
         let mut look_at = 0;
-        while let Some(((at, _), event)) = self.queue.pop_first() {
+        while let Some((at, event)) = self.next_event() {
             self.now = at;
             events += 1;
             if events > EVENTS_MAX {
@@ -173,6 +231,7 @@ impl Simulation {
         for at in liars {
             self.later(10, Event::Lie { at });
         }
+        self.begin_attacks();
     }
 
     /// Puts an event into the queue; one for a paused process waits until it goes on.
@@ -197,8 +256,11 @@ impl Simulation {
 
     /// Endpoints that run our code under a key that is not shared.
     pub(super) fn honest(&self) -> impl Iterator<Item = usize> + '_ {
-        let honest =
-            |index: &usize| !self.liars.contains_key(index) && !self.endpoints[*index].twin;
+        let honest = |index: &usize| {
+            !self.liars.contains_key(index)
+                && !self.attacks.contains_key(index)
+                && !self.endpoints[*index].twin
+        };
         (0..self.endpoints.len()).filter(honest)
     }
 
@@ -225,7 +287,7 @@ impl Simulation {
             Some(encoded) if again => encoded.clone(),
             _ => self.transaction(index, records),
         };
-        self.accept(index, encoded)
+        self.accept(index, encoded).map(|_| ())
     }
 
     /// Every honest node gets one more transaction.
@@ -237,10 +299,24 @@ impl Simulation {
         Ok(())
     }
 
-    fn transaction(&mut self, index: usize, records: u64) -> Bytes {
+    pub(super) fn transaction(&mut self, index: usize, records: u64) -> Bytes {
+        let key = self.identities[self.endpoints[index].identity].signing.clone();
+        let encoded = self.signed_transaction(index, records, &key);
+        self.submitted.push(encoded.clone());
+        encoded
+    }
+
+    /// Signed by somebody, for the agency of an endpoint.
+    pub(super) fn signed_transaction(
+        &mut self,
+        index: usize,
+        records: u64,
+        key: &SigningKey,
+    ) -> Bytes {
         let endpoint = &self.endpoints[index];
         let identity = &self.identities[endpoint.identity];
-        let number = self.submitted.len() as u64;
+        self.numbered += 1;
+        let number = self.numbered;
         let record = |position: u64| {
             let reference = format!("LRN-{number}-{position}");
             let declaration = v1::Declaration {
@@ -260,33 +336,27 @@ impl Simulation {
         };
         let records: Vec<_> = (0..records).map(record).collect();
         let not_after_ms = endpoint.now(self.now).unix_ms + LIFETIME_MS;
-        let signed = VerifiedTransaction::sign(
-            &records,
-            identity.agency,
-            not_after_ms,
-            &self.chain_id,
-            &identity.signing,
-        );
-        let encoded = signed.expect("a valid transaction").encoded().clone();
-        self.submitted.push(encoded.clone());
-        encoded
+        let signed =
+            VerifiedTransaction::sign(&records, identity.agency, not_after_ms, &self.chain_id, key);
+        signed.expect("a valid transaction").encoded().clone()
     }
 
-    /// A node takes a transaction from a client: durable in its outbox, then acknowledged.
-    pub(super) fn accept(&mut self, index: usize, encoded: Bytes) -> Result<(), String> {
+    /// A node takes a transaction from a client: durable in its outbox, then acknowledged. Gives its id
+    /// where it was.
+    pub(super) fn accept(&mut self, index: usize, encoded: Bytes) -> Result<Option<Hash>, String> {
         let now = self.endpoints[index].now(self.now);
         let paused = self.endpoints[index].paused_until > self.now;
         let verified = VerifiedTransaction::from_bytes(encoded.clone(), &self.chain_id);
         let transaction = Arc::new(verified.map_err(|error| error.to_string())?);
         let member = self.is_member(index);
         let endpoint = &mut self.endpoints[index];
-        let Some(process) = endpoint.process.as_ref().filter(|_| !paused) else { return Ok(()) };
+        let Some(process) = endpoint.process.as_ref().filter(|_| !paused) else { return Ok(None) };
         // No client has heard of an agency that has not joined yet.
         if !member {
-            return Ok(());
+            return Ok(None);
         }
         if customhouse_node::admission::check(&process.reader, &transaction, now.unix_ms).is_err() {
-            return Ok(());
+            return Ok(None);
         }
         let id = transaction.id();
         if self.mutant == Some(Mutant::AcknowledgeBeforeSync) {
@@ -299,7 +369,8 @@ impl Simulation {
         self.oracle.acknowledged.insert(id, provable(&transaction));
         endpoint.admit(transaction, now.unix_ms);
         self.broadcast_transaction(index, &encoded);
-        self.drive(index, |driver| driver.work())
+        self.drive(index, |driver| driver.work())?;
+        Ok(Some(id))
     }
 
     fn is_healed(&self) -> Result<bool, String> {

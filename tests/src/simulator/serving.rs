@@ -8,6 +8,7 @@ use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 use tokio::sync::oneshot;
 
 use super::{
+    attack::Answering,
     endpoint::endpoints_of,
     event::{Event, JobId},
     fetching::{Progress, committed},
@@ -37,7 +38,7 @@ impl Simulation {
         let places = endpoints_of(&self.endpoints, &self.identities, source);
         // Of twins, the one that can be reached.
         let to = places.filter(|to| self.reach_each_other(at, *to)).last();
-        if let Some(to) = to {
+        if let Some(to) = to.filter(|to| self.links.carries((at, *to))) {
             let delay = self.delay((at, to));
             self.later(delay, Event::Ask { to, from: at, job: id, request });
         }
@@ -118,17 +119,28 @@ impl Simulation {
         request: &Request,
     ) -> Result<(), String> {
         self.summary.messages += 1;
+        if !self.are_on_terms(to, from) {
+            return Ok(());
+        }
+        let mut late_ms = 0;
         let response = match self.liars.get(&to) {
             Some(None) => return Ok(()),
             Some(Some(liar)) => liar.answer(request, &mut self.streams.byzantine),
             None if self.endpoints[to].process.is_none() => return Ok(()),
-            None => self.honest_answer(to, request)?,
+            None => match self.answering(to, from, request) {
+                Answering::Honestly => self.honest_answer(to, request)?,
+                Answering::Never => return Ok(()),
+                Answering::With(ms, response) => {
+                    late_ms = ms;
+                    response
+                }
+            },
         };
-        if self.links.is_cut((to, from)) {
+        if !self.links.carries((to, from)) {
             self.summary.lost += 1;
             return Ok(());
         }
-        let delay = self.delay((to, from));
+        let delay = late_ms + self.delay((to, from));
         self.later(delay, Event::Answer { to: from, job, response });
         Ok(())
     }

@@ -6,8 +6,6 @@ use bytes::Bytes;
 use customhouse_consensus::{Evidence, Message};
 use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
 use customhouse_node::driver::{Driver, DriverError, DriverInput, Fetch};
-use customhouse_proto::v1;
-use prost::Message as _;
 use rand::RngExt as _;
 
 use super::{
@@ -26,8 +24,10 @@ const TURN_MS: u64 = 2_000;
 impl Simulation {
     pub(super) fn take(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Consensus { to, from, bytes } => self.consensus(to, from, &bytes),
-            Event::Transaction { to, encoded, .. } => self.transaction_arrives(to, encoded),
+            Event::Gossip { to, from, topic, bytes } => {
+                self.gossip_arrives((to, from), topic, &bytes)
+            }
+            Event::Push { to, from, bytes } => self.push_arrives((to, from), &bytes),
             Event::Ask { to, from, job, request } => self.answer(to, from, job, &request),
             Event::Answer { to, job, response } => self.answered(to, job, response),
             Event::JobTimer { at, job } => self.job_timer(at, job),
@@ -37,14 +37,24 @@ impl Simulation {
             }
             Event::Tick { at, epoch, monotonic_ms } => self.tick(at, epoch, monotonic_ms),
             Event::Connect { at, to } => self.connected(at, to),
+            Event::LetIn { at, epoch, peer } => {
+                self.let_in(at, epoch, peer);
+                Ok(())
+            }
             Event::Submit => self.submit(),
+            Event::Client { at } => self.client_submits(at),
             Event::Report { at, epoch, evidence } if self.runs(at, epoch) => {
                 self.report(at, &evidence)
             }
+            Event::Lie { at } if self.attacks.contains_key(&at) => self.strike_out(at),
             Event::Lie { at } => self.lie(at),
             Event::Fault(fault) => self.strike(fault),
             Event::Start { at, epoch } if self.endpoints[at].epoch == epoch => self.start(at),
             Event::Mend(links) => self.mend(&links),
+            Event::Renew(links) => {
+                self.renew(&links);
+                Ok(())
+            }
             Event::Unclog(link) => {
                 self.links.unclog(link);
                 Ok(())
@@ -101,7 +111,10 @@ impl Simulation {
 
     /// Whether a link is up and each has the other on its list.
     pub(super) fn reach_each_other(&self, a: usize, b: usize) -> bool {
-        self.links.are_connected(a, b) && self.lists(a, b) && self.lists(b, a)
+        self.links.are_connected(a, b)
+            && self.lists(a, b)
+            && self.lists(b, a)
+            && self.are_on_terms(a, b)
     }
 
     /// Whether an endpoint talks to another: liars to everybody.
@@ -142,10 +155,20 @@ impl Simulation {
         (world.now, world.catching_up) = (now, catching_up);
         let outcome = step(&mut process.driver);
         let wanted = std::mem::take(&mut process.driver.outside().out);
+        self.fetches_max = self.fetches_max.max(process.fetching.jobs.len() as u64);
         let wake_at = process.driver.wake_at();
+        let mut transactions = Vec::new();
         for out in wanted {
-            self.carry_out(index, out)?;
+            match out {
+                Out::Transaction(encoded) if self.keeps(index, &encoded) => {}
+                Out::Transaction(encoded) => transactions.push(encoded),
+                out => self.carry_out(index, out)?,
+            }
         }
+        if !transactions.is_empty() {
+            self.publish_transactions(index, transactions);
+        }
+        self.watch_attacker(index);
         match outcome {
             Ok(()) => {
                 self.set_timer(index, now.monotonic_ms, wake_at);
@@ -176,15 +199,7 @@ impl Simulation {
         match out {
             Out::Publish(messages) => {
                 self.check_sent(index, &messages)?;
-                let bytes = Bytes::from(encode(&messages));
-                for to in 0..self.endpoints.len() {
-                    let bytes = bytes.clone();
-                    self.send(index, to, move || Event::Consensus {
-                        to,
-                        from: index,
-                        bytes: bytes.clone(),
-                    });
-                }
+                self.publish(index, &messages);
             }
             Out::Push(peer, message) => {
                 self.check_sent(index, std::slice::from_ref(&message))?;
@@ -193,7 +208,7 @@ impl Simulation {
                     endpoints_of(&self.endpoints, &self.identities, peer).collect();
                 for to in places {
                     let bytes = bytes.clone();
-                    self.send(index, to, move || Event::Consensus {
+                    self.send(index, to, move || Event::Push {
                         to,
                         from: index,
                         bytes: bytes.clone(),
@@ -217,6 +232,7 @@ impl Simulation {
                 self.summary.later_views += u64::from(block.header.view > 1);
                 for transaction in &block.transactions {
                     self.endpoints[index].outbox.remove(&transaction.id());
+                    self.client_is_told(index, &transaction.id());
                 }
             }
             Out::Evidence(evidence) => {
@@ -252,7 +268,7 @@ impl Simulation {
             &identity.signing,
         );
         let report = report.map_err(|error| error.to_string())?;
-        self.accept(at, report.encoded().clone())
+        self.accept(at, report.encoded().clone()).map(|_| ())
     }
 
     /// Nothing leaves before what it rests on is durable, and no key says two things.
@@ -293,24 +309,14 @@ impl Simulation {
         }
     }
 
-    pub(super) fn broadcast_transaction(&mut self, index: usize, encoded: &Bytes) {
-        for to in 0..self.endpoints.len() {
-            let encoded = encoded.clone();
-            self.send(index, to, move || Event::Transaction {
-                to,
-                from: index,
-                encoded: encoded.clone(),
-            });
-        }
-    }
-
     /// Puts a message on a link: late, lost, or twice, as it happens.
-    fn send(&mut self, from: usize, to: usize, event: impl Fn() -> Event) {
+    pub(super) fn send(&mut self, from: usize, to: usize, event: impl Fn() -> Event) {
         let same = self.endpoints[from].identity == self.endpoints[to].identity;
-        if same || !self.lists(from, to) || !self.lists(to, from) {
+        let listed = self.lists(from, to) && self.lists(to, from);
+        if same || !listed || !self.are_on_terms(from, to) {
             return;
         }
-        if self.links.is_cut((from, to)) {
+        if !self.links.carries((from, to)) {
             self.summary.lost += 1;
             return;
         }
@@ -331,35 +337,23 @@ impl Simulation {
     }
 
     pub(super) fn delay(&mut self, link: (usize, usize)) -> u64 {
+        // Who attacks hears before all others do, and is quick with what it does to them.
+        let hears = self.attacks.get(&link.1).is_some_and(|attack| attack.kind.lies());
+        let quick = hears || self.attacking;
         let rng = &mut self.streams.network;
+        if quick {
+            return 1;
+        }
         if self.calm {
             return rng.random_range(1..=20);
         }
-        let mut delay = rng.random_range(1..=self.swarm.delay_max) + self.links.extra_ms(link);
+        let (min, max) = (self.swarm.delay_min, self.swarm.delay_max);
+        let mut delay = rng.random_range(min..=max) + self.links.extra_ms(link);
         if rng.random_ratio(self.swarm.straggler, 1000) {
             self.summary.straggled += 1;
             delay += rng.random_range(500..10_000);
         }
         delay
-    }
-
-    fn consensus(&mut self, to: usize, from: usize, bytes: &[u8]) -> Result<(), String> {
-        self.summary.messages += 1;
-        let Ok(batch) = v1::ConsensusBatch::decode(bytes) else { return Ok(()) };
-        let from = self.identities[self.endpoints[from].identity].peer;
-        for message in &batch.messages {
-            let Ok(message) = Message::from_proto(message) else { continue };
-            if let Some(liar) = self.liars.get_mut(&to) {
-                liar.iter_mut().for_each(|liar| liar.hear(&message));
-                continue;
-            }
-            if self.endpoints[to].twin && self.is_of_own_key(to, &message) {
-                continue;
-            }
-            let input = DriverInput::Message { from, message, receipt: None };
-            self.drive(to, |driver| driver.take(input))?;
-        }
-        Ok(())
     }
 
     /// A twin that saw what its other half signed would stop, as it should.
@@ -378,18 +372,6 @@ impl Simulation {
         }
     }
 
-    fn transaction_arrives(&mut self, to: usize, encoded: Bytes) -> Result<(), String> {
-        self.summary.messages += 1;
-        let Ok(transaction) = VerifiedTransaction::from_bytes(encoded, &self.chain_id) else {
-            return Ok(());
-        };
-        let unix_ms = self.endpoints[to].now(self.now).unix_ms;
-        if self.endpoints[to].admit(Arc::new(transaction), unix_ms) {
-            return self.drive(to, |driver| driver.work());
-        }
-        Ok(())
-    }
-
     fn lie(&mut self, at: usize) -> Result<(), String> {
         let rng = &mut self.streams.byzantine;
         let pause = rng.random_range(20..400);
@@ -400,7 +382,11 @@ impl Simulation {
             let Some(said) = liar.speak(&mut self.streams.byzantine) else { continue };
             self.summary.lies += 1;
             let bytes = Bytes::from(said);
-            self.send(at, to, move || Event::Consensus { to, from: at, bytes: bytes.clone() });
+            if self.streams.byzantine.random() {
+                self.send_gossip(at, to, super::gossip::Topic::Consensus, &bytes);
+            } else {
+                self.send(at, to, move || Event::Push { to, from: at, bytes: bytes.clone() });
+            }
         }
         self.later(pause, Event::Lie { at });
         Ok(())

@@ -14,6 +14,7 @@ pub(super) struct Streams {
     pub(super) clock: ChaCha8Rng,
     pub(super) byzantine: ChaCha8Rng,
     pub(super) registry: ChaCha8Rng,
+    pub(super) attack: ChaCha8Rng,
 }
 
 impl Streams {
@@ -32,6 +33,7 @@ impl Streams {
             clock: stream(6),
             byzantine: stream(7),
             registry: stream(8),
+            attack: stream(9),
         }
     }
 }

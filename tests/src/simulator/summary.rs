@@ -29,6 +29,16 @@ pub struct Summary {
     pub partitions: u64,
     /// Links that carried everything late.
     pub clogged: u64,
+    /// Nodes whose connections led nowhere for a while.
+    pub half_opens: u64,
+    /// Gossip messages of others that nodes passed on.
+    pub passed_on: u64,
+    /// What nodes held against peers.
+    pub faults: u64,
+    /// Of that, against honest ones by honest ones.
+    pub honest_blamed: u64,
+    /// Peers cut off for their faults.
+    pub cut_offs: u64,
     /// Processes killed between two steps.
     pub crashes: u64,
     /// All processes killed at once.
@@ -61,6 +71,8 @@ pub struct Summary {
     pub silent: u64,
     /// Of those, ones that sign anything.
     pub liars: u64,
+    /// Of those, ones that do one thing on purpose.
+    pub attackers: u64,
     /// What liars have said.
     pub lies: u64,
     /// Views in which a key was caught.
@@ -105,6 +117,10 @@ impl Summary {
             ("stragglers", &mut self.straggled),
             ("partitions", &mut self.partitions),
             ("clogged links", &mut self.clogged),
+            ("connections that led nowhere", &mut self.half_opens),
+            ("messages passed on", &mut self.passed_on),
+            ("faults of peers", &mut self.faults),
+            ("peers cut off", &mut self.cut_offs),
             ("crashes", &mut self.crashes),
             ("blackouts", &mut self.blackouts),
             ("lost writes", &mut self.lost_writes),
@@ -120,6 +136,7 @@ impl Summary {
             ("twins", &mut self.twins),
             ("silent validators", &mut self.silent),
             ("liars", &mut self.liars),
+            ("attackers", &mut self.attackers),
             ("lies", &mut self.lies),
             ("equivocations caught", &mut self.equivocations),
             ("equivocations recorded", &mut self.recorded),

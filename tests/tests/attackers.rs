@@ -1,0 +1,83 @@
+//! What each attacker costs the others: with one of four validators lying in this way, clients of the
+//! honest nodes get nine tenths of what they get on the same network without it, from one timeout of a
+//! view on, and no honest node holds anything against another. All from a seed, in virtual time.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use customhouse_tests::simulator::{Attacker, Contest, Score};
+
+const SEEDS: [u64; 2] = [1, 2];
+/// Most blocks, bodies, certificates and questions that a node may be asking its peers for at a time.
+const FETCHES_MAX: u64 = 32;
+
+#[test]
+fn a_silent_validator_costs_one_timeout() {
+    is_withstood(Attacker::Silent);
+}
+
+#[test]
+fn answers_to_something_else_are_asked_of_others() {
+    is_withstood(Attacker::AnswersWrong);
+}
+
+#[test]
+fn a_clock_that_is_an_hour_ahead_stops_its_own_node_alone() {
+    is_withstood(Attacker::ClockAhead);
+}
+
+#[test]
+fn connections_that_lead_nowhere_stop_their_own_node_alone() {
+    is_withstood(Attacker::HalfOpen);
+}
+
+#[test]
+fn a_contest_is_the_same_every_time() {
+    let contest = Contest { lasts_ms: 5_000, ..Contest::of(Attacker::AnswersWrong, 3) };
+    assert_eq!(play(contest), play(contest));
+}
+
+fn is_withstood(attacker: Attacker) {
+    for seed in SEEDS {
+        let contest = Contest::of(attacker, seed);
+        if let Some(what) = fails(contest) {
+            panic!("{} at seed {seed}: {what}", attacker.name());
+        }
+    }
+}
+
+/// What does not hold, if anything does not.
+fn fails(contest: Contest) -> Option<String> {
+    let control = undisturbed(contest);
+    let score = match contest.run() {
+        Ok(score) => score,
+        Err(failure) => return Some(failure.to_string()),
+    };
+    let Score { committed, honest_blamed, fetches_max, .. } = score;
+    if 10 * committed < 9 * control {
+        return Some(format!("{committed} committed, {control} without the attack"));
+    }
+    if honest_blamed > 0 {
+        return Some(format!("honest nodes held {honest_blamed} faults against each other"));
+    }
+    (fetches_max > FETCHES_MAX).then(|| format!("{fetches_max} fetches at a time"))
+}
+
+/// What is committed without the attack.
+fn undisturbed(contest: Contest) -> u64 {
+    static KNOWN: Mutex<BTreeMap<(u64, u64), u64>> = Mutex::new(BTreeMap::new());
+    let key = (contest.seed, contest.lasts_ms);
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+    known.unwrap_or_else(|| {
+        let committed = play(contest.control()).committed;
+        assert!(committed > 100, "the control committed {committed}");
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, committed);
+        committed
+    })
+}
+
+fn play(contest: Contest) -> Score {
+    contest.run().unwrap_or_else(|failure| panic!("{failure}"))
+}
