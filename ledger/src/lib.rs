@@ -41,6 +41,7 @@ pub mod registry;
 #[cfg(feature = "rocksdb")]
 pub mod store;
 pub mod subject;
+pub mod text;
 pub mod tlog;
 pub mod transaction;
 pub mod validators;

@@ -12,7 +12,11 @@ use crate::{
     hash::{Hash, Tag},
     layout::LayoutError,
     registry::{ChangeError, RegistryChange},
-    subject::{self, SUBJECT_ID_BYTES_MAX},
+    subject::{
+        self, SUBJECT_ID_BYTES_MAX,
+        form::{self, FormError},
+    },
+    text::{self, TextError},
 };
 
 /// Bytes of a record at the most.
@@ -44,6 +48,9 @@ pub enum RecordError {
     /// Empty, or longer than [`SUBMITTER_BYTES_MAX`].
     #[error("record.submitter: 1 to {SUBMITTER_BYTES_MAX} bytes expected, {0} found")]
     Submitter(usize),
+    /// Not a name that the chain takes.
+    #[error("record.submitter: {0}")]
+    SubmitterName(TextError),
     /// More than [`REFERENCES_MAX`].
     #[error("record.references: {0}, at most {REFERENCES_MAX} are allowed")]
     TooManyReferences(usize),
@@ -56,6 +63,16 @@ pub enum RecordError {
     /// Not strictly ascending by (scheme, id).
     #[error("record.subjects: must be sorted by scheme and id, without repeats")]
     SubjectOrder,
+    /// A subject, stated or following from the body, whose id is not in its scheme's normal form.
+    #[error("record: {scheme} {id:?}: {why}")]
+    SubjectForm {
+        /// Name of the scheme.
+        scheme: &'static str,
+        /// The id.
+        id: String,
+        /// What is wrong with it.
+        why: FormError,
+    },
     /// More than [`SUBJECTS_MAX`].
     #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
     TooManySubjects(usize),
@@ -85,9 +102,12 @@ impl RecordError {
             Self::Canonical(CanonicalError::NotCanonical) => "RECORD_NOT_CANONICAL",
             Self::Salt(_) => "RECORD_SALT",
             Self::Agency => "RECORD_AGENCY",
-            Self::Submitter(_) => "RECORD_SUBMITTER",
+            Self::Submitter(_) | Self::SubmitterName(_) => "RECORD_SUBMITTER",
             Self::TooManyReferences(_) | Self::Reference(_) => "RECORD_REFERENCE",
-            Self::Subject(_) | Self::SubjectOrder | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            Self::Subject(_)
+            | Self::SubjectOrder
+            | Self::SubjectForm { .. }
+            | Self::TooManySubjects(_) => "RECORD_SUBJECT",
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
             Self::Misbehaviour(_) => "RECORD_MISBEHAVIOUR",
@@ -145,10 +165,13 @@ impl ValidRecord {
         if !(1..=SUBMITTER_BYTES_MAX).contains(&record.submitter.len()) {
             return Err(RecordError::Submitter(record.submitter.len()));
         }
+        text::check_name(&record.submitter).map_err(RecordError::SubmitterName)?;
         check_references(&record.references)?;
         check_subjects(&record.subjects)?;
         check_body(record.body.as_ref().ok_or(RecordError::Body)?)?;
-        let subject_keys = subject::subject_keys(&record);
+        let subjects = subject::subjects(&record);
+        subjects.iter().try_for_each(check_form)?;
+        let subject_keys = subject::keys_of(&subjects);
         if subject_keys.len() > SUBJECTS_MAX {
             return Err(RecordError::TooManySubjects(subject_keys.len()));
         }
@@ -208,6 +231,14 @@ fn check_subjects(subjects: &[v1::Subject]) -> Result<(), RecordError> {
         return Err(RecordError::SubjectOrder);
     }
     Ok(())
+}
+
+fn check_form(subject: &v1::Subject) -> Result<(), RecordError> {
+    let scheme = subject.scheme();
+    form::check_spelling(scheme, &subject.id).map_err(|why| {
+        let (scheme, id) = (scheme.as_str_name(), subject.id.clone());
+        RecordError::SubjectForm { scheme, id, why }
+    })
 }
 
 fn check_body(body: &Body) -> Result<(), RecordError> {
@@ -313,6 +344,8 @@ pub(crate) mod tests {
         assert_eq!(broken(&|r| r.salt = vec![1; 15]), RecordError::Salt(15));
         assert_eq!(broken(&|r| r.agency = "nl".into()), RecordError::Agency);
         assert_eq!(broken(&|r| r.submitter = String::new()), RecordError::Submitter(0));
+        let hidden = broken(&|r| r.submitter = "bro\u{202e}ker".into());
+        assert_eq!(hidden, RecordError::SubmitterName(TextError::Character('\u{202e}')));
         assert_eq!(broken(&|r| r.body = None), RecordError::Body);
         let reference = v1::Reference { relation: 1, record_id: vec![0; 31] };
         assert_eq!(broken(&|r| r.references = vec![reference.clone()]), RecordError::Reference(0));
@@ -343,6 +376,66 @@ pub(crate) mod tests {
             });
             assert_eq!(broken_tax, RecordError::Decimal("declaration.items.taxes"));
         }
+    }
+
+    #[test]
+    fn an_id_that_is_not_in_its_normal_form_is_refused_whatever_field_it_is_in() {
+        let party = || v1::Party { id: "nl1".into(), ..Default::default() };
+        let subject = |scheme, id: &str| v1::Subject { scheme, id: id.into() };
+        let item =
+            v1::GoodsItem { container_ids: vec!["csqu3054383".into()], ..Default::default() };
+        for (body, form) in [
+            (Body::Declaration(v1::Declaration { mrn: "26nl1".into(), ..declared() }), "26NL1"),
+            (Body::Declaration(v1::Declaration { reference: "L 1".into(), ..declared() }), "/L1"),
+            (Body::Declaration(v1::Declaration { items: vec![item], ..declared() }), "CSQU3054383"),
+            (
+                Body::DeclarationStatus(v1::DeclarationStatus {
+                    mrn: "26NL\u{a0}1".into(),
+                    ..Default::default()
+                }),
+                "26NL1",
+            ),
+            (
+                Body::TransportDocument(v1::TransportDocument {
+                    id: "MAEU\u{200b}7".into(),
+                    ..Default::default()
+                }),
+                "MAEU7",
+            ),
+            (
+                Body::Event(v1::Event { epcs: vec!["URN:epc:x".into()], ..Default::default() }),
+                "urn:epc:x",
+            ),
+            (
+                Body::Certificate(v1::Certificate { holder: Some(party()), ..Default::default() }),
+                "NL1",
+            ),
+            (
+                Body::RiskAlert(v1::RiskAlert {
+                    about: vec![subject(2, "26nl1")],
+                    ..Default::default()
+                }),
+                "26NL1",
+            ),
+        ] {
+            let record = v1::Record { body: Some(body), ..record("NL-DOUANE", 1) };
+            let error = ValidRecord::from_record(record).expect_err(form);
+            assert_eq!(error.code(), "RECORD_SUBJECT", "{error}");
+            assert!(error.to_string().contains("normal form, which is"), "{error}");
+            assert!(error.to_string().contains(form), "{error}");
+        }
+        let long =
+            v1::Event { epcs: vec![format!("urn:{}", "x".repeat(256))], ..Default::default() };
+        let event = v1::Record { body: Some(Body::Event(long)), ..record("NL-DOUANE", 1) };
+        let error = ValidRecord::from_record(event).expect_err("no subject could have it");
+        assert!(matches!(error, RecordError::SubjectForm { why: FormError::TooLong(260), .. }));
+        let stated = v1::Record { subjects: vec![subject(4, "x1")], ..record("NL-DOUANE", 1) };
+        assert_eq!(ValidRecord::from_record(stated).expect_err("x1").code(), "RECORD_SUBJECT");
+    }
+
+    fn declared() -> v1::Declaration {
+        let regime = v1::declaration::Regime::Import as i32;
+        v1::Declaration { regime, ..Default::default() }
     }
 
     #[test]

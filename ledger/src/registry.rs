@@ -16,6 +16,7 @@ use crate::{
     keys::{KeyError, PublicKey},
     merkle,
     parameters::{ParameterError, Parameters},
+    text::{self, TextError},
     validators::{Validator, ValidatorSet, ValidatorSetError},
 };
 
@@ -55,6 +56,9 @@ pub enum RegistryError {
     /// A name or label that is too long.
     #[error("registry entry: a name of more than {NAME_BYTES_MAX} bytes")]
     NameLength,
+    /// A name or label that the chain does not take.
+    #[error("registry entry: the name {0:?}: {1}")]
+    Name(String, TextError),
     /// The end is not after the beginning.
     #[error("registry entry: ends at height {end} and begins at {from}")]
     Period {
@@ -93,7 +97,7 @@ impl RegistryError {
             Self::Agency(_) => "REGISTRY_ENTRY_AGENCY",
             Self::Key(..) => "REGISTRY_ENTRY_KEY",
             Self::Role(_) => "REGISTRY_ENTRY_ROLE",
-            Self::NameLength => "REGISTRY_ENTRY_NAME",
+            Self::NameLength | Self::Name(..) => "REGISTRY_ENTRY_NAME",
             Self::Period { .. } => "REGISTRY_ENTRY_PERIOD",
             Self::Duplicate(_) => "REGISTRY_DUPLICATE",
             Self::UnknownAgency(_) => "REGISTRY_UNKNOWN_AGENCY",
@@ -389,7 +393,10 @@ fn parse_key(agency: AgencyCode, bytes: &[u8]) -> Result<PublicKey, RegistryErro
 }
 
 fn check_name(name: &str) -> Result<(), RegistryError> {
-    if name.len() > NAME_BYTES_MAX { Err(RegistryError::NameLength) } else { Ok(()) }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(RegistryError::NameLength);
+    }
+    text::check_name(name).map_err(|error| RegistryError::Name(name.to_owned(), error))
 }
 
 /// Checks an entry by itself and gives its place.

@@ -10,6 +10,8 @@ use crate::{
     registry::RegistryChange,
 };
 
+pub mod form;
+
 /// Bytes of a subject's id at the most.
 pub const SUBJECT_ID_BYTES_MAX: usize = 256;
 
@@ -19,7 +21,8 @@ pub fn subject_key(subject: &v1::Subject) -> Hash {
 }
 
 /// The subjects of a record: those that follow from its body, and those it states. Sorted by
-/// (scheme, id), without repeats; ids that are empty or too long to be a subject are left out.
+/// (scheme, id), without repeats; empty ids are left out. In a valid record each is in its normal form,
+/// see [`form`].
 pub fn subjects(record: &v1::Record) -> Vec<v1::Subject> {
     let mut found = Subjects { agency: &record.agency, set: BTreeSet::new() };
     for subject in &record.subjects {
@@ -33,7 +36,12 @@ pub fn subjects(record: &v1::Record) -> Vec<v1::Subject> {
 
 /// The keys of [`subjects`], strictly ascending: what a slot of this record must carry.
 pub fn subject_keys(record: &v1::Record) -> Vec<Hash> {
-    let keys: BTreeSet<Hash> = subjects(record).iter().map(subject_key).collect();
+    keys_of(&subjects(record))
+}
+
+/// The keys of subjects, strictly ascending.
+pub fn keys_of(subjects: &[v1::Subject]) -> Vec<Hash> {
+    let keys: BTreeSet<Hash> = subjects.iter().map(subject_key).collect();
     keys.into_iter().collect()
 }
 
@@ -44,7 +52,7 @@ struct Subjects<'a> {
 
 impl Subjects<'_> {
     fn add_raw(&mut self, scheme: i32, id: &str) {
-        if !id.is_empty() && id.len() <= SUBJECT_ID_BYTES_MAX {
+        if !id.is_empty() {
             self.set.insert((scheme, id.to_owned()));
         }
     }

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 #[path = "vectors/cases.rs"]
 mod cases;
+#[path = "vectors/characters.rs"]
+mod characters;
 #[path = "vectors/damage.rs"]
 mod damage;
 #[path = "vectors/decisions.rs"]
@@ -74,6 +76,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("keys.json", signed::keys()),
         ("genesis.json", members::genesis(&sample)),
         ("record.json", records::record()),
+        ("unicode.json", characters::unicode()),
         ("transaction.json", transactions::transaction(&sample)),
         ("header.json", signed::header(&sample)),
         ("votes.json", signed::votes(&sample)),

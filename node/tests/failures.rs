@@ -169,12 +169,15 @@ fn wrong_arguments_are_64_where_exit_codes_are_verdicts() {
         (format!("audit watch {genesis}"), "which nodes"),
         ("audit decisions --height 13 --to 3 --out a".to_owned(), "--to"),
         ("audit verify".to_owned(), "required"),
-        (format!("audit absent mrn:24nl1 {genesis} --files ."), "lower-case"),
+        (format!("audit absent mrn:24nl-1 {genesis} --files ."), "U+002D"),
         (
             format!("audit history declaration-reference:U.1 {genesis} --files ."),
             "AGENCY/REFERENCE",
         ),
-        (format!("audit export history mrn:24nl1 {genesis} --files . --out o"), "lower-case"),
+        (
+            format!("audit export history container:CSQU3054384 {genesis} --files . --out o"),
+            "check digit",
+        ),
         ("store backup --to b".to_owned(), "--to"),
         ("store backup --keep 0".to_owned(), "--keep"),
         (format!("store backup --data-dir d {genesis}"), "--to"),

@@ -124,7 +124,7 @@ def expect_refused(verify, what):
 def submit(pb, services, channel, signer):
     """Submits three records in one transaction, and gives each record's receipt."""
     submission = services.SubmissionStub(channel)
-    transaction = signer.transaction(["python-1", "python-2", "python-3"], "python", "broker")
+    transaction = signer.transaction(["PYTHON-1", "PYTHON-2", "PYTHON-3"], "PYTHON", "broker")
     expected = formats.tagged_hash("transaction", transaction.header)
 
     forged = pb.Transaction()

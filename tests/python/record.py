@@ -4,6 +4,7 @@ import re
 
 import ed25519
 import formats
+import plaintext
 from formats import FINALIZE, NOTARIZE, NULLIFY, STATEMENT, TRANSACTION_HEADER, Refused, check
 from registry import Change, kind_of
 from wire import SCHEMA
@@ -17,6 +18,7 @@ SLOTS_MAX = 4096
 TRANSACTION_BYTES_MAX = 1_048_576
 
 SCHEME = SCHEMA.enums["Subject.Scheme"]
+SCHEME_NAME = {number: name for name, number in SCHEME.items()}
 BODIES = [field.name for field in SCHEMA.messages["Record"].values() if field.oneof]
 
 
@@ -37,6 +39,7 @@ class Record:
         check(formats.is_agency_code(record["agency"]), "RECORD_AGENCY", "not an agency code")
         length = len(record["submitter"].encode())
         check(1 <= length <= SUBMITTER_BYTES_MAX, "RECORD_SUBMITTER", "1 to 64 bytes expected")
+        check(plaintext.is_name(record["submitter"]), "RECORD_SUBMITTER", "no name")
         check_references(record["references"])
         check_subjects(record["subjects"])
         self.kind = next((body for body in BODIES if record[body] is not None), None)
@@ -46,6 +49,8 @@ class Record:
         self.alone = check_body(self.kind, self.body)
         self.agency = record["agency"]
         self.subjects = subjects(record, self.kind, self.body, self.alone)
+        for scheme, name in self.subjects:
+            check_form(scheme, name)
         keys = {subject_key(scheme, name) for scheme, name in self.subjects}
         check(len(keys) <= SUBJECTS_MAX, "RECORD_SUBJECT", f"about {len(keys)} subjects")
         self.subject_keys = sorted(keys)
@@ -69,6 +74,11 @@ def check_subjects(stated):
     order = [(subject["scheme"], subject["id"]) for subject in stated]
     ascending = all(a < b for a, b in zip(order, order[1:]))
     check(ascending, "RECORD_SUBJECT", "not ascending by scheme and id")
+
+
+def check_form(scheme, name):
+    normal = plaintext.is_normal(SCHEME_NAME[scheme], name)
+    check(normal, "RECORD_SUBJECT", f"{SCHEME_NAME[scheme]} {name!r} is not in the normal form")
 
 
 def check_body(kind, body):
@@ -141,8 +151,7 @@ def subjects(record, kind, body, alone):
         stated += [(subject["scheme"], subject["id"]) for subject in body["about"]]
     following = derived(kind, body, alone, record["agency"])
     found = stated + [(SCHEME[scheme], name) for scheme, name in following]
-    is_id = lambda name: 1 <= len(name.encode()) <= SUBJECT_ID_BYTES_MAX
-    return sorted({(scheme, name) for scheme, name in found if is_id(name)})
+    return sorted({(scheme, name) for scheme, name in found if name})
 
 
 def derived(kind, body, alone, agency):

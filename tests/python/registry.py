@@ -4,6 +4,7 @@ import re
 
 import ed25519
 import formats
+import plaintext
 from formats import Refused, check
 from jsonform import Object, read_json
 from wire import SCHEMA
@@ -41,6 +42,7 @@ def kind_of(entry):
 
 def check_name(name):
     check(len(name.encode()) <= NAME_BYTES_MAX, "REGISTRY_ENTRY_NAME", "a name that is too long")
+    check(plaintext.is_name(name), "REGISTRY_ENTRY_NAME", "no name")
 
 
 def check_agency(code):

@@ -11,6 +11,7 @@ import datetime
 import pathlib
 import sys
 
+import plaintext
 import record
 import registry
 from formats import Refused, check
@@ -90,6 +91,8 @@ def subject_key(text):
     """64 hexadecimal digits, or SCHEME:ID."""
     scheme, colon, name = text.partition(":")
     if colon and scheme in record.SCHEME:
+        if not plaintext.is_normal(scheme, name):
+            raise argparse.ArgumentTypeError(f"{scheme} {name!r} is not in the normal form")
         return record.subject_key(record.SCHEME[scheme], name)
     key = bytes.fromhex(text)
     if len(key) != 32:
@@ -125,6 +128,8 @@ def main():
         except Refused as error:
             refused += 1
             print(f"{file}: refused: {error}")
+    for text in sorted(plaintext.unchecked):
+        print(f"not checked: the Unicode form of {text!a}, which has later characters than this Python")
     return 1 if refused else 0
 
 

@@ -16,7 +16,7 @@ use tonic::Code;
 
 use crate::{
     cluster::Cluster,
-    records::{case_subject, submission},
+    records::{case_subject, normal, submission},
     wait::{self, PATIENCE},
 };
 
@@ -178,7 +178,7 @@ impl Submitter {
     /// Submits one record again and again until it is acknowledged; `None` where the load stops
     /// before.
     async fn until_acknowledged(&self, number: u64) -> Option<Acknowledged> {
-        let alert_id = format!("{}/{number}", self.name);
+        let alert_id = normal(&format!("{}/{number}", self.name));
         let deadline = Instant::now() + PATIENCE;
         while !*self.stop.borrow() {
             let records = vec![submission(&alert_id, &self.case)];

@@ -190,6 +190,17 @@ fn entry_cases(sample: &Sample) -> Cases {
     refused("REGISTRY_ENTRY_NAME", "a name of 129 bytes", agency(&long, "NL", "NL-DOUANE"));
     refused("REGISTRY_ENTRY_NAME", "a country of 129 bytes", agency("Douane", &long, "NL-DOUANE"));
     refused("REGISTRY_ENTRY_NAME", "a label of 129 bytes", key_of(&|k| k.label = "x".repeat(129)));
+    for (change, name) in [
+        ("a name with a line end", "Dou\nane"),
+        ("a name that turns what follows", "Dou\u{2066}ane"),
+        ("a name that is not in NFC", "Ko\u{308}ln"),
+        ("a name with two spaces", "De  Douane"),
+    ] {
+        refused("REGISTRY_ENTRY_NAME", change, agency(name, "NL", "NL-DOUANE"));
+    }
+    refused("REGISTRY_ENTRY_NAME", "a label with what is not seen", {
+        key_of(&|k| k.label = "bro\u{feff}ker".into())
+    });
     refused("REGISTRY_ENTRY_KEY", "a key of 31 bytes", key_of(&|k| k.public_key.truncate(31)));
     refused("REGISTRY_ENTRY_KEY", "a key of low order", key_of(&|k| k.public_key.fill(0)));
     refused(

@@ -41,6 +41,24 @@ pub(crate) fn record() -> Value {
         cases.valid(kind, with_body(body).encode_to_vec());
     }
     cases.valid("a declaration with all that has a rule", full().encode_to_vec());
+    for submitter in ["Köln & Söhne, Abt. 7", "관세청", "هيئة الجمارك", "सीमा शुल्क"]
+    {
+        let named = changed(|r| r.submitter = submitter.into());
+        cases.valid("a submitter's name in letters of its language", named);
+    }
+    let stated =
+        |scheme, id: &str| changed(|r| r.subjects = vec![v1::Subject { scheme, id: id.into() }]);
+    for (scheme, id) in [
+        (3, "NL-DOUANE/ГТД/12-Ä"),
+        (4, "CN1234228/34"),
+        (6, "粤字第123号"),
+        (8, "urn:uuid:7C0D"),
+        (9, "A–17"),
+        (10, &*"0a".repeat(32)),
+        (11, "NL-DOUANE"),
+    ] {
+        cases.valid("a subject in its normal form", stated(scheme, id));
+    }
     cases.refused("RECORD_TOO_LARGE", "too many bytes", Given::Zeros(RECORD_BYTES_MAX + 1));
     for (code, change, bytes) in mutants() {
         cases.refused(code, change, bytes);
@@ -115,7 +133,7 @@ fn bodies() -> Vec<(&'static str, Body)> {
         (
             "event",
             Body::Event(v1::Event {
-                epcs: vec!["urn:epc:id:sscc:7".into(), "x".repeat(257)],
+                epcs: vec!["urn:epc:id:sscc:7".into(), "https://id.gs1.org/01/7/21/aB".into()],
                 ..Default::default()
             }),
         ),
@@ -233,6 +251,8 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         changed(|r| r.references = vec![v1::Reference { relation, record_id: vec![1; length] }])
     };
     let with = |body| with_body(body).encode_to_vec();
+    let named = |name: &str| changed(|r| r.submitter = name.into());
+    let epc = |id: &str| Body::Event(v1::Event { epcs: vec![id.into()], ..Default::default() });
     let genuine = sample::record(7).bytes;
     let money = |amount: &str| Some(v1::Money { amount: amount.into(), ..Default::default() });
     let tax = v1::Tax { rate: "6,5".into(), ..Default::default() };
@@ -260,6 +280,16 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("RECORD_AGENCY", "an agency of one letter", changed(|r| r.agency = "N".into())),
         ("RECORD_SUBMITTER", "no submitter", changed(|r| r.submitter.clear())),
         ("RECORD_SUBMITTER", "a submitter of 65 bytes", changed(|r| r.submitter = "x".repeat(65))),
+        ("RECORD_SUBMITTER", "a submitter with a line end", named("bro\nker")),
+        ("RECORD_SUBMITTER", "a submitter that turns what follows", named("bro\u{202e}ker")),
+        ("RECORD_SUBMITTER", "a submitter with what is not seen", named("bro\u{200b}ker")),
+        ("RECORD_SUBMITTER", "a submitter with a blank that is a letter", named("bro\u{3164}ker")),
+        ("RECORD_SUBMITTER", "a submitter with another space", named("bro\u{a0}ker")),
+        ("RECORD_SUBMITTER", "a submitter with a space at the end", named("broker ")),
+        ("RECORD_SUBMITTER", "a submitter that is not in NFC", named("Ko\u{308}ln")),
+        ("RECORD_SUBMITTER", "a submitter that begins with a mark", named("\u{308}x")),
+        ("RECORD_SUBMITTER", "a submitter with an unassigned character", named("bro\u{378}ker")),
+        ("RECORD_SUBMITTER", "a submitter with a private character", named("bro\u{e000}ker")),
         ("RECORD_REFERENCE", "a reference of no relation", reference(0, 32)),
         ("RECORD_REFERENCE", "a reference of an unknown relation", reference(6, 32)),
         ("RECORD_REFERENCE", "a reference to 31 bytes", reference(1, 31)),
@@ -278,6 +308,54 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "subjects that are not sorted",
             subjects(vec![subject(4, "X"), subject(2, "X")]),
         ),
+        ("RECORD_SUBJECT", "an MRN in lower case", subjects(vec![subject(2, "26nl1")])),
+        ("RECORD_SUBJECT", "an MRN with a hyphen", subjects(vec![subject(2, "26NL-1")])),
+        (
+            "RECORD_SUBJECT",
+            "an MRN with a no-break space",
+            declaration(&|d| d.mrn = "26NL\u{a0}1".into()),
+        ),
+        ("RECORD_SUBJECT", "a UCR in lower case", declaration(&|d| d.ucr = "6nl1".into())),
+        ("RECORD_SUBJECT", "a container with a hyphen", subjects(vec![subject(4, "CSQU305438-3")])),
+        ("RECORD_SUBJECT", "a container with a letter of another script", {
+            declaration(&|d| d.container_ids = vec!["\u{421}SQU3054383".into()])
+        }),
+        ("RECORD_SUBJECT", "an item's container with a space", {
+            declaration(&|d| {
+                let container_ids = vec!["CSQU 3054383".into()];
+                d.items = vec![v1::GoodsItem { container_ids, ..Default::default() }];
+            })
+        }),
+        (
+            "RECORD_SUBJECT",
+            "a reference with a space",
+            declaration(&|d| d.reference = "L 1".into()),
+        ),
+        ("RECORD_SUBJECT", "a reference too long for its agency", {
+            declaration(&|d| d.reference = "L".repeat(247))
+        }),
+        ("RECORD_SUBJECT", "a reference of no agency", subjects(vec![subject(3, "LRN1")])),
+        ("RECORD_SUBJECT", "a trader in lower case", {
+            declaration(&|d| d.parties = vec![v1::Party { id: "nl1".into(), ..Default::default() }])
+        }),
+        ("RECORD_SUBJECT", "a certificate in lower case", subjects(vec![subject(6, "é1")])),
+        ("RECORD_SUBJECT", "a certificate that is not in NFKC", subjects(vec![subject(6, "①")])),
+        ("RECORD_SUBJECT", "a case with what is not seen", subjects(vec![subject(9, "A\u{ad}1")])),
+        (
+            "RECORD_SUBJECT",
+            "a case that begins with a mark",
+            subjects(vec![subject(9, "\u{301}A")]),
+        ),
+        ("RECORD_SUBJECT", "an EPC that is no URI", with(epc("4012345"))),
+        ("RECORD_SUBJECT", "an EPC with a scheme in capitals", with(epc("URN:epc:id:sscc:7"))),
+        ("RECORD_SUBJECT", "an EPC with a host in capitals", with(epc("https://ID.gs1.org/01/7"))),
+        ("RECORD_SUBJECT", "an EPC of 257 bytes", with(epc(&format!("urn:{}", "x".repeat(253))))),
+        (
+            "RECORD_SUBJECT",
+            "a validator key in capitals",
+            subjects(vec![subject(10, &"0A".repeat(32))]),
+        ),
+        ("RECORD_SUBJECT", "an agency in lower case", subjects(vec![subject(11, "nl-douane")])),
         (
             "RECORD_SUBJECT",
             "an alert about nothing that is a subject",

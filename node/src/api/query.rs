@@ -9,7 +9,7 @@ use customhouse_ledger::{
     history::HistoryEntry,
     record::{RECORD_BYTES_MAX, record_id},
     store::StoreError,
-    subject::{SUBJECT_ID_BYTES_MAX, subject_key},
+    subject::{form, subject_key},
 };
 use customhouse_proto::v1::{
     self, get_history_request::SubjectOrKey, query_server::Query, subject::Scheme,
@@ -120,10 +120,9 @@ fn key_of(subject_or_key: Option<SubjectOrKey>) -> Result<Hash, Refused> {
             if !known {
                 return Err(Refused::field("subject.scheme", "FIELD", "unset or unknown value"));
             }
-            if !(1..=SUBJECT_ID_BYTES_MAX).contains(&subject.id.len()) {
-                let reason = format!("1 to {SUBJECT_ID_BYTES_MAX} bytes expected");
-                return Err(Refused::field("subject.id", "FIELD", reason));
-            }
+            // Of another spelling there is nothing on the ledger, and "nothing" would be misread.
+            form::check_spelling(subject.scheme(), &subject.id)
+                .map_err(|why| Refused::field("subject.id", "SUBJECT_FORM", why.to_string()))?;
             Ok(subject_key(&subject))
         }
         None => Err(Refused::field("subject_or_key", "FIELD", "missing")),
@@ -259,6 +258,8 @@ fn history_item(
 
 #[cfg(test)]
 mod tests {
+    use customhouse_ledger::subject::SUBJECT_ID_BYTES_MAX;
+
     use super::*;
 
     #[test]
@@ -287,13 +288,16 @@ mod tests {
             |scheme, id: &str| SubjectOrKey::Subject(v1::Subject { scheme, id: id.into() });
         assert!(key_of(Some(subject(1, "X"))).is_ok());
         assert!(key_of(Some(SubjectOrKey::SubjectKey(vec![0; 32]))).is_ok());
-        let long = "x".repeat(SUBJECT_ID_BYTES_MAX + 1);
+        let long = "X".repeat(SUBJECT_ID_BYTES_MAX + 1);
         for wrong in [
             None,
             Some(subject(0, "X")),
             Some(subject(999, "X")),
             Some(subject(1, "")),
             Some(subject(1, &long)),
+            // Of another spelling there is nothing, and that must not pass for an answer.
+            Some(subject(2, "26nl1")),
+            Some(subject(4, "CSQU 3054383")),
             Some(SubjectOrKey::SubjectKey(vec![0; 31])),
         ] {
             assert_eq!(key_of(wrong).expect_err("refused").code, Code::InvalidArgument);

@@ -1,6 +1,10 @@
 //! From a client certificate's subject to who the client is.
 
-use customhouse_ledger::{agency::AgencyCode, record::SUBMITTER_BYTES_MAX};
+use customhouse_ledger::{
+    agency::AgencyCode,
+    record::SUBMITTER_BYTES_MAX,
+    text::{self, TextError},
+};
 use x509_parser::{
     certificate::X509Certificate, oid_registry::Oid, parse_x509_certificate, x509::X509Name,
 };
@@ -42,9 +46,9 @@ pub enum IdentityError {
     /// `CN` is empty or too long.
     #[error("a client's name (CN) has 1 to {NAME_BYTES_MAX} bytes, {0} found")]
     NameLength(usize),
-    /// `CN` has a control character, or space around it.
-    #[error("a client's name (CN) has no control characters and no space around it")]
-    NameCharacters,
+    /// `CN` is no name that the chain takes.
+    #[error("a client's name (CN): {0}")]
+    NameCharacters(TextError),
 }
 
 impl IdentityError {
@@ -56,7 +60,7 @@ impl IdentityError {
             Self::Absent(_) | Self::Repeated(_) | Self::NotText(_) => "CERTIFICATE_SUBJECT",
             Self::Agency { .. } => "CERTIFICATE_AGENCY",
             Self::Role(_) => "CERTIFICATE_ROLE",
-            Self::NameLength(_) | Self::NameCharacters => "CERTIFICATE_NAME",
+            Self::NameLength(_) | Self::NameCharacters(_) => "CERTIFICATE_NAME",
         }
     }
 }
@@ -112,10 +116,7 @@ pub(super) fn check_name(name: &str) -> Result<(), IdentityError> {
     if !(1..=NAME_BYTES_MAX).contains(&name.len()) {
         return Err(IdentityError::NameLength(name.len()));
     }
-    if name.chars().any(char::is_control) || name.trim() != name {
-        return Err(IdentityError::NameCharacters);
-    }
-    Ok(())
+    text::check_name(name).map_err(IdentityError::NameCharacters)
 }
 
 #[cfg(test)]
@@ -203,8 +204,14 @@ mod tests {
             ([&good[..], &[twice]].concat(), IdentityError::Repeated("CN")),
             (vec![o("NL-DOUANE"), ou("officer"), cn("")], IdentityError::NameLength(0)),
             (vec![o("NL-DOUANE"), ou("officer"), cn(&long)], IdentityError::NameLength(65)),
-            (vec![o("NL-DOUANE"), ou("officer"), cn("a\nb")], IdentityError::NameCharacters),
-            (vec![o("NL-DOUANE"), ou("officer"), cn(" a")], IdentityError::NameCharacters),
+            (
+                vec![o("NL-DOUANE"), ou("officer"), cn("a\nb")],
+                IdentityError::NameCharacters(TextError::Character('\n')),
+            ),
+            (
+                vec![o("NL-DOUANE"), ou("officer"), cn(" a")],
+                IdentityError::NameCharacters(TextError::Space),
+            ),
             (
                 vec![o("NL-DOUANE"), ou("officer"), (DnType::CommonName, binary)],
                 IdentityError::NotText("CN"),

@@ -9,11 +9,12 @@ use customhouse_ledger::{
     subject::subject_key,
     vote::{Ballot, Vote, VoteKind},
 };
-use customhouse_proto::v1::{self, Subject, subject::Scheme};
+use customhouse_proto::v1;
 use customhouse_tests::{
     cluster::Cluster,
     lying_node::{Lie, LyingNode},
     program::{self, Answer},
+    records::case_subject,
 };
 
 use crate::agreement::submit_final;
@@ -73,7 +74,7 @@ async fn a_node_that_omits_or_forges_a_record_is_caught() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_denies_records_or_shows_what_is_old_is_caught() {
     let (cluster, _) = network().await;
-    let subject = Subject { scheme: Scheme::Case as i32, id: "later".to_owned() };
+    let subject = case_subject("later");
     let client = cluster.client(0, "auditor");
     let empty = client.history_proof(subject_key(&subject)).await.expect("a proof");
     let later = "case:later";
