@@ -41,14 +41,20 @@ pub fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Reads a text of `bytes_max` bytes of UTF-8 at the most.
+/// Reads a text of `bytes_max` bytes of UTF-8 at the most, without the byte order mark that some editors
+/// put before it.
 ///
 /// # Errors
 /// As [`bytes`], and [`io::ErrorKind::InvalidData`] where it is no UTF-8.
 pub fn text(path: &Path, bytes_max: usize) -> io::Result<String> {
     // Without the bytes, which may be a secret.
-    String::from_utf8(bytes(path, bytes_max)?)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a text of UTF-8"))
+    let mut text = String::from_utf8(bytes(path, bytes_max)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a text of UTF-8"))?;
+    if text.starts_with('\u{feff}') {
+        // In place: the text may be a secret, of which no copy is to stay behind.
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -62,6 +68,17 @@ mod tests {
         for (content, taken) in [("", true), ("12345678", true), ("123456789", false)] {
             std::fs::write(&path, content).expect("written");
             assert_eq!(text(&path, 8).ok(), taken.then(|| content.to_owned()), "{content}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_text() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        for (content, read) in [("\u{feff}{}", "{}"), ("\u{feff}", ""), ("a\u{feff}", "a\u{feff}")]
+        {
+            std::fs::write(&path, content).expect("written");
+            assert_eq!(text(&path, 16).expect("a text"), read);
         }
     }
 

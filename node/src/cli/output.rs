@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use customhouse_ledger::text::is_visible;
 use serde::{Serialize, Serializer};
 
 use super::failure::Failure;
@@ -33,11 +34,15 @@ impl Output {
         Self { format }
     }
 
+    pub(crate) fn is_json(self) -> bool {
+        self.format == OutputFormat::Json
+    }
+
     /// Prints an answer: its `Display`, or its JSON, and a line end.
     pub(crate) fn print<T: Display + Serialize>(self, answer: &T) -> io::Result<()> {
         match self.format {
             OutputFormat::Text => line(&printable(&answer.to_string())),
-            OutputFormat::Json => line(&serde_json::to_string_pretty(answer)?),
+            OutputFormat::Json => self.json(answer),
         }
     }
 
@@ -45,7 +50,15 @@ impl Output {
     pub(crate) fn json<T: Serialize>(self, answer: &T) -> io::Result<()> {
         match self.format {
             OutputFormat::Text => Ok(()),
-            OutputFormat::Json => line(&serde_json::to_string_pretty(answer)?),
+            OutputFormat::Json => line(&printable_json(&serde_json::to_string_pretty(answer)?)),
+        }
+    }
+
+    /// Prints a part of an answer for people; scripts get all in one document.
+    pub(crate) fn text<T: Display>(self, part: &T) -> io::Result<()> {
+        match self.format {
+            OutputFormat::Text => line(&printable(&part.to_string())),
+            OutputFormat::Json => Ok(()),
         }
     }
 
@@ -96,20 +109,38 @@ pub(crate) fn note(text: &str) {
     let _nobody = writeln!(io::stderr(), "{}", printable(text));
 }
 
-/// Shows control characters instead of sending them to the terminal: what records, files and peers
-/// say must not move the cursor or colour a line. Line ends are the answers' own layout.
+/// Shows what is not seen instead of sending it to the terminal: what records, files and peers say must
+/// not move the cursor, colour a line, or turn the order of what stands beside it (control characters,
+/// bidirectional and invisible ones). Line ends are the answers' own layout.
 fn printable(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c.is_control() && c != '\n')
+    escaped(text, |c| is_unseen(c) && c != '\n')
 }
 
 /// A value that stands on a line of an answer or a note. A line end in what a record, a file or a
 /// node says would begin a line that looks like the answer's own.
 pub(crate) fn one_line(value: &str) -> Cow<'_, str> {
-    escaped(value, |c| c.is_control() || LINE_SEPARATORS.contains(&c))
+    escaped(value, is_unseen)
 }
 
-/// Line ends that are no control characters.
-const LINE_SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
+/// JSON that says the same, with what is not seen in its strings as `\u` escapes: its own characters
+/// are all of ASCII.
+fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unseen(c) && !c.is_ascii_control() || c == '\u{7f}' {
+            let mut units = [0; 2];
+            shown.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Whether a character is neither seen nor a plain space.
+fn is_unseen(c: char) -> bool {
+    c != ' ' && !is_visible(c)
+}
 
 fn escaped(text: &str, unsafe_to_show: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&unsafe_to_show) {
@@ -134,6 +165,24 @@ mod tests {
     fn what_a_record_says_cannot_steer_the_terminal() {
         assert_eq!(printable("a\u{1b}[31mRED\u{7}\nb\r"), "a\\u{1b}[31mRED\\u{7}\nb\\r");
         assert!(matches!(printable("plain é 貨物\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_turns_or_hides_text_is_shown_and_not_sent() {
+        for (text, shown) in [
+            ("a\u{202e}b", "a\\u{202e}b"),
+            ("a\u{2066}b\u{2069}", "a\\u{2066}b\\u{2069}"),
+            ("a\u{200b}b\u{feff}", "a\\u{200b}b\\u{feff}"),
+            ("a\u{85}\u{9b}31m", "a\\u{85}\\u{9b}31m"),
+            ("a\u{a0}b\u{e000}", "a\\u{a0}b\\u{e000}"),
+        ] {
+            assert_eq!(printable(text), shown);
+            assert_eq!(one_line(text), shown);
+        }
+        let said = serde_json::json!({ "a": "x\u{202e}y\u{7f}\u{e0041}\n é" });
+        let json = printable_json(&serde_json::to_string_pretty(&said).expect("JSON"));
+        assert!(json.contains(r"x\u202ey\u007f\udb40\udc41\n é"), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON"), said);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use customhouse_ledger::hash::Hash;
+use customhouse_ledger::{hash::Hash, subject::form};
 use customhouse_node::newfile;
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey, subject::Scheme};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use prost::Message as _;
 
 use super::{Done, Output, connect::Connection};
@@ -15,7 +15,7 @@ use super::{Done, Output, connect::Connection};
 mod record;
 mod views;
 
-use record::{History, RecordView};
+use record::{End, RecordView};
 pub(crate) use views::StatusView;
 use views::{HeaderView, PeerView, Peers, TransactionView, Written};
 
@@ -83,10 +83,16 @@ pub(crate) struct HistoryArgs {
     /// The subject's key instead: 64 hexadecimal digits.
     #[arg(long, value_name = "HEX", conflicts_with = "subject")]
     key: Option<Hash>,
-    /// No more than so many records.
+    /// No more than so many records, the oldest.
     #[arg(long, value_name = "RECORDS", default_value_t = 1000)]
     limit: usize,
+    /// All records, however many there are.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
 }
+
+/// There are more records than were printed.
+const INCOMPLETE: u8 = 2;
 
 const RECORD_HELP: &str = "\
 Examples:
@@ -97,9 +103,14 @@ Examples:
 const HISTORY_HELP: &str = "\
 Schemes: ucr, mrn, declaration-reference (AGENCY/REFERENCE), container, transport-document,
 certificate, trader, epc, case, validator-key (64 digits), agency (changes of its keys, by its code).
+An id is asked for in the normal form that records have it in (docs/FORMATS.md): letters in upper case,
+without spaces and what is not seen; of a container number, without hyphens.
+
+Exit codes: 0 these are all; 2 there are more records than were printed, which is said: --all prints all;
+1 no answer.
 
 Examples:
-  customhouse --profile acme query history mrn:18GBJ4XG51QGC33AR9
+  customhouse --profile acme query history mrn:18GBJ4XG51QGC33AR9 --all
   customhouse --profile acme query history container:CSQU3054383 --limit 10";
 
 /// A scheme as the command line has it.
@@ -107,14 +118,19 @@ pub(crate) fn scheme_name(scheme: Scheme) -> String {
     scheme.as_str_name().to_ascii_lowercase().replace('_', "-")
 }
 
-/// `scheme:id`.
+/// `scheme:id`, with the id in its normal form: records have no other.
 pub(crate) fn parse_subject(text: &str) -> Result<v1::Subject, String> {
     let (scheme, id) = text.split_once(':').ok_or("SCHEME:ID expected, such as mrn:24NL…")?;
     let name = scheme.to_ascii_uppercase().replace('-', "_");
     match Scheme::from_str_name(&name) {
         None | Some(Scheme::Unspecified) => Err(format!("`{scheme}` is no scheme, see --help")),
         Some(_) if id.is_empty() => Err("the id is empty".into()),
-        Some(scheme) => Ok(v1::Subject { scheme: scheme as i32, id: id.to_owned() }),
+        Some(scheme) => {
+            let id = form::normal(scheme, id).map_err(|why| {
+                format!("no record can be about the {} {id:?}: {why}", scheme_name(scheme))
+            })?;
+            Ok(v1::Subject { scheme: scheme as i32, id })
+        }
     }
 }
 
@@ -125,7 +141,7 @@ pub(crate) async fn run(command: QueryCommand, output: Output, connection: Conne
         QueryCommand::Transaction { id } => {
             output.print(&TransactionView::of(&client.transaction(id).await?)?)?;
         }
-        QueryCommand::History(args) => history(args, output, &connection).await?,
+        QueryCommand::History(args) => return history(args, output, &connection).await,
         QueryCommand::Receipt { id, out, without_record } => {
             let name = || out.display().to_string();
             newfile::is_free(&out).with_context(name)?;
@@ -162,17 +178,39 @@ async fn record(args: &RecordArgs, output: Output, connection: &Connection) -> a
     }
 }
 
-async fn history(args: HistoryArgs, output: Output, connection: &Connection) -> anyhow::Result<()> {
+async fn history(args: HistoryArgs, output: Output, connection: &Connection) -> Done {
     let subject = match (args.subject, args.key) {
         (Some(subject), _) => SubjectOrKey::Subject(subject),
         (None, Some(key)) => SubjectOrKey::SubjectKey(key.0.to_vec()),
         (None, None) => bail!("a subject or its key is needed"),
     };
-    let items: Vec<v1::HistoryItem> =
-        connection.client.history(subject).take(args.limit).try_collect().await?;
-    let view = |item: v1::HistoryItem| RecordView::of(&item.record_id, &item.record, item.place);
-    let records = items.into_iter().map(view).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(output.print(&History(records))?)
+    let limit = if args.all { usize::MAX } else { args.limit };
+    let mut items = std::pin::pin!(connection.client.history(subject));
+    let (mut records, mut end) = (Vec::new(), End { records: 0, more: false });
+    while let Some(item) = items.next().await {
+        let item = item?;
+        if end.records == limit {
+            end.more = true;
+            break;
+        }
+        let view = RecordView::of(&item.record_id, &item.record, item.place)?;
+        end.records += 1;
+        // People read while it goes on; only scripts get one document, and it is held for them.
+        if output.is_json() {
+            records.push(view);
+        } else {
+            output.text(&format_args!("{view}\n"))?;
+        }
+    }
+    output.json(&records)?;
+    output.text(&end)?;
+    if end.more {
+        if output.is_json() {
+            note!("there are more records than these {}: --all prints all", end.records);
+        }
+        return Ok(ExitCode::from(INCOMPLETE));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -188,7 +226,9 @@ mod tests {
             parse_subject("declaration-reference:NL-DOUANE/1").expect("a subject").scheme(),
             Scheme::DeclarationReference
         );
-        for bad in ["mrn", "mrn:", "colour:red", "scheme-unspecified:x"] {
+        assert_eq!(parse_subject("mrn: 26nl\u{a0}1").expect("a subject").id, "26NL1");
+        for bad in ["mrn", "mrn:", "colour:red", "scheme-unspecified:x", "mrn:26NL-1", "trader:é"]
+        {
             assert!(parse_subject(bad).is_err(), "{bad}");
         }
     }

@@ -60,7 +60,7 @@ pub(crate) struct WcoArgs {
     /// Files, and directories to search for *.xml.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Exit with 0 although files were malformed.
+    /// Exit with 0 although files were malformed. Those that cannot be read still give 1.
     #[arg(long)]
     allow_malformed: bool,
     /// List every warning.
@@ -103,11 +103,17 @@ pub(crate) struct RecordArgs {
 const WCO_HELP: &str = "\
 Declarations are submitted first, then amendments, then notifications, each of which refers to the
 declaration that it answers. The XML is kept byte for byte: `query record --source` gives it back.
-A file that is not well-formed is named with line and column, and the rest goes on. To run it again
-submits nothing twice.
+A file that is not well-formed is named with line and column, one that cannot be read with the reason, and
+the rest goes on. To run it again submits nothing twice; messages that say the same, with other line ends
+or in another encoding, are one. The ids of movements, containers, consignments, documents and traders
+are found wherever the message has them, and brought to their normal form; what looks like one and is not
+understood is a warning with its place. What has no record is named: other kinds of messages, links to
+directories, AppleDouble files. So is a message whose declaration was not found: its record is on the
+ledger all the same, and names the declaration.
 
-Exit codes: 0 all is on the ledger; 1 a file was malformed (unless --allow-malformed), a record was
-refused, or not everything became final.
+Exit codes: 0 all is on the ledger; 1 a file was malformed (unless --allow-malformed) or could not be read,
+a record was refused, or not everything became final. Skipped files, duplicates and messages without a
+declaration leave it at 0.
 
 Examples:
   customhouse --profile net/NL-DOUANE/clients/broker submit wco declarations/
@@ -115,8 +121,12 @@ Examples:
   customhouse --profile acme --output json submit wco . | jq .problems";
 
 const ROWS_HELP: &str = "\
-Exit codes: 0 all is on the ledger; 1 a row was malformed (unless --allow-malformed), a record was
-refused, or not everything became final.
+A line ends with a line feed, a carriage return, or both. Rows that are the same are one submission, and
+are named; so are ids and numbers that a spreadsheet may have changed.
+
+Exit codes: 0 all is on the ledger; 1 a row was malformed (unless --allow-malformed), the file could not be
+read to its end, a record was refused, or not everything became final. Repeated rows, and rows beyond
+--limit, leave it at 0.
 
 Examples:
   customhouse --profile net/KR-KCS/clients/broker submit declarations-csv df_syn_train_eng.csv

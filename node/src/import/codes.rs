@@ -58,6 +58,20 @@ pub(super) fn is_tariff_code(text: &str) -> bool {
     (6..=10).contains(&text.len()) && is_digits(text)
 }
 
+/// The tariff code that a text may have been before a spreadsheet took it for a number: subheadings and
+/// national digits come in pairs, and one that began with a zero is a digit short.
+pub(super) fn with_lost_zero(text: &str) -> Option<String> {
+    (matches!(text.len(), 5 | 7 | 9) && is_digits(text)).then(|| format!("0{text}"))
+}
+
+/// Whether text is a number as spreadsheets shorten long ones, such as `9.1E+07`: its last digits are
+/// gone.
+pub(super) fn is_shortened_number(text: &str) -> bool {
+    let Some((mantissa, exponent)) = text.split_once(['E', 'e']) else { return false };
+    let mantissa = mantissa.replacen(['.', ','], "", 1);
+    exponent.strip_prefix('+').is_some_and(is_digits) && is_digits(&mantissa)
+}
+
 /// Whether text is digits only, at least one.
 pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())

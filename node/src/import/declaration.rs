@@ -47,13 +47,14 @@ pub(super) fn read(terms: &mut Terms, element: &Element) -> Result<v1::Declarati
     let nowhere = Element::nowhere();
     let shipment = element.child("GoodsShipment").unwrap_or(&nowhere);
     let consignment = shipment.child("Consignment").unwrap_or(&nowhere);
+    let consignments = element.each("Consignment").chain(shipment.each("Consignment"));
     let mut declaration = v1::Declaration {
         regime: regime as i32,
         type_code,
         function_code,
-        reference: terms.id(element, &["FunctionalReferenceID"]),
-        mrn: terms.id(element, &["ID"]),
-        ucr: terms.id(shipment, &["UCR", "TraderAssignedReferenceID"]),
+        reference: terms.reference(element, &["FunctionalReferenceID"]),
+        mrn: terms.subject(Scheme::Mrn, element, &["ID"]),
+        ucr: terms.subject(Scheme::Ucr, shipment, &["UCR", "TraderAssignedReferenceID"]),
         lodged_at: first(|name| terms.date_time(element, name), LODGED_AT),
         office: office(terms, element),
         parties: parties(terms, element, shipment, consignment),
@@ -66,7 +67,7 @@ pub(super) fn read(terms: &mut Terms, element: &Element) -> Result<v1::Declarati
         country_destination: terms.country(shipment, &["Destination", "CountryCode"]),
         ..Default::default()
     };
-    for equipment in consignment.each("TransportEquipment") {
+    for equipment in consignments.flat_map(|consignment| consignment.each("TransportEquipment")) {
         terms.container(equipment, &mut declaration.container_ids);
     }
     for parent in [element, shipment] {
@@ -110,9 +111,20 @@ fn regime(type_code: &str, function_code: &str, element: &Element) -> Result<Reg
             let exports = procedure.starts_with(['1', '2', '3']);
             Ok(if exports { Regime::Export } else { Regime::Import })
         }
-        Some("TR" | "T1" | "T2") => Ok(Regime::Transit),
-        _ => Err(format!("{} names no regime (IM, EX, CO, TR, T1, T2)", quoted(type_code))),
+        _ if is_transit(type_code) => Ok(Regime::Transit),
+        _ => {
+            let types = "IM, EX, CO, TR, T, T1, T2, T2F, T2SM, TD, TIR, ATA";
+            Err(format!("{} names no regime ({types})", quoted(type_code)))
+        }
     }
+}
+
+/// The types of transit: national ones that begin with `TR`; those of the Union and of common transit
+/// (external, internal, mixed, to special territories and San Marino); under a TIR or ATA carnet, and
+/// under another transport document.
+fn is_transit(type_code: &str) -> bool {
+    matches!(type_code, "T" | "T1" | "T2" | "T2F" | "T2SM" | "TD" | "TIR" | "ATA")
+        || ["TR", "T1", "T2"].iter().any(|start| type_code.starts_with(start))
 }
 
 /// What a message is to an earlier declaration, if it is about one: WCO function 13 is a further
@@ -154,7 +166,7 @@ fn parties(
     let nowhere = Element::nowhere();
     // Carrier and consignor stand in a consignment beside the shipment in export declarations.
     let carriage = element.child("Consignment").unwrap_or(&nowhere);
-    for party in element.children.iter().filter(|child| PARTIES.contains(&&*child.name)) {
+    for party in element.children.iter().filter(|child| is_one_of(child, &PARTIES)) {
         terms.party(party, &mut parties);
     }
     for parent in [carriage, shipment, consignment] {
@@ -163,8 +175,12 @@ fn parties(
     parties
 }
 
+fn is_one_of(element: &Element, names: &[&str]) -> bool {
+    !element.foreign && names.contains(&&*element.name)
+}
+
 fn shipment_parties(terms: &mut Terms, parent: &Element, into: &mut Vec<v1::Party>) {
-    for party in parent.children.iter().filter(|child| SHIPMENT_PARTIES.contains(&&*child.name)) {
+    for party in parent.children.iter().filter(|child| is_one_of(child, &SHIPMENT_PARTIES)) {
         terms.party(party, into);
     }
 }
@@ -183,7 +199,7 @@ fn item(terms: &mut Terms, element: &Element, number: u32) -> v1::GoodsItem {
         net_mass_kg: terms.kilograms(commodity, &["GoodsMeasure", "NetNetWeightMeasure"]),
         gross_mass_kg: terms.kilograms(commodity, &["GoodsMeasure", "GrossMassMeasure"]),
         supplementary_quantity: terms.decimal(commodity, &["GoodsMeasure", "TariffQuantity"]),
-        ucr: terms.id(element, &["UCR", "TraderAssignedReferenceID"]),
+        ucr: terms.subject(Scheme::Ucr, element, &["UCR", "TraderAssignedReferenceID"]),
         ..Default::default()
     };
     procedures(terms, element, &mut item);
@@ -269,40 +285,5 @@ fn procedures(terms: &mut Terms, element: &Element, item: &mut v1::GoodsItem) {
         } else if !current.is_empty() {
             item.additional_procedures.push(current);
         }
-    }
-}
-
-/// What a declaration is about beside what follows from its fields: the consignment references and
-/// transport documents among its previous documents. Sorted, without repeats.
-pub(super) fn subjects(declaration: &v1::Declaration) -> Vec<v1::Subject> {
-    let items = &declaration.items;
-    let documents = declaration
-        .previous_documents
-        .iter()
-        .chain(&declaration.supporting_documents)
-        .chain(items.iter().flat_map(|item| &item.previous_documents))
-        .chain(items.iter().flat_map(|item| &item.supporting_documents));
-    let mut found: Vec<(i32, String)> = documents
-        .filter(|document| !document.id.is_empty())
-        .filter_map(|document| Some((scheme(document)? as i32, document.id.clone())))
-        .collect();
-    found.sort();
-    found.dedup();
-    found.truncate(STATED_SUBJECTS_MAX);
-    found.into_iter().map(|(scheme, id)| v1::Subject { scheme, id }).collect()
-}
-
-/// Stated subjects at the most: the ledger limits them, together with those of the fields.
-const STATED_SUBJECTS_MAX: usize = 64;
-
-/// Declaration and master UCR are of category Z; transport documents are of category N with the
-/// number of UN/EDIFACT 1001.
-fn scheme(document: &v1::DocumentReference) -> Option<Scheme> {
-    match (&*document.category, &*document.type_code) {
-        (_, "DCR" | "MCR") => Some(Scheme::Ucr),
-        ("N", "703" | "704" | "705" | "710" | "714" | "720" | "722" | "730" | "740" | "741") => {
-            Some(Scheme::TransportDocument)
-        }
-        _ => None,
     }
 }

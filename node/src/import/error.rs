@@ -22,7 +22,17 @@ pub enum ImportError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// The file is not well-formed XML, or uses what is refused (document types, other encodings).
+    /// The message is about more subjects than a record may be.
+    #[error("{file}: about {count} subjects, more than the {limit} of a record")]
+    TooManySubjects {
+        /// The file.
+        file: String,
+        /// Subjects of the message.
+        count: usize,
+        /// Subjects allowed.
+        limit: usize,
+    },
+    /// The file is not well-formed XML, or uses what is refused (document types, unknown encodings).
     #[error("{file}:{line}:{column}: not well-formed: {reason}")]
     Malformed {
         /// The file.

@@ -47,13 +47,14 @@ impl Extensions {
             self.push(path, &attribute.value);
             path.truncate(end);
         }
-        let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut totals: BTreeMap<String, usize> = BTreeMap::new();
         for child in &element.children {
-            *totals.entry(&child.name).or_default() += 1;
+            *totals.entry(child.label()).or_default() += 1;
         }
-        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for child in &element.children {
-            let number = seen.entry(&child.name).or_default();
+            let label = child.label();
+            let number = seen.entry(label.clone()).or_default();
             *number += 1;
             if skip(child) {
                 continue;
@@ -61,8 +62,8 @@ impl Extensions {
             if !(path.is_empty() || path.ends_with('/')) {
                 path.push('/');
             }
-            path.push_str(&child.name);
-            if totals.get(&*child.name).is_some_and(|total| *total > 1) {
+            path.push_str(&label);
+            if totals.get(&label).is_some_and(|total| *total > 1) {
                 path.push_str(&format!("[{number}]"));
             }
             self.walk(child, path, skip);

@@ -19,20 +19,29 @@
 //!   [extension](customhouse_proto::v1::Extension) named by its path: below `Declaration`,
 //!   `Response` or the goods item, or from the root with a leading `/` for what surrounds them.
 //!   An attribute is `path@name`; elements that repeat are numbered from 1, as in `Name[2]`.
+//! - **Every subject that a message names is the record's.** Elements are matched by vocabulary and
+//!   name, wherever they stand and however often; ids are brought to their normal form (docs/FORMATS.md),
+//!   and the source keeps them as they came. What has no normal form, what another vocabulary says, and
+//!   what is not understood gives a [`Warning`] with its place.
 //! - **Code lists never refuse.** A container number with a wrong check digit, an unknown country
 //!   or a strange tariff code gives a [`Warning`]; so does a value that does not fit its field,
 //!   which then stays an extension.
-//! - **One message, one key.** The idempotency key is the hash of the message's bytes: a file at
-//!   two paths, or a batch submitted twice, is one submission.
+//! - **One message, one key.** The idempotency key is the hash of what the message says: a file at two
+//!   paths, one with other line ends or in another encoding, and a batch submitted twice are one
+//!   submission.
 //! - **Input is hostile.** Size and depth are limited, document types and entity declarations are
 //!   refused, and no input panics.
 
 mod codes;
+mod date;
 mod decimal;
 mod declaration;
+mod encoding;
 mod error;
 mod extensions;
 mod link;
+mod naming;
+mod paths;
 mod rows;
 mod status;
 mod terms;
@@ -40,6 +49,8 @@ mod warning;
 mod wco;
 mod xml;
 
+#[cfg(test)]
+mod cases_tests;
 #[cfg(test)]
 mod samples_tests;
 #[cfg(test)]
@@ -51,9 +62,10 @@ use sha2::{Digest as _, Sha256};
 pub use codes::has_wrong_check_digit;
 pub use error::ImportError;
 pub use link::{Duplicate, Link, LinkTarget, Links, Rule, Unlinked, link_batch, waves};
+pub use paths::{Found, wco_paths};
 pub use rows::{CsvRows, KOREAN_COLUMNS, csv_rows};
-pub use warning::{WARNINGS_MAX, Warning};
-pub use wco::{MESSAGE_BYTES_MAX, wco_file, wco_message, wco_paths};
+pub use warning::{Place, WARNINGS_MAX, Warning};
+pub use wco::{MESSAGE_BYTES_MAX, wco_file, wco_message};
 
 /// A message that became a record.
 #[derive(Clone, Debug, PartialEq)]

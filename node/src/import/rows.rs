@@ -1,22 +1,24 @@
 //! Rows of Korean import declarations: the 22 columns of the data set of the Korea Customs Service
 //! and IBS, one item a row.
 //!
-//! A row ends with its line: none of the columns can hold a line break, so a quote that is not
-//! closed spoils one row and not the rest of the file. The columns `Fraud` and `Critical Fraud`
+//! A row ends with its line, whether that ends with a line feed, a carriage return or both: none of the
+//! columns can hold a line break, so a quote that is not closed spoils one row and not the rest of the
+//! file. The columns `Fraud` and `Critical Fraud`
 //! are labels of the data set, found by inspection later. They are no part of what the trader
 //! declared, and stay in the source only.
 
 use std::io::BufRead;
 
-use customhouse_proto::v1::{self, declaration::Regime, record::Body};
+use customhouse_ledger::subject::form;
+use customhouse_proto::v1::{self, declaration::Regime, record::Body, subject::Scheme};
 
 use super::{
-    DeclarationKey, Imported, Role, codes,
+    DeclarationKey, Imported, Role, codes, date,
     decimal::{self, Decimal},
     error::{ImportError, quoted},
     idempotency_key,
     terms::{ID_BYTES_MAX, Terms},
-    warning::Warning,
+    warning::{Place, Warning},
 };
 
 /// The header: names of the columns, in order.
@@ -54,12 +56,17 @@ const FORMAT: &str = "KR-IMPORT/22";
 /// # Errors
 /// Where the header is missing, or is not [`KOREAN_COLUMNS`].
 pub fn csv_rows<R: BufRead>(reader: R, label: &str) -> Result<CsvRows<R>, ImportError> {
-    let mut rows = CsvRows { reader, file: label.to_owned(), line: 0, ended: false };
+    let mut rows =
+        CsvRows { reader, file: label.to_owned(), line: 0, ended: false, after_return: false };
     let header = match rows.next_line() {
         Some(Ok(header)) => header,
         Some(Err(error)) => return Err(error),
         None => return Err(rows.error(KOREAN_COLUMNS[0], "the file is empty")),
     };
+    if header.starts_with(&[0xff, 0xfe]) || header.starts_with(&[0xfe, 0xff]) {
+        let reason = "the file is UTF-16, and rows are read as UTF-8: save it as CSV UTF-8";
+        return Err(rows.error(KOREAN_COLUMNS[0], reason));
+    }
     let header = header.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&header);
     let found = rows.fields(header)?;
     for (column, found) in KOREAN_COLUMNS.iter().zip(&found) {
@@ -79,6 +86,8 @@ pub struct CsvRows<R> {
     /// Of the last line read, from 1.
     line: usize,
     ended: bool,
+    /// The last line ended with a carriage return: a line feed that follows belongs to it.
+    after_return: bool,
 }
 
 impl<R: BufRead> Iterator for CsvRows<R> {
@@ -121,8 +130,13 @@ impl<R: BufRead> CsvRows<R> {
                 }
                 break;
             }
-            let end = available.iter().position(|byte| *byte == b'\n');
+            if std::mem::take(&mut self.after_return) && available[0] == b'\n' {
+                self.reader.consume(1);
+                continue;
+            }
+            let end = available.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
             let taken = end.unwrap_or(available.len());
+            self.after_return = end.is_some_and(|end| available[end] == b'\r');
             // What is too long is read past, not kept.
             too_long |= line.len() + taken > LINE_BYTES_MAX;
             if !too_long {
@@ -138,7 +152,6 @@ impl<R: BufRead> CsvRows<R> {
             let reason = format!("the line has more than {LINE_BYTES_MAX} bytes");
             return Some(Err(self.error(KOREAN_COLUMNS[0], reason)));
         }
-        line.pop_if(|last| *last == b'\r');
         Some(Ok(line))
     }
 
@@ -215,11 +228,12 @@ struct Row<'r, R> {
 impl<R: BufRead> Row<'_, R> {
     fn declaration(&mut self) -> Result<v1::Declaration, ImportError> {
         let date = self.date("Date")?;
+        let (parties, unknown) = self.parties();
         Ok(v1::Declaration {
             regime: Regime::Import as i32,
-            reference: self.required("Declaration ID")?,
+            reference: self.reference("Declaration ID")?,
             office: self.text("Office ID"),
-            parties: self.parties(),
+            parties,
             transport_mode: self.text("Mode of Transport"),
             country_departure: self.country("Country of Departure")?,
             items: vec![self.item(&date)?],
@@ -227,6 +241,7 @@ impl<R: BufRead> Row<'_, R> {
             extensions: ["Process Type", "Import Type", "Import Use", "Payment Type"]
                 .into_iter()
                 .filter_map(|column| self.extension(column))
+                .chain(unknown)
                 .collect(),
             ..Default::default()
         })
@@ -262,13 +277,42 @@ impl<R: BufRead> Row<'_, R> {
         })
     }
 
-    fn parties(&self) -> Vec<v1::Party> {
-        let roles = ["Declarant", "Importer", "Seller", "Courier"];
-        let named = roles.into_iter().map(|role| (role, self.text(&format!("{role} ID"))));
-        named
-            .filter(|(_, id)| !id.is_empty())
-            .map(|(role, id)| v1::Party { role: role.to_owned(), id, ..Default::default() })
-            .collect()
+    /// The parties in their roles, and beside them the ids that have another spelling, or are none.
+    fn parties(&mut self) -> (Vec<v1::Party>, Vec<v1::Extension>) {
+        let (mut parties, mut as_they_came) = (Vec::new(), Vec::new());
+        for role in ["Declarant", "Importer", "Seller", "Courier"] {
+            let column = format!("{role} ID");
+            let value = self.text(&column);
+            if value.is_empty() {
+                continue;
+            }
+            let id = form::normal(Scheme::Trader, &value);
+            if id.as_ref() != Ok(&value) {
+                as_they_came.extend(self.extension(&column));
+            }
+            match id {
+                Ok(id) => {
+                    parties.push(v1::Party { role: role.to_owned(), id, ..Default::default() });
+                }
+                Err(why) => {
+                    let place = Place { path: column, position: None };
+                    let scheme = Scheme::Trader;
+                    self.terms.warnings.push(Warning::SubjectForm { place, scheme, value, why });
+                }
+            }
+        }
+        (parties, as_they_came)
+    }
+
+    /// The declaration's own reference. One that lost its digits would stand for many declarations.
+    fn reference(&self, column: &str) -> Result<String, ImportError> {
+        let text = self.required(column)?;
+        if codes::is_shortened_number(&text) {
+            let reason = "a number that a spreadsheet has shortened: its last digits are lost";
+            return Err(self.error(column, format!("{}: {reason}", quoted(&text))));
+        }
+        form::normal_reference(&text)
+            .map_err(|why| self.error(column, format!("{} is no reference: {why}", quoted(&text))))
     }
 
     fn text(&self, column: &str) -> String {
@@ -283,7 +327,7 @@ impl<R: BufRead> Row<'_, R> {
 
     fn date(&self, column: &str) -> Result<String, ImportError> {
         let text = self.required(column)?;
-        if is_date(&text) {
+        if date::is_date(&text) {
             Ok(text)
         } else {
             Err(self.error(column, format!("{} is not a date YYYY-MM-DD", quoted(&text))))
@@ -330,25 +374,6 @@ impl<R: BufRead> Row<'_, R> {
     fn error(&self, column: &str, reason: impl Into<String>) -> ImportError {
         self.rows.error(column, reason)
     }
-}
-
-/// Whether text is a day of the calendar, `YYYY-MM-DD`.
-fn is_date(text: &str) -> bool {
-    let number = |range: std::ops::Range<usize>| {
-        text.get(range).filter(|digits| codes::is_digits(digits))?.parse::<u32>().ok()
-    };
-    let (Some(year), Some(month), Some(day)) = (number(0..4), number(5..7), number(8..10)) else {
-        return false;
-    };
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        2 => 28 + u32::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => 0,
-    };
-    let bytes = text.as_bytes();
-    bytes.len() == 10 && bytes[4] == b'-' && bytes[7] == b'-' && (1..=days).contains(&day)
 }
 
 /// The edition of the Harmonized System in force on a day, where it is one that is known here.
@@ -465,6 +490,61 @@ mod tests {
         assert_eq!(first.record, second.record);
         assert_eq!(first.idempotency_key, second.idempotency_key, "one row is one submission");
         assert_eq!(second.label, "rows.csv:4");
+    }
+
+    #[test]
+    fn a_line_ends_with_a_line_feed_a_carriage_return_or_both_also_between_two_reads() {
+        for (ends, lines) in [(["\r", "\r", "\r"], [2, 3]), (["\r\n", "\r", "\n"], [2, 3])] {
+            let [first, second, third] = ends;
+            let file = format!("{}{first}{ROW}{second}{ROW}{third}", header());
+            for size in [1, 2, 7, 100_000] {
+                let reader = std::io::BufReader::with_capacity(size, file.as_bytes());
+                let rows = csv_rows(reader, "rows.csv").expect("header");
+                let labels: Vec<_> = rows.map(|row| row.expect("a good row").label).collect();
+                assert_eq!(labels, lines.map(|line| format!("rows.csv:{line}")), "{ends:?} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_broken_in_two_is_two_bad_rows_and_never_none() {
+        let broken = ROW.replace("DECL1", "DE\rCL1");
+        let rows = import(&[ROW, &broken, ROW]);
+        let good: Vec<_> = rows.iter().map(Result::is_ok).collect();
+        assert_eq!(good, [true, false, false, true]);
+    }
+
+    #[test]
+    fn what_a_spreadsheet_took_from_a_number_is_told() {
+        for (code, perhaps) in [("90111", "090111"), ("1012100", "01012100")] {
+            let rows = import(&[&change("HS6 Code", code)]);
+            let imported = rows[0].as_ref().expect("imported");
+            let warning = Warning::LostZero { code: code.into(), perhaps: perhaps.into() };
+            assert_eq!(imported.warnings, [warning]);
+            assert!(imported.warnings[0].to_string().contains(perhaps));
+        }
+        for id in ["9.1E+07", "9,1000035E+15", "1e+5"] {
+            let rows = import(&[&change("Declaration ID", &format!("\"{id}\""))]);
+            let error = rows[0].as_ref().expect_err("its digits are lost").to_string();
+            assert!(error.contains("Declaration ID") && error.contains("spreadsheet"), "{error}");
+        }
+    }
+
+    #[test]
+    fn ids_are_in_their_normal_form_and_kept_as_they_came() {
+        let row = change("Importer ID", "imp\u{a0}1").replace("700001", "lrn 7");
+        let rows = import(&[&row, &change("Seller ID", "판매자")]);
+        let spelt = declaration(rows[0].as_ref().expect("a good row"));
+        assert_eq!((&*spelt.reference, &*spelt.parties[1].id), ("LRN7", "IMP1"));
+        let kept = v1::Extension { name: "Importer ID".into(), value: "imp\u{a0}1".into() };
+        assert!(spelt.extensions.contains(&kept), "{:?}", spelt.extensions);
+        let other = rows[1].as_ref().expect("a good row");
+        assert_eq!(declaration(other).parties.len(), 2, "the seller has no id of the scheme");
+        assert!(
+            matches!(other.warnings[..], [Warning::SubjectForm { .. }]),
+            "{:?}",
+            other.warnings
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ struct Examples {
 fn examples() -> Option<Examples> {
     let folder = shared("wco-hmrc/examples")?;
     let mut examples = Examples { imported: vec![], skipped: vec![], errors: vec![] };
-    for path in wco_paths(std::slice::from_ref(&folder)).expect("the folder can be read") {
+    for path in wco_paths(std::slice::from_ref(&folder)).files {
         // Names within the folder: the same on every machine.
         let label = path.strip_prefix(&folder).unwrap_or(&path).display().to_string();
         let bytes = std::fs::read(&path).expect("a file that was listed");
@@ -158,7 +158,7 @@ fn statuses_and_additional_messages_are_linked_and_the_rules_counted() {
 }
 
 #[test]
-fn two_messages_share_a_key_only_where_their_bytes_are_the_same() {
+fn two_messages_share_a_key_only_where_they_say_the_same() {
     let Some(examples) = examples() else { return };
     let duplicates = link_batch(&examples.imported, |_| None).duplicates;
     assert_eq!(duplicates.len(), 7);

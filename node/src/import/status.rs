@@ -1,6 +1,6 @@
 //! WCO responses (RES) as [`v1::DeclarationStatus`].
 
-use customhouse_proto::v1;
+use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{
     declaration::{GOODS_ITEM, sequence},
@@ -16,8 +16,8 @@ pub(super) fn read(terms: &mut Terms, element: &Element) -> v1::DeclarationStatu
         function_code: terms.id(element, &["FunctionCode"]),
         reference: terms.id(element, &["FunctionalReferenceID"]),
         issued_at: terms.date_time(element, "IssueDateTime"),
-        declaration_reference: terms.id(declaration, &["FunctionalReferenceID"]),
-        mrn: terms.id(declaration, &["ID"]),
+        declaration_reference: terms.reference(declaration, &["FunctionalReferenceID"]),
+        mrn: terms.subject(Scheme::Mrn, declaration, &["ID"]),
         version: terms.id(declaration, &["VersionID"]),
         reasons: reasons(terms, element),
         taxes: taxes(terms, declaration),

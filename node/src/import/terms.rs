@@ -3,10 +3,11 @@
 //! A value is taken only if the field then says the same as the element. What is left becomes an
 //! extension, see [`super::extensions`].
 
-use customhouse_proto::v1;
+use customhouse_ledger::subject::form;
+use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{
-    codes::{self, Container},
+    codes, date,
     decimal::{self, Decimal},
     warning::{Warning, Warnings},
     xml::Element,
@@ -34,6 +35,29 @@ impl Terms {
         self.limited(parent, path, ID_BYTES_MAX)
     }
 
+    /// The id of a subject, in its normal form; empty where it has none, of which [`super::naming`] warns.
+    pub(super) fn subject(&mut self, scheme: Scheme, parent: &Element, path: &[&str]) -> String {
+        self.normal(parent, path, |text| form::normal(scheme, text))
+    }
+
+    /// A declaration's own reference, as [`Self::subject`].
+    pub(super) fn reference(&mut self, parent: &Element, path: &[&str]) -> String {
+        self.normal(parent, path, form::normal_reference)
+    }
+
+    fn normal<E>(
+        &mut self,
+        parent: &Element,
+        path: &[&str],
+        normal: impl Fn(&str) -> Result<String, E>,
+    ) -> String {
+        let Some(element) = parent.at(path) else { return String::new() };
+        let Ok(id) = normal(&element.text) else { return String::new() };
+        // Another spelling is kept as it came beside the normal form.
+        element.taken.set(id == element.text);
+        id
+    }
+
     fn limited(&mut self, parent: &Element, path: &[&str], bytes_max: usize) -> String {
         let Some(element) = parent.at(path) else { return String::new() };
         if element.text.len() > bytes_max {
@@ -47,13 +71,19 @@ impl Terms {
     /// A date and time: the child of the element whose name ends in `DateTimeString`.
     pub(super) fn date_time(&mut self, parent: &Element, name: &str) -> String {
         let Some(string) = parent.child(name).and_then(|element| {
-            element.children.iter().find(|child| child.name.ends_with("DateTimeString"))
+            let is_it = |child: &&Element| !child.foreign && child.name.ends_with("DateTimeString");
+            element.children.iter().find(is_it)
         }) else {
             return String::new();
         };
         if string.text.len() > ID_BYTES_MAX {
             let bytes = string.text.len();
             self.warnings.push(Warning::TooLong { field: name.to_owned(), bytes });
+            return String::new();
+        }
+        let format = string.attribute("formatCode").map_or("", |attribute| &attribute.value);
+        // Of what is none, [`super::naming`] warns.
+        if !date::is_date_time(&string.text, format) {
             return String::new();
         }
         take_attribute(string, "formatCode", |code| code == "304");
@@ -156,30 +186,24 @@ impl Terms {
 
     /// Adds the container of a piece of transport equipment, once.
     pub(super) fn container(&mut self, equipment: &Element, into: &mut Vec<String>) {
-        let id = self.id(equipment, &["ID"]);
-        if id.is_empty() || into.contains(&id) {
-            return;
+        let id = self.subject(Scheme::Container, equipment, &["ID"]);
+        if !(id.is_empty() || into.contains(&id)) {
+            into.push(id);
         }
-        match codes::container(&id) {
-            Container::Good => {}
-            Container::WrongCheckDigit => {
-                self.warnings.push(Warning::ContainerCheckDigit(id.clone()));
-            }
-            Container::OtherForm => self.warnings.push(Warning::ContainerForm(id.clone())),
-        }
-        into.push(id);
     }
 
     /// Warns where a tariff code has another form.
     pub(super) fn check_tariff_code(&mut self, code: &str) {
-        if !codes::is_tariff_code(code) {
+        if let Some(perhaps) = codes::with_lost_zero(code) {
+            self.warnings.push(Warning::LostZero { code: code.to_owned(), perhaps });
+        } else if !codes::is_tariff_code(code) {
             self.warnings.push(Warning::TariffCode(code.to_owned()));
         }
     }
 
     /// Adds the party, in its role, if the element says who it is.
     pub(super) fn party(&mut self, element: &Element, into: &mut Vec<v1::Party>) {
-        let id = self.id(element, &["ID"]);
+        let id = self.subject(Scheme::Trader, element, &["ID"]);
         let name = self.text(element, &["Name"]);
         let country = self.country(element, &["Address", "CountryCode"]);
         if !(id.is_empty() && name.is_empty() && country.is_empty()) {

@@ -2,10 +2,31 @@
 
 use std::fmt;
 
+use customhouse_ledger::subject::form::FormError;
+use customhouse_proto::v1::subject::Scheme;
+
 use super::error::quoted;
 
 /// Warnings of one message at the most; the last one then counts the rest.
 pub const WARNINGS_MAX: usize = 32;
+
+/// Where in a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The element below the message, as extensions are named; or the column.
+    pub path: String,
+    /// Line and column of the element, both from 1; none in a row, whose line is in its label.
+    pub position: Option<(usize, usize)>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position {
+            Some((line, column)) => write!(f, "{line}:{column}: {}", self.path),
+            None => f.write_str(&self.path),
+        }
+    }
+}
 
 /// Something to look at. The record was made nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +56,45 @@ pub enum Warning {
     },
     /// Not 6 to 10 digits.
     TariffCode(String),
+    /// A tariff code that a spreadsheet may have taken the first zero of.
+    LostZero {
+        /// What stands there.
+        code: String,
+        /// What it may have been.
+        perhaps: String,
+    },
+    /// No id of what it should name: the record is not about it. Kept as an extension.
+    SubjectForm {
+        /// Where.
+        place: Place,
+        /// What it should name.
+        scheme: Scheme,
+        /// What stands there.
+        value: String,
+        /// What is wrong with it.
+        why: FormError,
+    },
+    /// It looks like the id of something, where none is known: the record is not about it.
+    NotIndexed {
+        /// Where.
+        place: Place,
+        /// What stands there.
+        value: String,
+    },
+    /// It looks like the id of something, in another vocabulary: the record is not about it.
+    Foreign {
+        /// Where.
+        place: Place,
+        /// What stands there.
+        value: String,
+    },
+    /// Not a date or time. Kept as an extension.
+    Date {
+        /// Where.
+        place: Place,
+        /// What stands there.
+        value: String,
+    },
     /// Not a number, or a unit other than kilograms. Kept as an extension.
     Number {
         /// Where.
@@ -81,6 +141,29 @@ impl fmt::Display for Warning {
             Self::TariffCode(code) => {
                 write!(f, "tariff code {} is not 6 to 10 digits", quoted(code))
             }
+            Self::LostZero { code, perhaps } => write!(
+                f,
+                "tariff code {} has an odd number of digits: perhaps {perhaps}, of which a \
+                 spreadsheet took the zero",
+                quoted(code)
+            ),
+            Self::SubjectForm { place, scheme, value, why } => {
+                let scheme = scheme.as_str_name();
+                write!(f, "{place}: {} is no {scheme}: {why}; it is not found by it", quoted(value))
+            }
+            Self::NotIndexed { place, value } => write!(
+                f,
+                "{place}: {} is not understood: it stays an extension, and is not found by it",
+                quoted(value)
+            ),
+            Self::Foreign { place, value } => write!(
+                f,
+                "{place}: {} is of another vocabulary: it stays an extension, and is not found by it",
+                quoted(value)
+            ),
+            Self::Date { place, value } => {
+                write!(f, "{place}: {} is not a date or time", quoted(value))
+            }
             Self::Number { field, value } => {
                 write!(f, "{field}: {} is not a number in the unit expected", quoted(value))
             }
@@ -105,8 +188,13 @@ pub(super) struct Warnings {
 
 impl Warnings {
     pub(super) fn push(&mut self, warning: Warning) {
+        self.push_with(|| warning);
+    }
+
+    /// As [`Self::push`], for a warning that takes some work to make.
+    pub(super) fn push_with(&mut self, warning: impl FnOnce() -> Warning) {
         if self.list.len() + 1 < WARNINGS_MAX {
-            self.list.push(warning);
+            self.list.push(warning());
         } else {
             self.more += 1;
         }

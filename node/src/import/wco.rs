@@ -1,12 +1,8 @@
 //! WCO Data Model messages: which file is what, and the record made from it.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{io::Read as _, path::Path};
 
+use customhouse_ledger::{record::SUBJECTS_MAX, subject};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
@@ -15,9 +11,10 @@ use crate::readfile;
 use super::{
     DeclarationKey, Imported, Outcome, Role, Skipped,
     declaration::{self, GOODS_ITEM},
+    encoding,
     error::ImportError,
     extensions::Extensions,
-    idempotency_key, status,
+    idempotency_key, naming, status,
     terms::Terms,
     warning::Warning,
     xml::{self, Element},
@@ -31,48 +28,10 @@ const RESERVED_BYTES: usize = 1024;
 pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 /// Bytes that the length prefixes of one goods item may grow by when extensions are added.
 const ITEM_PREFIX_BYTES: usize = 4;
-/// Directories within directories at the most.
-const DIRECTORY_DEPTH_MAX: usize = 32;
+/// What an AppleDouble file begins with: attributes of another file, under its name with `._` before it.
+const APPLE_DOUBLE: [u8; 4] = [0, 5, 0x16, 7];
 
-/// Finds the files to import: each path that is a file, and in each that is a directory all files
-/// named `*.xml` in any letter case, at any depth. Sorted, without repeats. Links to directories
-/// are not followed.
-///
-/// # Errors
-/// Where a path cannot be read.
-pub fn wco_paths(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ImportError> {
-    let mut files = BTreeSet::new();
-    for path in paths {
-        if fs::metadata(path).map_err(|error| unreadable(path, &error))?.is_dir() {
-            search(path, 0, &mut files)?;
-        } else {
-            files.insert(path.clone());
-        }
-    }
-    Ok(files.into_iter().collect())
-}
-
-fn search(directory: &Path, depth: usize, into: &mut BTreeSet<PathBuf>) -> Result<(), ImportError> {
-    if depth > DIRECTORY_DEPTH_MAX {
-        let reason = format!("more than {DIRECTORY_DEPTH_MAX} directories deep");
-        return Err(ImportError::Read { file: directory.display().to_string(), reason });
-    }
-    for entry in fs::read_dir(directory).map_err(|error| unreadable(directory, &error))? {
-        let entry = entry.map_err(|error| unreadable(directory, &error))?;
-        let path = entry.path();
-        let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
-        if kind.is_dir() {
-            search(&path, depth + 1, into)?;
-        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("xml"))
-            && path.is_file()
-        {
-            into.insert(path);
-        }
-    }
-    Ok(())
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> ImportError {
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> ImportError {
     ImportError::Read { file: path.display().to_string(), reason: error.to_string() }
 }
 
@@ -93,30 +52,36 @@ pub fn wco_file(path: &Path) -> Result<Outcome, ImportError> {
 /// it, in any namespaces. `label` names it in messages to people and tells its folder.
 ///
 /// # Errors
-/// Where it is not well-formed UTF-8 XML, too large for a record, or lacks the regime.
+/// Where it is not well-formed XML of a known encoding, too large for a record, about too many subjects,
+/// or lacks the regime.
 pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(too_large(label, bytes.len()));
     }
-    let text = text(bytes).map_err(|fault| malformed(bytes, label, fault))?;
-    let root = xml::parse(text).map_err(|fault| malformed(text.as_bytes(), label, fault))?;
+    let skipped = |root: &str, reason| {
+        let (label, root) = (label.to_owned(), root.to_owned());
+        Ok(Outcome::Skipped(Skipped { label, root, reason }))
+    };
+    if bytes.starts_with(&APPLE_DOUBLE) {
+        return skipped("AppleDouble", "attributes of another file, which macOS keeps beside it");
+    }
+    let text = encoding::decode(bytes).map_err(|undecoded| {
+        let fault = xml::Fault::new(undecoded.before.len(), undecoded.reason);
+        malformed(&undecoded.before, label, fault)
+    })?;
+    let root = xml::parse(&text).map_err(|fault| malformed(&text, label, fault))?;
     let message = match Message::find(&root) {
         Ok(message) => message,
-        Err(reason) => {
-            let (label, root) = (label.to_owned(), root.name);
-            return Ok(Outcome::Skipped(Skipped { label, root, reason }));
+        Err(Miss::Other(reason)) => return skipped(&root.name, reason),
+        Err(Miss::Several(second)) => {
+            let reason = "a second message in one file: submit each by itself";
+            return Err(term(&text, label, second, second.name.clone(), reason.to_owned()));
         }
     };
+    let document = Document { text: &text, root: &root, bytes, label };
     let imported = match message.kind {
-        Kind::Declaration => {
-            declaration_record(&message, &root, bytes, label).map_err(|reason| {
-                let element = message.element.child("TypeCode").unwrap_or(message.element);
-                let (line, column) = xml::position(text.as_bytes(), element.offset);
-                let (file, element) = (label.to_owned(), "Declaration/TypeCode".to_owned());
-                ImportError::Term { file, line, column, element, reason }
-            })?
-        }
-        Kind::Response => status_record(&message, &root, bytes, label),
+        Kind::Declaration => declaration_record(&message, &document)?,
+        Kind::Response => status_record(&message, &document)?,
     };
     let record_bytes = imported.record.encoded_len();
     if record_bytes > MESSAGE_BYTES_MAX {
@@ -125,29 +90,40 @@ pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
     Ok(Outcome::Imported(Box::new(imported)))
 }
 
+/// What a message was read from.
+struct Document<'d> {
+    text: &'d str,
+    root: &'d Element,
+    bytes: &'d [u8],
+    label: &'d str,
+}
+
 fn too_large(label: &str, bytes: usize) -> ImportError {
     ImportError::TooLarge { file: label.to_owned(), bytes, limit: MESSAGE_BYTES_MAX }
 }
 
-/// The document without its byte order mark.
-fn text(bytes: &[u8]) -> Result<&str, xml::Fault> {
-    if bytes.starts_with(&[0xfe, 0xff]) || bytes.starts_with(&[0xff, 0xfe]) {
-        return Err(xml::Fault::new(0, "encoding UTF-16 is not read, only UTF-8"));
-    }
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    std::str::from_utf8(bytes)
-        .map_err(|error| xml::Fault::new(error.valid_up_to(), "not UTF-8 text"))
+fn malformed(text: &str, label: &str, fault: xml::Fault) -> ImportError {
+    let (line, column) = xml::position(text.as_bytes(), fault.offset);
+    ImportError::Malformed { file: label.to_owned(), line, column, reason: fault.reason }
 }
 
-fn malformed(text: &[u8], label: &str, fault: xml::Fault) -> ImportError {
-    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-    let (line, column) = xml::position(text, fault.offset);
-    ImportError::Malformed { file: label.to_owned(), line, column, reason: fault.reason }
+/// A term at an element of a well-formed message.
+fn term(text: &str, label: &str, at: &Element, element: String, reason: String) -> ImportError {
+    let (line, column) = xml::position(text.as_bytes(), at.offset);
+    ImportError::Term { file: label.to_owned(), line, column, element, reason }
 }
 
 enum Kind {
     Declaration,
     Response,
+}
+
+/// Why a document has no message to import.
+enum Miss<'e> {
+    /// It is something else.
+    Other(&'static str),
+    /// There is another one, which would be lost.
+    Several(&'e Element),
 }
 
 /// Where in a document the message is.
@@ -160,26 +136,40 @@ struct Message<'e> {
 
 impl<'e> Message<'e> {
     /// Finds the declaration or response in a document, or says what the document is instead.
-    fn find(root: &'e Element) -> Result<Self, &'static str> {
+    fn find(root: &'e Element) -> Result<Self, Miss<'e>> {
         let around = match &*root.name {
-            "submitDeclarationRequest" => root
-                .child("requestDetail")
-                .and_then(|detail| detail.children.iter().find(|child| is_meta_data(child)))
-                .ok_or("a submission request without WCO MetaData")?,
+            "submitDeclarationRequest" => {
+                let details = root.each("requestDetail");
+                let mut found = details
+                    .flat_map(|detail| detail.children.iter().filter(|child| is_meta_data(child)));
+                let none = "a submission request without WCO MetaData";
+                let first = found.next().ok_or(Miss::Other(none))?;
+                found.next().map_or(Ok(first), |second| Err(Miss::Several(second)))?
+            }
             _ => root,
         };
         if is_meta_data(around) {
-            let version = version(around);
-            return match (around.child("Declaration"), around.child("Response")) {
-                (Some(element), _) => Ok(Self::declaration(element, version)),
-                (None, Some(element)) => Ok(Self::response(element, version)),
-                (None, None) => Err("WCO MetaData without a Declaration or Response"),
-            };
+            return Self::find_in(around);
         }
         match &*around.name {
             "Declaration" => Ok(Self::declaration(around, "")),
             "Response" => Ok(Self::response(around, "")),
-            name => Err(other_message(name)),
+            name => Err(Miss::Other(other_message(name))),
+        }
+    }
+
+    /// Finds the message in `MetaData`: one of its vocabulary, or else of any other.
+    fn find_in(meta_data: &'e Element) -> Result<Self, Miss<'e>> {
+        let is_message = |child: &&Element| matches!(&*child.name, "Declaration" | "Response");
+        let (own, other): (Vec<_>, Vec<_>) =
+            meta_data.children.iter().filter(is_message).partition(|child| !child.foreign);
+        let found = if own.is_empty() { other } else { own };
+        let version = version(meta_data);
+        match found[..] {
+            [] => Err(Miss::Other("WCO MetaData without a Declaration or Response")),
+            [one] if one.name == "Declaration" => Ok(Self::declaration(one, version)),
+            [one] => Ok(Self::response(one, version)),
+            [_, second, ..] => Err(Miss::Several(second)),
         }
     }
 
@@ -219,27 +209,29 @@ fn other_message(root: &str) -> &'static str {
 
 fn declaration_record(
     message: &Message<'_>,
-    root: &Element,
-    bytes: &[u8],
-    label: &str,
-) -> Result<Imported, String> {
+    document: &Document<'_>,
+) -> Result<Imported, ImportError> {
     let mut terms = Terms::default();
-    let declaration = declaration::read(&mut terms, message.element)?;
+    let element = message.element;
+    let declaration = declaration::read(&mut terms, element).map_err(|reason| {
+        let at = element.child("TypeCode").unwrap_or(element);
+        term(document.text, document.label, at, "Declaration/TypeCode".to_owned(), reason)
+    })?;
     let role = declaration::additional(&declaration.type_code, &declaration.function_code)
         .map_or(Role::Declaration, Role::Additional);
     let key =
         DeclarationKey { reference: declaration.reference.clone(), mrn: declaration.mrn.clone() };
-    let subjects = declaration::subjects(&declaration);
     let items = declaration.items.len();
-    let mut record = record(message, bytes, Body::Declaration(declaration));
-    record.subjects = subjects;
+    let mut record = record(message, document.bytes, Body::Declaration(declaration));
+    add_subjects(&mut record, message, document, &mut terms)?;
     let mut extensions = room(&record, items);
-    let element = message.element;
-    let around = around(root, element, &mut extensions);
-    extensions.add(element, "", &|child| child.name == GOODS_ITEM);
-    let listed: Vec<_> = around.into_iter().chain(extensions.drain()).collect();
+    let around = around(document.root, element, &mut extensions);
     let shipment = element.child("GoodsShipment");
-    let elements = shipment.into_iter().flat_map(|shipment| shipment.each(GOODS_ITEM));
+    let elements: Vec<&Element> =
+        shipment.into_iter().flat_map(|shipment| shipment.each(GOODS_ITEM)).collect();
+    let is_item = |child: &Element| elements.iter().any(|item| std::ptr::eq(*item, child));
+    extensions.add(element, "", &is_item);
+    let listed: Vec<_> = around.into_iter().chain(extensions.drain()).collect();
     if let Some(Body::Declaration(declaration)) = &mut record.body {
         declaration.extensions = listed;
         for (item, element) in declaration.items.iter_mut().zip(elements) {
@@ -247,22 +239,45 @@ fn declaration_record(
             item.extensions = extensions.drain();
         }
     }
-    Ok(imported(record, terms, &extensions, role, key, bytes, label))
+    Ok(imported(record, terms, &extensions, role, key, document))
 }
 
-fn status_record(message: &Message<'_>, root: &Element, bytes: &[u8], label: &str) -> Imported {
+fn status_record(message: &Message<'_>, document: &Document<'_>) -> Result<Imported, ImportError> {
     let mut terms = Terms::default();
     let status = status::read(&mut terms, message.element);
     let key =
         DeclarationKey { reference: status.declaration_reference.clone(), mrn: status.mrn.clone() };
-    let mut record = record(message, bytes, Body::DeclarationStatus(status));
+    let mut record = record(message, document.bytes, Body::DeclarationStatus(status));
+    add_subjects(&mut record, message, document, &mut terms)?;
     let mut extensions = room(&record, 0);
-    let around = around(root, message.element, &mut extensions);
+    let around = around(document.root, message.element, &mut extensions);
     extensions.add(message.element, "", &|_| false);
     if let Some(Body::DeclarationStatus(status)) = &mut record.body {
         status.extensions = around.into_iter().chain(extensions.drain()).collect();
     }
-    imported(record, terms, &extensions, Role::Status, key, bytes, label)
+    Ok(imported(record, terms, &extensions, Role::Status, key, document))
+}
+
+/// States every subject that the message names, and that does not follow from the record's fields.
+fn add_subjects(
+    record: &mut v1::Record,
+    message: &Message<'_>,
+    document: &Document<'_>,
+    terms: &mut Terms,
+) -> Result<(), ImportError> {
+    let Document { text, root, label, .. } = document;
+    let mut named = naming::subjects(root, message.element, text, &mut terms.warnings);
+    let following = subject::subjects(record);
+    for subject in &following {
+        named.remove(&(subject.scheme, subject.id.clone()));
+    }
+    let count = following.len() + named.len();
+    if count > SUBJECTS_MAX {
+        let file = (*label).to_owned();
+        return Err(ImportError::TooManySubjects { file, count, limit: SUBJECTS_MAX });
+    }
+    record.subjects = named.into_iter().map(|(scheme, id)| v1::Subject { scheme, id }).collect();
+    Ok(())
 }
 
 fn record(message: &Message<'_>, bytes: &[u8], body: Body) -> v1::Record {
@@ -295,16 +310,15 @@ fn imported(
     extensions: &Extensions,
     role: Role,
     key: DeclarationKey,
-    bytes: &[u8],
-    label: &str,
+    document: &Document<'_>,
 ) -> Imported {
     if extensions.left_out > 0 {
         terms.warnings.push(Warning::ExtensionsLeftOut(extensions.left_out));
     }
     Imported {
         record,
-        idempotency_key: idempotency_key("xml", &[bytes]),
-        label: label.to_owned(),
+        idempotency_key: idempotency_key("xml", &[&document.root.content_hash()]),
+        label: document.label.to_owned(),
         warnings: terms.warnings.into_vec(),
         role,
         key,

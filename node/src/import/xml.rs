@@ -1,9 +1,14 @@
 //! Reads XML into a tree of elements, strictly and within limits.
 //!
-//! Names are local names: messages come with any namespaces and prefixes, or none. Each text and
-//! attribute remembers whether it was taken into a field, so that what was not can be kept.
+//! Messages come with any namespaces and prefixes, or none. What counts is whether an element is of its
+//! parent's vocabulary: an element of another namespace is *foreign*, an extension of whoever sent the
+//! message, and never taken for an element of the message that has the same local name. The namespaces
+//! of the WCO Data Model are one vocabulary. Each text and attribute remembers whether it was taken into
+//! a field, so that what was not can be kept.
 
-use std::cell::Cell;
+use std::{cell::Cell, rc::Rc};
+
+use sha2::{Digest as _, Sha256};
 
 use quick_xml::{
     Error, Reader, XmlVersion,
@@ -35,6 +40,10 @@ impl Fault {
 pub(super) struct Element {
     /// Without its prefix.
     pub(super) name: String,
+    /// The namespace's name; empty for none, the prefix and a colon where it is not declared.
+    pub(super) namespace: Rc<str>,
+    /// Whether it is of another vocabulary than its parent.
+    pub(super) foreign: bool,
     /// Of its start tag, in bytes.
     pub(super) offset: usize,
     /// Without namespace declarations and schema locations.
@@ -61,6 +70,8 @@ impl Element {
     pub(super) fn nowhere() -> Self {
         Self {
             name: String::new(),
+            namespace: "".into(),
+            foreign: false,
             offset: 0,
             attributes: Vec::new(),
             text: String::new(),
@@ -69,19 +80,63 @@ impl Element {
         }
     }
 
+    /// Its name in paths: with the namespace before it, in braces, where it is foreign.
+    pub(super) fn label(&self) -> String {
+        if self.foreign {
+            format!("{{{}}}{}", self.namespace, self.name)
+        } else {
+            self.name.clone()
+        }
+    }
+
+    /// Whether it is of its parent's vocabulary, and has that name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        !self.foreign && self.name == name
+    }
+
     /// The first child of that name.
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
-        self.children.iter().find(|child| child.name == name)
+        self.children.iter().find(|child| child.is(name))
     }
 
     /// All children of that name, in order.
     pub(super) fn each<'e>(&'e self, name: &'e str) -> impl Iterator<Item = &'e Self> {
-        self.children.iter().filter(move |child| child.name == name)
+        self.children.iter().filter(move |child| child.is(name))
     }
 
     /// The element down the path, taking the first of each name.
     pub(super) fn at(&self, path: &[&str]) -> Option<&Self> {
         path.iter().try_fold(self, |element, name| element.child(name))
+    }
+
+    /// A hash of what the element says: names with their namespaces, attributes in the order of their
+    /// names, texts without the white space around them. The same for every way of writing that: line
+    /// ends, encodings, prefixes, quotes, references, comments and indentation.
+    pub(super) fn content_hash(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        self.hash_into(&mut hasher);
+        hasher.finalize().into()
+    }
+
+    fn hash_into(&self, hasher: &mut Sha256) {
+        let mut part = |text: &str| {
+            hasher.update((text.len() as u64).to_be_bytes());
+            hasher.update(text);
+        };
+        part(&self.namespace);
+        part(&self.name);
+        part(&self.text);
+        let mut attributes: Vec<_> = self.attributes.iter().map(|a| (&a.name, &a.value)).collect();
+        attributes.sort_unstable();
+        for (name, value) in &attributes {
+            part(name);
+            part(value);
+        }
+        // Counts tell attributes from children, and children from what follows their parent.
+        for count in [attributes.len(), self.children.len()] {
+            hasher.update((count as u64).to_be_bytes());
+        }
+        self.children.iter().for_each(|child| child.hash_into(hasher));
     }
 
     /// The attribute of that name.
@@ -90,11 +145,17 @@ impl Element {
     }
 }
 
-/// Line and column of an offset, both from 1; the column counts characters.
+/// Line and column of an offset, both from 1; the column counts characters. A line ends with a line
+/// feed, a carriage return, or both.
 pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
-    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let (mut line, mut line_start) = (1, 0);
+    for (at, byte) in before.iter().enumerate() {
+        let of_both = *byte == b'\r' && text.get(at + 1) == Some(&b'\n');
+        if matches!(byte, b'\n' | b'\r') && !of_both {
+            (line, line_start) = (line + 1, at + 1);
+        }
+    }
     (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
 }
 
@@ -102,7 +163,8 @@ pub(super) fn position(text: &[u8], offset: usize) -> (usize, usize) {
 ///
 /// # Errors
 /// Where it is not well-formed, declares a document type, refers to an entity that XML itself does
-/// not have, names another encoding than UTF-8, or is deeper than [`DEPTH_MAX`].
+/// not have, or is deeper than [`DEPTH_MAX`]. The encoding that it names was looked at when it was
+/// decoded.
 pub(super) fn parse(text: &str) -> Result<Element, Fault> {
     if let Some((offset, found)) = text.char_indices().find(|(_, found)| !is_xml_char(*found)) {
         return Err(Fault::new(offset, format!("character {found:?} is not allowed")));
@@ -158,6 +220,9 @@ fn is_name(name: &str) -> bool {
 struct Tree {
     open: Vec<Element>,
     root: Option<Element>,
+    /// Prefixes (empty for the default) with their namespaces and the depth where they were declared,
+    /// innermost last.
+    bindings: Vec<(String, Rc<str>, usize)>,
 }
 
 impl Tree {
@@ -210,7 +275,7 @@ impl Tree {
         Ok(())
     }
 
-    fn element(&self, start: usize, tag: &BytesStart<'_>) -> Result<Element, Fault> {
+    fn element(&mut self, start: usize, tag: &BytesStart<'_>) -> Result<Element, Fault> {
         if self.open.len() >= DEPTH_MAX {
             return Err(Fault::new(start, format!("deeper than {DEPTH_MAX} elements")));
         }
@@ -221,14 +286,34 @@ impl Tree {
         if !is_name(name.as_ref()) {
             return Err(Fault::new(start, format!("{} is not a name", quoted(name.as_ref()))));
         }
+        let (attributes, bindings) = attributes(tag).map_err(|reason| Fault::new(start, reason))?;
+        // What an element declares counts for itself, and ends with it.
+        let depth = self.open.len();
+        self.bindings.truncate(
+            self.bindings.iter().rposition(|(_, _, of)| *of < depth).map_or(0, |at| at + 1),
+        );
+        self.bindings.extend(bindings.into_iter().map(|(prefix, name)| (prefix, name, depth)));
+        let prefix = name.prefix();
+        let namespace = self.namespace(prefix.as_ref().map(AsRef::as_ref));
+        let parent = self.open.last();
         Ok(Element {
             name: tag.local_name().as_ref().to_owned(),
+            foreign: parent.is_some_and(|parent| !is_one_vocabulary(&parent.namespace, &namespace)),
+            namespace,
             offset: start,
-            attributes: attributes(tag).map_err(|reason| Fault::new(start, reason))?,
+            attributes,
             text: String::new(),
             children: Vec::new(),
             taken: Cell::new(false),
         })
+    }
+
+    fn namespace(&self, prefix: Option<&str>) -> Rc<str> {
+        let wanted = prefix.unwrap_or_default();
+        match self.bindings.iter().rfind(|(prefix, ..)| prefix == wanted) {
+            Some((_, namespace, _)) => namespace.clone(),
+            None => prefix.map_or_else(String::new, |prefix| format!("{prefix}:")).into(),
+        }
     }
 
     fn append(&mut self, start: usize, text: &str) -> Result<(), Fault> {
@@ -259,12 +344,21 @@ impl Tree {
     }
 }
 
+/// Whether elements of two namespaces are of one vocabulary. Some senders lose the colons of the Data
+/// Model's names.
+fn is_one_vocabulary(namespace: &str, other: &str) -> bool {
+    let of_data_model = |name: &str| {
+        ["urn:wco:datamodel:", "urnwcodatamodel"].iter().any(|start| name.starts_with(start))
+    };
+    namespace == other || of_data_model(namespace) && of_data_model(other)
+}
+
 /// White space as XML has it.
 fn is_space(found: char) -> bool {
     matches!(found, ' ' | '\t' | '\n' | '\r')
 }
 
-/// Version, encoding and standalone, in this order; the encoding is UTF-8 or a part of it.
+/// Version, encoding and standalone, in this order.
 fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
     declaration.xml_version().map_err(|error| shortened(&error))?;
     let content: &str = declaration;
@@ -276,15 +370,8 @@ fn check_declaration(declaration: &BytesDecl<'_>) -> Result<(), String> {
         if !allowed.any(|allowed| allowed == name) {
             return Err(format!("{} is out of place in the XML declaration", quoted(name)));
         }
-        let read = ["UTF-8", "UTF8", "US-ASCII"].contains(&&*value.to_ascii_uppercase());
-        match name {
-            "encoding" if !read => {
-                return Err(format!("encoding {} is not read, only UTF-8", quoted(value)));
-            }
-            "standalone" if !["yes", "no"].contains(&value) => {
-                return Err(format!("standalone {} is neither yes nor no", quoted(value)));
-            }
-            _ => {}
+        if name == "standalone" && !["yes", "no"].contains(&value) {
+            return Err(format!("standalone {} is neither yes nor no", quoted(value)));
         }
     }
     Ok(())
@@ -304,10 +391,14 @@ fn check_spacing(attributes: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The attributes of a tag, without what only concerns namespaces and schemas.
-fn attributes(tag: &BytesStart<'_>) -> Result<Vec<Attribute>, String> {
+/// Prefixes with the namespaces that they are bound to.
+type Bindings = Vec<(String, Rc<str>)>;
+
+/// The attributes of a tag, without what only concerns namespaces and schemas; and the namespaces that it
+/// declares.
+fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String> {
     check_spacing(tag.attributes_raw())?;
-    let mut found = Vec::new();
+    let (mut found, mut bindings) = (Vec::new(), Vec::new());
     for attribute in tag.attributes() {
         let attribute = attribute.map_err(|error| shortened(&error))?;
         let name = attribute.key.as_ref();
@@ -323,16 +414,16 @@ fn attributes(tag: &BytesStart<'_>) -> Result<Vec<Attribute>, String> {
         if !value.chars().all(is_xml_char) {
             return Err(format!("the value of {} has a forbidden character", quoted(name)));
         }
-        let of_schema = name == "xmlns"
-            || name.starts_with("xmlns:")
-            || name.ends_with(":schemaLocation")
-            || name.ends_with(":noNamespaceSchemaLocation");
-        if !of_schema {
+        let of_schema =
+            name.ends_with(":schemaLocation") || name.ends_with(":noNamespaceSchemaLocation");
+        if let Some(prefix) = name.strip_prefix("xmlns:").or((name == "xmlns").then_some("")) {
+            bindings.push((prefix.to_owned(), value.trim_matches(is_space).into()));
+        } else if !of_schema {
             let (name, value) = (name.to_owned(), value.trim_matches(is_space).to_owned());
             found.push(Attribute { name, value, taken: Cell::new(false) });
         }
     }
-    Ok(found)
+    Ok((found, bindings))
 }
 
 /// The character that a reference stands for: by number, or one of XML's own five.

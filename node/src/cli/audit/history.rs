@@ -53,8 +53,10 @@ Examples:
   customhouse audit history mrn:18GBJ4XG51QGC33AR9 --files exported/ --genesis genesis.json";
 
 pub(super) const ABSENT_HELP: &str = "\
-The proof shows, as of a certified block, that no record on the ledger is about the subject. With --files
-nothing is asked for over the network.
+The proof shows, as of a certified block, that no record on the ledger names the subject. It covers what
+submitters stated: the subjects of the records, each in its normal form. It does not cover what a source
+message says where nothing was stated of it: `submit` warns of all that an importer does not understand.
+With --files nothing is asked for over the network.
 
 Exit codes: 0 proven: there are none; 1 there are records, or an answer of the node, or a file, is
 invalid; 2 not enough evidence; 3 proof of a fork; 64 wrong arguments, such as an id that has not the form
@@ -97,7 +99,7 @@ pub(super) async fn absent(
     }
     let Audit { answer, .. } = audit;
     let verdict = answer.verdict;
-    output.print(&Absence(answer))?;
+    output.print(&Absence { answer, covers: COVERS })?;
     Ok(verdict)
 }
 
@@ -301,16 +303,29 @@ impl fmt::Display for Answer {
     }
 }
 
+/// What an absence says, and what it does not.
+const COVERS: &str = "covers what submitters named as subjects of their records, in every spelling of this \
+                      id; not what a source message mentions without naming it as one";
+
 /// An answer about a subject that nothing should be about.
 #[derive(Serialize)]
-#[serde(transparent)]
-struct Absence(Answer);
+struct Absence {
+    #[serde(flatten)]
+    answer: Answer,
+    covers: &'static str,
+}
 
 impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Proven { record_id, agency, height, .. } in &self.0.records {
+        for Proven { record_id, agency, height, .. } in &self.answer.records {
             writeln!(f, "record {record_id} of {agency} at height {height}")?;
         }
-        self.0.conclusion(f, &format!("no record on the ledger is about {}", self.0.subject))
+        let verified =
+            format!("no record on the ledger names {} as a subject", self.answer.subject);
+        self.answer.conclusion(f, &verified)?;
+        match self.answer.verdict {
+            Verdict::Verified => write!(f, "\n{COVERS}"),
+            _ => Ok(()),
+        }
     }
 }

@@ -119,22 +119,35 @@ fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
     lines
 }
 
-#[derive(Serialize)]
-pub(super) struct History(pub(super) Vec<RecordView>);
+/// What stands below the records of a history.
+pub(super) struct End {
+    /// Printed.
+    pub(super) records: usize,
+    /// Whether there are others.
+    pub(super) more: bool,
+}
 
-impl fmt::Display for History {
+impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for record in &self.0 {
-            writeln!(f, "{record}\n")?;
+        let Self { records, more } = self;
+        let plural = if *records == 1 { "" } else { "s" };
+        match more {
+            false => write!(f, "{records} record{plural}"),
+            true => write!(f, "the first {records} record{plural} of more: --all prints all"),
         }
-        let count = self.0.len();
-        write!(f, "{count} record{}", if count == 1 { "" } else { "s" })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_history_that_is_cut_is_not_counted_as_whole() {
+        let said = |records, more| End { records, more }.to_string();
+        assert_eq!(said(1, false), "1 record");
+        assert_eq!(said(1000, true), "the first 1000 records of more: --all prints all");
+    }
 
     #[test]
     fn an_id_with_a_line_end_forges_no_line() {
@@ -151,7 +164,7 @@ mod tests {
                 ..Default::default()
             };
             let view = RecordView::of(&[7; 32], &record.encode_to_vec(), None).expect("a view");
-            let shown = History(vec![view]).to_string();
+            let shown = view.to_string();
             let starting = |name: &str| shown.lines().filter(|l| l.starts_with(name)).count();
             assert_eq!((starting("lodged by"), starting("risk")), (1, 0), "{shown}");
             assert!(shown.contains(r"A-17\nlodged by   customs (NL-DOUANE)\r\nrisk"), "{shown}");

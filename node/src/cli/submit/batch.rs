@@ -13,7 +13,7 @@ use futures::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 use tonic::Code;
 
-use crate::cli::connect::Connection;
+use crate::cli::{connect::Connection, output::one_line};
 
 /// Between two attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -85,7 +85,7 @@ impl<'c> Batch<'c> {
                 break;
             }
             if progress.is_under_way() {
-                bar.set_message(progress.trouble.clone());
+                bar.set_message(one_line(&progress.trouble).into_owned());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }

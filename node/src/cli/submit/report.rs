@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Instant};
 
 use customhouse_ledger::hash::Hash;
-use customhouse_node::import::{ImportError, Skipped, Warning};
+use customhouse_node::import::{DeclarationKey, ImportError, Skipped, Warning};
 use serde::Serialize;
 
 use super::batch::End;
@@ -19,17 +19,24 @@ pub(super) struct Report {
     pub(super) messages: usize,
     committed: usize,
     already_there: usize,
-    /// Same bytes as an earlier message of this run.
-    pub(super) duplicates: usize,
+    /// Messages that say the same as an earlier one of this run: they are one submission.
+    duplicates: usize,
+    duplicate_of: Vec<DuplicateView>,
     pub(super) malformed: usize,
     refused: usize,
     unfinished: usize,
+    /// Files and directories that could not be read.
+    unreadable: usize,
     pub(super) skipped: Vec<SkippedView>,
+    /// Files in the directories that are not named `*.xml`.
+    pub(super) other_files: usize,
+    /// Whether there are more rows than `--limit` let in.
+    pub(super) limited: bool,
     pub(super) warnings: usize,
     /// Messages about a declaration, by how the declaration was found.
     pub(super) links: BTreeMap<&'static str, usize>,
     /// Messages whose declaration was not found.
-    pub(super) unlinked: Vec<String>,
+    unlinked: Vec<String>,
     receipts: usize,
     /// Height of the chain before.
     pub(super) height_before: u64,
@@ -44,13 +51,19 @@ pub(super) struct Report {
 #[derive(Serialize)]
 struct Problem {
     source: String,
-    /// MALFORMED, UNFINISHED, or the node's reason code.
+    /// MALFORMED, UNREADABLE, UNFINISHED, or the node's reason code.
     code: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     reason: String,
+}
+
+#[derive(Serialize)]
+struct DuplicateView {
+    source: String,
+    first: String,
 }
 
 #[derive(Serialize)]
@@ -86,9 +99,13 @@ impl Report {
             committed: 0,
             already_there: 0,
             duplicates: 0,
+            duplicate_of: Vec::new(),
             malformed: 0,
             refused: 0,
             unfinished: 0,
+            unreadable: 0,
+            other_files: 0,
+            limited: false,
             skipped: Vec::new(),
             warnings: 0,
             links: BTreeMap::new(),
@@ -110,29 +127,55 @@ impl Report {
     /// Whether everything is on the ledger that could be.
     pub(super) fn succeeded(&self, allow_malformed: bool) -> bool {
         let malformed = if allow_malformed { 0 } else { self.malformed };
-        malformed + self.refused + self.unfinished == 0
+        malformed + self.unreadable + self.refused + self.unfinished == 0
     }
 
-    pub(super) fn add_malformed(&mut self, error: &ImportError) {
+    /// Notes what gave no message.
+    pub(super) fn add_unread(&mut self, error: &ImportError) {
         note!("error: {}", one_line(&error.to_string()));
-        self.messages += 1;
-        self.malformed += 1;
+        let unreadable = matches!(error, ImportError::Read { .. });
+        let code = if unreadable { "UNREADABLE" } else { "MALFORMED" };
+        if unreadable {
+            self.unreadable += 1;
+        } else {
+            self.messages += 1;
+            self.malformed += 1;
+        }
         let (source, line, column) = match error {
             ImportError::Malformed { file, line, column, .. }
             | ImportError::Term { file, line, column, .. } => (file, Some(*line), Some(*column)),
             ImportError::Row { file, line, .. } => (file, Some(*line), None),
-            ImportError::Read { file, .. } | ImportError::TooLarge { file, .. } => {
-                (file, None, None)
-            }
+            ImportError::Read { file, .. }
+            | ImportError::TooLarge { file, .. }
+            | ImportError::TooManySubjects { file, .. } => (file, None, None),
         };
         let (source, reason) = (source.clone(), error.to_string());
-        self.problems.push(Problem { source, code: "MALFORMED".into(), line, column, reason });
+        self.problems.push(Problem { source, code: code.into(), line, column, reason });
     }
 
     pub(super) fn add_skipped(&mut self, skipped: Skipped) {
         self.messages += 1;
         let reason = format!("{}: {}", skipped.root, skipped.reason);
+        note!("skipped: {}", one_line(&format!("{}: {reason}", skipped.label)));
         self.skipped.push(SkippedView { source: skipped.label, reason });
+    }
+
+    /// Notes a message that says the same as an earlier one.
+    pub(super) fn add_duplicate(&mut self, source: &str, first: &str) {
+        note!("duplicate: {}", one_line(&format!("{source}: says the same as {first}")));
+        self.messages += 1;
+        self.duplicates += 1;
+        let (source, first) = (source.to_owned(), first.to_owned());
+        self.duplicate_of.push(DuplicateView { source, first });
+    }
+
+    /// Notes a message whose declaration was not found.
+    pub(super) fn add_unlinked(&mut self, source: &str, key: &DeclarationKey) {
+        let DeclarationKey { reference, mrn } = key;
+        let said =
+            format!("{source}: no declaration has the reference {reference:?} or MRN {mrn:?}");
+        note!("not linked: {}", one_line(&said));
+        self.unlinked.push(source.to_owned());
     }
 
     pub(super) fn add_warnings(&mut self, source: &str, warnings: &[Warning], list: bool) {
@@ -186,16 +229,22 @@ impl fmt::Display for Report {
         };
         line(self.committed, "committed")?;
         line(self.already_there, "already there")?;
-        line(self.duplicates, "duplicates of another message of this run")?;
+        line(self.duplicates, "say the same as another of this run, named above")?;
         line(self.malformed, "malformed, named above")?;
+        line(self.unreadable, "files or directories that cannot be read, named above")?;
         line(self.refused, "refused, named above")?;
         line(self.unfinished, "not final yet: run it again, nothing is submitted twice")?;
-        line(self.skipped.len(), "skipped: no declaration and no notification")?;
+        line(self.skipped.len(), "skipped, named above")?;
+        line(self.other_files, "other files, not named *.xml")?;
         line(self.warnings, "warnings (--warnings lists them)")?;
         for (rule, count) in &self.links {
             line(*count, rule)?;
         }
-        line(self.unlinked.len(), "about a declaration that was not found")?;
-        line(self.receipts, "receipts")
+        line(self.unlinked.len(), "about a declaration that was not found, named above")?;
+        line(self.receipts, "receipts")?;
+        match self.limited {
+            true => write!(f, "\nthe file has more rows than --limit"),
+            false => Ok(()),
+        }
     }
 }

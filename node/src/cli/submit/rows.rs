@@ -1,6 +1,9 @@
 //! `customhouse submit declarations-csv`.
 
-use std::io::BufReader;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io::BufReader,
+};
 
 use anyhow::Context as _;
 use customhouse_node::{
@@ -21,17 +24,28 @@ pub(super) async fn submit(args: &RowsArgs, connection: &Connection) -> anyhow::
     let mut report = Report::begin(connection).await?;
     let batch = Batch::new(connection, args.submit.patience(), report.height_before);
     let bar = progress::counter("rows");
-    let mut rows = csv_rows(BufReader::new(file), &name)?.take(args.limit.unwrap_or(usize::MAX));
-    loop {
-        let mut part = Vec::new();
-        for row in rows.by_ref().take(ROWS_AT_A_TIME) {
+    let mut rows = csv_rows(BufReader::new(file), &name)?;
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    let mut firsts: HashMap<String, String> = HashMap::new();
+    while left > 0 {
+        let read = left.min(ROWS_AT_A_TIME);
+        left -= read;
+        let (mut part, mut ended) = (Vec::new(), true);
+        // What was read counts, and not what came of it: all rows of a part may be malformed.
+        for (number, row) in (1..).zip(rows.by_ref().take(read)) {
+            ended = number < read;
             match row {
-                Ok(row) => part.push(row),
-                Err(error) => bar.suspend(|| report.add_malformed(&error)),
+                Ok(row) => match firsts.entry(row.idempotency_key.clone()) {
+                    Entry::Occupied(first) => {
+                        bar.suspend(|| report.add_duplicate(&row.label, first.get()));
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(row.label.clone());
+                        part.push(row);
+                    }
+                },
+                Err(error) => bar.suspend(|| report.add_unread(&error)),
             }
-        }
-        if part.is_empty() {
-            break;
         }
         for row in &part {
             bar.suspend(|| report.add_warnings(&row.label, &row.warnings, args.warnings));
@@ -40,7 +54,11 @@ pub(super) async fn submit(args: &RowsArgs, connection: &Connection) -> anyhow::
         for (row, end) in part.iter().zip(ends) {
             bar.suspend(|| report.add_end(&row.label, "declaration", end));
         }
+        if ended {
+            break;
+        }
     }
+    report.limited = left == 0 && rows.next().is_some();
     bar.finish_and_clear();
     finish(report, &args.submit, connection).await
 }

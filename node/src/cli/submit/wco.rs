@@ -20,10 +20,9 @@ const LOOKUPS_AT_A_TIME: usize = 16;
 
 pub(super) async fn submit(args: &WcoArgs, connection: &Connection) -> anyhow::Result<Report> {
     let mut report = Report::begin(connection).await?;
-    let mut messages = read(args, &mut report)?;
+    let mut messages = read(args, &mut report);
     let links = link(&messages, connection).await?;
-    report.duplicates = links.duplicates.len();
-    note_unlinked(&mut report, &links, &messages);
+    note_links(&mut report, &links, &messages);
     let batch = Batch::new(connection, args.submit.patience(), report.height_before);
     let bar = progress::bar(messages.len() - links.duplicates.len(), "messages");
     let mut ids: Vec<Option<Hash>> = vec![None; messages.len()];
@@ -43,13 +42,15 @@ pub(super) async fn submit(args: &WcoArgs, connection: &Connection) -> anyhow::R
         }
     }
     bar.finish_and_clear();
-    report.messages += report.duplicates;
     finish(report, &args.submit, connection).await
 }
 
-/// Reads every file; the malformed and the foreign are noted and left out.
-fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Imported>> {
-    let files = import::wco_paths(&args.paths)?;
+/// Reads every file; what gives no message is noted and left out.
+fn read(args: &WcoArgs, report: &mut Report) -> Vec<Imported> {
+    let import::Found { files, unreadable, skipped, other_files } = import::wco_paths(&args.paths);
+    unreadable.iter().for_each(|error| report.add_unread(error));
+    skipped.into_iter().for_each(|link| report.add_skipped(link));
+    report.other_files = other_files;
     let bar = progress::bar(files.len(), "reading");
     let mut messages = Vec::new();
     for file in &files {
@@ -60,13 +61,13 @@ fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Imported>> {
                 });
                 messages.push(*imported);
             }
-            Ok(Outcome::Skipped(skipped)) => report.add_skipped(skipped),
-            Err(error) => bar.suspend(|| report.add_malformed(&error)),
+            Ok(Outcome::Skipped(skipped)) => bar.suspend(|| report.add_skipped(skipped)),
+            Err(error) => bar.suspend(|| report.add_unread(&error)),
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(messages)
+    messages
 }
 
 /// Finds what each message is about: in the batch, and where it is not there, on the ledger.
@@ -153,12 +154,16 @@ fn target(to: LinkTarget, ids: &[Option<Hash>]) -> Option<Hash> {
     }
 }
 
-fn note_unlinked(report: &mut Report, links: &Links, messages: &[Imported]) {
+fn note_links(report: &mut Report, links: &Links, messages: &[Imported]) {
+    for duplicate in &links.duplicates {
+        report.add_duplicate(&messages[duplicate.index].label, &messages[duplicate.first].label);
+    }
     for link in &links.links {
         *report.links.entry(rule_text(link.rule)).or_default() += 1;
     }
-    report.unlinked =
-        links.unlinked.iter().map(|unlinked| messages[unlinked.from].label.clone()).collect();
+    for unlinked in &links.unlinked {
+        report.add_unlinked(&messages[unlinked.from].label, &unlinked.key);
+    }
 }
 
 fn note_end(

@@ -1,0 +1,372 @@
+//! What a message names: every element that names a subject, wherever the Data Model has it and however
+//! often; and, as warnings with their place, what looks as if it named one and is not understood here.
+//!
+//! A proof that nothing is about a subject covers what records state. So this goes through the whole
+//! message, and not only to the places that fields are read from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use customhouse_ledger::subject::form;
+use customhouse_proto::v1::subject::Scheme;
+
+use super::{
+    codes::{self, Container},
+    date,
+    warning::{Place, Warning, Warnings},
+    xml::{self, Element},
+};
+
+/// Who is a party: the classes of the Data Model that have the id of one.
+const PARTIES: [&str; 33] = [
+    "AEOMutualRecognitionParty",
+    "Agent",
+    "AuthorisationHolder",
+    "Authenticator",
+    "Buyer",
+    "Carrier",
+    "Consignee",
+    "Consignor",
+    "Consolidator",
+    "Courier",
+    "Declarant",
+    "Deconsolidator",
+    "DeliveryDestination",
+    "DomesticDutyTaxParty",
+    "Exporter",
+    "FreightForwarder",
+    "Grower",
+    "Importer",
+    "IntroducingParty",
+    "Manufacturer",
+    "NotifyParty",
+    "Owner",
+    "Packer",
+    "Payer",
+    "PersonProvidingGuarantee",
+    "Producer",
+    "ReceivingAgent",
+    "RepresentativePerson",
+    "Seller",
+    "Submitter",
+    "Surety",
+    "Transferee",
+    "Trader",
+];
+
+/// Elements that name something else, whichever class has them.
+const OTHER_NAMES: [&str; 13] = [
+    "DeclarationOfficeID",
+    "LocationID",
+    "MarksNumbersID",
+    "PostcodeID",
+    "QuotaOrderID",
+    "ReferenceID",
+    "TagID",
+    "VersionID",
+    "SequenceID",
+    "CurrencyID",
+    "LanguageID",
+    "RateID",
+    "RoutingID",
+];
+
+/// Classes whose `ID` names something else; so do those that end in [`OTHER_ENDINGS`].
+const OTHER_CLASSES: [&str; 17] = [
+    "AdditionalDocument",
+    "PreviousDocument",
+    "SupportingDocument",
+    "Bank",
+    "Classification",
+    "Communication",
+    "Contact",
+    "Destination",
+    "DutyTaxFee",
+    "Invoice",
+    "Itinerary",
+    "ObligationGuarantee",
+    "Origin",
+    "Payment",
+    "Product",
+    "Seal",
+    "Warehouse",
+];
+
+const OTHER_ENDINGS: [&str; 4] = ["Country", "Location", "Means", "Office"];
+
+/// Bytes of a text that may be an id by its form.
+const FORM_BYTES_MAX: usize = 64;
+
+/// Subjects by scheme and id.
+pub(super) type Subjects = BTreeSet<(i32, String)>;
+
+/// Goes through a message (a `Declaration` or `Response` below `root`), and what surrounds it.
+pub(super) fn subjects(
+    root: &Element,
+    message: &Element,
+    text: &str,
+    warnings: &mut Warnings,
+) -> Subjects {
+    let mut reader =
+        Reader { message, text, found: BTreeSet::new(), unclear: Vec::new(), warnings };
+    reader.walk(message, &mut String::new(), Part::Message);
+    if !std::ptr::eq(root, message) {
+        reader.walk(root, &mut format!("/{}", root.name), Part::Around);
+    }
+    // The same thing may be named elsewhere, where it is understood.
+    for Unclear { element, path, value, scheme, foreign } in std::mem::take(&mut reader.unclear) {
+        let named = scheme.and_then(|scheme| Some((scheme as i32, normal(scheme, &value)?)));
+        if named.is_some_and(|named| reader.found.contains(&named)) {
+            continue;
+        }
+        let position = xml::position(text.as_bytes(), element.offset);
+        let place = Place { path, position: Some(position) };
+        reader.warnings.push_with(|| match foreign {
+            true => Warning::Foreign { place, value },
+            false => Warning::NotIndexed { place, value },
+        });
+    }
+    reader.found
+}
+
+fn normal(scheme: Scheme, value: &str) -> Option<String> {
+    form::normal(scheme, value).ok()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Message,
+    /// Below an element of another vocabulary.
+    Foreign,
+    /// Outside the message.
+    Around,
+}
+
+/// A text that may name a subject.
+struct Unclear<'e> {
+    element: &'e Element,
+    path: String,
+    value: String,
+    /// What it is by its form.
+    scheme: Option<Scheme>,
+    foreign: bool,
+}
+
+struct Reader<'e, 'w> {
+    message: &'e Element,
+    text: &'e str,
+    found: Subjects,
+    unclear: Vec<Unclear<'e>>,
+    warnings: &'w mut Warnings,
+}
+
+impl<'e> Reader<'e, '_> {
+    fn walk(&mut self, element: &'e Element, path: &mut String, part: Part) {
+        let mut totals: BTreeMap<String, usize> = BTreeMap::new();
+        for child in &element.children {
+            *totals.entry(child.label()).or_default() += 1;
+        }
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let end = path.len();
+        for child in &element.children {
+            let label = child.label();
+            let number = seen.entry(label.clone()).or_default();
+            *number += 1;
+            if part == Part::Around && std::ptr::eq(child, self.message) {
+                continue;
+            }
+            if !path.is_empty() {
+                path.push('/');
+            }
+            path.push_str(&label);
+            if totals.get(&label).is_some_and(|total| *total > 1) {
+                path.push_str(&format!("[{number}]"));
+            }
+            let part = if child.foreign && part == Part::Message { Part::Foreign } else { part };
+            self.element(element, child, path, part);
+            self.walk(child, path, part);
+            path.truncate(end);
+        }
+    }
+
+    fn element(&mut self, parent: &Element, element: &'e Element, path: &str, part: Part) {
+        let scheme = scheme_of(parent, element);
+        for attribute in &element.attributes {
+            let form = by_form(&attribute.value);
+            if form.is_some() {
+                let path = format!("{path}@{}", attribute.name);
+                self.note(element, path, &attribute.value, form, part);
+            }
+        }
+        if element.text.is_empty() {
+            return;
+        }
+        match (part, scheme) {
+            (Part::Message, Some(scheme)) => self.named(parent, element, path, scheme),
+            (Part::Message, None) => {
+                self.check_date(element, path);
+                let form = by_form(&element.text);
+                if form.is_some() || is_unknown_id(parent, element) {
+                    self.note(element, path.to_owned(), &element.text, form, part);
+                }
+            }
+            (Part::Foreign | Part::Around, scheme) => {
+                let form = by_form(&element.text);
+                let is_id = part == Part::Foreign && element.name.ends_with("ID");
+                if form.is_some() || scheme.is_some() || is_id {
+                    let form = form.or(scheme);
+                    self.note(element, path.to_owned(), &element.text, form, part);
+                }
+            }
+        }
+    }
+
+    /// Takes the subject that an element of the message names.
+    fn named(&mut self, parent: &Element, element: &'e Element, path: &str, scheme: Scheme) {
+        let id = match scheme {
+            // The node knows the agency, and takes the reference from its field.
+            Scheme::DeclarationReference if !self.is_field(parent, element) => {
+                return self.note(element, path.to_owned(), &element.text, None, Part::Message);
+            }
+            Scheme::DeclarationReference => form::normal_reference(&element.text),
+            scheme => form::normal(scheme, &element.text),
+        };
+        match id {
+            Ok(_) if scheme == Scheme::DeclarationReference => {}
+            Ok(id) => {
+                if self.found.insert((scheme as i32, id.clone())) && scheme == Scheme::Container {
+                    self.check_container(id);
+                }
+            }
+            Err(why) => {
+                let (position, value) = (self.position(element), element.text.clone());
+                let path = path.to_owned();
+                self.warnings.push_with(|| Warning::SubjectForm {
+                    place: Place { path, position: Some(position) },
+                    scheme,
+                    value,
+                    why,
+                });
+            }
+        }
+    }
+
+    /// Whether it is where a field is read from: the first, of the message itself or, in a response, of
+    /// the first declaration in it.
+    fn is_field(&self, parent: &Element, element: &Element) -> bool {
+        let first = parent.child(&element.name).is_some_and(|first| std::ptr::eq(first, element));
+        let of = |field: &Element| std::ptr::eq(field, parent);
+        first && (of(self.message) || self.message.child("Declaration").is_some_and(of))
+    }
+
+    fn check_container(&mut self, id: String) {
+        match codes::container(&id) {
+            Container::Good => {}
+            Container::WrongCheckDigit => self.warnings.push(Warning::ContainerCheckDigit(id)),
+            Container::OtherForm => self.warnings.push(Warning::ContainerForm(id)),
+        }
+    }
+
+    fn check_date(&mut self, element: &Element, path: &str) {
+        let format = element.attribute("formatCode").map_or("", |attribute| &attribute.value);
+        let is_one = ["DateTimeString", "DateTime"].iter().any(|end| element.name.ends_with(end));
+        if is_one && element.children.is_empty() && !date::is_date_time(&element.text, format) {
+            let (position, value) = (self.position(element), element.text.clone());
+            let place = Place { path: path.to_owned(), position: Some(position) };
+            self.warnings.push_with(|| Warning::Date { place, value });
+        }
+    }
+
+    fn note(
+        &mut self,
+        element: &'e Element,
+        path: String,
+        value: &str,
+        scheme: Option<Scheme>,
+        part: Part,
+    ) {
+        let foreign = part == Part::Foreign;
+        let path = clipped(path);
+        self.unclear.push(Unclear { element, path, value: value.to_owned(), scheme, foreign });
+    }
+
+    fn position(&self, element: &Element) -> (usize, usize) {
+        xml::position(self.text.as_bytes(), element.offset)
+    }
+}
+
+/// A path of which each of many texts may have a copy.
+fn clipped(mut path: String) -> String {
+    const CHARS_MAX: usize = 200;
+    if let Some((end, _)) = path.char_indices().nth(CHARS_MAX) {
+        path.truncate(end);
+        path.push('…');
+    }
+    path
+}
+
+/// What an element is the id of, by its class (the element around it) and name.
+fn scheme_of(parent: &Element, element: &Element) -> Option<Scheme> {
+    let text = |name: &str| parent.child(name).map_or("", |child| &child.text);
+    match (&*parent.name, &*element.name) {
+        ("TransportEquipment", "ID") => Some(Scheme::Container),
+        ("UCR", "ID" | "TraderAssignedReferenceID") => Some(Scheme::Ucr),
+        ("Declaration", "ID") => Some(Scheme::Mrn),
+        ("Declaration", "FunctionalReferenceID") => Some(Scheme::DeclarationReference),
+        ("TransportContractDocument", "ID") => Some(Scheme::TransportDocument),
+        ("PreviousDocument" | "AdditionalDocument" | "SupportingDocument", "ID") => {
+            let previous = parent.name == "PreviousDocument";
+            document(text("CategoryCode"), text("TypeCode")).or_else(|| {
+                // What precedes a declaration is a movement, where it has the number of one.
+                by_form(&element.text).filter(|form| previous && *form == Scheme::Mrn)
+            })
+        }
+        (class, "ID") if PARTIES.contains(&class) => Some(Scheme::Trader),
+        _ => None,
+    }
+}
+
+/// What a document of a category and type is the id of. Declaration and master UCR are of category Z;
+/// transport documents are of category N with the number of UN/EDIFACT 1001.
+fn document(category: &str, type_code: &str) -> Option<Scheme> {
+    match (category, type_code) {
+        (_, "DCR" | "MCR") => Some(Scheme::Ucr),
+        (_, "MRN" | "NMRN") => Some(Scheme::Mrn),
+        ("N", "703" | "704" | "705" | "710" | "714" | "720" | "722" | "730" | "740" | "741") => {
+            Some(Scheme::TransportDocument)
+        }
+        _ => None,
+    }
+}
+
+/// What a text is the id of, by its form alone: a movement, or a container of ISO 6346.
+fn by_form(text: &str) -> Option<Scheme> {
+    if text.is_empty() || text.len() > FORM_BYTES_MAX {
+        return None;
+    }
+    let is_mrn = |id: &str| {
+        let bytes = id.as_bytes();
+        bytes.len() == 18
+            && bytes[..2].iter().all(u8::is_ascii_digit)
+            && bytes[2..4].iter().all(u8::is_ascii_uppercase)
+            && bytes[17].is_ascii_digit()
+    };
+    if normal(Scheme::Mrn, text).is_some_and(|id| is_mrn(&id)) {
+        return Some(Scheme::Mrn);
+    }
+    let is_container = |id: &str| codes::container(id) != Container::OtherForm;
+    normal(Scheme::Container, text).filter(|id| is_container(id)).map(|_| Scheme::Container)
+}
+
+/// Whether an element of the message is an id of a class that is not known here.
+fn is_unknown_id(parent: &Element, element: &Element) -> bool {
+    let (class, name) = (&*parent.name, &*element.name);
+    let is_known = match name {
+        "ID" => {
+            OTHER_CLASSES.contains(&class)
+                || OTHER_ENDINGS.iter().any(|ending| class.ends_with(ending))
+        }
+        "FunctionalReferenceID" => class == "Response",
+        name => OTHER_NAMES.contains(&name),
+    };
+    name.ends_with("ID") && !is_known
+}
