@@ -9,6 +9,7 @@ mod crashes;
 mod full_disk;
 mod heads;
 mod idempotency;
+mod left_out;
 mod links;
 mod lying_node;
 mod misbehaviour;
