@@ -1,12 +1,13 @@
 //! The libp2p behaviours that one connection carries, and the swarm that runs them.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use customhouse_ledger::hash::Hash;
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder,
+    StreamProtocol, Swarm, SwarmBuilder, Transport as _,
     allow_block_list::{self, AllowedPeers},
     connection_limits::{self, ConnectionLimits},
+    core::upgrade,
     gossipsub::{self, IdentityTransform, MessageAuthenticity, WhitelistSubscriptionFilter},
     identity::Keypair,
     noise, ping, request_response,
@@ -15,11 +16,14 @@ use libp2p::{
 };
 
 use super::{
+    bounded_close::BoundedClose,
     codec::SyncCodec,
-    config::{Limits, NetworkConfig, NetworkError},
+    config::{NetworkConfig, NetworkError},
     gossip::{self, Topics},
+    handshakes::{Handshakes, first_words},
     metrics::NetworkMetrics,
-    peers::{CONNECTIONS_PER_PEER, Peers},
+    peers::{Peers, peer_id},
+    single::SingleConnection,
 };
 
 /// Streams of the sync protocol on one connection, both ways.
@@ -31,11 +35,14 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Gossip among subscribers of the chain's two topics only.
 pub(super) type Gossip = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
 
-/// What runs on every connection. The two that refuse connections come first.
+/// What runs on every connection. Those that refuse connections come first, in the order in which they
+/// are to be asked: nobody but a listed peer replaces a connection.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    pub(super) limits: connection_limits::Behaviour,
+    pub(super) handshakes: Handshakes,
+    dials: connection_limits::Behaviour,
     pub(super) allowed: allow_block_list::Behaviour<AllowedPeers>,
+    single: SingleConnection,
     pub(super) gossip: Gossip,
     pub(super) sync: request_response::Behaviour<SyncCodec>,
     pub(super) ping: ping::Behaviour,
@@ -47,16 +54,21 @@ impl Behaviour {
         peers: &Peers,
         metrics: &NetworkMetrics,
     ) -> Result<Self, NetworkError> {
+        let limits = &config.limits;
         let mut allowed = allow_block_list::Behaviour::<AllowedPeers>::default();
+        let mut handshakes = Handshakes::new(limits);
         for peer in peers.iter() {
             allowed.allow_peer(peer.id);
+            handshakes.expect(peer.id, &peer.addresses);
         }
+        let dials =
+            ConnectionLimits::default().with_max_pending_outgoing(Some(limits.dials_pending_max));
+        let own = peer_id(&config.identity.public());
         Ok(Self {
-            limits: connection_limits::Behaviour::new(connection_limits(
-                &config.limits,
-                peers.len(),
-            )),
+            handshakes,
+            dials: connection_limits::Behaviour::new(dials),
             allowed,
+            single: SingleConnection::new(own, limits.handshake_timeout),
             gossip: gossip(config, peers.len())?,
             sync: sync(config, metrics),
             ping: ping::Behaviour::new(
@@ -66,17 +78,6 @@ impl Behaviour {
             ),
         })
     }
-}
-
-/// Limits on connections for so many listed peers.
-pub(super) fn connection_limits(limits: &Limits, peers: usize) -> ConnectionLimits {
-    let pending = Some(limits.connections_pending_max);
-    let each = CONNECTIONS_PER_PEER as u32 + 1;
-    ConnectionLimits::default()
-        .with_max_pending_incoming(pending)
-        .with_max_pending_outgoing(pending)
-        .with_max_established_per_peer(Some(each))
-        .with_max_established(Some(each.saturating_mul(u32::try_from(peers).unwrap_or(u32::MAX))))
 }
 
 fn gossip(config: &NetworkConfig, peers: usize) -> Result<Gossip, NetworkError> {
@@ -127,17 +128,22 @@ pub(super) fn swarm(
     let keypair = Keypair::ed25519_from_bytes(config.identity.seed().as_mut_slice())
         .map_err(|e| identity(&e))?;
     let behaviour = Behaviour::new(config, peers, metrics)?;
-    let prologue = format!("customhouse/{}", config.chain_id).into_bytes();
-    let security = move |keypair: &Keypair| -> Result<noise::Config, noise::Error> {
-        Ok(noise::Config::new(keypair)?.with_prologue(prologue))
-    };
-    let transport = tcp::Config::default().nodelay(true);
+    let security = noise::Config::new(&keypair)
+        .map_err(|e| identity(&e))?
+        .with_prologue(format!("customhouse/{}", config.chain_id).into_bytes());
+    let silence_max = config.limits.silence_timeout;
+    let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .and_then(move |stream, endpoint| first_words(stream, endpoint, silence_max))
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(security)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, BoundedClose::new(muxer)));
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(transport, security, yamux::Config::default)
+        .with_other_transport(|_| transport)
         .map_err(|e| identity(&e))?
         .with_behaviour(|_| behaviour)
-        .map_err(|e| identity(&io::Error::other(e.to_string())))?
+        .map_err(|e| identity(&e))?
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(NEVER))
         .with_connection_timeout(config.limits.handshake_timeout)
         .build();

@@ -100,16 +100,31 @@ pub struct Limits {
     /// Received consensus messages of one peer that the node has not judged yet, bytes, and as much
     /// again of transactions; more are dropped.
     pub unjudged_bytes_max: usize,
-    /// Connections that have not shown who they are, each way.
-    pub connections_pending_max: u32,
+    /// Dials under way; more are made later.
+    pub dials_pending_max: u32,
+    /// Connections from addresses where no listed peer is known to be, that have not shown who they
+    /// are.
+    pub strangers_pending_max: usize,
+    /// The same from one network: 24 bits of an IPv4 address, 48 of an IPv6 address.
+    pub strangers_pending_per_prefix_max: usize,
+    /// How many of those are taken in in a second.
+    pub strangers_a_second_max: u32,
+    /// Connections that have not shown who they are, from addresses where listed peers are known to be,
+    /// beyond the few places that each of these has.
+    pub familiar_pending_max: usize,
+    /// A connection to this node on which nothing was said by then is given up. Whoever dials speaks
+    /// first, at once.
+    pub silence_timeout: Duration,
     /// A connection that has not finished its handshake by then is given up.
     pub handshake_timeout: Duration,
+    /// A peer that has not subscribed to both topics by then is connected to anew.
+    pub ready_timeout: Duration,
     /// First pause before a peer is dialled again; it doubles with every failure.
     pub redial_first: Duration,
     /// Longest pause before a peer is dialled again.
     pub redial_max: Duration,
     /// Every open connection is asked for a sign of life this often, and closed when there is none
-    /// for as long again.
+    /// for three times as long.
     pub ping_interval: Duration,
     /// A peer is cut off at this many faults; one is forgiven every `fault_forgiven`.
     pub faults_max: u32,
@@ -117,6 +132,8 @@ pub struct Limits {
     pub fault_forgiven: Duration,
     /// How long a peer is cut off the first time; it doubles every time, up to 64 times that.
     pub cut_off: Duration,
+    /// One time of being cut off is forgotten whenever a peer has behaved for this long.
+    pub cut_off_forgotten: Duration,
 }
 
 impl Default for Limits {
@@ -137,14 +154,21 @@ impl Default for Limits {
             requests_inbound_max: 8,
             push_queue_max: 128,
             unjudged_bytes_max: 8 << 20,
-            connections_pending_max: 64,
+            dials_pending_max: 64,
+            strangers_pending_max: 64,
+            strangers_pending_per_prefix_max: 16,
+            strangers_a_second_max: 64,
+            familiar_pending_max: 128,
+            silence_timeout: Duration::from_millis(500),
             handshake_timeout: Duration::from_secs(5),
+            ready_timeout: Duration::from_secs(10),
             redial_first: Duration::from_millis(200),
             redial_max: Duration::from_secs(10),
             ping_interval: Duration::from_secs(5),
             faults_max: 16,
             fault_forgiven: Duration::from_secs(10),
             cut_off: Duration::from_secs(30),
+            cut_off_forgotten: Duration::from_secs(600),
         }
     }
 }

@@ -19,9 +19,11 @@ use super::{
     codec::FrameFault,
     config::PeerKey,
     gossip,
-    handle::{GossipReceipt, NetworkEvent, QueueShare, Reply, RequestError},
+    handle::{Gossiped, NetworkEvent, Reply, RequestError, Verdict},
     metrics::DropReason,
-    peers::{CONNECTIONS_PER_PEER, Connection, Subscribed},
+    peers::Connection,
+    receipt::GossipReceipt,
+    single::Second,
     task::{Asked, SHARE_BYTES_MIN, Task},
 };
 
@@ -49,8 +51,8 @@ impl Task {
                 tracing::debug!(%peer_id, ?cause, "connection closed");
                 self.on_connection_closed(&peer_id, connection_id);
             }
-            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
-                self.on_refused(&error, &send_back_addr);
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, peer_id, .. } => {
+                self.on_refused(peer_id, &error, &send_back_addr);
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 self.on_dial_failed(peer_id, &error);
@@ -74,29 +76,15 @@ impl Task {
         let address = endpoint.get_remote_address().clone();
         tracing::debug!(agency = %peer.agency, %address, "connection open");
         peer.redial.connected();
-        let now = Instant::now();
-        // A node dials only when it knows of no connection. Unless both have dialled at once, one
-        // that is open already has lost its other end, and would swallow what is sent on it.
-        let (most, simultaneous) = (CONNECTIONS_PER_PEER - 1, self.limits.handshake_timeout);
-        let surplus = peer.connections.len().saturating_sub(most);
-        for (index, open) in peer.connections.iter().enumerate() {
-            if index < surplus || now.duration_since(open.since) > simultaneous {
-                self.swarm.close_connection(open.id);
-            }
-        }
-        peer.connections.push(Connection { id: connection, address, since: now, alive: now });
-        self.announce(&id);
+        // It is the only one: a second is refused before it gets here, see `single`.
+        peer.connection = Some(Connection::new(connection, address, &self.limits, Instant::now()));
     }
 
     fn on_connection_closed(&mut self, id: &PeerId, connection: ConnectionId) {
         let Some(peer) = self.peers.find(id) else { return };
-        peer.connections.retain(|open| open.id != connection);
-        if peer.is_connected() {
-            return;
-        }
-        peer.subscribed = Subscribed::default();
-        peer.backlog.clear();
-        peer.redial.lost(Instant::now());
+        let Some(closed) = peer.connection.take_if(|open| open.id == connection) else { return };
+        let now = Instant::now();
+        peer.redial.lost(closed.took_part(now), now);
         let lost = std::mem::take(&mut peer.pushes).len();
         let (key, agency, announced) = (peer.key, peer.agency, std::mem::take(&mut peer.announced));
         self.metrics.drop_many(DropReason::PushFailed, lost as u64);
@@ -110,11 +98,10 @@ impl Task {
     /// Tells the node of a peer that has become ready.
     fn announce(&mut self, id: &PeerId) {
         let Some(peer) = self.peers.find(id) else { return };
-        if peer.announced || !peer.is_ready() {
+        if peer.announced || !peer.connection.as_ref().is_some_and(Connection::is_ready) {
             return;
         }
         peer.announced = true;
-        peer.redial.succeeded();
         let (key, agency) = (peer.key, peer.agency);
         tracing::info!(%agency, "peer connected");
         self.publish_connected();
@@ -138,9 +125,9 @@ impl Task {
         Some(change(key, connected))
     }
 
-    fn on_refused(&mut self, error: &ListenError, address: &Multiaddr) {
+    fn on_refused(&mut self, id: Option<PeerId>, error: &ListenError, address: &Multiaddr) {
         let reason = match error {
-            ListenError::Denied { cause } => denied(cause),
+            ListenError::Denied { cause } => self.denied(id, cause),
             _ => DropReason::Handshake,
         };
         tracing::debug!(%address, reason = reason.as_str(), %error, "connection refused");
@@ -151,15 +138,32 @@ impl Task {
         if matches!(error, DialError::DialPeerConditionFalse(_)) {
             return;
         }
+        let reason = match error {
+            DialError::Denied { cause } => Some(self.denied(id, cause)),
+            DialError::WrongPeerId { .. } => Some(DropReason::UnlistedPeer),
+            _ => None,
+        };
         let Some(peer) = id.and_then(|id| self.peers.find(&id)) else { return };
         tracing::debug!(agency = %peer.agency, %error, "dial failed");
         if !peer.is_connected() {
             peer.redial.failed(Instant::now());
         }
-        match error {
-            DialError::Denied { cause } => self.metrics.drop_one(denied(cause)),
-            DialError::WrongPeerId { .. } => self.metrics.drop_one(DropReason::UnlistedPeer),
-            _ => {}
+        reason.into_iter().for_each(|reason| self.metrics.drop_one(reason));
+    }
+
+    /// Why a connection was denied. Where it was a second one, this may leave the next dial to the peer.
+    fn denied(&mut self, id: Option<PeerId>, cause: &ConnectionDenied) -> DropReason {
+        if let Some(second) = cause.downcast_ref::<Second>() {
+            let peer = id.and_then(|id| self.peers.find(&id));
+            if let Some(peer) = peer.filter(|_| second.leave_dialling) {
+                peer.redial.leave_to_the_other(Instant::now());
+            }
+            return DropReason::SecondConnection;
+        }
+        if cause.downcast_ref::<NotAllowed>().is_some() {
+            DropReason::UnlistedPeer
+        } else {
+            DropReason::ConnectionLimit
         }
     }
 
@@ -172,7 +176,7 @@ impl Task {
 
     fn alive(&mut self, id: &PeerId, connection: ConnectionId) {
         let Some(peer) = self.peers.find(id) else { return };
-        if let Some(open) = peer.connections.iter_mut().find(|open| open.id == connection) {
+        if let Some(open) = peer.connection.as_mut().filter(|open| open.id == connection) {
             open.alive = Instant::now();
         }
     }
@@ -181,7 +185,7 @@ impl Task {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 let gossipsub::Message { data, topic, .. } = message;
-                self.on_message(propagation_source, message_id, &topic, &data);
+                self.on_message(propagation_source, message_id, &topic, data);
             }
             gossipsub::Event::Subscribed { peer_id, topic } => {
                 self.on_subscription(&peer_id, &topic, true);
@@ -205,7 +209,7 @@ impl Task {
     /// stream, and gives up a connection's streams for good after the fifth that failed.
     fn on_full_queue(&mut self, id: &PeerId) {
         let Some(peer) = self.peers.find(id) else { return };
-        if peer.is_connected() && peer.backlog.add(Instant::now()) {
+        if peer.connection.as_mut().is_some_and(|open| open.backlog.add(Instant::now())) {
             tracing::warn!(agency = %peer.agency, "the peer takes no gossip: connecting anew");
             self.metrics.drop_one(DropReason::StuckConnection);
             // It can only fail where the peer is not connected any more.
@@ -214,15 +218,17 @@ impl Task {
     }
 
     fn on_subscription(&mut self, id: &PeerId, topic: &TopicHash, subscribed: bool) {
-        let Some(peer) = self.peers.find(id) else { return };
+        let Some(open) = self.peers.find(id).and_then(|peer| peer.connection.as_mut()) else {
+            return;
+        };
         if *topic == self.topics.consensus {
-            peer.subscribed.consensus = subscribed;
+            open.subscribed_to_consensus(subscribed, Instant::now());
         } else if *topic == self.topics.transactions {
-            peer.subscribed.transactions = subscribed;
+            open.subscribed_to_transactions(subscribed, Instant::now());
         }
     }
 
-    fn on_message(&mut self, source: PeerId, id: MessageId, topic: &TopicHash, data: &[u8]) {
+    fn on_message(&mut self, source: PeerId, id: MessageId, topic: &TopicHash, data: Vec<u8>) {
         let consensus = *topic == self.topics.consensus;
         self.metrics.received(if consensus { "consensus" } else { "transactions" }, data.len());
         if data.len() > self.limits.gossip_bytes_max {
@@ -233,7 +239,7 @@ impl Task {
         let taken = if consensus {
             self.consensus_messages(source, &id, topic, data)
         } else {
-            self.transaction_batch(source, &id, data)
+            self.transaction_batch(source, &id, &data)
         };
         if let Err((reason, acceptance)) = taken {
             let rejected = matches!(acceptance, MessageAcceptance::Reject);
@@ -251,19 +257,26 @@ impl Task {
         source: PeerId,
         id: &MessageId,
         topic: &TopicHash,
-        data: &[u8],
+        data: Vec<u8>,
     ) -> Result<(), (DropReason, MessageAcceptance)> {
-        let mut messages = gossip::decode_messages(data)
+        let messages = gossip::decode_messages(&data)
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
-        messages.retain(|message| message.message.is_some());
-        if messages.is_empty() {
+        if messages.iter().all(|message| message.message.is_none()) {
             return Err((DropReason::UnknownKind, MessageAcceptance::Ignore));
         }
         let bytes = data.len().max(messages.len() * SHARE_BYTES_MIN);
         let (from, share) = self.share(&source, bytes, Unjudged::Consensus)?;
-        let receipt = self.receipt(source, id, share);
-        for message in messages {
-            let receipt = receipt.another();
+        // Bytes beside the messages are judged by nobody, and neither is a message of an unknown kind.
+        let whole = !gossip::has_more_than(&data, &messages);
+        let data = if whole && messages.len() == 1 { Vec::new() } else { data };
+        let count = messages.len();
+        let gossip = Gossiped { id: id.clone(), whole, data };
+        let receipt = self.receipt(source, count, Some(gossip), share);
+        for (index, message) in (0..).zip(messages) {
+            if message.message.is_none() {
+                continue;
+            }
+            let receipt = receipt.another(index);
             let own_id = gossip::message_id(topic, &message.encode_to_vec());
             self.recent.received(own_id, Instant::now());
             // A receiver that is gone drops the receipt, which ignores the message.
@@ -281,7 +294,8 @@ impl Task {
         let transactions = gossip::decode_batch(data, self.limits.batch_transactions_max)
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
         let (from, share) = self.share(&source, data.len(), Unjudged::Transactions)?;
-        let receipt = self.receipt(source, id, share);
+        let gossip = Gossiped { id: id.clone(), whole: true, data: Vec::new() };
+        let receipt = self.receipt(source, 1, Some(gossip), share);
         let _ = self.events.try_send(NetworkEvent::Transactions { from, transactions, receipt });
         Ok(())
     }
@@ -307,13 +321,24 @@ impl Task {
     fn receipt(
         &self,
         source: PeerId,
-        id: &MessageId,
+        count: usize,
+        gossip: Option<Gossiped>,
         share: OwnedSemaphorePermit,
     ) -> GossipReceipt {
-        GossipReceipt::new((id.clone(), source, share), self.verdicts.clone())
+        let verdicts = self.verdicts.clone();
+        GossipReceipt::told_to(count, move |judgement| {
+            // Every verdict holds a share of the peer's budget, and the channel has room for all
+            // shares: this fails only when the network has stopped.
+            let _ = verdicts.try_send(Verdict { source, judgement, gossip, _share: share });
+        })
     }
 
-    fn settle(&mut self, source: &PeerId, id: &MessageId, acceptance: MessageAcceptance) {
+    pub(super) fn settle(
+        &mut self,
+        source: &PeerId,
+        id: &MessageId,
+        acceptance: MessageAcceptance,
+    ) {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         gossip.report_message_validation_result(id, source, acceptance);
     }
@@ -321,7 +346,10 @@ impl Task {
     fn on_sync(&mut self, event: SyncEvent) {
         match event {
             SyncEvent::Message { peer, message, connection_id } => {
-                self.alive(&peer, connection_id);
+                // Only an answer shows that what is sent on the connection arrives.
+                if matches!(message, SyncMessage::Response { .. }) {
+                    self.alive(&peer, connection_id);
+                }
                 self.on_sync_message(&peer, message);
             }
             SyncEvent::OutboundFailure { peer, request_id, error, .. } => {
@@ -406,8 +434,8 @@ impl Task {
         } else {
             let share = self.share(peer_id, message.encoded_len(), Unjudged::Consensus);
             let queued = share.is_ok_and(|(from, share)| {
-                let event = NetworkEvent::Pushed { from, message, share: QueueShare(share) };
-                self.events.try_send(event).is_ok()
+                let receipt = self.receipt(*peer_id, 1, None, share);
+                self.events.try_send(NetworkEvent::Pushed { from, message, receipt }).is_ok()
             });
             if !queued {
                 // No acknowledgement: the sender counts it as lost.
@@ -472,12 +500,4 @@ impl Task {
 
 fn change(key: PeerKey, connected: bool) -> NetworkEvent {
     if connected { NetworkEvent::Connected(key) } else { NetworkEvent::Disconnected(key) }
-}
-
-fn denied(cause: &ConnectionDenied) -> DropReason {
-    if cause.downcast_ref::<NotAllowed>().is_some() {
-        DropReason::UnlistedPeer
-    } else {
-        DropReason::ConnectionLimit
-    }
 }

@@ -23,6 +23,9 @@ use super::{config::Limits, wire};
 /// Field number that no message of a topic uses, see the module documentation.
 const REPEAT_FIELD: u32 = 15;
 
+/// Bytes of that field at the most: its number and a varint.
+const REPEAT_BYTES_MAX: usize = 11;
+
 /// Consensus messages that travel together at the most: a resend has some 32 certificates, and
 /// votes and proposals of a few views.
 pub const CONSENSUS_BATCH_MAX: usize = 64;
@@ -129,6 +132,17 @@ pub(super) fn decode_messages(data: &[u8]) -> Option<Vec<v1::ConsensusMessage>> 
     let batch =
         wire::is_proportionate(data, 3).then(|| v1::ConsensusBatch::decode(data).ok())??;
     (batch.messages.len() <= CONSENSUS_BATCH_MAX).then_some(batch.messages)
+}
+
+/// Whether a batch has bytes that are not these messages' own, which are all that it holds of known
+/// kinds: fields that are not known, or more than the mark of a repeat.
+pub(super) fn has_more_than(data: &[u8], messages: &[v1::ConsensusMessage]) -> bool {
+    let length = |message: &v1::ConsensusMessage| {
+        let length = message.encoded_len();
+        1 + encoding::encoded_len_varint(length as u64) + length
+    };
+    let mark = data.len().checked_sub(messages.iter().map(length).sum());
+    mark.is_none_or(|mark| mark > REPEAT_BYTES_MAX)
 }
 
 /// Decodes a batch of 1 to `max` transactions, copying each, so that one that is kept for long does

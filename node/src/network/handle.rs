@@ -2,10 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +14,7 @@ use customhouse_ledger::agency::AgencyCode;
 use customhouse_proto::v1;
 use libp2p::{
     Multiaddr, PeerId,
-    gossipsub::{MessageAcceptance, MessageId},
+    gossipsub::MessageId,
     request_response::{InboundRequestId, ResponseChannel},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -23,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use super::{
     config::{PeerConfig, PeerKey},
     metrics::{DropReason, NetworkMetrics},
+    receipt::{GossipReceipt, Judgement},
 };
 
 /// A listed peer that is connected.
@@ -66,6 +66,7 @@ pub(super) enum Command {
     Publish(Vec<v1::ConsensusMessage>),
     Push(PeerKey, v1::ConsensusMessage),
     Request(OpenRequest),
+    Charge(PeerKey, &'static str),
 }
 
 /// A request on its way, with its place among the peer's open requests.
@@ -124,6 +125,12 @@ impl NetworkHandle {
     /// is not connected or has too many waiting.
     pub fn push(&self, peer: PeerKey, message: v1::ConsensusMessage) {
         self.command(Command::Push(peer, message));
+    }
+
+    /// Holds something wrong against the peer that handed it over in an answer, or that was kept and
+    /// judged later. What came by gossip has a receipt for that. Never waits.
+    pub fn charge(&self, peer: PeerKey, reason: &'static str) {
+        self.command(Command::Charge(peer, reason));
     }
 
     /// Asks a peer, and waits for its answer; while the peer has as many open requests as it may
@@ -235,119 +242,29 @@ pub enum NetworkEvent {
         from: PeerKey,
         /// The message.
         message: v1::ConsensusMessage,
-        /// Its share of what the peer may have waiting; drop it with the message.
-        share: QueueShare,
+        /// Says whether the peer is at fault.
+        receipt: GossipReceipt,
     },
 }
 
-/// Bytes of a peer's messages that wait to be judged; given back when dropped.
-#[derive(Debug)]
-pub struct QueueShare(
-    #[allow(dead_code, reason = "held, not read")] pub(super) OwnedSemaphorePermit,
-);
-
-/// The node's judgement of a gossip message, on its way to the network.
+/// The node's judgement of what a peer sent, on its way to the network.
 pub(super) struct Verdict {
-    pub(super) id: MessageId,
     pub(super) source: PeerId,
-    pub(super) acceptance: MessageAcceptance,
-    pub(super) reason: &'static str,
+    pub(super) judgement: Judgement,
+    /// Where it came by gossip.
+    pub(super) gossip: Option<Gossiped>,
     /// Given back when the verdict is dealt with, so that verdicts are as bounded as messages.
     pub(super) _share: OwnedSemaphorePermit,
 }
 
-/// Says what to do with a gossip message. It is passed on only when accepted, and only within about
-/// three seconds of its coming. Dropped without a word, it is ignored.
-///
-/// What travelled together is judged message by message and passed on together: when any of it is
-/// rejected not at all, else when any is accepted.
-#[derive(Debug)]
-pub struct GossipReceipt(Arc<Judged>);
-
-/// What became of a gossip message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// It is passed on.
-    Accepted,
-    /// It is not, and nobody is blamed.
-    Ignored,
-    /// It is not, and who passed it on has a fault more, for this reason.
-    Rejected(&'static str),
-}
-
-/// Who is told what became of a message, once.
-type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
-
-/// The judgement of all that travelled together, given when the last receipt of it is gone.
-struct Judged {
-    accepted: AtomicBool,
-    rejected: OnceLock<&'static str>,
-    /// Taken out when the judgement is given.
-    judge: Option<Judge>,
-}
-
-impl GossipReceipt {
-    pub(super) fn new(
-        (id, source, share): (MessageId, PeerId, OwnedSemaphorePermit),
-        verdicts: mpsc::Sender<Verdict>,
-    ) -> Self {
-        Self::told_to(move |judgement| {
-            let (acceptance, reason) = match judgement {
-                Judgement::Accepted => (MessageAcceptance::Accept, ""),
-                Judgement::Ignored => (MessageAcceptance::Ignore, ""),
-                Judgement::Rejected(reason) => (MessageAcceptance::Reject, reason),
-            };
-            // Every verdict holds a share of the peer's budget, and the channel has room for all
-            // shares: this fails only when the network has stopped.
-            let _ = verdicts.try_send(Verdict { id, source, acceptance, reason, _share: share });
-        })
-    }
-
-    /// The receipt of a message of another network than this one: a simulated one's.
-    pub fn told_to(judge: impl FnOnce(Judgement) + Send + Sync + 'static) -> Self {
-        let (accepted, rejected) = (AtomicBool::new(false), OnceLock::new());
-        Self(Arc::new(Judged { accepted, rejected, judge: Some(Box::new(judge)) }))
-    }
-
-    /// One for another message that travelled with it.
-    pub fn another(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-
-    /// Valid, and new to this node: pass it on.
-    pub fn accept(self) {
-        self.0.accepted.store(true, Ordering::Release);
-    }
-
-    /// Neither passed on nor held against anyone: known already, too old, or nothing that can be
-    /// judged now.
-    pub fn ignore(self) {}
-
-    /// Wrong in a way that an honest peer would have noticed before passing it on. Counted as a
-    /// fault of the peer that did.
-    pub fn reject(self, reason: &'static str) {
-        // The first reason is as good as the others.
-        let _ = self.0.rejected.set(reason);
-    }
-}
-
-impl Drop for Judged {
-    fn drop(&mut self) {
-        let judgement = match (self.rejected.get(), *self.accepted.get_mut()) {
-            (Some(reason), _) => Judgement::Rejected(reason),
-            (None, true) => Judgement::Accepted,
-            (None, false) => Judgement::Ignored,
-        };
-        if let Some(judge) = self.judge.take() {
-            judge(judgement);
-        }
-    }
-}
-
-impl fmt::Debug for Judged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Judged").finish_non_exhaustive()
-    }
+/// What came by gossip.
+pub(super) struct Gossiped {
+    /// Its id there.
+    pub(super) id: MessageId,
+    /// Whether what is judged is all that there was.
+    pub(super) whole: bool,
+    /// The encoding, where a part of it may go on without the rest.
+    pub(super) data: Vec<u8>,
 }
 
 /// An answer on its way to the network.

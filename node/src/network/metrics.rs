@@ -20,8 +20,12 @@ pub enum DropReason {
     Handshake,
     /// A connection beyond a limit.
     ConnectionLimit,
+    /// A connection beside one that the peer had already; both were closed, or this one.
+    SecondConnection,
     /// A connection without a sign of life.
     DeadConnection,
+    /// A connection whose peer has not subscribed in time.
+    UnreadyConnection,
     /// A connection whose peer takes no gossip any more.
     StuckConnection,
     /// A listed peer cut off for its faults.
@@ -32,7 +36,7 @@ pub enum DropReason {
     Undecodable,
     /// A message of a kind that this version does not know. No fault: the sender may be newer.
     UnknownKind,
-    /// A gossip message that the node judged to be wrong.
+    /// A gossip message, push or answer that the node judged to be wrong.
     Rejected,
     /// A received message while the node had too many unjudged ones of that peer.
     ConsumerBehind,
@@ -57,7 +61,9 @@ impl DropReason {
             Self::UnlistedPeer => "unlisted_peer",
             Self::Handshake => "handshake",
             Self::ConnectionLimit => "connection_limit",
+            Self::SecondConnection => "second_connection",
             Self::DeadConnection => "dead_connection",
+            Self::UnreadyConnection => "unready_connection",
             Self::StuckConnection => "stuck_connection",
             Self::CutOff => "cut_off",
             Self::Oversize => "oversize",
@@ -110,6 +116,11 @@ impl NetworkMetrics {
     /// Messages received on a channel: `consensus`, `transactions`, `push`, `request`, `response`.
     pub fn messages_in(&self, channel: &'static str) -> u64 {
         self.0.messages_in.get_or_create(&[("channel", channel)]).get()
+    }
+
+    /// Payload bytes received on a channel.
+    pub fn bytes_in(&self, channel: &'static str) -> u64 {
+        self.0.bytes_in.get_or_create(&[("channel", channel)]).get()
     }
 
     /// Messages sent on a channel; a gossip message counts once, however many peers take it.

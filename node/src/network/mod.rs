@@ -7,21 +7,27 @@
 //! |---|---|
 //! | `config` | what the network is told at its start, its limits |
 //! | `behaviour` | the libp2p behaviours and the swarm |
+//! | `handshakes`, `single`, `bounded_close` | who may try a handshake, one connection a peer, its end |
 //! | `task` | the task: commands in, messages out, time |
 //! | `events` | what the swarm reports: connections, gossip, requests |
 //! | `gossip` | topics, content addresses, repeats, batches |
 //! | `codec`, `wire` | frames of the sync protocol, a look at bytes before they are decoded |
-//! | `peers` | the allow list, redialling, faults |
-//! | `handle` | what the rest of the node holds |
+//! | `peers`, `redial`, `faults` | the allow list, when to dial, who has gone too far |
+//! | `handle`, `receipt` | what the rest of the node holds, and says about what came |
 //! | `metrics` | counters |
 //!
 //! # Who may connect
 //! Only the peers of the registry, known by their Ed25519 keys: the handshake proves the key, and
 //! any other is refused and counted. The chain id is part of the handshake (the Noise prologue), so
-//! that a node of another chain does not even get that far. Every listed peer is dialled until it
-//! is connected, with a pause that doubles up to a cap; both sides may dial at once, and two
-//! connections to a peer are as good as one. Pings find connections whose other end is gone; one
-//! whose peer answers pings but has taken no gossip for long is closed and made anew too.
+//! that a node of another chain does not even get that far. Before the handshake strangers have few
+//! places, see `handshakes`; after five seconds without one they are gone.
+//!
+//! Every listed peer is dialled until it is connected, with a pause that doubles up to a cap. There is
+//! one connection to a peer at a time, and all that is known of the peer's state belongs to it, see
+//! `single`. It is closed, within half a second whatever its socket does, and made anew: when a ping's
+//! answer is missing for long, when the peer has not subscribed to both topics within ten seconds, when
+//! it answers pings but has taken no gossip for long, and when the peer dials anew, which shows that its
+//! end is gone.
 //!
 //! The list follows the registry while the network runs ([`NetworkHandle::list`]): who is new on it may
 //! connect at once, who is off it is disconnected. How gossip's mesh is laid out is decided at the
@@ -30,8 +36,8 @@
 //! # Gossip
 //! Transactions and consensus messages travel by gossipsub, each on its topic. A node's own message
 //! goes to all its peers at once; others pass it on to their mesh (a third of the peers, at most 8),
-//! but only after the node has judged it ([`GossipReceipt`]). Messages carry no author: what is in
-//! them is signed already. Their id is the hash of their content. A message that is published again
+//! but only after the node has judged it ([`GossipReceipt`]), and nothing that it could not verify.
+//! Messages carry no author: what is in them is signed already. Their id is the hash of their content. A message that is published again
 //! is marked as a repeat, which makes its id new, see `gossip`; a consensus message is then also pushed
 //! to every connected peer, so that no state of gossip's queues can keep a height from being decided.
 //!
@@ -39,34 +45,42 @@
 //! `/customhouse/<chain id>/sync/1` carries one request and its answer a stream. A `push` is a
 //! request too: a consensus message for one peer alone, acknowledged when it is queued.
 //!
+//! # Faults
+//! Bytes that an honest peer would not have sent are faults of whoever sent them, by whichever way:
+//! gossip and pushes (each has its receipt) and answers ([`NetworkHandle::charge`]). Too many, and the peer is cut off for a while, longer every time
+//! that it comes to that. Faults are forgiven with time, and so are the times of being cut off.
+//!
 //! # Bounds
 //! Every queue is bounded, and so is everything that one peer can make grow: connections, message
 //! and frame sizes, unjudged messages (by bytes), requests in work. What is above its bound is
-//! dropped and counted by reason ([`DropReason`]). Bytes that an honest peer would not have sent are
-//! faults; too many, and the peer is cut off for a while. Nothing here is needed for safety, and
-//! what is lost the core sends again.
+//! dropped and counted by reason ([`DropReason`]). Nothing here is needed for safety, and what is lost
+//! the core sends again.
 
 mod behaviour;
+mod bounded_close;
 mod codec;
 mod config;
 mod events;
+mod faults;
 mod gossip;
 mod handle;
+mod handshakes;
 mod metrics;
 mod peers;
+mod receipt;
+mod redial;
+mod single;
 mod task;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use config::{Addresses, Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
+pub use faults::Faults;
 pub use gossip::{CONSENSUS_BATCH_MAX, Publication, Recent};
-pub use handle::{
-    ConnectedPeer, GossipReceipt, Judgement, NetworkEvent, NetworkHandle, QueueShare, Reply,
-    RequestError,
-};
+pub use handle::{ConnectedPeer, NetworkEvent, NetworkHandle, Reply, RequestError};
 pub use libp2p::Multiaddr;
 pub use metrics::{DropReason, NetworkMetrics};
-pub use peers::Faults;
 pub(crate) use peers::peer_id;
+pub use receipt::{GossipReceipt, Judgement};
 pub use task::spawn;

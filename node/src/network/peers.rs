@@ -1,8 +1,7 @@
-//! The listed peers: who may connect, whom to dial and when, and who has gone too far.
+//! The listed peers, and the connection to each.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    hash::{DefaultHasher, Hash as _, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -16,10 +15,11 @@ use libp2p::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
-
-/// Connections kept to one peer: two, because both sides may dial at once.
-pub(super) const CONNECTIONS_PER_PEER: usize = 2;
+use super::{
+    config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey},
+    faults::Faults,
+    redial::Redial,
+};
 
 /// The libp2p peer id of a registry key.
 pub(crate) fn peer_id(key: &PeerKey) -> PeerId {
@@ -65,7 +65,7 @@ impl Peers {
             tracing::error!(agency = %listed.agency, "more than {PEERS_MAX} peers: not this one");
             return None;
         }
-        self.by_id.insert(id, Peer::new(id, listed, &self.own, limits));
+        self.by_id.insert(id, Peer::new(id, listed, limits));
         Some(id)
     }
 
@@ -101,22 +101,67 @@ impl Peers {
     }
 }
 
-/// Which of the two topics a peer has subscribed to on its connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Subscribed {
-    pub(super) consensus: bool,
-    pub(super) transactions: bool,
-}
-
-/// An open connection to a listed peer.
-#[derive(Clone, Debug)]
+/// The open connection to a listed peer, with all that is only true of it.
+#[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     /// The other end.
     pub(super) address: Multiaddr,
-    pub(super) since: Instant,
-    /// When it last gave a sign of life.
+    /// When the peer last answered something on it.
     pub(super) alive: Instant,
+    pub(super) backlog: Backlog,
+    /// Which of the two topics the peer has subscribed to.
+    consensus: bool,
+    transactions: bool,
+    /// Since when it has been subscribed to both, or not to both.
+    since: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, address: Multiaddr, limits: &Limits, now: Instant) -> Self {
+        Self {
+            id,
+            address,
+            alive: now,
+            backlog: Backlog::new(limits.gossip_stuck),
+            consensus: false,
+            transactions: false,
+            since: now,
+        }
+    }
+
+    /// The peer has subscribed to the consensus topic, or has unsubscribed.
+    pub(super) fn subscribed_to_consensus(&mut self, subscribed: bool, now: Instant) {
+        self.change(|connection| connection.consensus = subscribed, now);
+    }
+
+    /// The same of the topic of transactions.
+    pub(super) fn subscribed_to_transactions(&mut self, subscribed: bool, now: Instant) {
+        self.change(|connection| connection.transactions = subscribed, now);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Self), now: Instant) {
+        let before = self.is_ready();
+        change(self);
+        if self.is_ready() != before {
+            self.since = now;
+        }
+    }
+
+    /// Subscribed to both topics: what is published now reaches the peer.
+    pub(super) fn is_ready(&self) -> bool {
+        self.consensus && self.transactions
+    }
+
+    /// For how long it has been ready, where it is.
+    pub(super) fn took_part(&self, now: Instant) -> Option<Duration> {
+        self.is_ready().then(|| now.duration_since(self.since))
+    }
+
+    /// For how long it has not been ready, where it is not.
+    pub(super) fn unready(&self, now: Instant) -> Option<Duration> {
+        (!self.is_ready()).then(|| now.duration_since(self.since))
+    }
 }
 
 /// One listed peer.
@@ -126,14 +171,11 @@ pub(super) struct Peer {
     pub(super) key: PeerKey,
     pub(super) agency: AgencyCode,
     pub(super) addresses: Vec<Multiaddr>,
-    /// Open connections, oldest first.
-    pub(super) connections: Vec<Connection>,
-    pub(super) subscribed: Subscribed,
+    pub(super) connection: Option<Connection>,
     /// The node has been told that it is connected.
     pub(super) announced: bool,
     pub(super) redial: Redial,
     pub(super) faults: Faults,
-    pub(super) backlog: Backlog,
     /// One permit for each byte of consensus messages that may wait for the node's judgement.
     pub(super) unjudged_consensus: Arc<Semaphore>,
     /// The same for transactions.
@@ -147,18 +189,16 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    fn new(id: PeerId, listed: &PeerConfig, own: &PeerKey, limits: &Limits) -> Self {
+    fn new(id: PeerId, listed: &PeerConfig, limits: &Limits) -> Self {
         Self {
             id,
             key: listed.key,
             agency: listed.agency,
             addresses: listed.addresses.clone(),
-            connections: Vec::new(),
-            subscribed: Subscribed::default(),
+            connection: None,
             announced: false,
-            redial: Redial::new(own, &listed.key, limits),
+            redial: Redial::new(limits),
             faults: Faults::new(limits, Instant::now()),
-            backlog: Backlog::new(limits.gossip_stuck),
             unjudged_consensus: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
             unjudged_transactions: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
             answering: Arc::new(Semaphore::new(limits.requests_inbound_max)),
@@ -168,12 +208,7 @@ impl Peer {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        !self.connections.is_empty()
-    }
-
-    /// Connected, and subscribed to both topics: what is published now reaches it.
-    pub(super) fn is_ready(&self) -> bool {
-        self.is_connected() && self.subscribed.consensus && self.subscribed.transactions
+        self.connection.is_some()
     }
 
     fn due(&self) -> Option<Instant> {
@@ -183,132 +218,7 @@ impl Peer {
         if self.is_connected() || self.addresses.is_empty() {
             return None;
         }
-        self.redial.due
-    }
-}
-
-/// When to dial a peer. The pause doubles with every failure and is spread by a quarter either way,
-/// so that nodes that lost each other at the same moment do not all dial at the same moment.
-#[derive(Debug)]
-pub(super) struct Redial {
-    /// `None`: a dial is under way.
-    due: Option<Instant>,
-    failures: u32,
-    spread: u64,
-    first: Duration,
-    max: Duration,
-}
-
-impl Redial {
-    fn new(own: &PeerKey, peer: &PeerKey, limits: &Limits) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (own.as_bytes(), peer.as_bytes()).hash(&mut hasher);
-        Self {
-            due: Some(Instant::now()),
-            failures: 0,
-            spread: hasher.finish(),
-            first: limits.redial_first,
-            max: limits.redial_max,
-        }
-    }
-
-    /// Whether to dial now; if so, the dial counts as under way.
-    pub(super) fn start(&mut self, now: Instant) -> bool {
-        let due = self.due.is_some_and(|due| due <= now);
-        if due {
-            self.due = None;
-        }
-        due
-    }
-
-    /// A dial has failed.
-    pub(super) fn failed(&mut self, now: Instant) {
-        let pause = self.pause();
-        self.failures = self.failures.saturating_add(1);
-        self.due = Some(now + pause);
-    }
-
-    /// A connection is up: nothing to dial.
-    pub(super) fn connected(&mut self) {
-        self.due = None;
-    }
-
-    /// The peer has shown that it takes part. A connection alone shows nothing: whoever is cut off
-    /// over there sees its connections open, and close at once.
-    pub(super) fn succeeded(&mut self) {
-        self.failures = 0;
-    }
-
-    /// The last connection is gone.
-    pub(super) fn lost(&mut self, now: Instant) {
-        self.failed(now);
-    }
-
-    fn pause(&self) -> Duration {
-        let doubled = self.first.saturating_mul(1 << self.failures.min(16)).min(self.max);
-        let mut hasher = DefaultHasher::new();
-        (self.spread, self.failures).hash(&mut hasher);
-        // 75 % to 125 %.
-        doubled.mul_f64(0.75 + (hasher.finish() % 1000) as f64 / 2000.0)
-    }
-}
-
-/// What a peer has done wrong. Faults are forgiven with time; too many cut it off for a while.
-#[derive(Debug)]
-pub struct Faults {
-    count: u32,
-    last_forgiven: Instant,
-    times_cut_off: u32,
-    /// Until when it may not connect.
-    pub cut_off_until: Option<Instant>,
-    count_max: u32,
-    forgiven: Duration,
-    cut_off: Duration,
-}
-
-impl Faults {
-    /// Nothing yet.
-    pub fn new(limits: &Limits, now: Instant) -> Self {
-        Self {
-            count: 0,
-            last_forgiven: now,
-            times_cut_off: 0,
-            cut_off_until: None,
-            count_max: limits.faults_max.max(1),
-            forgiven: limits.fault_forgiven.max(Duration::from_millis(1)),
-            cut_off: limits.cut_off,
-        }
-    }
-
-    /// Counts a fault; true when the peer is to be cut off for it.
-    pub fn add(&mut self, now: Instant) -> bool {
-        if self.cut_off_until.is_some() {
-            return false;
-        }
-        let periods =
-            now.duration_since(self.last_forgiven).as_millis() / self.forgiven.as_millis();
-        if periods > 0 {
-            self.count = self.count.saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX));
-            self.last_forgiven = now;
-        }
-        self.count += 1;
-        if self.count < self.count_max {
-            return false;
-        }
-        let time = self.cut_off.saturating_mul(1 << self.times_cut_off.min(6));
-        self.times_cut_off = self.times_cut_off.saturating_add(1);
-        self.cut_off_until = Some(now + time);
-        self.count = 0;
-        true
-    }
-
-    /// True when a time of being cut off has just ended.
-    pub fn ended(&mut self, now: Instant) -> bool {
-        let ended = self.cut_off_until.is_some_and(|until| until <= now);
-        if ended {
-            self.cut_off_until = None;
-        }
-        ended
+        self.redial.due()
     }
 }
 
@@ -338,69 +248,11 @@ impl Backlog {
         self.full = (!stuck).then_some((first, now));
         stuck
     }
-
-    /// A new connection has a new queue.
-    pub(super) fn clear(&mut self) {
-        self.full = None;
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::keys::SigningKey;
-
     use super::*;
-
-    fn redial(limits: &Limits) -> Redial {
-        let [own, peer] = [1, 2].map(|seed| SigningKey::from_seed(&[seed; 32]).public());
-        Redial::new(&own, &peer, limits)
-    }
-
-    #[test]
-    fn the_pause_before_a_dial_doubles_up_to_its_cap_and_starts_again_after_success() {
-        let limits = Limits::default();
-        let mut redial = redial(&limits);
-        let mut now = Instant::now();
-        for failures in 0..12 {
-            assert!(redial.start(now), "due");
-            assert!(!redial.start(now), "one dial at a time");
-            redial.failed(now);
-            let pause = redial.due.expect("scheduled") - now;
-            let nominal = (limits.redial_first * (1 << failures)).min(limits.redial_max);
-            assert!(pause >= nominal.mul_f64(0.75) && pause <= nominal.mul_f64(1.25), "{pause:?}");
-            now += pause;
-        }
-        redial.connected();
-        redial.succeeded();
-        redial.lost(now);
-        assert!(redial.due.expect("scheduled") - now < limits.redial_first * 2);
-    }
-
-    #[test]
-    fn a_peer_is_cut_off_at_its_limit_of_faults_and_longer_every_time() {
-        let limits = Limits { faults_max: 3, ..Limits::default() };
-        let mut faults = Faults::new(&limits, Instant::now());
-        let now = Instant::now();
-        assert_eq!([(); 3].map(|()| faults.add(now)), [false, false, true]);
-        assert!(!faults.add(now), "already cut off");
-        assert!(!faults.ended(now));
-        let later = now + limits.cut_off;
-        assert!(faults.ended(later));
-        assert_eq!([(); 3].map(|()| faults.add(later)), [false, false, true]);
-        assert!(!faults.ended(later + limits.cut_off));
-        assert!(faults.ended(later + 2 * limits.cut_off));
-    }
-
-    #[test]
-    fn a_fault_now_and_then_is_forgiven() {
-        let limits = Limits { faults_max: 3, ..Limits::default() };
-        let mut faults = Faults::new(&limits, Instant::now());
-        let mut now = Instant::now();
-        for _ in 0..100 {
-            assert!(!faults.add(now));
-            now += limits.fault_forgiven;
-        }
-    }
 
     #[test]
     fn a_queue_is_stuck_when_it_is_full_for_long_without_a_gap() {
@@ -415,7 +267,25 @@ mod tests {
         assert!((5..50).all(|fours| !backlog.add(at(4 * fours))));
         let mut backlog = Backlog::new(Duration::from_secs(8));
         assert!((0..8).all(|seconds| !backlog.add(at(seconds))));
-        backlog.clear();
-        assert!(!backlog.add(at(8)));
+        // Telling it starts again.
+        assert!(backlog.add(at(8)) && !backlog.add(at(9)));
+    }
+
+    #[test]
+    fn a_connection_is_ready_while_the_peer_is_subscribed_to_both_topics() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let id = ConnectionId::new_unchecked(1);
+        let mut connection = Connection::new(id, Multiaddr::empty(), &Limits::default(), start);
+        connection.subscribed_to_consensus(true, at(1));
+        connection.subscribed_to_consensus(true, at(2));
+        assert_eq!(connection.unready(at(3)), Some(Duration::from_secs(3)));
+        connection.subscribed_to_transactions(true, at(3));
+        connection.subscribed_to_transactions(true, at(4));
+        assert_eq!(connection.took_part(at(5)), Some(Duration::from_secs(2)));
+        assert_eq!(connection.unready(at(5)), None);
+        connection.subscribed_to_consensus(false, at(5));
+        assert_eq!(connection.unready(at(7)), Some(Duration::from_secs(2)));
+        assert_eq!(connection.took_part(at(7)), None);
     }
 }

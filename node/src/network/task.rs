@@ -34,11 +34,12 @@ use super::{
     config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey},
     gossip::{self, Batcher, Publication, Recent, Topics},
     handle::{
-        Answer, Command, ConnectedPeer, NetworkEvent, NetworkHandle, OpenRequest, RequestError,
-        Sender, Verdict,
+        Answer, Command, ConnectedPeer, Gossiped, NetworkEvent, NetworkHandle, OpenRequest,
+        RequestError, Sender, Verdict,
     },
     metrics::{DropReason, NetworkMetrics},
     peers::{self, PEERS_MAX, Peers},
+    receipt::Judgement,
 };
 
 /// Commands waiting for the task.
@@ -52,7 +53,9 @@ const PUSHES_OUT_MAX: usize = 16;
 /// Every received message counts as at least this much, so that small ones are bounded too.
 pub(super) const SHARE_BYTES_MIN: usize = 4096;
 /// A connection is dead after this many ping intervals without a sign of life.
-const SILENT_ROUNDS_MAX: u32 = 3;
+const SILENT_PINGS_MAX: u32 = 3;
+/// How often connections are looked at, at least.
+const ROUND: Duration = Duration::from_secs(1);
 /// How long listeners may take to come up.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -181,7 +184,7 @@ pub(super) struct Task {
     pub(super) verdicts: mpsc::Sender<Verdict>,
     pub(super) answers: mpsc::Sender<Answer>,
     connected: watch::Sender<Arc<[ConnectedPeer]>>,
-    /// When to look for dead connections next.
+    /// When to look at the connections next.
     next_round: Instant,
     queued_bytes: Arc<AtomicUsize>,
     pub(super) asked: HashMap<OutboundRequestId, Asked>,
@@ -237,8 +240,8 @@ impl Task {
             self.publish_batch(&batch);
         }
         if self.next_round <= now {
-            self.next_round = now + self.limits.ping_interval;
-            self.close_dead_connections(now);
+            self.next_round = now + self.limits.ping_interval.min(ROUND);
+            self.close_useless_connections(now);
         }
         if self.peers.due().is_none_or(|due| due > now) {
             return;
@@ -269,16 +272,22 @@ impl Task {
         }
     }
 
-    fn close_dead_connections(&mut self, now: Instant) {
-        let silence = SILENT_ROUNDS_MAX * self.limits.ping_interval;
+    /// Closes what shows no sign of life, and what is alive but of no use: its other end knows of
+    /// another connection, and subscribed on that.
+    fn close_useless_connections(&mut self, now: Instant) {
+        let silence = SILENT_PINGS_MAX * self.limits.ping_interval;
         for peer in self.peers.iter() {
-            for connection in &peer.connections {
-                if now.duration_since(connection.alive) > silence
-                    && self.swarm.close_connection(connection.id)
-                {
-                    tracing::info!(agency = %peer.agency, "connection without a sign of life");
-                    self.metrics.drop_one(DropReason::DeadConnection);
-                }
+            let Some(connection) = &peer.connection else { continue };
+            let reason = if now.duration_since(connection.alive) > silence {
+                DropReason::DeadConnection
+            } else if connection.unready(now).is_some_and(|time| time > self.limits.ready_timeout) {
+                DropReason::UnreadyConnection
+            } else {
+                continue;
+            };
+            if self.swarm.close_connection(connection.id) {
+                tracing::info!(agency = %peer.agency, reason = reason.as_str(), "closing a connection");
+                self.metrics.drop_one(reason);
             }
         }
     }
@@ -288,6 +297,9 @@ impl Task {
             Command::Publish(messages) => self.publish_consensus(messages),
             Command::Push(key, message) => self.push(&key, message),
             Command::Request(request) => self.request(request),
+            Command::Charge(key, reason) => {
+                self.fault(&peers::peer_id(&key), DropReason::Rejected, reason);
+            }
         }
     }
 
@@ -302,8 +314,9 @@ impl Task {
                 self.swarm.behaviour_mut().allowed.allow_peer(id);
             }
         }
-        let limits = behaviour::connection_limits(&self.limits, self.peers.len());
-        *self.swarm.behaviour_mut().limits.limits_mut() = limits;
+        for peer in self.peers.iter() {
+            self.swarm.behaviour_mut().handshakes.expect(peer.id, &peer.addresses);
+        }
     }
 
     /// Forgets a peer. What was under way with it ends with its connections.
@@ -312,6 +325,7 @@ impl Task {
         let (key, agency, announced) = (peer.key, peer.agency, peer.announced);
         tracing::info!(%agency, %key, "a peer is listed no longer");
         self.swarm.behaviour_mut().allowed.disallow_peer(*id);
+        self.swarm.behaviour_mut().handshakes.forget(id);
         self.peers.remove(id);
         if announced {
             self.publish_connected();
@@ -464,14 +478,35 @@ impl Task {
     }
 
     fn on_verdict(&mut self, verdict: Verdict) {
-        let Verdict { id, source, acceptance, reason, _share } = verdict;
-        let rejected = matches!(acceptance, MessageAcceptance::Reject);
-        self.swarm
-            .behaviour_mut()
-            .gossip
-            .report_message_validation_result(&id, &source, acceptance);
-        if rejected {
+        let Verdict { source, judgement, gossip, _share } = verdict;
+        if let Some(Gossiped { id, whole, data }) = gossip {
+            let acceptance = match judgement {
+                Judgement::Rejected(_) => MessageAcceptance::Reject,
+                Judgement::Accepted if whole => MessageAcceptance::Accept,
+                _ => MessageAcceptance::Ignore,
+            };
+            self.settle(&source, &id, acceptance);
+            match judgement {
+                Judgement::Accepted if !whole => self.pass_on(&data, u64::MAX),
+                Judgement::InPart(accepted) => self.pass_on(&data, accepted),
+                _ => {}
+            }
+        }
+        if let Judgement::Rejected(reason) = judgement {
             self.fault(&source, DropReason::Rejected, reason);
+        }
+    }
+
+    /// Gossips those of the consensus messages that travelled together whose bit is set.
+    fn pass_on(&mut self, data: &[u8], accepted: u64) {
+        let messages = gossip::decode_messages(data).unwrap_or_default();
+        let bits = (0..u64::BITS).map(|index| accepted >> index & 1 == 1);
+        let together = messages.into_iter().zip(bits).filter_map(|(m, bit)| bit.then_some(m));
+        let data = v1::ConsensusBatch { messages: together.collect() }.encode_to_vec();
+        let (topic, length) = (self.topics.consensus.clone(), data.len());
+        // It fails where others have passed on the same, or nobody is there.
+        if self.swarm.behaviour_mut().gossip.publish(topic, data).is_ok() {
+            self.metrics.sent("consensus", length);
         }
     }
 
@@ -506,7 +541,7 @@ impl Task {
             .iter()
             .filter(|peer| peer.announced)
             .filter_map(|peer| {
-                let address = peer.connections.last()?.address.clone();
+                let address = peer.connection.as_ref()?.address.clone();
                 let (agency, key) = (peer.agency, peer.key);
                 Some(ConnectedPeer { agency, key, address })
             })

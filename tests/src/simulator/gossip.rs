@@ -92,7 +92,11 @@ impl Gossip {
 
     fn receipt(&self, from: usize, topic: Topic, bytes: &Bytes, came: u64) -> GossipReceipt {
         let (judged, bytes) = (Arc::clone(&self.judged), bytes.clone());
-        GossipReceipt::told_to(move |judgement| {
+        let count = match topic {
+            Topic::Consensus => decode(&bytes).len(),
+            Topic::Transactions => 1,
+        };
+        GossipReceipt::told_to(count, move |judgement| {
             let verdict = Judged { from, topic, bytes, came, judgement };
             judged.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
         })
@@ -115,6 +119,11 @@ fn short_id(content: impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
+}
+
+/// The messages of a batch; none where it is no batch.
+fn decode(bytes: &[u8]) -> Vec<v1::ConsensusMessage> {
+    v1::ConsensusBatch::decode(bytes).map(|batch| batch.messages).unwrap_or_default()
 }
 
 fn long_id(message: &v1::ConsensusMessage) -> [u8; 32] {
@@ -254,11 +263,12 @@ impl Simulation {
             return Ok(());
         };
         let now = self.instant();
-        for message in batch.messages.iter().filter(|message| message.message.is_some()) {
+        let known = (0..).zip(&batch.messages).filter(|(_, message)| message.message.is_some());
+        for (index, message) in known {
             if let Some(process) = &mut self.endpoints[to].process {
                 process.gossip.recent.received(long_id(message), now);
             }
-            self.judge_message((to, from), message, Some(receipt.another()))?;
+            self.judge_message((to, from), message, Some(receipt.another(index)))?;
         }
         Ok(())
     }
@@ -325,6 +335,14 @@ impl Simulation {
                         self.summary.passed_on += 1;
                         self.send_gossip(at, to, topic, &bytes);
                     }
+                }
+                Judgement::InPart(accepted) => {
+                    let bits = (0..u64::BITS).map(|index| accepted >> index & 1 == 1);
+                    let part = decode(&bytes).into_iter().zip(bits).filter(|(_, bit)| *bit);
+                    let messages = part.map(|(message, _)| message).collect();
+                    self.summary.passed_on += 1;
+                    let bytes = v1::ConsensusBatch { messages }.encode_to_vec();
+                    self.gossip(at, topic, bytes.into());
                 }
                 Judgement::Accepted | Judgement::Ignored => {}
                 Judgement::Rejected(reason) => self.fault(at, from, reason)?,

@@ -1,12 +1,14 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::AsyncWriteExt as _,
-    net::{TcpListener, TcpStream},
-    sync::watch,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
 };
 
-use super::*;
+use super::{
+    wires::{free_port, proxy, socket},
+    *,
+};
 use crate::network::{DropReason, NetworkError, RequestError};
 
 #[tokio::test]
@@ -79,6 +81,49 @@ async fn a_flood_of_silent_connections_does_not_keep_a_listed_peer_out_for_good(
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_or_does_not_show_who_it_is_is_closed() {
+    let never = Duration::from_secs(3600);
+    let soon = Duration::from_millis(300);
+    // The beginning of a handshake, as it is really sent.
+    let words = b"\x13/multistream/1.0.0\n\x07/noise\n";
+    for (silence, handshake, words) in [(soon, never, &b""[..]), (never, soon, &words[..])] {
+        let mut waiting = config(1, vec![peer(2, &[])]);
+        (waiting.limits.silence_timeout, waiting.limits.handshake_timeout) = (silence, handshake);
+        let node = Node::start(waiting).await;
+        let mut caller = TcpStream::connect(socket(&node.addresses()[0])).await.expect("connects");
+        caller.write_all(words).await.expect("sent");
+        let hung_up = async { while caller.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {} };
+        within("the end of the connection", hung_up).await;
+        eventually("a count", || node.metrics().dropped(DropReason::Handshake) == 1).await;
+    }
+}
+
+/// A connection from one of this host's other addresses.
+async fn connect_from(ip: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((ip, 0).into()).expect("all of 127/8 is this host");
+    socket.connect(to).await.expect("connects")
+}
+
+#[tokio::test]
+async fn strangers_that_take_all_their_places_for_good_do_not_keep_a_listed_peer_out() {
+    let nobody: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+    let mut crowded = config(1, vec![peer(2, &[nobody])]);
+    crowded.limits.handshake_timeout = Duration::from_secs(3600);
+    crowded.limits.silence_timeout = Duration::from_secs(3600);
+    let mut node = Node::start(crowded).await;
+    let (mut silent, places) = (Vec::new(), Limits::default().strangers_pending_max);
+    for number in 0..2 * places {
+        let network = u8::try_from(number % 8).expect("small");
+        silent.push(connect_from([127, 0, 8 + network, 1], socket(&node.addresses()[0])).await);
+    }
+    let refused = || node.metrics().dropped(DropReason::ConnectionLimit);
+    eventually("the others are refused", || refused() == places as u64).await;
+    let _other = Node::start(config(2, vec![peer(1, node.addresses())])).await;
+    node.connected_to(public(2)).await;
+}
+
+#[tokio::test]
 async fn both_sides_may_dial_at_once() {
     // Ports that are free now; both nodes know both addresses from the start.
     let ports = [free_port().await, free_port().await];
@@ -139,16 +184,16 @@ async fn a_connection_whose_other_end_falls_silent_is_closed_and_made_anew() {
     };
     let node = config(1, vec![peer(2, &[])]);
     let mut a = Node::start(NetworkConfig { limits: limits.clone(), ..node }).await;
-    let (through, frozen) = proxy(socket(&a.addresses()[0])).await;
+    let (through, wire) = proxy(socket(&a.addresses()[0])).await;
     let node = config(2, vec![peer(1, &[through])]);
     let mut b = Node::start(NetworkConfig { limits, ..node }).await;
     a.connected_to(public(2)).await;
     b.connected_to(public(1)).await;
-    frozen.send_replace(true);
+    wire.freeze(true);
     a.disconnected_from(public(2)).await;
     b.disconnected_from(public(1)).await;
     assert!(a.metrics().dropped(DropReason::DeadConnection) > 0);
-    frozen.send_replace(false);
+    wire.freeze(false);
     a.connected_to(public(2)).await;
     b.connected_to(public(1)).await;
 }
@@ -156,13 +201,13 @@ async fn a_connection_whose_other_end_falls_silent_is_closed_and_made_anew() {
 #[tokio::test]
 async fn a_peer_that_takes_nothing_does_not_hold_up_the_others() {
     let mut a = Node::start(config(1, vec![peer(2, &[]), peer(3, &[])])).await;
-    let (through, frozen) = proxy(socket(&a.addresses()[0])).await;
+    let (through, wire) = proxy(socket(&a.addresses()[0])).await;
     let _stuck = Node::start(config(2, vec![peer(1, &[through])])).await;
     let mut c = Node::start(config(3, vec![peer(1, a.addresses())])).await;
     for _ in 0..2 {
         a.expect("both", |event| matches!(event, NetworkEvent::Connected(_)).then_some(())).await;
     }
-    frozen.send_replace(true);
+    wire.freeze(true);
     // Far more than the sockets and the queue to the stuck peer take up.
     for height in 0..600 {
         a.handle.publish_consensus(vec![padded_vote(height, 64 << 10)]);
@@ -209,50 +254,4 @@ async fn the_counters_are_registered() {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
     assert!(text.contains("network_connected_peers 1"), "{text}");
-}
-
-fn socket(address: &Multiaddr) -> SocketAddr {
-    use libp2p::multiaddr::Protocol;
-    let parts: Vec<_> = address.iter().collect();
-    match parts[..] {
-        [Protocol::Ip4(ip), Protocol::Tcp(port), ..] => SocketAddr::from((ip, port)),
-        _ => panic!("an IPv4 address expected, not {address}"),
-    }
-}
-
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    listener.local_addr().expect("bound").port()
-}
-
-/// Forwards connections to `target`; while frozen, takes nothing and says nothing, like a host that
-/// is paused.
-async fn proxy(target: SocketAddr) -> (Multiaddr, watch::Sender<bool>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let port = listener.local_addr().expect("bound").port();
-    let (frozen, state) = watch::channel(false);
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let Ok(far) = TcpStream::connect(target).await else { continue };
-            let (near, far) = (near.into_split(), far.into_split());
-            tokio::spawn(forward(near.0, far.1, state.clone()));
-            tokio::spawn(forward(far.0, near.1, state.clone()));
-        }
-    });
-    (format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address"), frozen)
-}
-
-async fn forward(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut frozen: watch::Receiver<bool>,
-) {
-    use tokio::io::AsyncReadExt as _;
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let thawed = frozen.wait_for(|frozen| !frozen).await.is_ok();
-        if !thawed || to.write_all(&buffer[..length]).await.is_err() {
-            return;
-        }
-    }
 }

@@ -87,7 +87,7 @@ async fn what_is_published_at_once_travels_together_as_far_as_it_fits() {
 }
 
 #[tokio::test]
-async fn what_travelled_together_is_passed_on_when_any_is_accepted_and_none_rejected() {
+async fn of_what_travelled_together_what_is_accepted_is_passed_on_unless_something_is_wrong() {
     // The first and last are connected by way of the middle one alone.
     let mut middle = Node::start(config(2, vec![peer(1, &[]), peer(3, &[])])).await;
     let first = Node::start(config(1, vec![peer(2, middle.addresses())])).await;
@@ -106,7 +106,7 @@ async fn what_travelled_together_is_passed_on_when_any_is_accepted_and_none_reje
             judge[verdict](receipt);
         }
     }
-    for height in [40, 41, 50, 51] {
+    for height in [41, 50, 51] {
         assert_eq!(next_vote(&mut last).await.0, height);
     }
     assert_eq!(middle.metrics().dropped(DropReason::Rejected), 2);

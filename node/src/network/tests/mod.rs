@@ -2,7 +2,10 @@
 
 mod connections;
 mod gossip;
+mod single;
 mod sync;
+mod verdicts;
+mod wires;
 
 use std::{future::Future, time::Duration};
 

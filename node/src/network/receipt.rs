@@ -1,0 +1,145 @@
+//! The node's verdict on what a peer sent, on its way back to whoever took it in.
+//!
+//! A verdict is about one message and whoever handed it over, by whichever way it came. Gossip that
+//! travelled together is judged message by message. It is passed on as it came when every message of it
+//! was accepted: whoever gets it holds its forwarder to all of it. What was accepted of the others goes
+//! on by itself, unless something beside it is wrong.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Says what to do with a message of a peer, and whether it was at fault. Gossip is passed on only when
+/// it is accepted, and only within about three seconds of its coming; what was pushed or answered goes no
+/// further in any case. Dropped without a word, it is ignored.
+#[derive(Debug)]
+pub struct GossipReceipt {
+    judged: Arc<Judged>,
+    /// Which of those that travelled together.
+    index: u32,
+}
+
+/// What came of a message, or of those that travelled together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// All was accepted.
+    Accepted,
+    /// Some was accepted, and nothing was wrong. A bit for each message, from the lowest on.
+    InPart(u64),
+    /// Nothing was accepted, and nobody is at fault.
+    Ignored,
+    /// Something was wrong: who handed it over has a fault more, for this reason.
+    Rejected(&'static str),
+}
+
+/// Who is told what came of it, once.
+type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
+
+/// The judgement of all that travelled together, given when the last receipt of it is gone.
+struct Judged {
+    count: usize,
+    accepted: AtomicU64,
+    rejected: OnceLock<&'static str>,
+    /// Taken out when the judgement is given.
+    judge: Option<Judge>,
+}
+
+impl GossipReceipt {
+    /// For the first of `count` messages, at most 64, that travelled together. `judge` is told what came
+    /// of them when the last receipt is gone.
+    pub fn told_to(count: usize, judge: impl FnOnce(Judgement) + Send + Sync + 'static) -> Self {
+        let (accepted, rejected) = (AtomicU64::new(0), OnceLock::new());
+        let judged = Judged { count, accepted, rejected, judge: Some(Box::new(judge)) };
+        Self { judged: Arc::new(judged), index: 0 }
+    }
+
+    /// One for another message that travelled with it, by its place among them.
+    pub fn another(&self, index: u32) -> Self {
+        Self { judged: Arc::clone(&self.judged), index }
+    }
+
+    /// Verified, and of use to others: pass it on.
+    pub fn accept(self) {
+        let bit = 1_u64.checked_shl(self.index).unwrap_or(0);
+        self.judged.accepted.fetch_or(bit, Ordering::AcqRel);
+    }
+
+    /// Neither passed on nor held against anyone: too old, of no use, or nothing that can be judged now.
+    pub fn ignore(self) {}
+
+    /// Wrong in a way that an honest peer would have noticed before sending it. Counted as a fault of
+    /// the peer that did.
+    pub fn reject(self, reason: &'static str) {
+        // The first reason is as good as the others.
+        let _ = self.judged.rejected.set(reason);
+    }
+}
+
+impl Judged {
+    fn judgement(&self) -> Judgement {
+        let accepted = self.accepted.load(Ordering::Acquire);
+        match self.rejected.get() {
+            Some(reason) => Judgement::Rejected(reason),
+            None if accepted == 0 => Judgement::Ignored,
+            None if accepted.count_ones() as usize == self.count => Judgement::Accepted,
+            None => Judgement::InPart(accepted),
+        }
+    }
+}
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        let judgement = self.judgement();
+        if let Some(judge) = self.judge.take() {
+            judge(judgement);
+        }
+    }
+}
+
+impl fmt::Debug for Judged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Judged").field(&self.judgement()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    type Verdict = fn(GossipReceipt);
+
+    fn judged(count: usize, verdicts: &[(u32, Verdict)]) -> Judgement {
+        let (judge, told) = mpsc::sync_channel(1);
+        let tell = move |judgement| judge.send(judgement).expect("the test waits");
+        let receipt = GossipReceipt::told_to(count, tell);
+        let others: Vec<_> = verdicts.iter().map(|(index, _)| receipt.another(*index)).collect();
+        drop(receipt);
+        for (receipt, (_, verdict)) in others.into_iter().zip(verdicts) {
+            assert!(told.try_recv().is_err(), "not before the last");
+            verdict(receipt);
+        }
+        told.try_recv().expect("told at the last")
+    }
+
+    #[test]
+    fn what_travelled_together_is_accepted_when_all_of_it_is() {
+        let accept: Verdict = GossipReceipt::accept;
+        let ignore: Verdict = GossipReceipt::ignore;
+        let reject: Verdict = |receipt| receipt.reject("wrong");
+        assert_eq!(judged(1, &[(0, accept)]), Judgement::Accepted);
+        assert_eq!(judged(2, &[(0, accept), (1, accept)]), Judgement::Accepted);
+        assert_eq!(judged(2, &[(0, ignore), (1, accept)]), Judgement::InPart(2));
+        assert_eq!(judged(3, &[(2, accept), (0, accept)]), Judgement::InPart(5));
+        assert_eq!(judged(2, &[(0, ignore), (1, ignore)]), Judgement::Ignored);
+        assert_eq!(judged(2, &[(0, accept), (1, reject)]), Judgement::Rejected("wrong"));
+        let all: Vec<_> = (0..64).map(|index| (index, accept)).collect();
+        assert_eq!(judged(64, &all), Judgement::Accepted);
+        assert_eq!(judged(64, &all[1..]), Judgement::InPart(u64::MAX - 1));
+    }
+}
