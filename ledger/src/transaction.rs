@@ -162,6 +162,14 @@ impl VerifiedTransaction {
         Some(merkle::leaf_hash(&[&parts.header[..], &parts.signature[..]].concat()))
     }
 
+    /// The header of an encoding and its leaf hash, without any check: to ask what costs less than a
+    /// signature first. `None` where the encoding is no transaction.
+    pub fn header_unchecked(encoded: &Bytes) -> Option<(TransactionHeader, Hash)> {
+        let parts = v1::Transaction::decode(encoded.clone()).ok()?;
+        let leaf_hash = merkle::leaf_hash(&[&parts.header[..], &parts.signature[..]].concat());
+        Some((TransactionHeader::decode(&parts.header).ok()?, leaf_hash))
+    }
+
     /// Signs records into a transaction.
     ///
     /// # Errors

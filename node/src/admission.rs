@@ -8,7 +8,7 @@ use customhouse_ledger::{
     hash::Hash,
     keys::PublicKey,
     store::StoreError,
-    transaction::VerifiedTransaction,
+    transaction::{TransactionHeader, VerifiedTransaction},
 };
 
 use crate::{
@@ -129,11 +129,6 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether a transaction is waiting already.
-    pub fn is_waiting(&self, leaf_hash: &Hash) -> bool {
-        lock(&self.mempool).by_leaf(leaf_hash).is_some()
-    }
-
     /// Whether the mempool is so full that nothing new should be accepted.
     pub fn is_nearly_full(&self) -> bool {
         lock(&self.mempool).is_nearly_full()
@@ -149,7 +144,23 @@ pub fn check(
     transaction: &VerifiedTransaction,
     now_ms: u64,
 ) -> Result<(), AdmissionError> {
-    let header = transaction.header();
+    check_header(reader, transaction.header(), now_ms)?;
+    if reader.transaction(&transaction.id())?.is_some() {
+        return Err(AdmissionError::Committed(transaction.id()));
+    }
+    // A leader would only drop it, and nothing would be left of it to know it by when it comes again.
+    reader.check_registered(transaction, now_ms)?.map_err(AdmissionError::Registry)
+}
+
+/// What the registry and the clock say about a transaction's header, before its signature is checked.
+///
+/// # Errors
+/// [`AdmissionError`], but for the store's and the mempool's.
+pub fn check_header(
+    reader: &ChainReader,
+    header: &TransactionHeader,
+    now_ms: u64,
+) -> Result<(), AdmissionError> {
     let tip = reader.tip();
     let signer = tip
         .registry
@@ -168,9 +179,5 @@ pub fn check(
     if not_after_ms > now_ms.saturating_add(lifetime_ms_max).saturating_add(skew_ms) {
         return Err(AdmissionError::TooLongLived { lifetime_ms_max });
     }
-    if reader.transaction(&transaction.id())?.is_some() {
-        return Err(AdmissionError::Committed(transaction.id()));
-    }
-    // A leader would only drop it, and nothing would be left of it to know it by when it comes again.
-    reader.check_registered(transaction, now_ms)?.map_err(AdmissionError::Registry)
+    Ok(())
 }

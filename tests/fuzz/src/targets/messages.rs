@@ -42,6 +42,8 @@ pub(super) fn by_transaction(bytes: &[u8]) -> Option<Vec<String>> {
     let encoded = transaction.encoded();
     assert_eq!(transaction.parts().encode_to_vec(), *encoded);
     assert_eq!(VerifiedTransaction::leaf_hash_unchecked(encoded), Some(transaction.leaf_hash()));
+    let unchecked = VerifiedTransaction::header_unchecked(encoded);
+    assert_eq!(unchecked, Some((transaction.header().clone(), transaction.leaf_hash())));
     let slots: Vec<_> = transaction.slots().iter().map(|slot| slot.encode()).collect();
     let signer = transaction.header().signer;
     Some(vec![format!("{signer} signs {}: {slots:?}", transaction.leaf_hash())])

@@ -1,0 +1,155 @@
+//! Gossiped transactions: what is taken, what goes on, and who is at fault.
+//!
+//! A batch goes on as it came when this node has taken all of it: it is verified, and may be in a block.
+//! Nothing else does. What was taken of the others waits in this node's mempool, and is sent again from
+//! there while it waits.
+//!
+//! The sender is at fault for what breaks a rule of every chain's state: bytes that are no transaction, a
+//! signature that does not verify, the name of one transaction with the body of another. Whether a signer
+//! is registered, a transaction expired or a mempool full differs between honest nodes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use customhouse_ledger::{
+    chain::ChainReader,
+    hash::Hash,
+    transaction::{TransactionError, VerifiedTransaction},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Inbound;
+use crate::{
+    admission::{self, AdmissionError},
+    driver::{SharedMempool, lock},
+    mempool::MempoolError,
+    network::GossipReceipt,
+};
+
+/// Transactions of one gossiped batch at the most.
+const BATCH_TRANSACTIONS_MAX: usize = 4096;
+
+/// What a gossiped transaction is to this node.
+#[derive(Debug)]
+enum Gossiped {
+    /// Verified, and not here yet.
+    New(Arc<VerifiedTransaction>),
+    /// In the mempool, in these very bytes.
+    Waiting,
+    /// Nothing that can wait for a block here.
+    Refused(AdmissionError),
+    /// Nothing that an honest peer forwards.
+    Wrong(Wrong),
+}
+
+/// What is wrong with it.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error("{0}")]
+    Transaction(#[from] TransactionError),
+    #[error("other bytes than those of transaction leaf {0}, which is known")]
+    OtherBytes(Hash),
+}
+
+impl Wrong {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Transaction(error) => error.code(),
+            Self::OtherBytes(_) => "OTHER_BYTES",
+        }
+    }
+}
+
+impl Inbound {
+    /// Verifies a batch beside the consensus messages, which must not wait behind it. What waits
+    /// for a turn is bounded by the network: a peer's messages that have no verdict yet count.
+    pub(super) fn verify(&self, transactions: Vec<Bytes>, receipt: GossipReceipt) {
+        if transactions.len() > BATCH_TRANSACTIONS_MAX {
+            self.metrics.rejected("gossip", "BATCH_TOO_LARGE");
+            return receipt.reject("more transactions than a batch may have");
+        }
+        let inbound = self.clone();
+        let admit = move |turn: OwnedSemaphorePermit| {
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                match inbound.admit_all(transactions) {
+                    Ok(true) => receipt.accept(),
+                    Ok(false) => receipt.ignore(),
+                    Err(code) => receipt.reject(code),
+                }
+            });
+        };
+        let turns = Arc::clone(&self.batches);
+        match Arc::clone(&turns).try_acquire_owned() {
+            Ok(turn) => admit(turn),
+            Err(_) => {
+                tokio::spawn(async move {
+                    // The semaphore is never closed.
+                    if let Ok(turn) = turns.acquire_owned().await {
+                        admit(turn);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Admits what is new; whether the batch may go on. `Err` where it has something that no honest peer
+    /// forwards.
+    fn admit_all(&self, transactions: Vec<Bytes>) -> Result<bool, &'static str> {
+        let (mut any_new, mut all_taken) = (false, true);
+        for encoded in transactions {
+            let refused = match look_at(encoded, &self.reader, &self.mempool) {
+                Gossiped::New(transaction) => self.admission.admit(transaction).err(),
+                Gossiped::Waiting => Some(AdmissionError::Mempool(MempoolError::Present)),
+                Gossiped::Refused(error) => Some(error),
+                Gossiped::Wrong(wrong) => {
+                    self.metrics.rejected("gossip", wrong.code());
+                    tracing::debug!(%wrong, "a gossiped transaction is refused");
+                    return Err(wrong.code());
+                }
+            };
+            match refused {
+                None => any_new = true,
+                Some(AdmissionError::Mempool(MempoolError::Present)) => {}
+                Some(AdmissionError::Committed(_)) => all_taken = false,
+                Some(error) => {
+                    self.metrics.rejected("gossip", error.code());
+                    all_taken = false;
+                }
+            }
+        }
+        Ok(any_new && all_taken)
+    }
+}
+
+/// Looks at a transaction. A signature is checked last, and only where it could change something.
+fn look_at(encoded: Bytes, reader: &ChainReader, mempool: &SharedMempool) -> Gossiped {
+    let Some((header, leaf_hash)) = VerifiedTransaction::header_unchecked(&encoded) else {
+        return verified(encoded, reader);
+    };
+    let waiting = lock(mempool).by_leaf(&leaf_hash).map(|waiting| *waiting.encoded() == encoded);
+    match waiting {
+        Some(true) => return Gossiped::Waiting,
+        Some(false) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
+        None => {}
+    }
+    match reader.transaction_by_leaf(&leaf_hash) {
+        Ok(Some(committed)) if committed.encoded == encoded => {
+            return Gossiped::Refused(AdmissionError::Committed(header.id()));
+        }
+        Ok(Some(_)) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
+        Ok(None) => {}
+        Err(error) => return Gossiped::Refused(error.into()),
+    }
+    match admission::check_header(reader, &header, crate::clock::unix_ms()) {
+        Ok(()) => verified(encoded, reader),
+        Err(error) => Gossiped::Refused(error),
+    }
+}
+
+fn verified(encoded: Bytes, reader: &ChainReader) -> Gossiped {
+    match VerifiedTransaction::from_bytes(encoded, &reader.chain_id()) {
+        Ok(transaction) => Gossiped::New(Arc::new(transaction)),
+        Err(error) => Gossiped::Wrong(error.into()),
+    }
+}
