@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// Where a node listens for others.
-    fn peer_address(&self, node: usize) -> SocketAddr {
+    pub fn peer_address(&self, node: usize) -> SocketAddr {
         let text = self.agency(node).config.network.listen[0].to_string();
         let port = text.rsplit('/').next().and_then(|port| port.parse().ok());
         SocketAddr::from(([127, 0, 0, 1], port.expect("a multiaddress ends in its port")))
@@ -370,13 +370,18 @@ impl Cluster {
         .await
     }
 
-    /// The value of a node's metric without labels.
+    /// The value of a node's metric, named with its labels where it has any.
     pub fn metric(&self, node: usize, name: &str) -> u64 {
+        self.metric_or_none(node, name)
+            .unwrap_or_else(|| panic!("node {node} has no metric {name}"))
+    }
+
+    /// The same where nothing may have been counted yet.
+    pub fn metric_or_none(&self, node: usize, name: &str) -> Option<u64> {
         let address = self.agency(node).config.metrics.as_ref().expect("the layout has it").listen;
         let text = http::get(address, "/metrics").expect("the node serves metrics").text();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let value = value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"));
-        value.trim().parse().expect("a counter is a number")
+        value.map(|value| value.trim().parse().expect("a counter is a number"))
     }
 
     /// Memory of a node's process that is in RAM, in KiB.

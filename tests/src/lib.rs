@@ -3,7 +3,8 @@
 //!
 //! - [`cluster`]: a network of n agencies in a directory of its own, its nodes as child processes
 //!   that can be killed, paused, stopped, wiped and started again;
-//! - [`links`]: the wires between the nodes, which can be cut, slowed down and broken;
+//! - [`links`]: the wires between the nodes, which can be cut, slowed down, broken and stranded;
+//! - [`listed_liar`]: a listed peer that gossips, pushes and answers what a test has it say;
 //! - [`backup`]: what a stopped node has on its disk, to be put back later;
 //! - [`lying_node`]: a node that lies to its clients;
 //! - [`faults`]: kills, restarts and wipes, again and again, at any moment;
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod faults;
 pub mod http;
 pub mod links;
+pub mod listed_liar;
 pub mod load;
 pub mod lying_node;
 mod node_process;

@@ -7,6 +7,9 @@
 //!
 //! A cut link loses nothing and says nothing: bytes wait, and the end of a connection is not told,
 //! as where packets are lost and sent again. What waited flows on when the link heals.
+//!
+//! A stranded connection says nothing either, and never comes back, while new ones work: as where a
+//! firewall has lost its state, or the host at the other end.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -34,11 +37,12 @@ pub enum Flow {
     Cut,
 }
 
-/// What a direction does, and how often its connections were broken.
+/// What a direction does, and how often its connections were broken and stranded.
 #[derive(Clone, Copy, Debug)]
 struct Gate {
     flow: Flow,
     broken: u64,
+    stranded: u64,
 }
 
 /// Two nodes by their index: the bytes of the first to the second.
@@ -60,7 +64,7 @@ impl Links {
             let all = (0..nodes.len()).flat_map(|from| (0..nodes.len()).map(move |to| (from, to)));
             all.filter(|(from, to)| from != to)
         };
-        let open = Gate { flow: Flow::Open, broken: 0 };
+        let open = Gate { flow: Flow::Open, broken: 0, stranded: 0 };
         let gates: Gates = pairs().map(|pair| (pair, watch::Sender::new(open))).collect();
         let (mut addresses, mut forwarders) = (BTreeMap::new(), JoinSet::new());
         for (from, to) in pairs() {
@@ -118,6 +122,25 @@ impl Links {
         }
     }
 
+    /// From now on nothing passes one way on the connections that are open between two nodes. Their ends
+    /// are not told, and new connections work.
+    pub fn strand(&self, from: usize, to: usize) {
+        self.gates[&(from, to)].send_modify(|gate| gate.stranded += 1);
+    }
+
+    /// The same both ways.
+    pub fn strand_both(&self, one: usize, other: usize) {
+        self.strand(one, other);
+        self.strand(other, one);
+    }
+
+    /// The same of all connections of a node.
+    pub fn strand_node(&self, node: usize) {
+        for (from, to) in self.gates.keys().filter(|(from, _)| *from == node) {
+            self.strand_both(*from, *to);
+        }
+    }
+
     /// Opens all links.
     pub fn heal(&self) {
         for gate in self.gates.values() {
@@ -153,8 +176,9 @@ async fn carry(
     there: watch::Receiver<Gate>,
     back: watch::Receiver<Gate>,
 ) {
-    // Before anything is connected: who sees the connection may break it.
+    // Before anything is connected: who sees the connection may break or strand it.
     let broken = there.borrow().broken;
+    let stranded = [&there, &back].map(|gate| gate.borrow().stranded);
     // A node that is down: the caller sees its connection closed.
     let Ok(called) = TcpStream::connect(to).await else { return };
     for stream in [&caller, &called] {
@@ -165,19 +189,24 @@ async fn carry(
     let (called_reads, called_writes) = called.into_split();
     let mut until_broken = there.clone();
     tokio::select! {
-        () = pump(caller_reads, called_writes, there) => {}
-        () = pump(called_reads, caller_writes, back) => {}
+        () = pump(caller_reads, called_writes, there, stranded[0]) => {}
+        () = pump(called_reads, caller_writes, back, stranded[1]) => {}
         _ = until_broken.wait_for(|gate| gate.broken > broken) => {}
     }
 }
 
 /// Moves bytes one way. What was read before a cut waits for its end, and so does the news that
-/// there are no more.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut gate: watch::Receiver<Gate>) {
+/// there are no more. Once the connection is stranded, both wait for ever, and the sender's buffers fill.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut gate: watch::Receiver<Gate>,
+    stranded: u64,
+) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let read = from.read(&mut chunk).await.unwrap_or(0);
-        if !wait_for_passage(&mut gate).await
+        if !wait_for_passage(&mut gate, stranded).await
             || read == 0
             || to.write_all(&chunk[..read]).await.is_err()
         {
@@ -186,11 +215,11 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut gate: watch::
     }
 }
 
-/// Waits until bytes may pass. False where the links are gone.
-async fn wait_for_passage(gate: &mut watch::Receiver<Gate>) -> bool {
-    let Ok(open) = gate.wait_for(|gate| gate.flow != Flow::Cut).await.map(|gate| gate.flow) else {
-        return false;
-    };
+/// Waits until bytes may pass on a connection of before or after so many were stranded. False where the
+/// links are gone.
+async fn wait_for_passage(gate: &mut watch::Receiver<Gate>, stranded: u64) -> bool {
+    let passes = |gate: &Gate| gate.flow != Flow::Cut && gate.stranded == stranded;
+    let Ok(open) = gate.wait_for(passes).await.map(|gate| gate.flow) else { return false };
     if let Flow::Delayed(pause) = open {
         tokio::time::sleep(pause).await;
     }
@@ -243,6 +272,31 @@ mod tests {
         assert_eq!(arrives(&mut called, SHORT).await, None, "nothing is told");
         links.set_both(0, 1, Flow::Delayed(SHORT));
         assert_eq!(arrives(&mut called, PATIENCE).await, Some(Vec::new()), "closed");
+    }
+
+    #[tokio::test]
+    async fn a_stranded_connection_passes_nothing_one_way_and_new_ones_work() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let links = Links::lay(&[address, address]).await;
+        let connect = async || {
+            let caller = TcpStream::connect(links.address(0, 1)).await.expect("connected");
+            (caller, listener.accept().await.expect("forwarded").0)
+        };
+        let (mut caller, mut called) = connect().await;
+        links.strand(0, 1);
+        links.heal();
+        caller.write_all(b"there").await.expect("sent");
+        called.write_all(b"back").await.expect("sent");
+        assert_eq!(arrives(&mut caller, PATIENCE).await, Some(b"back".to_vec()));
+        drop(caller);
+        assert_eq!(arrives(&mut called, SHORT).await, None, "nor the end of it");
+        let (mut caller, mut called) = connect().await;
+        caller.write_all(b"new").await.expect("sent");
+        assert_eq!(arrives(&mut called, PATIENCE).await, Some(b"new".to_vec()));
+        links.strand_both(1, 0);
+        drop(called);
+        assert_eq!(arrives(&mut caller, SHORT).await, None, "both ways");
     }
 
     #[tokio::test]

@@ -10,34 +10,17 @@ use customhouse_ledger::{
     hash::Hash,
     vote::{Ballot, Vote, VoteKind},
 };
-use customhouse_node::{
-    network::{self, NetworkConfig, NetworkHandle},
-    node::NodeParts,
-};
+use customhouse_node::node::NodeParts;
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey, subject::Scheme};
 use customhouse_tests::{
     cluster::Cluster,
+    listed_liar::ListedLiar,
     wait::{PATIENCE, until},
 };
 use prost::Message as _;
 use tokio_stream::StreamExt as _;
-use tokio_util::sync::CancellationToken;
 
 use crate::agreement::submit_final;
-
-/// Takes a stopped node's place on the network, with its peer key.
-async fn impersonate(parts: &NodeParts, shutdown: &CancellationToken) -> NetworkHandle {
-    let peers = parts.addresses.of_all(&parts.genesis.registry.peers_at(1));
-    let others = peers.len() - 1;
-    let config = NetworkConfig { listen: Vec::new(), peers, ..parts.network.clone() };
-    let (handle, mut events) = network::spawn(config, shutdown.clone()).await.expect("a network");
-    // Nobody looks at what comes.
-    tokio::spawn(async move { while events.recv().await.is_some() {} });
-    let mut connected = handle.connected();
-    let all = connected.wait_for(|peers| peers.len() == others);
-    tokio::time::timeout(PATIENCE, all).await.expect("connections").expect("it runs");
-    handle
-}
 
 /// The reports about a validator's key, as a node tells them.
 async fn reports(cluster: &Cluster, node: usize, key: &str) -> Vec<Evidence> {
@@ -60,16 +43,14 @@ async fn a_validator_that_votes_for_two_blocks_is_recorded_once_and_can_be_looke
     submit_final(&cluster, 0, "before", "misbehaviour").await;
     assert!(cluster.terminate(3).await.success());
     let head = cluster.same_head(&[0, 1, 2], 1).await;
-    let parts = NodeParts::read(&cluster.agency(3).config).expect("its files");
-    let (chain_id, shutdown) = (parts.genesis.chain_id(), CancellationToken::new());
-    let liar = impersonate(&parts, &shutdown).await;
+    let liar = ListedLiar::start(&cluster, 3).await;
     let vote = |block: u8| {
         let (kind, height, view) = (VoteKind::Notarize, head.height + 1, 1);
         let ballot = Ballot { kind, height, view, block_hash: Hash([block; 32]) };
-        Message::Vote(Vote::sign(ballot, &chain_id, &parts.validator.key)).to_proto()
+        Message::Vote(Vote::sign(ballot, &liar.chain_id, &liar.validator))
     };
-    liar.publish_consensus(vec![vote(1), vote(2)]);
-    let key = parts.validator.key.public();
+    liar.gossip(&[vote(1), vote(2)]);
+    let key = liar.validator.public();
     for node in 0..3 {
         let found = until("the report", PATIENCE, async || {
             let found = reports(&cluster, node, &key.to_string()).await;
@@ -78,10 +59,10 @@ async fn a_validator_that_votes_for_two_blocks_is_recorded_once_and_can_be_looke
         let found = found.await;
         assert_eq!((found.len(), found[0].culprit()), (1, key), "node {node}");
         assert_eq!(found[0].place(), (head.height + 1, 1));
-        assert!(found[0].proves(&chain_id));
+        assert!(found[0].proves(&liar.chain_id));
         assert!(cluster.metric(node, "customhouse_evidence_total") > 0);
     }
-    shutdown.cancel();
+    drop(liar);
     submit_final(&cluster, 1, "after", "misbehaviour").await;
     assert_eq!(reports(&cluster, 0, &key.to_string()).await.len(), 1, "it is there once");
 }
@@ -97,7 +78,7 @@ async fn a_node_that_halts_keeps_what_names_those_who_made_it_halt() {
     let parts: Vec<_> = (0..4)
         .map(|node| NodeParts::read(&cluster.agency(node).config).expect("its files"))
         .collect();
-    let (genesis, shutdown) = (&parts[3].genesis, CancellationToken::new());
+    let genesis = &parts[3].genesis;
     let (chain_id, validators) = (genesis.chain_id(), genesis.validators());
     let height = head.height + 1;
     let certificate = |kind, block_hash| {
@@ -106,14 +87,14 @@ async fn a_node_that_halts_keeps_what_names_those_who_made_it_halt() {
             parts[1..].iter().map(|parts| Vote::sign(ballot, &chain_id, &parts.validator.key));
         let votes: Vec<_> = votes.collect();
         let certificate = Certificate::from_votes(ballot, &votes, &validators).expect("a quorum");
-        Message::Certificate(certificate).to_proto()
+        Message::Certificate(certificate)
     };
     let contradiction = [(VoteKind::Nullify, Hash::ZERO), (VoteKind::Finalize, Hash([1; 32]))];
-    let liar = impersonate(&parts[3], &shutdown).await;
-    liar.publish_consensus(contradiction.map(|(kind, hash)| certificate(kind, hash)).to_vec());
+    let liar = ListedLiar::start(&cluster, 3).await;
+    liar.gossip(&contradiction.map(|(kind, hash)| certificate(kind, hash)));
     assert!(!cluster.exit(0).await.success());
     assert!(cluster.log(0).contains("audit decisions"), "it says what to do: {}", cluster.log(0));
-    shutdown.cancel();
+    drop(liar);
 
     let chain = Chain::open(&parts[0].store, genesis, &parts[0].store_options).expect("its store");
     let decision = chain.reader().decision(height).expect("readable").expect("kept");
