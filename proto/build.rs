@@ -21,7 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Served by gRPC reflection.
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
     let services = env::var_os("CARGO_FEATURE_SERVICES").is_some();
+    // The strict codec looks messages up by their names.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
+        .codec_path("crate::strict::StrictCodec")
         .build_client(services)
         .build_server(services)
         .build_transport(false)
@@ -30,6 +34,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".customhouse.v1.TransactionBatch")
         .bytes(".customhouse.v1.TransactionsResponse")
         .bytes(".customhouse.v1.BlockWithBody")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

@@ -3,12 +3,12 @@
 use std::{fmt, time::Duration};
 
 use customhouse_ledger::{
-    certificate::{Certificate, CertificateError},
-    decision::{Decision, DecisionError},
-    genesis::{GENESIS_BYTES_MAX, Genesis, GenesisError},
+    certificate::Certificate,
+    decision::Decision,
+    genesis::{GENESIS_BYTES_MAX, Genesis},
     hash::Hash,
     header::Header,
-    layout::LayoutError,
+    history::{HISTORY_PROOF_BYTES_MAX, HistoryEntry},
     merkle,
     registry::Registry,
     tlog::{
@@ -24,19 +24,20 @@ use customhouse_proto::v1::{
 use futures::{Stream, TryStreamExt as _, stream};
 use prost::Message as _;
 use tonic::{
-    Code, Request, Status, Streaming,
+    Request, Streaming,
     transport::{Channel, Endpoint},
 };
 
-use crate::{
-    api::{
-        REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
-        refused::{REASON_CODE, REFUSED_ID, RETRY_AFTER_MS},
-    },
-    tls::ClientTls,
-};
+use crate::{api::REQUEST_BYTES_MAX, tls::ClientTls};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+mod connecting;
+mod error;
+
+use connecting::Connector;
+pub use error::{CallRefused, ClientError};
+
+/// Of all steps of a connection together; each has its own, which says where it stood still.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(35);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// What the node may send ahead of being read: in one stream, and in all.
@@ -45,110 +46,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// How long a question about the ledger may be without the beginning of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Bytes of an auditor's answer at the most, but of a history proof. One that is full of empty messages
+/// Bytes of an answer at the most: what is larger comes in pages. One that is full of empty messages
 /// takes some fifty times as much memory.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// More pages than a registry has, also where it changes a few times meanwhile.
 const REGISTRY_PAGES_MAX: usize = 256;
-
-/// Why a call gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Not an address.
-    #[error("`{endpoint}` is not an endpoint such as localhost:7400: {source}")]
-    Endpoint {
-        /// What was given.
-        endpoint: String,
-        /// What is wrong with it.
-        source: tonic::transport::Error,
-    },
-    /// No connection: nobody listens, or the handshake failed.
-    #[error("{endpoint}: no connection: {}", Causes(source))]
-    Connect {
-        /// Where to.
-        endpoint: String,
-        /// Why not.
-        source: tonic::transport::Error,
-    },
-    /// The node refused the call.
-    #[error("{0}")]
-    Refused(Box<CallRefused>),
-    /// The answer lacks a part, or a part is not what it should be.
-    #[error("the node's answer: {0}")]
-    Answer(String),
-}
-
-/// A refusal as the node gave it.
-#[derive(Clone, Debug)]
-pub struct CallRefused {
-    /// The gRPC code.
-    pub code: Code,
-    /// The node's stable reason code; empty where the refusal is not the node's.
-    pub reason_code: String,
-    /// A sentence.
-    pub message: String,
-    /// After how long it may work.
-    pub retry_after: Option<Duration>,
-    /// Id of the record or transaction, in hexadecimal, where known.
-    pub id: Option<String>,
-}
-
-impl fmt::Display for CallRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.code)?;
-        if !self.reason_code.is_empty() {
-            write!(f, " ({})", self.reason_code)?;
-        }
-        write!(f, ": {}", self.message)?;
-        if let Some(after) = self.retry_after {
-            write!(f, " (try again in {} ms)", after.as_millis())?;
-        }
-        Ok(())
-    }
-}
-
-impl From<Status> for ClientError {
-    fn from(status: Status) -> Self {
-        let text = |name: &str| {
-            let value = status.metadata().get(name)?;
-            value.to_str().ok().map(str::to_owned)
-        };
-        let retry_after = text(RETRY_AFTER_MS).and_then(|ms| ms.parse().ok());
-        Self::Refused(Box::new(CallRefused {
-            code: status.code(),
-            reason_code: text(REASON_CODE).unwrap_or_default(),
-            message: status.message().to_owned(),
-            retry_after: retry_after.map(Duration::from_millis),
-            id: text(REFUSED_ID),
-        }))
-    }
-}
-
-impl ClientError {
-    /// The refusal, where the node gave one.
-    pub fn refused(&self) -> Option<&CallRefused> {
-        match self {
-            Self::Refused(refused) => Some(refused),
-            _ => None,
-        }
-    }
-}
-
-/// An error and what it came from: tonic's own message says only "transport error".
-struct Causes<'a>(&'a tonic::transport::Error);
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = std::error::Error::source(self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
 
 /// A connection to a node. Cheap to clone; the clones share the connection, which is made again
 /// when it breaks.
@@ -161,19 +64,21 @@ impl Client {
     /// Connects. The endpoint is `host:port`, or `https://host:port`.
     ///
     /// # Errors
-    /// [`ClientError::Endpoint`] or [`ClientError::Connect`].
+    /// [`ClientError::Endpoint`], [`ClientError::Certificate`] or [`ClientError::Connect`].
     pub async fn connect(endpoint: &str, tls: &ClientTls) -> Result<Self, ClientError> {
         let connect = |source| ClientError::Connect { endpoint: endpoint.to_owned(), source };
-        let channel = configure(endpoint, tls)?.connect().await.map_err(connect)?;
+        let (to, connector) = configure(endpoint, tls)?;
+        let channel = to.connect_with_connector(connector).await.map_err(connect)?;
         Ok(Self { channel })
     }
 
     /// Connects when the first call is made, and not before.
     ///
     /// # Errors
-    /// [`ClientError::Endpoint`].
+    /// [`ClientError::Endpoint`] or [`ClientError::Certificate`].
     pub fn connect_lazily(endpoint: &str, tls: &ClientTls) -> Result<Self, ClientError> {
-        Ok(Self { channel: configure(endpoint, tls)?.connect_lazy() })
+        let (to, connector) = configure(endpoint, tls)?;
+        Ok(Self { channel: to.connect_with_connector_lazy(connector) })
     }
 
     /// The channel, for the generated clients of other services.
@@ -183,12 +88,12 @@ impl Client {
 
     fn submission(&self) -> SubmissionClient<Channel> {
         SubmissionClient::new(self.channel())
-            .max_decoding_message_size(RESPONSE_BYTES_MAX)
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
             .max_encoding_message_size(REQUEST_BYTES_MAX)
     }
 
     fn query(&self) -> QueryClient<Channel> {
-        QueryClient::new(self.channel()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+        QueryClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
     fn audit(&self) -> AuditClient<Channel> {
@@ -358,16 +263,33 @@ impl Client {
         answer.receipt.ok_or_else(|| missing("receipt"))
     }
 
-    /// The proof of all history entries of a subject.
+    /// The proof of all history entries of a subject, put together from its pages.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn history_proof(&self, subject_key: Hash) -> Result<v1::HistoryProof, ClientError> {
-        let request = v1::GetHistoryProofRequest { subject_key: subject_key.0.to_vec() };
-        // Not a list of messages: it takes no more memory than it has bytes.
-        let mut audit = self.audit().max_decoding_message_size(RESPONSE_BYTES_MAX);
-        let answer = audit.get_history_proof(asked(request)).await?.into_inner();
-        answer.proof.ok_or_else(|| missing("proof"))
+        let wrong = |what: &str| ClientError::Answer(format!("history proof: {what}"));
+        let mut entries = Vec::new();
+        loop {
+            let from_entry = (entries.len() / HistoryEntry::LENGTH) as u64;
+            let subject_key = subject_key.0.to_vec();
+            let request = v1::GetHistoryProofRequest { subject_key, from_entry };
+            let answer = self.audit().get_history_proof(asked(request)).await?.into_inner();
+            let v1::GetHistoryProofResponse { proof, next_entry } = answer;
+            let proof = proof.ok_or_else(|| missing("proof"))?;
+            entries.extend_from_slice(&proof.bucket_entries);
+            if next_entry == 0 {
+                return Ok(v1::HistoryProof { bucket_entries: entries, ..proof });
+            }
+            if entries.len() > HISTORY_PROOF_BYTES_MAX {
+                return Err(wrong("more entries than any may have"));
+            }
+            if proof.bucket_entries.is_empty()
+                || next_entry.checked_mul(HistoryEntry::LENGTH as u64) != Some(entries.len() as u64)
+            {
+                return Err(wrong("its pages do not follow each other"));
+            }
+        }
     }
 
     /// The path from an older to a newer log size.
@@ -516,21 +438,15 @@ impl Client {
     }
 }
 
-fn configure(endpoint: &str, tls: &ClientTls) -> Result<Endpoint, ClientError> {
-    let wrong = |source| ClientError::Endpoint { endpoint: endpoint.to_owned(), source };
-    let uri = match endpoint.strip_prefix("https://") {
-        Some(_) => endpoint.to_owned(),
-        None => format!("https://{endpoint}"),
-    };
-    let endpoint = Endpoint::from_shared(uri).map_err(wrong)?;
-    let endpoint = endpoint.tls_config(tls.config()).map_err(wrong)?;
-    Ok(endpoint
+fn configure(endpoint: &str, tls: &ClientTls) -> Result<(Endpoint, Connector), ClientError> {
+    let (endpoint, connector) = connecting::endpoint(endpoint, tls)?;
+    let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    Ok((endpoint, connector))
 }
 
 /// A question that is not waited for endlessly.
@@ -546,51 +462,4 @@ fn path(bytes: &[u8]) -> Result<Vec<Hash>, ClientError> {
 
 fn missing(field: &str) -> ClientError {
     ClientError::Answer(format!("{field} is missing"))
-}
-
-impl From<DecisionError> for ClientError {
-    fn from(error: DecisionError) -> Self {
-        Self::Answer(format!("decision: {error}"))
-    }
-}
-
-impl From<GenesisError> for ClientError {
-    fn from(error: GenesisError) -> Self {
-        Self::Answer(error.to_string())
-    }
-}
-
-impl From<LayoutError> for ClientError {
-    fn from(error: LayoutError) -> Self {
-        Self::Answer(format!("header: {error}"))
-    }
-}
-
-impl From<CertificateError> for ClientError {
-    fn from(error: CertificateError) -> Self {
-        Self::Answer(format!("certificate: {error}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{api::refused::Refused, submissions::Refusal};
-
-    #[test]
-    fn a_refusal_is_shown_with_its_reason_and_when_to_try_again() {
-        let full = Refusal::Exhausted { what: "the mempool is full".into(), retry_after_ms: 250 };
-        let error = ClientError::from(Status::from(Refused::from(full)));
-        let refused = error.refused().expect("a refusal");
-        assert_eq!(refused.retry_after, Some(Duration::from_millis(250)));
-        let shown = error.to_string();
-        assert!(shown.starts_with("ResourceExhausted (EXHAUSTED): the mempool is full"), "{shown}");
-        assert!(shown.ends_with("(try again in 250 ms)"), "{shown}");
-    }
-
-    #[test]
-    fn a_refusal_that_is_not_the_node_s_has_no_reason_code() {
-        let error = ClientError::from(Status::unavailable("no route"));
-        assert_eq!(error.to_string(), "Unavailable: no route");
-    }
 }

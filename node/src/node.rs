@@ -351,7 +351,12 @@ impl Node {
         let metrics = shared.metrics.clone();
         let rejections = Rejections::new(move |surface, reason| metrics.rejected(surface, reason));
         let calls_max = usize::try_from(config.limits.api_requests).unwrap_or(usize::MAX);
-        let api_config = ApiConfig { tls, calls_max, drain: SHUTDOWN_GRACE / 2 };
+        let api_config = ApiConfig {
+            tls,
+            calls_max,
+            drain: SHUTDOWN_GRACE / 2,
+            patience: api::Patience::default(),
+        };
         let served = api::serve(api_listener, shared, api_config, rejections, shutdown.clone());
         servers.spawn(async move { served.await.map_err(NodeError::from) });
         tracing::info!(agency = %config.agency, grpc = %config.api.listen, "node running");

@@ -10,9 +10,15 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
 };
 
+use tokio_rustls::rustls::{
+    self, RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 use zeroize::Zeroizing;
 
@@ -26,8 +32,8 @@ pub use subject::{IdentityError, NAME_BYTES_MAX, identity_of};
 
 /// Bytes of a certificate's or key's file at the most; an authority's may hold a chain.
 pub const PEM_BYTES_MAX: usize = 1024 * 1024;
-/// A handshake that takes longer is given up, so that a silent peer holds nothing.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2, as a handshake names it.
+const ALPN_HTTP2: &[u8] = b"h2";
 
 /// A certificate and its private key, as PEM. The key is wiped when dropped and never shown.
 pub struct KeyedCertificate {
@@ -45,6 +51,17 @@ pub struct FileError {
     pub path: PathBuf,
     /// What the system said.
     pub source: io::Error,
+}
+
+/// A certificate, a key or an authority that TLS cannot be spoken with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsError(String);
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        Self(error.to_string())
+    }
 }
 
 impl KeyedCertificate {
@@ -69,6 +86,14 @@ impl KeyedCertificate {
     fn to_identity(&self) -> Identity {
         Identity::from_pem(&self.certificate, self.key.as_bytes())
     }
+
+    fn chain_and_key(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let chain = certificates(&self.certificate, "the certificate")?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes());
+        Ok((chain, key.map_err(|error| TlsError(format!("the private key: {error}")))?))
+    }
 }
 
 /// What a client needs to speak to a node.
@@ -88,7 +113,21 @@ impl ClientTls {
         Ok(Self { authority: read(authority)?, own: KeyedCertificate::read(certificate, key)? })
     }
 
-    /// The configuration of tonic's channel.
+    /// The configuration of a connection.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn client_config(&self) -> Result<rustls::ClientConfig, TlsError> {
+        let (chain, key) = self.own.chain_and_key()?;
+        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots(&self.authority)?)
+            .with_client_auth_cert(chain, key)?;
+        config.alpn_protocols.push(ALPN_HTTP2.to_vec());
+        Ok(config)
+    }
+
+    /// The same for tonic's own channel.
     pub fn config(&self) -> ClientTlsConfig {
         ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority))
@@ -113,14 +152,51 @@ impl ServerTls {
         Ok(Self { authority: read(authority)?, own: KeyedCertificate::read(certificate, key)? })
     }
 
-    /// The configuration of tonic's server: a client without a certificate of this authority is
-    /// refused in the handshake.
+    /// The configuration of the server: a client without a certificate of this authority is refused
+    /// in the handshake.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn server_config(&self) -> Result<rustls::ServerConfig, TlsError> {
+        let roots = Arc::new(roots(&self.authority)?);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+        let verifier = verifier.map_err(|error| TlsError(error.to_string()))?;
+        let (chain, key) = self.own.chain_and_key()?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols.push(ALPN_HTTP2.to_vec());
+        Ok(config)
+    }
+
+    /// The same for tonic's own server.
     pub fn config(&self) -> ServerTlsConfig {
         ServerTlsConfig::new()
             .identity(self.own.to_identity())
             .client_ca_root(Certificate::from_pem(&self.authority))
             .client_auth_optional(false)
-            .timeout(HANDSHAKE_TIMEOUT)
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn roots(authority: &str) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authority, "the authority's certificate")? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match read {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(TlsError(format!("{what}: no certificate in it"))),
+        Err(error) => Err(TlsError(format!("{what}: {error}"))),
     }
 }
 

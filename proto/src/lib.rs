@@ -1,6 +1,10 @@
 //! The Customhouse messages and services, generated from `customhouse/v1/*.proto`.
 //!
-//! No logic lives here: what the messages mean and how they are checked is the ledger's.
+//! What the messages mean and how they are checked is the ledger's. Here is only how requests are
+//! decoded (feature `services`): whole, or not at all.
+
+#[cfg(feature = "services")]
+pub mod strict;
 
 /// Version 1 of the interface.
 #[allow(missing_docs, clippy::all)]

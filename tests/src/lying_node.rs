@@ -178,7 +178,8 @@ impl Audit for Front {
         request: Request<v1::GetHistoryProofRequest>,
     ) -> Result<Response<v1::GetHistoryProofResponse>, Status> {
         if let Lie::OldProof(proof) = &self.lie {
-            return Ok(Response::new(v1::GetHistoryProofResponse { proof: Some(*proof.clone()) }));
+            let proof = Some(*proof.clone());
+            return Ok(Response::new(v1::GetHistoryProofResponse { proof, next_entry: 0 }));
         }
         let mut answer = self.audit().get_history_proof(request.into_inner()).await?.into_inner();
         let proof = answer.proof.as_mut().ok_or_else(|| Status::internal("no proof"))?;

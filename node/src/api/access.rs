@@ -1,49 +1,86 @@
-//! Which role may call which method: the one table.
+//! The one table of methods: which role may call each, and whose share a call takes from.
 
 use tonic::Code;
 
 use crate::identity::Role::{self, Auditor, Integrator, Officer, Operator};
 
-use super::refused::Refused;
+use super::{quotas::Class, refused::Refused};
 
-/// Roles by method. A method of ours that is not here may be called by nobody; health and
-/// reflection, which say nothing about trade, by everyone with a certificate.
-const ROLES: [(&str, &[Role]); 21] = [
-    ("/customhouse.v1.Submission/SubmitRecords", &[Integrator, Operator]),
-    ("/customhouse.v1.Submission/StreamRecords", &[Integrator, Operator]),
-    ("/customhouse.v1.Submission/SubmitTransaction", &[Integrator, Operator]),
-    ("/customhouse.v1.Submission/StreamTransactions", &[Integrator, Operator]),
-    ("/customhouse.v1.Submission/WaitReceipt", &[Integrator, Operator]),
-    ("/customhouse.v1.Query/GetRecord", &[Integrator, Officer, Auditor, Operator]),
-    ("/customhouse.v1.Query/GetTransaction", &[Integrator, Officer, Auditor, Operator]),
-    ("/customhouse.v1.Query/GetHistory", &[Integrator, Officer, Auditor, Operator]),
+/// A method, by its path `/package.Service/Method`.
+pub(super) struct Method {
+    path: &'static str,
+    /// Who may call it.
+    roles: &'static [Role],
+    /// Calls of a class share what a client may have of them.
+    pub(super) class: Class,
+    /// Bytes that its answer has at the most, but for what a rare store holds: they are set aside
+    /// before it is made.
+    pub(super) answer_bytes: usize,
+}
+
+const KIB: usize = 1024;
+const EVERYONE: &[Role] = &[Integrator, Officer, Auditor, Operator];
+const SUBMITTERS: &[Role] = &[Integrator, Operator];
+const AUDITORS: &[Role] = &[Auditor, Operator];
+
+/// A method of ours that is not here may be called by nobody.
+const METHODS: [Method; 21] = [
+    row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
+    row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
+    row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
+    row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
+    row("/customhouse.v1.Submission/WaitReceipt", SUBMITTERS, Class::Wait, KIB),
+    row("/customhouse.v1.Query/GetRecord", EVERYONE, Class::Read, 66 * KIB),
+    row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 1026 * KIB),
+    row("/customhouse.v1.Query/GetHistory", EVERYONE, Class::Read, 3584 * KIB),
     // What anyone needs to check a receipt; it is the network's face, not its trade.
-    ("/customhouse.v1.Audit/GetGenesis", &[Integrator, Officer, Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetHeader", &[Integrator, Officer, Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetReceipt", &[Integrator, Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetHistoryProof", &[Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetConsistencyProof", &[Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetValidatorChain", &[Integrator, Officer, Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetDecision", &[Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetCheckpoint", &[Integrator, Officer, Auditor, Operator]),
-    ("/customhouse.v1.Audit/GetRegistry", &[Integrator, Officer, Auditor, Operator]),
-    ("/customhouse.v1.Admin/GetStatus", &[Operator]),
-    ("/customhouse.v1.Admin/ListPeers", &[Operator]),
-    ("/customhouse.v1.Admin/SubmitRegistryChange", &[Operator]),
-    ("/customhouse.v1.Admin/CreateBackup", &[Operator]),
+    row("/customhouse.v1.Audit/GetGenesis", EVERYONE, Class::Read, 1024 * KIB),
+    row("/customhouse.v1.Audit/GetHeader", EVERYONE, Class::Read, 32 * KIB),
+    row(
+        "/customhouse.v1.Audit/GetReceipt",
+        &[Integrator, Auditor, Operator],
+        Class::Read,
+        128 * KIB,
+    ),
+    row("/customhouse.v1.Audit/GetHistoryProof", AUDITORS, Class::Proof, 3072 * KIB),
+    row("/customhouse.v1.Audit/GetConsistencyProof", AUDITORS, Class::Read, 8 * KIB),
+    row("/customhouse.v1.Audit/GetValidatorChain", EVERYONE, Class::Read, 2048 * KIB),
+    row("/customhouse.v1.Audit/GetDecision", AUDITORS, Class::Read, 1024 * KIB),
+    row("/customhouse.v1.Audit/GetCheckpoint", EVERYONE, Class::Read, 32 * KIB),
+    row("/customhouse.v1.Audit/GetRegistry", EVERYONE, Class::Read, 1024 * KIB),
+    row("/customhouse.v1.Admin/GetStatus", &[Operator], Class::Status, 2 * KIB),
+    row("/customhouse.v1.Admin/ListPeers", &[Operator], Class::Status, 64 * KIB),
+    row("/customhouse.v1.Admin/SubmitRegistryChange", &[Operator], Class::Submit, KIB),
+    row("/customhouse.v1.Admin/CreateBackup", &[Operator], Class::Backup, KIB),
 ];
 
-const STANDARD: [&str; 3] =
-    ["/grpc.health.v1.Health/", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha."];
+/// Health and reflection say nothing about trade: everyone with a certificate may call them. What
+/// ends with its path is one call; the others are streams without an end.
+const STANDARD: [(&str, Class); 5] = [
+    ("/grpc.health.v1.Health/Check", Class::Status),
+    ("/grpc.health.v1.Health/List", Class::Status),
+    ("/grpc.health.v1.Health/", Class::Watch),
+    ("/grpc.reflection.v1.", Class::Watch),
+    ("/grpc.reflection.v1alpha.", Class::Watch),
+];
 
-/// Checks that a role may call a method, by its path `/package.Service/Method`.
-pub(super) fn permit(role: Role, path: &str) -> Result<(), Refused> {
-    if STANDARD.iter().any(|prefix| path.starts_with(prefix)) {
-        return Ok(());
+const fn row(
+    path: &'static str,
+    roles: &'static [Role],
+    class: Class,
+    answer_bytes: usize,
+) -> Method {
+    Method { path, roles, class, answer_bytes }
+}
+
+/// Checks that a role may call a method, and gives its row.
+pub(super) fn permit(role: Role, path: &str) -> Result<Method, Refused> {
+    if let Some((_, class)) = STANDARD.iter().find(|(prefix, _)| path.starts_with(prefix)) {
+        return Ok(row("", EVERYONE, *class, 64 * KIB));
     }
-    let row = ROLES.iter().find(|(method, _)| *method == path);
+    let row = METHODS.into_iter().find(|method| method.path == path);
     match row {
-        Some((_, roles)) if roles.contains(&role) => Ok(()),
+        Some(method) if method.roles.contains(&role) => Ok(method),
         Some(_) => Err(Refused::role(role, path)),
         None => Err(Refused::new(Code::Unimplemented, "UNIMPLEMENTED", "no such method")),
     }
@@ -74,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_table_has_every_method_and_no_other() {
-        let mut known: Vec<_> = ROLES.iter().map(|(path, _)| (*path).to_owned()).collect();
+        let mut known: Vec<_> = METHODS.iter().map(|method| method.path.to_owned()).collect();
         let mut published = methods();
         known.sort_unstable();
         published.sort_unstable();
@@ -90,7 +127,7 @@ mod tests {
             (Auditor, 12, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
-            let error = permit(role, refused).expect_err("refused");
+            let error = permit(role, refused).err().expect("refused");
             assert_eq!((error.code, error.reason_code), (Code::PermissionDenied, "ROLE"));
             assert!(permit(role, "/customhouse.v1.Admin/GetStatus").is_err());
         }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use customhouse_ledger::{chain::ChainReader, merkle, verifier::ValidatorStep};
+use customhouse_ledger::{
+    chain::ChainReader, history::HistoryEntry, merkle, verifier::ValidatorStep,
+};
 use customhouse_proto::v1::{self, audit_server::Audit};
-use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status};
 
 use super::{
@@ -13,26 +14,38 @@ use super::{
 };
 use crate::node::Shared;
 
-/// History proofs that are made at a time: each may be as large as 48 MiB, where a bucket has a
-/// million entries.
-const HISTORY_PROOFS_MAX: usize = 4;
-
 /// Entries of the registry in one answer: some 200 bytes each.
 const ENTRIES_MAX: usize = 4096;
 
 /// Steps of the validator chain in one answer: with 256 validators some 30 KiB each.
 const STEPS_MAX: usize = 64;
 
+/// Entries of a history proof in one answer, so that it stays under gRPC's usual limit of 4 MiB.
+/// Tests have short pages.
+const PAGE_ENTRIES_MAX: usize = if cfg!(test) { 8 } else { 65_536 };
+
 #[derive(Clone)]
 pub(super) struct AuditService {
-    node: Arc<Shared>,
-    history_proofs: Arc<Semaphore>,
+    pub(super) node: Arc<Shared>,
 }
 
-impl AuditService {
-    pub(super) fn new(node: Arc<Shared>) -> Self {
-        Self { node, history_proofs: Arc::new(Semaphore::new(HISTORY_PROOFS_MAX)) }
-    }
+/// The part of a history proof from an entry on.
+fn history_proof_page(
+    proof: v1::HistoryProof,
+    from_entry: u64,
+    entries_max: usize,
+) -> Result<v1::GetHistoryProofResponse, Refused> {
+    let count = proof.bucket_entries.len() / HistoryEntry::LENGTH;
+    let from = usize::try_from(from_entry).ok().filter(|from| *from <= count);
+    let from = from.ok_or_else(|| {
+        let message = format!("from_entry: {from_entry}, the bucket has {count} entries");
+        Refused::new(Code::OutOfRange, "HISTORY_ENTRY", message)
+    })?;
+    let next = count.min(from + entries_max);
+    let entries = &proof.bucket_entries[from * HistoryEntry::LENGTH..next * HistoryEntry::LENGTH];
+    let proof = v1::HistoryProof { bucket_entries: entries.to_vec(), ..proof };
+    let next_entry = if next < count { next as u64 } else { 0 };
+    Ok(v1::GetHistoryProofResponse { proof: Some(proof), next_entry })
 }
 
 #[tonic::async_trait]
@@ -80,11 +93,12 @@ impl Audit for AuditService {
         &self,
         request: Request<v1::GetHistoryProofRequest>,
     ) -> Result<Response<v1::GetHistoryProofResponse>, Status> {
-        let key = hash_field("subject_key", &request.into_inner().subject_key)?;
-        // Never closed: an error cannot come.
-        let _place = self.history_proofs.acquire().await;
-        let proof = read(&self.node, move |reader| reader.history_proof(&key)).await?;
-        Ok(Response::new(v1::GetHistoryProofResponse { proof: Some(proof) }))
+        let v1::GetHistoryProofRequest { subject_key, from_entry } = request.into_inner();
+        let key = hash_field("subject_key", &subject_key)?;
+        let page = move |reader: &ChainReader| {
+            Ok(history_proof_page(reader.history_proof(&key)?, from_entry, PAGE_ENTRIES_MAX))
+        };
+        Ok(Response::new(read(&self.node, page).await??))
     }
 
     async fn get_consistency_proof(
@@ -184,5 +198,34 @@ impl Audit for AuditService {
             entries,
             next_index: if more { next as u64 } else { 0 },
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_a_history_proof_are_the_proof_also_where_it_grows_meanwhile() {
+        let proof = |count: u8| v1::HistoryProof {
+            bucket_entries: (0..count).flat_map(|n| [n; HistoryEntry::LENGTH]).collect(),
+            path: vec![count],
+            ..Default::default()
+        };
+        let (mut entries, mut from, mut count) = (Vec::new(), 0, 5);
+        let last = loop {
+            let page = history_proof_page(proof(count), from, 3).expect("a page");
+            let part = page.proof.expect("there");
+            entries.extend_from_slice(&part.bucket_entries);
+            if page.next_entry == 0 {
+                break part;
+            }
+            (from, count) = (page.next_entry, count + 1);
+        };
+        assert_eq!(v1::HistoryProof { bucket_entries: entries, ..last }, proof(6));
+        let all = history_proof_page(proof(6), 6, 3).expect("none are left");
+        assert_eq!((all.next_entry, all.proof.expect("there").bucket_entries.len()), (0, 0));
+        let beyond = history_proof_page(proof(6), 7, 3).expect_err("refused");
+        assert_eq!((beyond.code, beyond.reason_code), (Code::OutOfRange, "HISTORY_ENTRY"));
     }
 }

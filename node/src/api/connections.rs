@@ -12,44 +12,78 @@ use std::{
 
 use futures::{Stream, stream};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpListener,
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use super::rejections::Rejections;
 
 /// How long to wait after a failed `accept`: it means that the process is out of descriptors or
 /// memory, and trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Those that are turned away and not gone yet; more are closed without a word.
+const LEAVING_MAX: usize = 32;
+/// How long one that is turned away has to hear of it.
+const LEAVING_TIME: Duration = Duration::from_secs(2);
+/// A TLS record: a fatal alert, `access_denied`. A client that has just begun its handshake understands
+/// it, and it costs nothing to make.
+const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
 /// Accepts connections, at most `count_max` at a time, which counts those in the handshake; the
-/// others wait in the listener's queue. More than `address_max` from one IP address are closed at
-/// once. When `cut` is cancelled, all of them end.
+/// others wait in the listener's queue. More than `address_max` from one IP address are turned away.
+/// When `cut` is cancelled, all of them end.
 pub(crate) fn accept(
     listener: TcpListener,
     count_max: usize,
     address_max: usize,
+    turn_away: impl Fn(TcpStream, IpAddr) + Send + Sync + 'static,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(count_max));
     let addresses = Arc::new(Addresses { open: Mutex::default(), address_max });
-    let state = (listener, places, addresses, cut);
-    stream::unfold(state, |(listener, places, addresses, cut)| async move {
+    let state = (listener, places, addresses, turn_away, cut);
+    stream::unfold(state, |(listener, places, addresses, turn_away, cut)| async move {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
         let (stream, address_place) = loop {
             let (stream, address) = accept_one(&listener).await;
-            if let Some(address_place) = addresses.enter(address) {
-                break (stream, address_place);
+            match addresses.enter(address) {
+                Some(address_place) => break (stream, address_place),
+                None => turn_away(stream, address),
             }
         };
         let cut_off = Box::pin(cut.clone().cancelled_owned());
         let connection =
             Connection { stream, cut_off, _place: place, _address_place: address_place };
-        Some((Ok(connection), (listener, places, addresses, cut)))
+        Some((Ok(connection), (listener, places, addresses, turn_away, cut)))
     })
+}
+
+/// Turns a connection of TLS away: it is told so in the handshake's own words, counted and logged.
+pub(super) fn turn_away(rejections: Rejections) -> impl Fn(TcpStream, IpAddr) + Send + Sync {
+    let leaving = Arc::new(Semaphore::new(LEAVING_MAX));
+    move |mut stream, address| {
+        let why = "the address has as many connections as one may";
+        rejections.note_connection(address, "ADDRESS_CONNECTIONS", why);
+        let Ok(place) = Arc::clone(&leaving).try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            let told = async {
+                stream.write_all(&ACCESS_DENIED).await?;
+                stream.shutdown().await?;
+                // What came unread would have the system drop what was said.
+                while stream.read(&mut [0; 1024]).await? > 0 {}
+                io::Result::Ok(())
+            };
+            // That the client did not listen is its own affair.
+            let _told = timeout(LEAVING_TIME, told).await;
+            drop(place);
+        });
+    }
 }
 
 async fn accept_one(listener: &TcpListener) -> (TcpStream, IpAddr) {
@@ -178,7 +212,6 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt as _;
-    use tokio::{io::AsyncReadExt as _, time::timeout};
 
     use super::*;
 
@@ -193,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn one_address_has_its_share_of_the_connections() {
         let (listener, address) = listener().await;
-        let mut incoming = Box::pin(accept(listener, 8, 2, CancellationToken::new()));
+        let mut incoming = Box::pin(accept(listener, 8, 2, |_, _| (), CancellationToken::new()));
         let mut clients = Vec::new();
         let mut accepted = Vec::new();
         for _ in 0..2 {
@@ -215,7 +248,7 @@ mod tests {
     async fn a_cut_ends_a_connection_that_is_waiting() {
         let (listener, address) = listener().await;
         let cut = CancellationToken::new();
-        let mut incoming = Box::pin(accept(listener, 8, 8, cut.clone()));
+        let mut incoming = Box::pin(accept(listener, 8, 8, |_, _| (), cut.clone()));
         let _client = TcpStream::connect(address).await.expect("connected");
         let mut connection = incoming.next().await.expect("accepted").expect("no error");
         let reading = tokio::spawn(async move { connection.read(&mut [0; 1]).await });

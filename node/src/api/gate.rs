@@ -1,7 +1,7 @@
-//! What every call passes: who calls, whether the role may, whether there is room; and on the way
+//! What every call passes: who calls, whether the role may, whether there is room for it; and on the way
 //! back, that every refusal has a reason code and is counted once.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -9,110 +9,226 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, header::HeaderName},
     middleware::Next,
 };
-use customhouse_ledger::agency::AgencyCode;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Status,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
+use tonic::{Code, Status};
 
 use super::{
-    access,
-    quotas::{Place, Quotas},
+    REQUEST_BYTES_MAX, SMALL_REQUEST_BYTES_MAX,
+    access::{self, Method},
+    quotas::{AnswerBytes, Class, Place, Share},
+    reads::holding,
+    receiving::Receiving,
     refused::{REASON_CODE, REFUSED_ID, Refused},
     rejections::Rejections,
+    sending::{Sending, Unsent, Whole},
 };
-use crate::{
-    identity::ClientIdentity,
-    tls::{IdentityError, identity_of},
-};
+use crate::{identity::ClientIdentity, tls::IdentityError};
 
 const GRPC_STATUS: &str = "grpc-status";
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// Longer than any handler waits by itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
-const RETRY_AFTER: Duration = Duration::from_millis(500);
-const SUBMISSION: &str = "/customhouse.v1.Submission/Submit";
-const SUBMISSION_STREAM: &str = "/customhouse.v1.Submission/Stream";
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Gate {
-    agency: AgencyCode,
-    calls: Semaphore,
-    quotas: Quotas,
     rejections: Rejections,
+    /// What a message of a request may take.
+    message_time: Duration,
     shutdown: CancellationToken,
+}
+
+/// Whose connection a call came by. Travels in the request's extensions.
+pub(super) struct Caller {
+    /// The client, or why its certificate names none.
+    pub(super) client: Result<(ClientIdentity, Share), Refused>,
+    /// Whether the client has more connections than its share: nothing is served on this one.
+    pub(super) is_one_too_many: bool,
+    /// What the client is to read.
+    pub(super) unsent: Unsent,
+}
+
+/// Until when a call must have answered.
+#[derive(Clone, Copy)]
+struct Limit {
+    until: Instant,
+    /// What the caller said, which a stream is kept to.
+    asked: Option<Instant>,
 }
 
 impl Gate {
     pub(super) fn new(
-        agency: AgencyCode,
-        calls_max: usize,
         rejections: Rejections,
+        message_time: Duration,
         shutdown: CancellationToken,
     ) -> Self {
-        let calls = Semaphore::new(calls_max.min(Semaphore::MAX_PERMITS));
-        Self { agency, calls, quotas: Quotas::default(), rejections, shutdown }
-    }
-
-    fn identify(&self, request: &Request) -> Result<ClientIdentity, Refused> {
-        let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
-        let chain = info.and_then(TlsConnectInfo::peer_certs).ok_or(IdentityError::Missing)?;
-        let certificate = chain.first().ok_or(IdentityError::Missing)?;
-        Ok(identity_of(certificate, self.agency)?)
-    }
-
-    /// What a call holds: for a submission, a place that its handler gives back when it is
-    /// accepted.
-    async fn place(&self, client: &ClientIdentity, path: &str) -> Result<Option<Place>, Refused> {
-        if path.starts_with(SUBMISSION) {
-            return Ok(Some(self.quotas.body(&client.name).await?));
-        }
-        if path.starts_with(SUBMISSION_STREAM) {
-            return Ok(Some(self.quotas.stream(&client.name)?));
-        }
-        Ok(None)
+        Self { rejections, message_time, shutdown }
     }
 
     async fn pass(
         &self,
-        client: Result<ClientIdentity, Refused>,
+        caller: &Caller,
         path: &str,
-        mut request: Request,
+        request: Request,
         next: Next,
     ) -> Result<Response<Body>, Refused> {
-        let client = client?;
-        access::permit(client.role, path)?;
+        let (client, share) = caller.client.clone()?;
+        let method = access::permit(client.role, path)?;
         if self.shutdown.is_cancelled() {
             return Err(Refused::shutting_down());
         }
-        let _call =
-            self.calls.try_acquire().map_err(|_| Refused::overloaded("calls", RETRY_AFTER))?;
-        if let Some(place) = self.place(&client, path).await? {
-            request.extensions_mut().insert(place);
+        if caller.is_one_too_many {
+            return Err(Refused::overloaded("connections of this client", RETRY_AFTER));
         }
-        request.extensions_mut().insert(client);
-        timeout(CALL_TIMEOUT, next.run(request)).await.map_err(|_| {
-            let message = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
-            Refused::new(Code::DeadlineExceeded, "CALL_TIMEOUT", message)
-        })
+        let limit = Limit::of(request.headers())?;
+        let call = Call { client, share: &share, method, limit, unsent: &caller.unsent };
+        let answer = call.answer(request, next, self.message_time);
+        timeout_at(limit.until, answer).await.unwrap_or_else(|_| Err(limit.over()))
     }
+}
+
+/// A call that was let in.
+struct Call<'a> {
+    client: ClientIdentity,
+    share: &'a Share,
+    method: Method,
+    limit: Limit,
+    unsent: &'a Unsent,
+}
+
+impl Call<'_> {
+    /// Has it answered, as soon as there is room for it and for its answer.
+    async fn answer(
+        self,
+        request: Request,
+        next: Next,
+        message_time: Duration,
+    ) -> Result<Response<Body>, Refused> {
+        let Self { client, share, method, limit, unsent } = self;
+        let (class, streams) = (method.class, method.class.streams());
+        let place = share.place(class).await?;
+        let bytes = share.answer(method.answer_bytes).await?;
+        let (parts, body) = request.into_parts();
+        let message_bytes_max = match class {
+            Class::Submit | Class::Stream => REQUEST_BYTES_MAX,
+            _ => SMALL_REQUEST_BYTES_MAX,
+        };
+        let body =
+            Receiving::new(body, Some(place.clone()), message_bytes_max, streams, message_time);
+        let mut request = Request::from_parts(parts, Body::new(body));
+        request.extensions_mut().insert(client);
+        let (response, place) = match class {
+            // These give their place back when they have accepted, and go on waiting without one.
+            Class::Submit | Class::Stream => {
+                request.extensions_mut().insert(place);
+                (next.run(request).await, None)
+            }
+            _ => (holding(place.clone(), next.run(request)).await, Some(place)),
+        };
+        if streams {
+            let until = limit.asked.map(|asked| Box::pin(sleep_until(asked)));
+            return Ok(sent_as_it_comes(response, until, (bytes, place), unsent));
+        }
+        sent_as_a_whole(response, bytes, share, unsent).await
+    }
+}
+
+fn sent_as_it_comes(
+    response: Response<Body>,
+    until: Option<Pin<Box<Sleep>>>,
+    held: (AnswerBytes, Option<Place>),
+    unsent: &Unsent,
+) -> Response<Body> {
+    if response.headers().contains_key(GRPC_STATUS) {
+        return response;
+    }
+    response.map(|body| Body::new(Sending::stream(body, until, held, unsent)))
+}
+
+async fn sent_as_a_whole(
+    response: Response<Body>,
+    mut bytes: AnswerBytes,
+    share: &Share,
+    unsent: &Unsent,
+) -> Result<Response<Body>, Refused> {
+    // A refusal is all in its head.
+    if response.headers().contains_key(GRPC_STATUS) {
+        return Ok(response);
+    }
+    let (head, body) = response.into_parts();
+    let whole = match Whole::of(body).await {
+        Ok(whole) => whole,
+        Err(status) => return Ok(status.into_http()),
+    };
+    match whole.bytes().checked_sub(bytes.bytes()) {
+        None | Some(0) => bytes.shrink(whole.bytes()),
+        Some(more) => bytes.merge(share.answer_made(more).await),
+    }
+    Ok(Response::from_parts(head, Body::new(Sending::whole(whole, bytes, unsent))))
+}
+
+impl Limit {
+    /// The caller's (`grpc-timeout`), or the longest that there is.
+    fn of(headers: &HeaderMap) -> Result<Self, Refused> {
+        let asked = match headers.get(GRPC_TIMEOUT) {
+            None => None,
+            Some(value) => Some(value.to_str().ok().and_then(duration_of).ok_or_else(|| {
+                let reason =
+                    "grpc-timeout: up to 8 digits and a unit (H, M, S, m, u or n) expected";
+                Refused::new(Code::InvalidArgument, "TIMEOUT", reason)
+            })?),
+        };
+        let now = Instant::now();
+        let asked = asked.map(|asked| now + asked);
+        let longest = now + CALL_TIMEOUT;
+        Ok(Self { until: asked.map_or(longest, |asked| asked.min(longest)), asked })
+    }
+
+    fn over(self) -> Refused {
+        if self.asked == Some(self.until) {
+            return Refused::deadline();
+        }
+        let message = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
+        Refused::new(Code::DeadlineExceeded, "CALL_TIMEOUT", message)
+    }
+}
+
+/// A time as gRPC writes it: at most eight digits and a unit.
+fn duration_of(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&number.len()) || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = number.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
 }
 
 /// The middleware around all services.
 pub(super) async fn admit(
     State(gate): State<Arc<Gate>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let client = gate.identify(&request);
-    let name = client.as_ref().map_or_else(|_| String::new(), |client| client.name.clone());
-    let mut response = match gate.pass(client, &path, request, next).await {
-        Ok(response) => response,
-        Err(refused) => Status::from(refused).into_http(),
+    let caller = request.extensions_mut().remove::<Arc<Caller>>();
+    let answer = match &caller {
+        Some(caller) => gate.pass(caller, &path, request, next).await,
+        // It came by no connection of ours.
+        None => Err(IdentityError::Missing.into()),
     };
+    let mut response = answer.unwrap_or_else(|refused| Status::from(refused).into_http());
     if let Some((reason_code, id)) = complete(response.headers_mut()) {
-        gate.rejections.note(&name, &path, &reason_code, &id);
+        let client = caller.as_ref().and_then(|caller| caller.client.as_ref().ok());
+        let name = client.map_or("", |(client, _)| &client.name);
+        gate.rejections.note(name, &path, &reason_code, &id);
     }
     response
 }
@@ -137,8 +253,25 @@ fn complete(headers: &mut HeaderMap) -> Option<(String, String)> {
     Some((reason_code.to_owned(), String::new()))
 }
 
+/// Reasons of what is refused of a message, before it is one.
+const OF_MESSAGES: [&str; 6] = [
+    "MESSAGE_MALFORMED",
+    "MESSAGE_TIMEOUT",
+    "OVERLOADED",
+    "REPEATED_FIELD",
+    "TOO_MANY_ELEMENTS",
+    "UNKNOWN_FIELD",
+];
+
+/// The code and reason of what ended the messages of a stream.
+pub(super) fn reason_of(status: &Status) -> (Code, &'static str) {
+    let stated = status.metadata().get(REASON_CODE).and_then(|value| value.to_str().ok());
+    let known = OF_MESSAGES.into_iter().find(|known| Some(*known) == stated);
+    known.map_or_else(|| of_framework(status.code()), |known| (status.code(), known))
+}
+
 /// The code and reason for what the framework refuses before a handler sees it.
-pub(super) fn of_framework(code: Code) -> (Code, &'static str) {
+fn of_framework(code: Code) -> (Code, &'static str) {
     match code {
         // A message over the limit: refused by the length before it, not decoded.
         Code::OutOfRange | Code::ResourceExhausted => (Code::OutOfRange, "MESSAGE_TOO_LARGE"),
@@ -148,6 +281,7 @@ pub(super) fn of_framework(code: Code) -> (Code, &'static str) {
         }
         Code::Unimplemented => (Code::Unimplemented, "UNIMPLEMENTED"),
         Code::Cancelled => (Code::Cancelled, "CANCELLED"),
+        Code::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE"),
         Code::NotFound => (Code::NotFound, "NOT_FOUND"),
         other => (other, "REFUSED"),
     }
@@ -174,6 +308,24 @@ mod tests {
             (&headers[GRPC_STATUS], &headers[REASON_CODE]),
             (&HeaderValue::from_static("11"), &HeaderValue::from_static("MESSAGE_TOO_LARGE"))
         );
+    }
+
+    #[test]
+    fn times_are_read_as_grpc_writes_them() {
+        let table = [
+            ("1H", Duration::from_secs(3600)),
+            ("02M", Duration::from_secs(120)),
+            ("99999999S", Duration::from_secs(99_999_999)),
+            ("250m", Duration::from_millis(250)),
+            ("7u", Duration::from_micros(7)),
+            ("0n", Duration::ZERO),
+        ];
+        for (text, duration) in table {
+            assert_eq!(duration_of(text), Some(duration), "{text}");
+        }
+        for wrong in ["", "S", "5", "-1S", "+1S", "1.5S", "123456789S", "5s", "5\u{b5}", "\u{b5}"] {
+            assert_eq!(duration_of(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

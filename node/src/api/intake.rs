@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answers,
+    reads::apart,
     refused::Refused,
     rejections::Rejections,
     streams::{Intake, Step},
@@ -38,8 +39,7 @@ pub(super) async fn verify_apart(
     chain_id: Hash,
 ) -> Vec<Checked> {
     let verify = move || transactions.into_iter().map(|t| check(t, &chain_id)).collect();
-    // The task fails only where the runtime is going down.
-    tokio::task::spawn_blocking(verify).await.unwrap_or_default()
+    apart(verify).await.unwrap_or_default()
 }
 
 fn check(transaction: Option<v1::Transaction>, chain_id: &Hash) -> Checked {
@@ -74,8 +74,7 @@ pub(super) async fn sign_apart(
         });
         signed.collect()
     };
-    // The task fails only where the runtime is going down.
-    tokio::task::spawn_blocking(sign).await.unwrap_or_default()
+    apart(sign).await.unwrap_or_default()
 }
 
 /// Transactions that clients have signed.

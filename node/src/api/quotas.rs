@@ -1,9 +1,14 @@
-//! What one client may hold at a time, so that none takes the node from the others: request bodies
-//! that are being read, and open streams.
+//! What one client may hold at a time, so that none takes the node from the others: calls that are
+//! worked on, open streams, bytes of requests that are read, and bytes of answers until they are sent.
+//!
+//! Everything is held twice: once of the client's own share, and once of what all clients have
+//! together. A client waits for its own share first, so that it never has more than that of what is
+//! everybody's, nor of the queue for it. Operators have a whole of their own: whatever the others do,
+//! there is room for who looks after the node.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,74 +18,316 @@ use tokio::{
 };
 
 use super::refused::Refused;
+use crate::identity::{ClientIdentity, Role};
 
-/// Submissions of one client that are read and not yet accepted. With a body of
-/// [`super::REQUEST_BYTES_MAX`] each it bounds the memory that a client can take.
-const BODIES_MAX: usize = 32;
-/// Open streams of one client.
-const STREAMS_MAX: usize = 16;
-/// How long a submission waits for a place before it is refused.
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of answers that a client may have until they are sent.
+pub(super) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of requests that a client may have while they are read and until they are accepted.
+const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// So many clients may have their whole share of bytes at a time.
+const WHOLE_SHARES: usize = 4;
+/// Of what all clients have together, one has at most this part.
+const CALLS_PART: usize = 4;
+/// Calls of operators that are worked on at a time.
+const OPERATOR_CALLS_MAX: usize = 64;
+/// How long a call waits for its share before it is refused.
+const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Connections of one client. Each may have a window of a request unread, and some of each answer in
+/// HTTP/2's own buffer.
+const CONNECTIONS_MAX: usize = 32;
 /// Clients remembered before those that hold nothing are forgotten.
 const FORGET_AT: usize = 1024;
+/// Bytes are counted in these, so that a permit's count fits its type.
+const UNIT: usize = 1024;
 
-/// A place that is given back when dropped. Travels in the request's extensions.
+/// Calls that share what a client may have of them: so that one kind leaves room for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Submissions that are read and not yet accepted.
+    Submit,
+    /// Streams of submissions, until they end.
+    Stream,
+    /// Waiting for the end of a submission: it takes a place in a list.
+    Wait,
+    /// Reads of the store.
+    Read,
+    /// Proofs that are made of a large part of the store.
+    Proof,
+    /// How the node is.
+    Status,
+    /// A backup.
+    Backup,
+    /// Streams without an end, on which next to nothing is sent.
+    Watch,
+}
+
+impl Class {
+    const ALL: [Self; 8] = [
+        Self::Submit,
+        Self::Stream,
+        Self::Wait,
+        Self::Read,
+        Self::Proof,
+        Self::Status,
+        Self::Backup,
+        Self::Watch,
+    ];
+
+    /// Calls of one client, and what they are called where there are too many.
+    fn share(self) -> (usize, &'static str) {
+        match self {
+            Self::Submit => (32, "submissions of this client at a time"),
+            Self::Stream => (16, "open streams of this client"),
+            Self::Wait => (256, "waiting calls of this client"),
+            Self::Read => (32, "reads of this client at a time"),
+            Self::Proof => (2, "proofs of this client at a time"),
+            Self::Status => (8, "questions of this client about the node at a time"),
+            Self::Backup => (2, "backups of this client at a time"),
+            Self::Watch => (8, "watching calls of this client"),
+        }
+    }
+
+    /// Whether its call answers with a stream, which may last.
+    pub(super) fn streams(self) -> bool {
+        matches!(self, Self::Stream | Self::Watch)
+    }
+
+    /// Whether its calls are counted among those that are worked on. The others wait for something,
+    /// and hold next to nothing meanwhile.
+    fn works(self) -> bool {
+        !matches!(self, Self::Wait | Self::Watch)
+    }
+
+    /// Places of all clients together. The others are counted by the calls that are worked on.
+    fn total(self) -> usize {
+        match self {
+            // Each may read a bucket with a million entries.
+            Self::Proof => 4,
+            _ => Semaphore::MAX_PERMITS,
+        }
+    }
+}
+
+/// A call's place, and the bytes of its request: given back when the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct Place {
-    _permit: Arc<OwnedSemaphorePermit>,
+    held: Arc<Held>,
 }
 
-#[derive(Default)]
-pub(super) struct Quotas {
-    clients: Mutex<HashMap<String, Holdings>>,
+struct Held {
+    _calls: Vec<OwnedSemaphorePermit>,
+    requests: Mutex<Vec<OwnedSemaphorePermit>>,
+    share: Share,
 }
 
+/// What a client has its share of, without holding any of it.
 #[derive(Clone)]
+pub(super) struct Share {
+    client: Arc<Holdings>,
+    all: Arc<Holdings>,
+}
+
+/// Bytes of an answer, given back when dropped.
+pub(super) struct AnswerBytes {
+    client: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
+
+/// A client's connection, given back when dropped.
+pub(super) struct ConnectionPlace {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Who holds what.
+pub(super) struct Quotas {
+    clients: Mutex<HashMap<ClientIdentity, Arc<Holdings>>>,
+    calls_max: usize,
+    members: Arc<Holdings>,
+    operators: Arc<Holdings>,
+}
+
+/// What there is of everything, of a client or of all together.
 struct Holdings {
-    bodies: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
+    classes: [Arc<Semaphore>; Class::ALL.len()],
+    answers: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
 }
 
 impl Quotas {
-    /// A place for a request body; waits for one for a while.
-    pub(super) async fn body(&self, client: &str) -> Result<Place, Refused> {
-        let bodies = self.holdings(client).bodies;
-        match timeout(BODY_PATIENCE, bodies.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Place { _permit: Arc::new(permit) }),
-            _ => Err(Refused::overloaded("submissions of this client at a time", RETRY_AFTER)),
+    /// For so many calls that are worked on at a time, of all clients but operators.
+    pub(super) fn new(calls_max: usize) -> Self {
+        let calls_max = calls_max.clamp(1, Semaphore::MAX_PERMITS);
+        let all = |calls| {
+            Arc::new(Holdings::new(
+                calls,
+                Class::total,
+                ANSWER_BYTES_MAX * WHOLE_SHARES,
+                REQUEST_BYTES_MAX * WHOLE_SHARES,
+            ))
+        };
+        Self {
+            clients: Mutex::default(),
+            calls_max,
+            members: all(calls_max),
+            operators: all(OPERATOR_CALLS_MAX),
         }
     }
 
-    /// A place for a stream, at once or not at all.
-    pub(super) fn stream(&self, client: &str) -> Result<Place, Refused> {
-        match self.holdings(client).streams.try_acquire_owned() {
-            Ok(permit) => Ok(Place { _permit: Arc::new(permit) }),
-            Err(_) => Err(Refused::overloaded("open streams of this client", RETRY_AFTER)),
-        }
+    /// What a client has its share of: of its own kind's whole.
+    pub(super) fn share(&self, client: &ClientIdentity) -> Share {
+        let all = Arc::clone(match client.role {
+            Role::Operator => &self.operators,
+            Role::Integrator | Role::Officer | Role::Auditor => &self.members,
+        });
+        Share { client: self.holdings(client), all }
     }
 
-    fn holdings(&self, client: &str) -> Holdings {
+    fn holdings(&self, client: &ClientIdentity) -> Arc<Holdings> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(holdings) = clients.get(client) {
-            return holdings.clone();
+            return Arc::clone(holdings);
         }
         if clients.len() >= FORGET_AT {
             clients.retain(|_, holdings| holdings.are_held());
         }
-        let holdings = Holdings {
-            bodies: Arc::new(Semaphore::new(BODIES_MAX)),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        };
-        clients.insert(client.to_owned(), holdings.clone());
+        let calls = self.calls_max.div_ceil(CALLS_PART);
+        let share = |class: Class| class.share().0;
+        let holdings = Holdings::new(calls, share, ANSWER_BYTES_MAX, REQUEST_BYTES_MAX);
+        let holdings = Arc::new(holdings);
+        clients.insert(client.clone(), Arc::clone(&holdings));
         holdings
     }
 }
 
+impl Place {
+    /// Holds the bytes of a request message, instead of those of the message before; waits for room
+    /// for a while.
+    pub(super) async fn hold_request(self, bytes: usize) -> Result<(), Refused> {
+        self.requests().clear();
+        let units = units_of(bytes, REQUEST_BYTES_MAX);
+        let Share { client, all } = &self.held.share;
+        let what = "bytes of requests of this client at a time";
+        let own = take(&client.requests, units, what).await?;
+        let of_all = take(&all.requests, units, "bytes of requests").await?;
+        self.requests().extend([own, of_all]);
+        Ok(())
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Vec<OwnedSemaphorePermit>> {
+        self.held.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// A place for a connection, at once or not at all.
+    pub(super) fn connection(&self) -> Option<ConnectionPlace> {
+        let connections = Arc::clone(&self.client.connections);
+        connections.try_acquire_owned().ok().map(|permit| ConnectionPlace { _permit: permit })
+    }
+
+    /// A place for a call; waits for one for a while.
+    pub(super) async fn place(&self, class: Class) -> Result<Place, Refused> {
+        let Self { client: own, all } = self;
+        let what = class.share().1;
+        let mut calls = vec![
+            take(own.class(class), 1, what).await?,
+            take(all.class(class), 1, "calls of this kind").await?,
+        ];
+        if class.works() {
+            calls.push(take(&own.calls, 1, "calls of this client at a time").await?);
+            calls.push(take(&all.calls, 1, "calls").await?);
+        }
+        let requests = Mutex::default();
+        let share = self.clone();
+        Ok(Place { held: Arc::new(Held { _calls: calls, requests, share }) })
+    }
+
+    /// Sets bytes aside for an answer; waits for them for a while.
+    pub(super) async fn answer(&self, bytes: usize) -> Result<AnswerBytes, Refused> {
+        let units = units_of(bytes, ANSWER_BYTES_MAX);
+        let what = "bytes of answers that this client has not read";
+        let client = take(&self.client.answers, units, what).await?;
+        let all = take(&self.all.answers, units, "bytes of answers that were not read").await?;
+        Ok(AnswerBytes { client, all })
+    }
+
+    /// The same for an answer that is made already: it waits for as long as it takes, because what was
+    /// done for it cannot be undone.
+    pub(super) async fn answer_made(&self, bytes: usize) -> AnswerBytes {
+        let units = units_of(bytes, ANSWER_BYTES_MAX / 2);
+        let of = async |semaphore: &Arc<Semaphore>| {
+            let permits = Arc::clone(semaphore).acquire_many_owned(units).await;
+            permits.expect("a share is never closed")
+        };
+        AnswerBytes { client: of(&self.client.answers).await, all: of(&self.all.answers).await }
+    }
+}
+
+impl AnswerBytes {
+    /// Bytes that are set aside.
+    pub(super) fn bytes(&self) -> usize {
+        self.client.num_permits() * UNIT
+    }
+
+    /// Gives back what is set aside beyond so many bytes.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let beyond = self.client.num_permits().saturating_sub(bytes.div_ceil(UNIT).max(1));
+        drop((self.client.split(beyond), self.all.split(beyond)));
+    }
+
+    /// Adds others.
+    pub(super) fn merge(&mut self, more: Self) {
+        self.client.merge(more.client);
+        self.all.merge(more.all);
+    }
+}
+
 impl Holdings {
-    /// Whether somebody holds or awaits a place.
-    fn are_held(&self) -> bool {
-        Arc::strong_count(&self.bodies) > 1 || Arc::strong_count(&self.streams) > 1
+    fn new(
+        calls: usize,
+        share: impl Fn(Class) -> usize,
+        answer_bytes: usize,
+        request_bytes: usize,
+    ) -> Self {
+        let semaphore = |count| Arc::new(Semaphore::new(count));
+        Self {
+            calls: semaphore(calls),
+            classes: Class::ALL.map(|class| semaphore(share(class))),
+            answers: semaphore(answer_bytes / UNIT),
+            requests: semaphore(request_bytes / UNIT),
+            connections: semaphore(CONNECTIONS_MAX),
+        }
+    }
+
+    fn class(&self, class: Class) -> &Arc<Semaphore> {
+        &self.classes[class as usize]
+    }
+
+    /// Whether somebody holds or awaits anything.
+    fn are_held(self: &Arc<Self>) -> bool {
+        let all = [&self.calls, &self.answers, &self.requests, &self.connections];
+        let mut all = all.into_iter().chain(&self.classes);
+        Arc::strong_count(self) > 1 || all.any(|semaphore| Arc::strong_count(semaphore) > 1)
+    }
+}
+
+/// What is larger than a whole share takes all of it: it is made when nothing else is.
+fn units_of(bytes: usize, bytes_max: usize) -> u32 {
+    let units = bytes.min(bytes_max).div_ceil(UNIT).max(1);
+    u32::try_from(units).expect("a share is some megabytes")
+}
+
+async fn take(
+    semaphore: &Arc<Semaphore>,
+    count: u32,
+    what: &str,
+) -> Result<OwnedSemaphorePermit, Refused> {
+    match timeout(PATIENCE, Arc::clone(semaphore).acquire_many_owned(count)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Refused::overloaded(what, RETRY_AFTER)),
     }
 }
 
@@ -88,29 +335,78 @@ impl Holdings {
 mod tests {
     use super::*;
 
+    fn client(name: &str, role: Role) -> ClientIdentity {
+        let agency = "NL-DOUANE".parse().expect("a code");
+        ClientIdentity { agency, name: name.into(), role }
+    }
+
     #[tokio::test]
-    async fn one_client_s_streams_do_not_take_another_s() {
-        let quotas = Quotas::default();
-        let mut held: Vec<_> =
-            (0..STREAMS_MAX).map(|_| quotas.stream("a").expect("a place")).collect();
-        let refused = quotas.stream("a").err().expect("full");
-        assert_eq!(refused.code, tonic::Code::ResourceExhausted);
-        assert_eq!(refused.retry_after, Some(RETRY_AFTER));
-        quotas.stream("b").expect("its own");
+    async fn one_client_s_calls_do_not_take_another_s() {
+        let quotas = Quotas::new(1024);
+        let of = |name, role| quotas.share(&client(name, role));
+        let (a, b) = (of("a", Role::Integrator), of("b", Role::Integrator));
+        let mut held = Vec::new();
+        for _ in 0..Class::Stream.share().0 {
+            held.push(a.place(Class::Stream).await.expect("a place"));
+        }
+        // Of the same name, and another certificate.
+        let officer = of("a", Role::Officer);
+        for other in [&b, &officer] {
+            other.place(Class::Stream).await.expect("its own");
+        }
+        a.place(Class::Submit).await.expect("of another class");
+        let mut waiting = Box::pin(a.place(Class::Stream));
+        assert!(futures::poll!(&mut waiting).is_pending(), "its share is taken");
         held.pop();
-        quotas.stream("a").expect("given back");
-        quotas.body("a").await.expect("bodies are apart");
+        waiting.await.expect("given back");
+    }
+
+    #[tokio::test]
+    async fn operators_have_room_whatever_the_others_hold() {
+        let quotas = Quotas::new(4);
+        let mut held = Vec::new();
+        for number in 0..4 {
+            let member = quotas.share(&client(&number.to_string(), Role::Auditor));
+            held.push(member.place(Class::Read).await.expect("a place"));
+            // Larger than a share is all of it.
+            let bytes = member.answer(ANSWER_BYTES_MAX * WHOLE_SHARES).await.expect("its share");
+            assert_eq!(bytes.bytes(), ANSWER_BYTES_MAX);
+            std::mem::forget(bytes);
+        }
+        let fifth = quotas.share(&client("5", Role::Auditor));
+        let mut waiting = Box::pin(fifth.place(Class::Read));
+        assert!(futures::poll!(&mut waiting).is_pending(), "all calls are taken");
+        let mut waiting = Box::pin(fifth.answer(1));
+        assert!(futures::poll!(&mut waiting).is_pending(), "all bytes are taken");
+        let operator = quotas.share(&client("ops", Role::Operator));
+        operator.place(Class::Status).await.expect("a place");
+        operator.answer(ANSWER_BYTES_MAX).await.expect("bytes");
+    }
+
+    #[tokio::test]
+    async fn bytes_of_an_answer_are_given_back_as_far_as_it_is_shorter() {
+        let quotas = Quotas::new(1024);
+        let share = quotas.share(&client("a", Role::Officer));
+        let mut bytes = share.answer(ANSWER_BYTES_MAX).await.expect("free");
+        bytes.shrink(10_000);
+        assert_eq!(bytes.bytes(), 10 * UNIT);
+        let rest = share.answer(ANSWER_BYTES_MAX - 10 * UNIT).await.expect("given back");
+        let mut more = Box::pin(share.answer(1));
+        assert!(futures::poll!(&mut more).is_pending());
+        drop(rest);
+        bytes.merge(more.await.expect("given back"));
+        assert_eq!(bytes.bytes(), 11 * UNIT);
     }
 
     #[test]
     fn clients_that_hold_nothing_are_forgotten() {
-        let quotas = Quotas::default();
-        let held = quotas.stream("held").expect("a place");
+        let quotas = Quotas::new(1024);
+        let held = quotas.share(&client("held", Role::Officer));
         for number in 0..10 * FORGET_AT {
-            drop(quotas.stream(&number.to_string()).expect("a place"));
+            drop(quotas.share(&client(&number.to_string(), Role::Officer)));
         }
         let clients = quotas.clients.lock().expect("not poisoned");
-        assert!(clients.len() <= FORGET_AT && clients.contains_key("held"));
+        assert!(clients.len() <= FORGET_AT && clients.contains_key(&client("held", Role::Officer)));
         drop(held);
     }
 }

@@ -9,8 +9,32 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1;
 
-use super::refused::Refused;
+use super::{quotas::Place, refused::Refused};
 use crate::{metrics::Metrics, node::Shared};
+
+tokio::task_local! {
+    /// The place of the call that is being answered.
+    static PLACE: Place;
+}
+
+/// Answers a call: what it does away from the async workers holds its place too. A client that gives a
+/// call up does not stop a thread that works for it, and cannot have others start more at once.
+pub(super) async fn holding<T>(place: Place, answer: impl Future<Output = T>) -> T {
+    PLACE.scope(place, answer).await
+}
+
+/// Works away from the async workers, for the call that is being answered. Nothing comes where the
+/// runtime is going down.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let place = PLACE.try_with(Place::clone).ok();
+    let work = move || {
+        let _until_it_is_done = place;
+        work()
+    };
+    tokio::task::spawn_blocking(work).await.ok()
+}
 
 /// Reads away from the async workers, because a read may wait for the disk.
 pub(crate) async fn read<T: Send + 'static>(
@@ -18,9 +42,7 @@ pub(crate) async fn read<T: Send + 'static>(
     read: impl FnOnce(&ChainReader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Refused> {
     let reader = node.reader.clone();
-    let answer = tokio::task::spawn_blocking(move || read(&reader)).await;
-    // The task fails only where the runtime is going down.
-    let answer = answer.map_err(|_| Refused::shutting_down())?;
+    let answer = apart(move || read(&reader)).await.ok_or_else(Refused::shutting_down)?;
     Ok(answer.inspect_err(|error| note_damage(&node.metrics, error))?)
 }
 
@@ -52,7 +74,11 @@ pub(super) fn freshness(node: &Arc<Shared>, tip: &Tip) -> v1::Freshness {
 mod tests {
     use std::sync::Mutex;
 
-    use super::*;
+    use super::{
+        super::quotas::{Class, Quotas},
+        *,
+    };
+    use crate::identity::{ClientIdentity, Role};
 
     /// What is logged and counted of an error.
     fn noted(error: &StoreError) -> (String, String) {
@@ -78,6 +104,24 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[tokio::test]
+    async fn work_for_a_call_that_was_given_up_holds_its_place_until_it_is_done() {
+        let agency = "NL-DOUANE".parse().expect("a code");
+        let client = ClientIdentity { agency, name: "a".into(), role: Role::Officer };
+        let share = Quotas::new(1).share(&client);
+        let place = share.place(Class::Read).await.expect("free");
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        {
+            let work = apart(move || finished.recv());
+            let mut call = Box::pin(holding(place, work));
+            assert!(futures::poll!(&mut call).is_pending());
+        }
+        let mut next = Box::pin(share.place(Class::Read));
+        assert!(futures::poll!(&mut next).is_pending(), "the thread works on");
+        finish.send(()).expect("it waits for it");
+        next.await.expect("given back");
     }
 
     #[test]

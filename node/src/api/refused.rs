@@ -67,6 +67,12 @@ impl Refused {
         Refusal::ShuttingDown.into()
     }
 
+    /// The time that the caller gave is over.
+    pub fn deadline() -> Self {
+        let message = "the call's own deadline (grpc-timeout) came before its answer";
+        Self::new(Code::DeadlineExceeded, "DEADLINE", message)
+    }
+
     /// The node has its hands full.
     pub fn overloaded(what: &str, retry_after: Duration) -> Self {
         let refused = Self::new(Code::ResourceExhausted, "OVERLOADED", format!("too many {what}"));

@@ -2,6 +2,7 @@
 //! hash, never the payload (DESIGN §7).
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -34,6 +35,15 @@ impl Rejections {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = lines.take(Instant::now()) {
             tracing::info!(client, method, reason = reason_code, id, left_out, "call refused");
+        }
+    }
+
+    /// Counts and logs a connection that was refused, or ended, for a reason.
+    pub(super) fn note_connection(&self, address: IpAddr, reason_code: &str, why: &str) {
+        (self.count)("grpc", reason_code);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left_out) = lines.take(Instant::now()) {
+            tracing::info!(%address, reason = reason_code, why, left_out, "connection refused");
         }
     }
 }

@@ -18,17 +18,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{gate, quotas::Place, refused::Refused, rejections::Rejections};
+use super::{gate, quotas::Place, reads::holding, refused::Refused, rejections::Rejections};
 use crate::identity::ClientIdentity;
 
 /// Items of a chunk at the most.
 const CHUNK_ITEMS_MAX: usize = 256;
 /// Bytes at which a chunk is closed.
-const CHUNK_BYTES: usize = 1024 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that are being accepted at a time.
 const CHUNKS_MAX: usize = 6;
 /// Items waiting for their end at a time. A chunk more may come on top.
-const WAITING_MAX: usize = 8192;
+const WAITING_MAX: usize = 4096;
 /// Answers ready for a client that does not read them.
 const ANSWERS_MAX: usize = 256;
 
@@ -61,7 +61,7 @@ pub(super) enum Step<A> {
 }
 
 /// Drives a stream; the answers come in the order in which they are ready. The place is given back
-/// when it ends. On shutdown nothing more is read, what was read is answered, and the stream ends
+/// when it ends, which is not before what was handed to the worker is answered. On shutdown nothing more is read, what was read is answered, and the stream ends
 /// with UNAVAILABLE.
 pub(super) fn drive<I: Intake>(
     intake: Arc<I>,
@@ -71,15 +71,11 @@ pub(super) fn drive<I: Intake>(
     shutdown: CancellationToken,
 ) -> ReceiverStream<Result<I::Answer, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-    tokio::spawn(async move {
-        let flow = Flow { intake, client, answers, shutdown };
-        tokio::select! {
-            () = flow.run(items) => {}
-            // The client is gone: what was accepted goes on without it.
-            () = flow.answers.closed() => {}
-        }
-        drop(place);
-    });
+    let run = async move { Flow { intake, client, answers, shutdown }.run(items).await };
+    match place {
+        Some(place) => tokio::spawn(holding(place, run)),
+        None => tokio::spawn(run),
+    };
     ReceiverStream::new(receiver)
 }
 
@@ -101,11 +97,13 @@ impl<I: Intake> Flow<I> {
     async fn run(&self, items: impl Stream<Item = Result<I::Item, Status>> + Send + Unpin) {
         let mut items = items.fuse();
         let mut input = Input::Open;
+        let mut gone = false;
         let mut accepting = FuturesUnordered::new();
         let mut waiting = FuturesUnordered::new();
         loop {
             let open = matches!(input, Input::Open);
             let room = accepting.len() < CHUNKS_MAX && waiting.len() < WAITING_MAX;
+            let busy = open || !accepting.is_empty() || !waiting.is_empty();
             tokio::select! {
                 biased;
                 Some(answer) = waiting.next() => self.answer(answer).await,
@@ -113,9 +111,15 @@ impl<I: Intake> Flow<I> {
                     for step in steps {
                         match step {
                             Step::Answer(answer) => self.answer(answer).await,
-                            Step::Wait(end) => waiting.push(end),
+                            Step::Wait(end) if !gone => waiting.push(end),
+                            Step::Wait(_) => {}
                         }
                     }
+                }
+                // What was accepted goes on without the client.
+                () = self.answers.closed(), if busy && !gone => {
+                    (gone, input) = (true, Input::Ended);
+                    waiting.clear();
                 }
                 () = self.shutdown.cancelled(), if open => {
                     input = Input::Failed(Refused::shutting_down());
@@ -145,7 +149,7 @@ impl<I: Intake> Flow<I> {
     }
 
     async fn answer(&self, answer: I::Answer) {
-        // Where the client is gone, the whole flow ends: see `drive`.
+        // Where the client is gone, the flow ends.
         let _ = self.answers.send(Ok(answer)).await;
     }
 }
@@ -175,9 +179,9 @@ fn gather<M: Message>(
     (chunk, Input::Open)
 }
 
-/// What ended the input: bytes that are no message, or too many of them.
+/// What ended the input: bytes that are no message, or too many of them, or that did not come.
 fn of_input(status: Status) -> Refused {
-    let (code, reason_code) = gate::of_framework(status.code());
+    let (code, reason_code) = gate::reason_of(&status);
     Refused::new(code, reason_code, status.message())
 }
 
@@ -193,7 +197,10 @@ mod tests {
     use tokio::{sync::Notify, time::timeout};
     use tonic::Code;
 
-    use super::*;
+    use super::{
+        super::quotas::{Class, Quotas},
+        *,
+    };
     use crate::identity::Role;
 
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -344,18 +351,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_place_is_given_back_when_the_client_goes() {
-        let quotas = super::super::quotas::Quotas::default();
+        let share = Quotas::new(1024).share(&client());
         let mut streams = Vec::new();
-        while let Ok(place) = quotas.stream("broker") {
+        while let Some(place) = share.place(Class::Stream).now_or_never() {
             let (echo, shutdown) = (Arc::new(Echo::default()), CancellationToken::new());
-            streams.push(drive(echo, client(), Some(place), stream::pending(), shutdown));
+            let place = Some(place.expect("free"));
+            streams.push(drive(echo, client(), place, stream::pending(), shutdown));
         }
+        assert!(!streams.is_empty());
         streams.clear();
-        let poll = async {
-            while quotas.stream("broker").is_err() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(DEADLINE, poll).await.expect("given back");
+        timeout(DEADLINE, share.place(Class::Stream)).await.expect("in time").expect("given back");
     }
 }

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     answers, intake,
     quotas::Place,
-    reads::{hash_field, read},
+    reads::{hash_field, holding, read},
     refused::Refused,
     rejections::Rejections,
     streams,
@@ -61,6 +61,19 @@ impl SubmissionService {
         taken.map(stream::iter).flatten().collect().await
     }
 
+    /// Checks and submits a transaction that a client has signed; gives its id with what became of it.
+    async fn submit_signed(
+        &self,
+        client: &ClientIdentity,
+        transaction: Option<v1::Transaction>,
+    ) -> Result<(Hash, Accepted), Refused> {
+        let verified = intake::verify_apart(vec![transaction], self.node.chain_id).await;
+        let (id, verified) = verified.into_iter().next().ok_or_else(Refused::shutting_down)?;
+        let verified = verified.map_err(|refused| refused.with_id(id))?;
+        let accepted = self.submissions().submit_transaction(client, verified).await;
+        Ok((id, accepted.map_err(|refusal| Refused::from(refusal).with_id(id))?))
+    }
+
     /// The end of a record, or nothing where it does not come in time.
     async fn end_of_record(&self, id: Hash, limit: Duration) -> Result<Option<End>, Refused> {
         let end = self.submissions().wait_record(id);
@@ -95,6 +108,17 @@ impl SubmissionService {
     }
 }
 
+/// Submits to the end, also where the client gives the call up meanwhile: what was handed to the worker
+/// is of the client's share until it is answered.
+async fn to_its_end<T: Send + 'static>(
+    place: Option<Place>,
+    submit: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Refused> {
+    let place = place.ok_or_else(Refused::shutting_down)?;
+    // The task fails only where the runtime is going down.
+    tokio::spawn(holding(place, submit)).await.map_err(|_| Refused::shutting_down())
+}
+
 /// The caller, as the gate found it.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<ClientIdentity, Refused> {
     let client = request.extensions().get::<ClientIdentity>();
@@ -115,8 +139,9 @@ impl Submission for SubmissionService {
             return Err(Refused::field("records", "RECORD_COUNT", reason).into());
         }
         let keys: Vec<_> = records.iter().map(|r| r.idempotency_key.clone()).collect();
-        let taken = self.submit_in_pieces(&client, records).await;
-        drop(place);
+        let (service, caller) = (self.clone(), client.clone());
+        let submit = async move { service.submit_in_pieces(&caller, records).await };
+        let taken = to_its_end(place, submit).await?;
         if let Some(refused) = nothing_taken(&taken) {
             return Err(refused.into());
         }
@@ -155,13 +180,9 @@ impl Submission for SubmissionService {
         let client = caller(&request)?;
         let place = request.extensions_mut().remove::<Place>();
         let v1::SubmitTransactionRequest { transaction, wait } = request.into_inner();
-        let chain_id = self.node.chain_id;
-        let verified = intake::verify_apart(vec![transaction], chain_id).await;
-        let (id, verified) = verified.into_iter().next().ok_or_else(Refused::shutting_down)?;
-        let verified = verified.map_err(|refused| refused.with_id(id))?;
-        let accepted = self.submissions().submit_transaction(&client, verified).await;
-        drop(place);
-        let accepted = accepted.map_err(|refusal| Refused::from(refusal).with_id(id))?;
+        let service = self.clone();
+        let submit = async move { service.submit_signed(&client, transaction).await };
+        let (id, accepted) = to_its_end(place, submit).await??;
         let mut answer = answers::of_transaction(id, Ok(&accepted));
         if wait && accepted.end.is_none() {
             let end = timeout(WAIT_MAX, self.submissions().wait_transaction(id));

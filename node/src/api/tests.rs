@@ -35,6 +35,7 @@ mod changes;
 mod checkpoints;
 mod connections;
 mod fixture;
+mod hostile;
 mod registry;
 
 use fixture::{DEADLINE, Fixture};

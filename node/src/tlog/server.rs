@@ -52,7 +52,9 @@ pub(super) async fn serve(
     let Limits { connections_max, address_connections_max, .. } = limits;
     // Each conversation ends by itself: nothing is cut.
     let cut = CancellationToken::new();
-    let incoming = connections::accept(listener, connections_max, address_connections_max, cut);
+    let close = |_, _| ();
+    let incoming =
+        connections::accept(listener, connections_max, address_connections_max, close, cut);
     let mut incoming = pin!(incoming);
     let conversations = TaskTracker::new();
     loop {

@@ -7,6 +7,7 @@ mod changes;
 mod chaos;
 mod crashes;
 mod full_disk;
+mod greedy;
 mod heads;
 mod idempotency;
 mod left_out;

@@ -65,7 +65,10 @@ impl Fixture {
             count.lock().expect("not poisoned").push((surface.to_owned(), reason.to_owned()));
         });
         let stop = shutdown.clone();
-        let config = ApiConfig { tls, calls_max: 256, drain: Duration::from_millis(200) };
+        // Long for these machines, and short for who waits for a test.
+        let patience = Patience { message: Duration::from_secs(3), piece: Duration::from_secs(3) };
+        let drain = Duration::from_millis(200);
+        let config = ApiConfig { tls, calls_max: 256, drain, patience };
         let serving = tokio::spawn(serve(listener, shared, config, rejections, stop));
         Self {
             endpoint,
@@ -84,6 +87,12 @@ impl Fixture {
 
     pub(super) fn tls(&self, role: Role) -> ClientTls {
         self.tls_of(&self.authority, role)
+    }
+
+    /// Of a client with another name.
+    pub(super) fn tls_named(&self, name: &str, role: Role) -> ClientTls {
+        let own = self.authority.client(name, role).expect("made");
+        ClientTls { authority: self.authority.certificate().to_owned(), own }
     }
 
     /// A certificate of another authority, with trust in the node's.

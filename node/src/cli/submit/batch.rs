@@ -214,7 +214,9 @@ impl Progress {
                     | Code::Internal
                     | Code::DeadlineExceeded
             ),
-            ClientError::Endpoint { .. } | ClientError::Answer(_) => false,
+            ClientError::Endpoint { .. } | ClientError::Certificate(_) | ClientError::Answer(_) => {
+                false
+            }
         };
         if !passes {
             return Err(error);

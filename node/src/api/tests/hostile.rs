@@ -1,0 +1,436 @@
+//! Clients with a valid certificate that mean no good, and clients of other makers: HTTP/2 by hand.
+
+use axum::http::{HeaderMap, Request};
+use bytes::Bytes;
+use futures::future::join_all;
+use h2::{RecvStream, SendStream, client::SendRequest};
+use tokio::{
+    net::TcpStream,
+    time::{interval, sleep},
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+
+use super::{
+    fixture::{now_ms, refusal, submission},
+    *,
+};
+
+const GET_RECORD: &str = "/customhouse.v1.Query/GetRecord";
+const GET_HISTORY: &str = "/customhouse.v1.Query/GetHistory";
+const SUBMIT_RECORDS: &str = "/customhouse.v1.Submission/SubmitRecords";
+const SUBMIT_TRANSACTION: &str = "/customhouse.v1.Submission/SubmitTransaction";
+const STREAM_RECORDS: &str = "/customhouse.v1.Submission/StreamRecords";
+/// What HTTP/2 lets a client have of a stream before it has read any of it.
+const USUAL_WINDOW: u32 = 65_535;
+
+/// A connection of HTTP/2 with nothing above it.
+#[derive(Clone)]
+struct Raw {
+    calls: SendRequest<Bytes>,
+}
+
+impl Raw {
+    async fn connect(fixture: &Fixture, tls: &ClientTls, window: u32) -> Self {
+        let config = tls.client_config().expect("settings");
+        let tcp = TcpStream::connect(&fixture.endpoint).await.expect("connected");
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("let in");
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window);
+        let (calls, connection) = builder.handshake(tls).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        Self { calls }
+    }
+
+    /// Begins a call; nothing of its body is sent.
+    async fn begin(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+        let mut request = Request::post(format!("https://127.0.0.1{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
+        let mut calls = self.calls.clone().ready().await.expect("open");
+        calls.send_request(request, false).expect("begun")
+    }
+
+    /// Makes a call with these bytes as its message, and reads how it ended.
+    async fn call(&self, path: &str, message: &[u8]) -> Ended {
+        let (response, mut body) = self.begin(path, &[]).await;
+        body.send_data(framed(message), true).expect("sent");
+        ended(response).await
+    }
+}
+
+/// A message with its length before it.
+fn framed(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    [&[0][..], &length, message].concat().into()
+}
+
+/// How a call ended: gRPC's code, and the reason code where there is one.
+type Ended = (Code, String);
+
+async fn ended(response: h2::client::ResponseFuture) -> Ended {
+    let response = timeout(DEADLINE, response).await.expect("in time").expect("an answer");
+    let (head, body) = response.into_parts();
+    match head.headers.contains_key("grpc-status") {
+        true => of_headers(&head.headers),
+        false => of_headers(&read(body).await.1),
+    }
+}
+
+/// The rest of an answer: its bytes and its trailers.
+async fn read(mut body: RecvStream) -> (Vec<u8>, HeaderMap) {
+    let mut bytes = Vec::new();
+    while let Some(data) = timeout(DEADLINE, body.data()).await.expect("in time") {
+        let data = data.expect("no reset");
+        body.flow_control().release_capacity(data.len()).expect("it was held");
+        bytes.extend_from_slice(&data);
+    }
+    let trailers = timeout(DEADLINE, body.trailers()).await.expect("in time");
+    (bytes, trailers.expect("no reset").expect("there"))
+}
+
+fn of_headers(headers: &HeaderMap) -> Ended {
+    let text = |name: &str| {
+        let value = headers.get(name).map(|value| value.to_str().expect("ASCII"));
+        value.unwrap_or_default().to_owned()
+    };
+    (Code::from_bytes(text("grpc-status").as_bytes()), text(refused::REASON_CODE))
+}
+
+fn ok() -> Ended {
+    (Code::Ok, String::new())
+}
+
+fn is(code: Code, reason_code: &str) -> Ended {
+    (code, reason_code.to_owned())
+}
+
+/// Records about one movement, of which a page has some three megabytes.
+async fn long_history(fixture: &Fixture) -> Vec<u8> {
+    let client = fixture.client(Role::Integrator).await;
+    let records = (0..60_u8).map(|number| {
+        let mut submission = submission(&format!("k{number}"), 7);
+        let content = vec![number; 50_000];
+        let source = v1::Source { format: "test".into(), content, ..Default::default() };
+        submission.record.as_mut().expect("there").source = Some(source);
+        submission
+    });
+    let results = client.submit_records(records.collect(), true).await.expect("taken");
+    assert!(results.iter().all(|result| result.phase() == Phase::Final), "{:?}", results[0]);
+    let subject = v1::Subject { scheme: v1::subject::Scheme::Mrn as i32, id: "M7".into() };
+    let request = v1::GetHistoryRequest {
+        subject_or_key: Some(SubjectOrKey::Subject(subject)),
+        page_size: 1000,
+        page_token: Vec::new(),
+    };
+    request.encode_to_vec()
+}
+
+async fn until(what: &str, mut met: impl FnMut() -> bool) {
+    let poll = async {
+        while !met() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, poll).await.expect(what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_not_read_are_of_the_client_s_own_share() {
+    let fixture = Fixture::start().await;
+    let question = long_history(&fixture).await;
+    let officer = fixture.tls_named("greedy", Role::Officer);
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let raw = Raw::connect(&fixture, &officer, 0).await;
+        for _ in 0..40 {
+            let (response, mut body) = raw.begin(GET_HISTORY, &[]).await;
+            body.send_data(framed(&question), true).expect("sent");
+            asked.push(response);
+        }
+    }
+    // The others are served meanwhile.
+    let other = Raw::connect(&fixture, &fixture.tls(Role::Officer), USUAL_WINDOW).await;
+    assert_eq!(other.call(GET_HISTORY, &question).await, ok());
+    fixture.client(Role::Operator).await.status().await.expect("served");
+    // Nothing that was answered was read, so the connections end.
+    until("the connections end", || fixture.counted("UNREAD") == 2).await;
+    let heads: Vec<_> =
+        timeout(DEADLINE, join_all(asked)).await.expect("in time").into_iter().collect();
+    let of_answers = |head: &&Result<axum::http::Response<RecvStream>, h2::Error>| {
+        head.as_ref().is_ok_and(|head| !head.headers().contains_key("grpc-status"))
+    };
+    let made = heads.iter().filter(of_answers).count();
+    // Two at a time, and two more when a connection has ended.
+    assert!((1..=4).contains(&made), "{made} answers of 3 MB were made for one client");
+    // What was held is free again.
+    let again = Raw::connect(&fixture, &officer, USUAL_WINDOW).await;
+    assert_eq!(again.call(GET_HISTORY, &question).await, ok());
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_gets_its_whole_answer() {
+    let fixture = Fixture::start().await;
+    let question = long_history(&fixture).await;
+    let officer = Raw::connect(&fixture, &fixture.tls(Role::Officer), 20_000).await;
+    let (response, mut body) = officer.begin(GET_HISTORY, &[]).await;
+    body.send_data(framed(&question), true).expect("sent");
+    let response = timeout(DEADLINE, response).await.expect("in time").expect("an answer");
+    let (bytes, trailers) = read(response.into_body()).await;
+    assert_eq!(of_headers(&trailers), ok());
+    let page = v1::GetHistoryResponse::decode(&bytes[5..]).expect("whole");
+    assert!(bytes.len() > 2_500_000 && !page.items.is_empty());
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_whose_bodies_do_not_come_leave_room_for_the_others() {
+    let fixture = Fixture::start().await;
+    let (officer, operator) =
+        (fixture.client(Role::Officer).await, fixture.client(Role::Operator).await);
+    let greedy = fixture.tls_named("greedy", Role::Officer);
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let raw = Raw::connect(&fixture, &greedy, USUAL_WINDOW).await;
+        for _ in 0..55 {
+            calls.push(raw.begin(GET_RECORD, &[]).await);
+        }
+    }
+    for _ in 0..5 {
+        operator.status().await.expect("served");
+        let unknown = refusal(officer.record(Hash([9; 32])).await);
+        assert_eq!(unknown.code, Code::NotFound, "{unknown}");
+    }
+    // Each ends by itself: those that had a place because nothing came.
+    let mut late = 0;
+    for (response, _body) in calls {
+        let found = ended(response).await;
+        late += usize::from(found == is(Code::DeadlineExceeded, "MESSAGE_TIMEOUT"));
+        let overloaded = found == is(Code::ResourceExhausted, "OVERLOADED");
+        assert!(overloaded || found.0 == Code::DeadlineExceeded, "{found:?}");
+    }
+    assert!(late > 0);
+    assert_eq!(fixture.counted("MESSAGE_TIMEOUT"), late);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_drips_is_given_up() {
+    let fixture = Fixture::start().await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    for path in [SUBMIT_RECORDS, STREAM_RECORDS] {
+        let (response, mut body) = broker.begin(path, &[]).await;
+        body.send_data(Bytes::from_static(&[0, 0, 1, 0, 0]), false).expect("sent");
+        let mut pace = interval(Duration::from_millis(50));
+        let drip = async {
+            while body.send_data(Bytes::from_static(&[0]), false).is_ok() {
+                pace.tick().await;
+            }
+        };
+        let found = tokio::select! {
+            found = ended(response) => found,
+            () = drip => panic!("{path}: reset without a word"),
+        };
+        assert_eq!(found, is(Code::DeadlineExceeded, "MESSAGE_TIMEOUT"), "{path}");
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_at_once_do_not_use_the_node_up() {
+    let fixture = Fixture::start().await;
+    let question = long_history(&fixture).await;
+    let greedy = fixture.tls_named("greedy", Role::Officer);
+    let officer = fixture.client(Role::Officer).await;
+    for _ in 0..10 {
+        let raw = Raw::connect(&fixture, &greedy, 0).await;
+        for _ in 0..100 {
+            let Ok(mut calls) = raw.calls.clone().ready().await else { break };
+            let request = Request::post(format!("https://127.0.0.1{GET_HISTORY}"))
+                .header("content-type", "application/grpc")
+                .body(())
+                .expect("a request");
+            let Ok((_response, mut body)) = calls.send_request(request, false) else { break };
+            // The node may have closed the connection by now.
+            let _sent = body.send_data(framed(&question), true);
+            body.send_reset(h2::Reason::CANCEL);
+        }
+        let unknown = refusal(officer.record(Hash([9; 32])).await);
+        assert_eq!(unknown.code, Code::NotFound, "{unknown}");
+    }
+    fixture.client(Role::Operator).await.status().await.expect("served");
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_ends_a_call_as_what_it_is() {
+    let fixture = Fixture::start().await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    // No body comes; and of a stream no end.
+    for path in [GET_RECORD, STREAM_RECORDS] {
+        let (response, _body) = broker.begin(path, &[("grpc-timeout", "100m")]).await;
+        assert_eq!(ended(response).await, is(Code::DeadlineExceeded, "DEADLINE"), "{path}");
+    }
+    let (response, _body) = broker.begin(GET_RECORD, &[("grpc-timeout", "soon")]).await;
+    assert_eq!(ended(response).await, is(Code::InvalidArgument, "TIMEOUT"));
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_may_be_compressed_within_the_same_limits() {
+    use tonic::codec::CompressionEncoding::Gzip;
+    let fixture = Fixture::start().await;
+    let client = fixture.client(Role::Integrator).await;
+    let submissions = || {
+        let client = v1::submission_client::SubmissionClient::new(client.channel());
+        client.send_compressed(Gzip).max_encoding_message_size(usize::MAX)
+    };
+    let records = vec![submission("a", 1)];
+    let request = v1::SubmitRecordsRequest { records, wait: true };
+    let answer = submissions().submit_records(request).await.expect("taken").into_inner();
+    assert_eq!(answer.results[0].phase(), Phase::Final);
+    let items = stream::iter([v1::StreamRecordsRequest {
+        submission: Some(submission("b", 2)),
+        wait: true,
+    }]);
+    let answers = submissions().stream_records(items).await.expect("open").into_inner();
+    let answers: Vec<_> = answers.try_collect().await.expect("no error");
+    assert_eq!(answers[0].phase(), Phase::Final);
+    // 64 MiB in some 64 KiB.
+    let mut bomb = submission("c", 3);
+    let content = vec![0; 64 * 1024 * 1024];
+    let source = v1::Source { content, ..Default::default() };
+    bomb.record.as_mut().expect("there").source = Some(source);
+    let request = v1::SubmitRecordsRequest { records: vec![bomb], wait: false };
+    let refused =
+        ClientError::from(submissions().submit_records(request).await.expect_err("refused"));
+    let refused = refused.refused().expect("a refusal");
+    assert_eq!((refused.code, &*refused.reason_code), (Code::OutOfRange, "MESSAGE_TOO_LARGE"));
+    let query = v1::query_client::QueryClient::new(client.channel()).send_compressed(Gzip);
+    let unknown = { query }.get_record(v1::GetRecordRequest { record_id: vec![9; 32] }).await;
+    assert_eq!(unknown.expect_err("refused").code(), Code::NotFound);
+    fixture.stop().await;
+}
+
+/// A field that no version has yet.
+const UNKNOWN: [u8; 5] = [0xc2, 0xbb, 0x01, 0x01, 0x07];
+
+/// The bytes of a message in a field of another.
+fn field(number: u8, message: &[u8]) -> Vec<u8> {
+    let length = message.len();
+    assert!((128..16_384).contains(&length) || length < 128);
+    let key = number << 3 | 2;
+    let low = u8::try_from(length & 0x7f).expect("seven bits");
+    match u8::try_from(length >> 7).expect("14 bits") {
+        0 => [&[key, low][..], message].concat(),
+        high => [&[key, low | 0x80, high][..], message].concat(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_with_an_unknown_field_is_refused_on_every_way_in() {
+    let fixture = Fixture::start().await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    let refused = is(Code::InvalidArgument, "UNKNOWN_FIELD");
+    let record = submission("a", 1).record.expect("there").encode_to_vec();
+    let changed = [record, UNKNOWN.to_vec()].concat();
+    let mut entry = field(1, &changed);
+    entry.extend(field(2, b"key"));
+    assert_eq!(broker.call(SUBMIT_RECORDS, &field(1, &entry)).await, refused);
+    assert_eq!(broker.call(STREAM_RECORDS, &field(1, &entry)).await, refused);
+    // Signed by the client: in the record, in the slot, in the transaction and beside it.
+    let transaction = fixture.transaction(1, now_ms() + 60_000).parts().clone();
+    let with = |change: &dyn Fn(&mut v1::Transaction)| {
+        let mut changed = transaction.clone();
+        change(&mut changed);
+        changed.encode_to_vec()
+    };
+    let longer = |bytes: &Bytes| Bytes::from([bytes, &UNKNOWN[..]].concat());
+    let in_record = with(&|t| t.records[0] = longer(&t.records[0]));
+    let in_slot = with(&|t| t.slots[0] = longer(&t.slots[0]));
+    for changed in [in_record, in_slot] {
+        for path in [SUBMIT_TRANSACTION, "/customhouse.v1.Submission/StreamTransactions"] {
+            let (response, mut body) = broker.begin(path, &[]).await;
+            body.send_data(framed(&field(1, &changed)), true).expect("sent");
+            let response = response.await.expect("an answer");
+            let (head, body) = response.into_parts();
+            if head.headers.contains_key("grpc-status") {
+                assert_eq!(of_headers(&head.headers).0, Code::InvalidArgument, "{path}");
+                continue;
+            }
+            let (bytes, _) = read(body).await;
+            let answer = v1::SubmitTransactionResponse::decode(&bytes[5..]).expect("an answer");
+            assert_eq!(answer.phase(), Phase::Rejected, "{}", answer.reason);
+        }
+    }
+    let whole = transaction.encode_to_vec();
+    let within = field(1, &[whole.clone(), UNKNOWN.to_vec()].concat());
+    let beside = [field(1, &whole), UNKNOWN.to_vec()].concat();
+    for changed in [within, beside] {
+        assert_eq!(broker.call(SUBMIT_TRANSACTION, &changed).await, refused);
+        let path = "/customhouse.v1.Submission/StreamTransactions";
+        assert_eq!(broker.call(path, &changed).await, refused);
+    }
+    let tip = fixture.shared.upgrade().expect("it runs").reader.tip();
+    assert_eq!(tip.header.log_size, 0, "nothing of it is on the ledger");
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_certificate_is_refused_is_told_why_and_so_is_the_operator() {
+    let fixture = Fixture::start().await;
+    let foreign = |code: &str| {
+        let authority = Authority::new(code.parse().expect("a code")).expect("made");
+        fixture.tls_of(&authority, Role::Officer)
+    };
+    // Of the same name, but signed by another key; and of another name.
+    let (namesake, foreign) = (foreign("NL-DOUANE"), foreign("KR-KCS"));
+    let server = fixture.authority.server(&[]).expect("made");
+    let of_server =
+        ClientTls { authority: fixture.authority.certificate().to_owned(), own: server };
+    let own = "its own agency's";
+    for (tls, words) in [(namesake, own), (foreign, own), (of_server, "not for clients")] {
+        let error = Client::connect(&fixture.endpoint, &tls).await.expect_err("refused");
+        assert!(matches!(error, ClientError::Connect { .. }), "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+        let lazy = Client::connect_lazily(&fixture.endpoint, &tls).expect("an endpoint");
+        let error = refusal(lazy.header(None).await);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!(fixture.counted("CERTIFICATE"), 6);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_told_so() {
+    let fixture = Fixture::start().await;
+    // Of one client.
+    let officer = fixture.tls(Role::Officer);
+    let connections = (0..32).map(|_| Raw::connect(&fixture, &officer, USUAL_WINDOW));
+    let held = join_all(connections).await;
+    let client = Client::connect(&fixture.endpoint, &officer).await.expect("let in");
+    let refused = refusal(client.header(None).await);
+    assert_eq!((refused.code, &*refused.reason_code), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!(refused.message.contains("connections of this client"), "{refused}");
+    assert_eq!(fixture.counted("CLIENT_CONNECTIONS"), 1);
+    fixture.client(Role::Operator).await.status().await.expect("served");
+    drop(client);
+    // Of one address.
+    let connect = |_| TcpStream::connect(&fixture.endpoint);
+    let silent = join_all((0..256 - held.len()).map(connect)).await;
+    let error = Client::connect(&fixture.endpoint, &fixture.tls(Role::Operator)).await;
+    let error = error.expect_err("turned away").to_string();
+    assert!(error.contains("no more connections from this address"), "{error}");
+    assert!(fixture.counted("ADDRESS_CONNECTIONS") > 0);
+    drop((held, silent));
+    fixture.stop().await;
+}
