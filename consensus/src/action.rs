@@ -57,7 +57,9 @@ pub enum Action {
     ResendTransactions,
     /// A validator has provably broken a rule. Store it.
     Evidence(Evidence),
-    /// A message was dropped. Count it by its reason.
+    /// Something that was handed over earlier, or that is no message, was dropped: a message that was
+    /// held for this height, or a certified block. What became of the message of this very step is
+    /// [`crate::Outbox::reception`], and never here: whoever is speaking has nothing to do with it.
     Refused {
         /// Who handed it over.
         peer: PeerTag,
@@ -110,6 +112,30 @@ pub struct Validate {
     pub from: Vec<PublicKey>,
 }
 
+/// What became of the message that a step was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reception {
+    /// All of it was verified, or is held in these very bytes: it may be passed on.
+    Accepted,
+    /// Kept for the next height, whose validators will judge it. Not passed on: nobody knows yet
+    /// whether it is worth anything.
+    Held,
+    /// Of no use here, and not verified: not passed on, and not held against anybody.
+    Ignored(Refusal),
+    /// An honest peer would not have passed it on: whoever did is charged with it.
+    Refused(Refusal),
+}
+
+impl From<Result<Reception, Refusal>> for Reception {
+    fn from(outcome: Result<Reception, Refusal>) -> Self {
+        match outcome {
+            Ok(reception) => reception,
+            Err(reason) if reason.is_fault() => Self::Refused(reason),
+            Err(reason) => Self::Ignored(reason),
+        }
+    }
+}
+
 /// Why a message was dropped. Where [`Refusal::is_fault`] says so, an honest peer would not have
 /// passed it on; otherwise it was only of no use here, was not verified, and should not be passed
 /// on either.
@@ -136,9 +162,15 @@ pub enum Refusal {
     /// A tip of another chain.
     #[error("the tip is of another chain")]
     ForeignTip,
-    /// The peer's share of the buffer for the next height is full.
-    #[error("too many messages for the next height")]
+    /// Of a height beyond the next, or of the next where there is no room left for its author.
+    #[error("too early")]
     TooEarly,
+    /// A tip that other validators than those of this height have certified, if anybody has.
+    #[error("it cannot be verified at this height")]
+    Unverifiable,
+    /// Of this node's own key, though its journal does not have it: the key has stopped signing.
+    #[error("by this node's own key")]
+    OwnKey,
     /// Of a height that is committed here.
     #[error("of a height that is committed")]
     Past,
@@ -150,7 +182,20 @@ pub enum Refusal {
 impl Refusal {
     /// Whether an honest peer would not have passed it on.
     pub fn is_fault(self) -> bool {
-        !matches!(self, Self::FarView | Self::TooEarly | Self::Past | Self::Known)
+        match self {
+            Self::FarView
+            | Self::TooEarly
+            | Self::Unverifiable
+            | Self::OwnKey
+            | Self::Past
+            | Self::Known => false,
+            Self::Signature
+            | Self::Certificate
+            | Self::NotAValidator
+            | Self::NotTheLeader
+            | Self::Block
+            | Self::ForeignTip => true,
+        }
     }
 }
 

@@ -149,7 +149,10 @@ impl Core {
     fn take(&mut self, input: Input) {
         match input {
             Input::Tick => self.tick(),
-            Input::Message { from, message } => self.receive(from, message),
+            Input::Message { from, message } => {
+                let reception = self.receive(from, message);
+                self.out.outbox.reception = Some(reception);
+            }
             Input::Connected(peer) => self.greet(peer),
             Input::Asked => self.unasked = false,
             Input::Work { pending } => self.pending = pending,
@@ -247,8 +250,8 @@ impl Core {
     /// What was heard about this height before it began.
     fn take_up_early(&mut self) {
         self.recall_tip();
-        for (from, message) in self.early.take() {
-            self.receive(from, message);
+        for kept in self.early.take() {
+            self.take_kept(kept);
         }
     }
 
@@ -266,7 +269,14 @@ impl Core {
         match outcome {
             // Its finalization may be known by then, and the block be all that was missing.
             Ok(()) | Err(Refusal::Known) => self.height.store(block, false),
-            Err(reason) => self.out.act(Action::Refused { peer: from, reason }),
+            Err(reason) => self.refuse(from, reason),
+        }
+    }
+
+    /// Something was wrong that this peer handed over, now or earlier.
+    pub(crate) fn refuse(&mut self, peer: PeerTag, reason: Refusal) {
+        if reason.is_fault() {
+            self.out.act(Action::Refused { peer, reason });
         }
     }
 

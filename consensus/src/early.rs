@@ -1,72 +1,164 @@
 //! Messages for the next height that come before this one is committed, and other per-peer limits.
+//!
+//! Who decides the next height follows from the block before it, so whether such a message counts is
+//! not known yet. Who signed it is. So a vote or a proposal is kept by its author and after its
+//! signature was verified: nobody can fill the share of another or put something in its place, and
+//! whatever is handed on when the height begins is genuine. A certificate has no one author, and
+//! cannot be verified yet: it is kept in the share of the peer that handed it over, who answers for it.
 
 use std::collections::BTreeMap;
 
-use crate::input::{Message, PeerTag};
+use customhouse_ledger::{
+    certificate::Certificate,
+    keys::PublicKey,
+    vote::{Proposal, Vote, VoteKind},
+};
 
-/// Small messages (votes, certificates) kept of one peer.
-const SMALL_MAX: usize = 1_024;
-/// Certificates of many validators are not so small: what those may have together, in bytes.
-const SMALL_BYTES_MAX: usize = 1 << 20;
-/// Proposals kept of one peer. Each may be two megabytes.
+use crate::{
+    input::{Message, PeerTag},
+    votes::is_near,
+};
+
+/// Proposals kept of one author. Each may be two megabytes.
 const PROPOSALS_MAX: usize = 2;
+/// Proposals kept of all authors together that are no validators now.
+const STRANGERS_PROPOSALS_MAX: usize = 8;
 /// Peers at the most; there are as many as there are agencies.
 const PEERS_MAX: usize = 512;
 
-/// A bounded buffer of messages for one height. They cannot be verified yet: the validators of
-/// that height follow from the block before it. So the limits are each peer's own, and a peer that
-/// lies fills only its own share.
+/// A bounded buffer of messages for one height: of its first views, as far as votes are kept from
+/// view 1 on; of each author one vote of a kind a view, and few proposals. An author that is no validator
+/// now may be one then: a block changes one validator at the most, which speaks for itself. So each
+/// peer may hand over messages of one such author and no more, and no liar can take another's place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Early {
-    by_peer: BTreeMap<PeerTag, Share>,
+    by_author: BTreeMap<PublicKey, Share>,
+    /// The author that is no validator now of whom a peer has handed something over.
+    strangers: BTreeMap<PeerTag, PublicKey>,
+    certificates: BTreeMap<(PeerTag, u64, VoteKind), Certificate>,
 }
 
+/// What one author has signed, each with who handed it over first.
 #[derive(Clone, Debug, Default)]
 struct Share {
-    proposals: usize,
-    small_bytes: usize,
-    messages: Vec<Message>,
+    proposals: BTreeMap<u64, (PeerTag, Proposal)>,
+    votes: BTreeMap<(u64, VoteKind), (PeerTag, Vote)>,
+}
+
+/// A message that was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) from: PeerTag,
+    pub(crate) message: Message,
+    /// Whether its author has signed it. A certificate has yet to be verified.
+    pub(crate) verified: bool,
+}
+
+/// Whose message it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) from: PeerTag,
+    pub(crate) author: PublicKey,
+    /// Whether the author is a validator of the height in progress.
+    pub(crate) votes_now: bool,
 }
 
 impl Early {
-    /// Keeps a message. False: the peer's share is full.
-    pub(crate) fn keep(&mut self, from: PeerTag, message: Message) -> bool {
-        if self.by_peer.len() >= PEERS_MAX && !self.by_peer.contains_key(&from) {
+    /// Whether these very bytes are kept.
+    pub(crate) fn holds(&self, message: &Message) -> bool {
+        match message {
+            Message::Vote(vote) => {
+                let share = self.by_author.get(&vote.validator);
+                let held = share.and_then(|s| s.votes.get(&(vote.ballot.view, vote.ballot.kind)));
+                held.is_some_and(|(_, held)| held == vote)
+            }
+            Message::Proposal(proposal) => {
+                let share = self.by_author.get(&proposal.leader);
+                let held = share.and_then(|s| s.proposals.get(&proposal.view));
+                held.is_some_and(|(_, held)| held == proposal)
+            }
+            Message::Certificate(_) | Message::Tip(_) => false,
+        }
+    }
+
+    /// Whether a vote would be kept. Asked before its signature is looked at.
+    pub(crate) fn has_room_for_vote(&self, of: &Origin, vote: &Vote) -> bool {
+        let place = (vote.ballot.view, vote.ballot.kind);
+        let share = self.by_author.get(&of.author);
+        self.admits(of, vote.ballot.view)
+            && share.is_none_or(|share| !share.votes.contains_key(&place))
+    }
+
+    /// Whether a proposal would be kept. Asked before its signature is looked at.
+    pub(crate) fn has_room_for_proposal(&self, of: &Origin, view: u64) -> bool {
+        let of_author = self.by_author.get(&of.author).map(|share| &share.proposals);
+        let has_room = of_author.is_none_or(|held| {
+            let max = if of.votes_now { PROPOSALS_MAX } else { 1 };
+            held.len() < max && !held.contains_key(&view)
+        });
+        self.admits(of, view)
+            && has_room
+            && (of.votes_now || self.strangers_proposals() < STRANGERS_PROPOSALS_MAX)
+    }
+
+    fn admits(&self, of: &Origin, view: u64) -> bool {
+        let known = match self.strangers.get(&of.from) {
+            Some(stranger) => *stranger == of.author,
+            None => self.strangers.len() < PEERS_MAX,
+        };
+        is_near(view, 1) && (of.votes_now || known)
+    }
+
+    fn strangers_proposals(&self) -> usize {
+        let shares = self.strangers.values().filter_map(|author| self.by_author.get(author));
+        shares.map(|share| share.proposals.len()).sum()
+    }
+
+    /// Keeps a vote for which there is room, and which its author has signed.
+    pub(crate) fn keep_vote(&mut self, of: &Origin, vote: Vote) {
+        let place = (vote.ballot.view, vote.ballot.kind);
+        self.share(of).votes.entry(place).or_insert((of.from, vote));
+    }
+
+    /// Keeps a proposal for which there is room, and which its author has signed.
+    pub(crate) fn keep_proposal(&mut self, of: &Origin, proposal: Proposal) {
+        self.share(of).proposals.entry(proposal.view).or_insert((of.from, proposal));
+    }
+
+    fn share(&mut self, of: &Origin) -> &mut Share {
+        if !of.votes_now {
+            self.strangers.entry(of.from).or_insert(of.author);
+        }
+        self.by_author.entry(of.author).or_default()
+    }
+
+    /// Keeps a certificate, unverified, in its sender's share. False: there is no room.
+    pub(crate) fn keep_certificate(&mut self, from: PeerTag, certificate: Certificate) -> bool {
+        let (view, kind) = (certificate.ballot.view, certificate.ballot.kind);
+        if !is_near(view, 1) {
             return false;
         }
-        let share = self.by_peer.entry(from).or_default();
-        if share.messages.contains(&message) {
-            return true;
-        }
-        let small = share.messages.len() - share.proposals;
-        match &message {
-            Message::Proposal(_) if share.proposals < PROPOSALS_MAX => share.proposals += 1,
-            Message::Proposal(_) => return false,
-            other => {
-                let bytes = small_bytes(other);
-                if small >= SMALL_MAX || share.small_bytes + bytes > SMALL_BYTES_MAX {
-                    return false;
-                }
-                share.small_bytes += bytes;
-            }
-        }
-        share.messages.push(message);
-        true
+        let held = self.certificates.entry((from, view, kind)).or_insert_with(|| certificate.clone());
+        *held == certificate
     }
 
-    /// Hands everything out, peer by peer, and is empty.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = (PeerTag, Message)> + use<> {
-        let by_peer = std::mem::take(&mut self.by_peer);
-        by_peer.into_iter().flat_map(|(peer, share)| {
-            share.messages.into_iter().map(move |message| (peer, message))
-        })
-    }
-}
-
-fn small_bytes(message: &Message) -> usize {
-    match message {
-        Message::Certificate(certificate) => 64 * certificate.signers().count() + 128,
-        _ => 320,
+    /// Hands everything out, author by author, certificates last: then their votes are known. It is
+    /// empty after it.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Kept> + use<> {
+        let Self { by_author, certificates, .. } = std::mem::take(self);
+        let signed = by_author.into_values().flat_map(|share| {
+            let proposals = share.proposals.into_values();
+            let proposals = proposals.map(|(from, held)| (from, Message::Proposal(held)));
+            let votes = share.votes.into_values().map(|(from, held)| (from, Message::Vote(held)));
+            proposals.chain(votes)
+        });
+        let signed = signed.map(|(from, message)| Kept { from, message, verified: true });
+        let certificates = certificates.into_iter().map(|((from, ..), held)| Kept {
+            from,
+            message: Message::Certificate(held),
+            verified: false,
+        });
+        signed.chain(certificates)
     }
 }
 

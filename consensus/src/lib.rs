@@ -160,7 +160,7 @@ pub mod wire;
 pub use customhouse_ledger::evidence;
 
 pub use crate::{
-    action::{Action, Build, HaltReason, Refusal, StopReason, Validate},
+    action::{Action, Build, HaltReason, Reception, Refusal, StopReason, Validate},
     core::Core,
     evidence::{Claim, Evidence},
     input::{Committed, Config, Input, Message, Now, PeerTag, Timing, Tip, Verdict},

@@ -1,7 +1,7 @@
 //! What a step leaves to do, in the one order that is safe: persist, then send (DESIGN §2).
 
 use crate::{
-    action::Action,
+    action::{Action, Reception},
     input::{Message, PeerTag},
     journal::Entry,
 };
@@ -34,6 +34,8 @@ pub struct Outbox {
     pub messages: Vec<Outgoing>,
     /// In any order.
     pub actions: Vec<Action>,
+    /// What became of the step's message; `None` where its input was none.
+    pub reception: Option<Reception>,
     /// Step with [`crate::Input::Tick`] at this monotonic time, unless another input comes first.
     /// `None`: no timer runs.
     pub wake_at: Option<u64>,

@@ -7,14 +7,14 @@ use std::cmp::Ordering;
 use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
-    keys::KeyError,
+    keys::{KeyError, PublicKey},
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
 use crate::{
-    action::{Action, HaltReason, Refusal, StopReason},
+    action::{Action, HaltReason, Reception, Refusal, StopReason},
     core::Core,
-    early::Favour,
+    early::{Favour, Kept, Origin},
     evidence::{Claim, Evidence},
     height::Held,
     input::{Message, PeerTag, Tip},
@@ -22,7 +22,8 @@ use crate::{
 };
 
 impl Core {
-    pub(crate) fn receive(&mut self, from: PeerTag, message: Message) {
+    /// Takes what a peer says, and says what became of it.
+    pub(crate) fn receive(&mut self, from: PeerTag, message: Message) -> Reception {
         let outcome = match message {
             Message::Tip(tip) => self.take_tip(from, tip),
             message => match message.height().cmp(&self.height.number) {
@@ -31,23 +32,37 @@ impl Core {
                     Err(Refusal::Past)
                 }
                 Ordering::Greater => self.take_early(from, message),
-                Ordering::Equal => match message {
-                    Message::Proposal(proposal) => self.take_proposal(proposal),
-                    Message::Vote(vote) => self.take_vote(vote),
-                    Message::Certificate(certificate) => self.take_certificate(certificate),
-                    Message::Tip(_) => Ok(()),
-                },
+                Ordering::Equal => {
+                    self.take_current(message, false).map(|()| Reception::Accepted)
+                }
             },
         };
-        if let Err(reason) = outcome {
-            self.out.act(Action::Refused { peer: from, reason });
+        outcome.into()
+    }
+
+    /// Takes what was kept for this height. Where it is wrong, whoever handed it over then is to blame:
+    /// nobody passes on what it has kept.
+    pub(crate) fn take_kept(&mut self, kept: Kept) {
+        if let Err(reason) = self.take_current(kept.message, kept.verified) {
+            self.refuse(kept.from, reason);
         }
     }
 
-    fn take_proposal(&mut self, proposal: Proposal) -> Result<(), Refusal> {
+    /// Takes a message of this height. `verified`: its author has signed it.
+    fn take_current(&mut self, message: Message, verified: bool) -> Result<(), Refusal> {
+        match message {
+            Message::Proposal(proposal) => self.take_proposal(proposal, verified),
+            Message::Vote(vote) => self.take_vote(vote, verified),
+            Message::Certificate(certificate) => self.take_certificate(certificate),
+            Message::Tip(_) => Ok(()),
+        }
+    }
+
+    fn take_proposal(&mut self, proposal: Proposal, verified: bool) -> Result<(), Refusal> {
         let (height, view) = (self.height.number, proposal.view);
         if Some(proposal.leader) == self.signer && !self.remembers_proposal(&proposal) {
-            return self.take_own(proposal.verify(&self.config.chain_id), height, view);
+            let verified = proposal.verify(&self.config.chain_id);
+            return Err(self.take_own(verified, height, view));
         }
         if !is_near(view, self.height.view) {
             return Err(Refusal::FarView);
@@ -74,7 +89,9 @@ impl Core {
         if first.is_some() && self.height.votes.has_accused(index, view) {
             return Err(Refusal::Known);
         }
-        proposal.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
+        if !verified && !claim.is_signed(&self.config.chain_id) {
+            return Err(Refusal::Signature);
+        }
         match first {
             Some(first) => self.accuse(index, view, Evidence::Proposals(first, claim)),
             None => {
@@ -92,7 +109,7 @@ impl Core {
         Ok(())
     }
 
-    fn take_vote(&mut self, vote: Vote) -> Result<(), Refusal> {
+    fn take_vote(&mut self, vote: Vote, verified: bool) -> Result<(), Refusal> {
         let view = vote.ballot.view;
         if (vote.ballot.kind == VoteKind::Nullify) != (vote.ballot.block_hash == Hash::ZERO) {
             return Err(Refusal::Signature);
@@ -100,7 +117,8 @@ impl Core {
         let index = self.height.validators.index_of(&vote.validator);
         let index = index.ok_or(Refusal::NotAValidator)?;
         if Some(vote.validator) == self.signer && !self.remembers_vote(&vote) {
-            return self.take_own(vote.verify(&self.config.chain_id), vote.ballot.height, view);
+            let verified = vote.verify(&self.config.chain_id);
+            return Err(self.take_own(verified, vote.ballot.height, view));
         }
         if !is_near(view, self.height.view) {
             return Err(Refusal::FarView);
@@ -111,22 +129,22 @@ impl Core {
         if !self.height.votes.is_news(index, &vote) {
             return Err(Refusal::Known);
         }
-        vote.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
+        if !verified {
+            vote.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
+        }
         self.count(vote);
         Ok(())
     }
 
     /// Something of this node's own key that it does not remember. If the signature is real, it
-    /// was made elsewhere, or before the journal was lost: stop signing.
-    fn take_own(
-        &mut self,
-        verified: Result<(), KeyError>,
-        height: u64,
-        view: u64,
-    ) -> Result<(), Refusal> {
-        verified.map_err(|_| Refusal::Signature)?;
+    /// was made elsewhere, or before the journal was lost: stop signing. It is no business of others,
+    /// who would not know whether it counts.
+    fn take_own(&mut self, verified: Result<(), KeyError>, height: u64, view: u64) -> Refusal {
+        if verified.is_err() {
+            return Refusal::Signature;
+        }
         self.stop_signing(StopReason::UnknownOwnSignature { height, view });
-        Ok(())
+        Refusal::OwnKey
     }
 
     pub(crate) fn take_certificate(&mut self, certificate: Certificate) -> Result<(), Refusal> {
@@ -141,7 +159,8 @@ impl Core {
         let votes = self.verified_votes(&certificate)?;
         for vote in votes {
             if Some(vote.validator) == self.signer && !self.remembers_vote(&vote) {
-                self.take_own(Ok(()), ballot.height, ballot.view)?;
+                let (height, view) = (ballot.height, ballot.view);
+                self.stop_signing(StopReason::UnknownOwnSignature { height, view });
             }
             if is_near(ballot.view, self.height.view) {
                 self.count(vote);
@@ -240,33 +259,74 @@ impl Core {
         }
     }
 
-    fn take_early(&mut self, from: PeerTag, message: Message) -> Result<(), Refusal> {
-        let height = message.height();
+    /// Takes a message of a later height. Those of the next are kept, once they are signed by whom
+    /// they name; what lies further is no more than a question to the peer that says it.
+    fn take_early(&mut self, from: PeerTag, message: Message) -> Result<Reception, Refusal> {
+        let (height, chain_id) = (message.height(), self.config.chain_id);
         match &message {
             Message::Vote(vote)
                 if Some(vote.validator) == self.signer && !self.remembers_vote(vote) =>
             {
-                let verified = vote.verify(&self.config.chain_id);
-                return self.take_own(verified, height, vote.ballot.view);
+                let verified = vote.verify(&chain_id);
+                return Err(self.take_own(verified, height, vote.ballot.view));
             }
             Message::Proposal(proposal)
                 if Some(proposal.leader) == self.signer && !self.remembers_proposal(proposal) =>
             {
-                let verified = proposal.verify(&self.config.chain_id);
-                return self.take_own(verified, height, proposal.view);
+                let verified = proposal.verify(&chain_id);
+                return Err(self.take_own(verified, height, proposal.view));
             }
             _ => {}
         }
         if height > self.height.number.saturating_add(1) {
-            // Its sender has committed the heights before. It cannot be verified from here, so it
-            // is worth no more than a question to that very peer.
+            // Its sender has committed the heights before, if it is honest.
             self.sync_from(from, height - 1);
-            return Ok(());
+            return Err(Refusal::TooEarly);
         }
-        if self.early.keep(from, message) { Ok(()) } else { Err(Refusal::TooEarly) }
+        if self.early.holds(&message) {
+            return Ok(Reception::Held);
+        }
+        let kept = match message {
+            Message::Vote(vote) => self.keep_vote(from, vote)?,
+            Message::Proposal(proposal) => self.keep_proposal_early(from, proposal)?,
+            Message::Certificate(certificate) => self.early.keep_certificate(from, certificate),
+            Message::Tip(_) => false,
+        };
+        if kept { Ok(Reception::Held) } else { Err(Refusal::TooEarly) }
     }
 
-    fn take_tip(&mut self, from: PeerTag, tip: Tip) -> Result<(), Refusal> {
+    fn keep_vote(&mut self, from: PeerTag, vote: Vote) -> Result<bool, Refusal> {
+        if (vote.ballot.kind == VoteKind::Nullify) != (vote.ballot.block_hash == Hash::ZERO) {
+            return Err(Refusal::Signature);
+        }
+        let of = self.origin(from, vote.validator);
+        if !self.early.has_room_for_vote(&of, &vote) {
+            return Ok(false);
+        }
+        vote.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
+        self.early.keep_vote(&of, vote);
+        Ok(true)
+    }
+
+    fn keep_proposal_early(&mut self, from: PeerTag, proposal: Proposal) -> Result<bool, Refusal> {
+        if proposal.parent_view >= proposal.view {
+            return Err(Refusal::Block);
+        }
+        let of = self.origin(from, proposal.leader);
+        if !self.early.has_room_for_proposal(&of, proposal.view) {
+            return Ok(false);
+        }
+        proposal.verify(&self.config.chain_id).map_err(|_| Refusal::Signature)?;
+        self.early.keep_proposal(&of, proposal);
+        Ok(true)
+    }
+
+    fn origin(&self, from: PeerTag, author: PublicKey) -> Origin {
+        let votes_now = self.height.validators.index_of(&author).is_some();
+        Origin { from, author, votes_now }
+    }
+
+    fn take_tip(&mut self, from: PeerTag, tip: Tip) -> Result<Reception, Refusal> {
         let (header, finalization) = (&tip.header, &tip.finalization);
         let named = (VoteKind::Finalize, header.height, header.hash());
         let ballot = finalization.ballot;
@@ -277,22 +337,27 @@ impl Core {
             return Err(Refusal::ForeignTip);
         }
         match header.height.cmp(&self.height.number) {
-            Ordering::Equal => self.take_certificate(tip.finalization),
-            Ordering::Greater => {
-                // Where the validators are others than now, the sync itself will verify.
-                if header.validators_hash == self.tip.header.next_validators_hash {
-                    let verified =
-                        finalization.verify(&self.config.chain_id, &self.height.validators);
-                    verified.map_err(|_| Refusal::Certificate)?;
-                    let newest = self.ahead.as_ref().map_or(0, |ahead| ahead.header.height);
-                    if header.height > newest {
-                        self.ahead = Some(tip.clone());
-                    }
-                }
-                self.sync_from(from, tip.header.height);
-                Ok(())
+            Ordering::Equal => {
+                self.take_certificate(tip.finalization).map(|()| Reception::Accepted)
             }
-            Ordering::Less if header.height == self.tip.header.height => self.compare_tip(tip),
+            Ordering::Greater if header.validators_hash == self.tip.header.next_validators_hash => {
+                let verified = finalization.verify(&self.config.chain_id, &self.height.validators);
+                verified.map_err(|_| Refusal::Certificate)?;
+                self.sync_from(from, header.height);
+                let newest = self.ahead.as_ref().map_or(0, |ahead| ahead.header.height);
+                if header.height > newest {
+                    self.ahead = Some(tip);
+                }
+                Ok(Reception::Accepted)
+            }
+            Ordering::Greater => {
+                // Of other validators than now, if there are any: the sync itself will verify.
+                self.sync_from(from, header.height);
+                Err(Refusal::Unverifiable)
+            }
+            Ordering::Less if header.height == self.tip.header.height => {
+                self.compare_tip(tip).map(|()| Reception::Accepted)
+            }
             Ordering::Less => {
                 self.answer_laggard(from, header.height);
                 Err(Refusal::Past)

@@ -259,11 +259,11 @@ fn what_is_known_in_other_bytes_is_neither_verified_nor_kept() {
     let mut proposed = propose(1, 0, a());
     bench.take(said(Message::Proposal(proposed.clone())));
     proposed.signature.0[9] ^= 1;
-    assert_eq!(bench.take(said(Message::Proposal(proposed))), ["refuse: Known"]);
+    assert_eq!(bench.take(said(Message::Proposal(proposed))), ["ignore: Known"]);
     bench.take(said(Message::Certificate(nullified.clone())));
     assert!(bench.take(said(Message::Vote(votes[0]))).is_empty(), "the very bytes are welcome");
-    assert_eq!(bench.take(said(Message::Vote(forged[0]))), ["refuse: Known"]);
-    assert_eq!(bench.take(said(Message::Certificate(other.expect("3")))), ["refuse: Known"]);
+    assert_eq!(bench.take(said(Message::Vote(forged[0]))), ["ignore: Known"]);
+    assert_eq!(bench.take(said(Message::Certificate(other.expect("3")))), ["ignore: Known"]);
     assert_eq!(bench.core.certificates(1, 1), [nullified]);
     assert!(!Refusal::Known.is_fault() && Refusal::Signature.is_fault());
 }
@@ -272,13 +272,13 @@ fn what_is_known_in_other_bytes_is_neither_verified_nor_kept() {
 fn far_views_and_later_heights_cannot_fill_the_memory() {
     let mut bench = Bench::new(0);
     for view in [10, 1_000, u64::MAX] {
-        assert_eq!(bench.take(nullify(1, view)), ["refuse: FarView"]);
+        assert_eq!(bench.take(nullify(1, view)), ["ignore: FarView"]);
     }
     let d = block_on(&after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a())), 1, 'D');
     let mut refused = 0;
     for view in 1..2_000 {
         let early = said(Message::Vote(vote(VoteKind::Nullify, 1, view, &d)));
-        refused += usize::from(bench.take(early) == ["refuse: TooEarly"]);
+        refused += usize::from(bench.take(early) == ["ignore: TooEarly"]);
     }
     assert!(refused >= 900, "{refused}");
 }
@@ -323,10 +323,10 @@ fn a_vote_of_the_next_height_waits_for_it() {
     let next = bench.take(step(Input::Committed { committed: state, pending: false }));
     assert_eq!(next, ["validate 1 D"]);
     let old = bench.take(finalize(3, 1, a()));
-    assert_eq!(old, ["refuse: Past"], "a late vote is no sign of lagging");
+    assert_eq!(old, ["ignore: Past"], "a late vote is no sign of lagging");
     bench.take(Event::Wait(6_000));
-    assert_eq!(bench.take(finalize(3, 1, a())), ["send tip 1", "refuse: Past"]);
-    assert_eq!(bench.take(finalize(3, 1, a())), ["refuse: Past"], "not with every message");
+    assert_eq!(bench.take(finalize(3, 1, a())), ["send tip 1", "ignore: Past"]);
+    assert_eq!(bench.take(finalize(3, 1, a())), ["ignore: Past"], "not with every message");
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_finalization_that_contradicts_the_committed_block_halts_the_core() {
     let mut bench = Bench::new(0);
     bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), finalization(1, a())]);
     bench.take(step(Input::Committed { committed: state, pending: false }));
-    assert_eq!(bench.take(tip(a())), ["refuse: Past"]);
+    assert_eq!(bench.take(tip(a())), ["ignore: Past"]);
     assert_eq!(bench.take(tip(b())), ["halt"]);
 }
 

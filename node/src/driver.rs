@@ -27,7 +27,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use customhouse_consensus::{Config, Core, Input, Message, Outgoing, Recipient, Refusal};
+use customhouse_consensus::{
+    Action, Config, Core, Input, Message, Outgoing, Reception, Recipient,
+};
 use customhouse_ledger::{
     agency::AgencyCode,
     certificate::Certificate,
@@ -199,8 +201,6 @@ pub struct Driver<O, J> {
     /// Blocks that were executed and wait for their finalization, of the height in progress.
     staged: BTreeMap<Hash, Staged>,
     wake_at: Option<u64>,
-    /// Why the core refused the message that it was just given.
-    refused: Option<Refusal>,
     metrics: Metrics,
 }
 
@@ -231,7 +231,6 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             bodies: Bodies::default(),
             staged: BTreeMap::new(),
             wake_at: None,
-            refused: None,
             metrics: parts.metrics,
         }
     }
@@ -279,13 +278,32 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
 
     /// Hands one input to the core and carries out what it says, until nothing is left to do now.
     fn step(&mut self, input: Input) -> Result<(), DriverError> {
-        let mut inputs = VecDeque::from([input]);
+        let (actions, _no_message) = self.step_core(input)?;
+        self.carry_out(actions)
+    }
+
+    /// One step of the core: what it rests on is durable after it, what it says is sent, and what it
+    /// wants done is left to do. Where the input was a message, says what became of that.
+    fn step_core(
+        &mut self,
+        input: Input,
+    ) -> Result<(Vec<Action>, Option<Reception>), DriverError> {
+        let ready = self.core.step(self.outside.now(), input);
+        let outbox = ready.persist(&mut self.signer.journal)?;
+        self.wake_at = outbox.wake_at;
+        self.send(outbox.messages);
+        Ok((outbox.actions, outbox.reception))
+    }
+
+    /// Carries out actions and what follows from them.
+    fn carry_out(&mut self, actions: Vec<Action>) -> Result<(), DriverError> {
+        let mut inputs = VecDeque::new();
+        for action in actions {
+            inputs.extend(self.act(action)?);
+        }
         while let Some(input) = inputs.pop_front().or_else(|| self.may_sign()) {
-            let ready = self.core.step(self.outside.now(), input);
-            let outbox = ready.persist(&mut self.signer.journal)?;
-            self.wake_at = outbox.wake_at;
-            self.send(outbox.messages);
-            for action in outbox.actions {
+            let (actions, _no_message) = self.step_core(input)?;
+            for action in actions {
                 inputs.extend(self.act(action)?);
             }
         }

@@ -7,8 +7,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use customhouse_consensus::{
-    Action, Build, Committed, Config, Core, Entry, Input, Journal, Message, Now, PeerTag, Timing,
-    Tip, Verdict,
+    Action, Build, Committed, Config, Core, Entry, Input, Journal, Message, Now, PeerTag,
+    Reception, Timing, Tip, Verdict,
 };
 use customhouse_ledger::{
     certificate::Certificate,
@@ -274,6 +274,7 @@ impl Bench {
         }));
         words.extend(outbox.messages.iter().map(|o| format!("send {}", in_words(&o.message))));
         words.extend(outbox.actions.iter().map(action_in_words));
+        words.extend(outbox.reception.and_then(reception_in_words));
         words
     }
 
@@ -328,6 +329,16 @@ fn entry_in_words(entry: &Entry) -> String {
     format!("persist {}", in_words(&message))
 }
 
+/// What is taken is not mentioned: what comes of it tells.
+fn reception_in_words(reception: Reception) -> Option<String> {
+    match reception {
+        Reception::Accepted => None,
+        Reception::Held => Some("hold".into()),
+        Reception::Ignored(reason) => Some(format!("ignore: {reason:?}")),
+        Reception::Refused(reason) => Some(format!("refuse: {reason:?}")),
+    }
+}
+
 fn action_in_words(action: &Action) -> String {
     match action {
         Action::Build(build) => format!("build {}", build.view),
@@ -345,7 +356,7 @@ fn action_in_words(action: &Action) -> String {
             let who = validators(4).index_of(&evidence.culprit()).expect("a validator");
             format!("accuse {who} in {}", evidence.place().1)
         }
-        Action::Refused { reason, .. } => format!("refuse: {reason:?}"),
+        Action::Refused { peer, reason } => format!("charge {}: {reason:?}", peer.0),
         Action::StoppedSigning { .. } => "stop signing".into(),
         Action::Halt { .. } => "halt".into(),
     }

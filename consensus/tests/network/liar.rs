@@ -1,5 +1,4 @@
-//! A byzantine validator: votes for everything at once, and proposes different blocks to
-//! different nodes.
+//! A byzantine validator, of one kind at a time.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +12,21 @@ use rand::{Rng, seq::IndexedRandom};
 
 use super::{CHAIN, GENESIS_TIME_MS, Node};
 
+/// What it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lies {
+    /// Votes for everything at once, and proposes different blocks to different nodes.
+    Contradict,
+    /// Speaks in the name of others, most of all about the next height, where nobody can tell yet who
+    /// decides it; signs in its own name what it is not to sign.
+    Forge,
+    /// Passes on each leader's proposal with other leaves.
+    SwapLeaves,
+}
+
 pub struct Liar {
     pub index: usize,
+    pub lies: Lies,
     pub key: SigningKey,
     /// Block hashes it has heard of lately.
     hashes: Vec<Hash>,
@@ -22,12 +34,57 @@ pub struct Liar {
 }
 
 impl Liar {
-    pub fn new(index: usize, key: SigningKey) -> Self {
-        Self { index, key, hashes: Vec::new(), proposed: BTreeSet::new() }
+    pub fn new(index: usize, key: SigningKey, lies: Lies) -> Self {
+        Self { index, lies, key, hashes: Vec::new(), proposed: BTreeSet::new() }
     }
 
     /// Answers whatever it hears with something harmful, to somebody.
     pub fn hear(
+        &mut self,
+        message: &Message,
+        nodes: &[Node],
+        rng: &mut impl Rng,
+    ) -> Vec<(usize, Message)> {
+        let others = (0..nodes.len()).filter(|&to| to != self.index);
+        let to_all = |said: &Message| others.clone().map(|to| (to, said.clone())).collect();
+        match (self.lies, message) {
+            (Lies::Contradict, _) => self.contradict(message, nodes, rng),
+            (Lies::Forge, Message::Proposal(heard)) => {
+                self.forge(heard, nodes).iter().flat_map(|forged| -> Vec<_> { to_all(forged) }).collect()
+            }
+            (Lies::SwapLeaves, Message::Proposal(heard)) => {
+                let mut swapped = heard.clone();
+                swapped.block.leaves.push(Hash([3; 32]));
+                to_all(&Message::Proposal(swapped))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// About the height of a proposal and the next.
+    fn forge(&self, heard: &Proposal, nodes: &[Node]) -> Vec<Message> {
+        let mut forged = Vec::new();
+        let mut next = heard.block.clone();
+        next.header.height += 1;
+        for block in [&heard.block, &next] {
+            let height = block.header.height;
+            for name in nodes.iter().map(|node| node.key.public()) {
+                let ballot =
+                    Ballot { kind: VoteKind::Nullify, height, view: 1, block_hash: Hash::ZERO };
+                let vote = Vote::sign(ballot, &CHAIN, &self.key);
+                forged.push(Message::Vote(Vote { validator: name, ..vote }));
+                let proposal = Proposal::sign(block.clone(), 1, 0, &CHAIN, &self.key);
+                forged.push(Message::Proposal(Proposal { leader: name, ..proposal }));
+            }
+            let stranger = SigningKey::from_seed(&[99; 32]);
+            let block_hash = block.hash();
+            let ballot = Ballot { kind: VoteKind::Notarize, height, view: 1, block_hash };
+            forged.push(Message::Vote(Vote::sign(ballot, &CHAIN, &stranger)));
+        }
+        forged
+    }
+
+    fn contradict(
         &mut self,
         message: &Message,
         nodes: &[Node],

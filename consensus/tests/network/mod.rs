@@ -4,6 +4,7 @@
 // Each test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
 
+mod gossip;
 mod ledger;
 mod liar;
 mod witness;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{
     Action, Committed, Config, Core, Entry, Evidence, HaltReason, Input, Journal, Message, Now,
-    PeerTag, Ready, Recipient, Timing, Validate, Verdict,
+    PeerTag, Ready, Reception, Recipient, Timing, Validate, Verdict,
 };
 use customhouse_ledger::{
     certificate::Certificate,
@@ -26,6 +27,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use ledger::{CHAIN, GENESIS_TIME_MS, Ledger};
+pub use liar::Lies;
 use liar::Liar;
 use witness::Witness;
 
@@ -99,6 +101,10 @@ pub struct Node {
     crash_at: Option<CrashPoint>,
     pub evidence: Vec<Evidence>,
     pub actions: Vec<Action>,
+    /// What it has passed on.
+    passed_on: BTreeSet<Vec<u8>>,
+    /// How often it has held something against a peer.
+    pub charges: usize,
     /// By height: what was held when it committed. Durable.
     pub grounds: BTreeMap<u64, Grounds>,
 }
@@ -135,6 +141,7 @@ pub struct Network {
     cut: BTreeSet<(usize, usize)>,
     submitted: u64,
     make: MakeCore,
+    gossips: bool,
     /// Whose keys the nodes after the validators have too, in this order.
     twins: Vec<usize>,
 }
@@ -183,6 +190,7 @@ impl Network {
             cut: BTreeSet::new(),
             submitted: 0,
             make,
+            gossips: false,
             twins: Vec::new(),
         };
         for node in 0..n + followers {
@@ -280,9 +288,9 @@ impl Network {
     }
 
     /// This node's key falls into bad hands.
-    pub fn corrupt(&mut self, index: usize) {
+    pub fn corrupt(&mut self, index: usize, lies: Lies) {
         self.kill(index);
-        self.liar = Some(Liar::new(index, self.nodes[index].key.clone()));
+        self.liar = Some(Liar::new(index, self.nodes[index].key.clone(), lies));
     }
 
     /// Starts nodes that are down until at most so many are, and takes back crashes to come.
@@ -443,20 +451,31 @@ impl Network {
         let now = Now { monotonic_ms: self.now, unix_ms: GENESIS_TIME_MS + self.now };
         let node = &mut self.nodes[index];
         let Some(core) = node.core.as_mut() else { return };
+        let heard = match &input {
+            Input::Message { from, message } => Some((from.0 as usize, message.clone())),
+            _ => None,
+        };
         let ready = core.step(now, input);
         let crash = node.crash_at.take();
         if crash == Some(CrashPoint::BeforePersist) {
             drop(ready);
             return self.kill(index);
         }
-        self.carry_out(index, ready, crash);
+        let reception = self.carry_out(index, ready, crash);
+        self.judged(index, heard, reception);
     }
 
-    fn carry_out(&mut self, index: usize, ready: Ready, crash: Option<CrashPoint>) {
+    fn carry_out(
+        &mut self,
+        index: usize,
+        ready: Ready,
+        crash: Option<CrashPoint>,
+    ) -> Option<Reception> {
         let node = &mut self.nodes[index];
         let Ok(outbox) = ready.persist(&mut node.journal);
         if crash == Some(CrashPoint::AfterPersist) {
-            return self.kill(index);
+            self.kill(index);
+            return None;
         }
         node.wake_at = outbox.wake_at;
         for outgoing in outbox.messages {
@@ -471,11 +490,13 @@ impl Network {
             }
         }
         if crash == Some(CrashPoint::AfterSend) {
-            return self.kill(index);
+            self.kill(index);
+            return None;
         }
         for action in outbox.actions {
             self.act(index, action);
         }
+        outbox.reception
     }
 
     fn act(&mut self, index: usize, action: Action) {
@@ -537,8 +558,8 @@ impl Network {
                 self.nodes[index].evidence.push(evidence);
             }
             Action::Halt { reason } => self.witness.halts(index, &reason),
-            Action::StoppedSigning { .. } | Action::Refused { .. } | Action::ResendTransactions => {
-            }
+            Action::Refused { peer, reason } => self.charged(index, peer.0 as usize, reason),
+            Action::StoppedSigning { .. } | Action::ResendTransactions => {}
         }
     }
 
@@ -580,6 +601,8 @@ impl Node {
             crash_at: None,
             evidence: Vec::new(),
             actions: Vec::new(),
+            passed_on: BTreeSet::new(),
+            charges: 0,
             grounds: BTreeMap::new(),
         }
     }

@@ -42,11 +42,10 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 self.resend_transactions();
                 Ok(None)
             }
-            Action::Refused { reason, .. } => {
-                if reason.is_fault() {
-                    self.metrics.rejected("consensus", refusal_code(reason));
+            Action::Refused { peer, reason } => {
+                if let Some(peer) = self.peers.at(peer) {
+                    self.refused(&peer, reason, None);
                 }
-                self.refused = Some(reason);
                 Ok(None)
             }
             Action::Evidence(evidence) => {
@@ -307,7 +306,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 }
 
-fn refusal_code(reason: Refusal) -> &'static str {
+pub(super) fn refusal_code(reason: Refusal) -> &'static str {
     match reason {
         Refusal::Signature => "SIGNATURE",
         Refusal::Certificate => "CERTIFICATE",
@@ -317,6 +316,8 @@ fn refusal_code(reason: Refusal) -> &'static str {
         Refusal::Block => "BLOCK",
         Refusal::ForeignTip => "FOREIGN_TIP",
         Refusal::TooEarly => "TOO_EARLY",
+        Refusal::Unverifiable => "UNVERIFIABLE",
+        Refusal::OwnKey => "OWN_KEY",
         Refusal::Past => "PAST",
         Refusal::Known => "KNOWN",
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use customhouse_consensus::{Input, Message, Verdict, wire};
+use customhouse_consensus::{Input, Message, Reception, Refusal, Verdict, wire};
 use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
 use customhouse_proto::v1;
 
 use super::{
     CertifiedBlock, Driver, DriverError, DriverInput, Fetch, FetchedBlock, Outside, Purpose,
-    SignerMemory, actions::validated,
+    SignerMemory,
+    actions::{refusal_code, validated},
 };
 use crate::network::GossipReceipt;
 
@@ -52,16 +53,43 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         message: Message,
         receipt: Option<GossipReceipt>,
     ) -> Result<(), DriverError> {
-        let Some(from) = self.peers.tag(from) else { return Ok(()) };
-        self.refused = None;
-        self.step(Input::Message { from, message })?;
-        let Some(receipt) = receipt else { return Ok(()) };
-        match self.refused.take() {
-            None => receipt.accept(),
-            Some(reason) if reason.is_fault() => receipt.reject("refused by consensus"),
-            Some(_of_no_use_here) => receipt.ignore(),
+        let Some(tag) = self.peers.tag(from) else { return Ok(()) };
+        let (actions, reception) = self.step_core(Input::Message { from: tag, message })?;
+        self.settle(from, reception, receipt);
+        self.carry_out(actions)
+    }
+
+    /// Passes a verdict on to where its message came from. It is of this message alone: nothing that
+    /// follows from it in the same turn can change it.
+    fn settle(
+        &mut self,
+        from: &PublicKey,
+        reception: Option<Reception>,
+        receipt: Option<GossipReceipt>,
+    ) {
+        match (reception, receipt) {
+            (Some(Reception::Accepted), Some(receipt)) => receipt.accept(),
+            (Some(Reception::Refused(reason)), receipt) => self.refused(from, reason, receipt),
+            // Nobody can know yet what it is worth, or it is of no use here.
+            (_, Some(receipt)) => receipt.ignore(),
+            (_, None) => {}
         }
-        Ok(())
+    }
+
+    /// A peer has handed over what no honest peer would have. It is charged for that once: by the
+    /// receipt, where the message came with one.
+    pub(super) fn refused(
+        &mut self,
+        peer: &PublicKey,
+        reason: Refusal,
+        receipt: Option<GossipReceipt>,
+    ) {
+        let code = refusal_code(reason);
+        self.metrics.rejected("consensus", code);
+        match receipt {
+            Some(receipt) => receipt.reject(code),
+            None => self.outside.charge(*peer, code),
+        }
     }
 
     fn connected(&mut self, peer: PublicKey) -> Result<(), DriverError> {
@@ -83,7 +111,9 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             return Ok(());
         };
         for message in signed {
-            self.step(Input::Message { from, message })?;
+            let (actions, reception) = self.step_core(Input::Message { from, message })?;
+            self.settle(&peer, reception, None);
+            self.carry_out(actions)?;
         }
         self.asked.insert(peer, tip_height);
         match self.may_sign() {
@@ -134,8 +164,9 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         }
         match self.check(&block, &transactions)? {
             Verdict::Valid => self.step(Input::Fetched { block }),
-            // The hash is right, so the leaves are not: somebody else must have them.
+            // A quorum has certified the hash, so the leaves are not those that belong to it.
             Verdict::Invalid | Verdict::Unavailable => {
+                self.refused(&from, Refusal::Block, None);
                 let (block_hash, avoid) = (block.hash(), vec![from]);
                 self.outside.fetch(Fetch::Block { height, block_hash, from: Vec::new(), avoid });
                 Ok(())
@@ -150,15 +181,16 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     ) -> Result<(), DriverError> {
         let CertifiedBlock { fetched, finalization, .. } = certified;
         let FetchedBlock { block, transactions, .. } = fetched;
-        let Some(from) = self.peers.tag(from) else { return Ok(()) };
+        let Some(tag) = self.peers.tag(from) else { return Ok(()) };
         if block.header.height != self.core.height() {
             return Ok(());
         }
         // Not stored for a vote: with its finalization it is committed in this very step.
         if self.execute(&block, &transactions)? != Verdict::Valid {
+            self.refused(from, Refusal::Block, None);
             return Ok(());
         }
         transactions.into_iter().for_each(|transaction| self.bodies.insert(transaction));
-        self.step(Input::Certified { from, block, finalization })
+        self.step(Input::Certified { from: tag, block, finalization })
     }
 }

@@ -39,6 +39,10 @@ impl Outside for Shell {
         self.network.push(peer, message.to_proto());
     }
 
+    fn charge(&mut self, peer: PublicKey, reason: &'static str) {
+        self.network.charge(peer, reason);
+    }
+
     fn publish_transaction(&mut self, encoded: Bytes) {
         self.network.publish_transaction(encoded);
     }

@@ -215,6 +215,7 @@ impl Simulation {
                     });
                 }
             }
+            Out::Charged(peer, reason) => self.check_charged(index, peer, reason)?,
             Out::Transaction(encoded) => self.broadcast_transaction(index, &encoded),
             Out::Fetch(fetch) => self.begin_fetch(index, fetch),
             Out::Listed(listed) => {
@@ -241,6 +242,15 @@ impl Simulation {
             }
         }
         Ok(())
+    }
+
+    /// Nobody honest is ever charged.
+    fn check_charged(&self, by: usize, peer: PublicKey, reason: &str) -> Result<(), String> {
+        let mut charged = endpoints_of(&self.endpoints, &self.identities, peer);
+        match charged.any(|at| self.liars.contains_key(&at)) {
+            true => Ok(()),
+            false => Err(format!("endpoint {by} charged {peer}, which is honest: {reason}")),
+        }
     }
 
     /// Nodes take turns to report a breach, in the order of the validators.

@@ -11,6 +11,8 @@ use customhouse_node::driver::{ConsensusStatus, Fetch, Outside};
 pub(super) enum Out {
     Publish(Vec<Message>),
     Push(PublicKey, Message),
+    /// A peer has handed over what no honest peer would have.
+    Charged(PublicKey, &'static str),
     Transaction(Bytes),
     Fetch(Fetch),
     Committed(Arc<Committed>),
@@ -42,6 +44,10 @@ impl Outside for World {
 
     fn push(&mut self, peer: PublicKey, message: Message) {
         self.out.push(Out::Push(peer, message));
+    }
+
+    fn charge(&mut self, peer: PublicKey, reason: &'static str) {
+        self.out.push(Out::Charged(peer, reason));
     }
 
     fn publish_transaction(&mut self, encoded: Bytes) {
