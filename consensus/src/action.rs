@@ -12,6 +12,10 @@ use crate::{evidence::Evidence, input::PeerTag};
 /// Something to do. Actions may be carried out in any order and at leisure; what comes of them is
 /// an [`crate::Input`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "actions are few and live in short vectors: boxing evidence would only allocate"
+)]
 pub enum Action {
     /// Build a new block on the tip, store it durably with its bodies, answer
     /// [`crate::Input::Built`]. Empty where there is nothing to include.

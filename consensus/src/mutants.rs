@@ -3,13 +3,16 @@
 
 use customhouse_ledger::{
     certificate::Certificate,
+    hash::Hash,
     header::Header,
+    keys::SigningKey,
     validators::ValidatorSet,
-    vote::{Ballot, Vote, VoteKind},
+    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
 use crate::{
     core::Core,
+    evidence::Claim,
     input::{Committed, Config},
     journal::Entry,
 };
@@ -33,6 +36,10 @@ pub enum Mutant {
     TimeOfReproposal,
     /// The signatures in a certificate are not verified.
     UnverifiedCertificate,
+    /// A proposal's signature does not cover its leaves.
+    UnsignedLeaves,
+    /// What is kept for the next height is believed without its signature.
+    BelievedEarly,
 }
 
 impl Core {
@@ -69,6 +76,23 @@ impl Core {
             }
             VoteKind::Notarize => false,
         }
+    }
+
+    /// A proposal signed as if it had no leaves.
+    pub(crate) fn without_leaves(&self, proposal: Proposal, key: &SigningKey) -> Proposal {
+        if !self.has(Mutant::UnsignedLeaves) {
+            return proposal;
+        }
+        let claim = self.claim_without_leaves(Claim::of(&proposal));
+        Proposal { signature: key.sign(&claim.proposed.message(&self.config.chain_id)), ..proposal }
+    }
+
+    /// What a proposal claims, its leaves left out.
+    pub(crate) fn claim_without_leaves(&self, mut claim: Claim) -> Claim {
+        if self.has(Mutant::UnsignedLeaves) {
+            claim.proposed.leaves_hash = Hash::ZERO;
+        }
+        claim
     }
 
     /// What a restart remembers of the journal.

@@ -105,8 +105,8 @@ impl Core {
     /// Whether the journal knows of a proposal by this node's key, or need not.
     pub(crate) fn remembers_proposal(&self, proposal: &Proposal) -> bool {
         let height = proposal.block.header.height;
-        let hash = proposal.block.hash();
-        let is_it = |held: &Proposal| held.view == proposal.view && held.block.hash() == hash;
+        let is_it =
+            |held: &Proposal| held.view == proposal.view && held.block == proposal.block;
         self.need_not_remember(height)
             || if height == self.height.number {
                 let signed = self.height.signed.get(&proposal.view);

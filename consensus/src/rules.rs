@@ -59,6 +59,8 @@ impl Core {
         let view = self.height.view;
         let Some(key) = self.signing_key() else { return false };
         let proposal = Proposal::sign(block, view, parent_view, &self.config.chain_id, key);
+        #[cfg(feature = "mutants")]
+        let proposal = self.without_leaves(proposal, key);
         self.height.signed.entry(view).or_default().proposal = Some(proposal.clone());
         self.keep_proposal(proposal.clone());
         self.out.entries.push(Entry::Proposal(proposal.clone()));
@@ -106,6 +108,11 @@ impl Core {
         let new = parent_view == 0;
         let of_view = held.proposal.block.header.view == view;
         let stored = self.height.blocks.get(&hash);
+        if stored.is_some_and(|stored| stored.block.leaves != held.proposal.block.leaves) {
+            // One list of leaves belongs to a block. The journal and the store never hold another.
+            self.fail(view);
+            return false;
+        }
         // A block of an earlier view is not new, though it was checked as new then.
         if !stored.is_some_and(|stored| !new || (stored.checked && of_view)) {
             self.ask_to_validate(view, new);
@@ -162,8 +169,15 @@ impl Core {
         if right {
             self.out.act(Action::Validate(action));
         }
+        match self.height.proposals.get_mut(&view) {
+            Some(held) if right => held.check = Check::Asked,
+            _ => self.fail(view),
+        }
+    }
+
+    fn fail(&mut self, view: u64) {
         if let Some(held) = self.height.proposals.get_mut(&view) {
-            held.check = if right { Check::Asked } else { Check::Failed };
+            held.check = Check::Failed;
         }
     }
 
@@ -299,8 +313,16 @@ impl Core {
 
     /// Holds a verified proposal of its view's leader.
     pub(crate) fn keep_proposal(&mut self, proposal: Proposal) {
-        self.height.claims.insert(proposal.view, Claim::of(&proposal));
+        self.height.claims.insert(proposal.view, self.claim_of(&proposal));
         self.height.proposals.insert(proposal.view, Held::new(proposal));
+    }
+
+    /// What a proposal claims, as its leader should have signed it.
+    pub(crate) fn claim_of(&self, proposal: &Proposal) -> Claim {
+        let claim = Claim::of(proposal);
+        #[cfg(feature = "mutants")]
+        let claim = self.claim_without_leaves(claim);
+        claim
     }
 
     fn fetch_certificates(&mut self, missing: Vec<u64>) {

@@ -107,7 +107,10 @@ fn a_later_forgery_does_not_beat_the_leader_whoever_hands_it_over() {
 #[test]
 fn who_handed_over_what_was_held_answers_for_it_and_who_speaks_does_not() {
     let (few, ballot) = ([vote_2(1, 1), vote_2(2, 1), vote_2(8, 1)], vote_2(1, 1).ballot);
-    let forged = few.map(|vote| if vote == few[2] { Vote { validator: key(3).public(), ..vote } } else { vote });
+    let forged =
+        few.map(
+            |vote| if vote == few[2] { Vote { validator: key(3).public(), ..vote } } else { vote },
+        );
     let forged = Certificate::from_votes(ballot, &forged, &validators(4)).expect("three votes");
     let not_leading = Proposal::sign(d(), 1, 0, &CHAIN, &key(1));
     for (wrong, charged) in [
@@ -149,7 +152,8 @@ fn heights_beyond_the_next_are_a_question_to_who_speaks_of_them_and_no_more() {
 fn a_tip_of_other_validators_is_a_question_and_is_not_passed_on() {
     let mut header = d().header;
     header.validators_hash = Hash([9; 32]);
-    let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &Block { header: header.clone(), ..d() });
+    let finalization =
+        certificate(VoteKind::Finalize, &[1, 2, 3], 1, &Block { header: header.clone(), ..d() });
     let tip = Message::Tip(Tip { header, finalization });
     assert_eq!(bench().take(said(tip)), ["sync to 2", "ignore: Unverifiable"]);
 }

@@ -19,6 +19,11 @@ fn b() -> Block {
     block(1, 'B')
 }
 
+/// The block A with other leaves.
+fn swapped() -> Block {
+    Block { leaves: vec![Hash([9; 32])], ..a() }
+}
+
 fn restart(bench: Bench, me: usize) -> Bench {
     Bench::recovered(me, genesis(), bench.journal)
 }
@@ -191,8 +196,9 @@ fn what_a_vote_rests_on_is_durable_with_it_though_it_led_into_no_view() {
 
 #[test]
 fn contradictions_are_evidence_once() {
-    let rows: [(&str, Event, Event, bool); 7] = [
+    let rows: [(&str, Event, Event, bool); 8] = [
         ("two proposals", proposal(1, 0, a()), proposal(1, 0, b()), true),
+        ("one with two lists of leaves", proposal(1, 0, a()), proposal(1, 0, swapped()), true),
         ("two notarize", notarize(2, 1, a()), notarize(2, 1, b()), true),
         ("two finalize", finalize(2, 1, a()), finalize(2, 1, b()), true),
         ("nullify and finalize", nullify(2, 1), finalize(2, 1, a()), true),
@@ -266,6 +272,22 @@ fn what_is_known_in_other_bytes_is_neither_verified_nor_kept() {
     assert_eq!(bench.take(said(Message::Certificate(other.expect("3")))), ["ignore: Known"]);
     assert_eq!(bench.core.certificates(1, 1), [nullified]);
     assert!(!Refusal::Known.is_fault() && Refusal::Signature.is_fault());
+}
+
+#[test]
+fn a_proposal_with_other_leaves_is_refused_and_takes_no_place() {
+    let genuine = propose(1, 0, a());
+    let altered = Message::Proposal(Proposal { block: swapped(), ..genuine.clone() });
+    let mut bench = Bench::new(0);
+    assert_eq!(bench.take(said(altered.clone())), ["refuse: Signature"]);
+    assert_eq!(bench.take(said(Message::Proposal(genuine))), ["validate 1 A"]);
+    assert_eq!(bench.take(said(altered)), ["refuse: Signature"], "though the block is known");
+    // Of this node's own proposal too.
+    let mut bench = Bench::new(2);
+    bench.take_all(vec![work(), built(1, a())]);
+    let altered = Proposal { block: swapped(), ..propose(1, 0, a()) };
+    assert_eq!(bench.take(said(Message::Proposal(altered))), ["refuse: Signature"]);
+    assert!(bench.core.is_signing());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 use checker::{Model, run};
 use customhouse_consensus::{Core, mutants::Mutant};
 use customhouse_ledger::parameters::Parameters;
-use network::{MakeCore, Network, Weather};
+use network::{Lies, MakeCore, Network, Weather, progress::beside_a_liar};
 use rand::RngExt;
 
 fn says(line: &str) {
@@ -120,6 +120,30 @@ fn is_found_by_seed(name: &str, make: MakeCore) {
     let first = (0..SEEDS).find(fails);
     says(&format!("{name}: seed {first:?} of {SEEDS} finds it"));
     assert!(first.is_some(), "{name}: not found in {SEEDS} seeds");
+}
+
+/// No first view is lost beside the liar but its own.
+fn loses_a_view(name: &str, make: MakeCore, lies: Lies) {
+    let loses = |make: MakeCore, seed: u64| {
+        let lost = catch_unwind(|| beside_a_liar(make, lies, seed));
+        lost.is_err() || lost.is_ok_and(|lost| lost.len() > 1)
+    };
+    let first = (0..SEEDS).find(|seed| loses(make, *seed));
+    says(&format!("{name}: seed {first:?} of {SEEDS} finds it"));
+    let seed = first.unwrap_or_else(|| panic!("{name}: not found in {SEEDS} seeds"));
+    assert!(!loses(Core::new, seed), "{name}: the core as it is");
+}
+
+#[test]
+fn leaves_that_are_not_signed_lose_views() {
+    let make: MakeCore = |c, s, j| Core::with_mutants(c, s, j, &[Mutant::UnsignedLeaves]);
+    loses_a_view("unsigned leaves", make, Lies::SwapLeaves);
+}
+
+#[test]
+fn early_messages_that_are_believed_lose_views() {
+    let make: MakeCore = |c, s, j| Core::with_mutants(c, s, j, &[Mutant::BelievedEarly]);
+    loses_a_view("believed early messages", make, Lies::Forge);
 }
 
 #[test]

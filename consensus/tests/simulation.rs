@@ -2,8 +2,9 @@
 
 mod network;
 
+use customhouse_consensus::Core;
 use customhouse_ledger::{leaders::term, parameters::Parameters};
-use network::{CALM, CrashPoint, Lies, Network, Weather};
+use network::{CALM, CrashPoint, Lies, Network, Weather, progress::beside_a_liar};
 use rand::RngExt;
 
 const STORM: Weather = Weather { delay_ms_max: 60, loss: 150, duplication: 100 };
@@ -55,39 +56,21 @@ fn a_silent_leader_is_passed_over() {
     }
 }
 
-/// Heights at which the leader of the first view was passed over.
-fn passed_over(network: &Network) -> Vec<u64> {
-    let chain = &network.nodes[0].ledger.chain;
-    let headers = chain.iter().map(|(block, _)| &block.header);
-    headers.filter(|header| header.view > 1).map(|header| header.height).collect()
-}
-
-/// Makes one block after the other, each final on all that are up.
-fn make_blocks(network: &mut Network, count: u64) {
-    for _ in 0..count {
-        let leaf = network.submit();
-        network.run_until("final on all that are up", 2_000, |network| {
-            let mut up = network.nodes.iter().filter(|node| node.core.is_some());
-            up.all(|node| node.ledger.has_committed(&leaf))
-        });
-    }
-}
-
 #[test]
 fn a_dead_leader_is_passed_over_once_a_term_and_leads_again_when_it_is_back() {
     let mut network = Network::new(4, 1, CALM);
     let term = term(network.nodes[0].ledger.validators());
     network.kill(1);
-    make_blocks(&mut network, 2 * term + term / 2);
-    let tried = passed_over(&network);
+    network.make_blocks(2 * term + term / 2);
+    let tried = network.passed_over();
     assert_eq!(tried.len(), 3, "at heights {tried:?}");
     for (number, height) in (0..).zip(&tried) {
         let of_term = height - number * term;
         assert!(of_term <= 4, "soon after the term began: {tried:?}");
     }
     network.recover(1);
-    make_blocks(&mut network, term);
-    assert_eq!(passed_over(&network), tried, "it is tried again, and does not fail");
+    network.make_blocks(term);
+    assert_eq!(network.passed_over(), tried, "it is tried again, and does not fail");
     let back = *network.nodes[1].key.public().as_bytes();
     let led =
         network.nodes[0].ledger.chain.iter().filter(|(block, _)| block.header.proposer == back);
@@ -99,14 +82,14 @@ fn a_dead_leader_is_passed_over_once_a_term_and_leads_again_when_it_is_back() {
 fn a_restarted_node_knows_who_is_passed_over() {
     let mut network = Network::new(4, 1, CALM);
     network.kill(1);
-    make_blocks(&mut network, 20);
+    network.make_blocks(20);
     for node in [0, 2, 3] {
         network.kill(node);
         network.recover(node);
     }
-    let before = passed_over(&network);
-    make_blocks(&mut network, 20);
-    assert_eq!(passed_over(&network), before);
+    let before = network.passed_over();
+    network.make_blocks(20);
+    assert_eq!(network.passed_over(), before);
 }
 
 #[test]
@@ -193,22 +176,10 @@ fn seven_nodes_agree_whatever_happens_and_go_on_when_it_is_over() {
     }
 }
 
-/// Makes blocks beside a liar that is heard early, late and in between, while what is accepted is
-/// passed on. Gives the heights at which a first view was lost.
-fn beside_a_liar(lies: Lies, seed: u64) -> Vec<u64> {
-    let wind = Weather { delay_ms_max: 12, loss: 0, duplication: 0 };
-    let mut network = Network::new(4, seed, wind).gossiping();
-    network.corrupt(3, lies);
-    make_blocks(&mut network, 60);
-    let charging = network.honest().filter(|(_, node)| node.charges > 0).count();
-    assert_eq!(charging, 3, "seed {seed}: all honest nodes hold it against the liar");
-    passed_over(&network)
-}
-
 #[test]
 fn who_forges_costs_no_view_but_those_it_leads_and_nobody_else_is_blamed() {
     for seed in 0..10 {
-        let lost = beside_a_liar(Lies::Forge, seed);
+        let lost = beside_a_liar(Core::new, Lies::Forge, seed);
         assert!(lost.len() <= 1, "seed {seed}: {lost:?}");
     }
 }
@@ -216,7 +187,7 @@ fn who_forges_costs_no_view_but_those_it_leads_and_nobody_else_is_blamed() {
 #[test]
 fn who_swaps_the_leaves_of_proposals_costs_no_view_but_those_it_leads() {
     for seed in 0..10 {
-        let lost = beside_a_liar(Lies::SwapLeaves, seed);
+        let lost = beside_a_liar(Core::new, Lies::SwapLeaves, seed);
         assert!(lost.len() <= 1, "seed {seed}: {lost:?}");
     }
 }

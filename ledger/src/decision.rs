@@ -150,7 +150,7 @@ impl Grounds {
             VoteKind::Nullify => 2,
         };
         self.certificates.sort_by_key(|c| (rank(c), std::cmp::Reverse(c.ballot.view)));
-        self.claims.sort_by_key(|claim| std::cmp::Reverse(claim.view));
+        self.claims.sort_by_key(|claim| std::cmp::Reverse(claim.proposed.view));
         self.claims.truncate(STATEMENTS_MAX / 8);
         let mut bytes = self.claims.len() * ROW_BYTES_OF_CLAIM;
         let mut fits = |certificate: &Certificate| {
@@ -215,7 +215,7 @@ impl Decision {
         let claim = |bytes: &Vec<u8>| -> Result<Claim, DecisionError> {
             let read =
                 Claim::decode(bytes).map_err(|source| DecisionError::Layout { height, source })?;
-            of_height("a proposal", read.height)?;
+            of_height("a proposal", read.proposed.height)?;
             Ok(read)
         };
         let grounds = Grounds {

@@ -6,12 +6,12 @@ use crate::{
     hash::{Hash, Tag},
     keys::{PublicKey, Signature},
     layout::{LayoutError, Reader, Writer},
-    vote::{Ballot, Proposal, Vote, VoteKind},
+    vote::{Ballot, Proposal, Proposed, Vote, VoteKind},
 };
 
 /// Bytes of a statement: kind (1), height (8), view (8), parent view (8, 0 for a vote), block hash
-/// (32), key (32), signature (64).
-pub const STATEMENT_BYTES: usize = 1 + 3 * 8 + 3 * 32 + 32;
+/// (32), leaves hash (32, zeros for a vote), key (32), signature (64).
+pub const STATEMENT_BYTES: usize = 1 + 3 * 8 + 3 * 32 + 64;
 
 /// Kind of a statement that is a proposal; a vote's is the byte of its [`VoteKind`].
 const PROPOSAL: u8 = 0;
@@ -19,7 +19,8 @@ const PROPOSAL: u8 = 0;
 /// Two signatures by one key that the rules do not allow together, in one view of one height.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Two blocks proposed in one view.
+    /// Two blocks proposed in one view, or one with two lists of leaves: who gets the wrong one cannot
+    /// vote for it, and an honest leader signs one proposal a view.
     Proposals(Claim, Claim),
     /// One block proposed, another notarized, in one view.
     ProposalAndVote(Claim, Vote),
@@ -27,17 +28,11 @@ pub enum Evidence {
     Votes(Vote, Vote),
 }
 
-/// A proposal without the block: what its signature covers.
+/// A proposal without the block: what its signature covers, by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Of which height.
-    pub height: u64,
-    /// In which view.
-    pub view: u64,
-    /// The view whose notarization it rests on; 0 for a new block.
-    pub parent_view: u64,
-    /// Hash of the proposed block.
-    pub block_hash: Hash,
+    /// What is proposed.
+    pub proposed: Proposed,
     /// Who signed.
     pub leader: PublicKey,
     /// As [`Proposal::signature`].
@@ -47,21 +42,24 @@ pub struct Claim {
 impl Claim {
     /// What a proposal claims.
     pub fn of(proposal: &Proposal) -> Self {
-        Self {
-            height: proposal.block.header.height,
-            view: proposal.view,
-            parent_view: proposal.parent_view,
-            block_hash: proposal.block.hash(),
-            leader: proposal.leader,
-            signature: proposal.signature,
-        }
+        let proposed = proposal.proposed();
+        Self { proposed, leader: proposal.leader, signature: proposal.signature }
     }
 
     /// Checks the signature; not whether the signer leads the view.
     pub fn is_signed(&self, chain_id: &Hash) -> bool {
-        let message =
-            Proposal::message(chain_id, self.height, self.view, self.parent_view, &self.block_hash);
-        self.leader.verify(&message, &self.signature).is_ok()
+        self.leader.verify(&self.proposed.message(chain_id), &self.signature).is_ok()
+    }
+
+    /// Whether both are of one block with one list of leaves. A leader proposes one in a view.
+    pub fn is_of_the_same_as(&self, other: &Self) -> bool {
+        let of = |claim: &Self| (claim.proposed.block_hash, claim.proposed.leaves_hash);
+        of(self) == of(other)
+    }
+
+    /// Height and view.
+    fn place(&self) -> (u64, u64) {
+        (self.proposed.height, self.proposed.view)
     }
 
     /// The layout of a statement: [`STATEMENT_BYTES`].
@@ -106,9 +104,7 @@ impl Evidence {
     /// Height and view in which it was broken.
     pub fn place(&self) -> (u64, u64) {
         match self {
-            Self::Proposals(claim, _) | Self::ProposalAndVote(claim, _) => {
-                (claim.height, claim.view)
-            }
+            Self::Proposals(claim, _) | Self::ProposalAndVote(claim, _) => claim.place(),
             Self::Votes(vote, _) => (vote.ballot.height, vote.ballot.view),
         }
     }
@@ -159,15 +155,13 @@ impl Evidence {
     fn is_breach(&self) -> bool {
         match self {
             Self::Proposals(a, b) => {
-                (a.leader, a.height, a.view) == (b.leader, b.height, b.view)
-                    && a.block_hash != b.block_hash
+                (a.leader, a.place()) == (b.leader, b.place()) && !a.is_of_the_same_as(b)
             }
             Self::ProposalAndVote(claim, vote) => {
                 let ballot = vote.ballot;
-                (claim.leader, claim.height, claim.view)
-                    == (vote.validator, ballot.height, ballot.view)
+                (claim.leader, claim.place()) == (vote.validator, (ballot.height, ballot.view))
                     && ballot.kind == VoteKind::Notarize
-                    && claim.block_hash != ballot.block_hash
+                    && claim.proposed.block_hash != ballot.block_hash
             }
             Self::Votes(a, b) => a.validator == b.validator && conflict(a, b),
         }
@@ -181,18 +175,25 @@ enum Statement<'a> {
 
 impl Statement<'_> {
     fn encode(&self) -> Vec<u8> {
-        let (kind, height, view, parent_view, hash, key, signature) = match self {
-            Self::Claim(c) => {
-                (PROPOSAL, c.height, c.view, c.parent_view, c.block_hash, c.leader, c.signature)
-            }
+        let (kind, proposed, key, signature) = match self {
+            Self::Claim(claim) => (PROPOSAL, claim.proposed, claim.leader, claim.signature),
             Self::Vote(vote) => {
                 let Ballot { kind, height, view, block_hash } = vote.ballot;
-                (kind as u8, height, view, 0, block_hash, vote.validator, vote.signature)
+                let (parent_view, leaves_hash) = (0, Hash::ZERO);
+                let said = Proposed { height, view, parent_view, block_hash, leaves_hash };
+                (kind as u8, said, vote.validator, vote.signature)
             }
         };
-        let numbers = Writer::with_capacity(STATEMENT_BYTES).u8(kind).u64(height).u64(view);
-        let hashes = numbers.u64(parent_view).hash(&hash).bytes(key.as_bytes());
-        hashes.bytes(&signature.0).finish()
+        Writer::with_capacity(STATEMENT_BYTES)
+            .u8(kind)
+            .u64(proposed.height)
+            .u64(proposed.view)
+            .u64(proposed.parent_view)
+            .hash(&proposed.block_hash)
+            .hash(&proposed.leaves_hash)
+            .bytes(key.as_bytes())
+            .bytes(&signature.0)
+            .finish()
     }
 }
 
@@ -205,26 +206,24 @@ impl Said {
     fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
         let mut reader = Reader::new(bytes);
         let kind = reader.u8("kind")?;
-        let (height, view) = (reader.u64("height")?, reader.u64("view")?);
-        let parent_view = reader.u64("parent_view")?;
-        let block_hash = reader.hash("block_hash")?;
+        let proposed = Proposed {
+            height: reader.u64("height")?,
+            view: reader.u64("view")?,
+            parent_view: reader.u64("parent_view")?,
+            block_hash: reader.hash("block_hash")?,
+            leaves_hash: reader.hash("leaves_hash")?,
+        };
         let key = reader.public_key("key")?;
         let signature = Signature::from_slice(reader.take(64, "signature")?);
         let signature = signature.map_err(|_| LayoutError::Invalid("signature"))?;
         reader.finish()?;
         if kind == PROPOSAL {
-            let leader = key;
-            return Ok(Self::Claim(Claim {
-                height,
-                view,
-                parent_view,
-                block_hash,
-                leader,
-                signature,
-            }));
+            return Ok(Self::Claim(Claim { proposed, leader: key, signature }));
         }
         let kind = VoteKind::from_byte(kind).ok_or(LayoutError::Invalid("kind"))?;
-        if parent_view != 0 || (kind == VoteKind::Nullify) != (block_hash == Hash::ZERO) {
+        let Proposed { height, view, parent_view, block_hash, leaves_hash } = proposed;
+        let of_proposals = parent_view != 0 || leaves_hash != Hash::ZERO;
+        if of_proposals || (kind == VoteKind::Nullify) != (block_hash == Hash::ZERO) {
             return Err(LayoutError::Invalid("ballot"));
         }
         let ballot = Ballot { kind, height, view, block_hash };
@@ -266,11 +265,11 @@ pub(crate) mod tests {
         Vote::sign(Ballot { kind, height, view: 2, block_hash }, chain_id, key)
     }
 
-    fn claim(key: &SigningKey, block: u8) -> Claim {
-        let (height, view, parent_view, block_hash) = (7, 2, 0, Hash([block; 32]));
-        let message = Proposal::message(&CHAIN, height, view, parent_view, &block_hash);
-        let (leader, signature) = (key.public(), key.sign(&message));
-        Claim { height, view, parent_view, block_hash, leader, signature }
+    fn claim(key: &SigningKey, block: u8, leaves: u8) -> Claim {
+        let (block_hash, leaves_hash) = (Hash([block; 32]), Hash([leaves; 32]));
+        let proposed = Proposed { height: 7, view: 2, parent_view: 0, block_hash, leaves_hash };
+        let (leader, signature) = (key.public(), key.sign(&proposed.message(&CHAIN)));
+        Claim { proposed, leader, signature }
     }
 
     /// One of each kind.
@@ -279,8 +278,9 @@ pub(crate) mod tests {
         let key = SigningKey::from_seed(&[5; 32]);
         let vote = |kind, block| vote(&key, &CHAIN, kind, block);
         vec![
-            Evidence::Proposals(claim(&key, 1), claim(&key, 2)),
-            Evidence::ProposalAndVote(claim(&key, 1), vote(Notarize, 2)),
+            Evidence::Proposals(claim(&key, 1, 1), claim(&key, 2, 1)),
+            Evidence::Proposals(claim(&key, 1, 1), claim(&key, 1, 2)),
+            Evidence::ProposalAndVote(claim(&key, 1, 1), vote(Notarize, 2)),
             Evidence::Votes(vote(Notarize, 1), vote(Notarize, 2)),
             Evidence::Votes(vote(Finalize, 1), vote(Finalize, 2)),
             Evidence::Votes(vote(Nullify, 0), vote(Finalize, 1)),

@@ -11,6 +11,7 @@
 //! | pair | rule (DESIGN §4) |
 //! |---|---|
 //! | two proposals, or a proposal and a notarize vote of its leader, for different blocks | 1 |
+//! | two proposals of one block with different leaves | 1 |
 //! | two notarize votes for different blocks | 2 |
 //! | nullify and finalize | 3 and 5 |
 //! | two finalize votes for different blocks | 5 |
@@ -224,7 +225,7 @@ fn claimed_by(
     validators: &ValidatorSet,
 ) -> Option<usize> {
     let index = validators.index_of(&claim.leader)?;
-    (claim.height == height && claim.is_signed(chain_id)).then_some(index)
+    (claim.proposed.height == height && claim.is_signed(chain_id)).then_some(index)
 }
 
 /// Finds out what decisions of one height show. Of `decisions` those of another height are passed
@@ -364,7 +365,7 @@ impl<'a> Case<'a> {
         }
         let mut claims = BTreeMap::<(usize, u64), Vec<&Claim>>::new();
         for (index, claim) in &self.claims {
-            claims.entry((*index, claim.view)).or_default().push(claim);
+            claims.entry((*index, claim.proposed.view)).or_default().push(claim);
         }
         let mut evidence: Vec<((usize, u64), Evidence)> = Vec::new();
         for (place, votes) in &votes {
@@ -427,15 +428,16 @@ fn contradiction(votes: &[&Vote]) -> Option<Evidence> {
     Some(Evidence::Votes(*first, *second))
 }
 
-/// Two blocks that one leader proposed in one view, or one that it proposed and another that it
+/// Two blocks, or lists of leaves, that one leader proposed in one view, or one block that it proposed and another that it
 /// notarized.
 fn double_proposal(claims: &[&Claim], votes: &[&Vote]) -> Option<Evidence> {
     let first = *claims.first()?;
-    if let Some(second) = claims.iter().find(|claim| claim.block_hash != first.block_hash) {
+    if let Some(second) = claims.iter().find(|claim| !claim.is_of_the_same_as(first)) {
         return Some(Evidence::Proposals(first.clone(), (*second).clone()));
     }
     let other = votes.iter().find(|vote| {
-        vote.ballot.kind == VoteKind::Notarize && vote.ballot.block_hash != first.block_hash
+        vote.ballot.kind == VoteKind::Notarize
+            && vote.ballot.block_hash != first.proposed.block_hash
     })?;
     Some(Evidence::ProposalAndVote(first.clone(), **other))
 }

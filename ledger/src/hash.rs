@@ -100,6 +100,8 @@ impl Tag {
     pub const HEADER: Self = Self("customhouse/v1/header\0");
     /// Signed: a vote.
     pub const VOTE: Self = Self("customhouse/v1/vote\0");
+    /// A block's leaves → their hash, which a proposal's signature covers.
+    pub const LEAVES: Self = Self("customhouse/v1/leaves\0");
     /// Signed: a proposal.
     pub const PROPOSAL: Self = Self("customhouse/v1/proposal\0");
     /// Validator set layout → validators hash.

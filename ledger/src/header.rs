@@ -104,7 +104,8 @@ impl Header {
 
 /// A block: its header and the log leaf hashes of its transactions, in log order.
 ///
-/// The leaf hashes are what peers use to find the bodies; `header.log_root` commits to them.
+/// The leaf hashes are what peers use to find the bodies; `header.log_root` commits to them, together
+/// with the log before, and so does a proposal's signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// The header.
@@ -117,6 +118,13 @@ impl Block {
     /// The block hash.
     pub fn hash(&self) -> Hash {
         self.header.hash()
+    }
+
+    /// Tagged hash of the leaves. The header commits to them too, but that shows only by executing the
+    /// block: this is what binds them to a proposal when it comes.
+    pub fn leaves_hash(&self) -> Hash {
+        let leaves: Vec<&[u8]> = self.leaves.iter().map(|leaf| &leaf.as_bytes()[..]).collect();
+        Tag::LEAVES.hash(&leaves)
     }
 }
 

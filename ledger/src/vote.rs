@@ -94,28 +94,41 @@ pub struct Proposal {
     pub block: Block,
     /// The leader of (height, view).
     pub leader: PublicKey,
-    /// Over tag, chain id, height, view, parent view, block hash.
+    /// Over tag, chain id, height, view, parent view, block hash, leaves hash.
     pub signature: Signature,
 }
 
-impl Proposal {
-    /// What the signature covers.
-    pub fn message(
-        chain_id: &Hash,
-        height: u64,
-        view: u64,
-        parent_view: u64,
-        block_hash: &Hash,
-    ) -> Vec<u8> {
+/// What a proposal's signature covers, beside the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proposed {
+    /// Of which height.
+    pub height: u64,
+    /// In which view.
+    pub view: u64,
+    /// The view whose notarization it rests on; 0 for a new block.
+    pub parent_view: u64,
+    /// Hash of the proposed block.
+    pub block_hash: Hash,
+    /// Hash of its leaves ([`Block::leaves_hash`]): whoever passes the proposal on cannot put others in
+    /// their place.
+    pub leaves_hash: Hash,
+}
+
+impl Proposed {
+    /// The signed message.
+    pub fn message(&self, chain_id: &Hash) -> Vec<u8> {
         Tag::PROPOSAL.message(&[
             chain_id.as_bytes(),
-            &height.to_be_bytes(),
-            &view.to_be_bytes(),
-            &parent_view.to_be_bytes(),
-            block_hash.as_bytes(),
+            &self.height.to_be_bytes(),
+            &self.view.to_be_bytes(),
+            &self.parent_view.to_be_bytes(),
+            self.block_hash.as_bytes(),
+            self.leaves_hash.as_bytes(),
         ])
     }
+}
 
+impl Proposal {
     /// Signs a proposal.
     pub fn sign(
         block: Block,
@@ -124,9 +137,21 @@ impl Proposal {
         chain_id: &Hash,
         key: &SigningKey,
     ) -> Self {
-        let message =
-            Self::message(chain_id, block.header.height, view, parent_view, &block.hash());
-        Self { view, parent_view, block, leader: key.public(), signature: key.sign(&message) }
+        let unsigned =
+            Self { view, parent_view, block, leader: key.public(), signature: Signature([0; 64]) };
+        let signature = key.sign(&unsigned.proposed().message(chain_id));
+        Self { signature, ..unsigned }
+    }
+
+    /// What is proposed, as it is signed.
+    pub fn proposed(&self) -> Proposed {
+        Proposed {
+            height: self.block.header.height,
+            view: self.view,
+            parent_view: self.parent_view,
+            block_hash: self.block.hash(),
+            leaves_hash: self.block.leaves_hash(),
+        }
     }
 
     /// Checks the signature; not whether the signer leads the view.
@@ -134,10 +159,7 @@ impl Proposal {
     /// # Errors
     /// [`KeyError::Signature`].
     pub fn verify(&self, chain_id: &Hash) -> Result<(), KeyError> {
-        let height = self.block.header.height;
-        let message =
-            Self::message(chain_id, height, self.view, self.parent_view, &self.block.hash());
-        self.leader.verify(&message, &self.signature)
+        self.leader.verify(&self.proposed().message(chain_id), &self.signature)
     }
 }
 
@@ -161,6 +183,29 @@ mod tests {
         ] {
             let moved = Vote { ballot: other, ..vote };
             assert_eq!(moved.verify(&Hash([1; 32])), Err(KeyError::Signature), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_proposal_is_signed_with_its_leaves() {
+        let (key, chain_id) = (SigningKey::from_seed(&[1; 32]), Hash([1; 32]));
+        let leaves = vec![Hash([1; 32]), Hash([2; 32])];
+        let block = Block { header: crate::header::tests::header(), leaves };
+        let proposal = Proposal::sign(block, 3, 1, &chain_id, &key);
+        assert_eq!(proposal.verify(&chain_id), Ok(()));
+        let changes: [fn(&mut Proposal); 7] = [
+            |p| p.view = 4,
+            |p| p.parent_view = 0,
+            |p| p.block.header.view = 9,
+            |p| p.block.leaves.clear(),
+            |p| p.block.leaves.swap(0, 1),
+            |p| p.block.leaves[1].0[31] ^= 1,
+            |p| p.block.leaves.push(Hash([3; 32])),
+        ];
+        for (row, change) in changes.iter().enumerate() {
+            let mut changed = proposal.clone();
+            change(&mut changed);
+            assert_eq!(changed.verify(&chain_id), Err(KeyError::Signature), "row {row}");
         }
     }
 }

@@ -207,6 +207,7 @@ STATEMENT = Layout(
     view="Q",
     parent_view="Q",
     block_hash="32s",
+    leaves_hash="32s",
     key="32s",
     signature="64s",
 )
@@ -224,5 +225,6 @@ def vote_message(chain_id, kind, height, view, block):
     return tag("vote") + chain_id + struct.pack(">BQQ", kind, height, view) + block
 
 
-def proposal_message(chain_id, height, view, parent_view, block):
-    return tag("proposal") + chain_id + struct.pack(">QQQ", height, view, parent_view) + block
+def proposal_message(chain_id, height, view, parent_view, block, leaves_hash):
+    numbers = struct.pack(">QQQ", height, view, parent_view)
+    return tag("proposal") + chain_id + numbers + block + leaves_hash

@@ -203,7 +203,8 @@ def read_statement(data, code):
     check(said["kind"] <= FINALIZE, code, "statement: of no known kind")
     if said["kind"] != PROPOSAL:
         about_none = said["block_hash"] == formats.ZERO
-        holds = said["parent_view"] == 0 and about_none == (said["kind"] == NULLIFY)
+        of_no_proposal = said["parent_view"] == 0 and said["leaves_hash"] == formats.ZERO
+        holds = of_no_proposal and about_none == (said["kind"] == NULLIFY)
         check(holds, code, "statement: no vote says that")
     return said
 
@@ -219,7 +220,10 @@ class Evidence:
         kinds = first["kind"], second["kind"]
         pairs = (PROPOSAL, PROPOSAL), (PROPOSAL, NOTARIZE), (NOTARIZE, NOTARIZE)
         two_blocks = kinds in (*pairs, (FINALIZE, FINALIZE))
-        two_blocks = two_blocks and first["block_hash"] != second["block_hash"]
+        differ = first["block_hash"] != second["block_hash"]
+        if kinds == (PROPOSAL, PROPOSAL):
+            differ = differ or first["leaves_hash"] != second["leaves_hash"]
+        two_blocks = two_blocks and differ
         both = kinds == (NULLIFY, FINALIZE)
         check(two_blocks or both, CODE, "the rules allow both")
         self.statements, self.culprit = (first, second), first["key"]
@@ -230,8 +234,8 @@ class Evidence:
         for said in self.statements:
             height, view, block = said["height"], said["view"], said["block_hash"]
             if said["kind"] == PROPOSAL:
-                parent = said["parent_view"]
-                message = formats.proposal_message(chain_id, height, view, parent, block)
+                rest = said["parent_view"], block, said["leaves_hash"]
+                message = formats.proposal_message(chain_id, height, view, *rest)
             else:
                 message = formats.vote_message(chain_id, said["kind"], height, view, block)
             ed25519.verify(said["key"], message, said["signature"], CODE, "statement")

@@ -177,8 +177,11 @@ def check_signed(genesis):
         equal(message.hex(), vote["signed_message"], "vote")
         ed25519.verify(bytes.fromhex(vote["validator"]), message, bytes.fromhex(vote["signature"]))
     said = votes["proposal"]
-    place = said["height"], said["view"], said["parent_view"], bytes.fromhex(said["block_hash"])
-    message = formats.proposal_message(genesis.chain_id, *place)
+    leaves_hash = formats.tagged_hash("leaves", *map(bytes.fromhex, said["leaves"]))
+    equal(leaves_hash.hex(), said["leaves_hash"], "leaves hash")
+    place = said["height"], said["view"], said["parent_view"]
+    block_hash = bytes.fromhex(said["block_hash"])
+    message = formats.proposal_message(genesis.chain_id, *place, block_hash, leaves_hash)
     equal(message.hex(), said["signed_message"], "proposal")
     for certificate in votes["certificates"]:
         read = verifier.read_certificate(bytes.fromhex(certificate["certificate"]))

@@ -36,11 +36,9 @@ impl Network {
         }
     }
 
-    /// Nobody honest is ever charged.
     pub(super) fn charged(&mut self, by: usize, peer: usize, reason: Refusal) {
-        if self.liar.as_ref().is_none_or(|liar| liar.index != peer) {
-            self.witness.fails(format!("node {by} charges {peer}, which is honest: {reason}"));
-        }
+        let liar = self.liar.as_ref().map(|liar| liar.index);
+        self.witness.charges(by, peer, liar, reason);
         self.nodes[by].charges += 1;
     }
 }

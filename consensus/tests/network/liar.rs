@@ -49,9 +49,11 @@ impl Liar {
         let to_all = |said: &Message| others.clone().map(|to| (to, said.clone())).collect();
         match (self.lies, message) {
             (Lies::Contradict, _) => self.contradict(message, nodes, rng),
-            (Lies::Forge, Message::Proposal(heard)) => {
-                self.forge(heard, nodes).iter().flat_map(|forged| -> Vec<_> { to_all(forged) }).collect()
-            }
+            (Lies::Forge, Message::Proposal(heard)) => self
+                .forge(heard, nodes)
+                .iter()
+                .flat_map(|forged| -> Vec<_> { to_all(forged) })
+                .collect(),
             (Lies::SwapLeaves, Message::Proposal(heard)) => {
                 let mut swapped = heard.clone();
                 swapped.block.leaves.push(Hash([3; 32]));

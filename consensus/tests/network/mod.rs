@@ -7,6 +7,7 @@
 mod gossip;
 mod ledger;
 mod liar;
+pub mod progress;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +28,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use ledger::{CHAIN, GENESIS_TIME_MS, Ledger};
-pub use liar::Lies;
 use liar::Liar;
+pub use liar::Lies;
 use witness::Witness;
 
 pub const TIMING: Timing =

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use customhouse_consensus::{Entry, Evidence, HaltReason, Message};
+use customhouse_consensus::{Entry, Evidence, HaltReason, Message, Refusal};
 use customhouse_ledger::{
     hash::Hash,
     header::Block,
@@ -95,6 +95,14 @@ impl Witness {
     pub fn halts(&self, node: usize, reason: &HaltReason) {
         if !self.hopeless {
             self.fails(format!("node {node}: {reason}"));
+        }
+    }
+
+    /// A node holds something against a peer: nobody honest is ever charged. Where the chain is divided,
+    /// the two sides may have different leaders.
+    pub fn charges(&self, by: usize, peer: usize, liar: Option<usize>, reason: Refusal) {
+        if liar != Some(peer) && !self.hopeless {
+            self.fails(format!("node {by} charges {peer}, which is honest: {reason}"));
         }
     }
 

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     decision,
-    header::Header,
+    header::{Block, Header},
     validators::tests::{keys, set},
-    vote::Proposal,
+    vote::{Proposal, Proposed},
 };
 
 const CHAIN: Hash = Hash([1; 32]);
@@ -48,10 +48,8 @@ fn nullified(view: u64, signers: [usize; 3]) -> Certificate {
 
 fn claim(leader: usize, view: u64, block: u8) -> Claim {
     let key = &keys(4)[leader];
-    let (parent_view, block_hash) = (0, header(block).hash());
-    let message = Proposal::message(&CHAIN, HEIGHT, view, parent_view, &block_hash);
-    let (leader, signature) = (key.public(), key.sign(&message));
-    Claim { height: HEIGHT, view, parent_view, block_hash, leader, signature }
+    let block = Block { header: header(block), leaves: Vec::new() };
+    Claim::of(&Proposal::sign(block, view, 0, &CHAIN, key))
 }
 
 /// The block was finalized in this view by these, and its node held these certificates.
@@ -203,7 +201,7 @@ fn of_what_a_node_tells_only_what_verifies_is_kept_and_nothing_pushes_it_out() {
     }
     certificates.push(true_ones[1].clone());
     let mut forged = claim(3, 2, 1);
-    forged.view = 3;
+    forged.proposed.view = 3;
     let told = Grounds { certificates, claims: vec![claim(3, 2, 1), forged, claim(3, 2, 1)] };
     assert!(!told.clone().limited().certificates.contains(&true_ones[1]), "they are many");
     let kept = verified_grounds(told.clone(), HEIGHT, &CHAIN, &set(4));
@@ -396,6 +394,21 @@ fn a_file_is_read_back_and_its_limits_hold() {
 }
 
 #[test]
+fn a_leader_that_signs_two_lists_of_leaves_for_one_block_is_named() {
+    let block = |leaf| Block { header: header(1), leaves: vec![Hash([leaf; 32])] };
+    let claim = |leaf| Claim::of(&Proposal::sign(block(leaf), 1, 0, &CHAIN, &keys(4)[0]));
+    let mut decision = decided(1, 1, ONE, Vec::new());
+    decision.grounds.claims = vec![claim(1), claim(1)];
+    let named = |decision: &Decision| {
+        let found = examine(HEIGHT, &[decision], &CHAIN, &set(4)).expect("it is final");
+        found.culprits.len()
+    };
+    assert_eq!(named(&decision), 0, "the same twice");
+    decision.grounds.claims.push(claim(2));
+    assert_eq!(named(&decision), 1);
+}
+
+#[test]
 fn what_is_kept_of_a_height_is_limited_and_keeps_what_matters_most() {
     let nullifications = (1..9_000).map(|view| {
         let ballot = Ballot { view, ..nullified(1, ONE).ballot };
@@ -406,12 +419,16 @@ fn what_is_kept_of_a_height_is_limited_and_keeps_what_matters_most() {
     let contradiction = certificate(VoteKind::Finalize, 3, 1, ONE);
     let mut certificates: Vec<_> = nullifications.collect();
     certificates.extend([notarized(5, 1, ONE), contradiction.clone()]);
-    let claims = (1..2_000).map(|view| Claim { view, ..claim(1, 1, 1) }).collect();
+    let claims = (1..2_000).map(|view| {
+        let claim = claim(1, 1, 1);
+        Claim { proposed: Proposed { view, ..claim.proposed }, ..claim }
+    });
+    let claims = claims.collect();
     let limited = Grounds { certificates, claims }.limited();
     assert_eq!(limited.certificates[..2], [contradiction, notarized(5, 1, ONE)]);
     assert_eq!(limited.certificates[2].ballot.view, 8_999, "the latest views first");
     assert_eq!(limited.certificates.len(), decision::STATEMENTS_MAX);
-    assert_eq!(limited.claims[0].view, 1_999);
+    assert_eq!(limited.claims[0].proposed.view, 1_999);
     let bytes: usize = limited.certificates.iter().map(|c| c.encode().len()).sum();
     assert!(bytes <= decision::GROUNDS_BYTES_MAX);
     assert_eq!(limited.clone().limited(), limited);

@@ -113,10 +113,10 @@ fn cases(one: &Decision, late: &Decision, halted: &Decision) -> Cases {
     refused("DECISION_HALF", "no header", &|d| d.decisions[0].header.clear());
     refused("DECISION_LAYOUT", "a header cut short", &|d| d.decisions[0].header.truncate(305));
     refused("DECISION_LAYOUT", "a proposal cut short", &|d| {
-        d.decisions[0].proposals[0].truncate(152)
+        d.decisions[0].proposals[0].truncate(184)
     });
     refused("DECISION_LAYOUT", "a proposal by no key", &|d| {
-        d.decisions[0].proposals[0][57..89].fill(0);
+        d.decisions[0].proposals[0][89..121].fill(0);
     });
     refused("DECISION_LAYOUT", "a vote among the proposals", &|d| {
         d.decisions[0].proposals[0][0] = 1;

@@ -258,7 +258,7 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let tax = v1::Tax { rate: "6,5".into(), ..Default::default() };
     let status = v1::DeclarationStatus { taxes: vec![tax.clone()], ..Default::default() };
     let alert = v1::RiskAlert { about: vec![subject(0, "X")], ..Default::default() };
-    let (first, second) = (vec![1; 153], vec![2; 153]);
+    let (first, second) = (vec![1; 185], vec![2; 185]);
     vec![
         ("RECORD_MALFORMED", "a record cut short", genuine[..genuine.len() - 1].to_vec()),
         ("RECORD_MALFORMED", "text that is no UTF-8", {

@@ -280,7 +280,7 @@ pub(crate) fn votes(sample: &Sample) -> Value {
         json!({ "kind": kind as u8, "signers": signers, "certificate": hex_of(certificate.encode()) })
     });
     let proposal = Proposal::sign(sample.head(1).block.clone(), 3, 1, &chain_id, &key(4));
-    let message = Proposal::message(&chain_id, header.height, 3, 1, &header.hash());
+    let message = proposal.proposed().message(&chain_id);
     let file = json!({
         "chain_id": chain_id,
         "votes": kinds.map(vote).to_vec(),
@@ -290,6 +290,8 @@ pub(crate) fn votes(sample: &Sample) -> Value {
             "view": proposal.view,
             "parent_view": proposal.parent_view,
             "block_hash": header.hash(),
+            "leaves": proposal.block.leaves,
+            "leaves_hash": proposal.block.leaves_hash(),
             "signed_message": hex_of(message),
             "leader": proposal.leader,
             "signature": hex_of(proposal.signature.0),

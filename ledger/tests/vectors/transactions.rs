@@ -3,10 +3,11 @@
 use std::slice::from_ref;
 
 use customhouse_ledger::{
+    evidence::Claim,
     hash::{Hash, Tag},
     merkle::Tree,
     transaction::{TRANSACTION_BYTES_MAX, TransactionHeader},
-    vote::{Ballot, Vote, VoteKind},
+    vote::{Ballot, Proposed, Vote, VoteKind},
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;
@@ -205,6 +206,17 @@ pub(crate) fn misbehaviour(sample: &Sample, file: Value) -> Value {
     cases.valid("nullified and finalized", {
         in_order(report(1, Nullify, 0, 1), report(1, Finalize, 1, 1))
     });
+    // Of this block with these leaves, resting on this view.
+    let proposed = |block: u8, leaves: u8, parent_view: u64| {
+        let (block_hash, leaves_hash) = (Hash([block; 32]), Hash([leaves; 32]));
+        let proposed = Proposed { height: 1, view: 2, parent_view, block_hash, leaves_hash };
+        let signature = key(1).sign(&proposed.message(&sample.genesis.chain_id()));
+        Claim { proposed, leader: key(1).public(), signature }.encode()
+    };
+    cases.valid("two proposed", in_order(proposed(1, 1, 0), proposed(2, 1, 0)));
+    cases.valid("one proposed with two lists of leaves", {
+        in_order(proposed(1, 1, 0), proposed(1, 2, 0))
+    });
     let reversed = reported(sample, a().max(b()), a().min(b()));
     cases.refused("RECORD_MISBEHAVIOUR", "the larger statement first", reversed);
     let mut refused = |change: &str, first: Vec<u8>, second: Vec<u8>| {
@@ -215,11 +227,13 @@ pub(crate) fn misbehaviour(sample: &Sample, file: Value) -> Value {
     refused("two heights", a(), report(1, Notarize, 2, 2));
     refused("notarized and finalized", a(), report(1, Finalize, 2, 1));
     refused("notarized and nullified", a(), report(1, Nullify, 0, 1));
-    refused("a statement cut short", a()[..152].to_vec(), b());
+    refused("a statement cut short", a()[..184].to_vec(), b());
     refused("a statement of no kind", a(), [&[4], &b()[1..]].concat());
     refused("a vote with a parent view", a(), changed_at(b(), 24));
-    refused("a vote by no key", a(), [&b()[..57], &[0; 32], &b()[89..]].concat());
-    refused("a damaged signature", a(), changed_at(b(), 100));
+    refused("a vote with a leaves hash", a(), changed_at(b(), 57));
+    refused("a vote by no key", a(), [&b()[..89], &[0; 32], &b()[121..]].concat());
+    refused("a damaged signature", a(), changed_at(b(), 132));
+    refused("one block proposed twice", proposed(1, 1, 0), proposed(1, 1, 1));
     refused(
         "a nullification of a block",
         changed_at(report(1, Nullify, 0, 1), 25),
@@ -247,7 +261,8 @@ fn changed_at(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
 fn statement(vote: &Vote) -> Vec<u8> {
     let Ballot { kind, height, view, block_hash } = vote.ballot;
     let numbers = [&[kind as u8][..], &height.to_be_bytes(), &view.to_be_bytes(), &[0; 8]].concat();
-    [&numbers[..], &block_hash.0, vote.validator.as_bytes(), &vote.signature.0].concat()
+    let hashes = [block_hash.0, Hash::ZERO.0].concat();
+    [&numbers[..], &hashes, vote.validator.as_bytes(), &vote.signature.0].concat()
 }
 
 fn with_report(first: Vec<u8>, second: Vec<u8>) -> Vec<u8> {
@@ -256,8 +271,8 @@ fn with_report(first: Vec<u8>, second: Vec<u8>) -> Vec<u8> {
 
 /// The dedupe key of what the first statement is about.
 fn own_key(first: &[u8], second: &[u8]) -> Hash {
-    let first = if first.len() > 89 { first } else { second };
-    Tag::MISBEHAVIOUR.hash(&[&first[57..89], &first[1..17]])
+    let first = if first.len() > 121 { first } else { second };
+    Tag::MISBEHAVIOUR.hash(&[&first[89..121], &first[1..17]])
 }
 
 fn reported(sample: &Sample, first: Vec<u8>, second: Vec<u8>) -> Vec<u8> {

@@ -19,6 +19,7 @@ pub(crate) fn tags() -> Value {
         Tag::TRANSACTION_SIGNATURE,
         Tag::HEADER,
         Tag::VOTE,
+        Tag::LEAVES,
         Tag::PROPOSAL,
         Tag::VALIDATORS,
         Tag::REGISTRY,

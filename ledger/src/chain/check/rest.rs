@@ -245,8 +245,8 @@ fn verify_grounds(
         certificate.verify(chain_id, validators).map_err(|error| error.to_string())?;
     }
     for claim in &grounds.claims {
-        if claim.height != height {
-            return Err(format!("a proposal of height {}", claim.height));
+        if claim.proposed.height != height {
+            return Err(format!("a proposal of height {}", claim.proposed.height));
         }
         if !claim.is_signed(chain_id) {
             return Err("a proposal whose signature does not verify".to_owned());

@@ -302,10 +302,16 @@ impl EvidenceView {
 fn what_was_signed(evidence: &Evidence) -> String {
     match evidence {
         Evidence::Proposals(a, b) => {
-            format!("proposed {} and {}", a.block_hash.short(), b.block_hash.short())
+            let (first, second) = (a.proposed.block_hash, b.proposed.block_hash);
+            if first == second {
+                format!("proposed {} with two lists of transactions", first.short())
+            } else {
+                format!("proposed {} and {}", first.short(), second.short())
+            }
         }
         Evidence::ProposalAndVote(claim, vote) => {
-            let (proposed, notarized) = (claim.block_hash.short(), vote.ballot.block_hash.short());
+            let proposed = claim.proposed.block_hash.short();
+            let notarized = vote.ballot.block_hash.short();
             format!("proposed {proposed} and notarized {notarized}")
         }
         Evidence::Votes(a, b) => {
