@@ -7,7 +7,7 @@ use customhouse_ledger::{
     header::Block,
     keys::{PublicKey, SigningKey},
     validators::ValidatorSet,
-    vote::{Proposal, Vote, VoteKind},
+    vote::VoteKind,
 };
 
 use crate::{
@@ -151,6 +151,10 @@ impl Core {
             Input::Tick => self.tick(),
             Input::Message { from, message } => {
                 let reception = self.receive(from, message);
+                self.out.outbox.reception = Some(reception);
+            }
+            Input::Signatures { from, held } => {
+                let reception = self.take_signatures(from, held);
                 self.out.outbox.reception = Some(reception);
             }
             Input::Connected(peer) => self.greet(peer),
@@ -374,18 +378,5 @@ impl Core {
     /// A block of the height in progress that is stored here, to answer a peer that asks.
     pub fn block(&self, block_hash: &Hash) -> Option<&Block> {
         self.height.blocks.get(block_hash).map(|stored| &stored.block)
-    }
-
-    /// Votes and proposals held of this validator at the height in progress, if that is at or
-    /// above `from_height`: to answer a peer that compares them with its journal.
-    pub fn signed_by(&self, key: &PublicKey, from_height: u64) -> (Vec<Vote>, Vec<Proposal>) {
-        let height = &self.height;
-        let Some(index) = height.validators.index_of(key) else { return Default::default() };
-        if height.number < from_height {
-            return Default::default();
-        }
-        let proposals = height.proposals.values().map(|held| &held.proposal);
-        let of_key = proposals.filter(|proposal| proposal.leader == *key);
-        (height.votes.all_of(index).copied().collect(), of_key.cloned().collect())
     }
 }

@@ -138,8 +138,20 @@ impl Early {
         if !is_near(view, 1) {
             return false;
         }
-        let held = self.certificates.entry((from, view, kind)).or_insert_with(|| certificate.clone());
+        let held =
+            self.certificates.entry((from, view, kind)).or_insert_with(|| certificate.clone());
         *held == certificate
+    }
+
+    /// What is kept of one author.
+    pub(crate) fn signed_by(
+        &self,
+        author: &PublicKey,
+    ) -> (impl Iterator<Item = &Vote>, impl Iterator<Item = &Proposal>) {
+        let share = self.by_author.get(author);
+        let votes = share.into_iter().flat_map(|share| share.votes.values());
+        let proposals = share.into_iter().flat_map(|share| share.proposals.values());
+        (votes.map(|(_, vote)| vote), proposals.map(|(_, proposal)| proposal))
     }
 
     /// Hands everything out, author by author, certificates last: then their votes are known. It is

@@ -2,6 +2,7 @@
 
 use customhouse_ledger::{
     certificate::Certificate,
+    evidence::Claim,
     hash::Hash,
     header::{Block, Header},
     keys::{PublicKey, SigningKey},
@@ -119,6 +120,15 @@ pub struct Tip {
     pub finalization: Certificate,
 }
 
+/// What a peer holds of one key's signatures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signatures {
+    /// Votes, the newest first; at most [`crate::VOTES_TOLD_MAX`].
+    pub votes: Vec<Vote>,
+    /// Proposals, without their blocks; at most [`crate::CLAIMS_TOLD_MAX`].
+    pub claims: Vec<Claim>,
+}
+
 /// The outcome of [`crate::Action::Validate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -142,11 +152,19 @@ pub enum Input {
         /// The message.
         message: Message,
     },
+    /// A peer told which signatures of this node's key it holds ([`crate::Core::signed_by`]). What the
+    /// journal does not have stops the key.
+    Signatures {
+        /// Who told it.
+        from: PeerTag,
+        /// What it holds.
+        held: Signatures,
+    },
     /// A peer connected: it is told the tip.
     Connected(PeerTag),
     /// So many validators of the height in progress have told which signatures of this node's key
     /// they hold that the others could not decide anything without them. What they hold has been fed
-    /// as messages.
+    /// as [`Input::Signatures`].
     Asked,
     /// Whether the mempool has a transaction that the next block could include.
     Work {

@@ -24,6 +24,12 @@
 //! because it knows of a higher u. A new block is checked in full; one proposed again only by its
 //! hash, because f+1 honest validators at least have checked it: neither its time nor its
 //! execution is looked at again. Certificates travel apart from proposals; missing ones are fetched.
+//! A new block whose time is further ahead than clocks may differ is not wrong: it waits for its time,
+//! as long as its view lasts.
+//!
+//! A proposal's signature covers the block and its leaves: whoever passes it on cannot put others in
+//! their place, which nobody could tell before the block is executed. The first that its leader signed
+//! in a view stands, whoever hands it over; a second of another block, or with other leaves, is evidence.
 //!
 //! After every input the rules are applied until none applies ([`Core::step`]). A restart therefore
 //! has no rule of its own: what the journal remembers is put back, and the rules go on from there.
@@ -102,8 +108,9 @@
 //! before the next begins; so the rules above never see two sets at once, and two quorums that might
 //! contradict each other are always of one set. What crosses the change is only this:
 //!
-//! - Messages for the next height are kept unverified and judged by its own validators. A tip of
-//!   other validators than now is no more than a question to the peer that told it.
+//! - Messages for the next height are kept by whoever has signed them, and judged by its own
+//!   validators when it begins. A tip of other validators than now is no more than a question to the
+//!   peer that told it.
 //! - A key that is not in the set follows. When it comes into the set, it signs at that height and not
 //!   before; when it leaves, the last height that it was to decide is the last that it signs.
 //! - A core has one key. A node whose agency has been given another goes on with [`Core::under`], on
@@ -112,6 +119,14 @@
 //! - Where a core waits for what peers hold of its key, those of the old set who were asked may not be
 //!   enough among the new: it waits for [`Input::Asked`] again.
 //!
+//! # What is passed on, and who answers
+//!
+//! The shell passes on what [`Outbox::reception`] says is accepted, and nothing else: all of it was
+//! verified here, so whoever it comes to next cannot but accept it too, or find it of no use.
+//! What nobody can judge yet is held: its author's own node sends it to all peers. A refusal is of one
+//! message and of the peer that handed it over ([`Reception::Refused`]); where it concerns something
+//! that was held, it names the peer that did so then ([`Action::Refused`]), and nobody who speaks now.
+//!
 //! # Bounds
 //!
 //! | what | limit |
@@ -119,8 +134,10 @@
 //! | votes | one of a kind a validator and view, in views within 8 of the current one |
 //! | proposals | the first of its leader a view, in the same views; no more transactions than the parameter allows |
 //! | certificates | of all views of the height: each took a quorum |
-//! | messages for the next height | each peer's own share; later heights are not kept at all |
+//! | votes and proposals for the next height | each author's own share, once its signature was verified; of authors that are no validators now, one a peer. Later heights are not kept at all |
+//! | certificates for the next height | each peer's own share: of the same views |
 //! | evidence | once a validator and view |
+//! | what is told of a key | its newest signatures, [`VOTES_TOLD_MAX`] and [`CLAIMS_TOLD_MAX`] |
 //! | signature checks | none for what is held already, is of another height, or comes from no validator |
 //!
 //! # How it is checked
@@ -134,12 +151,14 @@
 //!
 //! [`core`] takes inputs · `rules` applies the six rules · `receive` verifies messages · `height`
 //! holds the height's state, `votes` its votes, `signed` this node's own · `justify` · `timers` ·
-//! `recover` the journal's memory · `early` buffers for the next height · [`evidence`] · [`wire`]
+//! `recover` the journal's memory · `asked` what is held of another's key · `early` buffers for the
+//! next height · [`evidence`] · [`wire`]
 //! and [`journal`] the bytes · [`ready`] persist before send.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod action;
+mod asked;
 pub mod core;
 mod early;
 mod height;
@@ -161,9 +180,10 @@ pub use customhouse_ledger::evidence;
 
 pub use crate::{
     action::{Action, Build, HaltReason, Reception, Refusal, StopReason, Validate},
+    asked::{CLAIMS_TOLD_MAX, VOTES_TOLD_MAX},
     core::Core,
     evidence::{Claim, Evidence},
-    input::{Committed, Config, Input, Message, Now, PeerTag, Timing, Tip, Verdict},
+    input::{Committed, Config, Input, Message, Now, PeerTag, Signatures, Timing, Tip, Verdict},
     journal::Entry,
     ready::{Journal, Outbox, Outgoing, Ready, Recipient},
     wire::WireError,

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
-    keys::{KeyError, PublicKey},
+    keys::PublicKey,
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
@@ -15,7 +15,7 @@ use crate::{
     action::{Action, HaltReason, Reception, Refusal, StopReason},
     core::Core,
     early::{Favour, Kept, Origin},
-    evidence::{Claim, Evidence},
+    evidence::Evidence,
     height::Held,
     input::{Message, PeerTag, Tip},
     votes::is_near,
@@ -32,9 +32,7 @@ impl Core {
                     Err(Refusal::Past)
                 }
                 Ordering::Greater => self.take_early(from, message),
-                Ordering::Equal => {
-                    self.take_current(message, false).map(|()| Reception::Accepted)
-                }
+                Ordering::Equal => self.take_current(message, false).map(|()| Reception::Accepted),
             },
         };
         outcome.into()
@@ -59,10 +57,9 @@ impl Core {
     }
 
     fn take_proposal(&mut self, proposal: Proposal, verified: bool) -> Result<(), Refusal> {
-        let (height, view) = (self.height.number, proposal.view);
-        if Some(proposal.leader) == self.signer && !self.remembers_proposal(&proposal) {
-            let verified = proposal.verify(&self.config.chain_id);
-            return Err(self.take_own(verified, height, view));
+        let view = proposal.view;
+        if Some(proposal.leader) == self.signer {
+            self.take_own_claim(&self.claim_of(&proposal))?;
         }
         if !is_near(view, self.height.view) {
             return Err(Refusal::FarView);
@@ -117,8 +114,8 @@ impl Core {
         let index = self.height.validators.index_of(&vote.validator);
         let index = index.ok_or(Refusal::NotAValidator)?;
         if Some(vote.validator) == self.signer && !self.remembers_vote(&vote) {
-            let verified = vote.verify(&self.config.chain_id);
-            return Err(self.take_own(verified, vote.ballot.height, view));
+            let is_signed = vote.verify(&self.config.chain_id).is_ok();
+            return Err(self.take_own(is_signed, vote.ballot.height, view));
         }
         if !is_near(view, self.height.view) {
             return Err(Refusal::FarView);
@@ -139,8 +136,8 @@ impl Core {
     /// Something of this node's own key that it does not remember. If the signature is real, it
     /// was made elsewhere, or before the journal was lost: stop signing. It is no business of others,
     /// who would not know whether it counts.
-    fn take_own(&mut self, verified: Result<(), KeyError>, height: u64, view: u64) -> Refusal {
-        if verified.is_err() {
+    pub(crate) fn take_own(&mut self, is_signed: bool, height: u64, view: u64) -> Refusal {
+        if !is_signed {
             return Refusal::Signature;
         }
         self.stop_signing(StopReason::UnknownOwnSignature { height, view });
@@ -262,19 +259,16 @@ impl Core {
     /// Takes a message of a later height. Those of the next are kept, once they are signed by whom
     /// they name; what lies further is no more than a question to the peer that says it.
     fn take_early(&mut self, from: PeerTag, message: Message) -> Result<Reception, Refusal> {
-        let (height, chain_id) = (message.height(), self.config.chain_id);
+        let height = message.height();
         match &message {
             Message::Vote(vote)
                 if Some(vote.validator) == self.signer && !self.remembers_vote(vote) =>
             {
-                let verified = vote.verify(&chain_id);
-                return Err(self.take_own(verified, height, vote.ballot.view));
+                let is_signed = vote.verify(&self.config.chain_id).is_ok();
+                return Err(self.take_own(is_signed, height, vote.ballot.view));
             }
-            Message::Proposal(proposal)
-                if Some(proposal.leader) == self.signer && !self.remembers_proposal(proposal) =>
-            {
-                let verified = proposal.verify(&chain_id);
-                return Err(self.take_own(verified, height, proposal.view));
+            Message::Proposal(proposal) if Some(proposal.leader) == self.signer => {
+                self.take_own_claim(&self.claim_of(proposal))?;
             }
             _ => {}
         }

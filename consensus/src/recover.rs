@@ -103,13 +103,13 @@ impl Core {
     }
 
     /// Whether the journal knows of a proposal by this node's key, or need not.
-    pub(crate) fn remembers_proposal(&self, proposal: &Proposal) -> bool {
-        let height = proposal.block.header.height;
+    pub(crate) fn remembers_claim(&self, claim: &Claim) -> bool {
+        let (height, view) = (claim.proposed.height, claim.proposed.view);
         let is_it =
-            |held: &Proposal| held.view == proposal.view && held.block == proposal.block;
+            |held: &Proposal| held.view == view && self.claim_of(held).is_of_the_same_as(claim);
         self.need_not_remember(height)
             || if height == self.height.number {
-                let signed = self.height.signed.get(&proposal.view);
+                let signed = self.height.signed.get(&view);
                 signed.and_then(|signed| signed.proposal.as_ref()).is_some_and(is_it)
             } else {
                 self.recovered(height)

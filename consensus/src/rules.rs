@@ -156,6 +156,9 @@ impl Core {
             return;
         }
         let proposal = &held.proposal;
+        if new && self.waits_for_its_time(&proposal.block.header) {
+            return;
+        }
         let right = !new || self.is_right_new_header(&proposal.block.header, view);
         #[cfg(feature = "mutants")]
         let right = right && self.likes_the_time(&proposal.block.header);
@@ -181,8 +184,32 @@ impl Core {
         }
     }
 
+    /// Whether a new block's time is further ahead of this node's clock than it may be. It is not wrong
+    /// for that: a clock that is ahead of another by a little more than all may differ costs the view
+    /// its leader if nobody waits. Its check is left open until the time comes ([`Core::ripe_at`]), or
+    /// the view's timer fires first.
+    fn waits_for_its_time(&self, header: &Header) -> bool {
+        self.early_by_ms(header) > 0
+    }
+
+    fn early_by_ms(&self, header: &Header) -> u64 {
+        let skew_ms = self.tip.parameters.time_skew_ms_max;
+        header.time_ms.saturating_sub(self.now.unix_ms.saturating_add(skew_ms))
+    }
+
+    /// When the time of the current view's proposal comes, on the monotonic clock, where it is waited
+    /// for.
+    pub(crate) fn ripe_at(&self) -> Option<u64> {
+        let view = self.height.view;
+        let held = self.height.proposals.get(&view)?;
+        let waits = held.check == Check::Open && held.proposal.parent_view == 0;
+        let early_ms = self.early_by_ms(&held.proposal.block.header);
+        let open = waits && early_ms > 0 && self.may_vote(VoteKind::Notarize, view);
+        open.then(|| self.now.monotonic_ms.saturating_add(early_ms))
+    }
+
     /// What a new block's header must say, as far as it shows without executing the block. The
-    /// clock is looked at here and nowhere else.
+    /// clock is looked at here and where its time is waited for, and nowhere else.
     fn is_right_new_header(&self, header: &Header, view: u64) -> bool {
         let skew = header.time_ms.abs_diff(self.now.unix_ms);
         header.view == view

@@ -122,6 +122,7 @@ impl Core {
             self.timers.resend_at,
             heartbeat,
             Some(self.timers.repropose_at).filter(|_| self.awaits_finalization()),
+            self.ripe_at(),
         ];
         moments.into_iter().flatten().min()
     }

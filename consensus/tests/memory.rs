@@ -3,7 +3,9 @@
 mod bench;
 
 use bench::*;
-use customhouse_consensus::{Core, Entry, Input, Message, PeerTag, Refusal};
+use customhouse_consensus::{
+    Core, Entry, Input, Message, PeerTag, Refusal, Signatures, VOTES_TOLD_MAX,
+};
 use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
@@ -164,6 +166,58 @@ fn nothing_is_signed_before_peers_have_been_asked() {
 }
 
 #[test]
+fn what_is_told_of_a_key_covers_certificates_of_all_views_and_the_next_height() {
+    // Nullified by 0, 1 and 3 one view after the other, far beyond those whose votes are kept.
+    let mut bench = Bench::new(2);
+    let nullified = |view| certificate(VoteKind::Nullify, &[0, 1, 3], view, &a());
+    for view in 1..=40 {
+        bench.take(said(Message::Certificate(nullified(view))));
+    }
+    let next = after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a()));
+    let d = block_on(&next, 1, 'D');
+    bench.take(said(Message::Vote(vote(VoteKind::Notarize, 3, 1, &d))));
+    let told = bench.core.signed_by(&key(3).public(), 1);
+    let places: Vec<_> = told.votes.iter().map(|v| (v.ballot.height, v.ballot.view)).collect();
+    let expected: Vec<_> = [(2, 1)].into_iter().chain((1..=40).rev().map(|v| (1, v))).collect();
+    assert_eq!(places, expected, "the newest first");
+    assert!(told.votes.iter().all(|vote| vote.verify(&CHAIN).is_ok()));
+    let above = bench.core.signed_by(&key(3).public(), 2);
+    assert_eq!(above.votes.len(), 1, "what is asked for and no more");
+    assert_eq!(bench.core.signed_by(&key(3).public(), 3), Signatures::default());
+    for view in 41..=600 {
+        bench.take(said(Message::Certificate(nullified(view))));
+    }
+    let told = bench.core.signed_by(&key(3).public(), 1);
+    assert_eq!(told.votes.len(), VOTES_TOLD_MAX, "bounded");
+    // A node that has lost all but the newest of its journal stops for any of them.
+    let mut asked = Bench::new(3).unasked();
+    let old = Signatures { votes: vec![told.votes[500]], claims: Vec::new() };
+    let stopped = asked.take(step(Input::Signatures { from: PEER, held: old }));
+    assert!(stopped.contains(&"stop signing".to_owned()), "{stopped:?}");
+}
+
+#[test]
+fn a_proposal_that_the_journal_lacks_is_told_of_and_stops_its_key() {
+    let mut bench = Bench::new(0);
+    bench.take(proposal(1, 0, a()));
+    bench.take_all((1..=5).map(nullification).collect());
+    let mut held = bench.core.signed_by(&key(2).public(), 1);
+    held.votes.clear();
+    assert_eq!(held.claims.len(), 1, "though its block is forgotten");
+    let told = |held: &Signatures| step(Input::Signatures { from: PEER, held: held.clone() });
+    let stopped = Bench::new(2).take(told(&held));
+    assert!(stopped.contains(&"stop signing".to_owned()), "{stopped:?}");
+    let mut knows = Bench::new(2);
+    knows.take_all(vec![work(), built(1, a())]);
+    assert!(knows.take(told(&held)).is_empty(), "its own journal has it");
+    let mut forged = held;
+    forged.claims[0].signature.0[0] ^= 1;
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.take(told(&forged)), ["refuse: Signature"]);
+    assert!(bench.core.is_signing());
+}
+
+#[test]
 fn a_certificate_acted_on_before_peers_have_been_asked_is_durable_too() {
     let mut bench = Bench::new(0).unasked();
     bench.take(notarization(1, a()));
@@ -282,6 +336,11 @@ fn a_proposal_with_other_leaves_is_refused_and_takes_no_place() {
     assert_eq!(bench.take(said(altered.clone())), ["refuse: Signature"]);
     assert_eq!(bench.take(said(Message::Proposal(genuine))), ["validate 1 A"]);
     assert_eq!(bench.take(said(altered)), ["refuse: Signature"], "though the block is known");
+    // Signed with them by a later leader, of a block that is here with its own: no vote, and nothing
+    // of it in the journal, which would have the wrong leaves after a restart.
+    let mut bench = Bench::new(1);
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), notarization(1, a())]);
+    assert!(bench.take(proposal(2, 1, swapped())).is_empty());
     // Of this node's own proposal too.
     let mut bench = Bench::new(2);
     bench.take_all(vec![work(), built(1, a())]);

@@ -310,6 +310,26 @@ fn a_new_block_must_say_the_right_things_in_its_header() {
 }
 
 #[test]
+fn a_header_from_a_faster_clock_waits_for_its_time() {
+    let ahead = |ms| {
+        let mut block = a();
+        block.header.time_ms = UNIX_MS + 30_000 + ms;
+        block
+    };
+    let mut bench = Bench::new(0);
+    assert!(bench.take(proposal(1, 0, ahead(400))).is_empty());
+    assert_eq!(bench.wake_at, Some(bench.now.monotonic_ms + 400), "before the view ends");
+    assert!(bench.take(Event::Wait(399)).is_empty());
+    assert_eq!(bench.take(Event::Wait(1)), ["validate 1 ?"]);
+    assert!(bench.take(Event::Wait(1)).is_empty(), "once");
+    // The view's timer fires first: its leader is passed over.
+    let mut bench = Bench::new(0);
+    assert!(bench.take(proposal(1, 0, ahead(3_600_000))).is_empty());
+    assert_eq!(bench.take(Event::Wait(1_000)), ["persist nullify 1", "send nullify 1"]);
+    assert!(bench.take(Event::Wait(3_600_000)).iter().all(|word| !word.contains("validate")));
+}
+
+#[test]
 fn rule_3_nullify() {
     check(vec![
         Row {

@@ -28,7 +28,7 @@ use std::{
 };
 
 use customhouse_consensus::{
-    Action, Config, Core, Input, Message, Outgoing, Reception, Recipient,
+    Action, Config, Core, Input, Message, Outgoing, Reception, Recipient, Signatures,
 };
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -88,7 +88,7 @@ pub enum DriverInput {
         /// The newest height that it has committed.
         tip_height: u64,
         /// What it holds.
-        signed: Vec<Message>,
+        signed: Signatures,
     },
     /// Answers a fetch: bodies of transactions by log leaf hash. Those that could not be had are
     /// missing.
@@ -284,10 +284,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
 
     /// One step of the core: what it rests on is durable after it, what it says is sent, and what it
     /// wants done is left to do. Where the input was a message, says what became of that.
-    fn step_core(
-        &mut self,
-        input: Input,
-    ) -> Result<(Vec<Action>, Option<Reception>), DriverError> {
+    fn step_core(&mut self, input: Input) -> Result<(Vec<Action>, Option<Reception>), DriverError> {
         let ready = self.core.step(self.outside.now(), input);
         let outbox = ready.persist(&mut self.signer.journal)?;
         self.wake_at = outbox.wake_at;
@@ -345,3 +342,6 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         self.outside.status(status);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,6 +201,8 @@ pub struct Bench {
     pub now: Now,
     /// Every block it asked for.
     pub builds: Vec<Build>,
+    /// When it wants a tick.
+    pub wake_at: Option<u64>,
 }
 
 impl Journal for Bench {
@@ -238,6 +240,7 @@ impl Bench {
             journal,
             now: Now { monotonic_ms: 1_000, unix_ms: UNIX_MS },
             builds: Vec::new(),
+            wake_at: None,
         }
     }
 
@@ -268,6 +271,7 @@ impl Bench {
         let ready = self.core.step(self.now, input);
         let mut words: Vec<_> = ready.entries().iter().map(entry_in_words).collect();
         let Ok(outbox) = ready.persist(self);
+        self.wake_at = outbox.wake_at;
         self.builds.extend(outbox.actions.iter().filter_map(|action| match action {
             Action::Build(build) => Some(build.clone()),
             _ => None,

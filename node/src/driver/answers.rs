@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use customhouse_consensus::{Message, wire};
+use customhouse_consensus::{CLAIMS_TOLD_MAX, Claim, Message, Signatures, VOTES_TOLD_MAX, wire};
 use customhouse_ledger::{
     hash::Hash, header::Block, keys::PublicKey, transaction::VerifiedTransaction,
     validators::ValidatorSet, verifier::verify_finalization,
@@ -29,12 +29,14 @@ const PARALLEL_BYTES_MIN: usize = 128 << 10;
 /// Threads that check one answer.
 const THREADS_MAX: usize = 16;
 
-/// What a peer holds of a key, as messages. Bounded: it is a few views of one height.
-pub fn signed_messages(answer: &v1::JournalResponse) -> Vec<Message> {
-    const MESSAGES_MAX: usize = 64;
+/// What a peer holds of a key, as much of it as it may tell.
+pub fn signatures(answer: &v1::JournalResponse) -> Signatures {
     let votes = answer.votes.iter().filter_map(|vote| wire::vote_from_proto(vote).ok());
-    let proposals = answer.proposals.iter().filter_map(|p| wire::proposal_from_proto(p).ok());
-    votes.map(Message::Vote).chain(proposals.map(Message::Proposal)).take(MESSAGES_MAX).collect()
+    let claims = answer.proposals.iter().filter_map(|bytes| Claim::decode(bytes).ok());
+    Signatures {
+        votes: votes.take(VOTES_TOLD_MAX).collect(),
+        claims: claims.take(CLAIMS_TOLD_MAX).collect(),
+    }
 }
 
 /// The certificates of a view, as messages: at most a notarization and a nullification.

@@ -147,8 +147,7 @@ impl Fetcher {
             while fetcher.connected().contains(&peer) && !fetcher.inputs.is_closed() {
                 let answer = fetcher.ask(peer, Request::Journal(request.clone())).await;
                 if let Some(Response::Journal(answer)) = answer {
-                    let (tip_height, signed) =
-                        (answer.tip_height, answers::signed_messages(&answer));
+                    let (tip_height, signed) = (answer.tip_height, answers::signatures(&answer));
                     let told = DriverInput::OwnSignatures { peer, validator, tip_height, signed };
                     return fetcher.deliver(told).await;
                 }

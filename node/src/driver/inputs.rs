@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use customhouse_consensus::{Input, Message, Reception, Refusal, Verdict, wire};
+use customhouse_consensus::{Claim, Input, Message, Reception, Refusal, Signatures, Verdict, wire};
 use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
 use customhouse_proto::v1;
 
@@ -105,16 +105,14 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         peer: PublicKey,
         validator: &PublicKey,
         tip_height: u64,
-        signed: Vec<Message>,
+        signed: Signatures,
     ) -> Result<(), DriverError> {
         let Some(from) = self.peers.tag(&peer).filter(|_| *validator == self.signer.public) else {
             return Ok(());
         };
-        for message in signed {
-            let (actions, reception) = self.step_core(Input::Message { from, message })?;
-            self.settle(&peer, reception, None);
-            self.carry_out(actions)?;
-        }
+        let (actions, reception) = self.step_core(Input::Signatures { from, held: signed })?;
+        self.settle(&peer, reception, None);
+        self.carry_out(actions)?;
         self.asked.insert(peer, tip_height);
         match self.may_sign() {
             Some(asked) => self.step(asked),
@@ -123,10 +121,10 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     fn signed_by(&self, validator: &PublicKey, from_height: u64) -> v1::JournalResponse {
-        let (votes, proposals) = self.core.signed_by(validator, from_height);
+        let held = self.core.signed_by(validator, from_height);
         v1::JournalResponse {
-            votes: votes.iter().map(wire::vote_to_proto).collect(),
-            proposals: proposals.iter().map(wire::proposal_to_proto).collect(),
+            votes: held.votes.iter().map(wire::vote_to_proto).collect(),
+            proposals: held.claims.iter().map(Claim::encode).collect(),
             tip_height: self.chain.tip().header.height,
         }
     }

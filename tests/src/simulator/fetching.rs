@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use customhouse_consensus::Message;
 use customhouse_ledger::{
     chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
     transaction::VerifiedTransaction,
@@ -198,7 +197,7 @@ impl Job {
                 Progress::Done(answers::certificates(&answer).into_iter().map(input).collect())
             }
             (Want::OwnSignatures { validator, .. }, Response::Journal(answer)) => {
-                let signed: Vec<Message> = answers::signed_messages(&answer);
+                let signed = answers::signatures(&answer);
                 let (validator, tip_height) = (*validator, answer.tip_height);
                 let told = DriverInput::OwnSignatures { peer: from, validator, tip_height, signed };
                 Progress::Done(vec![told])

@@ -365,7 +365,6 @@ impl Simulation {
     }
 
     /// The driver holds something against a peer that did not come by gossip.
-    #[allow(dead_code, reason = "a driver says so from the next change on")]
     pub(super) fn charged(
         &mut self,
         at: usize,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use customhouse_consensus::{Evidence, Message};
+use customhouse_consensus::{Evidence, Message, Signatures};
 use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
 use customhouse_node::driver::{Driver, DriverError, DriverInput, Fetch};
 use rand::RngExt as _;
@@ -215,7 +215,7 @@ impl Simulation {
                     });
                 }
             }
-            Out::Charged(peer, reason) => self.check_charged(index, peer, reason)?,
+            Out::Charged(peer, reason) => self.charged(index, peer, reason)?,
             Out::Transaction(encoded) => self.broadcast_transaction(index, &encoded),
             Out::Fetch(fetch) => self.begin_fetch(index, fetch),
             Out::Listed(listed) => {
@@ -242,15 +242,6 @@ impl Simulation {
             }
         }
         Ok(())
-    }
-
-    /// Nobody honest is ever charged.
-    fn check_charged(&self, by: usize, peer: PublicKey, reason: &str) -> Result<(), String> {
-        let mut charged = endpoints_of(&self.endpoints, &self.identities, peer);
-        match charged.any(|at| self.liars.contains_key(&at)) {
-            true => Ok(()),
-            false => Err(format!("endpoint {by} charged {peer}, which is honest: {reason}")),
-        }
     }
 
     /// Nodes take turns to report a breach, in the order of the validators.
@@ -307,7 +298,7 @@ impl Simulation {
             (&fetch, self.endpoints[index].twin)
         {
             // Its other half would be found out.
-            let (tip_height, signed) = (0, Vec::new());
+            let (tip_height, signed) = (0, Signatures::default());
             let input = DriverInput::OwnSignatures { peer, validator, tip_height, signed };
             return self.later(1, Event::Input { at: index, epoch, input: Box::new(input) });
         }
