@@ -63,7 +63,7 @@ pub(crate) struct WcoArgs {
     /// Exit with 0 although files were malformed. Those that cannot be read still give 1.
     #[arg(long)]
     allow_malformed: bool,
-    /// List every warning.
+    /// List every warning, and not only those about what will not be found by its id.
     #[arg(long)]
     warnings: bool,
     #[command(flatten)]
@@ -81,7 +81,7 @@ pub(crate) struct RowsArgs {
     /// Exit with 0 although rows were malformed.
     #[arg(long)]
     allow_malformed: bool,
-    /// List every warning.
+    /// List every warning, and not only those about what will not be found by its id.
     #[arg(long)]
     warnings: bool,
     #[command(flatten)]

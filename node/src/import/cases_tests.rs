@@ -225,6 +225,10 @@ fn every_element_that_names_a_subject_makes_one_wherever_it_stands() {
             "MRN 26NL00000000000C76",
         ),
         (
+            "<AdditionalDocument><ID>26nl 00000000000c76</ID></AdditionalDocument>",
+            "MRN 26NL00000000000C76",
+        ),
+        (
             "<GoodsShipment><Consignment/><Consignment><Consignee><ID>nl 7</ID></Consignee></Consignment>\
           </GoodsShipment>",
             "TRADER NL7",
@@ -250,6 +254,7 @@ fn what_is_not_understood_is_a_warning_with_its_place() {
         ("<Note>26nl00000000000c76</Note>", "Note: \"26nl00000000000c76\" is not understood"),
         ("<Note of='26NL00000000000C76'/>", "Note@of: \"26NL00000000000C76\" is not understood"),
         ("<Note/><Note>CSQU3054383</Note>", "Note[2]: \"CSQU3054383\""),
+        ("<UCR><ID><Part>U</Part><Part>1</Part></ID></UCR>", "UCR/ID: \"U1\" is not understood"),
         ("<x:n xmlns:x='u'>CSQU3054383</x:n>", "{u}n: \"CSQU3054383\" is of another vocabulary"),
         (
             "<x:TransportEquipment xmlns:x='u'><x:ID>C1</x:ID></x:TransportEquipment>",
@@ -338,10 +343,13 @@ fn the_types_of_transit_are_transit() {
 
 #[test]
 fn a_file_of_attributes_that_macos_keeps_is_skipped_by_name() {
-    let bytes = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ";
-    match wco_message(bytes, "._a.xml") {
-        Ok(Outcome::Skipped(skipped)) => assert_eq!(skipped.root, "AppleDouble"),
-        other => panic!("{other:?}"),
+    let mut bytes = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ".to_vec();
+    for length in [bytes.len(), MESSAGE_BYTES_MAX + 1] {
+        bytes.resize(length, 0);
+        match wco_message(&bytes, "._a.xml") {
+            Ok(Outcome::Skipped(skipped)) => assert_eq!(skipped.root, "AppleDouble"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -198,6 +198,11 @@ impl<'e> Reader<'e, '_> {
             }
         }
         if element.text.is_empty() {
+            // An id that is taken apart is none that is understood.
+            let inner = inner_text(element);
+            if scheme.is_some() && part != Part::Around && !inner.is_empty() {
+                self.note(element, path.to_owned(), &inner, scheme, part);
+            }
             return;
         }
         match (part, scheme) {
@@ -294,6 +299,11 @@ impl<'e> Reader<'e, '_> {
     }
 }
 
+/// The texts of the elements in an element, one after the other.
+fn inner_text(element: &Element) -> String {
+    element.children.iter().map(|child| child.text.clone() + &inner_text(child)).collect()
+}
+
 /// A path of which each of many texts may have a copy.
 fn clipped(mut path: String) -> String {
     const CHARS_MAX: usize = 200;
@@ -314,11 +324,9 @@ fn scheme_of(parent: &Element, element: &Element) -> Option<Scheme> {
         ("Declaration", "FunctionalReferenceID") => Some(Scheme::DeclarationReference),
         ("TransportContractDocument", "ID") => Some(Scheme::TransportDocument),
         ("PreviousDocument" | "AdditionalDocument" | "SupportingDocument", "ID") => {
-            let previous = parent.name == "PreviousDocument";
-            document(text("CategoryCode"), text("TypeCode")).or_else(|| {
-                // What precedes a declaration is a movement, where it has the number of one.
-                by_form(&element.text).filter(|form| previous && *form == Scheme::Mrn)
-            })
+            // A document of any type that has the number of a movement is that movement's.
+            document(text("CategoryCode"), text("TypeCode"))
+                .or_else(|| by_form(&element.text).filter(|form| *form == Scheme::Mrn))
         }
         (class, "ID") if PARTIES.contains(&class) => Some(Scheme::Trader),
         _ => None,

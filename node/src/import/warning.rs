@@ -122,6 +122,14 @@ pub enum Warning {
     More(usize),
 }
 
+impl Warning {
+    /// Whether something that the message may name is not among the record's subjects: it will not be
+    /// found by its id.
+    pub fn is_about_a_subject(&self) -> bool {
+        matches!(self, Self::SubjectForm { .. } | Self::NotIndexed { .. } | Self::Foreign { .. })
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -149,16 +157,20 @@ impl fmt::Display for Warning {
             ),
             Self::SubjectForm { place, scheme, value, why } => {
                 let scheme = scheme.as_str_name();
-                write!(f, "{place}: {} is no {scheme}: {why}; it is not found by it", quoted(value))
+                write!(
+                    f,
+                    "{place}: {} is no {scheme}: {why}; the record is not found by it",
+                    quoted(value)
+                )
             }
             Self::NotIndexed { place, value } => write!(
                 f,
-                "{place}: {} is not understood: it stays an extension, and is not found by it",
+                "{place}: {} is not understood as an id: the record is not found by it",
                 quoted(value)
             ),
             Self::Foreign { place, value } => write!(
                 f,
-                "{place}: {} is of another vocabulary: it stays an extension, and is not found by it",
+                "{place}: {} is of another vocabulary: the record is not found by it",
                 quoted(value)
             ),
             Self::Date { place, value } => {

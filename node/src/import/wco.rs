@@ -55,15 +55,15 @@ pub fn wco_file(path: &Path) -> Result<Outcome, ImportError> {
 /// Where it is not well-formed XML of a known encoding, too large for a record, about too many subjects,
 /// or lacks the regime.
 pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        return Err(too_large(label, bytes.len()));
-    }
     let skipped = |root: &str, reason| {
         let (label, root) = (label.to_owned(), root.to_owned());
         Ok(Outcome::Skipped(Skipped { label, root, reason }))
     };
     if bytes.starts_with(&APPLE_DOUBLE) {
         return skipped("AppleDouble", "attributes of another file, which macOS keeps beside it");
+    }
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(too_large(label, bytes.len()));
     }
     let text = encoding::decode(bytes).map_err(|undecoded| {
         let fault = xml::Fault::new(undecoded.before.len(), undecoded.reason);

@@ -32,7 +32,9 @@ pub(super) struct Report {
     pub(super) other_files: usize,
     /// Whether there are more rows than `--limit` let in.
     pub(super) limited: bool,
-    pub(super) warnings: usize,
+    warnings: usize,
+    /// Each of them.
+    warned: Vec<Warned>,
     /// Messages about a declaration, by how the declaration was found.
     pub(super) links: BTreeMap<&'static str, usize>,
     /// Messages whose declaration was not found.
@@ -58,6 +60,12 @@ struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     reason: String,
+}
+
+#[derive(Serialize)]
+struct Warned {
+    source: String,
+    warning: String,
 }
 
 #[derive(Serialize)]
@@ -108,6 +116,7 @@ impl Report {
             limited: false,
             skipped: Vec::new(),
             warnings: 0,
+            warned: Vec::new(),
             links: BTreeMap::new(),
             unlinked: Vec::new(),
             receipts: 0,
@@ -180,8 +189,13 @@ impl Report {
 
     pub(super) fn add_warnings(&mut self, source: &str, warnings: &[Warning], list: bool) {
         self.warnings += warnings.len();
-        for warning in warnings.iter().filter(|_| list) {
-            note!("warning: {}", one_line(&format!("{source}: {warning}")));
+        for warning in warnings {
+            let text = warning.to_string();
+            // What will not be found by its id is told whether or not anybody asks.
+            if list || warning.is_about_a_subject() {
+                note!("warning: {}", one_line(&format!("{source}: {text}")));
+            }
+            self.warned.push(Warned { source: source.to_owned(), warning: text });
         }
     }
 

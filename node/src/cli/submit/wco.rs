@@ -51,6 +51,9 @@ fn read(args: &WcoArgs, report: &mut Report) -> Vec<Imported> {
     unreadable.iter().for_each(|error| report.add_unread(error));
     skipped.into_iter().for_each(|link| report.add_skipped(link));
     report.other_files = other_files;
+    if files.is_empty() {
+        note!("no file named *.xml was found");
+    }
     let bar = progress::bar(files.len(), "reading");
     let mut messages = Vec::new();
     for file in &files {
