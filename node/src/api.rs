@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::HealthReporter};
 
+use self::connections::Shares;
 use crate::{
+    health::{LOOPS, Responder, Stalled},
     node::Shared,
     tls::{ServerTls, TlsError},
 };
@@ -58,9 +60,7 @@ pub use rejections::Rejections;
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of any other request: ids, keys and numbers.
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
-const CONNECTIONS_MAX: usize = 1024;
-/// Of one IP address, so that one machine cannot keep the others out.
-const ADDRESS_CONNECTIONS_MAX: usize = 256;
+
 /// What the API is told at its start.
 pub struct ApiConfig {
     /// The node's certificate, and whose clients it serves.
@@ -71,6 +71,10 @@ pub struct ApiConfig {
     pub drain: Duration,
     /// How long clients may take.
     pub patience: Patience,
+    /// Connections at a time of clients that have shown their certificates.
+    pub connections_max: usize,
+    /// Connections at a time that have shown none yet.
+    pub strangers_max: usize,
 }
 
 /// How long a client may take with what holds a place of the node's.
@@ -106,7 +110,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], before the first connection.
 pub async fn serve(
-    listener: TcpListener,
+    (listener, responder): (TcpListener, Responder),
     node: Arc<Shared>,
     config: ApiConfig,
     rejections: Rejections,
@@ -115,18 +119,15 @@ pub async fn serve(
     let tls = Arc::new(config.tls.server_config()?);
     let health = HealthReporter::new();
     let agency = node.agency;
+    let (metrics, mut stalled) = (node.metrics.clone(), node.health.stalled());
     let routes = routes(node, &health, rejections.clone(), &shutdown).await?;
     let patience = config.patience;
     let gate = gate::Gate::new(rejections.clone(), patience.message, shutdown.clone());
     let cut = CancellationToken::new();
     let turn_away = connections::turn_away(rejections.clone());
-    let incoming = connections::accept(
-        listener,
-        CONNECTIONS_MAX,
-        ADDRESS_CONNECTIONS_MAX,
-        turn_away,
-        cut.clone(),
-    );
+    let shares = Shares::of_known(config.strangers_max, config.connections_max);
+    let listening = (listener, responder);
+    let incoming = connections::accept(listening, shares, metrics, turn_away, cut.clone());
     let server = serving::Server {
         agency,
         tls,
@@ -143,9 +144,17 @@ pub async fn serve(
         set_health(&health, ServingStatus::NotServing).await;
         tokio::time::sleep(config.drain).await;
     };
+    let reporting = async {
+        while stalled.changed().await.is_ok() && !shutdown.is_cancelled() {
+            let names = stalled.borrow_and_update().clone();
+            report_stalled(&health, &names).await;
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = &mut serving => return Ok(()),
         () = overdue => tracing::warn!("calls still under way are cut off"),
+        () = reporting => {}
     }
     cut.cancel();
     serving.await;
@@ -166,7 +175,7 @@ async fn routes(
     let query = query::QueryService { node: Arc::clone(&node) };
     let audit = audit::AuditService { node: Arc::clone(&node) };
     let admin = admin::AdminService { node };
-    set_health(health, ServingStatus::Serving).await;
+    report_stalled(health, &Stalled::new()).await;
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -204,6 +213,18 @@ async fn routes(
 fn gated(routes: Routes, gate: gate::Gate) -> Router {
     let layer = middleware::from_fn_with_state(Arc::new(gate), gate::admit);
     routes.prepare().into_axum_router().layer(layer)
+}
+
+/// While a loop of the node does not answer, nothing serves; nor does the loop, under its own name.
+async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
+    for name in LOOPS {
+        let answers = !stalled.contains(name);
+        let status = if answers { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status(name, status).await;
+    }
+    let serving = stalled.is_empty();
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    set_health(health, status).await;
 }
 
 /// Health is of the whole and of each service: they stand and fall together.

@@ -7,9 +7,11 @@
 use std::{
     ffi::{OsStr, OsString},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use customhouse_node::logs;
 
 /// Says something on standard error. That nobody reads it stops nothing: a batch goes on, and the
 /// exit code stays what it is.
@@ -105,8 +107,17 @@ const WRONG_USAGE: u8 = 2;
 /// A command's end: its exit code, or what went wrong.
 type Done = anyhow::Result<ExitCode>;
 
+/// How long the last words wait for whoever reads standard error.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
+    let code = run();
+    logs::flush(LAST_WORDS_TIMEOUT);
+    code
+}
+
+fn run() -> ExitCode {
     let Cli { shared, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return say(&error),

@@ -6,41 +6,49 @@ use axum::{Router, extract::State, http::StatusCode, http::header, routing::get}
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::node::Shared;
+use self::server::Limits;
+use crate::{health::Responder, node::Shared};
 
-/// Serves `/metrics` (Prometheus text) and `/health` until shutdown.
-///
-/// # Errors
-/// What the system says of the listener.
+pub(crate) mod server;
+
+/// Serves `/metrics` (Prometheus text) and `/health` until shutdown, to so many connections at a time.
 pub async fn serve(
-    listener: TcpListener,
+    listening: (TcpListener, Responder),
+    connections_max: usize,
     shared: Arc<Shared>,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) {
+    let metrics = shared.metrics.clone();
     let router = Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(encoded))
         .route("/health", get(health))
         .with_state(shared);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let limits = Limits::of_connections(connections_max);
+    server::serve(listening, router, limits, metrics, shutdown).await;
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl axum::response::IntoResponse {
+async fn encoded(State(shared): State<Arc<Shared>>) -> impl axum::response::IntoResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, TEXT)], shared.metrics.encode())
 }
 
-/// 200 while the node follows the network, 503 while it catches up or stands alone.
+/// 200 while the node follows the network and its loops answer; 503 while it catches up, stands alone, or
+/// a loop does not answer, which is named.
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     let status = shared.status.borrow().clone();
     let tip = shared.reader.tip();
     let peers = shared.network.connected().borrow().len();
     let alone = peers == 0 && tip.validators.count() > 1;
-    let healthy = !status.catching_up && !alone;
+    let stalled = shared.health.stalled().borrow().clone();
+    let healthy = !status.catching_up && !alone && stalled.is_empty();
     let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let height = tip.header.height;
     let catching_up = status.catching_up;
     let signing = status.signing;
-    let text =
+    let mut text =
         format!("height {height}\npeers {peers}\ncatching_up {catching_up}\nsigning {signing}\n");
+    for name in stalled {
+        text.push_str(&format!("stalled {name}\n"));
+    }
     (code, text)
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::{
     admission::Admission,
     driver::{DriverHandle, DriverInput},
+    health::Responder,
     metrics::Metrics,
     network::{GossipReceipt, NetworkEvent},
 };
@@ -45,9 +46,15 @@ impl Inbound {
     }
 
     /// Runs until the network's events end.
-    pub async fn run(self, mut events: mpsc::Receiver<NetworkEvent>) {
-        while let Some(event) = events.recv().await {
-            self.take(event).await;
+    pub async fn run(self, mut events: mpsc::Receiver<NetworkEvent>, mut responder: Responder) {
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.take(event).await,
+                    None => return,
+                },
+                () = responder.answer() => {}
+            }
         }
     }
 

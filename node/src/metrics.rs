@@ -56,6 +56,8 @@ impl Metrics {
         let help = "Transactions waiting for a block";
         registry.register("mempool_transactions", help, mempool_transactions.clone());
         registry.register("mempool_bytes", "Bytes of those", mempool_bytes.clone());
+        let help = "Lines of the log that could not be written";
+        registry.register("log_lines_lost", help, crate::logs::lost_lines());
         add(&mut registry);
         Self {
             registry: Arc::new(registry),

@@ -34,10 +34,12 @@ use crate::{
     admission::Admission,
     api::{self, ApiConfig, Rejections, ServeError},
     config::{BackupSection, ConfigError, NodeConfig},
+    descriptors::{Descriptors, TooFew},
     driver::{
         self, ConsensusStatus, DriverError, DriverParts, JournalledSigner, SharedMempool, Signer,
         SignerError, listed_peers,
     },
+    health::{GRPC_SERVER, Health, LOG_SERVER, METRICS_SERVER, probe},
     http,
     inbound::Inbound,
     journal::JournalError,
@@ -47,6 +49,7 @@ use crate::{
     reporter::{EVIDENCE_MAX, Reporter},
     store::Known,
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
+    tasks::{TaskError, Tasks},
     tlog::{self, CheckpointSigner},
     tls::{FileError, ServerTls},
 };
@@ -94,9 +97,15 @@ pub enum NodeError {
     /// A certificate or its key.
     #[error("{0}")]
     Tls(#[from] FileError),
-    /// A thread ended without saying why.
-    #[error("the {0} ended unexpectedly")]
-    Vanished(&'static str),
+    /// The process may open too few files.
+    #[error("{0}")]
+    Descriptors(#[from] TooFew),
+    /// One of its tasks ended before it.
+    #[error("{0}")]
+    Task(#[from] TaskError),
+    /// After a shutdown, this part of it did not end in time.
+    #[error("the {0} did not end within {SHUTDOWN_GRACE:?} of the shutdown")]
+    Unfinished(&'static str),
 }
 
 /// What the services of a node share.
@@ -123,6 +132,8 @@ pub struct Shared {
     pub checkpoints: Option<Arc<CheckpointSigner>>,
     /// Counters.
     pub metrics: Metrics,
+    /// Whether the loops of the node answer.
+    pub health: Health,
     /// Where backups go.
     pub backup: Option<BackupSection>,
     /// Held while a backup is made.
@@ -135,7 +146,7 @@ pub struct Node {
     pub shared: Arc<Shared>,
     driver_ended: oneshot::Receiver<Result<(), DriverError>>,
     worker_ended: oneshot::Receiver<Result<(), WorkerError>>,
-    inbound: tokio::task::JoinHandle<()>,
+    tasks: Tasks,
 }
 
 /// What a node is started with: the configuration with its files read.
@@ -240,6 +251,7 @@ impl Node {
         shutdown: &CancellationToken,
     ) -> Result<Self, NodeError> {
         let started = Instant::now();
+        let tasks = Tasks::new(shutdown.clone());
         let signer = open_signer(parts.validator.clone())?;
         let next_signer = parts.next_validator.clone().map(open_signer).transpose()?;
         let chain = open_chain(&parts).await?;
@@ -276,7 +288,15 @@ impl Node {
             driver.clone(),
             metrics.clone(),
         );
-        let inbound = tokio::spawn(inbound.run(events));
+        let (inbound_probe, responder) = probe();
+        let (running, stop) = (inbound.run(events, responder), shutdown.clone());
+        tasks.spawn("inbound", async move {
+            running.await;
+            // It ends where the network does, whose end is told by name.
+            stop.cancelled().await;
+        });
+        let connected = network.clone();
+        tasks.spawn("network", async move { connected.ended().await });
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,
             SubmissionParts {
@@ -288,6 +308,7 @@ impl Node {
                 signing_key: parts.signing.clone(),
                 outbox_bytes_max: parts.outbox_bytes_max,
                 metrics: metrics.clone(),
+                tasks: tasks.clone(),
             },
         )?;
         let reporter = Reporter {
@@ -296,7 +317,14 @@ impl Node {
             agency: parts.agency,
             signing_key: parts.signing,
         };
-        tokio::spawn(reporter.run(evidence_out));
+        tasks.spawn("reporter of misbehaviour", reporter.run(evidence_out));
+        let health = Health::new(tasks.clone());
+        let (asked, connected) = (driver.clone(), network.clone());
+        health.watch("driver", move || asked.clone().answered());
+        health.watch("network", move || connected.clone().answered());
+        health.watch("inbound", move || inbound_probe.clone().answered());
+        let lodged = submissions.clone();
+        health.watch("submissions", move || lodged.clone().answered());
         let shared = Arc::new(Shared {
             chain_id: reader.chain_id(),
             checkpoints: parts.checkpoint.map(|key| CheckpointSigner::new(&genesis, key).into()),
@@ -309,10 +337,11 @@ impl Node {
             mempool,
             started,
             metrics,
+            health,
             backup: parts.backup,
             backing_up: Arc::default(),
         });
-        Ok(Self { shared, driver_ended, worker_ended, inbound })
+        Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
     /// Runs a node with its servers as its configuration says, until `shutdown` or a fault.
@@ -320,6 +349,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`].
     pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
+        let descriptors = Descriptors::claim()?;
         let api = &config.api;
         let tls = ServerTls::read(&api.tls.ca, &api.tls.cert, &api.tls.key)?;
         // Bound first: an address in use is said before the store is opened.
@@ -332,47 +362,38 @@ impl Node {
             Some(section) => Some(bind("the log's tiles", section.listen).await?),
             None => None,
         };
-        let node = Self::start(NodeParts::read(&config)?, &shutdown).await?;
-        let shared = Arc::clone(&node.shared);
-        let mut servers = tokio::task::JoinSet::new();
+        let mut parts = NodeParts::read(&config)?;
+        parts.store_options.open_files_max = descriptors.store_files_max;
+        let node = Self::start(parts, &shutdown).await?;
+        let (shared, tasks) = (Arc::clone(&node.shared), &node.tasks);
         if let Some(listener) = metrics_listener {
-            let served = http::serve(listener, Arc::clone(&shared), shutdown.clone());
-            servers.spawn(async move {
-                served.await.map_err(|source| NodeError::Serve { what: "metrics".into(), source })
-            });
+            let listening = (listener, shared.health.listener(METRICS_SERVER));
+            let (node, stop) = (Arc::clone(&shared), shutdown.clone());
+            let served = http::serve(listening, descriptors.metrics_max, node, stop);
+            tasks.spawn(METRICS_SERVER, served);
         }
         // The configuration has no section without a key.
         if let Some((listener, signer)) = tlog_listener.zip(shared.checkpoints.clone()) {
-            let served = tlog::serve(listener, Arc::clone(&shared), signer, shutdown.clone());
-            servers.spawn(async move {
-                served.await.map_err(|source| NodeError::Serve { what: "tlog".into(), source })
-            });
+            let listening = (listener, shared.health.listener(LOG_SERVER));
+            let (node, stop) = (Arc::clone(&shared), shutdown.clone());
+            let served = tlog::serve(listening, descriptors.log_max, node, signer, stop);
+            tasks.spawn_fallible(LOG_SERVER, served);
         }
         let metrics = shared.metrics.clone();
         let rejections = Rejections::new(move |surface, reason| metrics.rejected(surface, reason));
-        let calls_max = usize::try_from(config.limits.api_requests).unwrap_or(usize::MAX);
         let api_config = ApiConfig {
             tls,
-            calls_max,
+            calls_max: usize::try_from(config.limits.api_requests).unwrap_or(usize::MAX),
             drain: SHUTDOWN_GRACE / 2,
             patience: api::Patience::default(),
+            connections_max: descriptors.clients_max,
+            strangers_max: descriptors.strangers_max,
         };
-        let served = api::serve(api_listener, shared, api_config, rejections, shutdown.clone());
-        servers.spawn(async move { served.await.map_err(NodeError::from) });
+        let listening = (api_listener, shared.health.listener(GRPC_SERVER));
+        let served = api::serve(listening, shared, api_config, rejections, shutdown.clone());
+        tasks.spawn_fallible(GRPC_SERVER, served);
         tracing::info!(agency = %config.agency, grpc = %config.api.listen, "node running");
-        let stop = shutdown.clone();
-        // A server that fails takes the node down with it.
-        let serving = tokio::spawn(async move {
-            let mut outcome = Ok(());
-            while let Some(ended) = servers.join_next().await {
-                let ended = ended.unwrap_or(Err(NodeError::Vanished("server")));
-                stop.cancel();
-                outcome = outcome.and(ended);
-            }
-            outcome
-        });
-        let ended = node.ended(shutdown).await;
-        ended.and(serving.await.unwrap_or(Err(NodeError::Vanished("server"))))
+        node.ended(shutdown).await
     }
 
     /// Waits for the end: of `shutdown`, or of a part that failed, which then shuts down the rest.
@@ -380,29 +401,34 @@ impl Node {
     /// # Errors
     /// Why a part failed.
     pub async fn ended(self, shutdown: CancellationToken) -> Result<(), NodeError> {
-        let Self { shared, mut driver_ended, mut worker_ended, inbound } = self;
-        let first = tokio::select! {
-            () = shutdown.cancelled() => Ok(()),
-            ended = &mut driver_ended => driver_outcome(ended),
-            ended = &mut worker_ended => worker_outcome(ended),
+        let Self { shared, mut driver_ended, mut worker_ended, tasks } = self;
+        let mut outcomes: [Result<(), NodeError>; 2] = [Ok(()), Ok(())];
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            ended = &mut driver_ended => outcomes[0] = outcome("driver", ended),
+            ended = &mut worker_ended => outcomes[1] = outcome("submissions' worker", ended),
+            _told_below = tasks.failed() => {}
         };
         shutdown.cancel();
         // The worker ends with the last handle to it, the driver and the network with the token.
         drop(shared);
         let rest = async {
-            let _joined = inbound.await;
+            tasks.finished().await;
             if !driver_ended.is_terminated() {
-                driver_outcome((&mut driver_ended).await)?;
+                outcomes[0] = outcome("driver", (&mut driver_ended).await);
             }
             if !worker_ended.is_terminated() {
-                worker_outcome((&mut worker_ended).await)?;
+                outcomes[1] = outcome("submissions' worker", (&mut worker_ended).await);
             }
-            Ok(())
         };
-        match tokio::time::timeout(SHUTDOWN_GRACE, rest).await {
-            Ok(second) => first.and(second),
-            Err(_) => first.and(Err(NodeError::Vanished("shutdown: a part of the node"))),
+        let finished = tokio::time::timeout(SHUTDOWN_GRACE, rest).await;
+        // Others end where the driver or the worker does: what these say is the cause.
+        let [driver, worker] = outcomes;
+        driver.and(worker)?;
+        if let Some(error) = tasks.first_failure() {
+            return Err(error.into());
         }
+        finished.map_err(|_| NodeError::Unfinished("work under way"))
     }
 }
 
@@ -411,16 +437,15 @@ async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, NodeError>
     TcpListener::bind(address).await.map_err(|source| NodeError::Serve { what, source })
 }
 
-fn driver_outcome(
-    ended: Result<Result<(), DriverError>, oneshot::error::RecvError>,
+/// How a thread ended that tells so; one that panicked tells nothing.
+fn outcome<E: Into<NodeError>>(
+    name: &'static str,
+    ended: Result<Result<(), E>, oneshot::error::RecvError>,
 ) -> Result<(), NodeError> {
-    ended.map_err(|_| NodeError::Vanished("driver"))?.map_err(NodeError::from)
-}
-
-fn worker_outcome(
-    ended: Result<Result<(), WorkerError>, oneshot::error::RecvError>,
-) -> Result<(), NodeError> {
-    ended.map_err(|_| NodeError::Vanished("submissions' worker"))?.map_err(NodeError::from)
+    match ended {
+        Ok(ended) => ended.map_err(Into::into),
+        Err(_) => Err(TaskError::Ended(name).into()),
+    }
 }
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A
@@ -463,7 +488,7 @@ async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
         (parts.store.clone(), parts.genesis.clone(), parts.store_options);
     let open = move || Chain::open(&path, &genesis, &options);
     let chain = tokio::task::spawn_blocking(open).await;
-    let chain = chain.map_err(|_| NodeError::Vanished("opening of the store"))??;
+    let chain = chain.map_err(|_| TaskError::Ended("opening of the store"))??;
     let tip = chain.tip();
     tracing::info!(height = tip.header.height, block = %tip.hash.short(), "ledger opened");
     warn_of_lost_blocks(parts, tip.header.height);

@@ -12,7 +12,7 @@ mod outcome;
 mod prepare;
 mod worker;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, thread};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -42,6 +42,7 @@ use crate::{
     identity::ClientIdentity,
     metrics::Metrics,
     network::NetworkHandle,
+    tasks::Tasks,
 };
 
 /// Jobs that may wait; those who hand more in wait themselves.
@@ -81,6 +82,8 @@ pub struct SubmissionParts {
     pub outbox_bytes_max: u64,
     /// Counters.
     pub metrics: Metrics,
+    /// The node's tasks, of which the handing over of commits is one.
+    pub tasks: Tasks,
 }
 
 impl Submissions {
@@ -88,7 +91,7 @@ impl Submissions {
     /// every [`Submissions`] is dropped and the driver has stopped.
     ///
     /// # Errors
-    /// The outbox cannot be opened.
+    /// The outbox cannot be opened, or the worker's thread not be started.
     pub fn start(
         outbox: &Path,
         parts: SubmissionParts,
@@ -97,15 +100,20 @@ impl Submissions {
         let salt_secret = Arc::new(prepare::salt_secret(&parts.signing_key));
         let (jobs, jobs_out) = mpsc::channel(JOBS_MAX);
         // Dropped with the last `Submissions`, so that the forwarding of commits ends too.
-        tokio::spawn(forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone()));
+        let forwarding = forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone());
+        parts.tasks.spawn("forwarding of commits", forwarding);
         let chain_id = parts.reader.chain_id();
         let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
         let (reader, status) = (parts.reader.clone(), parts.driver.status());
         let worker = Worker::new(outbox, parts);
         let (ended_in, ended) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
+        let run = move || {
             let _nobody = ended_in.send(worker.run(jobs_out));
-        });
+        };
+        thread::Builder::new()
+            .name("submissions".into())
+            .spawn(run)
+            .map_err(OutboxError::Thread)?;
         Ok((Self { jobs, agency, chain_id, salt_secret, signing_key, reader, status }, ended))
     }
 
@@ -211,6 +219,11 @@ impl Submissions {
     pub async fn wait_transaction(&self, id: Hash) -> Result<End, Refusal> {
         let answer = self.ask(|reply| Job::WaitTransaction { id, reply }).await;
         answer.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    /// Done when the worker has answered, in its turn among what waits; false where it is gone.
+    pub async fn answered(self) -> bool {
+        self.ask(Job::Ping).await.is_some()
     }
 
     /// This node's signature on its acceptance of a record: over tag, chain id, record id and

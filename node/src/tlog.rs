@@ -10,7 +10,7 @@
 //!
 //! What is served was committed, and leads to the certified log root: damage is an error and a line in
 //! the node's log. A listener of its own, because metrics are for the operator's network and this is
-//! not. No client makes anything grow: [`server`] limits connections, their headers and their age, and
+//! not. No client makes anything grow: [`server`] limits connections, their heads and their age, and
 //! here so many reads of the store are made at a time.
 
 use std::{io, sync::Arc};
@@ -41,12 +41,10 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use crate::{
     api::{read, refused::Refused},
+    health::Responder,
+    http::server::{self, Limits},
     node::Shared,
 };
-
-mod server;
-#[cfg(test)]
-mod tests;
 
 /// Tiles that are read at a time: each is some tens of kilobytes and thousands of hashes.
 const TILE_READS_MAX: usize = 8;
@@ -98,19 +96,22 @@ struct Log {
     bundle_reads: Semaphore,
 }
 
-/// Serves the log until shutdown.
+/// Serves the log until shutdown, to so many connections at a time.
 ///
 /// # Errors
 /// What the system says of the listener.
 pub async fn serve(
-    listener: TcpListener,
+    (listener, responder): (TcpListener, Responder),
+    connections_max: usize,
     node: Arc<Shared>,
     signer: Arc<CheckpointSigner>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, verifier_key = %signer.verifier(), "serving the log as tiles");
-    server::serve(listener, router(node, signer), server::LIMITS, shutdown).await;
+    let metrics = node.metrics.clone();
+    let limits = Limits::of_connections(connections_max);
+    server::serve((listener, responder), router(node, signer), limits, metrics, shutdown).await;
     Ok(())
 }
 
@@ -191,4 +192,21 @@ fn answer(content: &'static str, kept: &'static str, body: impl IntoResponse) ->
 /// A log grows and a store is mended: no failure is kept.
 fn failed(status: StatusCode, text: &'static str) -> Response {
     (status, answer(TEXT, NOT_KEPT, text)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_an_error_and_what_passes_is_another() {
+        for (code, status) in [
+            (Code::DataLoss, StatusCode::INTERNAL_SERVER_ERROR),
+            (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            let response = unread(&Refused::new(code, "CODE", "what is wrong"));
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], NOT_KEPT);
+        }
+    }
 }

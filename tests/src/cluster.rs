@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::{
     http,
     links::Links,
-    node_process::NodeProcess,
+    node_process::{NodeProcess, Surroundings},
     ports,
     wait::{PATIENCE, until},
 };
@@ -274,9 +274,34 @@ impl Cluster {
         self.nodes[node].signal("CONT");
     }
 
+    /// What a node finds at its next start.
+    pub fn surroundings(&mut self, node: usize) -> &mut Surroundings {
+        &mut self.nodes[node].surroundings
+    }
+
     /// Has a node's next start prepared for [`Cluster::fill_disk`].
     pub fn survive_full_disk(&mut self, node: usize) {
-        self.nodes[node].survive_full_disk();
+        self.surroundings(node).survives_full_disk = true;
+    }
+
+    /// Closes the reader's end of a node's standard error.
+    pub fn hang_up(&mut self, node: usize) {
+        self.nodes[node].hang_up();
+    }
+
+    /// Has a node log what this filter lets through, from its next start on.
+    pub fn log_filter(&self, node: usize, filter: &str) {
+        let file = &self.agency(node).config.file;
+        let text = fs::read_to_string(file).expect("the layout made it");
+        let changed = text.replace("filter = \"info\"", &format!("filter = \"{filter}\""));
+        assert_ne!(text, changed, "the layout logs what is of interest to people");
+        fs::write(file, changed).expect("the cluster's own directory");
+    }
+
+    /// What a node answers to `GET /health`.
+    pub fn health(&self, node: usize) -> std::io::Result<http::Response> {
+        let metrics = self.agency(node).config.metrics.as_ref().expect("the layout has it");
+        http::get(metrics.listen, "/health")
     }
 
     /// From now on a running node writes no file beyond so many bytes, as if its disk were full.

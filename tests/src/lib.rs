@@ -5,6 +5,7 @@
 //!   that can be killed, paused, stopped, wiped and started again;
 //! - [`links`]: the wires between the nodes, which can be cut, slowed down, broken and stranded;
 //! - [`listed_liar`]: a listed peer that gossips, pushes and answers what a test has it say;
+//! - [`node_process`]: what such a process finds when it starts: its limits, its standard error;
 //! - [`backup`]: what a stopped node has on its disk, to be put back later;
 //! - [`lying_node`]: a node that lies to its clients;
 //! - [`faults`]: kills, restarts and wipes, again and again, at any moment;
@@ -27,7 +28,7 @@ pub mod links;
 pub mod listed_liar;
 pub mod load;
 pub mod lying_node;
-mod node_process;
+pub mod node_process;
 mod ports;
 pub mod program;
 pub mod python;

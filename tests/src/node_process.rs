@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
 };
 
 use crate::{program, wait};
@@ -11,31 +11,68 @@ use crate::{program, wait};
 /// Lines of a log that are shown when a test fails.
 const TAIL_LINES: usize = 40;
 
+/// What a node's process finds when it starts.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Whether a write above a limit is an error to it and not its end.
+    pub survives_full_disk: bool,
+    /// Descriptors that it may open, which it cannot raise.
+    pub descriptors_max: Option<u64>,
+    /// Descriptors that it may open until it raises that.
+    pub descriptors_at_first: Option<u64>,
+    /// What its standard error is.
+    pub standard_error: StandardError,
+    /// More variables of its environment.
+    pub variables: Vec<(&'static str, PathBuf)>,
+}
+
+/// What a node's standard error is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StandardError {
+    /// A file, which a test can read.
+    #[default]
+    Log,
+    /// A device that is full.
+    Full,
+    /// A pipe that nobody reads.
+    Pipe,
+}
+
 /// A node's process, running or not. Its log goes on across restarts.
 pub(crate) struct NodeProcess {
     config: PathBuf,
     log: PathBuf,
     child: Option<Child>,
-    /// Whether a write above a limit is an error to it and not its end.
-    survives_full_disk: bool,
+    /// The other end of its standard error, where that is a pipe.
+    unread: Option<ChildStderr>,
+    pub(crate) surroundings: Surroundings,
 }
 
 impl NodeProcess {
     pub(crate) fn new(config: &Path, log: PathBuf) -> Self {
-        Self { config: config.to_owned(), log, child: None, survives_full_disk: false }
+        let (config, surroundings) = (config.to_owned(), Surroundings::default());
+        Self { config, log, child: None, unread: None, surroundings }
     }
 
     /// Starts it. Its standard input is a pipe from this process: it stops when the test does,
     /// however the test ends.
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "{:?} runs already", self.config);
-        self.child = Some(spawn(&self.config, self.log_file(), self.survives_full_disk));
+        let standard_error = match self.surroundings.standard_error {
+            StandardError::Log => self.log_file().into(),
+            StandardError::Full => {
+                OpenOptions::new().write(true).open("/dev/full").expect("Linux has it").into()
+            }
+            StandardError::Pipe => Stdio::piped(),
+        };
+        let mut child = spawn(&self.config, standard_error, &self.surroundings);
+        self.unread = child.stderr.take();
+        self.child = Some(child);
     }
 
-    /// Has it started so that a file at its limit is told to it as a full disk would be, instead of
-    /// by a signal.
-    pub(crate) fn survive_full_disk(&mut self) {
-        self.survives_full_disk = true;
+    /// Closes the reader's end of its standard error.
+    pub(crate) fn hang_up(&mut self) {
+        drop(self.unread.take().expect("its standard error is a pipe"));
     }
 
     fn log_file(&self) -> File {
@@ -103,21 +140,28 @@ impl NodeProcess {
     }
 }
 
-fn spawn(config: &Path, log: File, survives_full_disk: bool) -> Child {
-    let mut command = if survives_full_disk {
-        // What ignores a signal passes that on to what it becomes.
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(program::path());
-        shell
-    } else {
-        Command::new(program::path())
-    };
-    command
+fn spawn(config: &Path, standard_error: Stdio, surroundings: &Surroundings) -> Child {
+    // What a shell ignores or limits, it passes on to what it becomes.
+    let mut script = String::new();
+    if surroundings.survives_full_disk {
+        script.push_str("trap '' XFSZ; ");
+    }
+    if let Some(count) = surroundings.descriptors_max {
+        script.push_str(&format!("ulimit -n {count}; "));
+    }
+    if let Some(count) = surroundings.descriptors_at_first {
+        script.push_str(&format!("ulimit -Sn {count}; "));
+    }
+    script.push_str("exec \"$@\"");
+    Command::new("sh")
+        .args(["-c", &script, "sh"])
+        .arg(program::path())
         .args(["node", "run", "--stop-with-stdin", "--config"])
         .arg(config)
+        .envs(surroundings.variables.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(log)
+        .stderr(standard_error)
         .spawn()
         .expect("the program starts")
 }

@@ -106,6 +106,7 @@ impl Server {
                 return self.rejections.note_connection(address, "HANDSHAKE_TIMEOUT", &why);
             }
         };
+        stream.get_ref().0.become_known();
         let (caller, _place) = self.caller(&stream, address);
         self.answer(stream, Arc::new(caller), address).await;
     }

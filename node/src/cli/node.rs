@@ -5,6 +5,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -12,7 +13,9 @@ use clap::Subcommand;
 use customhouse_ledger::{agency::AgencyCode, hash::Hash};
 use customhouse_node::{
     config::{ConfigError, LogFormat, LogSection, NodeConfig, TEMPLATE},
-    node::{Node, NodeError},
+    logs,
+    node::{Node, NodeError, SHUTDOWN_GRACE},
+    tasks::{Panics, end_with_panics},
 };
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -58,7 +61,8 @@ const RUN_HELP: &str = "\
 The first SIGTERM, SIGINT or SIGHUP stops the node gracefully: what was acknowledged is durable
 already, and requests under way are answered. SIGTERM or SIGINT after that ends it at once, which is
 as safe and less polite. Under nohup, which has SIGHUP ignored, it stays ignored.
-Logs go to standard error.
+Logs go to standard error. Where nobody reads them or they cannot be written, lines are lost and counted,
+and the node goes on.
 
 Exit codes: 0 stopped when asked to; 1 a failure, such as a full disk or a damaged store, after
 which nothing more is signed; 2 wrong usage or configuration.
@@ -68,6 +72,8 @@ Examples:
 
 /// Exit code of a wrong configuration, as of wrong arguments.
 const CONFIGURATION: u8 = 2;
+/// How long threads that were not to be waited for get to end.
+const THREADS_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
     match command {
@@ -161,25 +167,46 @@ fn wrong_configuration(error: ConfigError, output: Output) -> Done {
 
 fn run_node(config: NodeConfig, stop_with_stdin: bool, output: Output) -> Done {
     init_logs(&config.log)?;
+    let panics = end_with_panics();
     let shutdown = CancellationToken::new();
     if stop_with_stdin {
-        cancel_at_end_of_stdin(shutdown.clone());
+        cancel_at_end_of_stdin(shutdown.clone())?;
     }
-    super::block_on(async {
-        let mut signals = StopSignals::new()?;
-        let stop = shutdown.clone();
-        tokio::spawn(async move {
-            signals.next().await;
-            stop.cancel();
-            signals.next_insistent().await;
-            std::process::exit(1);
-        });
-        match Node::run(config, shutdown).await {
-            Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(NodeError::Config(error)) => wrong_configuration(error, output),
-            Err(error) => Err(anyhow::Error::new(error).context("the node stopped")),
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ran = runtime.block_on(run_until_stopped(config, shutdown, panics));
+    // A thread that reads the store still, or waits for a disk that hangs, is not waited for.
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
+    let Err(error) = ran else { return Ok(ExitCode::SUCCESS) };
+    match error.downcast::<NodeError>() {
+        Ok(NodeError::Config(error)) => wrong_configuration(error, output),
+        Ok(error) => Err(anyhow::Error::new(error).context("the node stopped")),
+        Err(error) => Err(error.context("the node stopped")),
+    }
+}
+
+/// Runs until a signal, a failure, or a panic of whatever thread or task.
+async fn run_until_stopped(
+    config: NodeConfig,
+    shutdown: CancellationToken,
+    panics: Panics,
+) -> anyhow::Result<()> {
+    let mut signals = StopSignals::new()?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        stop.cancel();
+        signals.next_insistent().await;
+        std::process::exit(1);
+    });
+    let mut node = tokio::spawn(Node::run(config, shutdown.clone()));
+    tokio::select! {
+        ran = &mut node => Ok(ran??),
+        panicked = panics.first() => {
+            shutdown.cancel();
+            let _as_far_as_it_goes = tokio::time::timeout(SHUTDOWN_GRACE, node).await;
+            Err(panicked.into())
         }
-    })
+    }
 }
 
 fn init_logs(log: &LogSection) -> anyhow::Result<()> {
@@ -187,7 +214,12 @@ fn init_logs(log: &LogSection) -> anyhow::Result<()> {
         log.filter.parse().context("log.filter was checked when it was read")?;
     // Its warnings print whole messages, and a payload must never be in a log.
     let filter = filter.add_directive("libp2p_gossipsub=error".parse()?);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = logs::to_standard_error().context("no thread for the log could be started")?;
+    // A line that cannot be written is counted, and no reason to say so on the way that failed.
+    let subscriber = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(move || lines.clone());
     let installed = match log.format {
         LogFormat::Text => {
             let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -199,13 +231,15 @@ fn init_logs(log: &LogSection) -> anyhow::Result<()> {
 }
 
 /// A thread, because a read of standard input cannot be given up.
-fn cancel_at_end_of_stdin(shutdown: CancellationToken) {
-    std::thread::spawn(move || {
+fn cancel_at_end_of_stdin(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let wait = move || {
         let mut stdin = std::io::stdin().lock();
         let mut ignored = [0; 256];
         while !matches!(stdin.read(&mut ignored), Ok(0) | Err(_)) {}
         shutdown.cancel();
-    });
+    };
+    std::thread::Builder::new().name("stdin".into()).spawn(wait)?;
+    Ok(())
 }
 
 /// SIGINT, SIGTERM and SIGHUP.

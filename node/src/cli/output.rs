@@ -9,6 +9,7 @@ use std::{
 
 use clap::ValueEnum;
 use customhouse_ledger::text::is_visible;
+use customhouse_node::logs;
 use serde::{Serialize, Serializer};
 
 use super::failure::Failure;
@@ -104,9 +105,16 @@ fn read_or_not(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Says something on standard error, whether or not anybody reads it.
+/// Says something on standard error, whether or not anybody reads it. A process that runs for long has a
+/// queue for that, and never waits for who reads it.
 pub(crate) fn note(text: &str) {
-    let _nobody = writeln!(io::stderr(), "{}", printable(text));
+    let line = format!("{}\n", printable(text));
+    match logs::queue() {
+        Some(queue) => queue.push(line.as_bytes()),
+        None => {
+            let _nobody = io::stderr().write_all(line.as_bytes());
+        }
+    }
 }
 
 /// Shows what is not seen instead of sending it to the terminal: what records, files and peers say must

@@ -14,7 +14,10 @@ use super::{
     ConsensusStatus, Driver, DriverError, DriverInput, DriverParts, JournalledSigner, SignerMemory,
     fetch::Fetcher, shell::Shell,
 };
-use crate::network::{Addresses, NetworkHandle};
+use crate::{
+    health::{Probe, Responder, probe},
+    network::{Addresses, NetworkHandle},
+};
 
 /// Inputs that may wait; those who hand more in wait themselves.
 const INPUTS_MAX: usize = 4096;
@@ -31,6 +34,7 @@ pub struct DriverHandle {
     work: Arc<Notify>,
     committed: broadcast::Sender<Arc<Committed>>,
     status: watch::Receiver<ConsensusStatus>,
+    probe: Probe,
 }
 
 impl DriverHandle {
@@ -47,6 +51,11 @@ impl DriverHandle {
     /// Committed blocks from now on.
     pub fn committed(&self) -> broadcast::Receiver<Arc<Committed>> {
         self.committed.subscribe()
+    }
+
+    /// Done when the driver has answered, among its other work; false where it is gone.
+    pub async fn answered(self) -> bool {
+        self.probe.answered().await
     }
 
     /// How consensus stands.
@@ -69,11 +78,13 @@ pub fn spawn(
     let (committed, _) = broadcast::channel(COMMITTED_MAX);
     let (status_in, status) = watch::channel(ConsensusStatus::default());
     let work = Arc::new(Notify::new());
+    let (probe, responder) = probe();
     let handle = DriverHandle {
         inputs: inputs.clone(),
         work: Arc::clone(&work),
         committed: committed.clone(),
         status,
+        probe,
     };
     let fetcher = Fetcher {
         chain_id: parts.chain.chain_id(),
@@ -93,20 +104,28 @@ pub fn spawn(
     let driver = Driver::new(parts, shell);
     let (ended_in, ended) = oneshot::channel();
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let inputs = Inputs { inputs: inputs_out, work, responder };
     std::thread::Builder::new().name("driver".into()).spawn(move || {
-        let outcome = timer.block_on(run(driver, started, inputs_out, work, shutdown));
+        let outcome = timer.block_on(run(driver, started, inputs, shutdown));
         let _nobody = ended_in.send(outcome);
     })?;
     Ok((handle, ended))
 }
 
+/// What wakes the driver.
+struct Inputs {
+    inputs: mpsc::Receiver<DriverInput>,
+    work: Arc<Notify>,
+    responder: Responder,
+}
+
 async fn run<J: SignerMemory>(
     mut driver: Driver<Shell, J>,
     started: Instant,
-    mut inputs: mpsc::Receiver<DriverInput>,
-    work: Arc<Notify>,
+    inputs: Inputs,
     shutdown: CancellationToken,
 ) -> Result<(), DriverError> {
+    let Inputs { mut inputs, work, mut responder } = inputs;
     driver.begin()?;
     loop {
         let wake = driver.wake_at().map(|at| started + Duration::from_millis(at));
@@ -123,6 +142,7 @@ async fn run<J: SignerMemory>(
                 None => return Ok(()),
             },
             () = work.notified() => driver.work()?,
+            () = responder.answer() => {}
             () = timer => driver.tick()?,
         }
     }

@@ -67,6 +67,8 @@ pub(super) enum Command {
     Push(PeerKey, v1::ConsensusMessage),
     Request(OpenRequest),
     Charge(PeerKey, &'static str),
+    /// Asks for a sign of life.
+    Ping(oneshot::Sender<()>),
 }
 
 /// A request on its way, with its place among the peer's open requests.
@@ -183,6 +185,17 @@ impl NetworkHandle {
     /// The connected peers, by agency; the receiver learns of every change.
     pub fn connected(&self) -> watch::Receiver<Arc<[ConnectedPeer]>> {
         self.0.connected.clone()
+    }
+
+    /// Done when the network's task has answered, among its other work; false where it is gone.
+    pub async fn answered(self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.0.commands.send(Command::Ping(reply)).await.is_ok() && answer.await.is_ok()
+    }
+
+    /// Done when the network's task has ended, however it did.
+    pub async fn ended(&self) {
+        self.0.commands.closed().await;
     }
 
     /// The addresses that this node accepts connections on, with the real ports.

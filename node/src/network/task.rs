@@ -300,6 +300,7 @@ impl Task {
             Command::Charge(key, reason) => {
                 self.fault(&peers::peer_id(&key), DropReason::Rejected, reason);
             }
+            Command::Ping(reply) => _ = reply.send(()),
         }
     }
 

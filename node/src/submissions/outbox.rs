@@ -15,6 +15,8 @@ use std::path::Path;
 use customhouse_ledger::{hash::Hash, transaction::VerifiedTransaction};
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
 
+use crate::descriptors::OUTBOX_FILES_MAX;
+
 const TRANSACTIONS: &str = "transactions";
 const RECORDS: &str = "records";
 const KEYS: &str = "keys";
@@ -33,6 +35,9 @@ pub enum OutboxError {
         /// In hexadecimal.
         key: String,
     },
+    /// The system started no thread for it.
+    #[error("outbox: no thread could be started: {0}")]
+    Thread(std::io::Error),
 }
 
 /// Where an accepted record stands.
@@ -71,6 +76,7 @@ impl Outbox {
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_max_open_files(OUTBOX_FILES_MAX);
         options.set_keep_log_file_num(2);
         options.set_max_total_wal_size(64 * 1024 * 1024);
         options.set_db_write_buffer_size(32 * 1024 * 1024);

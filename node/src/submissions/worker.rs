@@ -73,6 +73,8 @@ pub(super) enum Job {
         reply: oneshot::Sender<Result<End, Refusal>>,
     },
     Committed(Arc<Committed>),
+    /// Asks for a sign of life.
+    Ping(oneshot::Sender<()>),
     /// Commits were missed: every pending transaction is looked up on the ledger.
     LookAgain,
 }
@@ -201,6 +203,7 @@ impl Worker {
             Job::WaitTransaction { id, reply } => self.wait_transaction(id, reply)?,
             Job::Committed(committed) => self.committed(&committed)?,
             Job::LookAgain => self.look_again()?,
+            Job::Ping(reply) => _ = reply.send(()),
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod misbehaviour;
 mod observer;
 mod pauses;
 mod peer_port;
+mod processes;
 mod python;
 mod receipts;
 mod restored;

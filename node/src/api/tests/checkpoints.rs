@@ -11,7 +11,7 @@ use super::{
     fixture::{refusal, submission},
     *,
 };
-use crate::tlog;
+use crate::{health::probe, tlog};
 
 /// Submits a record and gives its receipt.
 async fn receipt(fixture: &Fixture, number: u64) -> v1::Receipt {
@@ -63,8 +63,8 @@ async fn the_log_is_served_without_an_account_and_ends_with_the_node() {
     let address = listener.local_addr().expect("bound");
     let shared = fixture.shared.upgrade().expect("it runs");
     let signer = shared.checkpoints.clone().expect("the layout made a key");
-    let serving =
-        tokio::spawn(tlog::serve(listener, shared, Arc::clone(&signer), fixture.shutdown.clone()));
+    let (listening, stop) = ((listener, probe().1), fixture.shutdown.clone());
+    let serving = tokio::spawn(tlog::serve(listening, 8, shared, Arc::clone(&signer), stop));
     let get = async |path: &str| {
         let mut stream = TcpStream::connect(address).await.expect("connected");
         let request = format!("GET {path} HTTP/1.0\r\n\r\n");

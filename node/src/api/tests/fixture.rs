@@ -67,9 +67,16 @@ impl Fixture {
         let stop = shutdown.clone();
         // Long for these machines, and short for who waits for a test.
         let patience = Patience { message: Duration::from_secs(3), piece: Duration::from_secs(3) };
-        let drain = Duration::from_millis(200);
-        let config = ApiConfig { tls, calls_max: 256, drain, patience };
-        let serving = tokio::spawn(serve(listener, shared, config, rejections, stop));
+        let config = ApiConfig {
+            tls,
+            calls_max: 256,
+            drain: Duration::from_millis(200),
+            patience,
+            connections_max: 1024,
+            strangers_max: 64,
+        };
+        let listening = (listener, shared.health.listener("gRPC server"));
+        let serving = tokio::spawn(serve(listening, shared, config, rejections, stop));
         Self {
             endpoint,
             authority,

@@ -424,13 +424,10 @@ async fn a_connection_too_many_is_told_so() {
     assert_eq!(fixture.counted("CLIENT_CONNECTIONS"), 1);
     fixture.client(Role::Operator).await.status().await.expect("served");
     drop(client);
-    // Of one address.
+    // Who shows no certificate takes nobody's place.
     let connect = |_| TcpStream::connect(&fixture.endpoint);
-    let silent = join_all((0..256 - held.len()).map(connect)).await;
-    let error = Client::connect(&fixture.endpoint, &fixture.tls(Role::Operator)).await;
-    let error = error.expect_err("turned away").to_string();
-    assert!(error.contains("no more connections from this address"), "{error}");
-    assert!(fixture.counted("ADDRESS_CONNECTIONS") > 0);
+    let silent = join_all((0..300).map(connect)).await;
+    fixture.client(Role::Operator).await.status().await.expect("served");
     drop((held, silent));
     fixture.stop().await;
 }

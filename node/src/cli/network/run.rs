@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Context as _;
 use customhouse_ledger::agency::AgencyCode;
-use customhouse_node::layout::{LocalAgency, LocalNetwork};
+use customhouse_node::{
+    layout::{LocalAgency, LocalNetwork},
+    logs,
+};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     process::{Child, Command},
@@ -27,6 +30,8 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Runs the network until it is asked to stop, or no node is left.
 pub(super) async fn run(network: &LocalNetwork) -> anyhow::Result<ExitCode> {
+    // Whoever reads this slowly, or no longer, holds up neither the nodes nor their end.
+    logs::to_standard_error().context("no thread for the log could be started")?;
     let stop = CancellationToken::new();
     let mut children = JoinSet::new();
     for agency in &network.agencies {

@@ -1,7 +1,8 @@
-//! What a stranger can do to the server, and what a node says that cannot read its store.
+//! What a stranger can do to the server.
 
 use std::{net::SocketAddr, time::Duration};
 
+use axum::routing::get;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -10,11 +11,15 @@ use tokio::{
 };
 
 use super::*;
-use server::{LIMITS, Limits};
+use crate::health::probe;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: log\r\n\r\n";
+
+fn limits() -> Limits {
+    Limits::of_connections(64)
+}
 
 struct Served {
     address: SocketAddr,
@@ -29,7 +34,8 @@ impl Served {
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
         let router = Router::new().route("/", get(|| async { "page" }));
-        let serving = tokio::spawn(server::serve(listener, router, limits, shutdown.clone()));
+        let (listening, metrics) = ((listener, probe().1), Metrics::new(|_| ()));
+        let serving = tokio::spawn(serve(listening, router, limits, metrics, shutdown.clone()));
         Self { address, shutdown, serving }
     }
 
@@ -62,9 +68,9 @@ async fn answered(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
-    let served = Served::start(LIMITS).await;
+    let served = Served::start(limits()).await;
     let mut stream = served.connect().await;
-    let head = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(2 * LIMITS.head_bytes_max));
+    let head = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(2 * limits().head_bytes_max));
     stream.write_all(head.as_bytes()).await.expect("sent");
     // Where the system resets the connection, the answer may be lost.
     let answer = rest(&mut stream).await;
@@ -76,7 +82,7 @@ async fn a_head_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_request_is_hung_up_on() {
-    let served = Served::start(Limits { head_timeout: SHORT, ..LIMITS }).await;
+    let served = Served::start(Limits { head_timeout: SHORT, ..limits() }).await;
     for said in [&REQUEST[..7], b""] {
         let mut stream = served.connect().await;
         stream.write_all(said).await.expect("sent");
@@ -88,7 +94,7 @@ async fn a_client_that_does_not_finish_its_request_is_hung_up_on() {
 
 #[tokio::test]
 async fn an_old_connection_ends_and_a_new_one_is_taken() {
-    let served = Served::start(Limits { age_max: SHORT, ..LIMITS }).await;
+    let served = Served::start(Limits { age_max: SHORT, ..limits() }).await;
     for _ in 0..2 {
         let mut stream = served.connect().await;
         answered(&mut stream).await;
@@ -99,22 +105,10 @@ async fn an_old_connection_ends_and_a_new_one_is_taken() {
 
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_who_says_nothing() {
-    let served = Served::start(LIMITS).await;
+    let served = Served::start(limits()).await;
     let mut idle = served.connect().await;
     answered(&mut idle).await;
     let _silent = served.connect().await;
     served.stop().await;
     assert_eq!(rest(&mut idle).await, "");
-}
-
-#[test]
-fn damage_is_an_error_and_what_passes_is_another() {
-    for (code, status) in [
-        (Code::DataLoss, StatusCode::INTERNAL_SERVER_ERROR),
-        (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
-    ] {
-        let response = unread(&Refused::new(code, "CODE", "what is wrong"));
-        assert_eq!(response.status(), status);
-        assert_eq!(response.headers()[header::CACHE_CONTROL], NOT_KEPT);
-    }
 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 for strangers: axum's own server has no limit on a request's head, on the time it takes or
-//! on how long a connection lasts.
+//! HTTP/1.1 for whoever reaches the port: axum's own server has no limit on connections, on a request's
+//! head, on the time it takes or on how long a connection lasts.
 
 use std::{pin::pin, time::Duration};
 
@@ -13,48 +13,53 @@ use hyper_util::{
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::api::connections::{self, Connection};
+use crate::{
+    api::connections::{self, Connection, Shares},
+    health::Responder,
+    metrics::Metrics,
+};
 
 /// What a client may have of the server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Connections at a time, of all clients; more wait.
-    pub(super) connections_max: usize,
-    /// Of one IP address; more are closed at once.
-    pub(super) address_connections_max: usize,
+pub(crate) struct Limits {
+    /// Connections at a time. The next takes the place of one of whoever has most.
+    pub(crate) connections_max: usize,
     /// Bytes of a request's head: a path and what a browser adds.
-    pub(super) head_bytes_max: usize,
+    pub(crate) head_bytes_max: usize,
     /// How long a head may take, and how long a connection may say nothing between two requests.
-    pub(super) head_timeout: Duration,
+    pub(crate) head_timeout: Duration,
     /// After this a connection takes no more requests; nor does a client that does not read its answers
     /// hold one for longer.
-    pub(super) age_max: Duration,
+    pub(crate) age_max: Duration,
 }
 
-pub(super) const LIMITS: Limits = Limits {
-    connections_max: 256,
-    address_connections_max: 64,
-    head_bytes_max: 16 * 1024,
-    head_timeout: Duration::from_secs(15),
-    age_max: Duration::from_secs(120),
-};
+impl Limits {
+    /// For so many connections at a time.
+    pub(crate) fn of_connections(connections_max: usize) -> Self {
+        Self {
+            connections_max,
+            head_bytes_max: 16 * 1024,
+            head_timeout: Duration::from_secs(15),
+            age_max: Duration::from_secs(120),
+        }
+    }
+}
 
 /// How long the request under way may take when a connection is to end.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves until shutdown; what is under way then has a time to end.
-pub(super) async fn serve(
-    listener: TcpListener,
+pub(crate) async fn serve(
+    (listener, responder): (TcpListener, Responder),
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let Limits { connections_max, address_connections_max, .. } = limits;
     // Each conversation ends by itself: nothing is cut.
     let cut = CancellationToken::new();
-    let close = |_, _| ();
-    let incoming =
-        connections::accept(listener, connections_max, address_connections_max, close, cut);
+    let shares = Shares::of_strangers(limits.connections_max);
+    let incoming = connections::accept((listener, responder), shares, metrics, |_, _| (), cut);
     let mut incoming = pin!(incoming);
     let conversations = TaskTracker::new();
     loop {
@@ -94,6 +99,9 @@ async fn converse(
     };
     if let Err(error) = outcome {
         // A client's fault, and of no interest to who runs the node.
-        tracing::debug!(%error, "a connection to the log ended");
+        tracing::debug!(%error, "a connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;
