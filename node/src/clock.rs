@@ -1,9 +1,42 @@
-//! The wall clock.
+//! The wall clock, and whether the other agencies' clocks agree with it ([`comparing`]).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    sync::LazyLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+pub mod comparing;
+
+/// For tests: names a file with milliseconds, which may be negative, that are added to the system's
+/// clock. Read at every look at the clock, so that a test can set the clock of a running node.
+pub const SHIFT_VARIABLE: &str = "CUSTOMHOUSE_TEST_CLOCK_SHIFT";
+
+static SHIFT_FILE: LazyLock<Option<PathBuf>> =
+    LazyLock::new(|| std::env::var_os(SHIFT_VARIABLE).map(PathBuf::from));
 
 /// Milliseconds since 1970; 0 where the clock stands before.
 pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    match &*SHIFT_FILE {
+        None => now,
+        Some(_) => now.saturating_add_signed(shift_ms()),
+    }
+}
+
+/// Says that the clock is not the system's, where it is not.
+pub(crate) fn warn_of_shift() {
+    if SHIFT_FILE.is_some() {
+        let shift_ms = shift_ms();
+        tracing::warn!(
+            shift_ms,
+            "{SHIFT_VARIABLE} is set, which is for tests: the clock is shifted"
+        );
+    }
+}
+
+fn shift_ms() -> i64 {
+    let text = SHIFT_FILE.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

@@ -33,20 +33,25 @@ async fn encoded(State(shared): State<Arc<Shared>>) -> impl axum::response::Into
 }
 
 /// 200 while the node follows the network and its loops answer; 503 while it catches up, stands alone, or
-/// a loop does not answer, which is named.
+/// a loop does not answer, which is named, or its clock is wrong.
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     let status = shared.status.borrow().clone();
     let tip = shared.reader.tip();
     let peers = shared.network.connected().borrow().len();
     let alone = peers == 0 && tip.validators.count() > 1;
     let stalled = shared.health.stalled().borrow().clone();
-    let healthy = !status.catching_up && !alone && stalled.is_empty();
+    let clock = *shared.clock.borrow();
+    let healthy = !status.catching_up && !alone && stalled.is_empty() && !clock.wrong;
     let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let height = tip.header.height;
     let catching_up = status.catching_up;
     let signing = status.signing;
     let mut text =
         format!("height {height}\npeers {peers}\ncatching_up {catching_up}\nsigning {signing}\n");
+    if let Some(ahead_ms) = clock.ahead_ms {
+        let verdict = if clock.wrong { " WRONG" } else { "" };
+        text.push_str(&format!("clock_ahead_ms {ahead_ms}{verdict}\n"));
+    }
     for name in stalled {
         text.push_str(&format!("stalled {name}\n"));
     }

@@ -5,7 +5,7 @@
 pub mod admission;
 pub mod api;
 pub mod client;
-mod clock;
+pub mod clock;
 pub mod config;
 pub mod descriptors;
 pub mod driver;

@@ -30,6 +30,8 @@ pub struct Metrics {
     store_corruptions: Counter,
     mempool_transactions: UnsignedGauge,
     mempool_bytes: UnsignedGauge,
+    clock_ahead_ms: Gauge,
+    clock_wrong: UnsignedGauge,
 }
 
 impl Metrics {
@@ -56,6 +58,13 @@ impl Metrics {
         let help = "Transactions waiting for a block";
         registry.register("mempool_transactions", help, mempool_transactions.clone());
         registry.register("mempool_bytes", "Bytes of those", mempool_bytes.clone());
+        let clock_ahead_ms = Gauge::default();
+        let clock_wrong = UnsignedGauge::default();
+        let help =
+            "Milliseconds by which the clock is ahead of the other validators', their median";
+        registry.register("clock_ahead_ms", help, clock_ahead_ms.clone());
+        let help = "1 where that is more than the chain's parameters allow";
+        registry.register("clock_wrong", help, clock_wrong.clone());
         let help = "Lines of the log that could not be written";
         registry.register("log_lines_lost", help, crate::logs::lost_lines());
         add(&mut registry);
@@ -71,6 +80,8 @@ impl Metrics {
             store_corruptions,
             mempool_transactions,
             mempool_bytes,
+            clock_ahead_ms,
+            clock_wrong,
         }
     }
 
@@ -105,6 +116,12 @@ impl Metrics {
     pub fn mempool(&self, transactions: usize, bytes: usize) {
         self.mempool_transactions.set(transactions as u64);
         self.mempool_bytes.set(bytes as u64);
+    }
+
+    /// How the clock compares with others.
+    pub fn clock(&self, ahead_ms: i64, wrong: bool) {
+        self.clock_ahead_ms.set(ahead_ms);
+        self.clock_wrong.set(wrong.into());
     }
 
     /// A validator was caught.

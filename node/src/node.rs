@@ -33,6 +33,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::Admission,
     api::{self, ApiConfig, Rejections, ServeError},
+    clock::{
+        self,
+        comparing::{ClockState, ClockStatus, Comparison},
+    },
     config::{BackupSection, ConfigError, NodeConfig},
     descriptors::{Descriptors, TooFew},
     driver::{
@@ -134,6 +138,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Whether the loops of the node answer.
     pub health: Health,
+    /// Whether its clock is that of the other validators.
+    pub clock: ClockStatus,
     /// Where backups go.
     pub backup: Option<BackupSection>,
     /// Held while a backup is made.
@@ -264,6 +270,7 @@ impl Node {
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
         let metrics = Metrics::new(|registry| network.metrics().register(registry));
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
+        let (clock_state, clock) = watch::channel(ClockState::default());
         let (driver, driver_ended) = driver::spawn(
             DriverParts {
                 chain,
@@ -276,7 +283,7 @@ impl Node {
                 metrics: metrics.clone(),
             },
             (network.clone(), parts.addresses),
-            evidence,
+            (evidence, clock.clone()),
             shutdown.child_token(),
         )
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
@@ -308,6 +315,7 @@ impl Node {
                 signing_key: parts.signing.clone(),
                 outbox_bytes_max: parts.outbox_bytes_max,
                 metrics: metrics.clone(),
+                clock: clock.clone(),
                 tasks: tasks.clone(),
             },
         )?;
@@ -325,6 +333,20 @@ impl Node {
         health.watch("inbound", move || inbound_probe.clone().answered());
         let lodged = submissions.clone();
         health.watch("submissions", move || lodged.clone().answered());
+        let comparison = Comparison {
+            agency: parts.agency,
+            reader: reader.clone(),
+            network: network.clone(),
+            metrics: metrics.clone(),
+            state: clock_state,
+        };
+        let stop = shutdown.clone();
+        tasks.spawn("comparison of clocks", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = comparison.run() => {}
+            }
+        });
         let shared = Arc::new(Shared {
             chain_id: reader.chain_id(),
             checkpoints: parts.checkpoint.map(|key| CheckpointSigner::new(&genesis, key).into()),
@@ -338,6 +360,7 @@ impl Node {
             started,
             metrics,
             health,
+            clock,
             backup: parts.backup,
             backing_up: Arc::default(),
         });
@@ -349,6 +372,7 @@ impl Node {
     /// # Errors
     /// [`NodeError`].
     pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
+        clock::warn_of_shift();
         let descriptors = Descriptors::claim()?;
         let api = &config.api;
         let tls = ServerTls::read(&api.tls.ca, &api.tls.cert, &api.tls.key)?;

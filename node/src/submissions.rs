@@ -37,7 +37,10 @@ pub use self::{
 };
 use crate::{
     admission::Admission,
-    clock,
+    clock::{
+        self,
+        comparing::{ClockState, ClockStatus},
+    },
     driver::{ConsensusStatus, DriverHandle},
     identity::ClientIdentity,
     metrics::Metrics,
@@ -62,6 +65,7 @@ pub struct Submissions {
     signing_key: SigningKey,
     reader: ChainReader,
     status: watch::Receiver<ConsensusStatus>,
+    clock: ClockStatus,
 }
 
 /// What submissions are made of.
@@ -82,6 +86,8 @@ pub struct SubmissionParts {
     pub outbox_bytes_max: u64,
     /// Counters.
     pub metrics: Metrics,
+    /// Whether this node's clock is right.
+    pub clock: ClockStatus,
     /// The node's tasks, of which the handing over of commits is one.
     pub tasks: Tasks,
 }
@@ -105,6 +111,7 @@ impl Submissions {
         let chain_id = parts.reader.chain_id();
         let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
         let (reader, status) = (parts.reader.clone(), parts.driver.status());
+        let clock = parts.clock.clone();
         let worker = Worker::new(outbox, parts);
         let (ended_in, ended) = oneshot::channel();
         let run = move || {
@@ -114,7 +121,9 @@ impl Submissions {
             .name("submissions".into())
             .spawn(run)
             .map_err(OutboxError::Thread)?;
-        Ok((Self { jobs, agency, chain_id, salt_secret, signing_key, reader, status }, ended))
+        let handle =
+            Self { jobs, agency, chain_id, salt_secret, signing_key, reader, status, clock };
+        Ok((handle, ended))
     }
 
     /// Submits a change of the registry in a transaction that this node signs.
@@ -193,8 +202,13 @@ impl Submissions {
 
     /// Whether this node knows what was committed lately. One that does not could not tell a retry: its
     /// key was perhaps used in a block that is yet to be fetched. It would end as the first does, but
-    /// only after its slot has gone through a block again.
+    /// only after its slot has gone through a block again. One with a wrong clock would sign what no block
+    /// may carry.
     fn check_current(&self) -> Result<(), Refusal> {
+        let ClockState { ahead_ms, wrong } = *self.clock.borrow();
+        if wrong {
+            return Err(Refusal::Clock { ahead_ms: ahead_ms.unwrap_or_default() });
+        }
         let header = &self.reader.tip().header;
         let behind_ms = crate::clock::unix_ms().saturating_sub(header.time_ms);
         if self.status.borrow().catching_up && behind_ms > BEHIND_MS_MAX {

@@ -2,12 +2,15 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io::{self, PipeReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use crate::{program, wait};
 
+/// What a pipe of Linux holds.
+const PIPE_BYTES: usize = 64 * 1024;
 /// Lines of a log that are shown when a test fails.
 const TAIL_LINES: usize = 40;
 
@@ -34,7 +37,7 @@ pub enum StandardError {
     Log,
     /// A device that is full.
     Full,
-    /// A pipe that nobody reads.
+    /// A pipe that is full, and that nobody reads.
     Pipe,
 }
 
@@ -44,7 +47,7 @@ pub(crate) struct NodeProcess {
     log: PathBuf,
     child: Option<Child>,
     /// The other end of its standard error, where that is a pipe.
-    unread: Option<ChildStderr>,
+    unread: Option<PipeReader>,
     pub(crate) surroundings: Surroundings,
 }
 
@@ -63,11 +66,14 @@ impl NodeProcess {
             StandardError::Full => {
                 OpenOptions::new().write(true).open("/dev/full").expect("Linux has it").into()
             }
-            StandardError::Pipe => Stdio::piped(),
+            StandardError::Pipe => {
+                let (reader, mut writer) = io::pipe().expect("a pipe");
+                writer.write_all(&[b'\n'; PIPE_BYTES]).expect("there is room for just so much");
+                self.unread = Some(reader);
+                writer.into()
+            }
         };
-        let mut child = spawn(&self.config, standard_error, &self.surroundings);
-        self.unread = child.stderr.take();
-        self.child = Some(child);
+        self.child = Some(spawn(&self.config, standard_error, &self.surroundings));
     }
 
     /// Closes the reader's end of its standard error.

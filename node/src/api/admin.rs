@@ -23,6 +23,8 @@ impl Admin for AdminService {
         let node = &self.node;
         let (tip, status) = (node.reader.tip(), node.status.borrow().clone());
         let header = &tip.header;
+        let clock = *node.clock.borrow();
+        let stalled = node.health.stalled().borrow().clone();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(Response::new(v1::GetStatusResponse {
             agency: node.agency.to_string(),
@@ -46,6 +48,9 @@ impl Admin for AdminService {
             catching_up: status.catching_up,
             signing: status.signing,
             signing_reason: status.signing_reason,
+            clock_ahead_ms: clock.ahead_ms,
+            clock_wrong: clock.wrong,
+            stalled: stalled.into_iter().map(str::to_owned).collect(),
             uptime_ms: u64::try_from(node.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }))
     }

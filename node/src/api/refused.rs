@@ -160,7 +160,9 @@ fn code_of(refusal: &Refusal) -> Code {
         Refusal::Exhausted { .. } => Code::ResourceExhausted,
         Refusal::NotFound(_) => Code::NotFound,
         Refusal::Store(_) => Code::DataLoss,
-        Refusal::CatchingUp { .. } | Refusal::ShuttingDown => Code::Unavailable,
+        Refusal::CatchingUp { .. } | Refusal::Clock { .. } | Refusal::ShuttingDown => {
+            Code::Unavailable
+        }
     }
 }
 
@@ -243,6 +245,7 @@ mod tests {
             ),
             (Refusal::NotFound("no".into()), Code::NotFound, "NOT_FOUND"),
             (Refusal::Store("damaged".into()), Code::DataLoss, "STORE"),
+            (Refusal::Clock { ahead_ms: 3_600_000 }, Code::Unavailable, "CLOCK"),
             (Refusal::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN"),
         ];
         for (refusal, code, reason_code) in table {

@@ -20,6 +20,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Carries out one action; where it is done at once, its answer is the next input.
     pub(super) fn act(&mut self, action: Action) -> Result<Option<Input>, DriverError> {
         match action {
+            // The view passes without a proposal, and those after it to other leaders.
+            Action::Build(_) if !self.outside.clock_is_right() => Ok(None),
             Action::Build(build) => self.build(&build).map(Some),
             Action::Validate(validate) => self.validate(validate),
             Action::Commit { block, finalization } => self.commit(block, finalization),

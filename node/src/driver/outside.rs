@@ -17,6 +17,11 @@ use crate::journal::JournalError;
 pub trait Outside {
     /// What time it is.
     fn now(&self) -> Now;
+    /// Whether that is what the other validators' clocks say, as far as it is known. While it is not,
+    /// nobody would vote for a block with this time.
+    fn clock_is_right(&self) -> bool {
+        true
+    }
     /// Sends consensus messages to all peers.
     fn publish(&mut self, messages: Vec<Message>);
     /// Sends a consensus message to one peer.

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{ConsensusStatus, Fetch, Outside, fetch::Fetcher};
 use crate::{
+    clock::comparing::ClockStatus,
     metrics::Metrics,
     network::{Addresses, NetworkHandle},
 };
@@ -21,6 +22,7 @@ pub(super) struct Shell {
     pub(super) committed: broadcast::Sender<Arc<Committed>>,
     pub(super) status: watch::Sender<ConsensusStatus>,
     pub(super) metrics: Metrics,
+    pub(super) clock: ClockStatus,
     /// To the reporter.
     pub(super) evidence: mpsc::Sender<Evidence>,
 }
@@ -29,6 +31,10 @@ impl Outside for Shell {
     fn now(&self) -> Now {
         let monotonic_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now { monotonic_ms, unix_ms: crate::clock::unix_ms() }
+    }
+
+    fn clock_is_right(&self) -> bool {
+        !self.clock.borrow().wrong
     }
 
     fn publish(&mut self, messages: Vec<Message>) {

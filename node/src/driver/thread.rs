@@ -15,6 +15,7 @@ use super::{
     fetch::Fetcher, shell::Shell,
 };
 use crate::{
+    clock::comparing::ClockStatus,
     health::{Probe, Responder, probe},
     network::{Addresses, NetworkHandle},
 };
@@ -71,7 +72,7 @@ impl DriverHandle {
 pub fn spawn(
     parts: DriverParts<JournalledSigner>,
     (network, addresses): (NetworkHandle, Addresses),
-    evidence: mpsc::Sender<Evidence>,
+    (evidence, clock): (mpsc::Sender<Evidence>, ClockStatus),
     shutdown: CancellationToken,
 ) -> std::io::Result<(DriverHandle, oneshot::Receiver<Result<(), DriverError>>)> {
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
@@ -100,7 +101,7 @@ pub fn spawn(
     let metrics = parts.metrics.clone();
     let status = status_in;
     let shell =
-        Shell { network, fetcher, addresses, started, committed, status, metrics, evidence };
+        Shell { network, fetcher, addresses, started, committed, status, metrics, clock, evidence };
     let driver = Driver::new(parts, shell);
     let (ended_in, ended) = oneshot::channel();
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

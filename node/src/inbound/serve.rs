@@ -15,7 +15,10 @@ use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response
 use tokio::sync::oneshot;
 
 use super::Inbound;
-use crate::driver::{DriverInput, SharedMempool, lock};
+use crate::{
+    clock,
+    driver::{DriverInput, SharedMempool, lock},
+};
 
 /// Bytes of transactions in one answer, beyond the first.
 const ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX;
@@ -40,6 +43,9 @@ impl Inbound {
                 }
                 Err(_) => None,
             },
+            Some(Request::Clock(_)) => {
+                Some(Response::Clock(v1::ClockResponse { unix_ms: clock::unix_ms() }))
+            }
             Some(request) => {
                 let (reader, mempool) = (self.reader.clone(), Arc::clone(&self.mempool));
                 blocking(move || stored(&reader, &mempool, &request)).await.flatten()
@@ -81,7 +87,9 @@ pub fn stored(
         Request::Blocks(request) => Response::Blocks(blocks(reader, request)?),
         Request::Block(request) => Response::Block(block(reader, request)?),
         // The network hands pushes over as events of their own.
-        Request::Certificate(_) | Request::Journal(_) | Request::Push(_) => return Ok(None),
+        Request::Certificate(_) | Request::Journal(_) | Request::Push(_) | Request::Clock(_) => {
+            return Ok(None);
+        }
     }))
 }
 

@@ -442,3 +442,43 @@ fn invented_tip(header: &customhouse_ledger::header::Header) -> Tip {
     let finalization = Certificate::from_votes(ballot, &[vote], &validators).expect("a quorum");
     Tip { header, finalization }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_ends_with_the_first_of_its_parts_that_does_and_names_it() {
+    type Plant = fn(&mut Node);
+    let planted: [(&str, Plant); 4] = [
+        ("the inbound panicked: planted", |node| {
+            node.tasks.spawn("inbound", async { panic!("planted") });
+        }),
+        ("the gRPC server ended unexpectedly", |node| node.tasks.spawn("gRPC server", async {})),
+        // A thread that panics drops its end of this.
+        ("the driver ended unexpectedly", |node| node.driver_ended = oneshot::channel().1),
+        ("the submissions' worker ended unexpectedly", |node| {
+            node.worker_ended = oneshot::channel().1;
+        }),
+    ];
+    for (said, plant) in planted {
+        let mut network = Network::start(1).await;
+        let (mut node, shutdown) = network.nodes[0].take().expect("running");
+        plant(&mut node);
+        let ended = tokio::time::timeout(DEADLINE, node.ended(shutdown.clone())).await;
+        let error = ended.expect("in time").expect_err("a part of it has ended");
+        assert_eq!(error.to_string(), said);
+        assert!(shutdown.is_cancelled(), "{said}: the rest was told to stop");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loops_of_a_node_answer_until_it_stops() {
+    let mut network = Network::start(1).await;
+    let (wire, submissions) = {
+        let shared = network.shared(0);
+        (shared.network.clone(), shared.submissions.clone())
+    };
+    assert!(wire.clone().answered().await);
+    assert!(submissions.answered().await);
+    assert!(network.shared(0).health.stalled().borrow().is_empty());
+    network.stop_node(0).await;
+    tokio::time::timeout(DEADLINE, wire.ended()).await.expect("in time");
+    assert!(!wire.answered().await);
+}

@@ -120,6 +120,16 @@ pub enum Refusal {
         /// Of its newest block.
         height: u64,
     },
+    /// The node's clock differs too much from the other validators'.
+    #[error(
+        "the node's clock is {ahead_ms} ms ahead of the other agencies' (behind, where negative), and what \
+         it took could not become final; submit again when its operator has set the clock, or at another \
+         node of your agency"
+    )]
+    Clock {
+        /// Milliseconds.
+        ahead_ms: i64,
+    },
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -140,6 +150,7 @@ impl Refusal {
             Self::NotFound(_) => "NOT_FOUND",
             Self::Store(_) => "STORE",
             Self::CatchingUp { .. } => "CATCHING_UP",
+            Self::Clock { .. } => "CLOCK",
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
     }

@@ -5,6 +5,7 @@ mod auditors;
 mod catching_up;
 mod changes;
 mod chaos;
+mod clocks;
 mod crashes;
 mod full_disk;
 mod greedy;

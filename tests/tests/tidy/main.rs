@@ -70,6 +70,16 @@ fn code_that_the_compiler_does_not_check_is_in_one_module() {
 }
 
 #[test]
+fn nothing_that_is_said_can_panic_for_want_of_a_reader() {
+    let shipped = ["node/src/", "consensus/src/", "ledger/src/"];
+    check(
+        "a closed standard output or error is no panic",
+        |path| is_rust(path) && shipped.iter().any(|crate_of| path.starts_with(crate_of)),
+        rules::prints,
+    );
+}
+
+#[test]
 fn files_and_functions_stay_readable() {
     check("file length", is_rust, rules::long_file);
     check("function length", is_rust, rules::long_functions);

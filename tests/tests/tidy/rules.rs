@@ -138,6 +138,15 @@ pub(crate) fn unchecked_code(source: &Source) -> Vec<Violation> {
     found.map(|(number, word)| violation(source, number, format!("names {word}"))).collect()
 }
 
+/// Printing that panics where standard output or error is closed or full, in shipped code.
+pub(crate) fn prints(source: &Source) -> Vec<Violation> {
+    let words = ["println!", "eprintln!", "print!", "eprint!"];
+    let found = source.shipped_code().flat_map(|(number, line)| {
+        words.iter().filter(|word| names(line, word)).map(move |word| (number, word))
+    });
+    found.map(|(number, word)| violation(source, number, format!("uses {word}"))).collect()
+}
+
 /// More lines than one reads at a time.
 pub(crate) fn long_file(source: &Source) -> Vec<Violation> {
     let lines = source.lines().count();
@@ -349,6 +358,14 @@ mod self_test {
         }
         let text = concat!("// un", "safe\nlet x = un", "safe_to_show;");
         assert!(unchecked_code(&rust(text)).is_empty());
+    }
+
+    #[test]
+    fn printing_that_may_panic_is_found() {
+        assert_eq!(prints(&rust("    eprintln!(\"{error}\");")).len(), 1);
+        assert_eq!(prints(&rust("    print!(\"a\");")).len(), 1);
+        assert!(prints(&rust("let _nobody = writeln!(io::stderr(), \"a\");")).is_empty());
+        assert!(prints(&rust("#[cfg(test)]\nmod tests {\n    println!();\n}")).is_empty());
     }
 
     #[test]

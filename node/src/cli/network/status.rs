@@ -144,6 +144,14 @@ impl fmt::Display for NodeView {
             (false, true) => "signing",
             (false, false) => "NOT SIGNING",
         };
+        let mut state = state.to_owned();
+        if let Some(clock) = status.clock() {
+            state.push_str(", ");
+            state.push_str(&clock);
+        }
+        if !status.stalled.is_empty() {
+            state.push_str(&format!(", STALLED: {}", one_line(&status.stalled.join(", "))));
+        }
         write!(
             f,
             "{:<16} {:>8} {:>12}… {:>10} {:>12}… {:>6}  {state}",

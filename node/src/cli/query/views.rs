@@ -133,6 +133,9 @@ pub(crate) struct StatusView {
     pub(crate) catching_up: bool,
     pub(crate) signing: bool,
     signing_reason: String,
+    clock_ahead_ms: Option<i64>,
+    pub(crate) clock_wrong: bool,
+    pub(crate) stalled: Vec<String>,
     uptime_ms: u64,
 }
 
@@ -160,8 +163,20 @@ impl StatusView {
             catching_up: status.catching_up,
             signing: status.signing,
             signing_reason: status.signing_reason,
+            clock_ahead_ms: status.clock_ahead_ms,
+            clock_wrong: status.clock_wrong,
+            stalled: status.stalled,
             uptime_ms: status.uptime_ms,
         })
+    }
+}
+
+impl StatusView {
+    /// Where the clock stands, in words; nothing where it is near the others'.
+    pub(crate) fn clock(&self) -> Option<String> {
+        let ahead_ms = self.clock_ahead_ms.filter(|_| self.clock_wrong)?;
+        let (ms, side) = (ahead_ms.unsigned_abs(), if ahead_ms < 0 { "BEHIND" } else { "AHEAD" });
+        Some(format!("CLOCK {} s {side} of the others'", ms / 1000))
     }
 }
 
@@ -188,6 +203,12 @@ impl fmt::Display for StatusView {
             self.mempool_transactions, self.mempool_bytes
         )?;
         let doing = if self.catching_up { "catching up" } else { "up to date" };
+        if let Some(clock) = self.clock() {
+            writeln!(f, "clock          {clock}: proposes nothing, takes no submissions")?;
+        }
+        if !self.stalled.is_empty() {
+            writeln!(f, "stalled        {}", one_line(&self.stalled.join(", ")))?;
+        }
         match self.signing {
             true => write!(f, "consensus      {doing}, view {}, signing", self.view),
             false => {

@@ -1,0 +1,180 @@
+//! Compares this node's clock with those of the other validators.
+//!
+//! A block's time is its leader's, and validators vote for it only where their own clocks are near it.
+//! So a node whose clock is wrong proposes what nobody votes for, votes for nobody, and signs transactions
+//! that live too long or not at all; and it notices none of that by itself. Here it asks its peers for the
+//! time, again and again. By how much its clock is ahead of theirs is the median over the validators that
+//! answered, which f liars do not move out of what the honest say. Where it is more than the chain's
+//! parameters allow, the clock is *wrong*: the node says so, proposes nothing, and takes no submissions,
+//! until the clock is right again. A certified header from the future tells as much where no peer answers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use customhouse_ledger::{agency::AgencyCode, chain::ChainReader, keys::PublicKey};
+use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
+use futures::future::join_all;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::unix_ms;
+use crate::{metrics::Metrics, network::NetworkHandle};
+
+/// Time between two rounds of questions.
+const INTERVAL: Duration = Duration::from_secs(3);
+/// An answer that takes longer says too little about the time.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
+/// While the clock is not right, that is said this often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// What is known of this node's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockState {
+    /// Milliseconds by which it is ahead of the other validators', negative where it is behind; `None`
+    /// where too few have answered yet.
+    pub ahead_ms: Option<i64>,
+    /// Whether that is more than the chain's parameters allow.
+    pub wrong: bool,
+}
+
+/// The newest state; also told on.
+pub type ClockStatus = watch::Receiver<ClockState>;
+
+/// Compares the clock until its node stops.
+pub(crate) struct Comparison {
+    pub(crate) agency: AgencyCode,
+    pub(crate) reader: ChainReader,
+    pub(crate) network: NetworkHandle,
+    pub(crate) metrics: Metrics,
+    pub(crate) state: watch::Sender<ClockState>,
+}
+
+impl Comparison {
+    /// Runs for ever.
+    pub(crate) async fn run(self) {
+        let mut told: Option<Instant> = None;
+        loop {
+            let answers = self.round().await;
+            let before = *self.state.borrow();
+            let now = self.judge(&answers, before);
+            self.metrics.clock(now.ahead_ms.unwrap_or(0), now.wrong);
+            self.state.send_if_modified(|state| std::mem::replace(state, now) != now);
+            if now.wrong != before.wrong || told.is_some_and(|told| told.elapsed() > TOLD_EVERY) {
+                told = now.wrong.then(Instant::now);
+                self.tell(now);
+            }
+            sleep(INTERVAL).await;
+        }
+    }
+
+    fn tell(&self, state: ClockState) {
+        let ahead_ms = state.ahead_ms.unwrap_or(0);
+        let allowed_ms = self.reader.tip().parameters.time_skew_ms_max;
+        if state.wrong {
+            tracing::error!(
+                ahead_ms,
+                allowed_ms,
+                "this node's clock is not that of the other agencies: it proposes no blocks and takes no \
+                 submissions until the clock is set right"
+            );
+        } else {
+            tracing::info!(ahead_ms, allowed_ms, "this node's clock is right again");
+        }
+    }
+
+    /// By how much this clock is ahead of each validator's that answers now.
+    async fn round(&self) -> BTreeMap<AgencyCode, i64> {
+        let peers: Vec<_> = {
+            let connected = self.network.connected();
+            let connected = connected.borrow();
+            connected.iter().map(|peer| (peer.agency, peer.key)).collect()
+        };
+        let asked = peers
+            .into_iter()
+            .map(|(agency, key)| async move { Some((agency, self.ahead_of(key).await?)) });
+        let validators = self.reader.tip().validators.clone();
+        let votes = |agency: &AgencyCode| validators.as_slice().iter().any(|v| v.agency == *agency);
+        let answers = join_all(asked).await.into_iter().flatten();
+        answers.filter(|(agency, _)| *agency != self.agency && votes(agency)).collect()
+    }
+
+    async fn ahead_of(&self, peer: PublicKey) -> Option<i64> {
+        let (began, sent_ms) = (Instant::now(), unix_ms());
+        let request = v1::SyncRequest { request: Some(Request::Clock(v1::ClockRequest {})) };
+        let asked = timeout(ROUND_TRIP_MAX, self.network.request(peer, request)).await;
+        let Some(Response::Clock(answer)) = asked.ok()?.ok()?.response else { return None };
+        // From the time that passed, and not from the clock, which may have been set meanwhile.
+        let half_ms = u64::try_from(began.elapsed().as_millis() / 2).ok()?;
+        Some(difference(sent_ms.saturating_add(half_ms), answer.unix_ms))
+    }
+
+    /// What these answers and the newest header say.
+    fn judge(&self, answers: &BTreeMap<AgencyCode, i64>, before: ClockState) -> ClockState {
+        let tip = self.reader.tip();
+        let allowed_ms = tip.parameters.time_skew_ms_max;
+        let enough = answers.len() > tip.validators.faulty_max();
+        let ahead_ms = median(answers.values().copied().collect()).filter(|_| enough);
+        let after_tip = difference(unix_ms(), tip.header.time_ms);
+        let is_before_tip = after_tip < 0 && after_tip.unsigned_abs() > allowed_ms;
+        match ahead_ms {
+            Some(ahead) => {
+                ClockState { ahead_ms, wrong: ahead.unsigned_abs() > allowed_ms || is_before_tip }
+            }
+            None if is_before_tip => ClockState { ahead_ms: Some(after_tip), wrong: true },
+            // What was found stands until something else is.
+            None if before.wrong => before,
+            None => ClockState::default(),
+        }
+    }
+}
+
+fn difference(a: u64, b: u64) -> i64 {
+    let difference = i128::from(a) - i128::from(b);
+    i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// The middle one; of two in the middle the smaller difference, which accuses this clock less.
+fn median(mut all: Vec<i64>) -> Option<i64> {
+    all.sort_unstable();
+    let upper = all.get(all.len() / 2).copied()?;
+    if all.len() % 2 == 1 {
+        return Some(upper);
+    }
+    let lower = all[all.len() / 2 - 1];
+    Some(if lower.unsigned_abs() <= upper.unsigned_abs() { lower } else { upper })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_what_an_honest_majority_says() {
+        const HOUR: i64 = 3_600_000;
+        for (answers, expected) in [
+            (vec![], None),
+            (vec![HOUR], Some(HOUR)),
+            (vec![HOUR, HOUR + 5, 0], Some(HOUR)),
+            // One liar of three, in either direction.
+            (vec![2, -3, 9 * HOUR], Some(2)),
+            (vec![2, -3, -9 * HOUR], Some(-3)),
+            // One of two: the clock is not called wrong for it.
+            (vec![1, HOUR], Some(1)),
+            (vec![-HOUR, -1], Some(-1)),
+            (vec![-HOUR, -HOUR - 1, 4, 5], Some(4)),
+            (vec![i64::MIN, i64::MIN], Some(i64::MIN)),
+        ] {
+            assert_eq!(median(answers.clone()), expected, "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn a_difference_of_any_two_times_is_a_number() {
+        for (a, b, expected) in
+            [(5, 3, 2), (3, 5, -2), (u64::MAX, 0, i64::MAX), (0, u64::MAX, i64::MIN)]
+        {
+            assert_eq!(difference(a, b), expected);
+        }
+    }
+}
