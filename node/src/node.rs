@@ -43,7 +43,7 @@ use crate::{
         self, ConsensusStatus, DriverError, DriverParts, JournalledSigner, SharedMempool, Signer,
         SignerError, listed_peers,
     },
-    health::{GRPC_SERVER, Health, LOG_SERVER, METRICS_SERVER, probe},
+    health::{GRPC_SERVER, Health, LOG_SERVER, METRICS_SERVER},
     http,
     inbound::Inbound,
     journal::JournalError,
@@ -58,6 +58,7 @@ use crate::{
     tls::{FileError, ServerTls},
 };
 
+mod loops;
 mod registered;
 
 /// How long calls and tasks may take to end once a shutdown has begun.
@@ -256,14 +257,11 @@ impl Node {
         mut parts: NodeParts,
         shutdown: &CancellationToken,
     ) -> Result<Self, NodeError> {
-        let started = Instant::now();
-        let tasks = Tasks::new(shutdown.clone());
+        let (started, tasks) = (Instant::now(), Tasks::new(shutdown.clone()));
         let signer = open_signer(parts.validator.clone())?;
         let next_signer = parts.next_validator.clone().map(open_signer).transpose()?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
-        registered::warn(&reader, &parts);
-        let genesis = Arc::new(parts.genesis);
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
@@ -288,22 +286,10 @@ impl Node {
         )
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
-        let inbound = Inbound::new(
-            reader.clone(),
-            admission.clone(),
-            Arc::clone(&mempool),
-            driver.clone(),
-            metrics.clone(),
-        );
-        let (inbound_probe, responder) = probe();
-        let (running, stop) = (inbound.run(events, responder), shutdown.clone());
-        tasks.spawn("inbound", async move {
-            running.await;
-            // It ends where the network does, whose end is told by name.
-            stop.cancelled().await;
-        });
-        let connected = network.clone();
-        tasks.spawn("network", async move { connected.ended().await });
+        let (waiting, counted) = (Arc::clone(&mempool), metrics.clone());
+        let inbound =
+            Inbound::new(reader.clone(), admission.clone(), waiting, driver.clone(), counted);
+        let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,
             SubmissionParts {
@@ -319,38 +305,13 @@ impl Node {
                 tasks: tasks.clone(),
             },
         )?;
-        let reporter = Reporter {
-            reader: reader.clone(),
-            submissions: submissions.clone(),
-            agency: parts.agency,
-            signing_key: parts.signing,
-        };
-        tasks.spawn("reporter of misbehaviour", reporter.run(evidence_out));
         let health = Health::new(tasks.clone());
-        let (asked, connected) = (driver.clone(), network.clone());
-        health.watch("driver", move || asked.clone().answered());
-        health.watch("network", move || connected.clone().answered());
-        health.watch("inbound", move || inbound_probe.clone().answered());
-        let lodged = submissions.clone();
-        health.watch("submissions", move || lodged.clone().answered());
-        let comparison = Comparison {
-            agency: parts.agency,
-            reader: reader.clone(),
-            network: network.clone(),
-            metrics: metrics.clone(),
-            state: clock_state,
-        };
-        let stop = shutdown.clone();
-        tasks.spawn("comparison of clocks", async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = comparison.run() => {}
-            }
-        });
+        loops::watch(&health, &driver, &network, inbound, &submissions);
+        let signer = parts.checkpoint.map(|key| CheckpointSigner::new(&parts.genesis, key).into());
         let shared = Arc::new(Shared {
             chain_id: reader.chain_id(),
-            checkpoints: parts.checkpoint.map(|key| CheckpointSigner::new(&genesis, key).into()),
-            genesis,
+            checkpoints: signer,
+            genesis: Arc::new(parts.genesis),
             agency: parts.agency,
             reader,
             submissions,
@@ -364,6 +325,9 @@ impl Node {
             backup: parts.backup,
             backing_up: Arc::default(),
         });
+        let reporter = Reporter::of(&shared, parts.signing);
+        tasks.spawn("reporter of misbehaviour", reporter.run(evidence_out));
+        Comparison::of(&shared, clock_state).start(&tasks);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
@@ -516,6 +480,7 @@ async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
     let tip = chain.tip();
     tracing::info!(height = tip.header.height, block = %tip.hash.short(), "ledger opened");
     warn_of_lost_blocks(parts, tip.header.height);
+    registered::warn(&chain.reader(), parts);
     Ok(chain)
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     clock,
     identity::{ClientIdentity, Role},
+    node::Shared,
     submissions::Submissions,
 };
 
@@ -29,13 +30,23 @@ const TURN: Duration = Duration::from_secs(2);
 const SUBMITTER: &str = "node";
 
 pub(crate) struct Reporter {
-    pub(crate) reader: ChainReader,
-    pub(crate) submissions: Submissions,
-    pub(crate) agency: AgencyCode,
-    pub(crate) signing_key: SigningKey,
+    reader: ChainReader,
+    submissions: Submissions,
+    agency: AgencyCode,
+    signing_key: SigningKey,
 }
 
 impl Reporter {
+    /// Of a node, which signs its reports with this key.
+    pub(crate) fn of(node: &Shared, signing_key: SigningKey) -> Self {
+        Self {
+            reader: node.reader.clone(),
+            submissions: node.submissions.clone(),
+            agency: node.agency,
+            signing_key,
+        }
+    }
+
     /// Runs until the driver has ended.
     pub(crate) async fn run(self, mut evidence: mpsc::Receiver<Evidence>) {
         while let Some(evidence) = evidence.recv().await {

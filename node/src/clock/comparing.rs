@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::unix_ms;
-use crate::{metrics::Metrics, network::NetworkHandle};
+use crate::{metrics::Metrics, network::NetworkHandle, node::Shared, tasks::Tasks};
 
 /// Time between two rounds of questions.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -43,16 +43,37 @@ pub type ClockStatus = watch::Receiver<ClockState>;
 
 /// Compares the clock until its node stops.
 pub(crate) struct Comparison {
-    pub(crate) agency: AgencyCode,
-    pub(crate) reader: ChainReader,
-    pub(crate) network: NetworkHandle,
-    pub(crate) metrics: Metrics,
-    pub(crate) state: watch::Sender<ClockState>,
+    agency: AgencyCode,
+    reader: ChainReader,
+    network: NetworkHandle,
+    metrics: Metrics,
+    state: watch::Sender<ClockState>,
 }
 
 impl Comparison {
-    /// Runs for ever.
-    pub(crate) async fn run(self) {
+    /// Of a node's clock; what is found is told on.
+    pub(crate) fn of(node: &Shared, state: watch::Sender<ClockState>) -> Self {
+        Self {
+            agency: node.agency,
+            reader: node.reader.clone(),
+            network: node.network.clone(),
+            metrics: node.metrics.clone(),
+            state,
+        }
+    }
+
+    /// Compares from now on.
+    pub(crate) fn start(self, tasks: &Tasks) {
+        let stop = tasks.shutdown().clone();
+        tasks.spawn("comparison of clocks", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.run() => {}
+            }
+        });
+    }
+
+    async fn run(&self) {
         let mut told: Option<Instant> = None;
         loop {
             let answers = self.round().await;

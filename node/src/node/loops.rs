@@ -1,0 +1,46 @@
+//! The loops of a node: each a task that ends the node with it, and each asked whether it goes round.
+
+use tokio::sync::mpsc;
+
+use crate::{
+    driver::DriverHandle,
+    health::{Health, Probe, probe},
+    inbound::Inbound,
+    network::{NetworkEvent, NetworkHandle},
+    submissions::Submissions,
+    tasks::Tasks,
+};
+
+/// Starts taking what the network brings, and gives the way to ask whether that goes on.
+pub(super) fn take_inbound(
+    tasks: &Tasks,
+    network: &NetworkHandle,
+    inbound: Inbound,
+    events: mpsc::Receiver<NetworkEvent>,
+) -> Probe {
+    let (probe, responder) = probe();
+    let (running, stop) = (inbound.run(events, responder), tasks.shutdown().clone());
+    tasks.spawn("inbound", async move {
+        running.await;
+        // It ends where the network does, whose end is told by name.
+        stop.cancelled().await;
+    });
+    let network = network.clone();
+    tasks.spawn("network", async move { network.ended().await });
+    probe
+}
+
+/// Asks all of them from now on.
+pub(super) fn watch(
+    health: &Health,
+    driver: &DriverHandle,
+    network: &NetworkHandle,
+    inbound: Probe,
+    submissions: &Submissions,
+) {
+    let (driver, network, submissions) = (driver.clone(), network.clone(), submissions.clone());
+    health.watch("driver", move || driver.clone().answered());
+    health.watch("network", move || network.clone().answered());
+    health.watch("inbound", move || inbound.clone().answered());
+    health.watch("submissions", move || submissions.clone().answered());
+}
