@@ -106,7 +106,7 @@ impl Genesis {
         Ok(Self { network, time_ms, history_bits, registry: Registry::new(entries)? })
     }
 
-    /// Reads the JSON form.
+    /// Reads the JSON form, with or without a byte order mark before it.
     ///
     /// # Errors
     /// [`GenesisError`].
@@ -114,6 +114,7 @@ impl Genesis {
         if text.len() > GENESIS_BYTES_MAX {
             return Err(GenesisError::TooLarge(text.len()));
         }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let view: GenesisJson = serde_json::from_str(text)?;
         let entries = view.entries();
         Self::new(view.network, view.time_ms, view.history_bits, entries)
@@ -388,6 +389,14 @@ pub(crate) mod tests {
         json["agencies"].as_array_mut().expect("a list").reverse();
         let other = Genesis::from_json(&json.to_string()).expect("valid");
         assert_eq!(other.chain_id(), genesis(3).chain_id());
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_line_ends_of_windows_change_nothing() {
+        let genesis = genesis(2);
+        let edited = format!("\u{feff}{}", genesis.to_json().replace('\n', "\r\n"));
+        let read = Genesis::from_json(&edited).expect("the same");
+        assert_eq!(read.chain_id(), genesis.chain_id());
     }
 
     #[test]

@@ -3,11 +3,18 @@
 //! Every signature that decides validity is checked one at a time with `verify_strict`: a batch's
 //! answer on crafted signatures depends on randomness, which would fork the chain (DESIGN §3).
 
-use std::{cell::RefCell, fmt, str::FromStr};
+use std::{
+    any::Any,
+    cell::RefCell,
+    fmt,
+    hint::black_box,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
 
 use ed25519_dalek::{Signer as _, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use zeroize::Zeroizing;
+use zeroize::Zeroize as _;
 
 use crate::hash::{Hash, LengthError};
 
@@ -175,30 +182,105 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// A secret key. Wiped from memory when dropped; never shown.
+/// A secret key, never shown. Its seed is in one place of memory, alone on a page, however often the key
+/// is cloned; it is wiped when the last clone is dropped.
 #[derive(Clone)]
-pub struct SigningKey(ed25519_dalek::SigningKey);
+pub struct SigningKey(Arc<Held>);
+
+/// The one place.
+struct Held {
+    page: Box<Page>,
+    /// What keeps the page in memory, where somebody sees to that.
+    lock: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// As large as a page and as aligned, so that a lock of the page covers the key and nothing else. Full
+/// until it is dropped.
+#[repr(align(4096))]
+struct Page(Option<ed25519_dalek::SigningKey>);
+
+impl Held {
+    fn key(&self) -> &ed25519_dalek::SigningKey {
+        self.page.0.as_ref().expect("full until it is dropped")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Wiped where it lies, before the lock is dropped.
+        self.page.0 = None;
+    }
+}
 
 impl SigningKey {
     /// The key of a 32-byte seed (RFC 8032).
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+        on_wiped_stack(|| {
+            let mut page = Box::new(Page(None));
+            page.0 = Some(ed25519_dalek::SigningKey::from_bytes(seed));
+            Self(Arc::new(Held { page, lock: OnceLock::new() }))
+        })
     }
 
-    /// The seed, for writing to a key file. Wiped when dropped.
-    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0.to_bytes())
+    /// Lets `work` see the seed where it lies: to write it to a key file, to derive another secret, to
+    /// hand it to a library. What that leaves on the stack is wiped.
+    pub fn with_seed<R>(&self, work: impl FnOnce(&[u8; 32]) -> R) -> R {
+        on_wiped_stack(|| work(self.0.key().as_bytes()))
+    }
+
+    /// Has the page of the key locked in memory by whoever knows the system: `lock` is given the page's
+    /// address and its bytes, and what it answers is kept as long as the key.
+    pub fn lock_with<L: Send + Sync + 'static>(&self, lock: impl FnOnce(*const u8, usize) -> L) {
+        let page: *const Page = &raw const *self.0.page;
+        self.0.lock.get_or_init(|| Box::new(lock(page.cast(), size_of::<Page>())));
     }
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.0.key().verifying_key())
     }
 
     /// Signs; deterministic.
     pub fn sign(&self, message: &[u8]) -> Signature {
-        Signature(self.0.sign(message).to_bytes())
+        on_wiped_stack(|| Signature(self.0.key().sign(message).to_bytes()))
     }
+}
+
+/// Frames of stack that are wiped, of [`FRAME_BYTES`] each: more than signing and reading a key file take.
+const FRAMES: usize = 4;
+const FRAME_BYTES: usize = 8 * 1024;
+
+/// Runs something that holds a secret on the stack, and wipes the stack that it used: what a library
+/// moves, hashes or spills stays there otherwise, until something else happens to be put in its place.
+/// The answer must hold no secret by value.
+pub fn on_wiped_stack<R>(work: impl FnOnce() -> R) -> R {
+    let answer = apart(work);
+    wipe_below(FRAMES);
+    answer
+}
+
+/// As [`on_wiped_stack`], for work that goes deeper: it wipes so many KiB.
+pub fn on_wiped_deep_stack<R>(kib: usize, work: impl FnOnce() -> R) -> R {
+    let answer = apart(work);
+    wipe_below((kib * 1024).div_ceil(FRAME_BYTES));
+    answer
+}
+
+/// In a frame of its own, which begins where those of [`wipe_below`] begin.
+#[inline(never)]
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[inline(never)]
+fn wipe_below(frames: usize) {
+    let mut frame = [0_u64; FRAME_BYTES / 8];
+    frame.zeroize();
+    if frames > 1 {
+        wipe_below(frames - 1);
+    }
+    // Used after the next frame, so that this one is not taken down before.
+    black_box(&mut frame);
 }
 
 impl fmt::Debug for SigningKey {
@@ -243,6 +325,34 @@ mod tests {
                 assert_ne!(PublicKey::from_slice(&bytes), Ok(*key));
             }
         }
+    }
+
+    #[test]
+    fn a_key_is_in_one_place_however_often_it_is_cloned() {
+        let key = SigningKey::from_seed(&[7; 32]);
+        let place = |key: &SigningKey| key.with_seed(|seed| seed.as_ptr().addr());
+        let clones = vec![key.clone(); 8];
+        assert!(clones.iter().all(|clone| place(clone) == place(&key)));
+        assert_eq!(key.with_seed(|seed| *seed), [7; 32]);
+    }
+
+    #[test]
+    fn a_lock_covers_the_page_of_the_key_and_lasts_as_long_as_the_key() {
+        let key = SigningKey::from_seed(&[7; 32]);
+        let held = Arc::new(());
+        let mut page = 0..0;
+        let lock = |address: *const u8, bytes: usize| {
+            page = address.addr()..address.addr() + bytes;
+            Arc::clone(&held)
+        };
+        key.lock_with(lock);
+        assert_eq!((page.start % 4096, page.len()), (0, 4096));
+        assert!(key.with_seed(|seed| page.contains(&seed.as_ptr().addr())));
+        let clone = key.clone();
+        drop(key);
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(clone);
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[test]

@@ -6,12 +6,13 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use customhouse_node::logs;
+use customhouse_node::{hardening, logs};
 
 /// Says something on standard error. That nobody reads it stops nothing: a batch goes on, and the
 /// exit code stays what it is.
@@ -118,10 +119,17 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let Cli { shared, command } = match Cli::try_parse() {
+    let arguments = std::env::args_os().map(|argument| at_home(argument, std::env::home_dir()));
+    let Cli { shared, command } = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return say(&error),
     };
+    if let Err(error) = hardening::hide_memory() {
+        note!("customhouse: a crash may write secrets to disk: {error}");
+    }
+    if keeps_secrets(&command) {
+        hardening::own_files_only();
+    }
     let output = Output::new(shared.output);
     let wrong_usage = match command {
         Command::Audit(_) | Command::Store(_) => audit::WRONG_USAGE,
@@ -153,6 +161,26 @@ fn run() -> ExitCode {
                 false => ExitCode::FAILURE,
             }
         }
+    }
+}
+
+/// Whether what a command writes is its owner's, but for what is meant to be sent to others.
+fn keeps_secrets(command: &Command) -> bool {
+    matches!(command, Command::Keys(_) | Command::Node(_) | Command::Network(_) | Command::Store(_))
+}
+
+/// An argument with the user's home in the place of a tilde that no shell has replaced: in
+/// `--dir=~/net`, or between quotes.
+fn at_home(argument: OsString, home: Option<PathBuf>) -> OsString {
+    let (Some(text), Some(home)) = (argument.to_str(), home.as_deref().and_then(Path::to_str))
+    else {
+        return argument;
+    };
+    let option = text.split_once("=~/").filter(|(name, _)| name.starts_with("--"));
+    match (text.strip_prefix("~/"), option) {
+        (Some(rest), _) => format!("{home}/{rest}").into(),
+        (None, Some((name, rest))) => format!("{name}={home}/{rest}").into(),
+        (None, None) => argument,
     }
 }
 
@@ -253,6 +281,25 @@ mod tests {
         ] {
             let arguments = line.split_whitespace().map(OsString::from);
             assert_eq!(has_verdicts(arguments), audit, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_tilde_that_no_shell_replaced_is_home() {
+        for (argument, expected) in [
+            ("~/net", "/h/jan/net"),
+            ("--dir=~/net", "/h/jan/net"),
+            ("a~/net", "a~/net"),
+            ("./~/net", "./~/net"),
+            ("x=~/net", "x=~/net"),
+            ("~", "~"),
+        ] {
+            let found = at_home(argument.into(), Some("/h/jan".into()));
+            let expected = match argument.starts_with("--") {
+                true => format!("--dir={expected}"),
+                false => expected.to_owned(),
+            };
+            assert_eq!(found.to_str(), Some(expected.as_str()));
         }
     }
 

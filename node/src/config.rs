@@ -14,7 +14,7 @@ use customhouse_ledger::{
     genesis::{GENESIS_BYTES_MAX, Genesis, GenesisError},
     keys::{PublicKey, SigningKey},
 };
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
     readfile,
 };
 
+pub(crate) mod address;
+mod filter;
 #[cfg(test)]
 mod tests;
 
@@ -69,8 +71,23 @@ pub enum ConfigError {
         source: GenesisError,
     },
     /// A key could not be read.
-    #[error(transparent)]
-    Key(#[from] KeyFileError),
+    #[error("{path}: {field}: {source}")]
+    Key {
+        /// The configuration.
+        path: PathBuf,
+        /// For example `keys.validator`.
+        field: &'static str,
+        /// Names the key's file.
+        source: KeyFileError,
+    },
+    /// It can be read, and a node cannot run so.
+    #[error("{path}: {}", reasons.join("\n  "))]
+    NotReady {
+        /// The configuration.
+        path: PathBuf,
+        /// Each names a field, what is wrong, and what to do.
+        reasons: Vec<String>,
+    },
 }
 
 /// The configuration of a node.
@@ -133,7 +150,7 @@ pub struct KeyPaths {
 #[serde(deny_unknown_fields)]
 pub struct NetworkSection {
     /// Where to listen.
-    #[serde(deserialize_with = "multiaddrs")]
+    #[serde(deserialize_with = "address::listeners")]
     pub listen: Vec<Multiaddr>,
     /// Where the other agencies' nodes listen. Who they are is the registry's to say.
     #[serde(default)]
@@ -147,7 +164,7 @@ pub struct PeerSection {
     /// Whose.
     pub agency: AgencyCode,
     /// Tried in order.
-    #[serde(deserialize_with = "multiaddrs")]
+    #[serde(deserialize_with = "address::peers")]
     pub addresses: Vec<Multiaddr>,
     /// Peer keys of it that may connect whether the registry has them or not.
     #[serde(default, deserialize_with = "public_keys")]
@@ -159,6 +176,7 @@ pub struct PeerSection {
 #[serde(deny_unknown_fields)]
 pub struct ApiSection {
     /// Where to listen.
+    #[serde(deserialize_with = "address::listener")]
     pub listen: SocketAddr,
     /// Mutual TLS; there is no other way in.
     pub tls: TlsPaths,
@@ -181,6 +199,7 @@ pub struct TlsPaths {
 #[serde(deny_unknown_fields)]
 pub struct MetricsSection {
     /// Where to listen. Plain HTTP: keep it inside.
+    #[serde(deserialize_with = "address::listener")]
     pub listen: SocketAddr,
 }
 
@@ -189,6 +208,7 @@ pub struct MetricsSection {
 #[serde(deny_unknown_fields)]
 pub struct TlogSection {
     /// Where to listen. Plain HTTP, for anyone who may see the log.
+    #[serde(deserialize_with = "address::listener")]
     pub listen: SocketAddr,
 }
 
@@ -325,18 +345,22 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError`].
     pub fn read_keys(&self) -> Result<NodeKeys, ConfigError> {
-        let read =
-            |path: &Path, purpose| KeyFile::read_for(path, purpose, self.agency).map(|f| f.key);
-        let validator = |path: &PathBuf| {
-            let key = read(path, KeyPurpose::Validator)?;
-            Ok::<_, KeyFileError>(ValidatorKey { key, journal: journal_path(path) })
+        let read = |field, path: &Path, purpose| match KeyFile::read_for(path, purpose, self.agency)
+        {
+            Ok(file) => Ok(file.key),
+            Err(source) => Err(ConfigError::Key { path: self.file.clone(), field, source }),
         };
-        let checkpoint = |path: &PathBuf| read(path, KeyPurpose::Checkpoint);
+        let validator = |field, path: &PathBuf| {
+            let key = read(field, path, KeyPurpose::Validator)?;
+            Ok::<_, ConfigError>(ValidatorKey { key, journal: journal_path(path) })
+        };
+        let next = |path| validator("keys.next_validator", path);
+        let checkpoint = |path: &PathBuf| read("keys.checkpoint", path, KeyPurpose::Checkpoint);
         let keys = NodeKeys {
-            validator: validator(&self.keys.validator)?,
-            next_validator: self.keys.next_validator.as_ref().map(validator).transpose()?,
-            peer: read(&self.keys.peer, KeyPurpose::Peer)?,
-            signing: read(&self.keys.signing, KeyPurpose::Signing)?,
+            validator: validator("keys.validator", &self.keys.validator)?,
+            next_validator: self.keys.next_validator.as_ref().map(next).transpose()?,
+            peer: read("keys.peer", &self.keys.peer, KeyPurpose::Peer)?,
+            signing: read("keys.signing", &self.keys.signing, KeyPurpose::Signing)?,
             checkpoint: self.keys.checkpoint.as_ref().map(checkpoint).transpose()?,
         };
         let next = keys.next_validator.as_ref();
@@ -378,7 +402,7 @@ impl NodeConfig {
     fn resolve_paths(&mut self, base: &Path) {
         let tls = &mut self.api.tls;
         if let Some(backup) = &mut self.backup {
-            backup.directory = base.join(&backup.directory);
+            backup.directory = resolved(base, &backup.directory);
         }
         for path in [
             &mut self.data_dir,
@@ -390,12 +414,11 @@ impl NodeConfig {
             &mut tls.cert,
             &mut tls.key,
         ] {
-            // An absolute path stays what it is.
-            *path = base.join(&*path);
+            *path = resolved(base, path);
         }
         for path in [&mut self.keys.next_validator, &mut self.keys.checkpoint].into_iter().flatten()
         {
-            *path = base.join(&*path);
+            *path = resolved(base, path);
         }
     }
 
@@ -405,7 +428,7 @@ impl NodeConfig {
         if self.network.listen.is_empty() {
             return wrong("network.listen", "needs an address, such as /ip4/0.0.0.0/tcp/7400");
         }
-        check_addresses("network.listen", &self.network.listen)?;
+        address::check("network.listen", &self.network.listen)?;
         for (index, peer) in self.network.peers.iter().enumerate() {
             let field = format!("network.peers[{index}]");
             if peer.agency == self.agency {
@@ -420,7 +443,7 @@ impl NodeConfig {
             if peer.addresses.is_empty() {
                 return wrong(&format!("{field}.addresses"), "needs an address");
             }
-            check_addresses(&format!("{field}.addresses"), &peer.addresses)?;
+            address::check(&format!("{field}.addresses"), &peer.addresses)?;
         }
         if self.tlog.is_some() && self.keys.checkpoint.is_none() {
             let reason =
@@ -431,10 +454,35 @@ impl NodeConfig {
             return wrong("backup.keep", "0, at least 1 is needed: the newest is always kept");
         }
         self.limits.check()?;
-        if let Err(error) = self.log.filter.parse::<tracing_subscriber::EnvFilter>() {
-            return Err(("log.filter".to_owned(), error.to_string()));
+        filter::check(&self.log.filter).map_err(|reason| ("log.filter".to_owned(), reason))?;
+        self.check_listeners()
+    }
+
+    /// No two listeners on one port.
+    fn check_listeners(&self) -> Result<(), (String, String)> {
+        let listeners = self.listeners();
+        for (index, (field, address)) in listeners.iter().enumerate() {
+            let earlier = listeners[..index].iter();
+            if let Some((other, at)) =
+                earlier.clone().find(|(_, at)| address::collide(*at, *address))
+            {
+                let reason = format!("{address}: {other} listens on {at} already");
+                return Err((field.clone(), reason));
+            }
         }
         Ok(())
+    }
+
+    /// Where the node listens: field and address.
+    pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
+        let peers = self.network.listen.iter().enumerate().filter_map(|(index, address)| {
+            Some((format!("network.listen[{index}]"), address::socket_of(address)?))
+        });
+        let named = |field: &str, listen| (field.to_owned(), listen);
+        let api = [named("api.listen", self.api.listen)];
+        let metrics = self.metrics.as_ref().map(|section| named("metrics.listen", section.listen));
+        let tlog = self.tlog.as_ref().map(|section| named("tlog.listen", section.listen));
+        peers.chain(api).chain(metrics).chain(tlog).collect()
     }
 }
 
@@ -461,34 +509,18 @@ pub fn journal_path(validator_key: &Path) -> PathBuf {
     validator_key.with_extension("journal")
 }
 
-/// Only TCP is spoken, and no name server is asked.
-fn check_addresses(field: &str, addresses: &[Multiaddr]) -> Result<(), (String, String)> {
-    for (index, address) in addresses.iter().enumerate() {
-        let parts: Vec<_> = address.iter().collect();
-        let tcp = matches!(parts[..], [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)]);
-        if !tcp {
-            let reason = format!("{address}: an address such as /ip4/192.0.2.1/tcp/7400 expected");
-            return Err((format!("{field}[{index}]"), reason));
-        }
-    }
-    Ok(())
+/// A path of a file in `base`: an absolute one stays what it is, `~/` is the user's home.
+pub(crate) fn resolved(base: &Path, path: &Path) -> PathBuf {
+    let home = path.strip_prefix("~").ok().zip(std::env::home_dir());
+    home.map_or_else(|| base.join(path), |(rest, home)| home.join(rest))
 }
 
 fn public_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PublicKey>, D::Error> {
     let list = Vec::<String>::deserialize(deserializer)?;
     let parse = |text: String| {
-        let key = hex::decode(&text).ok().and_then(|bytes| PublicKey::from_slice(&bytes).ok());
+        let key =
+            hex::decode(text.trim()).ok().and_then(|bytes| PublicKey::from_slice(&bytes).ok());
         key.ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a public key")))
-    };
-    list.into_iter().map(parse).collect()
-}
-
-fn multiaddrs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Multiaddr>, D::Error> {
-    let list = Vec::<String>::deserialize(deserializer)?;
-    let parse = |text: String| {
-        text.parse().map_err(|error| {
-            serde::de::Error::custom(format!("`{text}` is not a multiaddress: {error}"))
-        })
     };
     list.into_iter().map(parse).collect()
 }

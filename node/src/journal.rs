@@ -163,6 +163,19 @@ impl SignerJournal {
         Ok(Recovered { floor, payloads, torn_bytes: bytes.len() as u64 - length })
     }
 
+    /// Whether the journal of a key could be opened: as [`SignerJournal::read`], and nobody holds its lock.
+    ///
+    /// # Errors
+    /// As [`SignerJournal::open`].
+    pub fn try_out(path: &Path, key: &PublicKey) -> Result<(), JournalError> {
+        let _lock = path.exists().then(|| lock(path)).transpose()?;
+        OpenOptions::new().write(true).open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => JournalError::Missing(path.to_owned()),
+            _ => io_error(path)(error),
+        })?;
+        Self::read(path, key).map(drop)
+    }
+
     /// Appends payloads and syncs: they are durable when this returns.
     ///
     /// # Errors

@@ -23,17 +23,17 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    keys::{PublicKey, SigningKey},
+    keys::{PublicKey, SigningKey, on_wiped_stack},
 };
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::{newfile, readfile};
+use crate::{hardening, newfile, readfile};
 
 /// What the `format` of a key file must say.
 pub const FORMAT: &str = "customhouse-key/1";
 /// Bytes of a key file at the most.
-const FILE_BYTES_MAX: u64 = 4096;
+const FILE_BYTES_MAX: usize = 4096;
 
 /// What a key is for. A key has one purpose: the genesis refuses a key that is registered for two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,25 +151,19 @@ pub struct KeyFile {
     pub purpose: KeyPurpose,
     /// Whose.
     pub agency: AgencyCode,
-    /// The key.
+    /// The key, locked in memory.
     pub key: SigningKey,
 }
 
-/// The file's JSON. The seed is wiped when this is dropped.
+/// The file's JSON. The seed stays where the text is, so that there is no copy of it to be wiped.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyFileJson {
-    format: String,
+struct KeyFileJson<'a> {
+    format: &'a str,
     purpose: KeyPurpose,
     agency: AgencyCode,
     public_key: PublicKey,
-    seed: String,
-}
-
-impl Drop for KeyFileJson {
-    fn drop(&mut self) {
-        self.seed.zeroize();
-    }
+    seed: &'a str,
 }
 
 impl KeyFile {
@@ -178,9 +172,13 @@ impl KeyFile {
     /// # Errors
     /// Where the system has none to give.
     pub fn generate(purpose: KeyPurpose, agency: AgencyCode) -> io::Result<Self> {
-        let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *seed).map_err(io::Error::other)?;
-        Ok(Self { purpose, agency, key: SigningKey::from_seed(&seed) })
+        let key = on_wiped_stack(|| {
+            let mut seed = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *seed).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(SigningKey::from_seed(&seed))
+        })?;
+        hardening::lock_in_memory(&key);
+        Ok(Self { purpose, agency, key })
     }
 
     /// Writes the file, mode 0600, whole or not at all, and never over another.
@@ -188,17 +186,23 @@ impl KeyFile {
     /// # Errors
     /// [`KeyFileError::Exists`], or the system's answer.
     pub fn write(&self, path: &Path) -> Result<(), KeyFileError> {
-        let json = KeyFileJson {
-            format: FORMAT.to_owned(),
-            purpose: self.purpose,
-            agency: self.agency,
-            public_key: self.key.public(),
-            seed: hex::encode(*self.key.seed()),
-        };
-        let mut text =
-            Zeroizing::new(serde_json::to_string_pretty(&json).expect("strings always serialise"));
-        text.push('\n');
-        newfile::write(path, text.as_bytes(), 0o600).map_err(|source| match source.kind() {
+        let written = self.key.with_seed(|seed| {
+            let mut digits = Zeroizing::new([0; 64]);
+            hex::encode_to_slice(seed, &mut *digits).expect("two digits a byte");
+            let json = KeyFileJson {
+                format: FORMAT,
+                purpose: self.purpose,
+                agency: self.agency,
+                public_key: self.key.public(),
+                seed: str::from_utf8(&*digits).expect("digits"),
+            };
+            // Room for the whole at once: a buffer that grows leaves a copy behind.
+            let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX));
+            serde_json::to_writer_pretty(&mut *text, &json).expect("strings always serialise");
+            text.push(b'\n');
+            newfile::write(path, &text, 0o600)
+        });
+        written.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
             _ => KeyFileError::Io { path: path.to_owned(), source },
         })
@@ -210,31 +214,41 @@ impl KeyFile {
     /// [`KeyFileError`].
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
         let io = |source| KeyFileError::Io { path: path.to_owned(), source };
-        let malformed = |reason: String| KeyFileError::Malformed { path: path.to_owned(), reason };
         let file = readfile::open(path).map_err(io)?;
         // Of the open file, so that what is checked is what is read.
         let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(KeyFileError::Permissions { path: path.to_owned(), mode });
         }
-        let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize));
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(io)?;
+        let read = on_wiped_stack(|| {
+            // Room for the whole at once, as above.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
+            file.take(FILE_BYTES_MAX as u64).read_to_end(&mut bytes).map_err(io)?;
+            Self::parse(&bytes)
+                .map_err(|reason| KeyFileError::Malformed { path: path.to_owned(), reason })
+        })?;
+        hardening::lock_in_memory(&read.key);
+        Ok(read)
+    }
+
+    /// Reads the content of a file. The error quotes nothing of it.
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = str::from_utf8(bytes).map_err(|_| "not a text of UTF-8".to_owned())?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // serde's own message could quote the file, so only the place is told.
-        let json: KeyFileJson = serde_json::from_str(&text).map_err(|error| {
+        let json: KeyFileJson<'_> = serde_json::from_str(text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            malformed(format!("not a {FORMAT} file (line {line}, column {column})"))
+            format!("not a {FORMAT} file (line {line}, column {column})")
         })?;
         if json.format != FORMAT {
-            return Err(malformed(format!("its format is not {FORMAT}")));
+            return Err(format!("its format is not {FORMAT}"));
         }
         let mut seed = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(&json.seed, &mut *seed)
-            .map_err(|_| malformed("seed: not 64 hexadecimal digits".into()))?;
+        hex::decode_to_slice(json.seed, &mut *seed)
+            .map_err(|_| "seed: not 64 hexadecimal digits".to_owned())?;
         let key = SigningKey::from_seed(&seed);
         if key.public() != json.public_key {
-            return Err(malformed(
-                "public_key is not that of the seed: the file is damaged".into(),
-            ));
+            return Err("public_key is not that of the seed: the file is damaged".to_owned());
         }
         Ok(Self { purpose: json.purpose, agency: json.agency, key })
     }
@@ -327,7 +341,7 @@ mod tests {
         let written = key(KeyPurpose::Peer);
         written.write(&path).expect("written");
         let text = fs::read_to_string(&path).expect("readable");
-        let seed = hex::encode(*written.key.seed());
+        let seed = written.key.with_seed(|seed| hex::encode(seed));
         let other = hex::encode([7; 32]);
         for (damaged, says) in [
             (text.replace(&seed, &other), "damaged"),

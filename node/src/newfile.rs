@@ -2,11 +2,13 @@
 //! place.
 
 use std::{
-    fs::{self, File, FileType, OpenOptions},
+    fs::{self, File, FileType, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
+
+use crate::hardening;
 
 /// Writes a new file with the given permission bits and syncs it and its directory.
 ///
@@ -20,7 +22,8 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return Err(taken(found.file_type()));
     }
     let temporary = beside(path)?;
-    let result = fill(&temporary, bytes, mode).and_then(|()| fs::hard_link(&temporary, path));
+    let result =
+        fill(&temporary, bytes, mode).and_then(|()| give_name(&temporary, path, bytes, mode));
     let removed = fs::remove_file(&temporary);
     result?;
     removed?;
@@ -99,8 +102,35 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 fn fill(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    // For others too, where this process's own mask would leave it to the owner.
+    if mode & 0o077 != 0 && hardening::is_masked() {
+        file.set_permissions(Permissions::from_mode(hardening::public_mode(mode)))?;
+    }
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Gives a file a name that is free. Some file systems (exFAT, SMB shares) have no second names for a
+/// file, so that nothing can be put at a free name whole: the file is made there then, and a reader may
+/// meet it half written.
+fn give_name(temporary: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    match fs::hard_link(temporary, path) {
+        Err(error) if has_no_links(&error) => fill(path, bytes, mode).inspect_err(|error| {
+            // Not where another file has taken the name meanwhile.
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                let _left_behind = fs::remove_file(path);
+            }
+        }),
+        named => named,
+    }
+}
+
+/// Whether a file system says with this that it has no links: which of these it is differs among them.
+fn has_no_links(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let says =
+        [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::MLINK, Errno::XDEV, Errno::INVAL];
+    says.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// `.<name>.<pid>.new`, in the same directory.
@@ -152,6 +182,28 @@ mod tests {
             5,
             "nothing beside them"
         );
+    }
+
+    #[test]
+    fn a_file_is_made_whole_where_the_file_system_has_no_links_and_never_over_another() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.key");
+        let temporary = directory.path().join(".a.key.new");
+        fs::write(&temporary, "new").expect("written");
+        // Across file systems a link cannot be made, as on one that has none.
+        let elsewhere = Path::new("/dev/shm").join(format!("customhouse-{}", std::process::id()));
+        fs::write(&elsewhere, "new").expect("written");
+        for errno in [rustix::io::Errno::PERM, rustix::io::Errno::OPNOTSUPP] {
+            assert!(has_no_links(&io::Error::from_raw_os_error(errno.raw_os_error())));
+        }
+        give_name(&elsewhere, &path, b"new", 0o600).expect("written");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!((fs::read(&path).expect("there"), mode & 0o777), (b"new".to_vec(), 0o600));
+        fs::write(&path, "other").expect("written");
+        let taken = give_name(&elsewhere, &path, b"new", 0o600).expect_err("taken");
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).expect("there"), b"other");
+        fs::remove_file(&elsewhere).expect("there");
     }
 
     #[test]

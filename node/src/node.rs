@@ -50,6 +50,7 @@ use crate::{
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
     network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
+    readiness,
     reporter::{EVIDENCE_MAX, Reporter},
     store::Known,
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
@@ -202,13 +203,12 @@ pub struct ValidatorKey {
 }
 
 impl NodeParts {
-    /// Reads what a configuration names.
+    /// Reads what a configuration names, and has it tried ([`readiness`]).
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn read(config: &NodeConfig) -> Result<Self, ConfigError> {
-        let genesis = config.read_genesis()?;
-        let keys = config.read_keys()?;
+        let (genesis, keys) = readiness::require(config)?;
         let sections = || config.network.peers.iter();
         let addresses = sections().map(|section| (section.agency, section.addresses.clone()));
         let more = sections().flat_map(|s| s.keys.iter().map(|key| (s.agency, *key)));
@@ -339,6 +339,8 @@ impl Node {
         clock::warn_of_shift();
         let descriptors = Descriptors::claim()?;
         let api = &config.api;
+        // Tried before anything is taken: files, certificates, secrets, the directories of data.
+        let mut parts = NodeParts::read(&config)?;
         let tls = ServerTls::read(&api.tls.ca, &api.tls.cert, &api.tls.key)?;
         // Bound first: an address in use is said before the store is opened.
         let api_listener = bind("gRPC", api.listen).await?;
@@ -350,7 +352,6 @@ impl Node {
             Some(section) => Some(bind("the log's tiles", section.listen).await?),
             None => None,
         };
-        let mut parts = NodeParts::read(&config)?;
         parts.store_options.open_files_max = descriptors.store_files_max;
         let node = Self::start(parts, &shutdown).await?;
         let (shared, tasks) = (Arc::clone(&node.shared), &node.tasks);

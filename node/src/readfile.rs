@@ -47,14 +47,18 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`bytes`], and [`io::ErrorKind::InvalidData`] where it is no UTF-8.
 pub fn text(path: &Path, bytes_max: usize) -> io::Result<String> {
-    // Without the bytes, which may be a secret.
-    let mut text = String::from_utf8(bytes(path, bytes_max)?)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a text of UTF-8"))?;
-    if text.starts_with('\u{feff}') {
+    let mut bytes = bytes(path, bytes_max)?;
+    if bytes.starts_with(b"\xef\xbb\xbf") {
         // In place: the text may be a secret, of which no copy is to stay behind.
-        text.drain(..'\u{feff}'.len_utf8());
+        bytes.drain(..3);
     }
-    Ok(text)
+    let utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    // Without the bytes, which may be a secret.
+    String::from_utf8(bytes).map_err(|_| {
+        let reason =
+            if utf_16 { "a text of UTF-16: save it as UTF-8" } else { "not a text of UTF-8" };
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    })
 }
 
 #[cfg(test)]

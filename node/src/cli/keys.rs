@@ -43,6 +43,10 @@ pub(crate) enum KeysCommand {
     #[command(after_help = "Examples:\n  \
         customhouse keys authority --agency NL-DOUANE --dir nl --host node.douane.example")]
     Authority(AuthorityArgs),
+    /// Make the node's certificate anew, when it ends or its hosts change.
+    #[command(after_help = "The node reads it when it is started.\n\nExamples:\n  \
+        customhouse keys server --agency NL-DOUANE --dir nl --host node.douane.example")]
+    Server(AuthorityArgs),
     /// Make a client's certificate and profile.
     #[command(after_help = "Examples:\n  \
         customhouse keys client --agency NL-DOUANE --dir nl --name acme-brokers --role integrator \\\n    \
@@ -130,6 +134,7 @@ pub(crate) fn run(command: KeysCommand, output: Output) -> Done {
             output.print(&KeyList(keys))?;
         }
         KeysCommand::Authority(args) => authority(&args, output)?,
+        KeysCommand::Server(args) => server(&args, output)?,
         KeysCommand::Client(args) => client(&args, output)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -181,10 +186,22 @@ fn authority(args: &AuthorityArgs, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn server(args: &AuthorityArgs, output: Output) -> anyhow::Result<()> {
+    let dir = args.dir.join("tls");
+    let server = Authority::restore(args.agency, &own_authority(&dir)?)?.server(&args.host)?;
+    server.write(&dir.join("server.crt"), &dir.join("server.key"))?;
+    output.print(&Made { made: dir.join("server.crt"), next: "Start the node anew with it." })?;
+    Ok(())
+}
+
+/// The authority that `keys authority` made in a directory.
+fn own_authority(tls: &Path) -> anyhow::Result<KeyedCertificate> {
+    KeyedCertificate::read(&tls.join("ca.crt"), &tls.join("ca.key"))
+        .context("no certificate authority; `customhouse keys authority` makes one")
+}
+
 fn client(args: &ClientArgs, output: Output) -> anyhow::Result<()> {
-    let tls = args.dir.join("tls");
-    let own = KeyedCertificate::read(&tls.join("ca.crt"), &tls.join("ca.key"))
-        .context("no certificate authority; `customhouse keys authority` makes one")?;
+    let own = own_authority(&args.dir.join("tls"))?;
     let client = Authority::restore(args.agency, &own)?.client(&args.name, args.role)?;
     let out = &args.out;
     anyhow::ensure!(!out.join("client.toml").exists(), "{} has a profile already", out.display());

@@ -15,6 +15,7 @@ use customhouse_node::{
     config::{ConfigError, LogFormat, LogSection, NodeConfig, TEMPLATE},
     logs,
     node::{Node, NodeError, SHUTDOWN_GRACE},
+    readiness::{self, Severity},
     tasks::{Panics, end_with_panics},
 };
 use serde::Serialize;
@@ -38,12 +39,15 @@ pub(crate) enum NodeCommand {
         #[arg(long)]
         stop_with_stdin: bool,
     },
-    /// Check a configuration with its genesis and keys, and start nothing.
+    /// Try what a node will need to run as its configuration says, and start nothing.
     #[command(after_help = CHECK_HELP)]
     Check {
         /// The node's configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// The node runs: leave out what it has for itself, its listeners and its keys' journals.
+        #[arg(long)]
+        running: bool,
     },
     /// Print a configuration with every field explained.
     #[command(after_help = "Examples:\n  customhouse node template > nl/node.toml")]
@@ -51,7 +55,13 @@ pub(crate) enum NodeCommand {
 }
 
 const CHECK_HELP: &str = "\
-Exit codes: 0 ready to run, 2 wrong usage or configuration.
+Tried are: the configuration, the genesis and the keys; that secrets are their owner's only; that the
+certificate is in force, has its key, and comes from its authority; that data can be written; that
+the listeners' ports are free; that the keys' journals are there, whole and not in use. All that is
+wrong is said at once. `run` refuses the same, but for what keeps a node from signing or from
+reaching a peer, which it logs: a node that follows is worth more than none.
+
+Exit codes: 0 ready to run; 2 not ready, or wrong usage.
 
 Examples:
   customhouse node check --config nl/node.toml
@@ -65,7 +75,7 @@ Logs go to standard error. Where nobody reads them or they cannot be written, li
 and the node goes on.
 
 Exit codes: 0 stopped when asked to; 1 a failure, such as a full disk or a damaged store, after
-which nothing more is signed; 2 wrong usage or configuration.
+which nothing more is signed; 2 wrong usage or configuration, as `customhouse node check` finds it.
 
 Examples:
   customhouse node run --config net/NL-DOUANE/node.toml";
@@ -78,8 +88,8 @@ const THREADS_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
     match command {
         NodeCommand::Template => output.bytes(TEMPLATE.as_bytes())?,
-        NodeCommand::Check { config } => {
-            let checked = check(&config);
+        NodeCommand::Check { config, running } => {
+            let checked = check(&config, running);
             output.print(&CheckView::of(config, &checked))?;
             if let Err(error) = checked {
                 note!("customhouse: {error}");
@@ -94,30 +104,19 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whose node the configuration is, and on which chain.
-fn check(config: &Path) -> Result<(AgencyCode, Hash), ConfigError> {
+/// Whose node the configuration is, and on which chain. What is worth a look is said.
+fn check(config: &Path, running: bool) -> Result<(AgencyCode, Hash), ConfigError> {
     let config = NodeConfig::read(config)?;
     let genesis = config.read_genesis()?;
     let keys = config.read_keys()?;
-    let known = genesis.registry.peers_at(1);
-    for peer in &config.network.peers {
-        if !known.iter().any(|(agency, _)| *agency == peer.agency) {
-            note!(
-                "{}: network.peers: the genesis has no peer key of {}: it must have been registered \
-                 since, or will be",
-                config.file.display(),
-                peer.agency
-            );
-        }
+    let mut findings = readiness::of_files(&config, &genesis, &keys);
+    if !running {
+        readiness::of_resources(&config, &keys, &mut findings);
     }
-    for field in config.unregistered(&keys, &genesis) {
-        note!(
-            "{}: {field}: the genesis does not register this key for {}: it must be, or have been, \
-             registered since (`customhouse registry show`)",
-            config.file.display(),
-            config.agency
-        );
+    for finding in findings.up_to(Severity::Worth) {
+        note!("{}: {finding}", config.file.display());
     }
+    readiness::refuse(&config, &findings, Severity::Hinders)?;
     Ok((config.agency, genesis.chain_id()))
 }
 

@@ -55,7 +55,14 @@ fn each_mistake_names_the_file_and_the_field() {
     for (good, bad, says) in [
         ("mempool_bytes", "mempool_byte", "mempool_byte"),
         ("listen = [\"/ip4/0.0.0.0/tcp/7400\"]", "listen = []", "network.listen: needs"),
-        ("[\"/ip4/0.0.0.0/tcp/7400\"]", "[\"0.0.0.0:7400\"]", "`0.0.0.0:7400` is not a multi"),
+        ("[\"/ip4/0.0.0.0/tcp/7400\"]", "[\"0.0.0.0\"]", "`0.0.0.0`: an address such as"),
+        ("\"127.0.0.1:7402\"", "\"127.0.0.1:7401\"", "metrics.listen: 127.0.0.1:7401: api.listen"),
+        (
+            "\"127.0.0.1:7403\"",
+            "\"127.0.0.1:7400\"",
+            "tlog.listen: 127.0.0.1:7400: network.listen[0]",
+        ),
+        ("filter = \"info\"", "filter = \"inof\"", "log.filter: `inof` is neither a level"),
         ("/ip4/0.0.0.0/tcp/7400", "/ip4/0.0.0.0/udp/7400", "network.listen[0]:"),
         ("agency = \"BE-AADA\"", "agency = \"NL-DOUANE\"", "network.peers[0].agency: is this"),
         ("agency = \"BE-AADA\"", "agency = \"be\"", "an agency code is"),
@@ -66,12 +73,30 @@ fn each_mistake_names_the_file_and_the_field() {
         ("data_dir = \"data\"", "", "data_dir"),
         ("checkpoint = \"keys/checkpoint.key\"", "", "keys.checkpoint: is needed to serve [tlog]"),
         ("\"127.0.0.1:7401\"", "\"localhost\"", "listen = \"localhost\""),
+        ("\"127.0.0.1:7401\"", "\"no-such.invalid:7401\"", "`no-such.invalid` was not found"),
     ] {
         assert!(TEMPLATE.contains(good), "{good}");
         let text = refusal(&TEMPLATE.replacen(good, bad, 1));
         assert!(text.contains(says), "{text}");
         assert!(text.starts_with("/etc/customhouse/node.toml: "), "{text}");
     }
+}
+
+#[test]
+fn names_and_ipv6_are_addresses_and_the_tilde_is_home() {
+    let text = TEMPLATE
+        .replace("/ip4/192.0.2.17/tcp/7400", "node.aada.be:7400\", \" [fd00::17]:7400 ")
+        .replace("/ip4/0.0.0.0/tcp/7400", "[::]:7400")
+        .replace("127.0.0.1:7401", "[::1]:7401")
+        .replace("127.0.0.1:7402", "localhost:7402")
+        .replace("data_dir = \"data\"", "data_dir = \"~/data\"");
+    let config = parse(&text).expect("valid");
+    let peers: Vec<_> = config.network.peers[0].addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(peers, ["/dns/node.aada.be/tcp/7400", "/ip6/fd00::17/tcp/7400"]);
+    assert_eq!(config.network.listen[0].to_string(), "/ip6/::/tcp/7400");
+    assert_eq!(config.api.listen.to_string(), "[::1]:7401");
+    assert!(config.metrics.expect("in the template").listen.ip().is_loopback());
+    assert_eq!(config.data_dir, std::env::home_dir().expect("a home").join("data"));
 }
 
 #[test]

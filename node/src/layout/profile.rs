@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{LayoutError, io_error, write_public};
-use crate::readfile;
+use crate::{config::resolved, readfile};
 
 /// The file in a profile's directory.
 const FILE: &str = "client.toml";
@@ -48,7 +48,7 @@ impl Profile {
         let given = [&mut profile.ca, &mut profile.cert, &mut profile.key];
         let optional = profile.genesis.iter_mut().chain(&mut profile.submitter_key);
         for path in given.into_iter().chain(optional) {
-            *path = base.join(&*path);
+            *path = resolved(base, path);
         }
         Ok(profile)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use customhouse_ledger::hash::Hash;
+use customhouse_ledger::{hash::Hash, keys::on_wiped_deep_stack};
 use libp2p::{
     StreamProtocol, Swarm, SwarmBuilder, Transport as _,
     allow_block_list::{self, AllowedPeers},
@@ -14,6 +14,7 @@ use libp2p::{
     swarm::NetworkBehaviour,
     tcp, yamux,
 };
+use zeroize::Zeroizing;
 
 use super::{
     bounded_close::BoundedClose,
@@ -22,12 +23,16 @@ use super::{
     gossip::{self, Topics},
     handshakes::{Handshakes, first_words},
     metrics::NetworkMetrics,
+    names::NamedTcp,
     peers::{Peers, peer_id},
     single::SingleConnection,
 };
 
 /// Streams of the sync protocol on one connection, both ways.
 const SYNC_STREAMS_MAX: usize = 64;
+
+/// Stack that making the swarm takes at the most.
+const STACK_KIB: usize = 256;
 
 /// Longer than any node runs: an idle connection is no reason to close it.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -125,27 +130,33 @@ pub(super) fn swarm(
     metrics: &NetworkMetrics,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let identity = |error: &dyn ToString| NetworkError::Identity(error.to_string());
-    let keypair = Keypair::ed25519_from_bytes(config.identity.seed().as_mut_slice())
-        .map_err(|e| identity(&e))?;
     let behaviour = Behaviour::new(config, peers, metrics)?;
-    let security = noise::Config::new(&keypair)
-        .map_err(|e| identity(&e))?
-        .with_prologue(format!("customhouse/{}", config.chain_id).into_bytes());
+    let prologue = format!("customhouse/{}", config.chain_id).into_bytes();
     let silence_max = config.limits.silence_timeout;
-    let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .and_then(move |stream, endpoint| first_words(stream, endpoint, silence_max))
-        .upgrade(upgrade::Version::V1Lazy)
-        .authenticate(security)
-        .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, BoundedClose::new(muxer)));
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_other_transport(|_| transport)
-        .map_err(|e| identity(&e))?
-        .with_behaviour(|_| behaviour)
-        .map_err(|e| identity(&e))?
-        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(NEVER))
-        .with_connection_timeout(config.limits.handshake_timeout)
-        .build();
-    Ok(swarm)
+    // The library moves the key from one step of the making to the next, and needs it for its handshakes'
+    // own key only, which it signs here.
+    on_wiped_deep_stack(STACK_KIB, || {
+        let keypair = config.identity.with_seed(|seed| {
+            let mut seed = Zeroizing::new(*seed);
+            Keypair::ed25519_from_bytes(seed.as_mut_slice())
+        });
+        let keypair = keypair.map_err(|e| identity(&e))?;
+        let security = noise::Config::new(&keypair).map_err(|e| identity(&e))?;
+        let transport = NamedTcp::new(tcp::Config::default().nodelay(true))
+            .and_then(move |stream, endpoint| first_words(stream, endpoint, silence_max))
+            .upgrade(upgrade::Version::V1Lazy)
+            .authenticate(security.with_prologue(prologue))
+            .multiplex(yamux::Config::default())
+            .map(|(peer, muxer), _| (peer, BoundedClose::new(muxer)));
+        let swarm = SwarmBuilder::with_existing_identity(keypair)
+            .with_tokio()
+            .with_other_transport(|_| transport)
+            .map_err(|e| identity(&e))?
+            .with_behaviour(|_| behaviour)
+            .map_err(|e| identity(&e))?
+            .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(NEVER))
+            .with_connection_timeout(config.limits.handshake_timeout)
+            .build();
+        Ok(swarm)
+    })
 }

@@ -66,6 +66,7 @@ mod gossip;
 mod handle;
 mod handshakes;
 mod metrics;
+mod names;
 mod peers;
 mod receipt;
 mod redial;

@@ -42,10 +42,11 @@ pub(super) fn same_but_for_salt(record: &v1::Record, other: &[u8]) -> bool {
 /// The secret that salts are derived from. It follows from the key that signs the records, so that a
 /// node that has lost all but its keys gives a retry the salt of the first time.
 pub(super) fn salt_secret(signing_key: &SigningKey) -> Zeroizing<[u8; 32]> {
-    let seed = signing_key.seed();
-    let mut mac = Hmac::<Sha256>::new_from_slice(seed.as_ref()).expect("any length is a key");
-    mac.update(b"customhouse/v1/salt");
-    Zeroizing::new(mac.finalize().into_bytes().into())
+    signing_key.with_seed(|seed| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(seed).expect("any length is a key");
+        mac.update(b"customhouse/v1/salt");
+        Zeroizing::new(mac.finalize().into_bytes().into())
+    })
 }
 
 /// Fills what the node fills and checks the record.

@@ -91,10 +91,26 @@ fn of_certificate(
         let found = organization.chars().take(NAME_BYTES_MAX).collect();
         return Err(IdentityError::Agency { expected: agency, found });
     }
-    let role: Role = only(subject, &OID_X509_ORGANIZATIONAL_UNIT, "OU")?.parse()?;
+    let role = role_of(subject, &OID_X509_ORGANIZATIONAL_UNIT)?;
     let name = only(subject, &OID_X509_COMMON_NAME, "CN")?;
     check_name(name)?;
     Ok(ClientIdentity { agency, name: name.to_owned(), role })
+}
+
+/// The role among the organisational units. An authority may put units of its own beside it, such as a
+/// department: exactly one of them is a role.
+fn role_of(subject: &X509Name<'_>, oid: &Oid<'static>) -> Result<Role, IdentityError> {
+    let units = subject.iter_attributes().filter(|attribute| attribute.attr_type() == oid);
+    let texts: Vec<&str> = units
+        .map(|unit| unit.as_str().map_err(|_| IdentityError::NotText("OU")))
+        .collect::<Result<_, _>>()?;
+    let mut roles = texts.iter().filter_map(|text| text.parse::<Role>().ok());
+    match (roles.next(), roles.next()) {
+        (Some(role), None) => Ok(role),
+        (Some(_), Some(_)) => Err(IdentityError::Repeated("OU that is a role")),
+        (None, _) if texts.is_empty() => Err(IdentityError::Absent("OU")),
+        (None, _) => Err(IdentityError::Role(UnknownRole(texts.join("`, `")))),
+    }
 }
 
 /// The one attribute of a kind.
@@ -127,8 +143,9 @@ mod tests {
     use super::*;
     use crate::tls::Authority;
 
-    /// `O` under another name to rcgen, which keeps one attribute a type.
+    /// `CN` and `OU` under another name to rcgen, which keeps one attribute a type.
     const SECOND_CN: [u64; 4] = [2, 5, 4, 3];
+    const SECOND_OU: [u64; 4] = [2, 5, 4, 11];
 
     fn agency() -> AgencyCode {
         "NL-DOUANE".parse().expect("a code")
@@ -220,6 +237,21 @@ mod tests {
         for (subject, expected) in table {
             assert_eq!(identity(&subject), Err(expected), "{subject:?}");
         }
+    }
+
+    #[test]
+    fn a_role_stands_among_other_units_and_alone_among_roles() {
+        let units = |first: &str, second: &str| {
+            let second = (DnType::CustomDnType(SECOND_OU.to_vec()), second.into());
+            identity(&[o("NL-DOUANE"), ou(first), second, cn("broker")]).map(|found| found.role)
+        };
+        assert_eq!(units("Rotterdam", "officer"), Ok(Role::Officer));
+        assert_eq!(units("auditor", "Rotterdam"), Ok(Role::Auditor));
+        let repeated = IdentityError::Repeated("OU that is a role");
+        assert_eq!(units("officer", "operator"), Err(repeated.clone()));
+        assert_eq!(units("officer", "officer"), Err(repeated));
+        let none = units("Rotterdam", "Import").expect_err("no role").to_string();
+        assert!(none.contains("`Rotterdam`, `Import` is not a role"), "{none}");
     }
 
     #[test]

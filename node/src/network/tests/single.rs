@@ -132,8 +132,8 @@ async fn a_connection_on_which_nothing_passes_is_given_up_by_both_ends_and_made_
 
 /// Speaks Noise and answers pings, and does not subscribe.
 fn mute(seed: u8) -> Swarm<ping::Behaviour> {
-    let keypair = libp2p::identity::Keypair::ed25519_from_bytes(key(seed).seed().as_mut_slice())
-        .expect("a key");
+    let mut secret = key(seed).with_seed(|seed| *seed);
+    let keypair = libp2p::identity::Keypair::ed25519_from_bytes(&mut secret[..]).expect("a key");
     let prologue = format!("customhouse/{CHAIN}").into_bytes();
     let security = noise::Config::new(&keypair).expect("a key").with_prologue(prologue);
     SwarmBuilder::with_existing_identity(keypair)

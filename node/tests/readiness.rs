@@ -1,0 +1,251 @@
+//! What `node check` and `node run` say of a node that could not run.
+
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+/// An agency's node in a directory of its own.
+struct Node {
+    dir: TempDir,
+}
+
+/// What a command said, and its exit code.
+type Said = (Option<i32>, String);
+
+impl Node {
+    /// Laid out as `network new` does it, on ports that were free a moment ago.
+    fn new() -> Self {
+        let node = Self { dir: tempfile::tempdir().expect("a directory") };
+        let new = "network new --agencies NL-DOUANE,BE-AADA --history-bits 8 --dir net";
+        let (code, said) = node.run(new);
+        assert_eq!(code, Some(0), "{said}");
+        let ports = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let ports = ports.map(|listener| listener.local_addr().expect("bound").port());
+        let own = |line: &str| line.starts_with("listen = ");
+        let mut next = ports.into_iter();
+        let line = |line: &str| match own(line) {
+            true => {
+                let port = next.next().expect("four listeners");
+                let address = format!("\"127.0.0.1:{port}\"");
+                let peers = line.contains('[');
+                format!("listen = {}", if peers { format!("[{address}]") } else { address })
+            }
+            false => line.to_owned(),
+        };
+        let text = node.read("node.toml").lines().map(line).collect::<Vec<_>>().join("\n");
+        node.write("node.toml", &text);
+        node
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join("net/NL-DOUANE").join(file)
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).expect("laid out")
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.path(file), text).expect("writable");
+    }
+
+    fn mode(&self, file: &str) -> u32 {
+        fs::metadata(self.path(file)).expect("there").permissions().mode() & 0o7777
+    }
+
+    fn set_mode(&self, file: &str, mode: u32) {
+        fs::set_permissions(self.path(file), Permissions::from_mode(mode)).expect("allowed");
+    }
+
+    fn run(&self, arguments: &str) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
+        command.current_dir(self.dir.path()).args(arguments.split_whitespace());
+        let output = command.env_remove("CUSTOMHOUSE_PROFILE").output().expect("the program runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn check(&self) -> Said {
+        self.run("node check --config net/NL-DOUANE/node.toml")
+    }
+
+    /// Neither a check nor a run takes the node as it is, and both say this of it.
+    fn is_refused(&self, says: &[&str]) {
+        for command in ["check", "run"] {
+            let (code, said) =
+                self.run(&format!("node {command} --config net/NL-DOUANE/node.toml"));
+            assert_eq!(code, Some(2), "{command}: {said}");
+            for word in says.iter().chain(&["node.toml"]) {
+                assert!(said.contains(word), "{command}: `{word}` is not in: {said}");
+            }
+        }
+    }
+
+    /// The check does not take it; a run would, without all that it is there for.
+    fn is_not_ready(&self, says: &[&str]) {
+        let (code, said) = self.check();
+        assert_eq!(code, Some(2), "{said}");
+        for word in says {
+            assert!(said.contains(word), "`{word}` is not in: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_node_as_it_is_laid_out_is_ready_and_a_check_leaves_it_as_it_was() {
+    let node = Node::new();
+    let files = || {
+        let mut found: Vec<_> = walk(&node.path("")).collect();
+        found.sort();
+        found
+    };
+    let before = files();
+    let (code, said) = node.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("NL-DOUANE: ready to run"), "{said}");
+    let lock = node.path("keys/validator.lock");
+    let after: Vec<_> = files().into_iter().filter(|file| *file != lock).collect();
+    assert_eq!(after, before);
+}
+
+fn walk(directory: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
+    let entries = fs::read_dir(directory).expect("readable").map(|e| e.expect("readable").path());
+    Box::new(entries.flat_map(|path| match path.is_dir() {
+        true => walk(&path),
+        false => Box::new(std::iter::once(path)),
+    }))
+}
+
+#[test]
+fn secrets_are_made_for_their_owner_only_and_what_is_sent_to_others_is_not() {
+    let node = Node::new();
+    for secret in [
+        "keys",
+        "tls",
+        "keys/validator.key",
+        "keys/validator.journal",
+        "tls/server.key",
+        "tls/ca.key",
+        "clients/broker/client.key",
+        "clients/broker/submitter.key",
+    ] {
+        assert_eq!(node.mode(secret) & 0o077, 0, "{secret}");
+    }
+    let umask = Command::new("sh").args(["-c", "umask"]).output().expect("a shell").stdout;
+    let umask = u32::from_str_radix(String::from_utf8_lossy(&umask).trim(), 8).expect("octal");
+    assert_eq!(node.mode("agency.json"), 0o644 & !umask);
+}
+
+#[test]
+fn secrets_that_others_may_reach_are_refused_with_what_to_do() {
+    let node = Node::new();
+    for (file, bad, good, says) in [
+        ("tls/server.key", 0o644, 0o600, "api.tls.key"),
+        ("keys/signing.key", 0o640, 0o600, "keys.signing"),
+        ("keys", 0o777, 0o700, "keys.validator"),
+        ("tls", 0o770, 0o700, "api.tls.key"),
+        ("keys/validator.journal", 0o622, 0o600, "keys.validator"),
+    ] {
+        node.set_mode(file, bad);
+        let chmod = format!("chmod {good:o}");
+        node.is_refused(&[says, file, &chmod]);
+        node.set_mode(file, good);
+    }
+    // Through a symbolic link it is the file behind it that counts, and its directory.
+    let open = node.dir.path().join("open");
+    fs::create_dir(&open).expect("made");
+    fs::set_permissions(&open, Permissions::from_mode(0o777)).expect("allowed");
+    let (real, link) = (open.join("server.key"), node.path("tls/server.key"));
+    fs::rename(&link, &real).expect("moved");
+    symlink(&real, &link).expect("made");
+    node.is_refused(&["api.tls.key", "open", "chmod 700"]);
+    fs::set_permissions(&open, Permissions::from_mode(0o700)).expect("allowed");
+    fs::set_permissions(&real, Permissions::from_mode(0o644)).expect("allowed");
+    node.is_refused(&["api.tls.key", "0644"]);
+}
+
+#[test]
+fn certificates_that_no_client_would_accept_are_refused() {
+    let node = Node::new();
+    let (certificate, key) = (node.read("tls/server.crt"), node.read("tls/server.key"));
+    let other = |file: &str| {
+        let path = node.dir.path().join("net/BE-AADA/tls").join(file);
+        fs::read_to_string(path).expect("laid out")
+    };
+    node.write("tls/server.key", &other("server.key"));
+    node.is_refused(&["api.tls.key", "server.key", "is not the key of the certificate"]);
+    node.write("tls/server.crt", &other("server.crt"));
+    node.is_refused(&["api.tls.cert", "server.crt", "is not signed by an authority"]);
+    node.write("tls/server.key", &key);
+    node.write("tls/server.crt", "nothing");
+    node.is_refused(&["api.tls.cert", "server.crt", "has no certificate"]);
+    node.write("tls/server.crt", &certificate);
+    node.write("tls/server.key", "nothing");
+    node.is_refused(&["api.tls.key", "server.key", "has no private key"]);
+    node.write("tls/server.key", &key);
+    fs::remove_file(node.path("tls/ca.crt")).expect("there");
+    node.is_refused(&["api.tls.ca", "ca.crt", "No such file"]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_is_refused() {
+    let node = Node::new();
+    node.write("data", "a file");
+    node.is_refused(&["data_dir", "is no directory"]);
+    fs::remove_file(node.path("data")).expect("there");
+    let text = node.read("node.toml");
+    // Nobody writes there, whoever runs this.
+    node.write("node.toml", &text.replace("\"data\"", "\"/proc/customhouse\""));
+    node.is_refused(&["data_dir", "/proc", "cannot be written"]);
+}
+
+#[test]
+fn a_key_that_the_genesis_knows_otherwise_is_refused() {
+    let node = Node::new();
+    let file = "keys/signing.key";
+    let foreign =
+        fs::read_to_string(node.dir.path().join("net/BE-AADA").join(file)).expect("laid out");
+    node.write(file, &foreign.replace("BE-AADA", "NL-DOUANE"));
+    node.is_refused(&["keys.signing", "registers this key for BE-AADA as a signing key"]);
+    node.write(file, &foreign);
+    node.is_refused(&["keys.signing", "belongs to BE-AADA"]);
+    fs::write(node.path(file), b"\xff\xfe").expect("writable");
+    node.is_refused(&["keys.signing", "signing.key", "UTF-8"]);
+}
+
+#[test]
+fn a_taken_port_a_key_without_its_journal_and_the_templates_addresses_are_not_ready() {
+    let node = Node::new();
+    let text = node.read("node.toml");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let metrics =
+        text.split("[metrics]\nlisten = \"").nth(1).and_then(|rest| rest.split('"').next());
+    node.write("node.toml", &text.replace(metrics.expect("laid out"), &address));
+    node.is_not_ready(&["metrics.listen", &format!("cannot listen on {address}: "), "in use"]);
+    let (code, said) = node.run("node check --running --config net/NL-DOUANE/node.toml");
+    assert_eq!(code, Some(0), "{said}");
+
+    let peer = text.split("addresses = [\"").nth(1).and_then(|rest| rest.split('"').next());
+    let peer = peer.expect("laid out");
+    node.write("node.toml", &text.replace(peer, "192.0.2.17:7400"));
+    node.is_not_ready(&["network.peers[0].addresses[0]", "address of the template", "BE-AADA"]);
+    node.write("node.toml", &text);
+
+    let journal = node.path("keys/validator.journal");
+    let whole = fs::read(&journal).expect("laid out");
+    let held = fs::File::create(node.path("keys/validator.lock")).expect("opened");
+    held.lock().expect("locked");
+    node.is_not_ready(&["keys.validator", "is locked: another process"]);
+    drop(held);
+    fs::write(&journal, &whole[..whole.len() - 1]).expect("writable");
+    node.is_not_ready(&["keys.validator", "is damaged"]);
+    fs::remove_file(&journal).expect("there");
+    node.is_not_ready(&["keys.validator", "is missing"]);
+}
