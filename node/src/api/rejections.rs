@@ -43,7 +43,7 @@ impl Rejections {
         (self.count)("grpc", reason_code);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = lines.take(Instant::now()) {
-            tracing::info!(%address, reason = reason_code, why, left_out, "connection refused");
+            tracing::info!(%address, reason = reason_code, why, left_out, "connection refused or ended");
         }
     }
 }

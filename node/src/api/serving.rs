@@ -38,9 +38,11 @@ const STREAMS_MAX: u32 = 64;
 /// reset" attack).
 const PENDING_RESETS_MAX: usize = 32;
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// What a client may send ahead of being read: in one stream, and in all of a connection.
-const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a client may send ahead of being read: in one stream, and in all of a connection. HTTP/2 closes a
+/// connection on which so many small pieces wait that they cost half a window beside their bytes: a stream
+/// of small records that is held back stays below that.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// What HTTP/2 holds of an answer beside the piece that it was handed last.
 const SEND_BUFFER_BYTES: usize = 2 * PIECE_BYTES;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -49,6 +51,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// for a while.
 const AGE_MAX: Duration = Duration::from_secs(60 * 60);
 const AGE_GRACE: Duration = Duration::from_secs(10 * 60);
+/// What a connection too many has to hear that it is one: it is not to take the place of another's.
+const TOO_MANY_TIME: Duration = Duration::from_secs(3);
 /// How often it is looked whether a client reads what it asked for.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -150,7 +154,9 @@ impl Server {
         let mut connection = pin!(connection);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ending = pin!(self.ending());
+        let age_max = if caller.is_one_too_many { TOO_MANY_TIME } else { AGE_MAX };
+        let grace = age_max.min(AGE_GRACE);
+        let mut ending = pin!(self.ending(age_max));
         let mut is_ending = false;
         let mut end: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(std::future::pending());
         loop {
@@ -162,7 +168,7 @@ impl Server {
                 () = ending.as_mut(), if !is_ending => {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
-                    end = Box::pin(sleep(AGE_GRACE));
+                    end = Box::pin(sleep(grace));
                 }
                 _ = look.tick() => {
                     if caller.unsent.is_overdue(Instant::now(), self.piece_time) {
@@ -176,10 +182,10 @@ impl Server {
     }
 
     /// When a connection is to take no more calls.
-    async fn ending(&self) {
+    async fn ending(&self, age_max: Duration) {
         tokio::select! {
             () = self.shutdown.cancelled() => {}
-            () = sleep(AGE_MAX) => {}
+            () = sleep(age_max) => {}
         }
     }
 }

@@ -211,14 +211,15 @@ async fn calls_whose_bodies_do_not_come_leave_room_for_the_others() {
         assert_eq!(unknown.code, Code::NotFound, "{unknown}");
     }
     // Each ends by itself: those that had a place because nothing came.
-    let mut late = 0;
+    let (mut late, mut refused) = (0, 0);
     for (response, _body) in calls {
-        let found = ended(response).await;
-        late += usize::from(found == is(Code::DeadlineExceeded, "MESSAGE_TIMEOUT"));
-        let overloaded = found == is(Code::ResourceExhausted, "OVERLOADED");
-        assert!(overloaded || found.0 == Code::DeadlineExceeded, "{found:?}");
+        match ended(response).await {
+            found if found == is(Code::DeadlineExceeded, "MESSAGE_TIMEOUT") => late += 1,
+            found if found == is(Code::ResourceExhausted, "OVERLOADED") => refused += 1,
+            found => panic!("{found:?}"),
+        }
     }
-    assert!(late > 0);
+    assert!(late > 0 && refused > 0, "{late} came late, {refused} had no room");
     assert_eq!(fixture.counted("MESSAGE_TIMEOUT"), late);
     fixture.stop().await;
 }
@@ -272,6 +273,31 @@ async fn calls_that_are_given_up_at_once_do_not_use_the_node_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_small_messages_is_held_back_and_not_cut_off() {
+    let fixture = Fixture::start().await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    let (response, mut body) = broker.begin(STREAM_RECORDS, &[]).await;
+    // Each in a frame of its own, and no answer is read: they fill the window.
+    let empty = framed(&field(1, &field(2, b"a key")));
+    let count = 5000;
+    for _ in 0..count {
+        body.send_data(empty.clone(), false).expect("open");
+    }
+    body.send_data(Bytes::new(), true).expect("open");
+    let response = timeout(DEADLINE, response).await.expect("in time").expect("an answer");
+    let (bytes, trailers) = read(response.into_body()).await;
+    assert_eq!(of_headers(&trailers), ok());
+    let mut framing = &bytes[..];
+    let mut answers = 0;
+    while let [_, a, b, c, d, rest @ ..] = framing {
+        framing = &rest[u32::from_be_bytes([*a, *b, *c, *d]) as usize..];
+        answers += 1;
+    }
+    assert_eq!(answers, count);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_a_call_as_what_it_is() {
     let fixture = Fixture::start().await;
     let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
@@ -310,14 +336,20 @@ async fn requests_may_be_compressed_within_the_same_limits() {
     let content = vec![0; 64 * 1024 * 1024];
     let source = v1::Source { content, ..Default::default() };
     bomb.record.as_mut().expect("there").source = Some(source);
-    let request = v1::SubmitRecordsRequest { records: vec![bomb], wait: false };
+    let request = v1::SubmitRecordsRequest { records: vec![bomb.clone()], wait: false };
     let refused =
         ClientError::from(submissions().submit_records(request).await.expect_err("refused"));
     let refused = refused.refused().expect("a refusal");
     assert_eq!((refused.code, &*refused.reason_code), (Code::OutOfRange, "MESSAGE_TOO_LARGE"));
-    let query = v1::query_client::QueryClient::new(client.channel()).send_compressed(Gzip);
-    let unknown = { query }.get_record(v1::GetRecordRequest { record_id: vec![9; 32] }).await;
-    assert_eq!(unknown.expect_err("refused").code(), Code::NotFound);
+    let mut query = v1::query_client::QueryClient::new(client.channel()).send_compressed(Gzip);
+    for (bytes, code) in [(32, Code::NotFound), (17 * 1024, Code::OutOfRange)] {
+        let request = v1::GetRecordRequest { record_id: vec![9; bytes] };
+        assert_eq!(query.get_record(request).await.expect_err("refused").code(), code);
+    }
+    let bomb = v1::StreamRecordsRequest { submission: Some(bomb), wait: false };
+    let answers = submissions().stream_records(stream::iter([bomb])).await.expect("open");
+    let refused = answers.into_inner().message().await.expect_err("refused");
+    assert_eq!(refused.code(), Code::OutOfRange);
     fixture.stop().await;
 }
 
@@ -421,6 +453,7 @@ async fn a_connection_too_many_is_told_so() {
     let refused = refusal(client.header(None).await);
     assert_eq!((refused.code, &*refused.reason_code), (Code::ResourceExhausted, "OVERLOADED"));
     assert!(refused.message.contains("connections of this client"), "{refused}");
+    assert!(refused.retry_after.is_some(), "{refused}");
     assert_eq!(fixture.counted("CLIENT_CONNECTIONS"), 1);
     fixture.client(Role::Operator).await.status().await.expect("served");
     drop(client);
