@@ -6,25 +6,42 @@
 //! second process with the same key.
 //!
 //! ```text
-//! file   = magic "CHJRNL1\n" (8)  public key (32)  floor (8)  crc32c of these (4)  entry*
+//! file   = header  (entry | mark)*
+//! header = magic "CHJRNL2\n" (8)  public key (32)  floor (8)  nonce (8)  crc32c of these (4)
 //! entry  = length (4)  crc32c of the length (4)  crc32c of the payload (4)  payload
+//! mark   = 2^32 - 1 (4)  its own offset in the file (8)  crc32c of these and the nonce (4)
 //! ```
 //!
 //! Integers are big-endian. `floor` is the height at and above which entries may be found; nothing
-//! is signed below it. A torn tail (an entry that was never synced, hence never sent) is cut off;
-//! any other damage means that the key does not sign again.
+//! is signed below it. The nonce is random and each file's own: no payload, and nothing that an older
+//! file has left on the disk, looks like a mark.
+//!
+//! What is read is not yet durable: a process that was killed between a write and its sync, or whose
+//! sync failed, has left entries that may be in the system's memory only, and the system may believe
+//! them to be on the disk. So [`SignerJournal::open`] writes the whole journal anew, into a file of its
+//! own, and syncs that before anybody may act on it.
+//!
+//! A mark is written after each sync: what is before it was durable, and may have been sent. Damage
+//! with a mark behind it means that the key does not sign again. Damage with none behind it is in the
+//! last append, and that was cut short: what was never synced was never sent, and it is cut off.
+//! Not only the end can be missing then: a system may write the later pages of a large append first, and
+//! leave zeros or old bytes in between.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use customhouse_ledger::keys::PublicKey;
 
-const MAGIC: &[u8; 8] = b"CHJRNL1\n";
-const HEADER_BYTES: usize = 8 + 32 + 8 + 4;
+const MAGIC: &[u8; 8] = b"CHJRNL2\n";
+const HEADER_BYTES: usize = 8 + 32 + 8 + 8 + 4;
 const ENTRY_HEADER_BYTES: usize = 12;
+const MARK_BYTES: usize = 4 + 8 + 4;
+/// Stands where an entry has its length.
+const MARK: [u8; 4] = [0xff; 4];
 /// Bytes of one entry at the most: a proposal names at most 65,536 transactions.
 const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes after which a journal is rewritten without the heights that have committed.
@@ -86,6 +103,9 @@ pub enum JournalError {
     },
 }
 
+/// Tells the marks of one file from all other bytes.
+type Nonce = [u8; 8];
+
 /// An open journal, locked for this process.
 #[derive(Debug)]
 pub struct SignerJournal {
@@ -94,6 +114,9 @@ pub struct SignerJournal {
     file: File,
     length: u64,
     floor: u64,
+    nonce: Nonce,
+    /// Something could not be written: what the disk holds is unknown.
+    failed: bool,
     _lock: File,
 }
 
@@ -120,30 +143,21 @@ impl SignerJournal {
         write_new(path, key, 0, &[]).map(drop).map_err(io_error(path))
     }
 
-    /// Opens and locks the journal of a key.
+    /// Opens and locks the journal of a key. What was recovered is durable when this returns.
     ///
     /// # Errors
     /// Missing, locked, damaged or another key's; a failing disk.
     pub fn open(path: &Path, key: &PublicKey) -> Result<(Self, Recovered), JournalError> {
+        // Where it is a link, the file that it leads to is what is replaced.
+        let path = &path.canonicalize().map_err(missing_or_io(path))?;
         let lock = lock(path)?;
-        let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(JournalError::Missing(path.to_owned()));
-            }
-            Err(error) => return Err(io_error(path)(error)),
-        };
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io_error(path))?;
-        let floor = read_header(path, key, &bytes)?;
-        let (payloads, length) = read_entries(path, &bytes)?;
-        let torn_bytes = bytes.len() as u64 - length;
-        if torn_bytes > 0 {
-            file.set_len(length).and_then(|()| file.sync_all()).map_err(io_error(path))?;
-        }
-        file.seek(SeekFrom::End(0)).map_err(io_error(path))?;
-        let journal = Self { path: path.to_owned(), key: *key, file, length, floor, _lock: lock };
-        Ok((journal, Recovered { floor, payloads, torn_bytes }))
+        let recovered = Self::read(path, key)?;
+        let floor = recovered.floor;
+        let new = write_new(path, key, floor, &recovered.payloads).map_err(io_error(path))?;
+        let New { file, length, nonce } = new;
+        let (path, key, failed) = (path.clone(), *key, false);
+        let journal = Self { path, key, file, length, floor, nonce, failed, _lock: lock };
+        Ok((journal, recovered))
     }
 
     /// Reads the journal of a key, without locking it and without cutting anything off.
@@ -151,15 +165,9 @@ impl SignerJournal {
     /// # Errors
     /// Missing, damaged, or another key's; a failing disk.
     pub fn read(path: &Path, key: &PublicKey) -> Result<Recovered, JournalError> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(JournalError::Missing(path.to_owned()));
-            }
-            Err(error) => return Err(io_error(path)(error)),
-        };
-        let floor = read_header(path, key, &bytes)?;
-        let (payloads, length) = read_entries(path, &bytes)?;
+        let bytes = std::fs::read(path).map_err(missing_or_io(path))?;
+        let (floor, nonce) = read_header(path, key, &bytes)?;
+        let (payloads, length) = read_entries(path, &bytes, nonce)?;
         Ok(Recovered { floor, payloads, torn_bytes: bytes.len() as u64 - length })
     }
 
@@ -190,9 +198,16 @@ impl SignerJournal {
             }
             push_entry(&mut bytes, payload);
         }
-        let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
-        written.map_err(io_error(&self.path))?;
+        if std::mem::replace(&mut self.failed, true) {
+            return Err(io_error(&self.path)(io::Error::other("an earlier write failed")));
+        }
+        let written = self.file.write_all(&bytes).and_then(|()| sync(&self.file, File::sync_data));
         self.length += bytes.len() as u64;
+        // Not synced: it only has to be there when the disk does not lose the last moment.
+        let marked = written.and_then(|()| self.file.write_all(&mark(self.length, self.nonce)));
+        marked.map_err(io_error(&self.path))?;
+        self.length += MARK_BYTES as u64;
+        self.failed = false;
         Ok(())
     }
 
@@ -208,15 +223,23 @@ impl SignerJournal {
     /// A failing disk.
     pub fn compact(&mut self, floor: u64, payloads: &[Vec<u8>]) -> Result<(), JournalError> {
         debug_assert!(floor >= self.floor, "a floor never sinks");
-        let (file, length) =
-            write_new(&self.path, &self.key, floor, payloads).map_err(io_error(&self.path))?;
-        (self.file, self.length, self.floor) = (file, length, floor);
+        let written = write_new(&self.path, &self.key, floor, payloads);
+        self.failed |= written.is_err();
+        let New { file, length, nonce } = written.map_err(io_error(&self.path))?;
+        (self.file, self.length, self.nonce, self.floor) = (file, length, nonce, floor);
         Ok(())
     }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> JournalError + '_ {
     |source| JournalError::Io { path: path.to_owned(), source }
+}
+
+fn missing_or_io(path: &Path) -> impl FnOnce(io::Error) -> JournalError + '_ {
+    |error| match error.kind() {
+        io::ErrorKind::NotFound => JournalError::Missing(path.to_owned()),
+        _ => io_error(path)(error),
+    }
 }
 
 fn lock(path: &Path) -> Result<File, JournalError> {
@@ -238,48 +261,64 @@ fn push_entry(bytes: &mut Vec<u8>, payload: &[u8]) {
     bytes.extend_from_slice(payload);
 }
 
-fn header(key: &PublicKey, floor: u64) -> Vec<u8> {
+/// What is before this offset is durable.
+fn mark(offset: u64, nonce: Nonce) -> [u8; MARK_BYTES] {
+    let mut bytes = [0; MARK_BYTES];
+    bytes[..4].copy_from_slice(&MARK);
+    bytes[4..12].copy_from_slice(&offset.to_be_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &nonce);
+    bytes[12..].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+/// Whether a mark begins at an offset of a file.
+fn is_mark(bytes: &[u8], offset: usize, nonce: Nonce) -> bool {
+    bytes[offset..].starts_with(&MARK) && bytes[offset..].starts_with(&mark(offset as u64, nonce))
+}
+
+fn header(key: &PublicKey, floor: u64, nonce: Nonce) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(key.as_bytes());
     bytes.extend_from_slice(&floor.to_be_bytes());
+    bytes.extend_from_slice(&nonce);
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_be_bytes());
     bytes
 }
 
+/// A journal's file, just written.
+struct New {
+    file: File,
+    length: u64,
+    nonce: Nonce,
+}
+
 /// Writes a whole journal beside `path`, makes it durable, and moves it there.
-fn write_new(
-    path: &Path,
-    key: &PublicKey,
-    floor: u64,
-    payloads: &[Vec<u8>],
-) -> io::Result<(File, u64)> {
-    let mut bytes = header(key, floor);
+fn write_new(path: &Path, key: &PublicKey, floor: u64, payloads: &[Vec<u8>]) -> io::Result<New> {
+    let mut nonce = Nonce::default();
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+    let mut bytes = header(key, floor, nonce);
     for payload in payloads {
         push_entry(&mut bytes, payload);
     }
+    bytes.extend_from_slice(&mark(bytes.len() as u64, nonce));
     let new_path = path.with_extension("journal-new");
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new_path)?;
+    // What an earlier attempt has left may be anything.
+    match std::fs::remove_file(&new_path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut new = OpenOptions::new();
+    let mut file = new.read(true).write(true).create_new(true).mode(0o600).open(&new_path)?;
     file.write_all(&bytes)?;
-    file.sync_all()?;
+    sync(&file, File::sync_all)?;
     std::fs::rename(&new_path, path)?;
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()?;
-    Ok((file, bytes.len() as u64))
+    sync(&File::open(directory)?, File::sync_all)?;
+    Ok(New { file, length: bytes.len() as u64, nonce })
 }
 
-fn read_header(path: &Path, key: &PublicKey, bytes: &[u8]) -> Result<u64, JournalError> {
-    let (found, floor) = read_any_header(path, bytes)?;
-    if found != key.as_bytes() {
-        let found = hex::encode(found);
-        return Err(JournalError::OtherKey { path: path.to_owned(), expected: *key, found });
-    }
-    Ok(floor)
-}
-
-/// The key and the floor.
-fn read_any_header<'a>(path: &Path, bytes: &'a [u8]) -> Result<(&'a [u8], u64), JournalError> {
+fn read_header(path: &Path, key: &PublicKey, bytes: &[u8]) -> Result<(u64, Nonce), JournalError> {
     let damaged = |what| JournalError::Damaged { path: path.to_owned(), offset: 0, what };
     let Some((head, crc)) = bytes.get(..HEADER_BYTES).and_then(|b| b.split_last_chunk::<4>())
     else {
@@ -291,191 +330,69 @@ fn read_any_header<'a>(path: &Path, bytes: &'a [u8]) -> Result<(&'a [u8], u64), 
     if crc32c::crc32c(head) != u32::from_be_bytes(*crc) {
         return Err(damaged("header checksum"));
     }
-    let floor = head[40..].try_into().map_err(|_| damaged("header"))?;
-    Ok((&head[8..40], u64::from_be_bytes(floor)))
+    let (found, rest) = head[8..].split_at(32);
+    if found != key.as_bytes() {
+        let found = hex::encode(found);
+        return Err(JournalError::OtherKey { path: path.to_owned(), expected: *key, found });
+    }
+    let (floor, nonce) = rest.split_first_chunk().ok_or_else(|| damaged("header"))?;
+    let nonce = nonce.try_into().map_err(|_| damaged("header"))?;
+    Ok((u64::from_be_bytes(*floor), nonce))
 }
 
-/// The payloads, and the length of the file without a torn tail.
-fn read_entries(path: &Path, bytes: &[u8]) -> Result<(Vec<Vec<u8>>, u64), JournalError> {
+/// The payloads, and the length of the file without what an append that was cut short has left.
+fn read_entries(
+    path: &Path,
+    bytes: &[u8],
+    nonce: Nonce,
+) -> Result<(Vec<Vec<u8>>, u64), JournalError> {
     let mut payloads = Vec::new();
     let mut offset = HEADER_BYTES;
     while offset < bytes.len() {
-        let rest = &bytes[offset..];
-        match read_entry(rest, offset) {
+        if is_mark(bytes, offset, nonce) {
+            offset += MARK_BYTES;
+            continue;
+        }
+        match read_entry(&bytes[offset..]) {
             Ok(payload) => {
                 offset += ENTRY_HEADER_BYTES + payload.len();
                 payloads.push(payload.to_vec());
             }
-            Err(Broken::Torn) => break,
-            Err(Broken::Damaged(what)) => {
+            Err(what) if (offset..bytes.len()).any(|later| is_mark(bytes, later, nonce)) => {
                 let offset = offset as u64;
                 return Err(JournalError::Damaged { path: path.to_owned(), offset, what });
             }
+            Err(_cut_short) => break,
         }
     }
     Ok((payloads, offset as u64))
 }
 
-enum Broken {
-    Torn,
-    Damaged(&'static str),
-}
-
-/// Reads the entry at the start of `rest`, which reaches from `offset` to the end of the file.
-///
-/// A write that was cut short leaves fewer bytes than the entry's length says, or zeros from a
-/// sector's boundary to the end of the file, where the system had made room but not yet written.
-/// Both were never synced. A wrong checksum otherwise is damage to something that may have been
-/// sent: an entry within one sector is written whole or not at all.
-fn read_entry(rest: &[u8], offset: usize) -> Result<&[u8], Broken> {
-    if rest.iter().all(|&byte| byte == 0) {
-        return Err(Broken::Torn);
-    }
-    let broken = |what| {
-        if is_zero_from_a_sector(rest, offset) { Broken::Torn } else { Broken::Damaged(what) }
-    };
-    let Some((length, after)) = rest.split_first_chunk::<4>() else { return Err(Broken::Torn) };
-    let Some((length_crc, after)) = after.split_first_chunk::<4>() else {
-        return Err(Broken::Torn);
-    };
-    // A damaged length must not pass for a torn tail: the entry may have been sent.
+/// Reads the entry at the start of `rest`, which reaches to the end of the file.
+fn read_entry(rest: &[u8]) -> Result<&[u8], &'static str> {
+    let cut = "it ends inside an entry";
+    let (length, after) = rest.split_first_chunk::<4>().ok_or(cut)?;
+    let (length_crc, after) = after.split_first_chunk::<4>().ok_or(cut)?;
     if crc32c::crc32c(length) != u32::from_be_bytes(*length_crc) {
-        return Err(broken("entry length"));
+        return Err("entry length");
     }
-    let Some((crc, after)) = after.split_first_chunk::<4>() else { return Err(Broken::Torn) };
-    let length = u32::from_be_bytes(*length) as usize;
-    let Some(payload) = after.get(..length) else { return Err(Broken::Torn) };
-    if crc32c::crc32c(payload) == u32::from_be_bytes(*crc) {
-        return Ok(payload);
+    let (crc, after) = after.split_first_chunk::<4>().ok_or(cut)?;
+    let payload = after.get(..u32::from_be_bytes(*length) as usize).ok_or(cut)?;
+    match crc32c::crc32c(payload) == u32::from_be_bytes(*crc) {
+        true => Ok(payload),
+        false => Err("entry checksum"),
     }
-    Err(broken("entry checksum"))
 }
 
-/// Whether the file is zero from a sector's boundary after `offset` to its end.
-fn is_zero_from_a_sector(rest: &[u8], offset: usize) -> bool {
-    const SECTOR_BYTES: usize = 512;
-    let end = offset + rest.len();
-    let boundary = end.saturating_sub(1) / SECTOR_BYTES * SECTOR_BYTES;
-    let tail = boundary.checked_sub(offset).and_then(|start| rest.get(start..));
-    tail.is_some_and(|tail| !tail.is_empty() && tail.iter().all(|&byte| byte == 0))
+/// Makes what was written to a file, or to the names in a directory, durable.
+fn sync(file: &File, how: fn(&File) -> io::Result<()>) -> io::Result<()> {
+    #[cfg(test)]
+    tests::disk::before_sync()?;
+    how(file)?;
+    #[cfg(test)]
+    tests::disk::after_sync(file);
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use customhouse_ledger::keys::SigningKey;
-    use tempfile::TempDir;
-
-    use super::*;
-
-    fn key(seed: u8) -> PublicKey {
-        SigningKey::from_seed(&[seed; 32]).public()
-    }
-
-    fn fresh() -> (TempDir, PathBuf) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("validator.journal");
-        SignerJournal::create(&path, &key(1)).expect("created");
-        (directory, path)
-    }
-
-    fn append_and_close(path: &Path, payloads: &[Vec<u8>]) {
-        let (mut journal, _) = SignerJournal::open(path, &key(1)).expect("opened");
-        journal.append(payloads).expect("appended");
-    }
-
-    #[test]
-    fn what_was_appended_is_there_after_reopening() {
-        let (_directory, path) = fresh();
-        append_and_close(&path, &[b"one".to_vec(), b"two".to_vec()]);
-        append_and_close(&path, &[b"three".to_vec()]);
-        let (_journal, recovered) = SignerJournal::open(&path, &key(1)).expect("opened");
-        assert_eq!(recovered.payloads, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
-        assert_eq!((recovered.floor, recovered.torn_bytes), (0, 0));
-    }
-
-    #[test]
-    fn every_torn_tail_is_cut_and_the_rest_kept() {
-        let (_directory, path) = fresh();
-        append_and_close(&path, &[b"first".to_vec(), b"second".to_vec()]);
-        let whole = std::fs::read(&path).expect("read");
-        let kept = HEADER_BYTES + ENTRY_HEADER_BYTES + 5;
-        for length in kept..whole.len() {
-            std::fs::write(&path, &whole[..length]).expect("written");
-            let (_journal, recovered) = SignerJournal::open(&path, &key(1)).expect("opened");
-            assert_eq!(recovered.payloads, [b"first".to_vec()], "{length} bytes");
-            assert_eq!(recovered.torn_bytes, (length - kept) as u64);
-        }
-    }
-
-    #[test]
-    fn a_tail_of_zero_sectors_is_torn_and_a_damaged_entry_that_ends_in_zero_is_not() {
-        let (_directory, path) = fresh();
-        append_and_close(&path, &[b"first".to_vec(), vec![7; 2000]]);
-        let whole = std::fs::read(&path).expect("read");
-        let mut torn = whole.clone();
-        torn[1024..].fill(0);
-        std::fs::write(&path, &torn).expect("written");
-        let (journal, recovered) = SignerJournal::open(&path, &key(1)).expect("opened");
-        assert_eq!(recovered.payloads, [b"first".to_vec()]);
-        drop(journal);
-        append_and_close(&path, &[b"ends in zero\0".to_vec()]);
-        let mut damaged = std::fs::read(&path).expect("read");
-        let place = damaged.len() - 3;
-        damaged[place] ^= 1;
-        std::fs::write(&path, &damaged).expect("written");
-        let refused = SignerJournal::open(&path, &key(1)).expect_err("refused");
-        assert!(matches!(refused, JournalError::Damaged { .. }), "{refused}");
-    }
-
-    #[test]
-    fn a_damaged_entry_or_header_stops_the_key() {
-        let (_directory, path) = fresh();
-        append_and_close(&path, &[b"first".to_vec(), b"second".to_vec()]);
-        let whole = std::fs::read(&path).expect("read");
-        let payload_of_first = HEADER_BYTES + ENTRY_HEADER_BYTES;
-        let payload_of_second = whole.len() - 6;
-        for place in [0, 9, 41, HEADER_BYTES, HEADER_BYTES + 3, payload_of_first, payload_of_second]
-        {
-            let mut damaged = whole.clone();
-            damaged[place] ^= 0x10;
-            std::fs::write(&path, &damaged).expect("written");
-            let refused = SignerJournal::open(&path, &key(1)).expect_err("refused");
-            assert!(matches!(refused, JournalError::Damaged { .. }), "byte {place}: {refused}");
-        }
-    }
-
-    #[test]
-    fn a_second_process_with_the_key_is_refused() {
-        let (_directory, path) = fresh();
-        let first = SignerJournal::open(&path, &key(1)).expect("opened");
-        let refused = SignerJournal::open(&path, &key(1)).expect_err("refused");
-        assert!(matches!(refused, JournalError::Locked(_)), "{refused}");
-        drop(first);
-        SignerJournal::open(&path, &key(1)).expect("free again");
-    }
-
-    #[test]
-    fn a_missing_journal_and_another_keys_journal_are_refused() {
-        let (directory, path) = fresh();
-        let absent = directory.path().join("absent.journal");
-        let missing = SignerJournal::open(&absent, &key(1)).expect_err("refused");
-        assert!(matches!(missing, JournalError::Missing(_)), "{missing}");
-        let other = SignerJournal::open(&path, &key(2)).expect_err("refused");
-        assert!(matches!(other, JournalError::OtherKey { .. }), "{other}");
-        let twice = SignerJournal::create(&path, &key(1)).expect_err("refused");
-        assert!(matches!(twice, JournalError::Exists(_)), "{twice}");
-    }
-
-    #[test]
-    fn compaction_keeps_what_it_is_given_and_raises_the_floor() {
-        let (_directory, path) = fresh();
-        let (mut journal, _) = SignerJournal::open(&path, &key(1)).expect("opened");
-        journal.append(&[b"old".to_vec(), b"new".to_vec()]).expect("appended");
-        journal.compact(8, &[b"new".to_vec()]).expect("compacted");
-        journal.append(&[b"newer".to_vec()]).expect("appended");
-        drop(journal);
-        let (_journal, recovered) = SignerJournal::open(&path, &key(1)).expect("opened");
-        assert_eq!(recovered.payloads, [b"new".to_vec(), b"newer".to_vec()]);
-        assert_eq!(recovered.floor, 8);
-    }
-}
+mod tests;
