@@ -18,7 +18,8 @@ use crate::{evidence::Evidence, input::PeerTag};
 )]
 pub enum Action {
     /// Build a new block on the tip, store it durably with its bodies, answer
-    /// [`crate::Input::Built`]. Empty where there is nothing to include.
+    /// [`crate::Input::Built`]. Where there is nothing to include, an empty one, or, if it may not be
+    /// empty, [`crate::Input::Work`] that says so.
     Build(Build),
     /// Check a block, store it durably with its bodies, answer [`crate::Input::Validated`].
     Validate(Validate),
@@ -99,6 +100,8 @@ pub struct Build {
     pub parent_hash: Hash,
     /// The most bytes of transactions to include.
     pub block_bytes_max: u64,
+    /// Whether a block is due in any case.
+    pub may_be_empty: bool,
 }
 
 /// What to check of a block.

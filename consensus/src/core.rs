@@ -159,7 +159,7 @@ impl Core {
             }
             Input::Connected(peer) => self.greet(peer),
             Input::Asked => self.unasked = false,
-            Input::Work { pending } => self.pending = pending,
+            Input::Work { pending } => self.take_work(pending),
             Input::Built { view, block } => self.take_built(view, block),
             Input::Validated { height, view, block_hash, verdict } => {
                 self.take_verdict(height, view, block_hash, verdict);
@@ -185,6 +185,15 @@ impl Core {
             if !moved {
                 break;
             }
+        }
+    }
+
+    /// Where there is nothing after all, the block that was to include something is asked for again
+    /// when there is.
+    fn take_work(&mut self, pending: bool) {
+        self.pending = pending;
+        if self.height.built.is_none() {
+            let _unwanted = self.height.build.take_if(|build| !pending && !build.may_be_empty);
         }
     }
 
@@ -334,6 +343,11 @@ impl Core {
     /// Key of the leader of the current view.
     pub fn leader(&self) -> PublicKey {
         self.height.leader(self.height.view)
+    }
+
+    /// The block of the height in progress that is known to be decided.
+    pub fn decided(&self) -> Option<Hash> {
+        self.height.finalization.as_ref().map(|finalization| finalization.ballot.block_hash)
     }
 
     /// Whether others have decided this height already, and this node only follows.

@@ -166,7 +166,8 @@ pub enum Input {
     /// they hold that the others could not decide anything without them. What they hold has been fed
     /// as [`Input::Signatures`].
     Asked,
-    /// Whether the mempool has a transaction that the next block could include.
+    /// Whether there is a transaction that the leader could include in the next block now. Also the
+    /// answer to [`crate::Action::Build`] where there turned out to be none.
     Work {
         /// It has.
         pending: bool,

@@ -72,8 +72,8 @@ impl Core {
     /// at once.
     fn ask_for_block(&mut self, me: PublicKey) {
         let view = self.height.view;
-        let wanted = view > 1 || self.pending || self.heartbeat_is_due();
-        if !wanted || self.height.build.is_some() {
+        let may_be_empty = view > 1 || self.heartbeat_is_due();
+        if !(may_be_empty || self.pending) || self.height.build.is_some() {
             return;
         }
         let after_parent = self.tip.header.time_ms.saturating_add(1);
@@ -84,6 +84,7 @@ impl Core {
             time_ms: self.now.unix_ms.max(after_parent),
             parent_hash: self.tip_hash,
             block_bytes_max: self.block_bytes_max(view),
+            may_be_empty,
         };
         self.height.build = Some(build.clone());
         self.out.act(Action::Build(build));
@@ -270,11 +271,9 @@ impl Core {
         let Some(finalization) = self.height.finalization.clone() else { return false };
         let hash = finalization.ballot.block_hash;
         let Some(stored) = self.height.blocks.get(&hash) else {
-            // Where the shell is storing it for a vote, that will do.
-            let mut proposals = self.height.proposals.values();
-            if !proposals.any(|held| held.block_hash == hash && held.check == Check::Asked) {
-                self.fetch_block(&finalization);
-            }
+            // Also where the shell is at it for a vote: its proposer, who is asked first then, may
+            // never give it.
+            self.fetch_block(&finalization);
             return false;
         };
         let block = stored.block.clone();

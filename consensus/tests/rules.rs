@@ -51,6 +51,13 @@ fn rule_1_propose() {
             then: &["build 1"],
         },
         Row { what: "once", me: 2, given: vec![work()], when: work(), then: &[] },
+        Row {
+            what: "where there was nothing after all, again when there is something",
+            me: 2,
+            given: vec![work(), no_work()],
+            when: work(),
+            then: &["build 1"],
+        },
         Row { what: "and others not", me: 3, given: vec![], when: work(), then: &[] },
         Row {
             what: "what was built is proposed, and notarized with it",
@@ -524,6 +531,13 @@ fn rule_6_commit() {
             what: "a block that is not here is fetched",
             me: 0,
             given: vec![],
+            when: finalization(1, a()),
+            then: &["fetch block A"],
+        },
+        Row {
+            what: "also while it is being checked: its proposer may never give the bodies",
+            me: 0,
+            given: vec![proposal(1, 0, a())],
             when: finalization(1, a()),
             then: &["fetch block A"],
         },

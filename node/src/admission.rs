@@ -129,9 +129,10 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the mempool is so full that nothing new should be accepted.
-    pub fn is_nearly_full(&self) -> bool {
-        lock(&self.mempool).is_nearly_full()
+    /// Whether the mempool has so much of a key, or of its agency, that nothing new of it should be
+    /// accepted.
+    pub fn is_nearly_full(&self, agency: AgencyCode, signer: &PublicKey) -> bool {
+        lock(&self.mempool).is_nearly_full(agency, signer)
     }
 }
 

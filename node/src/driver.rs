@@ -13,6 +13,7 @@ pub mod answers;
 mod bodies;
 mod catch_up;
 mod fetch;
+pub mod gather;
 mod halted;
 mod inputs;
 mod journalled;
@@ -35,6 +36,7 @@ use customhouse_ledger::{
     certificate::Certificate,
     chain::{Chain, CommitError, Staged},
     hash::Hash,
+    header::Block,
     keys::PublicKey,
     store::StoreError,
     transaction::VerifiedTransaction,
@@ -44,7 +46,7 @@ use tokio::sync::oneshot;
 
 use self::{actions::committed_state, bodies::Bodies, signers::takes_over};
 pub use self::{
-    fetch::{CertifiedBlock, FetchedBlock},
+    fetch::CertifiedBlock,
     journalled::{JournalledSigner, SignerError},
     outside::{Fetch, Outside, Purpose, SignerMemory},
     peers::{Peers, listed_peers},
@@ -98,8 +100,11 @@ pub enum DriverInput {
         /// What was found.
         transactions: Vec<Arc<VerifiedTransaction>>,
     },
-    /// Answers a fetch of a block that is not committed.
-    Block(FetchedBlock),
+    /// Answers a fetch of a block that is not committed: the block, whose leaves have been compared
+    /// with its header. Its bodies are another fetch.
+    Block(Block),
+    /// A peer gave a block whose leaves are not its own.
+    WrongBlock(PublicKey),
     /// While catching up: committed blocks from a peer, in order. Answered with the height reached.
     Committed {
         /// Who sent them.
@@ -141,6 +146,9 @@ pub enum DriverError {
     /// The journal failed.
     #[error("{0}")]
     Journal(#[from] JournalError),
+    /// The task that gets blocks from peers panicked.
+    #[error("the task that gets blocks from peers ended by a fault of its own")]
+    Gathering,
     /// The core halted, or a finalized block does not execute to its own roots.
     #[error("consensus halted: {0}. Do not restart before the cause is known")]
     Halted(String),
@@ -200,6 +208,10 @@ pub struct Driver<O, J> {
     bodies: Bodies,
     /// Blocks that were executed and wait for their finalization, of the height in progress.
     staged: BTreeMap<Hash, Staged>,
+    /// Whether the core was told that the next block has something to include.
+    pending: bool,
+    /// The decided block that was asked for last, and is not here.
+    lacked: Option<Hash>,
     wake_at: Option<u64>,
     metrics: Metrics,
 }
@@ -230,6 +242,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             outside,
             bodies: Bodies::default(),
             staged: BTreeMap::new(),
+            pending: false,
+            lacked: None,
             wake_at: None,
             metrics: parts.metrics,
         }
@@ -249,6 +263,11 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// # Errors
     /// [`DriverError`].
     pub fn tick(&mut self) -> Result<(), DriverError> {
+        // What waits may have expired.
+        let pending = self.has_work();
+        if pending != self.pending {
+            self.step(Input::Work { pending })?;
+        }
         self.step(Input::Tick)
     }
 
@@ -257,7 +276,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// # Errors
     /// [`DriverError`].
     pub fn work(&mut self) -> Result<(), DriverError> {
-        let pending = lock(&self.mempool).count() > 0;
+        let pending = self.has_work();
         self.step(Input::Work { pending })
     }
 
@@ -285,6 +304,9 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// One step of the core: what it rests on is durable after it, what it says is sent, and what it
     /// wants done is left to do. Where the input was a message, says what became of that.
     fn step_core(&mut self, input: Input) -> Result<(Vec<Action>, Option<Reception>), DriverError> {
+        if let Input::Work { pending } | Input::Committed { pending, .. } = &input {
+            self.pending = *pending;
+        }
         let ready = self.core.step(self.outside.now(), input);
         let outbox = ready.persist(&mut self.signer.journal)?;
         self.wake_at = outbox.wake_at;
@@ -345,3 +367,5 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work_tests;

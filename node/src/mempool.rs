@@ -1,13 +1,27 @@
-//! The mempool: verified transactions that wait to be put into a block, in the order of arrival.
+//! The mempool: verified transactions that wait to be put into a block, one of each id.
 //!
-//! Bounded in number and bytes, and so that no agency can fill it alone.
+//! Bounded in number and bytes, and shared: nobody can fill it, or a block, alone.
+//!
+//! - An agency may hold as much as it leaves free: half of all where it is alone, a third each where
+//!   there are two. Whoever comes later always finds room.
+//! - Within its agency's half, a signing key may hold three times what the agency's keys leave free:
+//!   three quarters of it where it is alone.
+//! - A block is filled in turns ([`Mempool::in_turns`]): the agency that has the least in it is next, of
+//!   its keys the one that has the least, and of that one's transactions the oldest.
+
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::{Add, RangeInclusive, Sub},
     sync::Arc,
 };
 
-use customhouse_ledger::{agency::AgencyCode, hash::Hash, transaction::VerifiedTransaction};
+use customhouse_ledger::{
+    agency::AgencyCode, hash::Hash, keys::PublicKey, transaction::VerifiedTransaction,
+};
+
+use self::turns::InTurns;
 
 /// How much a mempool holds.
 #[derive(Clone, Copy, Debug)]
@@ -16,24 +30,18 @@ pub struct MempoolLimits {
     pub transactions_max: usize,
     /// Bytes of their encodings.
     pub bytes_max: usize,
-    /// Bytes of one agency's transactions.
-    pub agency_bytes_max: usize,
 }
 
 impl Default for MempoolLimits {
     fn default() -> Self {
-        Self {
-            transactions_max: 50_000,
-            bytes_max: 64 * 1024 * 1024,
-            agency_bytes_max: 32 * 1024 * 1024,
-        }
+        Self { transactions_max: 50_000, bytes_max: 64 * 1024 * 1024 }
     }
 }
 
 /// Why a transaction was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MempoolError {
-    /// It is there already. Not a fault.
+    /// It is there already, or another signature of the same. Not a fault.
     #[error("the transaction is in the mempool already")]
     Present,
     /// No room.
@@ -42,18 +50,29 @@ pub enum MempoolError {
     /// No room for this agency.
     #[error("the mempool holds as much of agency {0} as it may")]
     AgencyFull(AgencyCode),
+    /// No room for this key.
+    #[error("the mempool holds as much of what key {0} signed as it may")]
+    SignerFull(PublicKey),
 }
 
 /// The mempool.
 #[derive(Debug)]
 pub struct Mempool {
-    limits: MempoolLimits,
+    limits: Room,
+    used: Room,
     by_leaf: HashMap<Hash, Waiting>,
+    leaf_of_id: HashMap<Hash, Hash>,
     by_arrival: BTreeMap<u64, Hash>,
     by_expiry: BTreeSet<(u64, Hash)>,
     arrivals: u64,
+    by_agency: BTreeMap<AgencyCode, OfAgency>,
+}
+
+/// Transactions and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Room {
+    count: usize,
     bytes: usize,
-    bytes_by_agency: BTreeMap<AgencyCode, usize>,
 }
 
 #[derive(Debug)]
@@ -62,17 +81,31 @@ struct Waiting {
     transaction: Arc<VerifiedTransaction>,
 }
 
+#[derive(Debug, Default)]
+struct OfAgency {
+    used: Room,
+    by_signer: BTreeMap<PublicKey, OfSigner>,
+}
+
+#[derive(Debug, Default)]
+struct OfSigner {
+    used: Room,
+    by_arrival: BTreeMap<u64, Arc<VerifiedTransaction>>,
+}
+
 impl Mempool {
     /// An empty mempool.
     pub fn new(limits: MempoolLimits) -> Self {
+        let MempoolLimits { transactions_max: count, bytes_max: bytes } = limits;
         Self {
-            limits,
+            limits: Room { count, bytes },
+            used: Room::default(),
             by_leaf: HashMap::new(),
+            leaf_of_id: HashMap::new(),
             by_arrival: BTreeMap::new(),
             by_expiry: BTreeSet::new(),
             arrivals: 0,
-            bytes: 0,
-            bytes_by_agency: BTreeMap::new(),
+            by_agency: BTreeMap::new(),
         }
     }
 
@@ -81,28 +114,56 @@ impl Mempool {
     /// # Errors
     /// [`MempoolError`].
     pub fn insert(&mut self, transaction: Arc<VerifiedTransaction>) -> Result<(), MempoolError> {
-        let leaf_hash = transaction.leaf_hash();
-        if self.by_leaf.contains_key(&leaf_hash) {
+        let (id, leaf_hash) = (transaction.id(), transaction.leaf_hash());
+        if self.leaf_of_id.contains_key(&id) {
             return Err(MempoolError::Present);
         }
-        let bytes = transaction.encoded().len();
-        if self.by_leaf.len() >= self.limits.transactions_max
-            || self.bytes + bytes > self.limits.bytes_max
-        {
+        let (agency, signer) = (transaction.header().agency, transaction.header().signer);
+        let room = Room::of(&transaction);
+        if !(self.used + room).is_within(self.limits) {
             return Err(MempoolError::Full);
         }
-        let agency = transaction.header().agency;
-        let of_agency = self.bytes_by_agency.entry(agency).or_default();
-        if *of_agency + bytes > self.limits.agency_bytes_max {
+        let (of_agency, of_signer) = self.used_by(agency, &signer);
+        if !(of_agency + room).is_within(self.agency_limit(of_agency)) {
             return Err(MempoolError::AgencyFull(agency));
         }
-        *of_agency += bytes;
-        self.bytes += bytes;
+        if !(of_signer + room).is_within(self.signer_limit(of_agency, of_signer)) {
+            return Err(MempoolError::SignerFull(signer));
+        }
         self.arrivals += 1;
-        self.by_arrival.insert(self.arrivals, leaf_hash);
-        self.by_expiry.insert((transaction.header().not_after_ms, leaf_hash));
-        self.by_leaf.insert(leaf_hash, Waiting { arrival: self.arrivals, transaction });
+        let arrival = self.arrivals;
+        self.used = self.used + room;
+        let of_agency = self.by_agency.entry(agency).or_default();
+        of_agency.used = of_agency.used + room;
+        let of_signer = of_agency.by_signer.entry(signer).or_default();
+        of_signer.used = of_signer.used + room;
+        of_signer.by_arrival.insert(arrival, Arc::clone(&transaction));
+        self.leaf_of_id.insert(id, leaf_hash);
+        self.by_arrival.insert(arrival, leaf_hash);
+        self.by_expiry.insert((not_after_ms(&transaction), leaf_hash));
+        self.by_leaf.insert(leaf_hash, Waiting { arrival, transaction });
         Ok(())
+    }
+
+    /// What an agency and one of its keys hold.
+    fn used_by(&self, agency: AgencyCode, signer: &PublicKey) -> (Room, Room) {
+        let of_agency = self.by_agency.get(&agency);
+        let of_signer = of_agency.and_then(|agency| agency.by_signer.get(signer));
+        (
+            of_agency.map_or(Room::default(), |agency| agency.used),
+            of_signer.map_or(Room::default(), |signer| signer.used),
+        )
+    }
+
+    /// As much as it leaves free.
+    fn agency_limit(&self, of_agency: Room) -> Room {
+        (self.limits - (self.used - of_agency)).half()
+    }
+
+    /// Three times what its agency's keys leave free of the agency's half.
+    fn signer_limit(&self, of_agency: Room, of_signer: Room) -> Room {
+        let left = self.limits.half() - (of_agency - of_signer);
+        Room { count: left.count - left.count / 4, bytes: left.bytes - left.bytes / 4 }
     }
 
     /// The transaction of a log leaf hash.
@@ -115,21 +176,45 @@ impl Mempool {
         self.by_arrival.values().filter_map(|leaf_hash| self.by_leaf(leaf_hash))
     }
 
-    /// Drops a transaction: it was committed, or can no longer be.
+    /// The transactions in the order in which a block should take them.
+    pub fn in_turns(&self) -> InTurns<'_> {
+        InTurns::new(self)
+    }
+
+    /// Whether one of them may be included up to a time within this range and no longer.
+    pub fn ends_within(&self, not_after_ms: RangeInclusive<u64>) -> bool {
+        let (first, last) = not_after_ms.into_inner();
+        let mut from = self.by_expiry.range((first, Hash::ZERO)..);
+        from.next().is_some_and(|(not_after_ms, _)| *not_after_ms <= last)
+    }
+
+    /// Drops a transaction: it can no longer be committed.
     pub fn remove(&mut self, leaf_hash: &Hash) -> Option<Arc<VerifiedTransaction>> {
-        let waiting = self.by_leaf.remove(leaf_hash)?;
-        self.by_arrival.remove(&waiting.arrival);
-        self.by_expiry.remove(&(waiting.transaction.header().not_after_ms, *leaf_hash));
-        let bytes = waiting.transaction.encoded().len();
-        self.bytes -= bytes;
-        let agency = waiting.transaction.header().agency;
-        if let Some(of_agency) = self.bytes_by_agency.get_mut(&agency) {
-            *of_agency -= bytes;
-            if *of_agency == 0 {
-                self.bytes_by_agency.remove(&agency);
-            }
+        let Waiting { arrival, transaction } = self.by_leaf.remove(leaf_hash)?;
+        self.by_arrival.remove(&arrival);
+        self.by_expiry.remove(&(not_after_ms(&transaction), *leaf_hash));
+        self.leaf_of_id.remove(&transaction.id());
+        let (agency, signer) = (transaction.header().agency, transaction.header().signer);
+        let room = Room::of(&transaction);
+        self.used = self.used - room;
+        let of_agency = self.by_agency.get_mut(&agency)?;
+        of_agency.used = of_agency.used - room;
+        let of_signer = of_agency.by_signer.get_mut(&signer)?;
+        of_signer.used = of_signer.used - room;
+        of_signer.by_arrival.remove(&arrival);
+        if of_signer.by_arrival.is_empty() {
+            of_agency.by_signer.remove(&signer);
         }
-        Some(waiting.transaction)
+        if of_agency.by_signer.is_empty() {
+            self.by_agency.remove(&agency);
+        }
+        Some(transaction)
+    }
+
+    /// Drops a transaction by its id: it was committed, under this signature or another.
+    pub fn remove_id(&mut self, id: &Hash) -> Option<Arc<VerifiedTransaction>> {
+        let leaf_hash = *self.leaf_of_id.get(id)?;
+        self.remove(&leaf_hash)
     }
 
     /// Drops what no block of this time or later may include.
@@ -143,94 +228,67 @@ impl Mempool {
 
     /// How many transactions wait.
     pub fn count(&self) -> usize {
-        self.by_leaf.len()
+        self.used.count
     }
 
     /// Bytes of their encodings.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.used.bytes
     }
 
-    /// Whether less than a tenth of the room is left.
-    pub fn is_nearly_full(&self) -> bool {
-        let limits = &self.limits;
-        self.bytes > limits.bytes_max / 10 * 9 || self.count() > limits.transactions_max / 10 * 9
+    /// Whether less than a tenth is left of the room that a key of an agency may have.
+    pub fn is_nearly_full(&self, agency: AgencyCode, signer: &PublicKey) -> bool {
+        let (of_agency, of_signer) = self.used_by(agency, signer);
+        let agency_limit = self.agency_limit(of_agency);
+        let signer_limit = self.signer_limit(of_agency, of_signer);
+        !(of_agency.is_within(agency_limit.nine_tenths())
+            && of_signer.is_within(signer_limit.nine_tenths()))
+    }
+}
+
+/// Until when a block may include a transaction, in Unix milliseconds.
+pub fn not_after_ms(transaction: &VerifiedTransaction) -> u64 {
+    let proposed = transaction.registry_change().map(|change| change.proposal().not_after_ms());
+    transaction.header().not_after_ms.min(proposed.unwrap_or(u64::MAX))
+}
+
+impl Room {
+    fn of(transaction: &VerifiedTransaction) -> Self {
+        Self { count: 1, bytes: transaction.encoded().len() }
+    }
+
+    fn is_within(self, limit: Self) -> bool {
+        self.count <= limit.count && self.bytes <= limit.bytes
+    }
+
+    fn half(self) -> Self {
+        Self { count: self.count.div_ceil(2), bytes: self.bytes.div_ceil(2) }
+    }
+
+    fn nine_tenths(self) -> Self {
+        Self { count: self.count - self.count / 10, bytes: self.bytes - self.bytes / 10 }
+    }
+}
+
+impl Add for Room {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let (count, bytes) =
+            (self.count.saturating_add(other.count), self.bytes.saturating_add(other.bytes));
+        Self { count, bytes }
+    }
+}
+
+impl Sub for Room {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        let (count, bytes) =
+            (self.count.saturating_sub(other.count), self.bytes.saturating_sub(other.bytes));
+        Self { count, bytes }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use customhouse_ledger::{
-        keys::SigningKey,
-        record::{ValidRecord, dedupe_key},
-    };
-    use customhouse_proto::v1;
-
-    use super::*;
-
-    fn transaction(agency: &str, number: u64, not_after_ms: u64) -> Arc<VerifiedTransaction> {
-        let inspection = v1::Inspection { mrn: format!("M{number}"), ..Default::default() };
-        let record = v1::Record {
-            salt: vec![0; 16],
-            agency: agency.into(),
-            submitter: "broker".into(),
-            body: Some(v1::record::Body::Inspection(inspection)),
-            ..Default::default()
-        };
-        let record = ValidRecord::from_record(record).expect("valid");
-        let agency: AgencyCode = agency.parse().expect("a code");
-        let slot = (record, dedupe_key(&agency, "broker", &number.to_string()));
-        let key = SigningKey::from_seed(&[1; 32]);
-        let signed = VerifiedTransaction::sign(&[slot], agency, not_after_ms, &Hash::ZERO, &key);
-        Arc::new(signed.expect("valid"))
-    }
-
-    fn limits(transactions_max: usize, bytes_max: usize, agency_bytes_max: usize) -> MempoolLimits {
-        MempoolLimits { transactions_max, bytes_max, agency_bytes_max }
-    }
-
-    #[test]
-    fn transactions_come_out_in_the_order_of_arrival() {
-        let mut mempool = Mempool::new(MempoolLimits::default());
-        let list: Vec<_> = (0..10).map(|n| transaction("NL", n, 100)).collect();
-        for transaction in &list {
-            assert_eq!(mempool.insert(transaction.clone()), Ok(()));
-        }
-        assert_eq!(mempool.insert(list[3].clone()), Err(MempoolError::Present));
-        mempool.remove(&list[0].leaf_hash());
-        let out: Vec<_> = mempool.oldest_first().map(|t| t.id()).collect();
-        assert_eq!(out, list[1..].iter().map(|t| t.id()).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn it_is_bounded_and_no_agency_fills_it_alone() {
-        let one = transaction("NL", 0, 100).encoded().len();
-        let mut mempool = Mempool::new(limits(100, 4 * one, 2 * one));
-        assert_eq!(mempool.insert(transaction("NL", 1, 100)), Ok(()));
-        assert_eq!(mempool.insert(transaction("NL", 2, 100)), Ok(()));
-        let nl = "NL".parse().expect("a code");
-        assert_eq!(mempool.insert(transaction("NL", 3, 100)), Err(MempoolError::AgencyFull(nl)));
-        assert_eq!(mempool.insert(transaction("KR", 1, 100)), Ok(()));
-        assert_eq!(mempool.insert(transaction("BE", 1, 100)), Ok(()));
-        assert_eq!(mempool.insert(transaction("DE", 1, 100)), Err(MempoolError::Full));
-        let mut few = Mempool::new(limits(1, usize::MAX, usize::MAX));
-        assert_eq!(few.insert(transaction("NL", 1, 100)), Ok(()));
-        assert_eq!(few.insert(transaction("NL", 2, 100)), Err(MempoolError::Full));
-    }
-
-    #[test]
-    fn removal_gives_the_room_back() {
-        let mut mempool = Mempool::new(MempoolLimits::default());
-        let list: Vec<_> = (0..5).map(|n| transaction("NL", n, 100 + n)).collect();
-        for transaction in &list {
-            mempool.insert(transaction.clone()).expect("room");
-        }
-        mempool.remove_expired(103);
-        assert_eq!(mempool.count(), 2);
-        for transaction in &list {
-            mempool.remove(&transaction.leaf_hash());
-        }
-        assert_eq!((mempool.count(), mempool.bytes()), (0, 0));
-        assert!(mempool.bytes_by_agency.is_empty() && mempool.by_expiry.is_empty());
-    }
-}
+pub(crate) mod tests;

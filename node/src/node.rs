@@ -213,7 +213,6 @@ impl NodeParts {
         let addresses = sections().map(|section| (section.agency, section.addresses.clone()));
         let more = sections().flat_map(|s| s.keys.iter().map(|key| (s.agency, *key)));
         let size = |value| usize::try_from(value).unwrap_or(usize::MAX);
-        let bytes_max = size(config.limits.mempool_bytes);
         Ok(Self {
             agency: config.agency,
             network: NetworkConfig {
@@ -234,8 +233,7 @@ impl NodeParts {
             outbox_bytes_max: config.limits.outbox_bytes,
             mempool: MempoolLimits {
                 transactions_max: size(config.limits.mempool_transactions),
-                bytes_max,
-                agency_bytes_max: bytes_max / 2,
+                bytes_max: size(config.limits.mempool_bytes),
             },
             store_options: StoreOptions {
                 block_cache_bytes: size(config.limits.store_cache_bytes),
@@ -486,4 +484,4 @@ async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -193,6 +193,10 @@ pub fn work() -> Event {
     step(Input::Work { pending: true })
 }
 
+pub fn no_work() -> Event {
+    step(Input::Work { pending: false })
+}
+
 /// A core with its clocks and its journal.
 pub struct Bench {
     pub me: usize,

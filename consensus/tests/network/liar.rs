@@ -146,6 +146,7 @@ impl Liar {
             time_ms: after_parent.max(GENESIS_TIME_MS),
             parent_hash: ledger.tip().hash(),
             block_bytes_max: u64::MAX,
+            may_be_empty: true,
         };
         let twins = [Vec::new(), vec![Hash([3; 32])]].map(|leaves| {
             let block = ledger.build(&build, leaves);

@@ -264,6 +264,24 @@ impl ChainReader {
         self.shared.state().pending.blocks().map(|(_, block)| block.clone()).collect()
     }
 
+    /// Whether a block's leaves are those of which its header has the log's root. That is known
+    /// before any body is. `false` too for a block that begins beyond the committed log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn has_leaves(&self, block: &Block) -> Result<bool, StoreError> {
+        let header = &block.header;
+        let count = header.log_size.checked_sub(header.log_start);
+        if count != Some(block.leaves.len() as u64) || header.log_start > self.tip().header.log_size
+        {
+            return Ok(false);
+        }
+        let store = self.store();
+        let mut log = merkle::Frontier::read(header.log_start, |node| store.log_node(node))?;
+        block.leaves.iter().for_each(|leaf| log.push(*leaf));
+        Ok(log.root() == header.log_root)
+    }
+
     /// Where a record was first committed.
     ///
     /// # Errors

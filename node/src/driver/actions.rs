@@ -1,6 +1,6 @@
 //! What the core asks for, carried out on the ledger or handed to a fetch.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use customhouse_consensus::{
     Action, Build, Committed as CommittedState, Input, Refusal, Validate, Verdict,
@@ -11,10 +11,12 @@ use customhouse_ledger::{
     hash::Hash,
     header::Block,
     keys::PublicKey,
+    parameters::Parameters,
     transaction::VerifiedTransaction,
 };
 
 use super::{Driver, DriverError, Fetch, Outside, Purpose, SignerMemory, lock};
+use crate::mempool::not_after_ms;
 
 impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Carries out one action; where it is done at once, its answer is the next input.
@@ -26,18 +28,15 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             Action::Validate(validate) => self.validate(validate),
             Action::Commit { block, finalization } => self.commit(block, finalization),
             Action::FetchBlock { height, block_hash, from } => {
-                let avoid = Vec::new();
-                self.outside.fetch(Fetch::Block { height, block_hash, from, avoid });
+                self.fetch_block(height, block_hash, &from);
                 Ok(None)
             }
             Action::FetchCertificates { height, view } => {
                 self.outside.fetch(Fetch::Certificates { height, view });
                 Ok(None)
             }
-            Action::SyncFrom { peer, height } => {
-                if let Some(peer) = self.peers.at(peer) {
-                    self.outside.fetch(Fetch::CatchUp { peer, height });
-                }
+            Action::SyncFrom { height, .. } => {
+                self.outside.fetch(Fetch::CatchUp { height });
                 Ok(None)
             }
             Action::ResendTransactions => {
@@ -63,33 +62,56 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     fn build(&mut self, build: &Build) -> Result<Input, DriverError> {
-        let parameters = self.chain.tip().parameters;
-        let count_max = usize::try_from(parameters.block_transactions_max).unwrap_or(usize::MAX);
-        let candidates = self.candidates(build.block_bytes_max, count_max);
         let context = BlockContext {
             view: build.view,
             proposer: build.proposer,
             time_ms: build.time_ms,
             bytes_max: build.block_bytes_max,
         };
-        let candidate = self.chain.prepare(&context, candidates)?;
-        self.drop_refused(&candidate.refused);
-        let staged = candidate.staged;
+        let staged = loop {
+            let candidate = self.chain.prepare(&context, self.candidates(build))?;
+            self.drop_refused(&candidate.refused);
+            let is_empty = candidate.staged.transactions().is_empty();
+            if !is_empty || build.may_be_empty {
+                break candidate.staged;
+            }
+            if candidate.refused.is_empty() {
+                return Ok(Input::Work { pending: false });
+            }
+        };
         self.chain.store_pending(staged.block(), staged.transactions())?;
         let block = staged.block().clone();
         self.staged.insert(block.hash(), staged);
         Ok(Input::Built { view: build.view, block })
     }
 
-    /// The oldest waiting transactions that fit a block.
-    fn candidates(&self, bytes_max: u64, count_max: usize) -> Vec<Arc<VerifiedTransaction>> {
+    /// Waiting transactions that a block may include at its time, as many as fit, in turns.
+    fn candidates(&self, build: &Build) -> Vec<Arc<VerifiedTransaction>> {
+        let parameters = self.chain.tip().parameters;
+        let count_max = usize::try_from(parameters.block_transactions_max).unwrap_or(usize::MAX);
+        let valid = valid_at(build.time_ms, &parameters);
         let mut bytes = 0;
         let fits = |transaction: &&Arc<VerifiedTransaction>| {
             bytes += transaction.encoded().len() as u64;
-            bytes <= bytes_max
+            bytes <= build.block_bytes_max
         };
         let mempool = lock(&self.mempool);
-        mempool.oldest_first().take(count_max).take_while(fits).cloned().collect()
+        let in_time = mempool.in_turns().filter(|t| valid.contains(&not_after_ms(t)));
+        in_time.take(count_max).take_while(fits).cloned().collect()
+    }
+
+    /// Whether the next block can include something. Clocks differ: where this node does not lead, it
+    /// counts only what the leader can include for sure. A leader that has nothing, by its clock, must
+    /// not be passed over for that.
+    pub(super) fn has_work(&self) -> bool {
+        let (tip, unix_ms) = (self.chain.tip(), self.outside.now().unix_ms);
+        let height = tip.header.height + 1;
+        let view = if self.core.height() == height { self.core.view() } else { 1 };
+        let leads = tip.leaders.leader(&tip.validators, height, view) == self.signer.public;
+        let valid = valid_at(unix_ms.max(tip.header.time_ms + 1), &tip.parameters);
+        let apart_ms = if leads { 0 } else { tip.parameters.time_skew_ms_max / 2 };
+        let (first, last) = (valid.start() + apart_ms, valid.end() - apart_ms);
+        lock(&self.mempool).ends_within(first..=last)
     }
 
     fn drop_refused(&self, refused: &[(Hash, TransactionInvalid)]) {
@@ -124,11 +146,28 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         Ok(())
     }
 
+    /// The core asks for a block that a quorum voted for; with each resend again. Where it is decided
+    /// and still not here by then, others may have committed it and gone on.
+    fn fetch_block(&mut self, height: u64, block_hash: Hash, from: &[PublicKey]) {
+        let from = self.peers_of(from);
+        self.outside.fetch(Fetch::Block { height, block_hash, from });
+        if self.core.decided() == Some(block_hash)
+            && self.lacked.replace(block_hash) == Some(block_hash)
+        {
+            self.outside.fetch(Fetch::CatchUp { height });
+        }
+    }
+
     fn validate(&mut self, validate: Validate) -> Result<Option<Input>, DriverError> {
         let verdict = match self.transactions_of(&validate.block) {
             Ok(transactions) => self.check(&validate.block, &transactions)?,
+            // No bodies are asked for of leaves that are not the header's.
+            Err(_) if !self.chain.reader().has_leaves(&validate.block)? => {
+                self.metrics.rejected("block", "LEAVES");
+                Verdict::Invalid
+            }
             Err(missing) => {
-                let from = validate.from.clone();
+                let from = self.peers_of(&validate.from);
                 let purpose = Purpose::Validate(validate);
                 self.outside.fetch(Fetch::Bodies { purpose, missing, from });
                 return Ok(None);
@@ -202,7 +241,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         let transactions = match self.transactions_to_commit(&block)? {
             Ok(transactions) => transactions,
             Err(missing) => {
-                let from = self.signers(&finalization);
+                let from = self.peers_of(&self.signers(&finalization));
                 let purpose = Purpose::Commit { block, finalization };
                 self.outside.fetch(Fetch::Bodies { purpose, missing, from });
                 return Ok(None);
@@ -217,8 +256,17 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         self.height_committed(committed, registry_changed).map(Some)
     }
 
+    /// The peers of these validators.
+    fn peers_of(&self, validators: &[PublicKey]) -> Vec<PublicKey> {
+        let set = &self.chain.tip().validators;
+        let named = set.as_slice().iter().filter(|v| validators.contains(&v.key));
+        let agencies: Vec<_> = named.map(|validator| validator.agency).collect();
+        let listed = self.peers.listed().iter();
+        listed.filter(|(agency, _)| agencies.contains(agency)).map(|(_, key)| *key).collect()
+    }
+
     /// Bodies may have left the mempool since the vote: the store has those it voted for.
-    fn transactions_to_commit(
+    pub(super) fn transactions_to_commit(
         &mut self,
         block: &Block,
     ) -> Result<Result<Vec<Arc<VerifiedTransaction>>, Vec<Hash>>, DriverError> {
@@ -262,18 +310,18 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         {
             let mut mempool = lock(&self.mempool);
             for transaction in &committed.transactions {
-                mempool.remove(&transaction.leaf_hash());
+                mempool.remove_id(&transaction.id());
             }
             mempool.remove_expired(header.time_ms);
         }
         if registry_changed {
             self.drop_unregistered(header.time_ms)?;
         }
-        let pending = {
+        {
             let mempool = lock(&self.mempool);
             self.metrics.mempool(mempool.count(), mempool.bytes());
-            mempool.count() > 0
-        };
+        }
+        let pending = self.has_work();
         let (height, view) = (header.height, header.view);
         let transactions = committed.transactions.len() as u64;
         let records = committed.transactions.iter().map(|t| t.slots().len() as u64).sum();
@@ -301,13 +349,19 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         certificate.signers().filter_map(|index| Some(validators.at(index)?.key)).collect()
     }
 
-    /// Gossips the oldest waiting transactions again: some peer may have missed them.
+    /// Gossips waiting transactions again, those that are next: some peer may have missed them.
     fn resend_transactions(&mut self) {
         const RESENT_MAX: usize = 64;
-        for transaction in lock(&self.mempool).oldest_first().take(RESENT_MAX) {
+        for transaction in lock(&self.mempool).in_turns().take(RESENT_MAX) {
             self.outside.publish_transaction(transaction.encoded().clone());
         }
     }
+}
+
+/// Ends of the transactions that a block of this time may include.
+fn valid_at(time_ms: u64, parameters: &Parameters) -> RangeInclusive<u64> {
+    let lifetime_ms = parameters.transaction_lifetime_ms_max + parameters.time_skew_ms_max;
+    time_ms..=time_ms.saturating_add(lifetime_ms)
 }
 
 pub(super) fn refusal_code(reason: Refusal) -> &'static str {

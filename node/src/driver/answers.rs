@@ -1,7 +1,7 @@
 //! What peers answer, read and checked: nothing of it is believed.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZero,
     panic::resume_unwind,
     sync::{
@@ -14,12 +14,12 @@ use std::{
 use bytes::Bytes;
 use customhouse_consensus::{CLAIMS_TOLD_MAX, Claim, Message, Signatures, VOTES_TOLD_MAX, wire};
 use customhouse_ledger::{
-    hash::Hash, header::Block, keys::PublicKey, transaction::VerifiedTransaction,
-    validators::ValidatorSet, verifier::verify_finalization,
+    chain::ChainReader, hash::Hash, transaction::VerifiedTransaction, validators::ValidatorSet,
+    verifier::verify_finalization,
 };
-use customhouse_proto::v1;
+use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 
-use super::{CertifiedBlock, FetchedBlock};
+use super::{CertifiedBlock, gather::Gave};
 
 /// Blocks asked for at once while catching up.
 pub const BLOCKS_MAX: u32 = 128;
@@ -45,10 +45,41 @@ pub fn certificates(answer: &v1::CertificateResponse) -> Vec<Message> {
     answer.certificates.iter().take(2).filter_map(read).map(Message::Certificate).collect()
 }
 
-/// The block of this hash.
-pub fn block(answer: &v1::BlockResponse, block_hash: &Hash) -> Option<Block> {
-    let block = answer.block.as_ref().and_then(|block| wire::block_from_proto(block).ok());
-    block.filter(|block| block.hash() == *block_hash)
+/// What a peer gave of a block that is being gathered.
+pub fn gave(
+    response: Response,
+    request: &Request,
+    block_hash: &Hash,
+    reader: &ChainReader,
+) -> Gave {
+    match (request, response) {
+        (Request::Block(_), Response::Block(answer)) => {
+            answer.block.map_or(Gave::Nothing, |found| block(&found, block_hash, reader))
+        }
+        (Request::Transactions(request), Response::Transactions(answer)) => {
+            let asked: HashSet<&[u8]> = request.leaves.iter().map(|leaf| &leaf[..]).collect();
+            // A signature is checked of what was asked for only.
+            let is_asked = |encoded: &Bytes| {
+                let leaf_hash = VerifiedTransaction::leaf_hash_unchecked(encoded);
+                leaf_hash.is_some_and(|leaf_hash| asked.contains(&leaf_hash.0[..]))
+            };
+            let wanted = answer.transactions.into_iter().filter(is_asked).collect();
+            Gave::Transactions(transactions(wanted, &reader.chain_id()))
+        }
+        _ => Gave::Nothing,
+    }
+}
+
+/// Whether it is the block of this hash, with the leaves that its header says.
+fn block(found: &v1::Block, block_hash: &Hash, reader: &ChainReader) -> Gave {
+    let read = wire::block_from_proto(found).ok().filter(|block| block.hash() == *block_hash);
+    let Some(block) = read else { return Gave::Wrong };
+    match reader.has_leaves(&block) {
+        Ok(true) => Gave::Block(Box::new(block)),
+        Ok(false) => Gave::Wrong,
+        // A store that cannot be read is the driver's to report.
+        Err(_) => Gave::Nothing,
+    }
 }
 
 /// Committed blocks with their bodies and finalizations; `None` where anything of it is wrong.
@@ -59,7 +90,6 @@ pub fn block(answer: &v1::BlockResponse, block_hash: &Hash) -> Option<Block> {
 /// by [`decided_by`].
 pub fn committed_blocks(
     answer: v1::BlocksResponse,
-    from: PublicKey,
     chain_id: &Hash,
     validators: &ValidatorSet,
 ) -> Option<Vec<CertifiedBlock>> {
@@ -80,8 +110,7 @@ pub fn committed_blocks(
     let by_leaf = by_leaf(transactions(bodies, chain_id));
     let with_bodies = blocks.into_iter().map(|(block, finalization, verified)| {
         let transactions = of_leaves(&block.leaves, &by_leaf)?;
-        let fetched = FetchedBlock { block, transactions, from };
-        Some(CertifiedBlock { fetched, finalization, verified })
+        Some(CertifiedBlock { block, transactions, finalization, verified })
     });
     with_bodies.collect()
 }
@@ -97,7 +126,7 @@ pub fn decided_by(
     validators: &ValidatorSet,
 ) -> Result<usize, u64> {
     let validators_hash = validators.hash();
-    let header = |certified: &CertifiedBlock| certified.fetched.block.header.clone();
+    let header = |certified: &CertifiedBlock| certified.block.header.clone();
     let theirs = blocks.iter().take_while(|c| header(c).validators_hash == validators_hash);
     let mut count = 0;
     for certified in theirs {
@@ -142,14 +171,6 @@ fn threads(encodings: &[Bytes]) -> usize {
     cores.min(THREADS_MAX).min(encodings.len())
 }
 
-/// The transactions of these leaves, in their order; `None` where one is missing.
-pub fn in_order(
-    leaves: &[Hash],
-    found: Vec<Arc<VerifiedTransaction>>,
-) -> Option<Vec<Arc<VerifiedTransaction>>> {
-    of_leaves(leaves, &by_leaf(found))
-}
-
 type ByLeaf = HashMap<Hash, Arc<VerifiedTransaction>>;
 
 fn by_leaf(found: Vec<Arc<VerifiedTransaction>>) -> ByLeaf {
@@ -164,7 +185,7 @@ fn of_leaves(leaves: &[Hash], by_leaf: &ByLeaf) -> Option<Vec<Arc<VerifiedTransa
 pub(super) mod tests {
     use customhouse_ledger::{
         certificate::Certificate,
-        header::Header,
+        header::{Block, Header},
         keys::SigningKey,
         record::{ValidRecord, dedupe_key},
         validators::Validator,
@@ -211,14 +232,12 @@ pub(super) mod tests {
         let ballot = Ballot { kind: VoteKind::Finalize, height, view: 1, block_hash };
         let votes: Vec<_> = by.iter().map(|seed| Vote::sign(ballot, &CHAIN, &key(*seed))).collect();
         let finalization = Certificate::from_votes(ballot, &votes, &set(by)).expect("a quorum");
-        let (transactions, from) = (Vec::new(), key(1).public());
-        let fetched = FetchedBlock { block, transactions, from };
-        CertifiedBlock { fetched, finalization, verified: false }
+        CertifiedBlock { block, transactions: Vec::new(), finalization, verified: false }
     }
 
     fn answer(blocks: &[CertifiedBlock]) -> v1::BlocksResponse {
         let with_body = |certified: &CertifiedBlock| {
-            let block = Some(wire::block_to_proto(&certified.fetched.block));
+            let block = Some(wire::block_to_proto(&certified.block));
             let certificate = certified.finalization.encode();
             let block = Some(v1::CertifiedBlock { block, certificate });
             v1::BlockWithBody { block, transactions: Vec::new() }
@@ -236,26 +255,24 @@ pub(super) mod tests {
             block(7, &new, &[1, 2, 3]),
             block(8, &new, &[1, 2, 3]),
         ];
-        let from = key(1).public();
-        let read = committed_blocks(answer(&sent), from, &CHAIN, &old).expect("nothing is wrong");
+        let read = committed_blocks(answer(&sent), &CHAIN, &old).expect("nothing is wrong");
         let verified: Vec<bool> = read.iter().map(|certified| certified.verified).collect();
         assert_eq!(verified, [true, true, false, false]);
         assert_eq!(decided_by(&read, &CHAIN, &old), Ok(2));
         assert_eq!(decided_by(&read, &CHAIN, &new), Ok(0), "the first is of others");
         assert_eq!(decided_by(&read[2..], &CHAIN, &new), Ok(2));
         // Asked by one that is beyond the change already.
-        let later = committed_blocks(answer(&sent[2..]), from, &CHAIN, &new).expect("right");
+        let later = committed_blocks(answer(&sent[2..]), &CHAIN, &new).expect("right");
         assert!(later.iter().all(|certified| certified.verified));
     }
 
     #[test]
     fn who_forges_a_finalization_is_found_at_once_or_when_it_is_known_who_decides() {
         let (old, new) = (set(&[1, 2]), set(&[1, 2, 3]));
-        let from = key(1).public();
         let forged = [block(5, &old, &[1, 2]), block(6, &old, &[7, 8])];
-        assert!(committed_blocks(answer(&forged), from, &CHAIN, &old).is_none());
+        assert!(committed_blocks(answer(&forged), &CHAIN, &old).is_none());
         let forged = [block(5, &old, &[1, 2]), block(6, &new, &[7, 8, 9])];
-        let read = committed_blocks(answer(&forged), from, &CHAIN, &old).expect("not known yet");
+        let read = committed_blocks(answer(&forged), &CHAIN, &old).expect("not known yet");
         assert_eq!(decided_by(&read, &CHAIN, &old), Ok(1));
         assert_eq!(decided_by(&read[1..], &CHAIN, &new), Err(6));
     }

@@ -1,51 +1,50 @@
 //! Tasks that get bytes from peers for the driver: bodies of transactions, blocks, certificates,
 //! and, when this node is behind, committed blocks.
+//!
+//! However often the driver asks, there is one task that gathers blocks, with a bounded number of
+//! requests ([`Gathering`]), one that catches up, and one for each [`Question`] to a peer.
 
 use std::{
+    collections::BTreeSet,
     ops::RangeInclusive,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use customhouse_ledger::{
-    agency::AgencyCode, certificate::Certificate, chain::ChainReader, hash::Hash, header::Block,
-    keys::PublicKey, transaction::VerifiedTransaction,
+    certificate::Certificate, chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
+    transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot},
+    task::JoinSet,
+};
 
 use super::{
-    DriverInput, Fetch, Purpose, answers,
+    DriverInput, Fetch, answers,
     catch_up::{self, Answer, Applied, Blocks, Source},
+    gather::{Ask, Gathering, Gave, Now},
 };
 use crate::network::NetworkHandle;
 
-/// Leaf hashes asked for at once.
-const LEAVES_MAX: usize = 4096;
-/// Pause before the same peers are asked again.
+/// Pause before the same peer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 /// While catching up: without an answer for so long, somebody else is asked.
 const SLOW: Duration = Duration::from_secs(3);
+/// Questions to one peer that have no answer yet; of more the core will ask again.
+const QUESTIONS_MAX: usize = 32;
 
-/// A block with all its bodies, from a peer. Its hash has been compared with the wanted one.
+/// A committed block of another node with its bodies and finalization.
 #[derive(Debug)]
-pub struct FetchedBlock {
+pub struct CertifiedBlock {
     /// The block.
     pub block: Block,
     /// Its transactions, in log order.
     pub transactions: Vec<Arc<VerifiedTransaction>>,
-    /// Who sent it.
-    pub from: PublicKey,
-}
-
-/// A committed block of another node with its finalization.
-#[derive(Debug)]
-pub struct CertifiedBlock {
-    /// The block with its bodies.
-    pub fetched: FetchedBlock,
     /// Its finalization.
     pub finalization: Certificate,
     /// Whether that has been verified. Only those can be whose validators are known.
@@ -55,13 +54,22 @@ pub struct CertifiedBlock {
 impl CertifiedBlock {
     /// Its height.
     pub fn height(&self) -> u64 {
-        self.fetched.block.header.height
+        self.block.header.height
     }
 
     /// Bytes of its transactions.
     pub(super) fn bytes(&self) -> u64 {
-        self.fetched.transactions.iter().map(|transaction| transaction.encoded().len() as u64).sum()
+        self.transactions.iter().map(|transaction| transaction.encoded().len() as u64).sum()
     }
+}
+
+/// Something that a peer is asked once at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Question {
+    /// The certificates of a view of a height.
+    Certificates(u64, u64),
+    /// What it holds of this node's key.
+    OwnSignatures(PublicKey),
 }
 
 /// Starts fetches. Cheap to clone into their tasks.
@@ -72,6 +80,11 @@ pub(super) struct Fetcher {
     pub(super) network: NetworkHandle,
     pub(super) inputs: mpsc::Sender<DriverInput>,
     pub(super) reader: ChainReader,
+    pub(super) gathering: Arc<Mutex<Gathering>>,
+    /// Tells the task that gathers of something new.
+    pub(super) wanted: Arc<Notify>,
+    /// Questions without an answer yet.
+    pub(super) questions: Arc<Mutex<BTreeSet<(PublicKey, Question)>>>,
     /// Whether blocks are being asked for.
     pub(super) asking: Arc<AtomicBool>,
     /// Turns for checking an answer.
@@ -81,18 +94,39 @@ pub(super) struct Fetcher {
     pub(super) behind: Arc<AtomicBool>,
 }
 
+/// A question's place, given back when it has been answered or given up.
+struct Place {
+    questions: Arc<Mutex<BTreeSet<(PublicKey, Question)>>>,
+    question: (PublicKey, Question),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        locked(&self.questions).remove(&self.question);
+    }
+}
+
+/// A panic elsewhere cannot leave these half-changed.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Fetcher {
     pub(super) fn start(&self, fetch: Fetch) {
         match fetch {
-            Fetch::Bodies { purpose, missing, from } => self.bodies(purpose, missing, from),
-            Fetch::Block { height, block_hash, from, avoid } => {
-                self.block(height, block_hash, from, avoid);
+            Fetch::Bodies { purpose, missing, from } => {
+                locked(&self.gathering).want_bodies(purpose, missing, from);
+                self.wanted.notify_one();
+            }
+            Fetch::Block { height, block_hash, from } => {
+                locked(&self.gathering).want_block(height, block_hash, from);
+                self.wanted.notify_one();
             }
             Fetch::Certificates { height, view } => self.certificates(height, view),
             Fetch::OwnSignatures { peer, validator, from_height } => {
                 self.own_signatures(peer, validator, from_height);
             }
-            Fetch::CatchUp { height, .. } => self.catch_up(height),
+            Fetch::CatchUp { height } => self.catch_up(height),
         }
     }
 
@@ -100,33 +134,77 @@ impl Fetcher {
         self.behind.load(Ordering::Relaxed)
     }
 
-    /// Gets bodies, from these validators first. For a commit it does not give up.
-    fn bodies(&self, purpose: Purpose, missing: Vec<Hash>, from: Vec<PublicKey>) {
-        let fetcher = self.clone();
-        let persistent = matches!(purpose, Purpose::Commit { .. });
-        self.runtime.spawn(async move {
-            let transactions = fetcher.collect_bodies(missing, &from, persistent).await;
-            fetcher.deliver(DriverInput::Bodies { purpose, transactions }).await;
-        });
+    /// Gathers blocks and bodies for as long as the driver runs.
+    pub(super) async fn gather(self, started: Instant) {
+        let (mut connected, mut network_runs) = (self.network.connected(), true);
+        let mut answers = JoinSet::new();
+        loop {
+            let ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let (asks, told, wake_at) = {
+                let peers = Fetcher::connected(&self);
+                let tip = self.reader.tip().header.height;
+                let mut gathering = locked(&self.gathering);
+                let (asks, told) = gathering.next(Now { ms: ms(), tip, connected: &peers });
+                (asks, told, gathering.wake_at())
+            };
+            for ask in asks {
+                answers.spawn(self.clone().ask_for(ask));
+            }
+            for input in told {
+                self.deliver(input).await;
+            }
+            let timer = async {
+                match wake_at {
+                    Some(at) => {
+                        let at = started + Duration::from_millis(at);
+                        tokio::time::sleep_until(at.into()).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.inputs.closed() => return,
+                () = self.wanted.notified() => {}
+                () = timer => {}
+                changed = connected.changed(), if network_runs => network_runs = changed.is_ok(),
+                Some(answer) = answers.join_next() => match answer {
+                    Ok((ask, gave)) => locked(&self.gathering).answered(ask, gave),
+                    // Whatever it was asked for would never be asked for again.
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_runtime_is_going_down) => return,
+                },
+            }
+        }
     }
 
-    /// Gets a block by its hash with its bodies, from these validators first and from the peers to
-    /// avoid last. Does not give up while the height is in progress.
-    fn block(&self, height: u64, block_hash: Hash, from: Vec<PublicKey>, avoid: Vec<PublicKey>) {
-        let fetcher = self.clone();
-        self.runtime.spawn(async move {
-            if let Some(found) = fetcher.find_block(height, block_hash, &from, &avoid).await {
-                fetcher.deliver(DriverInput::Block(found)).await;
+    async fn ask_for(self, ask: Ask) -> ((u64, Hash), Option<Gave>) {
+        let Ask { number, peer, block_hash, request } = ask;
+        let gave = match self.ask(peer, request.clone()).await {
+            None => None,
+            Some(response) => {
+                let reader = self.reader.clone();
+                let read = move || answers::gave(response, &request, &block_hash, &reader);
+                // Off the async workers.
+                Some(match tokio::task::spawn_blocking(read).await {
+                    Ok(gave) => gave,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_runtime_is_going_down) => Gave::Nothing,
+                })
             }
-        });
+        };
+        ((number, block_hash), gave)
     }
 
     /// Asks every connected peer for the certificates of a view.
     fn certificates(&self, height: u64, view: u64) {
         let request = v1::CertificateRequest { height, view };
         for peer in self.connected() {
+            let Some(place) = self.place((peer, Question::Certificates(height, view))) else {
+                continue;
+            };
             let (fetcher, request) = (self.clone(), Request::Certificate(request));
             self.runtime.spawn(async move {
+                let _place = place;
                 let Some(Response::Certificate(answer)) = fetcher.ask(peer, request).await else {
                     return;
                 };
@@ -142,8 +220,10 @@ impl Fetcher {
     /// the journal lacks means that the key must not sign (DESIGN §4).
     fn own_signatures(&self, peer: PublicKey, validator: PublicKey, from_height: u64) {
         let request = v1::JournalRequest { validator: validator.as_bytes().to_vec(), from_height };
+        let Some(place) = self.place((peer, Question::OwnSignatures(validator))) else { return };
         let fetcher = self.clone();
         self.runtime.spawn(async move {
+            let _place = place;
             while fetcher.connected().contains(&peer) && !fetcher.inputs.is_closed() {
                 let answer = fetcher.ask(peer, Request::Journal(request.clone())).await;
                 if let Some(Response::Journal(answer)) = answer {
@@ -154,6 +234,17 @@ impl Fetcher {
                 tokio::time::sleep(RETRY).await;
             }
         });
+    }
+
+    /// A place for a question; none where it is being asked, or too many others are.
+    fn place(&self, question: (PublicKey, Question)) -> Option<Place> {
+        let mut questions = locked(&self.questions);
+        let of_peer = questions.iter().filter(|(peer, _)| *peer == question.0).count();
+        let own = matches!(question.1, Question::OwnSignatures(_));
+        if (of_peer >= QUESTIONS_MAX && !own) || !questions.insert(question) {
+            return None;
+        }
+        Some(Place { questions: Arc::clone(&self.questions), question })
     }
 
     /// Fetches committed blocks up to a height that a peer claims, unless that is under way.
@@ -188,91 +279,6 @@ impl Fetcher {
     fn connected(&self) -> Vec<PublicKey> {
         self.network.connected().borrow().iter().map(|peer| peer.key).collect()
     }
-
-    /// Connected peers, those of the named validators first.
-    fn sources(&self, first: &[PublicKey]) -> Vec<PublicKey> {
-        let tip = self.reader.tip();
-        let named = tip.validators.as_slice().iter().filter(|v| first.contains(&v.key));
-        let agencies: Vec<AgencyCode> = named.map(|validator| validator.agency).collect();
-        let connected = Arc::clone(&self.network.connected().borrow());
-        let (preferred, others): (Vec<_>, Vec<_>) =
-            connected.iter().partition(|peer| agencies.contains(&peer.agency));
-        preferred.into_iter().chain(others).map(|peer| peer.key).collect()
-    }
-
-    async fn collect_bodies(
-        &self,
-        mut missing: Vec<Hash>,
-        from: &[PublicKey],
-        persistent: bool,
-    ) -> Vec<Arc<VerifiedTransaction>> {
-        let mut found = Vec::new();
-        loop {
-            for peer in self.sources(from) {
-                while !missing.is_empty() {
-                    let before = missing.len();
-                    self.bodies_from(peer, &mut missing, &mut found).await;
-                    if missing.len() == before {
-                        break;
-                    }
-                }
-            }
-            if missing.is_empty() || !persistent || self.inputs.is_closed() {
-                return found;
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// One request to one peer; what it brings leaves `missing` and goes to `found`.
-    async fn bodies_from(
-        &self,
-        peer: PublicKey,
-        missing: &mut Vec<Hash>,
-        found: &mut Vec<Arc<VerifiedTransaction>>,
-    ) {
-        let leaves = missing.iter().take(LEAVES_MAX).map(|leaf| leaf.0.to_vec()).collect();
-        let request = Request::Transactions(v1::TransactionsRequest { leaves });
-        let Some(Response::Transactions(answer)) = self.ask(peer, request).await else { return };
-        let chain_id = self.chain_id;
-        let verify = move || answers::transactions(answer.transactions, &chain_id);
-        // Off the async workers.
-        for transaction in tokio::task::spawn_blocking(verify).await.unwrap_or_default() {
-            let leaf_hash = transaction.leaf_hash();
-            if let Some(place) = missing.iter().position(|leaf| *leaf == leaf_hash) {
-                missing.swap_remove(place);
-                found.push(transaction);
-            }
-        }
-    }
-
-    async fn find_block(
-        &self,
-        height: u64,
-        block_hash: Hash,
-        from: &[PublicKey],
-        avoid: &[PublicKey],
-    ) -> Option<FetchedBlock> {
-        let request = v1::BlockRequest { height, block_hash: block_hash.0.to_vec() };
-        while self.reader.tip().header.height < height && !self.inputs.is_closed() {
-            let mut sources = self.sources(from);
-            sources.sort_by_key(|peer| avoid.contains(peer));
-            for peer in sources {
-                let Some(Response::Block(answer)) =
-                    self.ask(peer, Request::Block(request.clone())).await
-                else {
-                    continue;
-                };
-                let Some(block) = answers::block(&answer, &block_hash) else { continue };
-                let found = self.collect_bodies(block.leaves.clone(), &[], false).await;
-                if let Some(transactions) = answers::in_order(&block.leaves, found) {
-                    return Some(FetchedBlock { block, transactions, from: peer });
-                }
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-        None
-    }
 }
 
 impl Source for Fetcher {
@@ -302,7 +308,7 @@ impl Source for Fetcher {
         // driver is left its share.
         let Ok(_turn) = self.checking.acquire().await else { return Answer::Nothing };
         let (chain_id, validators) = (self.chain_id, self.reader.tip().validators.clone());
-        let read = move || answers::committed_blocks(answer, peer, &chain_id, &validators);
+        let read = move || answers::committed_blocks(answer, &chain_id, &validators);
         let read = tokio::task::spawn_blocking(read).await;
         // It fails only by a fault of this node's own.
         let Ok(read) = read else { return Answer::Nothing };

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use customhouse_consensus::{Claim, Input, Message, Reception, Refusal, Signatures, Verdict, wire};
-use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
+use customhouse_ledger::{header::Block, keys::PublicKey, transaction::VerifiedTransaction};
 use customhouse_proto::v1;
 
 use super::{
-    CertifiedBlock, Driver, DriverError, DriverInput, Fetch, FetchedBlock, Outside, Purpose,
-    SignerMemory,
+    CertifiedBlock, Driver, DriverError, DriverInput, Fetch, Outside, Purpose, SignerMemory,
     actions::{refusal_code, validated},
 };
 use crate::network::GossipReceipt;
@@ -29,6 +28,10 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             }
             DriverInput::Bodies { purpose, transactions } => self.bodies(purpose, transactions),
             DriverInput::Block(found) => self.fetched(found),
+            DriverInput::WrongBlock(peer) => {
+                self.refused(&peer, Refusal::Block, None);
+                Ok(())
+            }
             DriverInput::Committed { from, blocks, reply } => {
                 for certified in blocks {
                     self.certified(&from, certified)?;
@@ -134,6 +137,10 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         purpose: Purpose,
         transactions: Vec<Arc<VerifiedTransaction>>,
     ) -> Result<(), DriverError> {
+        // It may have been committed meanwhile, by catching up.
+        if purpose.block().header.height != self.core.height() {
+            return Ok(());
+        }
         transactions.into_iter().for_each(|transaction| self.bodies.insert(transaction));
         let answer = match purpose {
             Purpose::Validate(validate) => {
@@ -143,33 +150,34 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 };
                 Some(validated(&validate, verdict))
             }
-            // It may have been committed meanwhile, by catching up.
-            Purpose::Commit { block, .. }
-                if block.header.height <= self.chain.tip().header.height =>
-            {
-                None
-            }
+            Purpose::Store(block) => self.store(block)?,
             Purpose::Commit { block, finalization } => self.commit(block, finalization)?,
         };
         answer.map_or(Ok(()), |input| self.step(input))
     }
 
-    fn fetched(&mut self, fetched: FetchedBlock) -> Result<(), DriverError> {
-        let FetchedBlock { block, transactions, from } = fetched;
-        let height = block.header.height;
-        if height != self.core.height() {
+    fn fetched(&mut self, block: Block) -> Result<(), DriverError> {
+        if block.header.height != self.core.height() {
             return Ok(());
         }
-        match self.check(&block, &transactions)? {
-            Verdict::Valid => self.step(Input::Fetched { block }),
-            // A quorum has certified the hash, so the leaves are not those that belong to it.
-            Verdict::Invalid | Verdict::Unavailable => {
-                self.refused(&from, Refusal::Block, None);
-                let (block_hash, avoid) = (block.hash(), vec![from]);
-                self.outside.fetch(Fetch::Block { height, block_hash, from: Vec::new(), avoid });
-                Ok(())
+        let answer = self.store(block)?;
+        answer.map_or(Ok(()), |input| self.step(input))
+    }
+
+    /// Stores a block that a quorum voted for, once its bodies are here.
+    fn store(&mut self, block: Block) -> Result<Option<Input>, DriverError> {
+        let transactions = match self.transactions_to_commit(&block)? {
+            Ok(transactions) => transactions,
+            Err(missing) => {
+                let (purpose, from) = (Purpose::Store(block), Vec::new());
+                self.outside.fetch(Fetch::Bodies { purpose, missing, from });
+                return Ok(None);
             }
-        }
+        };
+        // Where it is not valid, this node's state is another than the quorum's: to commit it will
+        // say so.
+        let stored = self.check(&block, &transactions)? == Verdict::Valid;
+        Ok(stored.then_some(Input::Fetched { block }))
     }
 
     fn certified(
@@ -177,8 +185,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         from: &PublicKey,
         certified: CertifiedBlock,
     ) -> Result<(), DriverError> {
-        let CertifiedBlock { fetched, finalization, .. } = certified;
-        let FetchedBlock { block, transactions, .. } = fetched;
+        let CertifiedBlock { block, transactions, finalization, .. } = certified;
         let Some(tag) = self.peers.tag(from) else { return Ok(()) };
         if block.header.height != self.core.height() {
             return Ok(());

@@ -54,10 +54,10 @@ pub trait SignerMemory: Journal<Error = JournalError> {
     fn height_committed(&mut self, height: u64) -> Result<(), JournalError>;
 }
 
-/// Something that only peers have.
+/// Something that only peers have. Peers are named by their own keys, whatever they are asked about.
 #[derive(Debug)]
 pub enum Fetch {
-    /// Bodies of transactions, from these validators first. For a commit without giving up.
+    /// Bodies of transactions of a block, from these peers first.
     Bodies {
         /// What they are for.
         purpose: Purpose,
@@ -66,16 +66,15 @@ pub enum Fetch {
         /// Who should have them.
         from: Vec<PublicKey>,
     },
-    /// A block of the height in progress with its bodies, without giving up while it is.
+    /// A block of the height in progress, from these peers first, without giving up while it is in
+    /// progress. Asked for again, it is the same fetch.
     Block {
         /// Its height.
         height: u64,
         /// Its hash.
         block_hash: Hash,
-        /// The validators that should have it.
+        /// Who should have it.
         from: Vec<PublicKey>,
-        /// Peers to ask last.
-        avoid: Vec<PublicKey>,
     },
     /// The certificates of a view.
     Certificates {
@@ -93,20 +92,20 @@ pub enum Fetch {
         /// At or above which height.
         from_height: u64,
     },
-    /// Committed blocks up to a height that a peer claims, unless that is under way.
+    /// Committed blocks up to a height, unless that is under way.
     CatchUp {
-        /// Who claims it.
-        peer: PublicKey,
         /// Which height.
         height: u64,
     },
 }
 
 /// What bodies are fetched for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Purpose {
-    /// To check a proposed block.
+    /// To check a proposed block. Given up where nobody has them: the core asks again.
     Validate(Validate),
+    /// To store a block that a quorum voted for.
+    Store(Block),
     /// To commit a block that was decided.
     Commit {
         /// The block.
@@ -114,4 +113,26 @@ pub enum Purpose {
         /// Its finalization.
         finalization: Certificate,
     },
+}
+
+impl Purpose {
+    pub(super) fn block(&self) -> &Block {
+        match self {
+            Self::Validate(validate) => &validate.block,
+            Self::Store(block) | Self::Commit { block, .. } => block,
+        }
+    }
+
+    /// Whether nothing goes on without them.
+    pub(super) fn is_needed(&self) -> bool {
+        !matches!(self, Self::Validate(_))
+    }
+
+    /// Whether one answer does for both. They are of one block.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Validate(one), Self::Validate(other)) => one.view == other.view,
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
 }

@@ -10,7 +10,8 @@ use customhouse_ledger::{
     vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1::{
-    AgencyEntry, PeerEntry, RegistryEntry, ValidatorEntry, registry_entry::Entry as Registered,
+    self, AgencyEntry, PeerEntry, RegistryEntry, ValidatorEntry,
+    registry_entry::Entry as Registered, sync_response::Response,
 };
 use tempfile::TempDir;
 
@@ -278,9 +279,19 @@ fn a_block_whose_leaves_are_not_its_own_is_charged_to_who_sent_it_and_asked_of_o
     // Though the block itself was executed here, to be voted for.
     block.leaves.push(Hash([3; 32]));
     let driver = &mut agencies.drivers[deaf];
-    let found = FetchedBlock { block, transactions: Vec::new(), from: peer(liar) };
-    driver.take(DriverInput::Block(found)).expect("taken");
+    let connected = [peer(liar), peer(leader)];
+    let now = |ms| gather::Now { ms, tip: 0, connected: &connected };
+    let mut gathering = gather::Gathering::default();
+    gathering.want_block(1, block.hash(), vec![peer(liar)]);
+    let (asks, _) = gathering.next(now(0));
+    assert_eq!(asks.iter().map(|ask| ask.peer).collect::<Vec<_>>(), [peer(liar)]);
+    let found = Some(customhouse_consensus::wire::block_to_proto(&block));
+    let answer = Response::Block(v1::BlockResponse { block: found });
+    let reader = driver.chain.reader();
+    let gave = answers::gave(answer, &asks[0].request, &block.hash(), &reader);
+    gathering.answered((asks[0].number, block.hash()), Some(gave));
+    let (asks, told) = gathering.next(now(1));
+    assert_eq!(asks.iter().map(|ask| ask.peer).collect::<Vec<_>>(), [peer(leader)]);
+    told.into_iter().for_each(|told| driver.take(told).expect("taken"));
     assert_eq!(driver.outside().charged, [(peer(liar), "BLOCK")]);
-    let asked = driver.outside().fetches.pop();
-    assert!(matches!(asked, Some(Fetch::Block { avoid, .. }) if avoid == [peer(liar)]));
 }

@@ -7,7 +7,10 @@ use std::{
 
 use customhouse_consensus::Evidence;
 use customhouse_ledger::chain::Committed;
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch},
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -93,11 +96,15 @@ pub fn spawn(
         network: network.clone(),
         inputs,
         reader: parts.chain.reader(),
+        gathering: Arc::default(),
+        wanted: Arc::default(),
+        questions: Arc::default(),
         asking: Arc::default(),
         checking: Arc::new(Semaphore::new(CHECKED_AT_ONCE)),
         behind: Arc::default(),
     };
     let started = Instant::now();
+    let gathering = tokio::spawn(fetcher.clone().gather(started));
     let metrics = parts.metrics.clone();
     let status = status_in;
     let shell =
@@ -105,7 +112,7 @@ pub fn spawn(
     let driver = Driver::new(parts, shell);
     let (ended_in, ended) = oneshot::channel();
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let inputs = Inputs { inputs: inputs_out, work, responder };
+    let inputs = Inputs { inputs: inputs_out, work, responder, gathering };
     std::thread::Builder::new().name("driver".into()).spawn(move || {
         let outcome = timer.block_on(run(driver, started, inputs, shutdown));
         let _nobody = ended_in.send(outcome);
@@ -118,6 +125,7 @@ struct Inputs {
     inputs: mpsc::Receiver<DriverInput>,
     work: Arc<Notify>,
     responder: Responder,
+    gathering: JoinHandle<()>,
 }
 
 async fn run<J: SignerMemory>(
@@ -126,7 +134,7 @@ async fn run<J: SignerMemory>(
     inputs: Inputs,
     shutdown: CancellationToken,
 ) -> Result<(), DriverError> {
-    let Inputs { mut inputs, work, mut responder } = inputs;
+    let Inputs { mut inputs, work, mut responder, mut gathering } = inputs;
     driver.begin()?;
     loop {
         let wake = driver.wake_at().map(|at| started + Duration::from_millis(at));
@@ -144,7 +152,18 @@ async fn run<J: SignerMemory>(
             },
             () = work.notified() => driver.work()?,
             () = responder.answer() => {}
+            ended = &mut gathering => return gathering_ended(ended),
             () = timer => driver.tick()?,
         }
+    }
+}
+
+/// The task that gathers blocks ends with the network, when the node stops. A driver without it would
+/// wait for ever for what it lacks.
+fn gathering_ended(ended: Result<(), JoinError>) -> Result<(), DriverError> {
+    match ended {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_panic() => Err(DriverError::Gathering),
+        Err(_runtime_is_going_down) => Ok(()),
     }
 }

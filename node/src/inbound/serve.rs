@@ -100,6 +100,10 @@ fn transactions(
 ) -> Result<v1::TransactionsResponse, StoreError> {
     let mut transactions = Vec::new();
     let mut bytes = 0;
+    let bytes_max = match request.bytes_max {
+        0 => ANSWER_BYTES_MAX,
+        asked => ANSWER_BYTES_MAX.min(usize::try_from(asked).unwrap_or(usize::MAX)),
+    };
     let leaves = request.leaves.iter().take(LEAVES_MAX);
     for leaf_hash in leaves.filter_map(|leaf| Hash::from_slice(leaf).ok()) {
         let waiting = lock(mempool).by_leaf(&leaf_hash).map(|t| t.encoded().clone());
@@ -109,7 +113,7 @@ fn transactions(
         };
         let Some(encoded) = found else { continue };
         bytes += encoded.len();
-        if bytes > ANSWER_BYTES_MAX && !transactions.is_empty() {
+        if bytes > bytes_max && !transactions.is_empty() {
             break;
         }
         transactions.push(encoded);

@@ -70,6 +70,7 @@ mod tests {
         let request = v1::SyncRequest {
             request: Some(v1::sync_request::Request::Transactions(v1::TransactionsRequest {
                 leaves,
+                bytes_max: 1 << 20,
             })),
         };
         assert!(is_proportionate(&request.encode_to_vec(), 2));

@@ -25,19 +25,25 @@ use crate::{
     submissions::{End, Refusal},
 };
 
+mod idle;
+mod lying_leader;
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Seeds of agency i's keys.
-fn key(purpose: u8, agency: usize) -> SigningKey {
-    let agency = u8::try_from(agency).expect("a small network");
-    SigningKey::from_seed(&[purpose * 16 + agency; 32])
+pub(crate) fn key(purpose: u8, agency: usize) -> SigningKey {
+    SigningKey::from_seed(&key_seed(purpose, agency))
+}
+
+fn key_seed(purpose: u8, agency: usize) -> [u8; 32] {
+    [purpose * 16 + u8::try_from(agency).expect("a small network"); 32]
 }
 
 fn code(agency: usize) -> AgencyCode {
     format!("AGENCY-{agency}").parse().expect("a code")
 }
 
-fn genesis(agencies: usize) -> Genesis {
+pub(crate) fn genesis(agencies: usize) -> Genesis {
     let open = |entry| v1::RegistryEntry { from_height: 0, end_height: 0, entry: Some(entry) };
     let entries = (0..agencies).flat_map(|i| {
         let agency = code(i).to_string();
@@ -62,7 +68,26 @@ fn inspection(mrn: &str) -> v1::record::Body {
 }
 
 /// A record of an agency in a transaction of its own, with another salt than its node derives.
-fn signed_record(chain_id: Hash, agency: usize, (number, mrn): (u64, &str)) -> VerifiedTransaction {
+fn signed_record(chain_id: Hash, agency: usize, of: (u64, &str)) -> VerifiedTransaction {
+    let not_after_ms = crate::clock::unix_ms() + 60_000;
+    signed((chain_id, not_after_ms), (agency, &key(3, agency)), of)
+}
+
+/// The same, by some key, until some time.
+pub(crate) fn signed_until(
+    chain_id: Hash,
+    by: (usize, &SigningKey),
+    number: u64,
+    not_after_ms: u64,
+) -> VerifiedTransaction {
+    signed((chain_id, not_after_ms), by, (number, &format!("MRN{number}")))
+}
+
+fn signed(
+    (chain_id, not_after_ms): (Hash, u64),
+    (agency, signing): (usize, &SigningKey),
+    (number, mrn): (u64, &str),
+) -> VerifiedTransaction {
     let record = v1::Record {
         salt: vec![9; 16],
         agency: code(agency).to_string(),
@@ -72,9 +97,8 @@ fn signed_record(chain_id: Hash, agency: usize, (number, mrn): (u64, &str)) -> V
     };
     let record = ValidRecord::from_record(record).expect("valid");
     let dedupe_key = dedupe_key(&code(agency), "broker", &format!("key-{number}"));
-    let not_after_ms = crate::clock::unix_ms() + 60_000;
-    let (records, signing) = ([(record, dedupe_key)], key(3, agency));
-    VerifiedTransaction::sign(&records, code(agency), not_after_ms, &chain_id, &signing)
+    let records = [(record, dedupe_key)];
+    VerifiedTransaction::sign(&records, code(agency), not_after_ms, &chain_id, signing)
         .expect("valid")
 }
 

@@ -15,7 +15,7 @@ use customhouse_ledger::{
     agency::AgencyCode,
     chain::{ChainReader, Committed, DedupePlace, SlotOutcome},
     hash::{Hash, Tag},
-    keys::SigningKey,
+    keys::{PublicKey, SigningKey},
     registry::signer_of,
     store::StoreError,
     transaction::VerifiedTransaction,
@@ -249,7 +249,7 @@ impl Worker {
         if let Err(refusal) = self.check_own_key() {
             return Ok(Plan::Done(Err(refusal)));
         }
-        if self.is_full() {
+        if self.is_full(self.agency, &self.signing_key.public()) {
             return Ok(Plan::Done(Err(full())));
         }
         Ok(gathering.add_record(prepared))
@@ -299,7 +299,7 @@ impl Worker {
             }
             Err(error) => return Ok(Plan::Done(Err(Refusal::NotPermitted(error.to_string())))),
         }
-        if self.is_full() {
+        if self.is_full(transaction.header().agency, &transaction.header().signer) {
             return Ok(Plan::Done(Err(full())));
         }
         Ok(gathering.add_transaction(transaction))
@@ -365,9 +365,10 @@ impl Worker {
         bytes.is_some()
     }
 
-    /// Whether nothing more should be accepted for now.
-    fn is_full(&self) -> bool {
-        self.pending_bytes >= self.pending_bytes_max || self.admission.is_nearly_full()
+    /// Whether nothing more of a key should be accepted for now.
+    fn is_full(&self, agency: AgencyCode, signer: &PublicKey) -> bool {
+        self.pending_bytes >= self.pending_bytes_max
+            || self.admission.is_nearly_full(agency, signer)
     }
 
     /// Puts an accepted transaction into the mempool and gossips it; later, where there is no room.

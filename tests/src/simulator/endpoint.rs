@@ -121,7 +121,6 @@ impl Endpoint {
         let mempool = Arc::new(Mutex::new(Mempool::new(MempoolLimits {
             transactions_max: 10_000,
             bytes_max: 64 << 20,
-            agency_bytes_max: 32 << 20,
         })));
         let own = &identities[self.identity];
         let signer = |place: usize| {

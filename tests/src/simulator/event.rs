@@ -24,6 +24,8 @@ pub(super) enum Event {
     JobTimer { at: usize, job: JobId },
     /// A job whose sources were all asked begins again.
     JobAgain { at: usize, job: JobId },
+    /// The gathering of blocks wants to look at the clock.
+    Gather { at: usize, epoch: u64, monotonic_ms: u64 },
     /// What the driver of this process is told next.
     Input { at: usize, epoch: u64, input: Box<DriverInput> },
     /// A driver's timer.
@@ -70,6 +72,7 @@ impl Event {
             | Self::Answer { to, .. } => Some(*to),
             Self::JobTimer { at, .. }
             | Self::JobAgain { at, .. }
+            | Self::Gather { at, .. }
             | Self::Input { at, .. }
             | Self::Tick { at, .. }
             | Self::Report { at, .. }

@@ -202,7 +202,10 @@ impl Simulation {
             | DriverError::Commit(CommitError::Store(StoreError::Io(_) | StoreError::Failed)) => {
                 true
             }
-            DriverError::Store(_) | DriverError::Commit(_) | DriverError::Halted(_) => false,
+            DriverError::Store(_)
+            | DriverError::Commit(_)
+            | DriverError::Gathering
+            | DriverError::Halted(_) => false,
         };
         if !planted {
             return Err(format!("the driver of endpoint {index} stopped: {error}"));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use customhouse_ledger::{
     genesis::Genesis,
     hash::Hash,
-    keys::{PublicKey, SigningKey},
+    keys::SigningKey,
     record::{ValidRecord, dedupe_key},
     transaction::{DedupeScope, VerifiedTransaction},
 };
@@ -49,7 +49,6 @@ pub(super) struct Simulation {
     pub(super) identities: Vec<Identity>,
     pub(super) genesis: Genesis,
     pub(super) chain_id: Hash,
-    pub(super) peers_of_validator: BTreeMap<PublicKey, Vec<PublicKey>>,
     pub(super) endpoints: Vec<Endpoint>,
     /// Endpoints that run no code of ours; silent ones have nothing to say either.
     pub(super) liars: BTreeMap<usize, Option<Liar>>,
@@ -94,15 +93,9 @@ impl Simulation {
         let timing = swarm.timing;
         let identities = identities(swarm.validators + swarm.spares);
         let genesis = genesis(&identities[..swarm.validators]);
-        let peers = |identity: &Identity| {
-            let peer = identity.peer;
-            let keys: Vec<_> = identity.validators.iter().map(SigningKey::public).collect();
-            keys.into_iter().map(move |key| (key, vec![peer]))
-        };
         let mut simulation = Self {
             chain_id: genesis.chain_id(),
             oracle: Oracle::new(&genesis),
-            peers_of_validator: identities.iter().flat_map(peers).collect(),
             endpoints: (0..identities.len())
                 .map(|index| Endpoint::new(index, false, timing, mutant))
                 .collect(),
@@ -396,8 +389,13 @@ impl Simulation {
             let core = process.driver.core();
             let missing = self.oracle.missing(&process.reader).map_or(0, |missing| missing.len());
             lines.push(format!(
-                "endpoint {index}: height {}, view {}, signing {}, {missing} acknowledged missing, {} jobs",
-                core.height(), core.view(), core.is_signing(), process.fetching.jobs.len(),
+                "endpoint {index}: height {}, view {}, signing {}, {missing} acknowledged missing, \
+                 {} jobs, {} blocks being gathered",
+                core.height(),
+                core.view(),
+                core.is_signing(),
+                process.fetching.jobs.len(),
+                process.fetching.gathering.count(),
             ));
         }
         lines.join("\n  ")

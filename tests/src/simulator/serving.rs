@@ -3,7 +3,10 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::keys::PublicKey;
-use customhouse_node::{driver::DriverInput, inbound::serve};
+use customhouse_node::{
+    driver::{DriverInput, answers, gather::Now},
+    inbound::serve,
+};
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 use tokio::sync::oneshot;
 
@@ -17,8 +20,12 @@ use super::{
 
 /// How long an answer is waited for.
 const ANSWER_MS: u64 = 1_000;
+/// How long the gathering of blocks waits for one.
+const REQUEST_MS: u64 = 15_000;
 /// Pause before the same peers are asked again.
 const RETRY_MS: u64 = 250;
+/// Stands for a job's number in a request of the gathering.
+const GATHERING: u64 = u64::MAX;
 
 impl Simulation {
     /// Asks the peer whose turn it is.
@@ -35,14 +42,61 @@ impl Simulation {
         let Some(source) = job.sources.get(job.place).copied() else {
             return self.out_of_sources(at, id);
         };
-        let places = endpoints_of(&self.endpoints, &self.identities, source);
+        self.put(at, id, source, request);
+        self.later(ANSWER_MS, Event::JobTimer { at, job: id });
+    }
+
+    /// Sends a request to a peer, if it can be reached.
+    fn put(&mut self, at: usize, id: JobId, peer: PublicKey, request: Request) {
+        let places = endpoints_of(&self.endpoints, &self.identities, peer);
         // Of twins, the one that can be reached.
         let to = places.filter(|to| self.reach_each_other(at, *to)).last();
         if let Some(to) = to.filter(|to| self.links.carries((at, *to))) {
             let delay = self.delay((at, to));
             self.later(delay, Event::Ask { to, from: at, job: id, request });
         }
-        self.later(ANSWER_MS, Event::JobTimer { at, job: id });
+    }
+
+    /// Asks what the gathering of blocks wants asked, and tells the driver what it found.
+    pub(super) fn gather(&mut self, at: usize) {
+        let (connected, epoch) = (self.peers_of(at), self.endpoints[at].epoch);
+        let ms = self.endpoints[at].now(self.now).monotonic_ms;
+        let Some(process) = &mut self.endpoints[at].process else { return };
+        let tip = process.reader.tip().header.height;
+        let fetching = &mut process.fetching;
+        let (asks, told) = fetching.gathering.next(Now { ms, tip, connected: &connected });
+        let wake_at = fetching.gathering.wake_at();
+        let wanted: Vec<_> = asks.iter().map(|ask| (ask.number, ask.peer)).collect();
+        let requests: Vec<_> = asks.iter().map(|ask| ask.request.clone()).collect();
+        fetching.asks.extend(asks.into_iter().map(|ask| (ask.number, ask)));
+        for ((number, peer), request) in wanted.into_iter().zip(requests) {
+            let id = JobId { epoch, job: GATHERING, attempt: number };
+            self.put(at, id, peer, request);
+            self.later(REQUEST_MS, Event::JobTimer { at, job: id });
+        }
+        self.tell(at, told);
+        if let Some(wake_at) = wake_at {
+            let delay = wake_at.saturating_sub(ms).max(1);
+            self.later(delay, Event::Gather { at, epoch, monotonic_ms: wake_at });
+        }
+    }
+
+    /// The time has come at which somebody else is asked, unless another has taken its place.
+    pub(super) fn gather_at(&mut self, at: usize, epoch: u64, ms: u64) {
+        let process = self.endpoints[at].process.as_ref();
+        let due = process.and_then(|process| process.fetching.gathering.wake_at());
+        if self.runs(at, epoch) && due.is_some_and(|due| due <= ms) {
+            self.gather(at);
+        }
+    }
+
+    fn gathered(&mut self, at: usize, id: JobId, response: Option<Response>) {
+        let Some(process) = &mut self.endpoints[at].process else { return };
+        let Some(ask) = process.fetching.asks.remove(&id.attempt) else { return };
+        let (reader, of) = (&process.reader, (ask.number, ask.block_hash));
+        let gave = |response| answers::gave(response, &ask.request, &ask.block_hash, reader);
+        process.fetching.gathering.answered(of, response.map(gave));
+        self.gather(at);
     }
 
     fn out_of_sources(&mut self, at: usize, id: JobId) {
@@ -51,9 +105,7 @@ impl Simulation {
         if persistent {
             return self.later(RETRY_MS, Event::JobAgain { at, job: id });
         }
-        if let Some(job) = process.fetching.jobs.remove(&id.job) {
-            self.tell(at, job.give_up());
-        }
+        process.fetching.jobs.remove(&id.job);
     }
 
     /// Hands inputs to the driver a moment later, so that no step begins within another.
@@ -72,7 +124,9 @@ impl Simulation {
     }
 
     pub(super) fn job_timer(&mut self, at: usize, id: JobId) -> Result<(), String> {
-        if self.waits(at, id) {
+        if id.job == GATHERING && self.runs(at, id.epoch) {
+            self.gathered(at, id, None);
+        } else if self.waits(at, id) {
             self.ask_next(at, id.job);
         }
         Ok(())
@@ -178,6 +232,12 @@ impl Simulation {
         response: Option<Response>,
     ) -> Result<(), String> {
         self.summary.messages += 1;
+        if id.job == GATHERING {
+            if self.runs(at, id.epoch) {
+                self.gathered(at, id, response);
+            }
+            return Ok(());
+        }
         if !self.waits(at, id) {
             return Ok(());
         }
@@ -186,11 +246,10 @@ impl Simulation {
         let from = job.sources[job.place];
         let progress = match response {
             Some(response) => job.take(response, &process.reader),
-            None => Progress::More { gave: false },
+            None => Progress::More,
         };
         match progress {
-            Progress::More { gave: true } => self.ask(at, id.job),
-            Progress::More { gave: false } => self.ask_next(at, id.job),
+            Progress::More => self.ask_next(at, id.job),
             Progress::Done(inputs) => {
                 process.fetching.jobs.remove(&id.job);
                 let inputs = self.without_own(at, inputs);

@@ -12,7 +12,6 @@ use super::{
     disk::JournalDisk,
     endpoint::endpoints_of,
     event::Event,
-    fetching::Order,
     liar::{encode, rests_on},
     run::{LIFETIME_MS, Simulation},
     world::{Out, World},
@@ -32,6 +31,10 @@ impl Simulation {
             Event::Answer { to, job, response } => self.answered(to, job, response),
             Event::JobTimer { at, job } => self.job_timer(at, job),
             Event::JobAgain { at, job } => self.job_again(at, job),
+            Event::Gather { at, epoch, monotonic_ms } => {
+                self.gather_at(at, epoch, monotonic_ms);
+                Ok(())
+            }
             Event::Input { at, epoch, input } if self.runs(at, epoch) => {
                 self.drive(at, |driver| driver.take(*input))
             }
@@ -106,7 +109,9 @@ impl Simulation {
 
     fn connected(&mut self, at: usize, to: usize) -> Result<(), String> {
         let peer = self.identities[self.endpoints[to].identity].peer;
-        self.drive(at, |driver| driver.take(DriverInput::Connected(peer)))
+        self.drive(at, |driver| driver.take(DriverInput::Connected(peer)))?;
+        self.gather(at);
+        Ok(())
     }
 
     /// Whether a link is up and each has the other on its list.
@@ -304,10 +309,10 @@ impl Simulation {
         }
         let connected = self.peers_of(index);
         let Some(process) = &mut self.endpoints[index].process else { return };
-        let order = Order(&self.peers_of_validator);
-        for job in process.fetching.begin(fetch, &connected, order) {
+        for job in process.fetching.begin(fetch, &connected) {
             self.ask(index, job);
         }
+        self.gather(index);
     }
 
     /// Puts a message on a link: late, lost, or twice, as it happens.

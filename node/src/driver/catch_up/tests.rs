@@ -15,7 +15,7 @@ use customhouse_ledger::{
 };
 
 use super::*;
-use crate::driver::{FetchedBlock, answers};
+use crate::driver::answers;
 
 /// How a peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ fn finalization() -> Certificate {
     Certificate::from_votes(ballot, &[vote], &set).expect("a quorum")
 }
 
-fn block(height: u64, from: PublicKey) -> FetchedBlock {
+fn block(height: u64) -> Block {
     let header = Header {
         version: Header::VERSION,
         chain_id: Hash::ZERO,
@@ -84,8 +84,7 @@ fn block(height: u64, from: PublicKey) -> FetchedBlock {
         proposer: [0; 32],
         view: 1,
     };
-    let block = Block { header, leaves: Vec::new() };
-    FetchedBlock { block, transactions: Vec::new(), from }
+    Block { header, leaves: Vec::new() }
 }
 
 impl World {
@@ -115,11 +114,12 @@ impl World {
         self.state().applied_of.get(&key(number).public()).copied().unwrap_or(0)
     }
 
-    fn blocks(&self, from: PublicKey, heights: impl Iterator<Item = u64>) -> Answer {
-        let finalization = &self.finalization;
-        let certified = |height| {
-            let (fetched, finalization) = (block(height, from), Certificate::clone(finalization));
-            CertifiedBlock { fetched, finalization, verified: true }
+    fn blocks(&self, heights: impl Iterator<Item = u64>) -> Answer {
+        let certified = |height| CertifiedBlock {
+            block: block(height),
+            transactions: Vec::new(),
+            finalization: Certificate::clone(&self.finalization),
+            verified: true,
         };
         let blocks: Blocks = heights.map(certified).collect();
         if blocks.is_empty() { Answer::Nothing } else { Answer::Blocks(blocks) }
@@ -145,13 +145,13 @@ impl Source for World {
         match self.peer(&peer) {
             Peer::Honest { up_to, at_once } => {
                 let at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
-                self.blocks(peer, heights.filter(|height| *height <= up_to).take(at_once))
+                self.blocks(heights.filter(|height| *height <= up_to).take(at_once))
             }
             Peer::Silent => Answer::Nothing,
             Peer::Stuck => std::future::pending().await,
             Peer::Forging => Answer::Wrong,
-            Peer::Shifting => self.blocks(peer, heights.map(|height| height + 1)),
-            Peer::WrongLeaves | Peer::ForgingLater => self.blocks(peer, heights),
+            Peer::Shifting => self.blocks(heights.map(|height| height + 1)),
+            Peer::WrongLeaves | Peer::ForgingLater => self.blocks(heights),
         }
     }
 
@@ -245,7 +245,7 @@ fn a_late_answer_is_taken_and_what_it_covers_is_not_asked_for_again() {
     assert!(plan.give_up_waiting(&peers));
     let (other, again) = plan.ask(&peers, 0).expect("the other");
     assert!(other != slow && again == heights);
-    plan.answered(slow, heights.clone(), world.blocks(slow, heights));
+    plan.answered(slow, heights.clone(), world.blocks(heights));
     let (from, blocks) = plan.ready(0).expect("the late answer");
     assert_eq!((from, heights_of(&blocks)), (slow, 1..=1));
     // The other's fails when its turn has passed.
@@ -264,7 +264,7 @@ fn what_is_missing_twice_is_missing_as_far_as_either() {
     let mut tip = 0;
     while let Some((peer, heights)) = plan.ask(&world.connected(), tip) {
         tip = *heights.end();
-        plan.answered(peer, heights.clone(), world.blocks(peer, heights));
+        plan.answered(peer, heights.clone(), world.blocks(heights));
         plan.ready(tip - 1);
     }
     assert_eq!(tip, 10);
@@ -296,7 +296,7 @@ fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
     let (first, first_heights) = plan.ask(&peers, 0).expect("somebody");
     let mut pieces = 1;
     while let Some((peer, heights)) = plan.ask(&peers, 0) {
-        plan.answered(peer, heights.clone(), world.blocks(peer, heights));
+        plan.answered(peer, heights.clone(), world.blocks(heights));
         pieces += 1;
     }
     assert_eq!(pieces, 4);
@@ -304,7 +304,7 @@ fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
     plan.answered(first, first_heights.clone(), Answer::Nothing);
     let (other, heights) = plan.ask(&peers, 0).expect("another is asked");
     assert_eq!((other != first, &heights), (true, &first_heights));
-    plan.answered(other, heights.clone(), world.blocks(other, heights));
+    plan.answered(other, heights.clone(), world.blocks(heights));
     let (from, blocks) = plan.ready(0).expect("the first");
     assert_eq!((from, heights_of(&blocks)), (other, first_heights));
 }
@@ -321,10 +321,10 @@ fn piece_after(transactions: u64) -> u64 {
     let mut tip = 0;
     for _ in 0..8 {
         let (peer, heights) = plan.ask(&world.connected(), 0).expect("the only one");
-        let Answer::Blocks(mut blocks) = world.blocks(peer, heights.clone()) else {
+        let Answer::Blocks(mut blocks) = world.blocks(heights.clone()) else {
             panic!("it is honest");
         };
-        blocks.iter_mut().for_each(|block| block.fetched.transactions.clone_from(&bodies));
+        blocks.iter_mut().for_each(|block| block.transactions.clone_from(&bodies));
         tip = *heights.end();
         plan.answered(peer, heights, Answer::Blocks(blocks));
         plan.ready(tip - 1).expect("what was asked for");
@@ -344,7 +344,7 @@ fn what_consensus_decided_meanwhile_is_passed_over() {
     let world = World::new(&[HONEST; 3]);
     let mut plan = Plan::new(1..=12);
     while let Some((peer, heights)) = plan.ask(&world.connected(), 0) {
-        plan.answered(peer, heights.clone(), world.blocks(peer, heights));
+        plan.answered(peer, heights.clone(), world.blocks(heights));
     }
     let (_, blocks) = plan.ready(5).expect("that with height 6");
     assert!(heights_of(&blocks).contains(&6));
