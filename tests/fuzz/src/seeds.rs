@@ -30,6 +30,7 @@ pub const FILES: &[(&str, &str)] = files![
     "tags.json",
     "tlog.json",
     "transaction.json",
+    "unicode.json",
     "validator_chain.json",
     "votes.json",
 ];
