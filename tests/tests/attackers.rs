@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use customhouse_tests::simulator::{Attacker, Contest, Score};
+use customhouse_tests::simulator::{Attacker, Contest, Mutant, Score};
 
 const SEEDS: [u64; 2] = [1, 2];
 /// Most blocks, bodies, certificates and questions that a node may be asking its peers for at a time.
@@ -16,6 +16,36 @@ const FETCHES_MAX: u64 = 32;
 #[test]
 fn a_silent_validator_costs_one_timeout() {
     is_withstood(Attacker::Silent);
+}
+
+#[test]
+fn forged_votes_that_are_pushed_are_held_against_their_sender_alone() {
+    is_withstood(Attacker::PushesForgeries);
+}
+
+#[test]
+fn forged_votes_and_proposals_are_not_passed_on() {
+    is_withstood(Attacker::GossipsForgeries);
+}
+
+#[test]
+fn a_proposal_with_other_leaves_does_not_take_the_place_of_the_genuine_one() {
+    is_withstood(Attacker::SwapsLeaves);
+}
+
+#[test]
+fn proposals_in_a_leaders_name_do_not_keep_its_own_out() {
+    is_withstood(Attacker::CrowdsOutLeaders);
+}
+
+#[test]
+fn a_flood_for_the_next_height_keeps_nobody_out() {
+    is_withstood(Attacker::FloodsEarly);
+}
+
+#[test]
+fn a_leader_that_shows_nobody_its_transactions_is_passed_over() {
+    is_withstood(Attacker::WithholdsBodies);
 }
 
 #[test]
@@ -37,6 +67,23 @@ fn connections_that_lead_nowhere_stop_their_own_node_alone() {
 fn a_contest_is_the_same_every_time() {
     let contest = Contest { lasts_ms: 5_000, ..Contest::of(Attacker::AnswersWrong, 3) };
     assert_eq!(play(contest), play(contest));
+}
+
+/// Each of these is a way in which an attack got through once. That it is missed again would show.
+#[test]
+#[allow(clippy::print_stdout, reason = "the figures are the test's result")]
+fn every_planted_weakness_is_found_by_the_attacker_that_uses_it() {
+    for (mutant, attacker) in [
+        (Mutant::EarlyPassedOn, Attacker::GossipsForgeries),
+        (Mutant::UnsignedLeaves, Attacker::SwapsLeaves),
+    ] {
+        let found = SEEDS.into_iter().find_map(|seed| {
+            let contest = Contest { mutant: Some(mutant), ..Contest::of(attacker, seed) };
+            Some((seed, fails(contest)?))
+        });
+        let (seed, what) = found.unwrap_or_else(|| panic!("{mutant:?}: not in seeds {SEEDS:?}"));
+        println!("{mutant:?}: found at seed {seed}: {what}");
+    }
 }
 
 fn is_withstood(attacker: Attacker) {
