@@ -500,7 +500,7 @@ mod tests {
         known.become_known();
         let mut strangers = Vec::new();
         for _ in 0..CLOSING_MAX {
-            strangers.push(listening.connect([0, 0, 1]).await);
+            strangers.push(listening.connect([0, 0, 3]).await);
         }
         assert!(!is_cut(&mut known).await);
         let (_client, mut newcomer) = listening.connect([0, 0, 2]).await;

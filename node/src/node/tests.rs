@@ -260,7 +260,7 @@ async fn a_retry_gives_the_first_record_and_another_body_is_refused() {
     let end = network.finality(0, first).await;
     assert!(matches!(end, End::Final { .. }));
     assert_eq!(network.submit(0, 7).await, first);
-    let refused = network.submit_as(0, 7, "another").await.expect_err("refused");
+    let refused = network.submit_as(0, 7, "ANOTHER").await.expect_err("refused");
     assert!(matches!(refused, Refusal::AlreadyExists { first: of, .. } if of == first));
     assert_eq!(network.shared(0).reader.tip().header.log_size, 1, "committed once");
     network.stop().await;
@@ -271,7 +271,7 @@ async fn a_submission_that_was_committed_with_another_salt_ends_as_the_first() {
     let network = Network::start(1).await;
     let shared = network.shared(0);
     let first = |number, mrn| signed_record(shared.chain_id, 0, (number, mrn));
-    let (same, other) = (first(7, "MRN7"), first(8, "another"));
+    let (same, other) = (first(7, "MRN7"), first(8, "ANOTHER"));
     // As from the agency's other node, before its block: nothing moves until the driver is told.
     for transaction in [same.clone(), other] {
         lock(&shared.mempool).insert(Arc::new(transaction)).expect("room");
