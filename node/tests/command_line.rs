@@ -446,7 +446,7 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     assert_eq!((&proven["verdict"], &proven["height"]), (&"fork".into(), &1.into()));
     assert_eq!(Value::Array(keys(&proven["culprits"])), decisions["culprits"]);
     let first = &proven["culprits"][0]["evidence"][0];
-    assert_eq!((&first["view"], first["first"].as_str().map(str::len)), (&1.into(), Some(306)));
+    assert_eq!((&first["view"], first["first"].as_str().map(str::len)), (&1.into(), Some(370)));
     let text = desk.run("audit fork one other --genesis genesis.json").exits(3).stdout;
     let text = String::from_utf8(text).expect("text");
     assert!(text.contains("BE-DOUANE") && text.contains("nullified, and finalized"), "{text}");

@@ -106,7 +106,7 @@ mod tests {
         for good in [
             "info",
             "warn,customhouse_node::network=debug",
-            "info, libp2p_swarm=trace ,off",
+            "info,libp2p_swarm=trace,off",
             "customhouse_node[a{b=\"c,d\"}]=debug,info",
             "[span]=debug",
             "customhouse_ledger::chain",
