@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use customhouse_ledger::{
+    agency::AgencyCode,
     certificate::Certificate,
     decision::Decision,
     genesis::{GENESIS_BYTES_MAX, Genesis},
@@ -403,9 +404,11 @@ impl Client {
     pub async fn submit_registry_change(
         &self,
         change: v1::RegistryChange,
+        although_absent: &[AgencyCode],
     ) -> Result<Hash, ClientError> {
         let mut admin = AdminClient::new(self.channel());
-        let request = v1::SubmitRegistryChangeRequest { change: Some(change) };
+        let although_absent = although_absent.iter().map(ToString::to_string).collect();
+        let request = v1::SubmitRegistryChangeRequest { change: Some(change), although_absent };
         let answer = admin.submit_registry_change(request).await?.into_inner();
         Hash::from_slice(&answer.record_id).map_err(|_| missing("record_id"))
     }

@@ -2,6 +2,7 @@
 //!
 //! The entry point is [`node::Node::start`]; its module shows how the parts hang together.
 
+pub mod absence;
 pub mod admission;
 pub mod api;
 pub mod client;

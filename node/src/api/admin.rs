@@ -1,13 +1,16 @@
 //! The `Admin` service: for the agency's own operators.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use customhouse_ledger::{chain::Tip, registry::RegistryChange, store::BackupInfo};
 use customhouse_proto::v1::{self, admin_server::Admin};
 use tonic::{Code, Request, Response, Status};
 
 use super::{reads::read, refused::Refused, submission::caller};
-use crate::{clock, network::peer_id, node::Shared};
+use crate::{absence, clock, network::peer_id, node::Shared};
 
 #[derive(Clone)]
 pub(super) struct AdminService {
@@ -88,13 +91,15 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::SubmitRegistryChangeResponse>, Status> {
         let client = caller(&request)?;
         let wrong = |reason: String| Refused::field("change", "REGISTRY_CHANGE", reason);
-        let change = request.into_inner().change.ok_or_else(|| wrong("missing".to_owned()))?;
+        let v1::SubmitRegistryChangeRequest { change, although_absent } = request.into_inner();
+        let change = change.ok_or_else(|| wrong("missing".to_owned()))?;
         let change = RegistryChange::from_proto(&change).map_err(|e| wrong(e.to_string()))?;
         // An honest retry, or another agency was quicker: it is on the chain.
         if let Some(first) = committed_change(&self.node, &change).await? {
             return Ok(Response::new(first));
         }
         check_change(&self.node.reader.tip(), &change)?;
+        check_absence(&self.node, &change, &although_absent)?;
         let accepted = self.node.submissions.submit_registry_change(&client, &change).await;
         let accepted = accepted.map_err(Refused::from)?;
         Ok(Response::new(v1::SubmitRegistryChangeResponse {
@@ -108,6 +113,34 @@ impl Admin for AdminService {
         _: Request<v1::CreateBackupRequest>,
     ) -> Result<Response<v1::CreateBackupResponse>, Status> {
         Ok(Response::new(create_backup(&self.node).await?))
+    }
+}
+
+/// Whether the change leaves the network to validators that this node sees away.
+fn check_absence(
+    node: &Shared,
+    change: &RegistryChange,
+    although: &[String],
+) -> Result<(), Refused> {
+    let tip = node.reader.tip();
+    let next = tip.header.height + 1;
+    // Checked before: it can be applied, and leaves a set of validators.
+    let Ok(registry) = tip.registry.apply(change.proposal(), next) else { return Ok(()) };
+    let Ok(after) = registry.validators_at(next + 1) else { return Ok(()) };
+    let there: BTreeSet<_> = {
+        let listed = node.reader.peers_at(next);
+        let receiver = node.network.connected();
+        let connected = receiver.borrow();
+        let is_there = |key| connected.iter().any(|peer| peer.key == key);
+        listed.into_iter().filter(|(_, key)| is_there(*key)).map(|(agency, _)| agency).collect()
+    };
+    let validators = tip.validators.as_slice().iter().map(|validator| validator.agency);
+    let absent =
+        validators.filter(|agency| *agency != node.agency && !there.contains(agency)).collect();
+    let although: Vec<_> = although.iter().filter_map(|code| code.parse().ok()).collect();
+    match absence::objection(&tip.validators, &after, &absent, &although) {
+        Some(reason) => Err(Refused::new(Code::FailedPrecondition, "VALIDATORS_ABSENT", reason)),
+        None => Ok(()),
     }
 }
 

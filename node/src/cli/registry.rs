@@ -1,6 +1,6 @@
 //! `customhouse registry`: who is in the network, and how that is changed.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::Subcommand;
@@ -148,6 +148,25 @@ impl Present {
         let (height, registry) = node.client.registry().await?;
         let validators = registry.validators_at(height + 1).context("registry")?;
         Ok(Self { chain_id: genesis.chain_id(), height, registry, validators })
+    }
+
+    /// Agencies with a vote whose nodes one's own is not connected to. None where one may not ask: the node
+    /// asks again when the change is submitted, which only an operator may do.
+    async fn absent(&self, node: &Connection) -> anyhow::Result<BTreeSet<AgencyCode>> {
+        let peers = match node.client.peers().await {
+            Ok(peers) => peers,
+            Err(error) if error.refused().is_some() => {
+                note!("Who is away was not told, because only operators may ask: {error}");
+                return Ok(BTreeSet::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let own = node.agency()?;
+        let is_there = |agency: AgencyCode| {
+            peers.iter().any(|peer| peer.connected && peer.agency == agency.as_str())
+        };
+        let validators = self.validators.as_slice().iter().map(|validator| validator.agency);
+        Ok(validators.filter(|agency| *agency != own && !is_there(*agency)).collect())
     }
 
     fn check_chain(&self, file: &ProposalFile) -> anyhow::Result<()> {

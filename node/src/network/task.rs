@@ -133,7 +133,7 @@ async fn listen(
     for address in addresses {
         let id = swarm.listen_on(address.clone()).map_err(|error| NetworkError::Listen {
             address: address.clone(),
-            reason: error.to_string(),
+            reason: reason(&error),
         })?;
         waiting.insert(id);
     }
@@ -147,6 +147,15 @@ async fn listen(
     };
     tokio::time::timeout(LISTEN_TIMEOUT, up).await.map_err(|_| NetworkError::ListenTimeout)?;
     Ok((swarm.listeners().cloned().collect(), early))
+}
+
+/// What the system said: the library's own error has no words around it.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut said: Vec<String> = causes.map(ToString::to_string).collect();
+    said.retain(|words| !words.is_empty());
+    said.dedup();
+    said.join(": ")
 }
 
 /// The ends of the channels that the task reads.

@@ -251,6 +251,7 @@ async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_recor
     cluster.restart(0).await;
     let head = cluster.head(2).await;
     cluster.reaches(0, head.height).await;
+    sees(&cluster, 0, 3).await;
 
     let leaving =
         Change { cluster: &cluster, approving: &[0, 2, 3], submitting: 0, joining_key: None };
@@ -286,6 +287,52 @@ async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_recor
     leaves_altogether(&cluster, 3).await;
     cluster.nobody_lied();
     nobody_was_suspected(&cluster);
+}
+
+/// Waits until a node is connected to so many others.
+async fn sees(cluster: &Cluster, node: usize, others: u32) {
+    until("the node sees who is there", PATIENCE, async || {
+        let status = cluster.status(node).await.map_err(|error| error.to_string())?;
+        let connected = status.peers_connected;
+        if connected == others { Ok(()) } else { Err(format!("{connected} of {others} peers")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_that_is_there_is_not_removed_while_another_is_away_unless_that_one_is_named() {
+    let mut cluster = Cluster::start(4).await;
+    let code = |cluster: &Cluster, node: usize| cluster.agency(node).code().to_string();
+    let (away, leaving) = (code(&cluster, 2), code(&cluster, 3));
+    // Proposed while all are there, and submitted when one is not: the node asks anew.
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let [before, other] = [file("before.proposal"), file("other.proposal")];
+    registry(&cluster, 0, ["propose", "--end-vote", &leaving, "--out", &before]).expect_code(0);
+    let approvals = [0, 1, 3].map(|node: usize| {
+        let (key, to) = (voting_key(&cluster, node), file(&format!("{node}.approval")));
+        let key = key.display().to_string();
+        let approve = ["approve", &before, "--validator-key", &key, "--out", &to];
+        registry(&cluster, node, approve).expect_code(0);
+        to
+    });
+    cluster.kill(2);
+    sees(&cluster, 0, 2).await;
+
+    let propose = ["propose", "--end-vote", &leaving, "--out", &other];
+    let submit: Vec<&str> =
+        ["submit", &before].into_iter().chain(approvals.iter().map(String::as_str)).collect();
+    for refused in [propose.to_vec(), submit.clone()] {
+        let said = registry(&cluster, 0, refused).expect_code(1).json()["error"].to_string();
+        for word in [&*leaving, &*away, "stand still", "--although-absent"] {
+            assert!(said.contains(word), "`{word}` is not in: {said}");
+        }
+    }
+    let named = submit.into_iter().chain(["--although-absent", &away, "--patience", "60"]);
+    registry(&cluster, 0, named).expect_code(0);
+    // As was said.
+    cluster.restart(2).await;
+    submit_final(&cluster, 0, "back", "leaving").await;
 }
 
 /// An agency whose keys all end is asked for nothing and told nothing new, but its node is not cut off

@@ -47,21 +47,21 @@ async fn a_change_is_taken_when_a_quorum_approves_the_present_registry_s() {
             "REGISTRY_CHANGE_NOT_NOW",
         ),
     ] {
-        let refused = refusal(client.submit_registry_change(change).await);
+        let refused = refusal(client.submit_registry_change(change, &[]).await);
         assert_eq!((refused.code, &*refused.reason_code), (code, reason), "{}", refused.message);
     }
 
     let change = approved(proposal("SE-TULL", later), &fixture.validator_key);
-    let record_id = client.submit_registry_change(change.clone()).await.expect("taken");
+    let record_id = client.submit_registry_change(change.clone(), &[]).await.expect("taken");
     let end = client.wait_receipt(record_id, None).await.expect("known");
     assert_eq!(end.phase(), Phase::Final, "{}", end.reason);
     let (height, after) = client.registry().await.expect("served");
     assert_eq!((height, after.count()), (1, registry.count() + 1));
     assert_ne!(after.root(), registry.root());
     // The same once more, and another of the registry that is no more.
-    assert_eq!(client.submit_registry_change(change).await.expect("told"), record_id);
+    assert_eq!(client.submit_registry_change(change, &[]).await.expect("told"), record_id);
     let late = approved(proposal("FI-TULLI", later), &fixture.validator_key);
-    let refused = refusal(client.submit_registry_change(late).await);
+    let refused = refusal(client.submit_registry_change(late, &[]).await);
     assert!(refused.message.contains("another change came first"), "{}", refused.message);
     fixture.stop().await;
 }

@@ -11,7 +11,10 @@ use customhouse_ledger::{
     keys::PublicKey,
     registry::{self, RegistryProposal},
 };
-use customhouse_node::layout::{self, AgencyFile, RegisteredRole};
+use customhouse_node::{
+    absence,
+    layout::{self, AgencyFile, RegisteredRole},
+};
 use customhouse_proto::v1::{
     AgencyEntry, PeerEntry, RegistryEntry, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
     signing_key_entry::Role,
@@ -65,6 +68,9 @@ pub(crate) struct ProposeArgs {
     /// For how many hours the proposal may be put on the chain.
     #[arg(long, value_name = "HOURS", default_value_t = 72)]
     valid_hours: u32,
+    /// An agency whose node is away, in spite of which a validator that is there is to lose its vote.
+    #[arg(long, value_name = "CODE")]
+    although_absent: Vec<AgencyCode>,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -109,6 +115,13 @@ pub(super) async fn run(
     )?;
     let file = ProposalFile { chain_id: present.chain_id, proposal };
     let after = present.after(&file)?;
+    let validators = after.validators_at(present.height + 2)?;
+    let absent = present.absent(node).await?;
+    let objection =
+        absence::objection(&present.validators, &validators, &absent, &args.although_absent);
+    if let Some(objection) = objection {
+        bail!(objection);
+    }
     file.write(&args.out)?;
     output.print(&Proposed::of(&file.proposal, &present, &after))?;
     note!("Written to {}.", args.out.display());

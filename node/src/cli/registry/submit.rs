@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail, ensure};
-use customhouse_ledger::hash::Hash;
+use customhouse_ledger::{agency::AgencyCode, hash::Hash};
 use customhouse_proto::v1::Phase;
 use serde::Serialize;
 
@@ -38,6 +38,9 @@ pub(crate) struct SubmitArgs {
     /// What `registry in-sync` wrote with it.
     #[arg(long, value_name = "FILE")]
     in_sync: Option<PathBuf>,
+    /// An agency whose node is away, in spite of which a validator that is there is to lose its vote.
+    #[arg(long, value_name = "CODE")]
+    although_absent: Vec<AgencyCode>,
     /// How long to wait until it is final.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
@@ -75,7 +78,8 @@ pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) ->
         (None, None) => None,
     };
     let change = change(&proposal, approvals, said)?;
-    let record_id = node.client.submit_registry_change(change.to_proto()).await?;
+    let record_id =
+        node.client.submit_registry_change(change.to_proto(), &args.although_absent).await?;
     let limit = Some(patience(args.patience));
     let end = node.client.wait_receipt(record_id, limit).await?;
     match end.phase() {
