@@ -1,5 +1,7 @@
 //! Whom a driver blames: drivers of four agencies, with stores of their own and without a network.
 
+use std::sync::mpsc;
+
 use bytes::Bytes;
 use customhouse_consensus::{Entry, Evidence, Journal, Now, Signatures, Timing};
 use customhouse_ledger::{
@@ -16,7 +18,7 @@ use customhouse_proto::v1::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::mempool::MempoolLimits;
+use crate::{mempool::MempoolLimits, network::Judgement};
 
 const UNIX_MS: u64 = 1_700_000_000_000;
 const HEARTBEAT_MS: u64 = 600_000;
@@ -214,6 +216,15 @@ fn hand_over(
     std::mem::take(&mut driver.outside().charged)
 }
 
+/// Hands over a message as gossip; gives what becomes of it.
+fn gossip(driver: &mut TestDriver, from: usize, message: Message) -> Judgement {
+    let (judge, judged) = mpsc::channel();
+    let told = move |judgement| judge.send(judgement).expect("somebody listens");
+    let receipt = GossipReceipt::told_to(1, told);
+    driver.take(message_of(from, message, Some(receipt))).expect("taken");
+    judged.try_recv().expect("judged in the same turn")
+}
+
 fn vote(key: &SigningKey, chain_id: &Hash, height: u64) -> Vote {
     let ballot =
         Ballot { kind: VoteKind::Notarize, height, view: 1, block_hash: Hash([height as u8; 32]) };
@@ -230,20 +241,24 @@ fn whoever_speaks_while_a_height_begins_is_not_blamed_for_what_a_liar_said_of_it
     let chain_id = driver.chain_id;
     // Signed by a key that has no vote: at this height nobody can know whether it has one at the next.
     let stranger = Message::Vote(vote(&SigningKey::from_seed(&[99; 32]), &chain_id, 2));
-    assert_eq!(hand_over(driver, liar, stranger), []);
+    assert_eq!(gossip(driver, liar, stranger), Judgement::Ignored, "not passed on");
     // In another's name: that shows at once.
     let named = vote(&validator(liar), &chain_id, 2);
     let named = Message::Vote(Vote { validator: validator(leader).public(), ..named });
+    assert_eq!(gossip(driver, liar, named.clone()), Judgement::Rejected("SIGNATURE"));
+    assert_eq!(driver.outside().charged, [], "by its receipt, and once");
     assert_eq!(hand_over(driver, liar, named), [(peer(liar), "SIGNATURE")]);
     let votes = withheld.into_iter().filter(|(from, message)| {
         matches!(message, Message::Vote(vote) if vote.validator == validator(*from).public())
     });
-    let mut charged = Vec::new();
     for (from, message) in votes {
-        charged.extend(hand_over(driver, from, message));
+        let before = driver.core().height();
+        // Once the height is committed its votes are of no use.
+        let expected = if before == 1 { Judgement::Accepted } else { Judgement::Ignored };
+        assert_eq!(gossip(driver, from, message), expected, "from {from} at height {before}");
     }
     assert_eq!(driver.core().height(), 2, "committed while an honest peer spoke");
-    assert_eq!(charged, [(peer(liar), "NOT_A_VALIDATOR")]);
+    assert_eq!(driver.outside().charged, [(peer(liar), "NOT_A_VALIDATOR")]);
 }
 
 #[test]
