@@ -105,11 +105,11 @@ impl Liar {
         let kind = *kinds.choose(rng)?;
         let view = match rng.random_range(0..20) {
             0 => rng.random(),
-            1..5 => block.header.view + rng.random_range(0..10),
+            1..5 => block.header.view.saturating_add(rng.random_range(0..10)),
             _ => block.header.view,
         };
         let block_hash = if kind == VoteKind::Nullify { Hash::ZERO } else { block.hash() };
-        let height = block.header.height + u64::from(rng.random_ratio(1, 10));
+        let height = block.header.height.saturating_add(u64::from(rng.random_ratio(1, 10)));
         let ballot = Ballot { kind, height, view, block_hash };
         Some(Vote::sign(ballot, &self.chain_id, &self.key))
     }
@@ -117,10 +117,10 @@ impl Liar {
     /// A block of its own, or another's, with a justification that may not hold.
     fn proposal(&self, rng: &mut ChaCha8Rng) -> Option<Proposal> {
         let mut block = self.block(rng)?.clone();
-        let view = block.header.view + rng.random_range(0..4);
+        let view = block.header.view.saturating_add(rng.random_range(0..4));
         let parent_view = if rng.random() { 0 } else { rng.random_range(0..=view) };
         if rng.random() {
-            block.header.time_ms += rng.random_range(0..3);
+            block.header.time_ms = block.header.time_ms.saturating_add(rng.random_range(0..3));
             block.header.proposer = *self.key.public().as_bytes();
             block.header.view = view;
         }
@@ -142,7 +142,7 @@ impl Liar {
 
     fn tip(&self, rng: &mut ChaCha8Rng) -> Option<Tip> {
         let mut header = self.block(rng)?.header.clone();
-        header.height += rng.random_range(0..3);
+        header.height = header.height.saturating_add(rng.random_range(0..3));
         Some(Tip { header, finalization: self.certificate(rng)? })
     }
 
