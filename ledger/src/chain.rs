@@ -66,8 +66,8 @@ use kept::Kept;
 use members::{EarlierMembers, Members};
 use pending::PendingBlocks;
 
-/// The layout of the store. Another number is refused.
-const FORMAT: u32 = 2;
+/// The layout of the store, and the rules that its blocks keep. Another number is refused.
+const FORMAT: u32 = 3;
 
 /// The newest committed block, and who decides the next.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,6 +37,8 @@ use std::{
 use customhouse_ledger::keys::PublicKey;
 
 const MAGIC: &[u8; 8] = b"CHJRNL2\n";
+/// What the journals of all versions begin with; the version and a line feed follow.
+const MAGIC_OF_ANY: &[u8; 6] = b"CHJRNL";
 const HEADER_BYTES: usize = 8 + 32 + 8 + 8 + 4;
 const ENTRY_HEADER_BYTES: usize = 12;
 const MARK_BYTES: usize = 4 + 8 + 4;
@@ -83,6 +85,12 @@ pub enum JournalError {
         /// How.
         what: &'static str,
     },
+    /// Written by another version of this program.
+    #[error(
+        "signer's journal {0} is of another version of this program: this key does not sign with this \
+         one. Run the version that wrote it, or register a new validator key"
+    )]
+    OtherVersion(PathBuf),
     /// The journal of another key.
     #[error("signer's journal {path} belongs to key {found}, not to {expected}")]
     OtherKey {
@@ -320,12 +328,15 @@ fn write_new(path: &Path, key: &PublicKey, floor: u64, payloads: &[Vec<u8>]) -> 
 
 fn read_header(path: &Path, key: &PublicKey, bytes: &[u8]) -> Result<(u64, Nonce), JournalError> {
     let damaged = |what| JournalError::Damaged { path: path.to_owned(), offset: 0, what };
+    if is_of_another_version(bytes) {
+        return Err(JournalError::OtherVersion(path.to_owned()));
+    }
     let Some((head, crc)) = bytes.get(..HEADER_BYTES).and_then(|b| b.split_last_chunk::<4>())
     else {
         return Err(damaged("shorter than its header"));
     };
     if &head[..8] != MAGIC {
-        return Err(damaged("not a signer's journal of this version"));
+        return Err(damaged("not a signer's journal"));
     }
     if crc32c::crc32c(head) != u32::from_be_bytes(*crc) {
         return Err(damaged("header checksum"));
@@ -338,6 +349,15 @@ fn read_header(path: &Path, key: &PublicKey, bytes: &[u8]) -> Result<(u64, Nonce
     let (floor, nonce) = rest.split_first_chunk().ok_or_else(|| damaged("header"))?;
     let nonce = nonce.try_into().map_err(|_| damaged("header"))?;
     Ok((u64::from_be_bytes(*floor), nonce))
+}
+
+/// Whether it begins as the journal of another version does. A damaged byte would have to make a number of
+/// the one that is there; and the key does not sign in either case.
+fn is_of_another_version(bytes: &[u8]) -> bool {
+    match bytes.strip_prefix(MAGIC_OF_ANY) {
+        Some([version, b'\n', ..]) => version.is_ascii_digit() && !bytes.starts_with(MAGIC),
+        _ => false,
+    }
 }
 
 /// The payloads, and the length of the file without what an append that was cut short has left.

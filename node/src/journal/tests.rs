@@ -136,6 +136,55 @@ fn a_damaged_entry_or_header_stops_the_key() {
     }
 }
 
+#[test]
+fn the_journal_of_another_version_is_called_that_and_not_damaged() {
+    let (_directory, path) = fresh();
+    let mut earlier = b"CHJRNL1\n".to_vec();
+    earlier.extend_from_slice(key(1).as_bytes());
+    earlier.extend_from_slice(&0_u64.to_be_bytes());
+    earlier.extend_from_slice(&crc32c::crc32c(&earlier).to_be_bytes());
+    let refused = reopened(&path, &earlier).expect_err("refused");
+    assert!(matches!(refused, JournalError::OtherVersion(_)), "{refused}");
+    assert!(refused.to_string().contains("Run the version that wrote it"), "{refused}");
+    assert_eq!(std::fs::read(&path).expect("there"), earlier, "for that version it stays as it is");
+}
+
+/// A disk writes sectors in any order, and a power cut leaves some of them as they were, or never written.
+#[test]
+fn whichever_sectors_of_an_append_are_lost_all_that_was_sent_is_read_and_a_prefix_of_the_rest() {
+    const SECTOR: usize = 512;
+    let (_directory, path) = fresh();
+    let payloads = |lengths: [usize; 3]| lengths.map(|length| vec![length as u8; length]);
+    let (sent, unsent) = (payloads([900, 0, 301]), payloads([700, 40, 1900]));
+    append_and_close(&path, &sent);
+    let (mut journal, _) = SignerJournal::open(&path, &key(1)).expect("opened");
+    // What is durable; the mark behind it was never synced.
+    let durable = without_last_mark(&path);
+    journal.append(&unsent).expect("appended");
+    drop(journal);
+    let written = without_last_mark(&path);
+    let all: Vec<_> = sent.iter().chain(&unsent).cloned().collect();
+    let sectors = durable.len() / SECTOR..written.len().div_ceil(SECTOR);
+    for lost in 0_u32..1 << sectors.len() {
+        let mut left = written.clone();
+        for (bit, sector) in sectors.clone().enumerate().filter(|(bit, _)| lost >> bit & 1 == 1) {
+            let begin = (sector * SECTOR).max(durable.len());
+            let end = left.len().min((sector + 1) * SECTOR);
+            left[begin..end].fill(0);
+            // Nor is the file any longer then, where nothing behind it is there.
+            if lost >> bit == (1 << (sectors.len() - bit)) - 1 {
+                left.truncate(begin);
+                break;
+            }
+        }
+        std::fs::write(&path, &left).expect("written");
+        let read = SignerJournal::read(&path, &key(1));
+        let read = read.unwrap_or_else(|error| panic!("sectors {lost:b}: {error}")).payloads;
+        assert!(read.len() >= sent.len() && all.starts_with(&read), "sectors {lost:b}");
+        assert_eq!(read.len() == all.len(), lost == 0, "sectors {lost:b}");
+    }
+}
+
 /// The directory of a journal as a disk has it: what was not synced is gone after a power cut, though
 /// everybody could read it.
 pub(super) mod disk {

@@ -6,8 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::*;
-use crate::chain::CommitError;
+use super::{checked::check_at, *};
+use crate::{
+    chain::{CommitError, FORMAT},
+    store::{Table, table::META_FORMAT, value},
+};
 
 const FOLDER: &str = "CUSTOMHOUSE_TEST_COMMIT_FOLDER";
 const PROCESS: [&str; 3] =
@@ -141,6 +144,20 @@ fn a_store_of_another_genesis_is_refused() {
     let refused = open_at(fixture.folder.path(), &other).err().expect("another chain");
     let (expected, found) = (other.chain_id(), fixture.genesis.chain_id());
     assert_eq!(refused, StoreError::OtherGenesis { expected, found });
+}
+
+#[test]
+fn a_store_of_an_earlier_format_is_refused_whatever_it_is_opened_for() {
+    let fixture = Fixture::new();
+    let chain = fixture.open();
+    let earlier = FORMAT - 1;
+    let mut batch = chain.shared.store.batch();
+    batch.put(Table::Meta, META_FORMAT, value::encode(&earlier));
+    batch.write().expect("written");
+    drop(chain);
+    let refused = Some(StoreError::Format { expected: FORMAT, found: earlier });
+    assert_eq!(fixture.try_open().err(), refused);
+    assert_eq!(check_at(fixture.folder.path(), &fixture.genesis).err(), refused);
 }
 
 #[test]
