@@ -4,7 +4,8 @@
 //! So a node whose clock is wrong proposes what nobody votes for, votes for nobody, and signs transactions
 //! that live too long or not at all; and it notices none of that by itself. Here it asks its peers for the
 //! time, again and again. By how much its clock is ahead of theirs is the median over the validators that
-//! answered, which f liars do not move out of what the honest say. Where it is more than the chain's
+//! answered, which f liars do not move out of what the honest say; where so few have answered that they
+//! could, it is as little as one that is honest may say. Where it is more than the chain's
 //! parameters allow, the clock is *wrong*: the node says so, proposes nothing, and takes no submissions,
 //! until the clock is right again. A certified header from the future tells as much where no peer answers.
 
@@ -134,8 +135,8 @@ impl Comparison {
     fn judge(&self, answers: &BTreeMap<AgencyCode, i64>, before: ClockState) -> ClockState {
         let tip = self.reader.tip();
         let allowed_ms = tip.parameters.time_skew_ms_max;
-        let enough = answers.len() > tip.validators.faulty_max();
-        let ahead_ms = median(answers.values().copied().collect()).filter(|_| enough);
+        let faulty_max = tip.validators.faulty_max();
+        let ahead_ms = ahead_of_the_honest(answers.values().copied().collect(), faulty_max);
         let after_tip = difference(unix_ms(), tip.header.time_ms);
         let is_before_tip = after_tip < 0 && after_tip.unsigned_abs() > allowed_ms;
         match ahead_ms {
@@ -155,15 +156,19 @@ fn difference(a: u64, b: u64) -> i64 {
     i64::try_from(difference).unwrap_or(if difference < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// The middle one; of two in the middle the smaller difference, which accuses this clock less.
-fn median(mut all: Vec<i64>) -> Option<i64> {
+/// By how much a clock is ahead, where at most `faulty_max` of those that say so lie; `None` where all of
+/// them may. Of what could be true the least, which accuses this clock least.
+fn ahead_of_the_honest(mut all: Vec<i64>, faulty_max: usize) -> Option<i64> {
     all.sort_unstable();
-    let upper = all.get(all.len() / 2).copied()?;
-    if all.len() % 2 == 1 {
-        return Some(upper);
-    }
-    let lower = all[all.len() / 2 - 1];
-    Some(if lower.unsigned_abs() <= upper.unsigned_abs() { lower } else { upper })
+    let last = all.len().checked_sub(1)?;
+    // More than the liars say at least this, and more than the liars at most that.
+    let (at_least, at_most) = (*all.get(last.checked_sub(faulty_max)?)?, *all.get(faulty_max)?);
+    // With as many that are honest the median is one of theirs, or between two of them.
+    let (low, high) = match at_least <= at_most {
+        true => (at_least, at_most),
+        false => (all[last / 2], all[all.len() / 2]),
+    };
+    Some(0.clamp(low, high))
 }
 
 #[cfg(test)]
@@ -171,22 +176,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_what_an_honest_majority_says() {
+    fn what_is_said_of_the_clock_is_what_somebody_honest_says() {
         const HOUR: i64 = 3_600_000;
-        for (answers, expected) in [
-            (vec![], None),
-            (vec![HOUR], Some(HOUR)),
-            (vec![HOUR, HOUR + 5, 0], Some(HOUR)),
+        for (answers, faulty_max, expected) in [
+            (vec![], 0, None),
+            (vec![HOUR], 0, Some(HOUR)),
+            (vec![HOUR], 1, None),
+            (vec![HOUR, HOUR + 5, 0], 1, Some(HOUR)),
             // One liar of three, in either direction.
-            (vec![2, -3, 9 * HOUR], Some(2)),
-            (vec![2, -3, -9 * HOUR], Some(-3)),
+            (vec![2, -3, 9 * HOUR], 1, Some(2)),
+            (vec![2, -3, -9 * HOUR], 1, Some(-3)),
             // One of two: the clock is not called wrong for it.
-            (vec![1, HOUR], Some(1)),
-            (vec![-HOUR, -1], Some(-1)),
-            (vec![-HOUR, -HOUR - 1, 4, 5], Some(4)),
-            (vec![i64::MIN, i64::MIN], Some(i64::MIN)),
+            (vec![1, HOUR], 1, Some(1)),
+            (vec![-HOUR, -1], 1, Some(-1)),
+            (vec![-5, HOUR], 1, Some(0)),
+            (vec![HOUR, HOUR + 5], 1, Some(HOUR)),
+            // Two liars, where three or four of six have answered.
+            (vec![3, HOUR, HOUR], 2, Some(3)),
+            (vec![-HOUR, 3, -HOUR], 2, Some(0)),
+            (vec![-HOUR, -HOUR, 4, 5], 2, Some(0)),
+            (vec![HOUR, 7, HOUR, 5], 2, Some(7)),
+            (vec![HOUR, HOUR + 1, HOUR + 2], 2, Some(HOUR)),
+            (vec![HOUR, 7, HOUR, 5, 6], 2, Some(7)),
+            (vec![HOUR, 7, HOUR, 5, 6, -HOUR], 2, Some(6)),
+            (vec![i64::MIN, i64::MIN], 0, Some(i64::MIN)),
         ] {
-            assert_eq!(median(answers.clone()), expected, "{answers:?}");
+            let found = ahead_of_the_honest(answers.clone(), faulty_max);
+            assert_eq!(found, expected, "{answers:?}, {faulty_max} may lie");
         }
     }
 
