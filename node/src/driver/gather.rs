@@ -8,6 +8,8 @@
 //!   Whoever was so late is asked last for a minute, and nobody waits for it then.
 //! - Whoever gives less than a piece (a body at a time, or nothing) is asked again only when all others
 //!   have been asked.
+//! - There is always room for a block that a quorum voted for: proposals that somebody only has to vote
+//!   on leave theirs, the oldest first.
 //! - The leaves of a block are compared with its header before anybody is asked for bodies, so that
 //!   there is one list of them, whoever sends it.
 //!
@@ -136,7 +138,7 @@ struct Open {
 impl Gathering {
     /// Wants a block of a height for its own sake; these peers should have it.
     pub fn want_block(&mut self, height: u64, block_hash: Hash, first: Vec<PublicKey>) {
-        if self.has_room_for(&block_hash) {
+        if self.has_room_for(&block_hash) || self.make_room() {
             self.job(height, block_hash, first).for_itself = true;
         }
     }
@@ -144,7 +146,11 @@ impl Gathering {
     /// Wants bodies of a block; these peers should have them.
     pub fn want_bodies(&mut self, purpose: Purpose, missing: Vec<Hash>, first: Vec<PublicKey>) {
         let block = purpose.block().clone();
-        if !self.has_room_for(&block.hash()) {
+        // Of a height one block is committed.
+        let has_room = self.has_room_for(&block.hash())
+            || purpose.is_needed() && self.make_room()
+            || matches!(purpose, Purpose::Commit { .. });
+        if !has_room {
             return self.told.push(DriverInput::Bodies { purpose, transactions: Vec::new() });
         }
         let job = self.job(block.header.height, block.hash(), first);
@@ -162,6 +168,16 @@ impl Gathering {
 
     fn has_room_for(&self, block_hash: &Hash) -> bool {
         self.jobs.len() < JOBS_MAX || self.jobs.contains_key(block_hash)
+    }
+
+    /// Gives up the oldest job that nothing but a vote waits for, if there is one.
+    fn make_room(&mut self) -> bool {
+        let votes = self.jobs.iter().filter_map(|(hash, job)| Some((job.votes_in()?, *hash)));
+        let Some((_, oldest)) = votes.min() else { return false };
+        if let Some(mut job) = self.jobs.remove(&oldest) {
+            job.give_up(&mut self.told);
+        }
+        true
     }
 
     /// The job of a block.
@@ -246,6 +262,17 @@ impl Job {
     /// Whether nothing is waited for any more. A late answer would be of no use.
     fn is_over(&self) -> bool {
         !self.for_itself && self.purposes.is_empty()
+    }
+
+    /// The newest view in which the block is voted on; `None` where it is wanted for more than that.
+    fn votes_in(&self) -> Option<u64> {
+        let view = |purpose: &Purpose| match purpose {
+            // What is not new has a quorum's votes.
+            Purpose::Validate(validate) => validate.new.then_some(validate.view),
+            Purpose::Store(_) | Purpose::Commit { .. } => None,
+        };
+        let views: Option<Vec<u64>> = self.purposes.iter().map(view).collect();
+        views?.into_iter().max().filter(|_| !self.for_itself)
     }
 
     fn moments(&self) -> impl Iterator<Item = u64> {

@@ -2,8 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::Validate;
 use customhouse_ledger::{
+    certificate::Certificate,
     header::Header,
     keys::SigningKey,
+    validators::{Validator, ValidatorSet},
     vote::{Ballot, Vote, VoteKind},
 };
 
@@ -299,6 +301,56 @@ fn no_number_of_blocks_makes_more_than_a_bounded_number_of_requests() {
     assert_eq!(world.gathering.count(), 0, "what is committed is wanted no more");
 }
 
+/// As many proposals as there is room for, which nobody gives the bodies of.
+fn full_of_votes() -> World {
+    let mut world = World::new(&[Peer::Silent; 3], 5, 100);
+    for view in 1..=JOBS_MAX as u64 {
+        world.block.header.view = view;
+        world.validates(view);
+    }
+    world.step();
+    assert_eq!((world.gathering.count(), world.told.len()), (JOBS_MAX, 0));
+    world.peers[2].1 = Peer::Honest(20);
+    world
+}
+
+#[test]
+fn a_block_that_a_quorum_voted_for_has_room_before_those_that_are_only_to_be_voted_on() {
+    let mut world = full_of_votes();
+    world.block.header.view = 1_000;
+    world.gathering.want_block(1, world.block.hash(), vec![peer(2)]);
+    world.run(2);
+    let [DriverInput::Bodies { purpose: Purpose::Validate(given_up), .. }, found] = &world.told[..]
+    else {
+        panic!("told {} things", world.told.len());
+    };
+    assert_eq!(given_up.view, 1, "the oldest");
+    assert!(matches!(found, DriverInput::Block(block) if *block == world.block));
+    assert!(world.ms < PATIENCE_MS, "{} ms", world.ms);
+}
+
+#[test]
+fn bodies_of_a_decided_block_have_room_whatever_else_is_gathered() {
+    let mut world = full_of_votes();
+    world.told.clear();
+    for view in 1_000..1_000 + JOBS_MAX as u64 {
+        world.block.header.view = view;
+        world.gathering.want_block(1, world.block.hash(), Vec::new());
+    }
+    world.step();
+    assert_eq!(world.gathering.count(), JOBS_MAX, "no more than there is room for");
+    world.told.clear();
+    world.block.header.view = 2_000;
+    let (block, leaves) = (world.block.clone(), world.block.leaves.clone());
+    let finalization = finalization(&block);
+    let purpose = Purpose::Commit { block, finalization };
+    world.gathering.want_bodies(purpose, leaves, vec![peer(2)]);
+    world.step();
+    // Given up at once, it would be asked for again at once, for ever.
+    assert_eq!(world.told.len(), 0);
+    assert_eq!(world.gathering.count(), JOBS_MAX + 1);
+}
+
 #[test]
 fn a_vote_that_waits_for_bodies_gives_a_decided_block_at_once() {
     let mut world = World::new(&[Peer::Silent, Peer::Honest(20)], 5, 100);
@@ -320,20 +372,21 @@ fn a_block_is_asked_of_another_where_one_is_silent() {
     assert!(matches!(&world.told[..], [DriverInput::Block(_)]) && world.ms <= PATIENCE_MS + 20);
 }
 
+/// Of the only validator.
+fn finalization(block: &Block) -> Certificate {
+    let key = SigningKey::from_seed(&[1; 32]);
+    let agency = "A000".parse().expect("a code");
+    let set = ValidatorSet::new(vec![Validator { agency, key: key.public() }]).expect("a set");
+    let ballot = Ballot { kind: VoteKind::Finalize, height: 1, view: 1, block_hash: block.hash() };
+    let vote = Vote::sign(ballot, &Hash::ZERO, &key);
+    Certificate::from_votes(ballot, &[vote], &set).expect("a quorum")
+}
+
 #[test]
 fn bodies_for_a_commit_are_waited_for_like_those_of_a_store() {
     let mut world = World::new(&[Peer::HonestFrom(5_000)], 5, 100);
-    let key = SigningKey::from_seed(&[1; 32]);
-    let agency = "A000".parse().expect("a code");
-    let validator = customhouse_ledger::validators::Validator { agency, key: key.public() };
-    let set = customhouse_ledger::validators::ValidatorSet::new(vec![validator]).expect("a set");
-    let block = world.block.clone();
-    let ballot = Ballot { kind: VoteKind::Finalize, height: 1, view: 1, block_hash: block.hash() };
-    let vote = Vote::sign(ballot, &Hash::ZERO, &key);
-    let finalization =
-        customhouse_ledger::certificate::Certificate::from_votes(ballot, &[vote], &set);
-    let finalization = finalization.expect("a quorum");
-    let leaves = block.leaves.clone();
+    let (block, leaves) = (world.block.clone(), world.block.leaves.clone());
+    let finalization = finalization(&block);
     world.gathering.want_bodies(Purpose::Commit { block, finalization }, leaves, Vec::new());
     world.run(1);
     assert!(world.is_complete() && world.ms >= 5_000);
