@@ -37,6 +37,8 @@ pub(super) struct Plan {
     liars: BTreeSet<PublicKey>,
     /// Who had no answer, or a late one, or blocks that led nowhere.
     unhelpful: BTreeSet<PublicKey>,
+    /// Who gave fewer blocks than it was asked for, the last time.
+    short: BTreeSet<PublicKey>,
     /// Answers had of each peer: the one with the fewest is asked first.
     answers: BTreeMap<PublicKey, u64>,
     /// Heights to ask for at once: as many as fit an answer.
@@ -52,6 +54,7 @@ impl Plan {
             waiting: BTreeMap::new(),
             liars: BTreeSet::new(),
             unhelpful: BTreeSet::new(),
+            short: BTreeSet::new(),
             answers: BTreeMap::new(),
             piece: PIECE_FIRST,
         };
@@ -99,6 +102,7 @@ impl Plan {
     }
 
     /// Who is to be asked next: of those that can be, who is asked for the least and has answered least.
+    /// First those that give all that they are asked for.
     fn free(&self, connected: &[PublicKey]) -> Option<PublicKey> {
         let load = |peer: &PublicKey| {
             self.asked.iter().chain(&self.late).filter(|(asked, _)| asked == peer).count()
@@ -110,7 +114,7 @@ impl Plan {
         };
         let free = connected.iter().filter(can_be_asked);
         let answers = |peer: &PublicKey| self.answers.get(peer).copied().unwrap_or(0);
-        free.min_by_key(|peer| (load(peer), answers(peer))).copied()
+        free.min_by_key(|peer| (self.short.contains(peer), load(peer), answers(peer))).copied()
     }
 
     /// No answer has come for a while. Where somebody else can be asked, what these peers were asked for
@@ -175,8 +179,14 @@ impl Plan {
         };
         *self.answers.entry(peer).or_default() += 1;
         let given = blocks.len() as u64;
-        let all = given == last - first + 1;
-        self.piece = if all { self.piece.saturating_mul(2) } else { given };
+        // Blocks are as large as they are, for whomever one asks. That one peer gives few of them makes no
+        // smaller pieces of what the others are asked for.
+        if given == last - first + 1 {
+            self.piece = self.piece.saturating_mul(2);
+            self.short.remove(&peer);
+        } else {
+            self.short.insert(peer);
+        }
         let bytes: u64 = blocks.iter().map(CertifiedBlock::bytes).sum();
         let fitting = given.saturating_mul(PIECE_BYTES) / bytes.max(1);
         self.piece = self.piece.min(fitting).clamp(1, u64::from(BLOCKS_MAX));

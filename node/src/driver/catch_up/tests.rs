@@ -234,6 +234,17 @@ async fn peers_that_never_answer_hold_nobody_up() {
     }
 }
 
+#[tokio::test]
+async fn a_peer_that_gives_a_block_at_a_time_makes_no_smaller_pieces_of_what_others_give() {
+    for at_once in [1, 3] {
+        let world = World::new(&[Peer::Honest { up_to: u64::MAX, at_once }, HONEST, HONEST]);
+        catch_up(world.clone(), 10_000).await;
+        assert_eq!(world.tip(), 10_000);
+        let asked: u64 = (0..3).map(|number| world.asked(number)).sum();
+        assert!(asked < 200, "{at_once} at once: {asked} questions");
+    }
+}
+
 #[test]
 fn a_late_answer_is_taken_and_what_it_covers_is_not_asked_for_again() {
     let world = World::new(&[HONEST; 2]);
