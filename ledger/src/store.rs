@@ -35,6 +35,16 @@ pub use options::StoreOptions;
 pub(crate) use table::Table;
 pub(crate) use whole::Opened;
 
+/// Refuses a RocksDB in which a lost `CURRENT` or a damaged byte of a log would have it open with less than
+/// it holds, and say nothing. A folder without one is none that is refused.
+///
+/// # Errors
+/// [`StoreError::PointerLost`] or [`StoreError::Corrupt`], with words about a store.
+pub fn refuse_hidden_loss(path: &Path) -> Result<(), StoreError> {
+    pointer::has_database(path)?;
+    log_file::refuse_damaged(path)
+}
+
 /// Sizes in bytes, as RocksDB reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreMetrics {

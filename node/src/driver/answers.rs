@@ -182,7 +182,7 @@ fn of_leaves(leaves: &[Hash], by_leaf: &ByLeaf) -> Option<Vec<Arc<VerifiedTransa
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use customhouse_ledger::{
         certificate::Certificate,
         header::{Block, Header},
@@ -278,7 +278,7 @@ pub(super) mod tests {
     }
 
     /// A transaction of one record, padded to a length.
-    pub(in crate::driver) fn transaction(number: u64, padding: usize) -> Bytes {
+    pub(crate) fn transaction(number: u64, padding: usize) -> Bytes {
         let inspection = v1::Inspection {
             mrn: format!("M{number}"),
             findings: "x".repeat(padding),

@@ -7,12 +7,18 @@
 //! | `records` | record id | dedupe key (32), transaction id (32), slot index (4), state (1) |
 //! | `keys` | dedupe key | record id (32) |
 //!
+//! It is opened only where RocksDB would not leave out a part of it in silence: what it holds was accepted.
+//!
 //! What has become final is removed: the ledger answers for it from then on. What has expired or
 //! was rejected stays, so that every submission's end can be told after a restart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use customhouse_ledger::{hash::Hash, transaction::VerifiedTransaction};
+use customhouse_ledger::{
+    hash::Hash,
+    store::{StoreError, refuse_hidden_loss},
+    transaction::VerifiedTransaction,
+};
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
 
 use crate::descriptors::OUTBOX_FILES_MAX;
@@ -34,6 +40,18 @@ pub enum OutboxError {
         family: &'static str,
         /// In hexadecimal.
         key: String,
+    },
+    /// Its files are not all there, or not as they were written: it would be opened without a part of it.
+    #[error(
+        "outbox {path}: {what}. A part of what was accepted and is not final yet would be left out. Put \
+         the folder right, or move it away: what is then not final is to be submitted again, with the \
+         same keys"
+    )]
+    HiddenLoss {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// The system started no thread for it.
     #[error("outbox: no thread could be started: {0}")]
@@ -72,6 +90,14 @@ pub(super) struct Changes(WriteBatch);
 
 impl Outbox {
     pub(super) fn open(path: &Path) -> Result<Self, OutboxError> {
+        refuse_hidden_loss(path).map_err(|error| {
+            let what = match error {
+                StoreError::Corrupt { what, .. } => what,
+                StoreError::PointerLost(_) => "its file CURRENT is lost".to_owned(),
+                other => other.to_string(),
+            };
+            OutboxError::HiddenLoss { path: path.to_owned(), what }
+        })?;
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -200,4 +226,71 @@ fn synced() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(true);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::driver::answers::tests::transaction;
+
+    /// An outbox with so many transactions, which is closed, and where its log is.
+    fn closed(count: u64) -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let outbox = Outbox::open(folder.path()).expect("opened");
+        for number in 0..count {
+            let read = VerifiedTransaction::from_bytes(transaction(number, 100), &Hash([9; 32]));
+            let mut changes = Changes::default();
+            outbox.accept(&mut changes, &read.expect("valid"));
+            outbox.commit(changes).expect("written");
+        }
+        drop(outbox);
+        let entries = fs::read_dir(folder.path()).expect("a folder");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let mut logs = paths.filter(|path| path.extension().is_some_and(|e| e == "log"));
+        let log = logs.find(|path| path.metadata().expect("a file").len() > 0);
+        (folder, log.expect("there is one"))
+    }
+
+    fn pending(folder: &TempDir) -> usize {
+        Outbox::open(folder.path()).expect("opened").pending().count()
+    }
+
+    fn refused(folder: &TempDir) -> String {
+        let error = Outbox::open(folder.path()).expect_err("refused");
+        assert!(matches!(error, OutboxError::HiddenLoss { .. }), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn what_was_accepted_is_there_after_reopening_and_a_torn_last_write_is_cut_off() {
+        let (folder, log) = closed(5);
+        let bytes = fs::read(&log).expect("readable");
+        fs::write(&log, &bytes[..bytes.len() - 3]).expect("writable");
+        assert_eq!(pending(&folder), 4, "its acceptance was never told");
+        let (folder, _) = closed(5);
+        assert_eq!(pending(&folder), 5);
+    }
+
+    #[test]
+    fn a_damaged_length_that_would_hide_what_was_accepted_is_refused() {
+        let (folder, log) = closed(5);
+        let mut bytes = fs::read(&log).expect("readable");
+        // In the header of the first record: checksum (4), length (2).
+        bytes[5] ^= 0x70;
+        fs::write(&log, bytes).expect("writable");
+        let said = refused(&folder);
+        assert!(said.contains("no record can be at byte 0"), "{said}");
+    }
+
+    #[test]
+    fn an_outbox_that_has_lost_its_pointer_is_not_taken_for_a_new_one() {
+        let (folder, _) = closed(5);
+        fs::remove_file(folder.path().join("CURRENT")).expect("there is one");
+        let said = refused(&folder);
+        assert!(said.contains("CURRENT is lost") && said.contains("submitted again"), "{said}");
+    }
 }
