@@ -1,6 +1,14 @@
 //! Backups are made, kept, and put back.
 
-use std::{fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use super::{
     checked::{check_at, dump, lived},
@@ -199,4 +207,76 @@ fn a_store_whose_file_is_damaged_is_not_copied() {
     let error = chain.reader().back_up(directory.path(), 9, None).expect_err("damaged");
     assert!(error.is_corruption() && error.to_string().contains(".blob"), "{error}");
     assert_eq!(backups(directory.path()), Ok(Vec::new()));
+}
+
+const FOLDER: &str = "CUSTOMHOUSE_TEST_BACKUP_FOLDER";
+const PROCESS: [&str; 3] =
+    ["--exact", "chain::tests::backups::the_process_that_backs_up", "--nocapture"];
+
+/// Not a test by itself: the process that the test below kills.
+#[test]
+fn the_process_that_backs_up() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let (folder, fixture) = (Path::new(&folder), Fixture::new());
+    let mut chain = open_at(&folder.join("store"), &fixture.genesis).expect("a sound store");
+    loop {
+        back_up_one_more(&fixture, &mut chain, folder);
+    }
+}
+
+/// A backup with a block that the last did not have.
+fn back_up_one_more(fixture: &Fixture, chain: &mut Chain, folder: &Path) -> u32 {
+    let first = chain.tip().header.height * 1000;
+    commit(chain, &[fixture.transaction(1, first..first + 20)]);
+    let made = chain.reader().back_up(&folder.join("backups"), 3, None);
+    made.expect("made").id
+}
+
+fn names(directory: &Path) -> BTreeSet<OsString> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect()
+}
+
+/// Waits until what is in a directory has changed so often.
+fn until_changed(directory: &Path, times: usize) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut seen, mut changes) = (names(directory), 0);
+    while changes < times {
+        let now = names(directory);
+        changes += usize::from(now != seen);
+        seen = now;
+        assert!(Instant::now() < deadline, "{changes} changes in {}", directory.display());
+    }
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_backup_spoils_no_other_and_the_next_is_made() {
+    let (fixture, folder) = (Fixture::new(), tempfile::tempdir().expect("a folder"));
+    let (store, directory) = (folder.path().join("store"), folder.path().join("backups"));
+    let restored_tip = |id| {
+        let to = tempfile::tempdir().expect("a folder");
+        restore(&directory, id, to.path()).expect("sound");
+        open_at(to.path(), &fixture.genesis).expect("sound").tip()
+    };
+    for round in 0..9 {
+        let mut child = Command::new(env::current_exe().expect("the test binary"))
+            .args(PROCESS)
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the test binary starts");
+        // Where names come while files are copied, while what is private is, and when all is there.
+        let place = directory.join(["shared_checksum", "private", "meta"][round % 3]);
+        until_changed(&place, 1 + round / 3);
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        for backup in backups(&directory).expect("a directory of backups") {
+            restored_tip(backup.id);
+        }
+        let mut chain = open_at(&store, &fixture.genesis).expect("a sound store");
+        let id = back_up_one_more(&fixture, &mut chain, folder.path());
+        assert_eq!(restored_tip(id), chain.tip(), "round {round}");
+        assert!(backups(&directory).expect("readable").len() <= 3, "round {round}");
+    }
 }

@@ -4,7 +4,7 @@
 use std::{
     fmt,
     fs::{self, File},
-    io::{ErrorKind, Write as _},
+    io::{self, ErrorKind, Write as _},
     path::Path,
 };
 
@@ -65,16 +65,33 @@ impl BackupOwner {
 
     fn write(&self, directory: &Path) -> Result<(), StoreError> {
         let json = serde_json::to_vec_pretty(self).expect("strings are JSON");
-        // Whole or not at all; and of two that come at once, one finds the file.
         let (path, made) = (directory.join(FILE), directory.join(format!("{FILE}.{}", self.store)));
-        let written = File::create(&made).and_then(|mut file| {
-            file.write_all(&json)?;
-            file.sync_all()?;
-            fs::hard_link(&made, path)?;
-            fs::remove_file(&made)?;
-            File::open(directory)?.sync_all()
-        });
-        written.map_err(|error| super::failed(directory, error))
+        let written = File::create(&made).and_then(|file| fill(file, &json));
+        let named = written.and_then(|()| give_name(&made, &path, &json));
+        // Where it was not made, that is what is told.
+        let removed = fs::remove_file(&made);
+        let synced = || File::open(directory)?.sync_all();
+        named.and(removed).and_then(|()| synced()).map_err(|error| super::failed(directory, error))
+    }
+}
+
+fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Puts a file at a free name, whole or not at all; and of two that come at once, one finds the other's.
+/// Where the file system has no second names for a file (exFAT, many a share), it is made there, and a
+/// crash may leave a part of it, which is told as damage.
+fn give_name(made: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::hard_link(made, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            fill(File::create_new(path)?, bytes).inspect_err(|_| {
+                // What went wrong first is what is told.
+                let _left_behind = fs::remove_file(path);
+            })
+        }
+        named => named,
     }
 }
 
@@ -85,5 +102,40 @@ impl fmt::Display for BackupOwner {
             write!(f, "{agency}'s ")?;
         }
         write!(f, "store {store} of chain {chain_id}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_claimed_where_the_file_system_has_no_links_and_never_twice() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(FILE);
+        // Across file systems a link cannot be made, as on one that has none.
+        let elsewhere =
+            Path::new("/dev/shm").join(format!("customhouse-owner-{}", std::process::id()));
+        fs::write(&elsewhere, "owner").expect("written");
+        give_name(&elsewhere, &path, b"owner").expect("made");
+        assert_eq!(fs::read(&path).expect("there"), b"owner");
+        let again = give_name(&elsewhere, &path, b"another").expect_err("taken");
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).expect("there"), b"owner");
+        fs::remove_file(&elsewhere).expect("there");
+    }
+
+    #[test]
+    fn nothing_is_left_beside_the_file_that_says_whose_a_directory_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let owner = BackupOwner { chain_id: Hash([1; 32]), store: "one".into(), agency: None };
+        owner.claim(directory.path()).expect("nobody's");
+        owner.claim(directory.path()).expect("its own");
+        let names =
+            fs::read_dir(directory.path()).expect("there").map(|e| e.expect("there").file_name());
+        assert_eq!(names.collect::<Vec<_>>(), [FILE]);
+        let other = BackupOwner { store: "two".into(), ..owner };
+        let refused = other.claim(directory.path()).expect_err("another's");
+        assert!(matches!(refused, StoreError::OtherBackups { .. }), "{refused}");
     }
 }
