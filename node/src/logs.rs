@@ -112,20 +112,26 @@ impl LogLines {
     }
 
     fn write_to(&self, mut sink: impl Write) {
+        // Whether a part of a line is all that was taken last.
+        let mut broken_off = false;
         loop {
-            let line = self.next();
-            let written = write_all(&mut sink, &line);
+            let mut line = self.next();
+            if broken_off {
+                line.insert(0, b'\n');
+            }
+            let left = write_all(&mut sink, &line);
             let untold = {
                 let mut lines = self.lock();
                 lines.writing = false;
-                match written {
-                    Ok(()) => std::mem::take(&mut lines.untold),
-                    Err(_) => {
+                match left {
+                    0 => std::mem::take(&mut lines.untold),
+                    _ => {
                         lines.lose();
                         0
                     }
                 }
             };
+            broken_off = left > 0 && (broken_off || left < line.len());
             if untold > 0 {
                 // Through this queue, in the form of the other lines.
                 tracing::warn!(
@@ -173,20 +179,21 @@ impl Write for LogLines {
     }
 }
 
-/// As [`Write::write_all`], and waits where another process has made the descriptor not wait.
-fn write_all(sink: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+/// As [`Write::write_all`], and waits where another process has made the descriptor not wait. Gives how
+/// many bytes are left where it fails.
+fn write_all(sink: &mut impl Write, mut bytes: &[u8]) -> usize {
     while !bytes.is_empty() {
         match sink.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) => break,
             Ok(count) => bytes = &bytes[count..],
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}
                 io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
-                _ => return Err(error),
+                _ => break,
             },
         }
     }
-    Ok(())
+    bytes.len()
 }
 
 #[cfg(test)]
@@ -265,6 +272,43 @@ mod tests {
         }
         assert!(lines.flush(DEADLINE));
         assert_eq!(out.try_iter().collect::<String>(), "line\n");
+    }
+
+    /// A file on a disk with so many bytes left.
+    #[derive(Clone)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (file, left) = &mut *self.0.lock().expect("no panic");
+            if *left == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let taken = bytes.len().min(*left);
+            file.extend_from_slice(&bytes[..taken]);
+            *left -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_after_one_that_was_broken_off_is_a_line_of_its_own() {
+        let disk = Disk(Arc::new(Mutex::new((Vec::new(), 5))));
+        let lines = LogLines::to(disk.clone()).expect("a thread");
+        for room in [0, 0, 100] {
+            lines.push(b"{\"a\":1}\n");
+            assert!(lines.flush(DEADLINE));
+            disk.0.lock().expect("no panic").1 += room;
+        }
+        lines.push(b"{\"b\":2}\n");
+        lines.push(b"{\"c\":3}\n");
+        assert!(lines.flush(DEADLINE));
+        let written = String::from_utf8(disk.0.lock().expect("no panic").0.clone());
+        assert_eq!(written.as_deref(), Ok("{\"a\":\n{\"b\":2}\n{\"c\":3}\n"));
     }
 
     #[test]
