@@ -91,6 +91,8 @@ VERIFY = {
 def subject_key(text):
     """64 hexadecimal digits, or SCHEME:ID."""
     scheme, colon, name = text.partition(":")
+    # As the command line writes schemes, too.
+    scheme = scheme.upper().replace("-", "_")
     if colon and scheme in record.SCHEME:
         if not plaintext.is_normal(scheme, name):
             raise argparse.ArgumentTypeError(f"{scheme} {name!r} is not in the normal form")
@@ -113,6 +115,8 @@ def arguments():
 
 def main():
     given, refused = arguments(), 0
+    # A file may have any name, also one that no terminal can show.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
         verifier = Verifier(read_genesis(given.genesis))
         if given.validator_chain:

@@ -274,6 +274,110 @@ fn what_is_not_understood_is_a_warning_with_its_place() {
 }
 
 #[test]
+fn an_id_in_an_attribute_beside_elements_or_in_a_class_of_its_own_is_a_warning_with_its_place() {
+    for (elements, warning) in [
+        ("<ID>26NL<x/>76</ID>", "ID: \"26NL76\" is not understood"),
+        ("<ID>26NL<Part>99</Part>76</ID>", "ID: \"26NL7699\" is not understood"),
+        ("<FunctionalReferenceID>L<b>R</b></FunctionalReferenceID>", "ReferenceID: \"LR\" is not"),
+        ("<Declarant ID='NL 7'/>", "Declarant@ID: \"NL 7\" is not understood"),
+        ("<Declarant>NL 7</Declarant>", "Declarant: \"NL 7\" is not understood"),
+        ("<GoodsShipment><UCR>6NL1</UCR></GoodsShipment>", "UCR: \"6NL1\" is not understood"),
+        ("<TransportEquipment>AD 1</TransportEquipment>", "Equipment: \"AD 1\" is not understood"),
+        ("<MRN>26NL1</MRN>", "MRN: \"26NL1\" is not understood"),
+        ("<Unheard><Id>X1</Id></Unheard>", "Unheard/Id: \"X1\" is not understood"),
+        ("<id>26NL1</id>", "id: \"26NL1\" is not understood"),
+        ("<Thing><Identifier>X1</Identifier></Thing>", "Thing/Identifier: \"X1\""),
+        ("CSQU3054383", "Declaration: \"CSQU3054383\" is not understood"),
+        ("<x:e xmlns:x='u'><x:Id>X1</x:Id></x:e>", "{u}e/Id: \"X1\" is of another vocabulary"),
+    ] {
+        let imported = import(elements);
+        is_about(&imported, &[], warning);
+        assert_eq!(about(&imported), <[String; 0]>::default(), "{elements}");
+        assert!(imported.warnings.iter().all(Warning::is_about_a_subject), "{elements}");
+    }
+    let attributes = message("").replace("<Declaration", "<Declaration ID='26NL1'");
+    is_about(&import_bytes(attributes.as_bytes()), &[], "@ID: \"26NL1\" is not understood");
+    let around = message("").replace("<MetaData", "<MetaData of='CSQU3054383'");
+    is_about(&import_bytes(around.as_bytes()), &[], "/MetaData@of: \"CSQU3054383\"");
+    // Comments, instructions and sections are how a text is written, and not what it says.
+    for whole in ["26NL<!-- a -->1", "26NL<?a b?>1", "<![CDATA[26N]]>L&#x31;", "&#50;6nl 1"] {
+        is_about(&import(&format!("<ID>{whole}</ID>")), &["MRN 26NL1"], "");
+    }
+}
+
+#[test]
+fn every_spelling_of_an_mrn_is_one_or_a_warning() {
+    for spelt in ["26nl1", "26\u{2060}NL\u{ad}1", "２６ＮＬ１", "26NL\u{200d}1", "\u{feff}26 NL\t1"]
+    {
+        is_about(&import(&format!("<ID>{spelt}</ID>")), &["MRN 26NL1"], "");
+    }
+    for (spelt, shown) in [
+        ("26NL١", "\"26NL١\" is no MRN: U+0661"),
+        ("26NL1\u{301}", "is no MRN: U+0301"),
+        ("26NİL1", "\"26NİL1\" is no MRN: U+0130"),
+        ("26NL\u{82}1", "is no MRN: U+0082"),
+        ("26ΝL1", "is no MRN: U+039D"),
+    ] {
+        let imported = import(&format!("<ID>{spelt}</ID>"));
+        is_about(&imported, &[], shown);
+        assert_eq!(about(&imported), <[String; 0]>::default(), "{spelt}");
+    }
+}
+
+#[test]
+fn a_document_is_told_by_its_category_and_type_however_they_are_written() {
+    let document = |category: &str, kind: &str| {
+        import(&format!(
+            "<AdditionalDocument><CategoryCode>{category}</CategoryCode><ID>u-1</ID>\
+             <TypeCode>{kind}</TypeCode></AdditionalDocument>"
+        ))
+    };
+    for (category, kind, subject) in [
+        ("N", "705", "TRANSPORT_DOCUMENT U-1"),
+        ("", "N705", "TRANSPORT_DOCUMENT U-1"),
+        ("n", "705", "TRANSPORT_DOCUMENT U-1"),
+        ("Z", "DCR", "UCR U-1"),
+        ("", "ZDCR", "UCR U-1"),
+        ("z", "mcr", "UCR U-1"),
+    ] {
+        is_about(&document(category, kind), &[subject], "");
+    }
+    assert_eq!(about(&document("C", "705")), <[String; 0]>::default(), "another category's number");
+}
+
+#[test]
+fn a_number_that_may_be_meant_for_another_is_told_by_default() {
+    for (elements, subject, warning) in [
+        (
+            "<TransportEquipment><ID>CSQU 305438 [3]</ID></TransportEquipment>",
+            "CONTAINER CSQU305438[3]",
+            "container \"CSQU305438[3]\" is perhaps CSQU3054383",
+        ),
+        (
+            "<TransportEquipment><ID>csqu305438</ID></TransportEquipment>",
+            "CONTAINER CSQU305438",
+            "container \"CSQU305438\" is perhaps CSQU3054383",
+        ),
+        (
+            "<Declarant><ID>9.1E+07</ID></Declarant>",
+            "TRADER 9.1E+07",
+            "Declarant/ID: \"9.1E+07\" is a number that a spreadsheet has shortened",
+        ),
+    ] {
+        let imported = import(elements);
+        is_about(&imported, &[subject], warning);
+        assert!(imported.warnings.iter().all(Warning::is_about_a_subject), "{elements}");
+    }
+}
+
+#[test]
+fn many_strange_texts_are_gone_through_in_no_time_that_matters() {
+    let many = "<A><ID>x</ID></A>".repeat(3000);
+    let imported = import(&format!("{}{many}", "\n".repeat(1000)));
+    assert_eq!(imported.warnings.last(), Some(&Warning::More(3000 + 2 - WARNINGS_MAX)));
+}
+
+#[test]
 fn too_many_subjects_and_a_second_message_are_refused_and_not_cut() {
     let equipment = |number| format!("<TransportEquipment><ID>C{number}</ID></TransportEquipment>");
     let many = |count: u32| message(&(0..count).map(equipment).collect::<String>());
@@ -312,12 +416,22 @@ fn one_message_has_one_key_however_it_is_written() {
         (plain.replace("<ID>26NL1</ID>", "<ID>26</ID><ID>NL1</ID>").into_bytes(), false),
         (plain.replace("<Name>", "<Name a='b'>").into_bytes(), false),
         (plain.replace("WCO:DEC", "WCO:RES").into_bytes(), false),
+        // What stands beside elements, where it stands.
+        (plain.replace("<ID>", "x<ID>").into_bytes(), false),
     ] {
         assert_eq!(of(&written) == key, same, "{}", String::from_utf8_lossy(&written));
     }
     let default = "<Declaration xmlns='u'><TypeCode>IMA</TypeCode></Declaration>";
     let prefixed = "<p:Declaration xmlns:p='u'><p:TypeCode>IMA</p:TypeCode></p:Declaration>";
     assert_eq!(of(default.as_bytes()), of(prefixed.as_bytes()), "a prefix says nothing by itself");
+    let [a, b, c] =
+        ["a:x='1' xmlns:a='u'", "b:x='1' xmlns:b='u'", "a:x='1' xmlns:a='v'"].map(|attributes| {
+            of(message("").replace("<TypeCode", &format!("<TypeCode {attributes}")).as_bytes())
+        });
+    assert!(a == b && a != c, "nor does an attribute's");
+    let [before, after] =
+        ["<Note>x<b/>y</Note>", "<Note>xy<b/></Note>"].map(|note| of(message(note).as_bytes()));
+    assert_ne!(before, after, "a text on another side of an element is another text");
 }
 
 #[test]

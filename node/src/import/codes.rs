@@ -34,6 +34,16 @@ pub fn has_wrong_check_digit(container_number: &str) -> bool {
     container(container_number) == Container::WrongCheckDigit
 }
 
+/// The container number that one of another form may be meant for: with other characters between, as on a
+/// container's door (`CSQU 305438 [3]`), or without its check digit.
+pub fn perhaps_container(container_number: &str) -> Option<String> {
+    let plain: String = container_number.chars().filter(char::is_ascii_alphanumeric).collect();
+    let with_digit = || (0..10).map(|digit| format!("{plain}{digit}"));
+    let is_other = |id: &String| id != container_number && container(id) != Container::OtherForm;
+    let whole = Some(plain.clone()).filter(is_other);
+    whole.or_else(|| with_digit().find(|id| container(id) == Container::Good))
+}
+
 /// A digit's value, or a letter's: from 10 on, leaving out the multiples of 11.
 fn weight(byte: u8) -> u32 {
     if byte.is_ascii_digit() {
@@ -94,6 +104,23 @@ mod tests {
             ("", Container::OtherForm),
         ] {
             assert_eq!(container(id), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_meant_for_a_container_number_is_told() {
+        for (id, perhaps) in [
+            ("CSQU305438[3]", Some("CSQU3054383")),
+            ("CSQU.305438/4", Some("CSQU3054384")),
+            ("CSQU305438", Some("CSQU3054383")),
+            ("CSQU3054383", None),
+            ("CSQU3054384", None),
+            ("CSQX305438", None),
+            ("AD12345", None),
+            ("CN1234228/34", None),
+            ("", None),
+        ] {
+            assert_eq!(perhaps_container(id).as_deref(), perhaps, "{id}");
         }
     }
 }

@@ -7,9 +7,6 @@ use encoding_rs::{DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE, X_USER_DEF
 
 use super::error::quoted;
 
-/// Bytes of a document in which its XML declaration ends.
-const DECLARATION_BYTES_MAX: usize = 512;
-
 /// Why bytes are no text.
 #[derive(Debug)]
 pub(super) struct Undecoded {
@@ -41,8 +38,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Undecoded> {
             return Ok(text);
         }
     }
-    let start = &bytes[..bytes.len().min(DECLARATION_BYTES_MAX)];
-    let start: String = start.iter().copied().map(char::from).collect();
+    let start = declaration_of(bytes);
     let encoding = match declared(&start) {
         Some(name) => known(name).map_err(fault)?,
         None => UTF_8,
@@ -81,9 +77,18 @@ fn known(name: &str) -> Result<&'static Encoding, String> {
         .ok_or_else(|| format!("encoding {} is none of the WHATWG Encoding Standard", quoted(name)))
 }
 
+/// The XML declaration at the start of bytes, in which each byte is a character until the encoding is
+/// known; empty where there is none.
+fn declaration_of(bytes: &[u8]) -> String {
+    let end = bytes.windows(2).position(|two| two == b"?>");
+    let end = end.filter(|_| bytes.starts_with(b"<?xml")).map_or(0, |at| at + 2);
+    bytes[..end].iter().copied().map(char::from).collect()
+}
+
 /// The encoding that an XML declaration at the start of a text names.
 fn declared(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix("<?xml")?;
+    let is_space = |c: char| " \t\r\n".contains(c);
+    let rest = text.strip_prefix("<?xml").filter(|rest| rest.starts_with(is_space))?;
     let declaration = &rest[..rest.find("?>")?];
     let mut from = declaration;
     loop {
@@ -91,7 +96,7 @@ fn declared(text: &str) -> Option<&str> {
         let value = after.trim_start().strip_prefix('=').map(str::trim_start);
         let quote = value.and_then(|value| value.chars().next()).filter(|c| "\"'".contains(*c));
         match (value, quote) {
-            (Some(value), Some(quote)) if before.ends_with([' ', '\t', '\r', '\n']) => {
+            (Some(value), Some(quote)) if before.ends_with(is_space) => {
                 return value[1..].split_once(quote).map(|(name, _)| name);
             }
             _ => from = after,
@@ -197,8 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn a_declaration_is_read_however_long_it_is() {
+        let declaration = format!("<?xml version='1.0'{}encoding='latin1'?>", " ".repeat(4096));
+        let document = [declaration.as_bytes(), b"<a>\xe9</a>"].concat();
+        assert!(decode(&document).expect("Latin-1").ends_with("<a>é</a>"));
+    }
+
+    #[test]
     fn only_the_declaration_declares() {
-        for text in ["<a encoding='x'/>", "<?xml version='1.0'?><a encoding='utf-16'/>", "<?xml"] {
+        for text in [
+            "<a encoding='x'/>",
+            "<?xml version='1.0'?><a encoding='utf-16'/>",
+            "<?xml",
+            "<?xml-stylesheet href='a.xsl' encoding='utf-16'?><a/>",
+        ] {
             assert_eq!(decode(text.as_bytes()).expect(text), text);
         }
     }

@@ -59,7 +59,7 @@ mod shared_data_tests;
 use customhouse_proto::v1::{self, reference::Relation};
 use sha2::{Digest as _, Sha256};
 
-pub use codes::has_wrong_check_digit;
+pub use codes::{has_wrong_check_digit, perhaps_container};
 pub use error::ImportError;
 pub use link::{Duplicate, Link, LinkTarget, Links, Rule, Unlinked, link_batch, waves};
 pub use paths::{Found, wco_paths};

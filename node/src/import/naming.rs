@@ -108,9 +108,9 @@ pub(super) fn subjects(
 ) -> Subjects {
     let mut reader =
         Reader { message, text, found: BTreeSet::new(), unclear: Vec::new(), warnings };
-    reader.walk(message, &mut String::new(), Part::Message);
+    reader.whole(message, String::new(), Part::Message);
     if !std::ptr::eq(root, message) {
-        reader.walk(root, &mut format!("/{}", root.name), Part::Around);
+        reader.whole(root, format!("/{}", root.name), Part::Around);
     }
     // The same thing may be named elsewhere, where it is understood.
     for Unclear { element, path, value, scheme, foreign } in std::mem::take(&mut reader.unclear) {
@@ -118,11 +118,13 @@ pub(super) fn subjects(
         if named.is_some_and(|named| reader.found.contains(&named)) {
             continue;
         }
-        let position = xml::position(text.as_bytes(), element.offset);
-        let place = Place { path, position: Some(position) };
-        reader.warnings.push_with(|| match foreign {
-            true => Warning::Foreign { place, value },
-            false => Warning::NotIndexed { place, value },
+        reader.warnings.push_with(|| {
+            let position = xml::position(text.as_bytes(), element.offset);
+            let place = Place { path, position: Some(position) };
+            match foreign {
+                true => Warning::Foreign { place, value },
+                false => Warning::NotIndexed { place, value },
+            }
         });
     }
     reader.found
@@ -160,6 +162,17 @@ struct Reader<'e, 'w> {
 }
 
 impl<'e> Reader<'e, '_> {
+    /// Goes through an element that is no child here, and all in it.
+    fn whole(&mut self, element: &'e Element, mut path: String, part: Part) {
+        self.attributes(element, &path, part);
+        // A text beside elements, which no element of the Data Model has.
+        let form = by_form(&element.text);
+        if form.is_some() || part == Part::Message && !element.text.is_empty() {
+            self.note(element, element.name.clone(), &element.text, form, part);
+        }
+        self.walk(element, &mut path, part);
+    }
+
     fn walk(&mut self, element: &'e Element, path: &mut String, part: Part) {
         let mut totals: BTreeMap<String, usize> = BTreeMap::new();
         for child in &element.children {
@@ -189,20 +202,17 @@ impl<'e> Reader<'e, '_> {
     }
 
     fn element(&mut self, parent: &Element, element: &'e Element, path: &str, part: Part) {
-        let scheme = scheme_of(parent, element);
-        for attribute in &element.attributes {
-            let form = by_form(&attribute.value);
-            if form.is_some() {
-                let path = format!("{path}@{}", attribute.name);
-                self.note(element, path, &attribute.value, form, part);
+        let scheme = scheme_of(parent, &element.name, &element.text);
+        self.attributes(element, path, part);
+        if scheme.is_some() && !element.children.is_empty() {
+            // An id that is taken apart is none that is understood.
+            let whole = element.text.clone() + &inner_text(element);
+            if part != Part::Around && !whole.is_empty() {
+                self.note(element, path.to_owned(), &whole, scheme, part);
             }
+            return;
         }
         if element.text.is_empty() {
-            // An id that is taken apart is none that is understood.
-            let inner = inner_text(element);
-            if scheme.is_some() && part != Part::Around && !inner.is_empty() {
-                self.note(element, path.to_owned(), &inner, scheme, part);
-            }
             return;
         }
         match (part, scheme) {
@@ -210,13 +220,13 @@ impl<'e> Reader<'e, '_> {
             (Part::Message, None) => {
                 self.check_date(element, path);
                 let form = by_form(&element.text);
-                if form.is_some() || is_unknown_id(parent, element) {
+                if form.is_some() || is_unknown_id(parent, element) || has_id(element) {
                     self.note(element, path.to_owned(), &element.text, form, part);
                 }
             }
             (Part::Foreign | Part::Around, scheme) => {
                 let form = by_form(&element.text);
-                let is_id = part == Part::Foreign && element.name.ends_with("ID");
+                let is_id = part == Part::Foreign && is_id(&element.name);
                 if form.is_some() || scheme.is_some() || is_id {
                     let form = form.or(scheme);
                     self.note(element, path.to_owned(), &element.text, form, part);
@@ -225,8 +235,25 @@ impl<'e> Reader<'e, '_> {
         }
     }
 
+    /// Notes what attributes may name: in messages of the Data Model, elements do.
+    fn attributes(&mut self, element: &'e Element, path: &str, part: Part) {
+        for attribute in &element.attributes {
+            let form = by_form(&attribute.value);
+            let scheme = scheme_of(element, attribute.local_name(), &attribute.value);
+            if !attribute.value.is_empty() && (form.is_some() || scheme.is_some()) {
+                let path = format!("{path}@{}", attribute.name);
+                self.note(element, path, &attribute.value, form.or(scheme), part);
+            }
+        }
+    }
+
     /// Takes the subject that an element of the message names.
     fn named(&mut self, parent: &Element, element: &'e Element, path: &str, scheme: Scheme) {
+        if codes::is_shortened_number(&element.text) {
+            let place = Place { path: path.to_owned(), position: Some(self.position(element)) };
+            let value = element.text.clone();
+            self.warnings.push_with(|| Warning::Shortened { place, value });
+        }
         let id = match scheme {
             // The node knows the agency, and takes the reference from its field.
             Scheme::DeclarationReference if !self.is_field(parent, element) => {
@@ -267,7 +294,10 @@ impl<'e> Reader<'e, '_> {
         match codes::container(&id) {
             Container::Good => {}
             Container::WrongCheckDigit => self.warnings.push(Warning::ContainerCheckDigit(id)),
-            Container::OtherForm => self.warnings.push(Warning::ContainerForm(id)),
+            Container::OtherForm => self.warnings.push(match codes::perhaps_container(&id) {
+                Some(perhaps) => Warning::ContainerPerhaps { id, perhaps },
+                None => Warning::ContainerForm(id),
+            }),
         }
     }
 
@@ -314,10 +344,10 @@ fn clipped(mut path: String) -> String {
     path
 }
 
-/// What an element is the id of, by its class (the element around it) and name.
-fn scheme_of(parent: &Element, element: &Element) -> Option<Scheme> {
-    let text = |name: &str| parent.child(name).map_or("", |child| &child.text);
-    match (&*parent.name, &*element.name) {
+/// What a text is the id of, by the class (the element that it is in) and its name there.
+fn scheme_of(class: &Element, name: &str, text: &str) -> Option<Scheme> {
+    let beside = |name: &str| class.child(name).map_or("", |child| &child.text);
+    match (&*class.name, name) {
         ("TransportEquipment", "ID") => Some(Scheme::Container),
         ("UCR", "ID" | "TraderAssignedReferenceID") => Some(Scheme::Ucr),
         ("Declaration", "ID") => Some(Scheme::Mrn),
@@ -325,8 +355,8 @@ fn scheme_of(parent: &Element, element: &Element) -> Option<Scheme> {
         ("TransportContractDocument", "ID") => Some(Scheme::TransportDocument),
         ("PreviousDocument" | "AdditionalDocument" | "SupportingDocument", "ID") => {
             // A document of any type that has the number of a movement is that movement's.
-            document(text("CategoryCode"), text("TypeCode"))
-                .or_else(|| by_form(&element.text).filter(|form| *form == Scheme::Mrn))
+            document(beside("CategoryCode"), beside("TypeCode"))
+                .or_else(|| by_form(text).filter(|form| *form == Scheme::Mrn))
         }
         (class, "ID") if PARTIES.contains(&class) => Some(Scheme::Trader),
         _ => None,
@@ -334,16 +364,28 @@ fn scheme_of(parent: &Element, element: &Element) -> Option<Scheme> {
 }
 
 /// What a document of a category and type is the id of. Declaration and master UCR are of category Z;
-/// transport documents are of category N with the number of UN/EDIFACT 1001.
+/// transport documents are of category N with the number of UN/EDIFACT 1001. Some senders write both in
+/// one, as in `N703`.
 fn document(category: &str, type_code: &str) -> Option<Scheme> {
-    match (category, type_code) {
-        (_, "DCR" | "MCR") => Some(Scheme::Ucr),
-        (_, "MRN" | "NMRN") => Some(Scheme::Mrn),
-        ("N", "703" | "704" | "705" | "710" | "714" | "720" | "722" | "730" | "740" | "741") => {
+    match &*(category.to_owned() + type_code).to_ascii_uppercase() {
+        "N703" | "N704" | "N705" | "N710" | "N714" | "N720" | "N722" | "N730" | "N740" | "N741" => {
             Some(Scheme::TransportDocument)
         }
+        code if code.ends_with("DCR") || code.ends_with("MCR") => Some(Scheme::Ucr),
+        code if code.ends_with("MRN") => Some(Scheme::Mrn),
         _ => None,
     }
+}
+
+/// Whether an element is of a class that has an id of its own: a text in it stands in the id's place.
+fn has_id(element: &Element) -> bool {
+    scheme_of(element, "ID", &element.text).is_some()
+}
+
+/// Whether an element's name says that it is an id.
+fn is_id(name: &str) -> bool {
+    let endings = ["ID", "Id", "Identifier", "Identification", "EORI", "LRN", "MRN", "UCR"];
+    name == "id" || endings.iter().any(|ending| name.ends_with(ending))
 }
 
 /// What a text is the id of, by its form alone: a movement, or a container of ISO 6346.
@@ -376,5 +418,5 @@ fn is_unknown_id(parent: &Element, element: &Element) -> bool {
         "FunctionalReferenceID" => class == "Response",
         name => OTHER_NAMES.contains(&name),
     };
-    name.ends_with("ID") && !is_known
+    is_id(name) && !is_known
 }

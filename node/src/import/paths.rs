@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Skipped, error::ImportError, wco::unreadable};
+use super::{
+    Skipped,
+    error::ImportError,
+    wco::{shown, unreadable},
+};
 
 /// Directories within directories at the most.
 const DIRECTORY_DEPTH_MAX: usize = 32;
@@ -70,7 +74,7 @@ impl Search {
     /// A file, a link, or something that cannot be read as a file: which it is, reading it says.
     fn file(&mut self, path: PathBuf, is_link: bool) {
         if is_link && path.is_dir() {
-            let (label, root) = (path.display().to_string(), "link".to_owned());
+            let (label, root) = (shown(&path), "link".to_owned());
             let reason = "a link to a directory, which is not followed: name the directory itself";
             return self.found.skipped.push(Skipped { label, root, reason });
         }
@@ -88,6 +92,8 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
     use super::*;
     use crate::import::{Outcome, wco_file};
 
@@ -108,6 +114,21 @@ mod tests {
         assert_eq!(names(&found, root.path()), expected);
         assert_eq!((found.unreadable.len(), found.other_files), (0, 1));
         assert!(matches!(wco_file(&found.files[0]), Ok(Outcome::Skipped(_))));
+    }
+
+    #[test]
+    fn files_whose_names_are_no_utf_8_are_told_apart() {
+        let root = tempfile::tempdir().expect("a directory");
+        for name in [&b"a\xfe.xml"[..], b"a\xff.xml"] {
+            let path = root.path().join(OsStr::from_bytes(name));
+            fs::write(path, "<html/>").expect("a file");
+        }
+        let found = wco_paths(&[root.path().to_owned()]);
+        let labels: Vec<_> = found.files.iter().map(|file| wco_file(file)).collect();
+        for (outcome, end) in labels.iter().zip(["a\\xfe.xml", "a\\xff.xml"]) {
+            let Ok(Outcome::Skipped(skipped)) = outcome else { panic!("{outcome:?}") };
+            assert!(skipped.label.ends_with(end), "{}", skipped.label);
+        }
     }
 
     #[test]

@@ -51,7 +51,9 @@ impl Terms {
         path: &[&str],
         normal: impl Fn(&str) -> Result<String, E>,
     ) -> String {
-        let Some(element) = parent.at(path) else { return String::new() };
+        // An id with elements in it is taken apart: [`super::naming`] warns of it too.
+        let whole = parent.at(path).filter(|element| element.children.is_empty());
+        let Some(element) = whole else { return String::new() };
         let Ok(id) = normal(&element.text) else { return String::new() };
         // Another spelling is kept as it came beside the normal form.
         element.taken.set(id == element.text);

@@ -35,6 +35,20 @@ pub enum Warning {
     ContainerForm(String),
     /// A container number whose check digit is wrong.
     ContainerCheckDigit(String),
+    /// Not in the form of ISO 6346, and perhaps meant for a number that is: that one does not find it.
+    ContainerPerhaps {
+        /// What stands there, in its normal form.
+        id: String,
+        /// What it may be meant for.
+        perhaps: String,
+    },
+    /// A number of which a spreadsheet has taken the last digits: the whole one does not find it.
+    Shortened {
+        /// Where.
+        place: Place,
+        /// What stands there.
+        value: String,
+    },
     /// Not two capital letters. Kept as an extension.
     Country {
         /// Where.
@@ -126,7 +140,14 @@ impl Warning {
     /// Whether something that the message may name is not among the record's subjects: it will not be
     /// found by its id.
     pub fn is_about_a_subject(&self) -> bool {
-        matches!(self, Self::SubjectForm { .. } | Self::NotIndexed { .. } | Self::Foreign { .. })
+        matches!(
+            self,
+            Self::SubjectForm { .. }
+                | Self::NotIndexed { .. }
+                | Self::Foreign { .. }
+                | Self::ContainerPerhaps { .. }
+                | Self::Shortened { .. }
+        )
     }
 }
 
@@ -139,6 +160,17 @@ impl fmt::Display for Warning {
             Self::ContainerCheckDigit(id) => {
                 write!(f, "container {}: wrong check digit (ISO 6346)", quoted(id))
             }
+            Self::ContainerPerhaps { id, perhaps } => write!(
+                f,
+                "container {} is perhaps {perhaps}: the record is found by what stands here only",
+                quoted(id)
+            ),
+            Self::Shortened { place, value } => write!(
+                f,
+                "{place}: {} is a number that a spreadsheet has shortened: the record is not found by the \
+                 whole one",
+                quoted(value)
+            ),
             Self::Country { field, value } => {
                 write!(f, "{field}: {} is not a country code", quoted(value))
             }

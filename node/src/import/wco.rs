@@ -1,6 +1,6 @@
 //! WCO Data Model messages: which file is what, and the record made from it.
 
-use std::{io::Read as _, path::Path};
+use std::{io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use customhouse_ledger::{record::SUBJECTS_MAX, subject};
 use customhouse_proto::v1::{self, record::Body};
@@ -32,7 +32,18 @@ const ITEM_PREFIX_BYTES: usize = 4;
 const APPLE_DOUBLE: [u8; 4] = [0, 5, 0x16, 7];
 
 pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> ImportError {
-    ImportError::Read { file: path.display().to_string(), reason: error.to_string() }
+    ImportError::Read { file: shown(path), reason: error.to_string() }
+}
+
+/// A path in messages to people. Bytes that are no UTF-8 are shown as numbers, so that no two files have
+/// one name.
+pub(super) fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
 }
 
 /// Imports a file. Reads no more of it than could fit in a record.
@@ -45,7 +56,7 @@ pub fn wco_file(path: &Path) -> Result<Outcome, ImportError> {
     readfile::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| unreadable(path, &error))?;
-    wco_message(&bytes, &path.display().to_string())
+    wco_message(&bytes, &shown(path))
 }
 
 /// Imports a message: a declaration (DEC) or a response (RES), with or without `MetaData` around

@@ -46,10 +46,14 @@ pub(super) struct Element {
     pub(super) foreign: bool,
     /// Of its start tag, in bytes.
     pub(super) offset: usize,
+    /// Characters of its parent's own text before it, without white space: none but in mixed content.
+    after: usize,
     /// Without namespace declarations and schema locations.
     pub(super) attributes: Vec<Attribute>,
     /// Its own text, without the white space around it.
     pub(super) text: String,
+    /// Characters of it, without white space.
+    length: usize,
     pub(super) children: Vec<Element>,
     /// Whether the text is in a field of the record.
     pub(super) taken: Cell<bool>,
@@ -60,9 +64,18 @@ pub(super) struct Element {
 pub(super) struct Attribute {
     /// As written, with its prefix.
     pub(super) name: String,
+    /// As of an element; one without a prefix has none.
+    namespace: Rc<str>,
     pub(super) value: String,
     /// Whether the value is in a field of the record.
     pub(super) taken: Cell<bool>,
+}
+
+impl Attribute {
+    /// Its name without the prefix.
+    pub(super) fn local_name(&self) -> &str {
+        self.name.rsplit_once(':').map_or(&*self.name, |(_, name)| name)
+    }
 }
 
 impl Element {
@@ -73,8 +86,10 @@ impl Element {
             namespace: "".into(),
             foreign: false,
             offset: 0,
+            after: 0,
             attributes: Vec::new(),
             text: String::new(),
+            length: 0,
             children: Vec::new(),
             taken: Cell::new(false),
         }
@@ -110,7 +125,7 @@ impl Element {
     }
 
     /// A hash of what the element says: names with their namespaces, attributes in the order of their
-    /// names, texts without the white space around them. The same for every way of writing that: line
+    /// names, texts without the white space around them, and where between them its parts stand. The same for every way of writing that: line
     /// ends, encodings, prefixes, quotes, references, comments and indentation.
     pub(super) fn content_hash(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
@@ -126,14 +141,14 @@ impl Element {
         part(&self.namespace);
         part(&self.name);
         part(&self.text);
-        let mut attributes: Vec<_> = self.attributes.iter().map(|a| (&a.name, &a.value)).collect();
+        let said = |a: &'_ Attribute| {
+            [a.namespace.to_string(), a.local_name().to_owned(), a.value.clone()]
+        };
+        let mut attributes: Vec<_> = self.attributes.iter().map(said).collect();
         attributes.sort_unstable();
-        for (name, value) in &attributes {
-            part(name);
-            part(value);
-        }
+        attributes.iter().flatten().for_each(|text| part(text));
         // Counts tell attributes from children, and children from what follows their parent.
-        for count in [attributes.len(), self.children.len()] {
+        for count in [self.after, attributes.len(), self.children.len()] {
             hasher.update((count as u64).to_be_bytes());
         }
         self.children.iter().for_each(|child| child.hash_into(hasher));
@@ -286,7 +301,8 @@ impl Tree {
         if !is_name(name.as_ref()) {
             return Err(Fault::new(start, format!("{} is not a name", quoted(name.as_ref()))));
         }
-        let (attributes, bindings) = attributes(tag).map_err(|reason| Fault::new(start, reason))?;
+        let (mut attributes, bindings) =
+            attributes(tag).map_err(|reason| Fault::new(start, reason))?;
         // What an element declares counts for itself, and ends with it.
         let depth = self.open.len();
         self.bindings.truncate(
@@ -295,14 +311,21 @@ impl Tree {
         self.bindings.extend(bindings.into_iter().map(|(prefix, name)| (prefix, name, depth)));
         let prefix = name.prefix();
         let namespace = self.namespace(prefix.as_ref().map(AsRef::as_ref));
+        for attribute in &mut attributes {
+            if let Some((prefix, _)) = attribute.name.split_once(':') {
+                attribute.namespace = self.namespace(Some(prefix));
+            }
+        }
         let parent = self.open.last();
         Ok(Element {
             name: tag.local_name().as_ref().to_owned(),
             foreign: parent.is_some_and(|parent| !is_one_vocabulary(&parent.namespace, &namespace)),
             namespace,
             offset: start,
+            after: parent.map_or(0, |parent| parent.length),
             attributes,
             text: String::new(),
+            length: 0,
             children: Vec::new(),
             taken: Cell::new(false),
         })
@@ -318,7 +341,10 @@ impl Tree {
 
     fn append(&mut self, start: usize, text: &str) -> Result<(), Fault> {
         match self.open.last_mut() {
-            Some(element) => element.text.push_str(text),
+            Some(element) => {
+                element.text.push_str(text);
+                element.length += text.chars().filter(|c| !is_space(*c)).count();
+            }
             None if text.trim_matches(is_space).is_empty() => {}
             None => return Err(Fault::new(start, "text outside the root element")),
         }
@@ -420,7 +446,7 @@ fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String
             bindings.push((prefix.to_owned(), value.trim_matches(is_space).into()));
         } else if !of_schema {
             let (name, value) = (name.to_owned(), value.trim_matches(is_space).to_owned());
-            found.push(Attribute { name, value, taken: Cell::new(false) });
+            found.push(Attribute { name, namespace: "".into(), value, taken: Cell::new(false) });
         }
     }
     Ok((found, bindings))

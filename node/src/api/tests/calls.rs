@@ -241,6 +241,37 @@ async fn history_comes_in_pages_and_its_proof_verifies() {
     fixture.stop().await;
 }
 
+/// As `Subject.id` promises in record.proto.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_spelling_of_an_id_is_refused_with_its_normal_form_in_records_and_questions() {
+    let fixture = Fixture::start().await;
+    let client = fixture.client(Role::Operator).await;
+    let spelt =
+        v1::Subject { scheme: v1::subject::Scheme::Container as i32, id: "csqu 305438-3".into() };
+    let stated = |mut submission: v1::RecordSubmission| {
+        submission.record.as_mut().expect("there").subjects = vec![spelt.clone()];
+        submission
+    };
+    let inspection = v1::Inspection { container_ids: vec![spelt.id.clone()], ..Default::default() };
+    let following = v1::RecordSubmission {
+        record: Some(v1::Record {
+            body: Some(v1::record::Body::Inspection(inspection)),
+            ..Default::default()
+        }),
+        idempotency_key: "b".into(),
+    };
+    let records = vec![stated(submission("a", 1)), following];
+    for result in client.submit_records(records, true).await.expect("answered") {
+        assert_eq!((result.phase(), &*result.reason_code), (Phase::Rejected, "RECORD_SUBJECT"));
+        assert!(result.reason.contains("CSQU3054383"), "{}", result.reason);
+    }
+    let asked = client.history_page(SubjectOrKey::Subject(spelt), 10, Vec::new()).await;
+    let refused = refusal(asked.map(|_| ()));
+    assert_eq!((refused.code, &*refused.reason_code), (Code::InvalidArgument, "SUBJECT_FORM"));
+    assert!(refused.to_string().contains("CSQU3054383"), "{refused}");
+    fixture.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unknown_or_beyond_the_tip_says_so() {
     let fixture = Fixture::start().await;

@@ -304,8 +304,9 @@ impl fmt::Display for Answer {
 }
 
 /// What an absence says, and what it does not.
-const COVERS: &str = "covers what submitters named as subjects of their records, in every spelling of this \
-                      id; not what a source message mentions without naming it as one";
+const COVERS: &str = "covers what submitters named as subjects of their records, in whatever case and with \
+                      whatever spaces they wrote it; not what they wrote with other characters, and not \
+                      what a source message mentions without naming it as one";
 
 /// An answer about a subject that nothing should be about.
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use customhouse_node::import::has_wrong_check_digit;
+use customhouse_node::import::{has_wrong_check_digit, perhaps_container};
 use customhouse_proto::v1::{self, subject::Scheme};
 use serde::Serialize;
 
@@ -19,8 +19,8 @@ pub(super) struct SubjectArgs {
     /// SCHEME:ID, as for `query history`.
     #[arg(value_name = "SUBJECT", value_parser = parse_subject)]
     subject: v1::Subject,
-    /// Ask for a container number although its check digit is wrong: a record may have been lodged with
-    /// such a one.
+    /// Ask for a container number although its check digit is wrong or missing, or other characters stand
+    /// in it: a record may have been lodged with such a one.
     #[arg(long)]
     as_written: bool,
 }
@@ -30,22 +30,29 @@ pub(super) const FORMS: &str = "\
 The proof is about the id in its normal form (docs/FORMATS.md), which records have by a rule of the ledger:
 letters in upper case, without spaces and what is not seen; of a container number, without hyphens;
 declaration-reference is AGENCY/REFERENCE; an epc keeps the case of its letters. An id that has no normal
-form is refused, and a container number whose check digit is wrong without --as-written: no check digit is
-a rule of the ledger.";
+form is refused, and so is without --as-written a container number whose check digit is wrong or missing,
+or that has other characters in it: no check digit is a rule of the ledger.";
 
 impl SubjectArgs {
     /// The subject.
     pub(super) fn subject(&self) -> anyhow::Result<&v1::Subject> {
-        let is_container = self.subject.scheme() == Scheme::Container;
-        if is_container && !self.as_written && has_wrong_check_digit(&self.subject.id) {
-            let reason = format!(
-                "{}: this container number has the wrong check digit (ISO 6346). A proof about it would \
-                 say nothing of the right one; if records have it so, ask with --as-written",
-                Asked::of(&self.subject)
-            );
-            return Err(WrongUsage(reason).into());
+        let id = &self.subject.id;
+        if self.subject.scheme() != Scheme::Container || self.as_written {
+            return Ok(&self.subject);
         }
-        Ok(&self.subject)
+        let (what, other) = match perhaps_container(id) {
+            _ if has_wrong_check_digit(id) => {
+                ("this container number has the wrong check digit (ISO 6346)".to_owned(), "right")
+            }
+            Some(perhaps) => (format!("perhaps the container number {perhaps} is meant"), "other"),
+            None => return Ok(&self.subject),
+        };
+        let reason = format!(
+            "{}: {what}. A proof about it would say nothing of the {other} one; if records have it so, \
+             ask with --as-written",
+            Asked::of(&self.subject)
+        );
+        Err(WrongUsage(reason).into())
     }
 }
 
@@ -98,10 +105,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_check_digit_is_asked_for_as_written_only() {
-        let error = asked("container:CSQU3054384", false).expect_err("wrong");
-        assert!(error.to_string().contains("check digit") && error.is::<WrongUsage>(), "{error}");
-        asked("container:CSQU3054384", true).expect("as it is written");
+    fn a_container_number_that_is_not_a_whole_one_is_asked_for_as_written_only() {
+        for (text, why) in [
+            ("container:CSQU3054384", "wrong check digit"),
+            ("container:csqu 305438", "perhaps the container number CSQU3054383 is meant"),
+            ("container:CSQU305438[3]", "perhaps the container number CSQU3054383 is meant"),
+        ] {
+            let error = asked(text, false).expect_err(text);
+            assert!(error.to_string().contains(why) && error.is::<WrongUsage>(), "{error}");
+            asked(text, true).expect("as it is written");
+        }
     }
 
     #[test]
