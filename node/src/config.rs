@@ -28,6 +28,8 @@ mod filter;
 #[cfg(test)]
 mod tests;
 
+pub use address::Listener;
+
 /// A configuration with every field explained. `customhouse network new` fills it in.
 pub const TEMPLATE: &str = include_str!("config/template.toml");
 /// Bytes of a configuration at the most.
@@ -443,7 +445,7 @@ impl NodeConfig {
             if peer.addresses.is_empty() {
                 return wrong(&format!("{field}.addresses"), "needs an address");
             }
-            address::check(&format!("{field}.addresses"), &peer.addresses)?;
+            address::check_peer(&format!("{field}.addresses"), &peer.addresses)?;
         }
         if self.tlog.is_some() && self.keys.checkpoint.is_none() {
             let reason =
@@ -461,24 +463,29 @@ impl NodeConfig {
     /// No two listeners on one port.
     fn check_listeners(&self) -> Result<(), (String, String)> {
         let listeners = self.listeners();
-        for (index, (field, address)) in listeners.iter().enumerate() {
-            let earlier = listeners[..index].iter();
-            if let Some((other, at)) =
-                earlier.clone().find(|(_, at)| address::collide(*at, *address))
-            {
-                let reason = format!("{address}: {other} listens on {at} already");
+        for (index, listener) in listeners.iter().enumerate() {
+            let mut earlier = listeners[..index].iter();
+            if let Some(other) = earlier.find(|other| other.collides_with(listener)) {
+                let Listener { field, socket, .. } = listener;
+                let reason =
+                    format!("{socket}: {} listens on {} already", other.field, other.socket);
                 return Err((field.clone(), reason));
             }
         }
         Ok(())
     }
 
-    /// Where the node listens: field and address.
-    pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
+    /// Where the node listens.
+    pub fn listeners(&self) -> Vec<Listener> {
         let peers = self.network.listen.iter().enumerate().filter_map(|(index, address)| {
-            Some((format!("network.listen[{index}]"), address::socket_of(address)?))
+            let (field, socket) =
+                (format!("network.listen[{index}]"), address::socket_of(address)?);
+            Some(Listener { field, socket, both_families: false })
         });
-        let named = |field: &str, listen| (field.to_owned(), listen);
+        let named = |field: &str, socket| {
+            let field = field.to_owned();
+            Listener { field, socket, both_families: true }
+        };
         let api = [named("api.listen", self.api.listen)];
         let metrics = self.metrics.as_ref().map(|section| named("metrics.listen", section.listen));
         let tlog = self.tlog.as_ref().map(|section| named("tlog.listen", section.listen));

@@ -2,8 +2,9 @@
 //! another file than was meant.
 
 use std::{
-    fs::File,
+    fs::{File, FileType},
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -32,13 +33,21 @@ pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] for anything else, or the system's answer.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Before it is opened: opening a pipe waits for who writes to it.
-    let found = path.metadata()?.file_type();
-    if !found.is_file() {
-        let reason = format!("{}, and no regular file: copy it to one first", newfile::kind(found));
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    // Before it is opened, because that may be something to a device; and as it was opened, because
+    // another may have taken its place meanwhile, of which the flag has a pipe not waited for.
+    regular(path.metadata()?.file_type())?;
+    let flag = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flag).open(path)?;
+    regular(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+fn regular(found: FileType) -> io::Result<()> {
+    if found.is_file() {
+        return Ok(());
     }
-    File::open(path)
+    let reason = format!("{}, and no regular file: copy it to one first", newfile::kind(found));
+    Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
 /// Reads a text of `bytes_max` bytes of UTF-8 at the most, without the byte order mark that some editors
@@ -111,6 +120,20 @@ mod tests {
         let error = bytes(&path, 4096).expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
         assert!(error.to_string().contains("4096 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_text_of_utf_16_is_told_as_that() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        for big in [false, true] {
+            let of = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+            let bytes: Vec<u8> = "\u{feff}{\u{e9}}".encode_utf16().flat_map(of).collect();
+            std::fs::write(&path, bytes).expect("written");
+            let error = text(&path, 64).expect_err("refused");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert_eq!(error.to_string(), "a text of UTF-16: save it as UTF-8");
+        }
     }
 
     #[test]

@@ -10,11 +10,17 @@ use std::{
     time::SystemTime,
 };
 
-use customhouse_ledger::{genesis::Genesis, keys::PublicKey};
+use customhouse_ledger::{
+    chain::ChainReader,
+    genesis::Genesis,
+    keys::PublicKey,
+    store::{StoreError, StoreOptions},
+};
 use customhouse_proto::v1::{registry_entry::Entry, signing_key_entry::Role};
 
 use crate::{
-    config::{ConfigError, NodeConfig, NodeKeys, address},
+    config::{ConfigError, Listener, NodeConfig, NodeKeys, address},
+    descriptors::Descriptors,
     journal::SignerJournal,
     keyfile::KeyPurpose,
     node::ValidatorKey,
@@ -29,8 +35,8 @@ mod secrets;
 pub enum Severity {
     /// It may be as it should be: it is said.
     Worth,
-    /// A node that runs so does not do all that it is there for, such as sign. It is not ready; a run says
-    /// so in its log and goes on.
+    /// A node that runs so does not do all that it is there for, such as sign, or is not safe from all
+    /// others. It is not ready; a run says so in its log and goes on.
     Hinders,
     /// A node cannot run so, or must not.
     Stops,
@@ -105,16 +111,21 @@ pub fn of_files(config: &NodeConfig, genesis: &Genesis, keys: &NodeKeys) -> Find
     findings
 }
 
-/// Tries what a run takes for itself: its listeners and its keys' journals. Where the node runs, it has
-/// them.
-pub fn of_resources(config: &NodeConfig, keys: &NodeKeys, findings: &mut Findings) {
-    for (field, address) in config.listeners() {
-        if let Err(error) = TcpListener::bind(address) {
+/// Tries what a run takes for itself: its listeners, its keys' journals, its store, and the files that it may
+/// open. Where the node runs, it has them.
+pub fn of_resources(
+    config: &NodeConfig,
+    genesis: &Genesis,
+    keys: &NodeKeys,
+    findings: &mut Findings,
+) {
+    for Listener { field, socket, .. } in config.listeners() {
+        if let Err(error) = TcpListener::bind(socket) {
             let hint = match error.kind() {
                 std::io::ErrorKind::AddrInUse => " (the node that runs? `--running` leaves it out)",
                 _ => "",
             };
-            let reason = format!("cannot listen on {address}: {error}{hint}");
+            let reason = format!("cannot listen on {socket}: {error}{hint}");
             findings.add(Severity::Stops, &field, None, reason);
         }
     }
@@ -125,6 +136,14 @@ pub fn of_resources(config: &NodeConfig, keys: &NodeKeys, findings: &mut Finding
         if let Err(error) = SignerJournal::try_out(journal, &key.public()) {
             findings.add(Severity::Hinders, field, None, error.to_string());
         }
+    }
+    let store = config.store_path();
+    match ChainReader::open(&store, genesis, &StoreOptions::default()) {
+        Ok(_) | Err(StoreError::Missing(_)) => {}
+        Err(error) => findings.add(Severity::Stops, "data_dir", Some(&store), error.to_string()),
+    }
+    if let Err(error) = Descriptors::claim() {
+        findings.add(Severity::Stops, "open files", None, error.to_string());
     }
 }
 

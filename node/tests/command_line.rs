@@ -417,6 +417,34 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     assert_eq!(desk.run(other).exits(1).json()["receipts"][0]["code"], "WRONG_CHAIN");
 }
 
+#[test]
+fn lists_may_have_spaces_and_what_is_named_must_be_there() {
+    let desk = Desk::new();
+    let with = |arguments: &str, last: &str| {
+        let mut command = desk.command(arguments);
+        let output = command.env("CUSTOMHOUSE_PROFILE", "").arg(last).output().expect("it runs");
+        let (code, stdout) = (output.status.code().expect("not killed"), output.stdout);
+        Answer { code, stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    };
+    with("network new --dir net --agencies", "NL-DOUANE, BE-AADA").exits(0);
+    let absent = with("network status --dir net --only", "NL-DOUANE, KR-KCS").exits(2);
+    assert!(absent.stderr.contains("--only KR-KCS: net has no such agency"), "{}", absent.stderr);
+    fs::create_dir(desk.path("bare")).expect("writable");
+    fs::copy(desk.path("net/genesis.json"), desk.path("bare/genesis.json")).expect("writable");
+    with("network status --dir", "bare").exits(1);
+    with("network new --agencies NL-DOUANE --dir none --base-port", "0").exits(1);
+    // An empty profile is none.
+    let unnamed = with("query", "status").exits(2);
+    assert!(unnamed.stderr.contains("which node?"), "{}", unnamed.stderr);
+    let certificate = || fs::read(desk.path("net/NL-DOUANE/tls/server.crt")).expect("laid out");
+    let before = certificate();
+    let other = with("keys server --dir net/NL-DOUANE --agency", "BE-AADA").exits(1);
+    assert!(other.stderr.contains("not the authority of BE-AADA"), "{}", other.stderr);
+    assert!(certificate() == before, "the node keeps the one that it has");
+    with("keys server --agency NL-DOUANE --dir net/NL-DOUANE --host", "a.example, [fd00::17]")
+        .exits(0);
+}
+
 fn vector(name: &str) -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors").join(name);
     serde_json::from_str(&fs::read_to_string(file).expect("a published vector")).expect("JSON")

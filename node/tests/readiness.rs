@@ -194,6 +194,73 @@ fn certificates_that_no_client_would_accept_are_refused() {
 }
 
 #[test]
+fn a_certificate_that_names_no_host_is_refused() {
+    let node = Node::new();
+    let tls = |name: &str| node.path("tls").join(name);
+    // As somebody's own authority makes it who thinks of the subject only.
+    let key = rcgen::KeyPair::from_pem(&node.read("tls/server.key")).expect("laid out");
+    let authority = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&authority).expect("signed").pem();
+    fs::write(tls("ca.crt"), certificate.replace('\n', "\r\n")).expect("writable");
+    let issuer = rcgen::Issuer::new(params, authority);
+    for (hosts, ready) in [(vec![], false), (vec!["node.douane.example".to_owned()], true)] {
+        let params = rcgen::CertificateParams::new(hosts).expect("hosts");
+        let certificate = params.signed_by(&key, &issuer).expect("signed").pem();
+        fs::write(tls("server.crt"), certificate.replace('\n', "\r\n")).expect("writable");
+        match ready {
+            true => assert_eq!(node.check().0, Some(0), "{}", node.check().1),
+            false => node.is_refused(&["api.tls.cert", "server.crt", "names no host"]),
+        }
+    }
+}
+
+#[test]
+fn a_store_that_a_run_could_not_open_is_not_ready() {
+    let node = Node::new();
+    let store = node.path("data/store");
+    fs::create_dir_all(&store).expect("made");
+    fs::set_permissions(node.path("data"), Permissions::from_mode(0o700)).expect("allowed");
+    assert_eq!(node.check().0, Some(0), "an empty one is begun");
+    fs::write(store.join("MANIFEST-000001"), "").expect("writable");
+    node.is_not_ready(&["data_dir", "store", "lost its CURRENT file"]);
+    let (code, said) = node.run("node check --running --config net/NL-DOUANE/node.toml");
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn a_directory_that_anybody_may_replace_is_not_ready_and_scripts_are_told_all_that_is_said() {
+    let node = Node::new();
+    fs::set_permissions(node.dir.path(), Permissions::from_mode(0o777)).expect("allowed");
+    node.is_not_ready(&["keys.validator", "has mode 0777", "in the place of", "chmod o-w"]);
+    fs::set_permissions(node.dir.path(), Permissions::from_mode(0o700)).expect("allowed");
+    fs::create_dir(node.path("data")).expect("made");
+    node.set_mode("data", 0o755);
+    let check = "--output json node check --config net/NL-DOUANE/node.toml";
+    let program = Command::new(env!("CARGO_BIN_EXE_customhouse"))
+        .current_dir(node.dir.path())
+        .args(check.split(' '))
+        .output()
+        .expect("the program runs");
+    let document: serde_json::Value = serde_json::from_slice(&program.stdout).expect("JSON");
+    let worth = document["worth"][0].as_str().expect("a finding");
+    assert!(document["ready"] == true && worth.contains("data_dir: "), "{document}");
+}
+
+#[test]
+fn too_few_open_files_are_not_ready() {
+    let node = Node::new();
+    let program = env!("CARGO_BIN_EXE_customhouse");
+    let few = format!("ulimit -n 300; {program} node check --config net/NL-DOUANE/node.toml");
+    let output = Command::new("sh").current_dir(node.dir.path()).args(["-c", &few]).output();
+    let output = output.expect("a shell");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("open files: this process may open 300"), "{said}");
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_written_is_refused() {
     let node = Node::new();
     node.write("data", "a file");

@@ -42,7 +42,9 @@ pub(crate) struct Connection {
 impl ConnectArgs {
     /// The profile, with the endpoint that was asked for; `None` where no profile was named.
     pub(crate) fn profile(&self) -> anyhow::Result<Option<Profile>> {
-        let variable = || std::env::var_os(PROFILE_VARIABLE).map(PathBuf::from);
+        // `CUSTOMHOUSE_PROFILE= customhouse …` means none.
+        let variable = || std::env::var_os(PROFILE_VARIABLE).filter(|path| !path.is_empty());
+        let variable = || variable().map(PathBuf::from);
         let Some(path) = self.profile.clone().or_else(variable) else {
             if self.node.is_some() {
                 let reason =

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
-use customhouse_ledger::{agency::AgencyCode, hash::Hash};
+use customhouse_ledger::{
+    agency::{AgencyCode, AgencyCodeError},
+    hash::Hash,
+};
 use customhouse_node::layout::{LocalNetwork, NewNetwork, Ports};
 use serde::Serialize;
 
@@ -36,7 +39,7 @@ pub(crate) enum NetworkCommand {
 #[derive(clap::Args)]
 pub(crate) struct NewArgs {
     /// Codes of the agencies, separated by commas. Four or more survive a faulty one.
-    #[arg(long, required = true, value_delimiter = ',', value_name = "CODE,…")]
+    #[arg(long, required = true, value_delimiter = ',', value_parser = parse_agency, value_name = "CODE,…")]
     agencies: Vec<AgencyCode>,
     /// A directory that does not exist yet, or is empty.
     #[arg(long, value_name = "DIR")]
@@ -53,6 +56,11 @@ pub(crate) struct NewArgs {
     /// A parameter that is not to have its default, such as heartbeat_ms=60000.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameter: Vec<(String, u64)>,
+}
+
+/// A code of a list, in which people put spaces after the commas.
+fn parse_agency(text: &str) -> Result<AgencyCode, AgencyCodeError> {
+    text.trim().parse()
 }
 
 const NEW_EXAMPLES: &str = "\

@@ -57,8 +57,9 @@ pub(crate) enum NodeCommand {
 const CHECK_HELP: &str = "\
 Tried are: the configuration, the genesis and the keys; that secrets are their owner's only; that the
 certificate is in force, has its key, and comes from its authority; that data can be written; that
-the listeners' ports are free; that the keys' journals are there, whole and not in use. All that is
-wrong is said at once. `run` refuses the same, but for what keeps a node from signing or from
+the listeners' ports are free; that the keys' journals are there, whole and not in use; that the store can
+be opened and is of this genesis; that enough files may be open at a time. All that is wrong is said at
+once. `run` refuses the same, but for what keeps a node from signing or from
 reaching a peer, which it logs: a node that follows is worth more than none.
 
 Exit codes: 0 ready to run; 2 not ready, or wrong usage.
@@ -89,8 +90,9 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
     match command {
         NodeCommand::Template => output.bytes(TEMPLATE.as_bytes())?,
         NodeCommand::Check { config, running } => {
-            let checked = check(&config, running);
-            output.print(&CheckView::of(config, &checked))?;
+            let mut worth = Vec::new();
+            let checked = check(&config, running, &mut worth);
+            output.print(&CheckView::of(config, &checked, worth))?;
             if let Err(error) = checked {
                 note!("customhouse: {error}");
                 return Ok(CONFIGURATION.into());
@@ -104,17 +106,22 @@ pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whose node the configuration is, and on which chain. What is worth a look is said.
-fn check(config: &Path, running: bool) -> Result<(AgencyCode, Hash), ConfigError> {
+/// Whose node the configuration is, and on which chain. What is worth a look is said, and listed.
+fn check(
+    config: &Path,
+    running: bool,
+    worth: &mut Vec<String>,
+) -> Result<(AgencyCode, Hash), ConfigError> {
     let config = NodeConfig::read(config)?;
     let genesis = config.read_genesis()?;
     let keys = config.read_keys()?;
     let mut findings = readiness::of_files(&config, &genesis, &keys);
     if !running {
-        readiness::of_resources(&config, &keys, &mut findings);
+        readiness::of_resources(&config, &genesis, &keys, &mut findings);
     }
     for finding in findings.up_to(Severity::Worth) {
         note!("{}: {finding}", config.file.display());
+        worth.push(finding.to_string());
     }
     readiness::refuse(&config, &findings, Severity::Hinders)?;
     Ok((config.agency, genesis.chain_id()))
@@ -132,10 +139,16 @@ struct CheckView {
     chain_id: Option<Hash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What may be as it should be, and is worth a look.
+    worth: Vec<String>,
 }
 
 impl CheckView {
-    fn of(config: PathBuf, checked: &Result<(AgencyCode, Hash), ConfigError>) -> Self {
+    fn of(
+        config: PathBuf,
+        checked: &Result<(AgencyCode, Hash), ConfigError>,
+        worth: Vec<String>,
+    ) -> Self {
         let found = checked.as_ref().ok();
         Self {
             config,
@@ -143,6 +156,7 @@ impl CheckView {
             agency: found.map(|(agency, _)| *agency),
             chain_id: found.map(|(_, chain_id)| *chain_id),
             reason: checked.as_ref().err().map(ToString::to_string),
+            worth,
         }
     }
 }

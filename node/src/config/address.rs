@@ -102,6 +102,25 @@ pub(super) fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
+/// Whether a peer can be at an address at all.
+pub(super) fn check_peer(field: &str, addresses: &[Multiaddr]) -> Result<(), (String, String)> {
+    check(field, addresses)?;
+    for (index, address) in addresses.iter().enumerate() {
+        let (ip, port) = match (socket_of(address), name_of(address)) {
+            (Some(socket), _) => (Some(socket.ip()), socket.port()),
+            (None, name) => (None, name.map_or(0, |(_, port)| port)),
+        };
+        let anywhere = ip.is_some_and(|ip| ip.is_unspecified());
+        if anywhere || port == 0 {
+            let what = if anywhere { "every address of a machine" } else { "any port" };
+            let reason =
+                format!("{address}: means {what}, where nobody can be reached: {EXPECTED}");
+            return Err((format!("{field}[{index}]"), reason));
+        }
+    }
+    Ok(())
+}
+
 /// Only TCP is spoken.
 pub(super) fn check(field: &str, addresses: &[Multiaddr]) -> Result<(), (String, String)> {
     for (index, address) in addresses.iter().enumerate() {
@@ -135,12 +154,30 @@ pub(crate) fn is_of_documentation(address: &Multiaddr) -> bool {
     })
 }
 
-/// Whether two listeners would take the same port from each other.
-pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    // Port 0 is any that is free. Of the addresses that mean all, the one of IPv6 takes IPv4 too.
-    let covers = |all: IpAddr, of: IpAddr| all.is_unspecified() && (all.is_ipv6() || of.is_ipv4());
-    let (a, b) = (one.ip(), other.ip());
-    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+/// Where a node listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The field that says so, for example `api.listen`.
+    pub field: String,
+    /// The socket.
+    pub socket: SocketAddr,
+    /// Whether `[::]` takes connections of IPv4 too. Those for peers do not: libp2p has a listener for each.
+    pub both_families: bool,
+}
+
+impl Listener {
+    /// Whether two listeners would take the same port from each other.
+    pub(super) fn collides_with(&self, other: &Self) -> bool {
+        let covers = |one: &Self, other: &Self| {
+            let (all, of) = (one.socket.ip(), other.socket.ip());
+            let same_family = all.is_ipv6() == of.is_ipv6();
+            all.is_unspecified() && (same_family || all.is_ipv6() && one.both_families)
+        };
+        let (one, two) = (self.socket, other.socket);
+        // Port 0 is any that is free.
+        let same_port = one.port() == two.port() && one.port() != 0;
+        same_port && (one.ip() == two.ip() || covers(self, other) || covers(other, self))
+    }
 }
 
 #[cfg(test)]
@@ -186,16 +223,26 @@ mod tests {
     #[test]
     fn listeners_collide_where_one_covers_the_other() {
         for (one, other, expected) in [
-            ("127.0.0.1:1", "127.0.0.1:1", true),
-            ("127.0.0.1:1", "127.0.0.1:2", false),
-            ("127.0.0.1:0", "127.0.0.1:0", false),
-            ("0.0.0.0:1", "127.0.0.1:1", true),
-            ("127.0.0.1:1", "[::]:1", true),
-            ("127.0.0.1:1", "[::1]:1", false),
-            ("0.0.0.0:1", "[::1]:1", false),
+            ("127.0.0.1:1", "127.0.0.1:1", [true, true]),
+            ("127.0.0.1:1", "127.0.0.1:2", [false, false]),
+            ("127.0.0.1:0", "127.0.0.1:0", [false, false]),
+            ("0.0.0.0:1", "127.0.0.1:1", [true, true]),
+            ("[::]:1", "[::1]:1", [true, true]),
+            ("127.0.0.1:1", "[::]:1", [true, false]),
+            ("0.0.0.0:1", "[::]:1", [true, false]),
+            ("127.0.0.1:1", "[::1]:1", [false, false]),
+            ("0.0.0.0:1", "[::1]:1", [false, false]),
         ] {
-            let socket = |text: &str| text.parse().expect("a socket");
-            assert_eq!(collide(socket(one), socket(other)), expected, "{one} {other}");
+            let listener = |text: &str, both_families| {
+                let socket = text.parse().expect("a socket");
+                Listener { field: "listen".to_owned(), socket, both_families }
+            };
+            let collide = [true, false].map(|both_families| {
+                let (one, other) = (listener(one, both_families), listener(other, both_families));
+                assert_eq!(one.collides_with(&other), other.collides_with(&one));
+                one.collides_with(&other)
+            });
+            assert_eq!(collide, expected, "{one} {other}");
         }
     }
 }

@@ -52,17 +52,9 @@ pub(super) fn check(filter: &str) -> Result<(), String> {
     if let Err(error) = filter.parse::<tracing_subscriber::EnvFilter>() {
         return Err(error.to_string());
     }
-    directives(filter).iter().try_for_each(|directive| check_target(directive))
-}
-
-/// The directives: those commas part them that are in no span's brackets.
-fn directives(filter: &str) -> Vec<&str> {
-    let mut depth = 0_i32;
-    let parted = filter.split(|c: char| {
-        depth += i32::from(c == '[' || c == '{') - i32::from(c == ']' || c == '}');
-        c == ',' && depth == 0
-    });
-    parted.map(str::trim).filter(|directive| !directive.is_empty()).collect()
+    // As that parser does: a comma ends a directive within a span's brackets too.
+    let mut directives = filter.split(',').map(str::trim).filter(|part| !part.is_empty());
+    directives.try_for_each(check_target)
 }
 
 fn check_target(directive: &str) -> Result<(), String> {

@@ -65,6 +65,22 @@ fn each_mistake_names_the_file_and_the_field() {
         ("filter = \"info\"", "filter = \"inof\"", "log.filter: `inof` is neither a level"),
         ("/ip4/0.0.0.0/tcp/7400", "/ip4/0.0.0.0/udp/7400", "network.listen[0]:"),
         ("agency = \"BE-AADA\"", "agency = \"NL-DOUANE\"", "network.peers[0].agency: is this"),
+        (
+            "192.0.2.17/tcp/7400",
+            "192.0.2.17/tcp/0",
+            "network.peers[0].addresses[0]: /ip4/192.0.2.17/tcp/0: means any port",
+        ),
+        ("192.0.2.17", "0.0.0.0", "means every address of a machine"),
+        (
+            "/ip4/192.0.2.17/tcp/7400",
+            "node.aada.be:65536",
+            "`node.aada.be:65536`: an address such as",
+        ),
+        (
+            "/ip4/192.0.2.17/tcp/7400",
+            "[fe80::1%eth0]:7400",
+            "`[fe80::1%eth0]:7400`: an address such as",
+        ),
         ("agency = \"BE-AADA\"", "agency = \"be\"", "an agency code is"),
         ("[\"/ip4/192.0.2.17/tcp/7400\"]", "[]", "network.peers[0].addresses: needs"),
         ("mempool_bytes = 67_108_864", "mempool_bytes = 5", "limits.mempool_bytes: 5, at least"),
@@ -97,6 +113,18 @@ fn names_and_ipv6_are_addresses_and_the_tilde_is_home() {
     assert_eq!(config.api.listen.to_string(), "[::1]:7401");
     assert!(config.metrics.expect("in the template").listen.ip().is_loopback());
     assert_eq!(config.data_dir, std::env::home_dir().expect("a home").join("data"));
+}
+
+#[test]
+fn peers_are_listened_for_on_both_families_of_addresses() {
+    let both = TEMPLATE.replace("[\"/ip4/0.0.0.0/tcp/7400\"]", "[\"0.0.0.0:7400\", \"[::]:7400\"]");
+    assert_eq!(parse(&both).expect("libp2p has a listener for each").network.listen.len(), 2);
+    let api = both.replace("127.0.0.1:7401", "[::]:7400");
+    assert!(
+        refusal(&api).contains("api.listen: [::]:7400: network.listen[0]"),
+        "{}",
+        refusal(&api)
+    );
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Ports {
     /// Ten ports apart for each agency, from a base port.
     ///
     /// # Errors
-    /// Where they would pass 65,535.
+    /// Where they would pass 65,535, or the base is 0, which means any port.
     pub fn from_base(base: u16, agencies: usize) -> Result<Vec<Self>, LayoutError> {
         let ports = |index: usize| {
             let offset = u16::try_from(index).ok()?.checked_mul(10)?;
@@ -60,8 +60,8 @@ impl Ports {
             Some(Self { peer, api: port(1)?, metrics: port(2)?, tlog: port(3)? })
         };
         let all: Option<Vec<Self>> = (0..agencies).map(ports).collect();
-        all.ok_or_else(|| {
-            LayoutError::Plan(format!("no room for {agencies} nodes above port {base}"))
+        all.filter(|_| base != 0).ok_or_else(|| {
+            LayoutError::Plan(format!("no room for {agencies} nodes from port {base} on"))
         })
     }
 }
@@ -362,6 +362,6 @@ mod tests {
         assert!(matches!(error, Err(LayoutError::Exists(_))));
         let twice = LocalNetwork::create(&plan(&dir.path().join("net"), &["NL-A", "NL-A"]));
         assert!(twice.expect_err("refused").to_string().contains("listed twice"));
-        assert!(Ports::from_base(65_500, 5).is_err());
+        assert!(Ports::from_base(65_500, 5).is_err() && Ports::from_base(0, 1).is_err());
     }
 }

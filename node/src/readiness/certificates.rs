@@ -10,7 +10,7 @@ use rustls::{
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
-use x509_parser::{parse_x509_certificate, time::ASN1Time};
+use x509_parser::{extensions::GeneralName, parse_x509_certificate, time::ASN1Time};
 use zeroize::Zeroizing;
 
 use super::{
@@ -41,6 +41,7 @@ pub(super) fn check(tls: &TlsPaths, now: SystemTime, findings: &mut Findings) {
         return;
     }
     check_key(tls, &chain, key, findings);
+    check_hosts(&tls.cert, &chain[0], findings);
     if !authorities.is_empty() {
         let now = UnixTime::since_unix_epoch(now);
         check_chain(tls, &chain, &authorities, now, findings);
@@ -109,6 +110,21 @@ fn check_period(field: &str, path: &Path, der: &[u8], now: i64, findings: &mut F
     } else if now > end.timestamp() - DAYS_WORTH * DAY_SECONDS {
         let reason = format!("expires on {}: renew it before", shown(end));
         findings.add(Worth, field, Some(path), reason);
+    }
+}
+
+/// A client looks for the host that it dialled among those of the certificate, whatever its subject says.
+fn check_hosts(path: &Path, der: &[u8], findings: &mut Findings) {
+    // Of what is no certificate it was said.
+    let Ok((_, certificate)) = parse_x509_certificate(der) else { return };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let is_host = |name: &GeneralName<'_>| {
+        matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_))
+    };
+    if !names.is_some_and(|names| names.value.general_names.iter().any(is_host)) {
+        let reason = "names no host (subjectAltName), and clients look for the one that they dialled: \
+                      have the authority make a new one (`customhouse keys server --host HOST`)";
+        findings.add(Stops, CERT, Some(path), reason);
     }
 }
 

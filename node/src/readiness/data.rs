@@ -1,6 +1,7 @@
 //! Whether the node can write where it keeps its data.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -22,9 +23,16 @@ const FREE_BYTES_WORTH: u64 = 4 * 1024 * 1024 * 1024;
 /// Looks at every directory that a node writes to.
 pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
     check_directory("data_dir", &config.data_dir, findings);
-    // The journal is written anew beside its key from time to time.
-    if let Some(directory) = config.keys.validator.parent() {
-        try_to_write("keys.validator", directory, findings);
+    // A journal is written anew beside its key from time to time.
+    let keys = [
+        ("keys.validator", Some(&config.keys.validator)),
+        ("keys.next_validator", config.keys.next_validator.as_ref()),
+    ];
+    let mut tried = BTreeSet::new();
+    for (field, key) in keys {
+        if let Some(directory) = key.and_then(|key| key.parent()).filter(|dir| tried.insert(*dir)) {
+            try_to_write(field, directory, findings);
+        }
     }
     if let Some(backup) = &config.backup {
         check_directory("backup.directory", &backup.directory, findings);

@@ -8,12 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Findings, Severity::Stops};
+use super::{
+    Findings,
+    Severity::{Hinders, Stops},
+};
 use crate::config::{NodeConfig, journal_path};
 
 /// The bits of those who are not the owner.
 const OTHERS: u32 = 0o077;
 const WRITTEN_BY_OTHERS: u32 = 0o022;
+const WRITTEN_BY_ALL: u32 = 0o002;
 /// Set on a directory, it lets nobody remove or rename what is another's.
 const STICKY: u32 = 0o1000;
 
@@ -81,6 +85,23 @@ fn check_directories(field: &str, path: &Path, findings: &mut Findings) {
             findings.add(Stops, field, Some(&directory), reason);
         }
         check_owner(field, &directory, &found, findings);
+        check_above(field, &directory, findings);
+    }
+}
+
+/// Whoever may rename a directory puts another in its place: so of those above it, none is everybody's.
+fn check_above(field: &str, directory: &Path, findings: &mut Findings) {
+    let Ok(absolute) = std::path::absolute(directory) else { return };
+    for above in absolute.ancestors().skip(1) {
+        let Ok(mode) = directory_mode(above) else { continue };
+        if mode & WRITTEN_BY_ALL != 0 && mode & STICKY == 0 {
+            let reason = format!(
+                "has mode {mode:04o}: anybody may put another directory in the place of {}; run `chmod o-w {}`",
+                directory.display(),
+                above.display()
+            );
+            findings.add(Hinders, field, Some(above), reason);
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
+use tokio_rustls::rustls::pki_types::ServerName;
+use x509_parser::pem::parse_x509_pem;
 use zeroize::Zeroizing;
 
 use super::{
@@ -31,6 +33,18 @@ pub enum AuthorityError {
     /// The client's name.
     #[error("certificate: {0}")]
     Identity(#[from] IdentityError),
+    /// Not what a client could dial.
+    #[error(
+        "certificate: `{0}` is no host: a name such as node.douane.example, or an address such as 10.1.2.3 \
+         or fd00::17, without a port, is expected"
+    )]
+    Host(String),
+    /// Certificate and key of something else.
+    #[error(
+        "certificate: what is given is not the authority of {0} with its key, as `customhouse keys \
+         authority` makes it: nobody would take what it signs"
+    )]
+    NotItsOwn(AgencyCode),
     /// The machine's clock is before 1970.
     #[error("certificate: {0}")]
     Clock(#[from] SystemTimeError),
@@ -59,10 +73,14 @@ impl Authority {
     /// Restores an authority that [`Authority::new`] made, from its PEM.
     ///
     /// # Errors
-    /// A key that is none. That certificate and key belong together is seen in the handshake.
+    /// A key that is none, and a certificate that is another agency's or another key's.
     pub fn restore(agency: AgencyCode, own: &KeyedCertificate) -> Result<Self, AuthorityError> {
-        let key = KeyPair::from_pem(&own.key)?;
-        let issuer = Issuer::new(authority_params(agency), key);
+        let (params, key) = (authority_params(agency), KeyPair::from_pem(&own.key)?);
+        let expected = name_and_key(&params.self_signed(&key)?.pem());
+        if expected.is_none() || name_and_key(&own.certificate) != expected {
+            return Err(AuthorityError::NotItsOwn(agency));
+        }
+        let issuer = Issuer::new(params, key);
         Ok(Self { agency, certificate: own.certificate.clone(), issuer })
     }
 
@@ -78,13 +96,18 @@ impl Authority {
     }
 
     /// Makes the node's certificate: for the local machine, and for the host names or addresses
-    /// given.
+    /// given, each by itself or with commas between.
     ///
     /// # Errors
     /// [`AuthorityError`].
     pub fn server(&self, hosts: &[String]) -> Result<KeyedCertificate, AuthorityError> {
         let mut names: Vec<String> = LOCAL_NAMES.map(str::to_owned).to_vec();
-        names.extend(hosts.iter().filter(|host| !LOCAL_NAMES.contains(&host.as_str())).cloned());
+        for host in hosts.iter().flat_map(|hosts| hosts.split(',')) {
+            let host = host_of(host)?;
+            if !names.contains(&host) {
+                names.push(host);
+            }
+        }
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = distinguished_name(self.agency, "node", None);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -122,6 +145,22 @@ impl Authority {
     }
 }
 
+/// A host as a client dials it: a name or an address, which may stand in brackets.
+fn host_of(text: &str) -> Result<String, AuthorityError> {
+    let host = text.trim().trim_start_matches('[').trim_end_matches(']').to_owned();
+    match ServerName::try_from(host.clone()) {
+        Ok(_) => Ok(host),
+        Err(_) => Err(AuthorityError::Host(text.to_owned())),
+    }
+}
+
+/// Whose a certificate is, and with which key, as it has both encoded.
+fn name_and_key(pem: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    Some((certificate.subject().as_raw().to_vec(), certificate.public_key().raw.to_vec()))
+}
+
 fn new_key() -> Result<KeyPair, rcgen::Error> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
 }
@@ -154,4 +193,37 @@ fn set_validity(params: &mut CertificateParams, days: u32) -> Result<(), SystemT
     params.not_before = epoch + now.saturating_sub(Duration::from_secs(60 * 60));
     params.not_after = epoch + now + DAY * days;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agency(code: &str) -> AgencyCode {
+        code.parse().expect("a code")
+    }
+
+    #[test]
+    fn hosts_are_taken_as_people_write_them_and_what_is_none_is_refused() {
+        let authority = Authority::new(agency("NL-DOUANE")).expect("made");
+        for hosts in ["node.douane.example", " a.example, [fd00::17] ,10.1.2.3", "::1"] {
+            authority.server(&[hosts.to_owned()]).expect(hosts);
+        }
+        for host in ["node.example:7401", "https://node.example", "10.1.2.3/8", "a b", "", "a,,b"] {
+            let refused = authority.server(&[host.to_owned()]).err().expect(host).to_string();
+            assert!(refused.contains("is no host"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_restored_for_its_own_agency_and_with_its_own_key_only() {
+        let (one, other) = (Authority::new(agency("NL-DOUANE")), Authority::new(agency("BE-AADA")));
+        let (one, other) = (one.expect("made").keyed(), other.expect("made").keyed());
+        assert!(Authority::restore(agency("NL-DOUANE"), &one).is_ok());
+        let mixed = KeyedCertificate { certificate: one.certificate.clone(), key: other.key };
+        for (code, keyed) in [("BE-AADA", &one), ("NL-DOUANE", &mixed)] {
+            let refused = Authority::restore(agency(code), keyed).err().expect(code).to_string();
+            assert!(refused.contains(&format!("not the authority of {code}")), "{refused}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use clap::Args;
+use customhouse_ledger::agency::AgencyCode;
 use customhouse_node::layout::{LocalAgency, LocalNetwork, Profile};
 use futures::future::join_all;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::cli::{
     connect,
+    failure::WrongUsage,
     output::{Output, one_line},
     query::StatusView,
 };
@@ -30,8 +32,8 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u64>,
     /// Look only at these agencies' nodes.
-    #[arg(long, value_delimiter = ',', value_name = "CODE,…")]
-    only: Vec<customhouse_ledger::agency::AgencyCode>,
+    #[arg(long, value_delimiter = ',', value_parser = super::parse_agency, value_name = "CODE,…")]
+    only: Vec<AgencyCode>,
 }
 
 pub(super) const HELP: &str = "\
@@ -46,6 +48,11 @@ Examples:
 /// Looks, until all is well or the time is over. Whether it was.
 pub(super) async fn status(args: &StatusArgs, output: Output) -> anyhow::Result<bool> {
     let network = LocalNetwork::open(&args.dir)?;
+    let is_there = |code: &AgencyCode| network.agencies.iter().any(|there| there.code() == *code);
+    if let Some(other) = args.only.iter().find(|code| !is_there(code)) {
+        let reason = format!("--only {other}: {} has no such agency", args.dir.display());
+        anyhow::bail!(WrongUsage(reason));
+    }
     let wanted = |agency: &&LocalAgency| args.only.is_empty() || args.only.contains(&agency.code());
     let agencies: Vec<&LocalAgency> = network.agencies.iter().filter(wanted).collect();
     let status = wait(&agencies, Duration::from_secs(args.wait.unwrap_or(0))).await;
@@ -100,7 +107,7 @@ fn agree(nodes: &[NodeView]) -> bool {
             Some((status.height, status.block_hash))
         })
         .collect();
-    heads.is_some_and(|heads| heads.windows(2).all(|pair| pair[0] == pair[1]))
+    heads.is_some_and(|heads| !heads.is_empty() && heads.windows(2).all(|pair| pair[0] == pair[1]))
 }
 
 #[derive(Serialize)]
