@@ -3,6 +3,8 @@
 pub mod serve;
 mod transactions;
 
+pub use transactions::Known;
+
 use std::sync::Arc;
 
 use customhouse_consensus::Message;

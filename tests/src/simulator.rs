@@ -17,7 +17,7 @@
 //! | `changes` | who joins, leaves and exchanges keys |
 //! | `fetching`, `serving` | requests between nodes |
 //! | `oracle`, `summary` | what must hold; what was seen |
-//! | `mutant` | rules broken on purpose |
+//! | `mutant`, `planted` | rules broken on purpose |
 //!
 //! Asserted on every run: one block a height, with the same roots everywhere; no transaction twice;
 //! nothing sent before its journal entry is durable; no honest key signs a conflict, across crashes
@@ -50,6 +50,7 @@ mod liar;
 mod links;
 mod mutant;
 mod oracle;
+mod planted;
 mod run;
 mod serving;
 mod steps;

@@ -24,6 +24,8 @@ use super::CertifiedBlock;
 /// How often peers that were of no help are asked again with nothing committed in between. The core
 /// begins anew when a peer tells of a newer block.
 const RETRIES_MAX: u32 = 8;
+/// Heights that are asked for one by one at the end. A node that is behind still begins anew.
+const FOLLOWED_MAX: u32 = 8;
 
 /// Consecutive committed blocks.
 pub(super) type Blocks = Vec<CertifiedBlock>;
@@ -76,32 +78,38 @@ enum Event {
     Applied(PublicKey, RangeInclusive<u64>, Applied),
 }
 
-/// Fetches and applies the blocks up to a height. Ends there, or when nobody has them.
-pub(super) async fn catch_up(source: impl Source, height: u64) {
+/// Fetches and applies the blocks up to a height, and what was decided since. Ends there, or when nobody
+/// has them.
+///
+/// The others go on meanwhile. What they said of a height too far ahead was not kept, they do not say it
+/// again for a second, and they wait for this node where it leads next: so the peers that have given
+/// something are asked for the next height too, until none of them has it.
+pub(super) async fn catch_up(source: impl Source, mut height: u64) {
     let started = source.tip();
     tracing::info!(from = started, to = height, "catching up");
     let mut plan = Plan::new(started + 1..=height);
     let mut events = JoinSet::new();
-    let (mut applying, mut retries) = (false, 0);
-    while source.tip() < height && !source.is_closed() {
-        while let Some((peer, heights)) = plan.ask(&source.connected(), source.tip()) {
-            let source = source.clone();
-            events.spawn(async move {
-                let answer = source.ask(peer, heights.clone()).await;
-                Event::Answered(peer, heights, answer)
-            });
+    let (mut applying, mut retries, mut followed) = (false, 0, 0);
+    while !source.is_closed() {
+        if source.tip() >= height {
+            height = source.tip().saturating_add(1);
+            followed += 1;
+            if followed > FOLLOWED_MAX || !plan.follow(height, &source.connected()) {
+                break;
+            }
         }
-        if !applying && let Some((peer, blocks)) = plan.ready(source.tip()) {
-            applying = true;
-            let (source, heights) = (source.clone(), heights_of(&blocks));
-            events.spawn(async move {
-                let applied = source.apply(peer, blocks).await;
-                Event::Applied(peer, heights, applied)
-            });
+        ask(&source, &mut plan, &mut events);
+        applying = applying || apply(&source, &mut plan, &mut events);
+        let is_following = followed > 0;
+        if is_following && !applying && !plan.awaits() {
+            break;
         }
         let event = tokio::select! {
             event = events.join_next() => event,
             () = source.patience(), if !applying && !events.is_empty() => {
+                if is_following {
+                    break;
+                }
                 plan.give_up_waiting(&source.connected());
                 continue;
             }
@@ -127,6 +135,28 @@ pub(super) async fn catch_up(source: impl Source, height: u64) {
         }
     }
     tracing::info!(from = started, to = source.tip(), "caught up");
+}
+
+/// Asks for as much as the plan has room for.
+fn ask(source: &impl Source, plan: &mut Plan, events: &mut JoinSet<Event>) {
+    while let Some((peer, heights)) = plan.ask(&source.connected(), source.tip()) {
+        let source = source.clone();
+        events.spawn(async move {
+            let answer = source.ask(peer, heights.clone()).await;
+            Event::Answered(peer, heights, answer)
+        });
+    }
+}
+
+/// Applies what follows on the tip, where it is there.
+fn apply(source: &impl Source, plan: &mut Plan, events: &mut JoinSet<Event>) -> bool {
+    let Some((peer, blocks)) = plan.ready(source.tip()) else { return false };
+    let (source, heights) = (source.clone(), heights_of(&blocks));
+    events.spawn(async move {
+        let applied = source.apply(peer, blocks).await;
+        Event::Applied(peer, heights, applied)
+    });
+    true
 }
 
 fn heights_of(blocks: &Blocks) -> RangeInclusive<u64> {

@@ -29,6 +29,17 @@ use crate::{
 /// Transactions of one gossiped batch at the most.
 const BATCH_TRANSACTIONS_MAX: usize = 4096;
 
+/// What a node has, by which it judges what is gossiped to it. The simulated one judges by the same.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The committed state.
+    pub reader: &'a ChainReader,
+    /// What waits.
+    pub mempool: &'a SharedMempool,
+    /// The node's clock, Unix milliseconds.
+    pub unix_ms: u64,
+}
+
 /// What a gossiped transaction is to this node.
 #[derive(Debug)]
 enum Gossiped {
@@ -93,17 +104,34 @@ impl Inbound {
         }
     }
 
-    /// Admits what is new; whether the batch may go on. `Err` where it has something that no honest peer
-    /// forwards.
     fn admit_all(&self, transactions: Vec<Bytes>) -> Result<bool, &'static str> {
+        let (reader, mempool) = (&self.reader, &self.mempool);
+        let known = Known { reader, mempool, unix_ms: crate::clock::unix_ms() };
+        let rejected = |code| self.metrics.rejected("gossip", code);
+        known.admit_all(transactions, |transaction| self.admission.admit(transaction), rejected)
+    }
+}
+
+impl Known<'_> {
+    /// Admits what is new; whether the batch may go on. `rejected` is told why something was not taken,
+    /// unless it is here or was committed.
+    ///
+    /// # Errors
+    /// The code of what no honest peer forwards; nothing after it is looked at.
+    pub fn admit_all(
+        self,
+        transactions: Vec<Bytes>,
+        mut admit: impl FnMut(Arc<VerifiedTransaction>) -> Result<(), AdmissionError>,
+        mut rejected: impl FnMut(&'static str),
+    ) -> Result<bool, &'static str> {
         let (mut any_new, mut all_taken) = (false, true);
         for encoded in transactions {
-            let refused = match look_at(encoded, &self.reader, &self.mempool) {
-                Gossiped::New(transaction) => self.admission.admit(transaction).err(),
+            let refused = match self.look_at(encoded) {
+                Gossiped::New(transaction) => admit(transaction).err(),
                 Gossiped::Waiting => Some(AdmissionError::Mempool(MempoolError::Present)),
                 Gossiped::Refused(error) => Some(error),
                 Gossiped::Wrong(wrong) => {
-                    self.metrics.rejected("gossip", wrong.code());
+                    rejected(wrong.code());
                     tracing::debug!(%wrong, "a gossiped transaction is refused");
                     return Err(wrong.code());
                 }
@@ -113,43 +141,43 @@ impl Inbound {
                 Some(AdmissionError::Mempool(MempoolError::Present)) => {}
                 Some(AdmissionError::Committed(_)) => all_taken = false,
                 Some(error) => {
-                    self.metrics.rejected("gossip", error.code());
+                    rejected(error.code());
                     all_taken = false;
                 }
             }
         }
         Ok(any_new && all_taken)
     }
-}
 
-/// Looks at a transaction. A signature is checked last, and only where it could change something.
-fn look_at(encoded: Bytes, reader: &ChainReader, mempool: &SharedMempool) -> Gossiped {
-    let Some((header, leaf_hash)) = VerifiedTransaction::header_unchecked(&encoded) else {
-        return verified(encoded, reader);
-    };
-    let waiting = lock(mempool).by_leaf(&leaf_hash).map(|waiting| *waiting.encoded() == encoded);
-    match waiting {
-        Some(true) => return Gossiped::Waiting,
-        Some(false) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
-        None => {}
-    }
-    match reader.transaction_by_leaf(&leaf_hash) {
-        Ok(Some(committed)) if committed.encoded == encoded => {
-            return Gossiped::Refused(AdmissionError::Committed(header.id()));
+    /// Looks at a transaction. A signature is checked last, and only where it could change something.
+    fn look_at(&self, encoded: Bytes) -> Gossiped {
+        let Some((header, leaf_hash)) = VerifiedTransaction::header_unchecked(&encoded) else {
+            return self.verified(encoded);
+        };
+        let waiting = lock(self.mempool).by_leaf(&leaf_hash).map(|t| *t.encoded() == encoded);
+        match waiting {
+            Some(true) => return Gossiped::Waiting,
+            Some(false) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
+            None => {}
         }
-        Ok(Some(_)) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
-        Ok(None) => {}
-        Err(error) => return Gossiped::Refused(error.into()),
+        match self.reader.transaction_by_leaf(&leaf_hash) {
+            Ok(Some(committed)) if committed.encoded == encoded => {
+                return Gossiped::Refused(AdmissionError::Committed(header.id()));
+            }
+            Ok(Some(_)) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
+            Ok(None) => {}
+            Err(error) => return Gossiped::Refused(error.into()),
+        }
+        match admission::check_header(self.reader, &header, self.unix_ms) {
+            Ok(()) => self.verified(encoded),
+            Err(error) => Gossiped::Refused(error),
+        }
     }
-    match admission::check_header(reader, &header, crate::clock::unix_ms()) {
-        Ok(()) => verified(encoded, reader),
-        Err(error) => Gossiped::Refused(error),
-    }
-}
 
-fn verified(encoded: Bytes, reader: &ChainReader) -> Gossiped {
-    match VerifiedTransaction::from_bytes(encoded, &reader.chain_id()) {
-        Ok(transaction) => Gossiped::New(Arc::new(transaction)),
-        Err(error) => Gossiped::Wrong(error.into()),
+    fn verified(&self, encoded: Bytes) -> Gossiped {
+        match VerifiedTransaction::from_bytes(encoded, &self.reader.chain_id()) {
+            Ok(transaction) => Gossiped::New(Arc::new(transaction)),
+            Err(error) => Gossiped::Wrong(error.into()),
+        }
     }
 }

@@ -87,8 +87,9 @@ impl Behaviour {
 
 fn gossip(config: &NetworkConfig, peers: usize) -> Result<Gossip, NetworkError> {
     let failed = |error: &dyn ToString| NetworkError::Gossip(error.to_string());
-    let settings = gossip::gossip_config(&config.limits, peers).map_err(|e| failed(&e))?;
     let topics = Topics::new(&config.chain_id);
+    let settings = gossip::gossip_config(&config.limits, &topics, peers);
+    let settings = settings.map_err(|e| failed(&e))?;
     let filter =
         WhitelistSubscriptionFilter([topics.consensus, topics.transactions].into_iter().collect());
     // Anonymous: what is gossiped is signed by its author already, and a relay is not its author.

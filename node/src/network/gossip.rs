@@ -44,6 +44,9 @@ const CONTROL_IDS_MAX: usize = 1024;
 /// stream at a larger one, and its own defaults (5000 ids sent, 16 KiB read) contradict each other.
 const CONTROL_BYTES_MAX: usize = CONTROL_IDS_MAX * 40 + 1024;
 
+/// Peers to whom a consensus message is passed on at the least, where there are so many.
+const CONSENSUS_MESH_MIN: usize = 4;
+
 /// How often gossipsub mends its mesh and forgets the oldest messages.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -82,16 +85,27 @@ pub(super) fn message_id(topic: &TopicHash, data: &[u8]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
+/// To how many of its peers a node passes on what came from another one.
+///
+/// A node's own messages go to every peer it is connected to (flood publishing); the mesh is for those
+/// that a missing connection or a dishonest publisher left out, and every message that it carries twice
+/// costs all nodes processor time. A third of the peers is enough to reach them: where a mesh peer fails
+/// too, gossipsub offers what was missed at the next heartbeat. A height takes less time than that, and
+/// a validator that some others have cut off leads as late as it hears: consensus messages, which are
+/// small, are passed on to at least [`CONSENSUS_MESH_MIN`].
+pub fn mesh(topic_is_consensus: bool, peers: usize) -> usize {
+    let third = peers.div_ceil(3).clamp(1, 8);
+    if topic_is_consensus { third.max(peers.min(CONSENSUS_MESH_MIN)) } else { third }
+}
+
 /// Gossipsub's settings for a network of `peers` other nodes.
 pub(super) fn gossip_config(
     limits: &Limits,
+    topics: &Topics,
     peers: usize,
 ) -> Result<gossipsub::Config, gossipsub::ConfigBuilderError> {
-    // A node's own messages go to every peer it is connected to (flood publishing); the mesh is for
-    // those that a missing connection or a dishonest publisher left out, and every message that it
-    // carries twice costs all nodes processor time. A third of the peers is enough to reach them:
-    // where a mesh peer fails too, gossipsub offers what was missed at the next heartbeat.
-    let mesh = peers.div_ceil(3).clamp(1, 8);
+    let (consensus, others) = (mesh(true, peers), mesh(false, peers));
+    let most = consensus.max(peers).max(12);
     gossipsub::ConfigBuilder::default()
         .validate_messages()
         .validation_mode(gossipsub::ValidationMode::Anonymous)
@@ -99,10 +113,14 @@ pub(super) fn gossip_config(
             gossipsub::MessageId::new(&message_id(&message.topic, &message.data))
         })
         .flood_publish(true)
-        .mesh_n_low(mesh)
-        .mesh_n(mesh)
-        .mesh_n_high(mesh.max(peers).max(12))
+        .mesh_n_low(others)
+        .mesh_n(others)
+        .mesh_n_high(most)
         .mesh_outbound_min(0)
+        .mesh_n_low_for_topic(consensus, topics.consensus.clone())
+        .mesh_n_for_topic(consensus, topics.consensus.clone())
+        .mesh_n_high_for_topic(most, topics.consensus.clone())
+        .mesh_outbound_min_for_topic(0, topics.consensus.clone())
         .duplicate_cache_time(limits.duplicate_window)
         // Messages are kept for six heartbeats to be judged and forwarded: three seconds.
         .heartbeat_interval(HEARTBEAT)
@@ -376,8 +394,19 @@ mod tests {
     }
 
     #[test]
+    fn consensus_is_passed_on_to_all_of_few_peers_and_nothing_to_all_of_many() {
+        let peers = [1, 3, 6, 12, 29];
+        assert_eq!(peers.map(|peers| mesh(false, peers)), [1, 1, 2, 4, 8]);
+        assert_eq!(peers.map(|peers| mesh(true, peers)), [1, 3, 4, 4, 8]);
+        for peers in 0..40 {
+            gossip_config(&Limits::default(), &Topics::new(&Hash::ZERO), peers).expect("settings");
+        }
+    }
+
+    #[test]
     fn as_many_ids_as_may_be_sent_are_read_too() {
-        let settings = gossip_config(&Limits::default(), 30).expect("settings");
+        let settings =
+            gossip_config(&Limits::default(), &Topics::new(&Hash::ZERO), 30).expect("settings");
         // An offer (IHAVE): the topic and the ids, in a control message, in a frame.
         let topic = Topics::new(&Hash::ZERO).transactions;
         let ids: Vec<Vec<u8>> = vec![vec![1; 32]; settings.max_control_messages_sent()];

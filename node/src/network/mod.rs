@@ -78,7 +78,7 @@ mod wire;
 
 pub use config::{Addresses, Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 pub use faults::Faults;
-pub use gossip::{CONSENSUS_BATCH_MAX, Publication, Recent};
+pub use gossip::{CONSENSUS_BATCH_MAX, Publication, Recent, mesh};
 pub use handle::{ConnectedPeer, NetworkEvent, NetworkHandle, Reply, RequestError};
 pub use libp2p::Multiaddr;
 pub use metrics::{DropReason, NetworkMetrics};

@@ -1,7 +1,7 @@
 //! Runs the simulator for as long as one likes: first the seeds that once failed, then fresh ones.
 
 use std::{
-    fmt,
+    fmt, panic,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -41,6 +41,12 @@ struct Args {
     /// a tenth; a name that there is not lists them
     #[arg(long, value_parser = attacker, value_name = "NAME")]
     attacker: Option<Attacker>,
+    /// With --attacker: how many of how many validators attack
+    #[arg(long, default_value_t = 1)]
+    attackers: usize,
+    /// With --attacker: validators
+    #[arg(long, default_value_t = 4)]
+    validators: usize,
     /// Runs at a time; by default as many as there are processors
     #[arg(long)]
     jobs: Option<usize>,
@@ -89,7 +95,8 @@ fn measure(attacker: Attacker, args: &Args) -> ExitCode {
         None => args.first_seed..=u64::MAX,
     };
     for seed in seeds {
-        let contest = Contest { mutant: args.mutant, ..Contest::of(attacker, seed) };
+        let Args { mutant, attackers, validators, .. } = *args;
+        let contest = Contest { mutant, attackers, validators, ..Contest::of(attacker, seed) };
         let (control, attacked) = match (contest.control().run(), contest.run()) {
             (Ok(control), Ok(attacked)) => (control, attacked),
             (Err(failure), _) | (_, Err(failure)) => {
@@ -223,11 +230,16 @@ impl Soak {
     }
 }
 
+/// A panic is a failure of its seed like others.
 fn run(seed: u64, mutant: Option<Mutant>) -> Result<Outcome, Failure> {
-    match mutant {
+    let run = || match mutant {
         Some(mutant) => simulator::run_mutant(seed, mutant),
         None => simulator::run(seed),
-    }
+    };
+    panic::catch_unwind(run).unwrap_or_else(|_printed| {
+        let what = "a panic, printed above".to_owned();
+        Err(Failure { seed, at_ms: 0, what, swarm: String::new() })
+    })
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

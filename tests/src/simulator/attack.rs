@@ -16,13 +16,16 @@ use prost::Message as _;
 use rand::{RngExt as _, seq::IndexedRandom as _};
 
 use super::{
-    attacker::Attacker, event::Event, forgery, gossip::Topic, liar::encode, run::Simulation,
+    attacker::Attacker, contest::MEMPOOL_MAX, event::Event, forgery, gossip::Topic, liar::encode,
+    run::Simulation,
 };
 
 /// Transactions of its own that an attacker has waiting and shows nobody.
 const KEPT: usize = 6;
 /// Transactions of others that it remembers.
 const HEARD_MAX: usize = 200;
+/// Transactions with which it fills a mempool at the most.
+const FILLING_MAX: usize = MEMPOOL_MAX;
 /// Votes that it floods others with at each height: its own, and in each other's name.
 const FLOOD: u64 = 30;
 /// How often one finalization is sent.
@@ -117,6 +120,7 @@ impl Simulation {
             Attacker::CrowdsOutLeaders => self.crowd_out(at, &tip),
             Attacker::FloodsEarly => self.flood(at, &tip),
             Attacker::GossipsJunk => self.gossip_junk(at),
+            Attacker::FillsMempools if !self.calm => self.fill_mempools(at),
             _ => {}
         }
         self.attacking = false;
@@ -205,6 +209,17 @@ impl Simulation {
             // As a repeat: it was seen before.
             prost::encoding::uint64::encode(15, &self.streams.byzantine.random(), &mut bytes);
             self.send_gossip(at, to, Topic::Transactions, &bytes.into());
+        }
+    }
+
+    /// Nothing is wrong with any of them.
+    fn fill_mempools(&mut self, at: usize) {
+        let key = self.identities[self.endpoints[at].identity].signing.clone();
+        let signed = 0..=self.swarm.mempool_max.min(FILLING_MAX);
+        let transactions = signed.map(|_| self.signed_transaction(at, 1, &key)).collect();
+        let bytes = Bytes::from(v1::TransactionBatch { transactions }.encode_to_vec());
+        for to in self.others() {
+            self.send_gossip(at, to, Topic::Transactions, &bytes);
         }
     }
 

@@ -19,6 +19,8 @@ pub enum Attacker {
     /// Gossips transactions that are of no use: of an unknown key, committed ones, and known ones
     /// with another's records; each to one node, for it to pass on.
     GossipsJunk,
+    /// Signs transactions of its own, as many as a mempool holds and more, again at each height.
+    FillsMempools,
     /// Leads with transactions that it shows nobody.
     WithholdsBodies,
     /// Leads with transactions that all but one of the others can have; that one gets one body a
@@ -40,7 +42,7 @@ pub enum Attacker {
 
 impl Attacker {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Silent,
         Self::PushesForgeries,
         Self::GossipsForgeries,
@@ -48,6 +50,7 @@ impl Attacker {
         Self::CrowdsOutLeaders,
         Self::FloodsEarly,
         Self::GossipsJunk,
+        Self::FillsMempools,
         Self::WithholdsBodies,
         Self::DripsBodies,
         Self::AnswersWrong,
@@ -67,6 +70,7 @@ impl Attacker {
             Self::CrowdsOutLeaders => "crowds-out-leaders",
             Self::FloodsEarly => "floods-early",
             Self::GossipsJunk => "gossips-junk",
+            Self::FillsMempools => "fills-mempools",
             Self::WithholdsBodies => "withholds-bodies",
             Self::DripsBodies => "drips-bodies",
             Self::AnswersWrong => "answers-wrong",

@@ -17,6 +17,8 @@ use super::{
 const CLIENTS: u64 = 3;
 /// How long a client thinks before it submits again, at the most.
 const THINK_MS: u64 = 300;
+/// Transactions in a mempool: so few that one agency could fill it between two blocks.
+pub(super) const MEMPOOL_MAX: usize = 200;
 /// Until so long after the start nothing is counted: one timeout of a view, and what follows from it.
 const BEGIN_MS: u64 = 4_000;
 
@@ -95,6 +97,7 @@ impl Swarm {
             delay_min: 40,
             delay_max: 50,
             timing: Timing::default(),
+            mempool_max: MEMPOOL_MAX,
             ..Self::calm()
         }
     }

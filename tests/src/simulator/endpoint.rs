@@ -16,8 +16,9 @@ use customhouse_ledger::{
     transaction::VerifiedTransaction,
 };
 use customhouse_node::{
-    admission,
+    admission::{self, AdmissionError},
     driver::{Driver, DriverParts, SharedMempool, Signer, lock},
+    inbound::Known,
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
 };
@@ -28,6 +29,7 @@ use super::{
     gossip::Gossip,
     identity::{BEGIN_UNIX_MS, Identity, VALIDATOR_KEYS},
     mutant::Mutant,
+    swarm::Swarm,
     world::World,
 };
 
@@ -36,6 +38,7 @@ pub(super) struct Endpoint {
     /// Whose node it is.
     pub(super) identity: usize,
     timing: Timing,
+    mempool_max: usize,
     /// One of two places with the same key.
     pub(super) twin: bool,
     pub(super) store: MemoryDisk,
@@ -84,10 +87,11 @@ impl Clock {
 }
 
 impl Endpoint {
-    pub(super) fn new(identity: usize, twin: bool, timing: Timing, mutant: Option<Mutant>) -> Self {
+    pub(super) fn new(identity: usize, twin: bool, swarm: &Swarm, mutant: Option<Mutant>) -> Self {
         Self {
             identity,
-            timing,
+            timing: swarm.timing,
+            mempool_max: swarm.mempool_max,
             twin,
             store: MemoryDisk::default(),
             journals: (0..VALIDATOR_KEYS).map(|_| JournalDisk::new(mutant)).collect(),
@@ -119,7 +123,7 @@ impl Endpoint {
         let chain = Chain::open_simulated(self.store.clone(), genesis)?;
         let reader = chain.reader();
         let mempool = Arc::new(Mutex::new(Mempool::new(MempoolLimits {
-            transactions_max: 10_000,
+            transactions_max: self.mempool_max,
             bytes_max: 64 << 20,
         })));
         let own = &identities[self.identity];
@@ -179,11 +183,9 @@ impl Endpoint {
         self.process.as_ref().and_then(votes).unwrap_or(self.key_place)
     }
 
-    /// Admits a transaction as gossip does; true where it is new.
+    /// Admits a transaction; true where it is new.
     pub(super) fn admit(&mut self, transaction: Arc<VerifiedTransaction>, unix_ms: u64) -> bool {
-        let Some(process) = &self.process else { return false };
-        admission::check(&process.reader, &transaction, unix_ms).is_ok()
-            && lock(&process.mempool).insert(transaction).is_ok()
+        self.process.as_ref().is_some_and(|process| process.admit(transaction, unix_ms).is_ok())
     }
 
     /// Puts what was accepted before a restart back into the mempool; true where it is yet to be
@@ -198,6 +200,35 @@ impl Endpoint {
 
     pub(super) fn height(&self) -> u64 {
         self.process.as_ref().map_or(0, |process| process.reader.tip().header.height)
+    }
+}
+
+impl Process {
+    fn admit(
+        &self,
+        transaction: Arc<VerifiedTransaction>,
+        unix_ms: u64,
+    ) -> Result<(), AdmissionError> {
+        admission::check(&self.reader, &transaction, unix_ms)?;
+        Ok(lock(&self.mempool).insert(transaction)?)
+    }
+
+    /// Admits what is new of a gossiped batch, by a node's own rules: whether something is, and what
+    /// becomes of the batch.
+    pub(super) fn admit_all(
+        &self,
+        transactions: Vec<Bytes>,
+        unix_ms: u64,
+    ) -> (bool, Result<bool, &'static str>) {
+        let known = Known { reader: &self.reader, mempool: &self.mempool, unix_ms };
+        let mut any = false;
+        let admit = |transaction| {
+            let admitted = self.admit(transaction, unix_ms);
+            any |= admitted.is_ok();
+            admitted
+        };
+        let goes_on = known.admit_all(transactions, admit, |_| {});
+        (any, goes_on)
     }
 }
 

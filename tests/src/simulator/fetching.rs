@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use customhouse_ledger::{chain::ChainReader, keys::PublicKey};
+use customhouse_ledger::{chain::ChainReader, hash::Hash, keys::PublicKey};
 use customhouse_node::driver::{
     CertifiedBlock, DriverInput, Fetch, answers,
     gather::{Ask, Gathering},
@@ -19,6 +19,8 @@ pub(super) struct Fetching {
     pub(super) gathering: Gathering,
     /// What it has asked and has no answer to, by number.
     pub(super) asks: BTreeMap<u64, Ask>,
+    /// Planted: the first peer that was asked, of each block.
+    pub(super) first: BTreeMap<Hash, PublicKey>,
     next: u64,
 }
 
@@ -34,9 +36,19 @@ pub(super) struct Job {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
-    Certificates { height: u64, view: u64 },
-    OwnSignatures { validator: PublicKey, from_height: u64 },
-    CatchUp { height: u64 },
+    Certificates {
+        height: u64,
+        view: u64,
+    },
+    OwnSignatures {
+        validator: PublicKey,
+        from_height: u64,
+    },
+    /// `following`: what was decided since the height was named.
+    CatchUp {
+        height: u64,
+        following: bool,
+    },
 }
 
 /// What comes of an answer.
@@ -71,9 +83,14 @@ impl Fetching {
             }
             Fetch::CatchUp { .. } if self.is_catching_up() => Vec::new(),
             Fetch::CatchUp { height } => {
-                vec![self.add(Want::CatchUp { height }, connected.to_vec())]
+                vec![self.add(Want::CatchUp { height, following: false }, connected.to_vec())]
             }
         }
+    }
+
+    /// Questions without an answer, and jobs that wait for their turn.
+    pub(super) fn count(&self) -> u64 {
+        (self.jobs.len() + self.gathering.open()) as u64
     }
 
     pub(super) fn is_catching_up(&self) -> bool {
@@ -107,7 +124,7 @@ impl Job {
                 let (validator, from_height) = (validator.as_bytes().to_vec(), *from_height);
                 Some(Request::Journal(v1::JournalRequest { validator, from_height }))
             }
-            Want::CatchUp { height } if tip >= *height => None,
+            Want::CatchUp { height, .. } if tip >= *height => None,
             Want::CatchUp { .. } => {
                 let count_max = answers::BLOCKS_MAX;
                 Some(Request::Blocks(v1::BlocksRequest { from_height: tip + 1, count_max }))
@@ -115,11 +132,20 @@ impl Job {
         }
     }
 
+    /// Blocks were of use: as in a node, what was decided since is asked for, too.
+    pub(super) fn came_to(&mut self, tip: u64) {
+        if let Want::CatchUp { height, following } = &mut self.want
+            && tip >= *height
+        {
+            (*height, *following, self.place) = (tip + 1, true, 0);
+        }
+    }
+
     /// Whether all sources are asked again after the last, or the job ends.
     pub(super) fn is_persistent(&self) -> bool {
         match &self.want {
-            Want::OwnSignatures { .. } | Want::CatchUp { .. } => true,
-            Want::Certificates { .. } => false,
+            Want::OwnSignatures { .. } | Want::CatchUp { following: false, .. } => true,
+            Want::Certificates { .. } | Want::CatchUp { following: true, .. } => false,
         }
     }
 

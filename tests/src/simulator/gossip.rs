@@ -12,17 +12,19 @@ use std::{
 
 use bytes::Bytes;
 use customhouse_consensus::Message;
-use customhouse_ledger::{keys::PublicKey, transaction::VerifiedTransaction};
+use customhouse_ledger::keys::PublicKey;
 use customhouse_node::{
     driver::DriverInput,
-    network::{CONSENSUS_BATCH_MAX, Faults, GossipReceipt, Judgement, Limits, Publication, Recent},
+    network::{
+        self, CONSENSUS_BATCH_MAX, Faults, GossipReceipt, Judgement, Limits, Publication, Recent,
+    },
 };
 use customhouse_proto::v1;
 use prost::{Message as _, encoding};
 use rand::seq::IndexedRandom as _;
 use tokio::time::Instant;
 
-use super::{endpoint::endpoints_of, event::Event, liar::encode, mutant::Mutant, run::Simulation};
+use super::{endpoint::endpoints_of, event::Event, liar::encode, run::Simulation};
 
 /// For so long a message of the same bytes is the same one, as in the real network.
 const DUPLICATE: Duration = Duration::from_secs(30);
@@ -49,6 +51,8 @@ pub(super) struct Gossip {
     judged: Arc<Mutex<Vec<Judged>>>,
     faults: BTreeMap<PublicKey, Faults>,
     repeats: u64,
+    /// Planted: the heights for which something was held that does not verify.
+    pub(super) held_wrong: Vec<u64>,
 }
 
 struct Judged {
@@ -67,6 +71,7 @@ impl Gossip {
             judged: Arc::default(),
             faults: BTreeMap::new(),
             repeats: 0,
+            held_wrong: Vec::new(),
         }
     }
 
@@ -289,11 +294,10 @@ impl Simulation {
         }
         let message = self.without_signed_leaves(message);
         let receipt = self.unless_early(to, &message, receipt);
-        self.speaking = Some(from);
+        self.note_early(to, &message);
         let input = DriverInput::Message { from: peer, message, receipt };
         self.drive(to, |driver| driver.take(input))?;
-        self.speaking = None;
-        Ok(())
+        self.blame_speaker(to, from)
     }
 
     /// Admits what is new of a batch, as a node does.
@@ -309,19 +313,13 @@ impl Simulation {
             return Ok(());
         };
         let unix_ms = self.endpoints[to].now(self.now).unix_ms;
-        let mut admitted = false;
-        for encoded in batch.transactions {
-            match VerifiedTransaction::from_bytes(encoded, &self.chain_id) {
-                Ok(transaction) => {
-                    admitted |= self.endpoints[to].admit(Arc::new(transaction), unix_ms);
-                }
-                Err(error) => {
-                    receipt.reject(error.code());
-                    return Ok(());
-                }
-            }
+        let Some(process) = &self.endpoints[to].process else { return Ok(()) };
+        let (admitted, goes_on) = process.admit_all(batch.transactions, unix_ms);
+        match goes_on {
+            Ok(true) => receipt.accept(),
+            Ok(false) => receipt.ignore(),
+            Err(code) => receipt.reject(code),
         }
-        receipt.accept();
         if admitted { self.drive(to, |driver| driver.work()) } else { Ok(()) }
     }
 
@@ -331,7 +329,7 @@ impl Simulation {
         for Judged { from, topic, bytes, came, judgement } in process.gossip.take_judged() {
             match judgement {
                 Judgement::Accepted if self.now < came + KEPT_MS => {
-                    for to in self.mesh(at, from) {
+                    for to in self.mesh(at, from, topic) {
                         self.summary.passed_on += 1;
                         self.send_gossip(at, to, topic, &bytes);
                     }
@@ -351,16 +349,16 @@ impl Simulation {
         Ok(())
     }
 
-    /// The peers to whom a message of another is passed on: a third of them, as many as the real
-    /// network's mesh has. Anew each time, because that mesh changes, too.
-    fn mesh(&mut self, at: usize, from: usize) -> Vec<usize> {
+    /// The peers to whom a message of another is passed on, as many as the real network's mesh has.
+    /// Anew each time, because that mesh changes, too.
+    fn mesh(&mut self, at: usize, from: usize, topic: Topic) -> Vec<usize> {
         let source = self.endpoints[from].identity;
         let peers: Vec<usize> = (0..self.endpoints.len())
             .filter(|to| self.endpoints[*to].identity != source)
             .filter(|to| self.endpoints[*to].identity != self.endpoints[at].identity)
             .filter(|to| self.reach_each_other(at, *to))
             .collect();
-        let count = (peers.len() + 1).div_ceil(3).clamp(1, 8);
+        let count = network::mesh(topic == Topic::Consensus, peers.len() + 1);
         peers.sample(&mut self.streams.network, count).copied().collect()
     }
 
@@ -371,9 +369,8 @@ impl Simulation {
         peer: PublicKey,
         reason: &'static str,
     ) -> Result<(), String> {
-        let speaking = self.speaking.filter(|_| self.mutant == Some(Mutant::VerdictOfAnother));
-        let of_peer = endpoints_of(&self.endpoints, &self.identities, peer).next();
-        match speaking.or(of_peer) {
+        let from = endpoints_of(&self.endpoints, &self.identities, peer).next();
+        match from {
             Some(from) => self.fault(at, from, reason),
             None => Ok(()),
         }
@@ -444,30 +441,5 @@ impl Simulation {
             process.is_some_and(|process| process.gossip.has_cut_off(peer))
         };
         !cut_off(a, b) && !cut_off(b, a)
-    }
-
-    /// Planted: leaves that are not those of the signature pass for them.
-    fn without_signed_leaves(&self, message: Message) -> Message {
-        let Message::Proposal(proposal) = &message else { return message };
-        if self.mutant != Some(Mutant::UnsignedLeaves) || proposal.verify(&self.chain_id).is_ok() {
-            return message;
-        }
-        self.oracle.signed_again(proposal, &self.identities).map_or(message, Message::Proposal)
-    }
-
-    /// Planted: what is too early to be verified is passed on.
-    fn unless_early(
-        &self,
-        to: usize,
-        message: &Message,
-        receipt: Option<GossipReceipt>,
-    ) -> Option<GossipReceipt> {
-        let core = self.endpoints[to].process.as_ref().map(|process| process.driver.core());
-        let early = core.is_some_and(|core| message.height() > core.height());
-        if early && self.mutant == Some(Mutant::EarlyPassedOn) {
-            receipt.into_iter().for_each(|receipt| receipt.accept());
-            return None;
-        }
-        receipt
     }
 }

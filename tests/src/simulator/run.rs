@@ -58,8 +58,6 @@ pub(super) struct Simulation {
     pub(super) bystanders: BTreeSet<usize>,
     /// What is sent is an attacker's.
     pub(super) attacking: bool,
-    /// Whose message is being judged.
-    pub(super) speaking: Option<usize>,
     /// Honest nodes that hold something against each other are counted, not a failure.
     pub(super) tolerates_blame: bool,
     /// Transactions that clients wait for, and at which endpoint.
@@ -86,18 +84,17 @@ impl Simulation {
     pub(super) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut streams = Streams::new(seed);
         let swarm = Swarm::draw(&mut streams);
-        Self { tolerates_blame: true, ..Self::with(swarm, streams, mutant) }
+        Self::with(swarm, streams, mutant)
     }
 
     pub(super) fn with(swarm: Swarm, streams: Streams, mutant: Option<Mutant>) -> Self {
-        let timing = swarm.timing;
         let identities = identities(swarm.validators + swarm.spares);
         let genesis = genesis(&identities[..swarm.validators]);
         let mut simulation = Self {
             chain_id: genesis.chain_id(),
             oracle: Oracle::new(&genesis),
             endpoints: (0..identities.len())
-                .map(|index| Endpoint::new(index, false, timing, mutant))
+                .map(|index| Endpoint::new(index, false, &swarm, mutant))
                 .collect(),
             mutant,
             swarm,
@@ -108,7 +105,6 @@ impl Simulation {
             attacks: BTreeMap::new(),
             bystanders: BTreeSet::new(),
             attacking: false,
-            speaking: None,
             tolerates_blame: false,
             waiting: BTreeMap::new(),
             won: 0,
@@ -132,12 +128,11 @@ impl Simulation {
         for (index, lie) in self.swarm.lies.clone().into_iter().enumerate() {
             let key = self.identities[index].validator();
             self.oracle.excused.insert(key.public());
-            let timing = self.swarm.timing;
             match lie {
                 Lie::Twins => {
                     self.summary.twins += 1;
                     self.endpoints[index].twin = true;
-                    self.endpoints.push(Endpoint::new(index, true, timing, None));
+                    self.endpoints.push(Endpoint::new(index, true, &self.swarm, None));
                 }
                 Lie::Silent => {
                     self.summary.silent += 1;

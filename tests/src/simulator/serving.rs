@@ -64,11 +64,14 @@ impl Simulation {
         let Some(process) = &mut self.endpoints[at].process else { return };
         let tip = process.reader.tip().header.height;
         let fetching = &mut process.fetching;
-        let (asks, told) = fetching.gathering.next(Now { ms, tip, connected: &connected });
+        let (mut asks, told) = fetching.gathering.next(Now { ms, tip, connected: &connected });
         let wake_at = fetching.gathering.wake_at();
+        self.only_first(at, &mut asks);
         let wanted: Vec<_> = asks.iter().map(|ask| (ask.number, ask.peer)).collect();
         let requests: Vec<_> = asks.iter().map(|ask| ask.request.clone()).collect();
-        fetching.asks.extend(asks.into_iter().map(|ask| (ask.number, ask)));
+        if let Some(process) = &mut self.endpoints[at].process {
+            process.fetching.asks.extend(asks.into_iter().map(|ask| (ask.number, ask)));
+        }
         for ((number, peer), request) in wanted.into_iter().zip(requests) {
             let id = JobId { epoch, job: GATHERING, attempt: number };
             self.put(at, id, peer, request);
@@ -258,10 +261,16 @@ impl Simulation {
             Progress::Blocks(blocks) => {
                 let before = process.reader.tip().header.height;
                 self.drive(at, |driver| driver.take(committed(from, blocks)))?;
-                match self.endpoints[at].height() > before {
-                    true => self.ask(at, id.job),
-                    false => self.ask_next(at, id.job),
+                let height = self.endpoints[at].height();
+                if height <= before {
+                    self.ask_next(at, id.job);
+                    return Ok(());
                 }
+                let process = self.endpoints[at].process.as_mut();
+                if let Some(job) = process.and_then(|p| p.fetching.jobs.get_mut(&id.job)) {
+                    job.came_to(height);
+                }
+                self.ask(at, id.job);
             }
         }
         Ok(())

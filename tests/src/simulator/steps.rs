@@ -160,7 +160,7 @@ impl Simulation {
         (world.now, world.catching_up) = (now, catching_up);
         let outcome = step(&mut process.driver);
         let wanted = std::mem::take(&mut process.driver.outside().out);
-        self.fetches_max = self.fetches_max.max(process.fetching.jobs.len() as u64);
+        self.fetches_max = self.fetches_max.max(process.fetching.count());
         let wake_at = process.driver.wake_at();
         let mut transactions = Vec::new();
         for out in wanted {

@@ -60,6 +60,8 @@ pub(super) struct Swarm {
     /// Agencies that are not in the genesis and may join.
     pub(super) spares: usize,
     pub(super) submit_every: u64,
+    /// Transactions that a node's mempool holds.
+    pub(super) mempool_max: usize,
     /// Chance that a client sends what it has sent before, to another node.
     pub(super) repeat: u32,
 }
@@ -90,6 +92,7 @@ impl Swarm {
             change_every: 0,
             spares: 0,
             submit_every: 100,
+            mempool_max: 10_000,
             repeat: 0,
         }
     }

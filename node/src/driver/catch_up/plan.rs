@@ -228,6 +228,21 @@ impl Plan {
         tip >= *heights.start()
     }
 
+    /// Goes on with one more height, of those peers alone that have given something. Gives whether there
+    /// are any.
+    pub(super) fn follow(&mut self, height: u64, connected: &[PublicKey]) -> bool {
+        let unknown = connected.iter().filter(|peer| !self.answers.contains_key(peer));
+        self.unhelpful.extend(unknown);
+        self.miss(height..=height);
+        let gave = |peer: &PublicKey| !self.unhelpful.contains(peer) && !self.liars.contains(peer);
+        connected.iter().any(gave)
+    }
+
+    /// Whether an answer is waited for, or has come and waits for its turn.
+    pub(super) fn awaits(&self) -> bool {
+        !self.asked.is_empty() || !self.waiting.is_empty()
+    }
+
     /// Peers that were of no help may be by now.
     pub(super) fn forgive(&mut self) {
         self.unhelpful.clear();

@@ -49,6 +49,10 @@ struct World {
 #[derive(Default)]
 struct State {
     tip: u64,
+    /// What the peers have decided.
+    decided: u64,
+    /// How much they go on when they are asked for what they do not have yet.
+    more: u64,
     asked: BTreeMap<PublicKey, u64>,
     applied_of: BTreeMap<PublicKey, u64>,
 }
@@ -114,6 +118,20 @@ impl World {
         self.state().applied_of.get(&key(number).public()).copied().unwrap_or(0)
     }
 
+    /// Catches up to a height that is the newest when it begins.
+    async fn catches_up(&self, height: u64) {
+        self.state().decided = height;
+        catch_up(self.clone(), height).await;
+    }
+
+    fn decided_when_asked_for(&self, height: u64) -> u64 {
+        let mut state = self.state();
+        if height > state.decided && state.more > 0 {
+            (state.decided, state.more) = (height, state.more - 1);
+        }
+        state.decided
+    }
+
     fn blocks(&self, heights: impl Iterator<Item = u64>) -> Answer {
         let certified = |height| CertifiedBlock {
             block: block(height),
@@ -145,6 +163,7 @@ impl Source for World {
         match self.peer(&peer) {
             Peer::Honest { up_to, at_once } => {
                 let at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
+                let up_to = up_to.min(self.decided_when_asked_for(*heights.start()));
                 self.blocks(heights.filter(|height| *height <= up_to).take(at_once))
             }
             Peer::Silent => Answer::Nothing,
@@ -183,7 +202,7 @@ impl Source for World {
 #[tokio::test]
 async fn all_peers_give_their_share() {
     let world = World::new(&[HONEST; 3]);
-    catch_up(world.clone(), 10_000).await;
+    world.catches_up(10_000).await;
     assert_eq!(world.tip(), 10_000);
     for number in 0..3 {
         assert!(world.applied_of(number) > 2_000, "peer {number}: {}", world.applied_of(number));
@@ -199,7 +218,7 @@ async fn a_lying_peer_is_dropped_and_its_blocks_taken_elsewhere() {
             let mut peers = [HONEST; 3];
             peers[place] = liar;
             let world = World::new(&peers);
-            catch_up(world.clone(), 1_000).await;
+            world.catches_up(1_000).await;
             assert_eq!(world.tip(), 1_000, "{liar:?} at {place}");
             assert_eq!(world.applied_of(place), 0);
             // That the ledger refuses leaves is known when others wait already.
@@ -217,7 +236,7 @@ async fn one_honest_peer_among_liars_is_enough() {
         let mut peers = liars.to_vec();
         peers.insert(place, Peer::Honest { up_to: u64::MAX, at_once: 3 });
         let world = World::new(&peers);
-        catch_up(world.clone(), 500).await;
+        world.catches_up(500).await;
         assert_eq!((world.tip(), world.applied_of(place)), (500, 500));
     }
 }
@@ -228,7 +247,7 @@ async fn peers_that_never_answer_hold_nobody_up() {
         let mut peers = vec![Peer::Stuck; stuck];
         peers.push(HONEST);
         let world = World::new(&peers);
-        catch_up(world.clone(), 2_000).await;
+        world.catches_up(2_000).await;
         assert_eq!((world.tip(), world.applied_of(stuck)), (2_000, 2_000), "{stuck} are stuck");
         assert!((0..stuck).all(|number| world.asked(number) <= 2), "they are not asked again");
     }
@@ -238,7 +257,7 @@ async fn peers_that_never_answer_hold_nobody_up() {
 async fn a_peer_that_gives_a_block_at_a_time_makes_no_smaller_pieces_of_what_others_give() {
     for at_once in [1, 3] {
         let world = World::new(&[Peer::Honest { up_to: u64::MAX, at_once }, HONEST, HONEST]);
-        catch_up(world.clone(), 10_000).await;
+        world.catches_up(10_000).await;
         assert_eq!(world.tip(), 10_000);
         let asked: u64 = (0..3).map(|number| world.asked(number)).sum();
         assert!(asked < 200, "{at_once} at once: {asked} questions");
@@ -285,7 +304,7 @@ fn what_is_missing_twice_is_missing_as_far_as_either() {
 async fn peers_that_are_behind_give_what_they_have() {
     let behind = |up_to| Peer::Honest { up_to, at_once: 20 };
     let world = World::new(&[behind(100), behind(0), behind(300)]);
-    catch_up(world.clone(), 300).await;
+    world.catches_up(300).await;
     assert_eq!(world.tip(), 300);
     assert!(world.applied_of(0) > 0);
 }
@@ -294,9 +313,27 @@ async fn peers_that_are_behind_give_what_they_have() {
 async fn it_ends_where_nobody_has_what_was_claimed() {
     let honest = Peer::Honest { up_to: 50, at_once: 7 };
     let world = World::new(&[honest, honest, Peer::Silent]);
-    catch_up(world.clone(), u64::MAX).await;
+    world.catches_up(u64::MAX).await;
     assert_eq!(world.tip(), 50);
     assert!((0..3).all(|number| world.asked(number) < 50), "nobody is asked without end");
+}
+
+#[tokio::test]
+async fn what_is_decided_meanwhile_is_asked_for_too() {
+    let world = World::new(&[HONEST; 3]);
+    world.state().more = 3;
+    world.catches_up(100).await;
+    assert_eq!(world.tip(), 103);
+    let asked: u64 = (0..3).map(|number| world.asked(number)).sum();
+    assert!(asked < 60, "asked {asked} times");
+}
+
+#[tokio::test]
+async fn a_node_that_stays_behind_does_not_go_on_one_by_one() {
+    let world = World::new(&[HONEST; 3]);
+    world.state().more = u64::MAX;
+    world.catches_up(100).await;
+    assert_eq!(world.tip(), 108);
 }
 
 #[test]
