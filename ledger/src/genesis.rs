@@ -2,11 +2,14 @@
 //!
 //! People keep it as JSON; what is hashed is the canonical protobuf [`v1::Genesis`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use customhouse_proto::v1::{self, registry_entry::Entry, signing_key_entry::Role};
 use prost::Message as _;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, Visitor},
+};
 
 use crate::{
     agency::AgencyCode,
@@ -200,8 +203,33 @@ struct GenesisJson {
     time_ms: u64,
     history_bits: u32,
     agencies: Vec<AgencyJson>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "once_each")]
     parameters: BTreeMap<String, u64>,
+}
+
+/// Numbers by name, of which none stands twice: of two, nobody knows which was meant.
+fn once_each<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, u64>, D::Error> {
+    struct OnceEach;
+
+    impl<'de> Visitor<'de> for OnceEach {
+        type Value = BTreeMap<String, u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("numbers by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut numbers = BTreeMap::new();
+            while let Some((name, number)) = map.next_entry::<String, u64>()? {
+                if numbers.contains_key(&name) {
+                    return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+                }
+                numbers.insert(name, number);
+            }
+            Ok(numbers)
+        }
+    }
+    from.deserialize_map(OnceEach)
 }
 
 #[derive(Serialize, Deserialize)]

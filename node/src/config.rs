@@ -336,8 +336,13 @@ impl NodeConfig {
     /// [`ConfigError`].
     pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
         let path = self.genesis.clone();
-        let text = readfile::text(&path, GENESIS_BYTES_MAX)
-            .map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        let text = readfile::text(&path, GENESIS_BYTES_MAX).map_err(|error| {
+            let what = match error.kind() {
+                io::ErrorKind::NotFound => ": put the network's genesis there",
+                _ => "",
+            };
+            self.field("genesis".to_owned(), format!("{}: {error}{what}", path.display()))
+        })?;
         Genesis::from_json(&text).map_err(|source| ConfigError::Genesis { path, source })
     }
 

@@ -210,7 +210,9 @@ fn two_agencies_found_a_network_from_their_public_files() {
 #[test]
 fn a_wrong_configuration_has_its_own_exit_code_and_names_the_field() {
     let desk = Desk::new();
-    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
+    let base = base_port();
+    desk.run(&format!("network new --agencies NL-DOUANE,BE-AADA --dir net --base-port {base}"))
+        .exits(0);
     let check = "--output json node check --config net/NL-DOUANE/node.toml";
     let ready = desk.run(check).exits(0).json();
     let genesis = desk.run("--output json genesis show net/genesis.json").exits(0).json();
@@ -433,6 +435,10 @@ fn lists_may_have_spaces_and_what_is_named_must_be_there() {
     fs::copy(desk.path("net/genesis.json"), desk.path("bare/genesis.json")).expect("writable");
     with("network status --dir", "bare").exits(1);
     with("network new --agencies NL-DOUANE --dir none --base-port", "0").exits(1);
+    let heartbeat = "--parameter heartbeat_ms=60000 --parameter";
+    let new = format!("network new --agencies NL-DOUANE --dir none {heartbeat}");
+    let twice = with(&new, "heartbeat_ms=5000").exits(2);
+    assert!(twice.stderr.contains("--parameter heartbeat_ms is given twice"), "{}", twice.stderr);
     // An empty profile is none.
     let unnamed = with("query", "status").exits(2);
     assert!(unnamed.stderr.contains("which node?"), "{}", unnamed.stderr);

@@ -261,6 +261,14 @@ fn too_few_open_files_are_not_ready() {
 }
 
 #[test]
+fn a_genesis_that_is_not_there_is_named_with_its_field_and_what_to_do() {
+    let node = Node::new();
+    let text = node.read("node.toml");
+    node.write("node.toml", &text.replace("../genesis.json", "genesis.json"));
+    node.is_refused(&["genesis: ", "NL-DOUANE/genesis.json", "put the network's genesis there"]);
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_written_is_refused() {
     let node = Node::new();
     node.write("data", "a file");

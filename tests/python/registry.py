@@ -225,6 +225,8 @@ def genesis_message(value):
         entries = [entry for agency in agencies for entry in agency_entries(agency)]
     except (KeyError, AttributeError) as error:
         raise ValueError(f"missing, or no object: {error}") from error
+    if parameters.repeats:
+        raise ValueError("parameters: a name twice")
     for name, number in parameters.items():
         if type(number) is not int:
             raise ValueError(f"{name}: a number expected")

@@ -8,6 +8,7 @@ verified, 1 something is refused, 2 wrong arguments or a file that cannot be rea
 import argparse
 import copy
 import datetime
+import os
 import pathlib
 import sys
 
@@ -113,6 +114,14 @@ def arguments():
     return parser.parse_args()
 
 
+def say(line):
+    """Prints a line. That nobody reads it, as in `… | head`, changes no verdict."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")
+
+
 def main():
     given, refused = arguments(), 0
     # A file may have any name, also one that no terminal can show.
@@ -122,19 +131,19 @@ def main():
         if given.validator_chain:
             verifier.follow(read_proof(given.validator_chain, "validator_chain"))
     except Refused as error:
-        print(f"refused: genesis or validator chain: {error}")
+        say(f"refused: genesis or validator chain: {error}")
         return 1
     for file in given.files:
         try:
             data = read_proof(file, KINDS[given.kind])
             # A chain that is verified is not followed for the next file.
             said = VERIFY[given.kind](copy.deepcopy(verifier), data, given.subject)
-            print(f"{file}: verified: {said}")
+            say(f"{file}: verified: {said}")
         except Refused as error:
             refused += 1
-            print(f"{file}: refused: {error}")
+            say(f"{file}: refused: {error}")
     for text in sorted(plaintext.unchecked):
-        print(f"not checked: the Unicode form of {text!a}, which has later characters than this Python")
+        say(f"not checked: the Unicode form of {text!a}, which has later characters than this Python")
     return 1 if refused else 0
 
 

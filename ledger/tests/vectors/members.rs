@@ -148,6 +148,9 @@ fn jsons(genesis: &Genesis) -> Cases {
         g["parameters"]["blocks"] = 1.into()
     });
     cases.refused("GENESIS_JSON", "a field twice", text.replacen('{', "{\"history_bits\": 8,", 1));
+    let (once, twice) = ("\"parameters\": {", "\"parameters\": {\"heartbeat_ms\": 60000,");
+    assert!(text.contains(once), "{text}");
+    cases.refused("GENESIS_JSON", "a parameter twice", text.replacen(once, twice, 1));
     cases.refused("GENESIS_JSON", "cut short", text[..text.len() - 1].to_owned());
     cases
 }

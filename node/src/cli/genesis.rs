@@ -18,7 +18,11 @@ use customhouse_ledger::{
 use customhouse_node::{layout, readfile};
 use serde::Serialize;
 
-use super::{Done, Output, failure::InvalidFile, output::one_line};
+use super::{
+    Done, Output,
+    failure::{InvalidFile, WrongUsage},
+    output::one_line,
+};
 
 #[derive(Subcommand)]
 pub(crate) enum GenesisCommand {
@@ -72,6 +76,17 @@ Examples:
 Every agency then runs `customhouse genesis verify genesis.json`, and the agencies compare the
 chain id over the telephone before they start their nodes.";
 
+/// Parameters by name, each given once: of two values nobody knows which is meant.
+pub(crate) fn by_name(given: &[(String, u64)]) -> anyhow::Result<BTreeMap<String, u64>> {
+    let mut parameters = BTreeMap::new();
+    for (name, value) in given {
+        if parameters.insert(name.clone(), *value).is_some() {
+            anyhow::bail!(WrongUsage(format!("--parameter {name} is given twice")));
+        }
+    }
+    Ok(parameters)
+}
+
 pub(crate) fn parse_parameter(text: &str) -> Result<(String, u64), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE expected")?;
     let value: u64 = value.parse().map_err(|_| format!("`{value}` is not a whole number"))?;
@@ -118,7 +133,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Genesis> {
 fn new(args: &NewArgs) -> anyhow::Result<Genesis> {
     let files = args.agencies.iter().map(|path| layout::read_agency_file(path));
     let agencies = files.collect::<Result<Vec<_>, _>>()?;
-    let parameters: BTreeMap<_, _> = args.parameter.iter().cloned().collect();
+    let parameters = by_name(&args.parameter)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let time_ms = u64::try_from(now.as_millis())?;
     let genesis =

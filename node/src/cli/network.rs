@@ -1,6 +1,6 @@
 //! `customhouse network`: several agencies on one machine.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
 use customhouse_ledger::{
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Done,
-    genesis::parse_parameter,
+    genesis::{by_name, parse_parameter},
     output::{Output, lossy},
 };
 
@@ -104,13 +104,12 @@ pub(crate) fn run(command: NetworkCommand, output: Output) -> Done {
 impl NewArgs {
     fn plan(&self) -> anyhow::Result<NewNetwork> {
         let ports = Ports::from_base(self.base_port, self.agencies.len())?;
-        let parameters: BTreeMap<_, _> = self.parameter.iter().cloned().collect();
         Ok(NewNetwork {
             dir: self.dir.clone(),
             name: self.name.clone(),
             agencies: self.agencies.iter().copied().zip(ports).collect(),
             history_bits: self.history_bits,
-            parameters,
+            parameters: by_name(&self.parameter)?,
         })
     }
 }

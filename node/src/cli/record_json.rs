@@ -1,9 +1,15 @@
 //! Records as JSON, in protobuf's own JSON form, with the published descriptors.
 
+use std::{collections::BTreeSet, fmt};
+
 use anyhow::Context as _;
 use customhouse_proto::v1;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
+};
 
 fn descriptor(name: &str) -> anyhow::Result<MessageDescriptor> {
     let pool = DescriptorPool::decode(customhouse_proto::DESCRIPTORS)
@@ -11,13 +17,72 @@ fn descriptor(name: &str) -> anyhow::Result<MessageDescriptor> {
     pool.get_message_by_name(name).with_context(|| format!("{name} is not in the descriptors"))
 }
 
-/// Reads a record. Unknown fields are refused.
+/// Reads a record. Unknown fields are refused, and so is one that stands twice in an object.
 pub(crate) fn parse(text: &str) -> anyhow::Result<v1::Record> {
+    serde_json::from_str::<OnceEach>(text)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let message =
         DynamicMessage::deserialize(descriptor("customhouse.v1.Record")?, &mut deserializer)?;
     deserializer.end()?;
     Ok(message.transcode_to()?)
+}
+
+/// Any JSON in whose objects each field stands once, in one of the two spellings that protobuf's JSON has
+/// for it. Readers take the last of two, and nobody knows which was meant.
+struct OnceEach;
+
+impl<'de> Deserialize<'de> for OnceEach {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for OnceEach {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
+        let mut seen = BTreeSet::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            if !seen.insert(name.replace('_', "").to_ascii_lowercase()) {
+                return Err(A::Error::custom(format_args!("the field {name:?} stands twice")));
+            }
+            fields.next_value::<Self>()?;
+        }
+        Ok(self)
+    }
 }
 
 /// Any message of the interface as JSON: bytes in base64, enumerations by name.
@@ -52,6 +117,21 @@ mod tests {
         let json = of_record(&record.encode_to_vec()).expect("JSON");
         assert_eq!(parse(&json.to_string()).expect("a record"), record);
         assert_eq!(json["declaration"]["items"][0]["hsCode"], "090111");
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_refused_by_name_however_it_is_spelt() {
+        for (text, name) in [
+            (r#"{"riskAlert": {"alertId": "7", "alertId": "8"}}"#, "alertId"),
+            (r#"{"riskAlert": {"alertId": "7", "alert_id": "8"}}"#, "alert_id"),
+            (r#"{"riskAlert": {"alertId": "7", "about": [], "about": [null]}}"#, "about"),
+            (r#"{"subjects": [{"id": "A", "scheme": 4, "id": "B"}]}"#, "id"),
+        ] {
+            let error = parse(text).expect_err(text).to_string();
+            assert!(error.contains(&format!("the field \"{name}\" stands twice")), "{error}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(parse(&deep).expect_err("too deep").to_string().contains("recursion"));
     }
 
     #[test]

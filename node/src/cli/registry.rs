@@ -44,7 +44,7 @@ pub(crate) enum RegistryCommand {
         after_help = "What is shown is what is approved: it is read from the bytes that the \
         signature covers, and held against the registry of the agency's own node.\n\nExamples:\n  \
         customhouse --profile ops registry approve join.proposal \\\n    \
-        --validator-key nl/keys/validator.key --out nl.approval\n  \
+        --validator-key nl/keys/validator.key --out join-nl.approval\n  \
         customhouse --profile ops registry approve join.proposal        # show it only"
     )]
     Approve(ApproveArgs),
@@ -95,8 +95,8 @@ A new agency joins in two changes, so that it follows before it votes:
   2. A member proposes its vote; members approve; the new agency submits through its own node, which
      shows that it is in sync:
        registry propose --vote se/agency.json --out vote.proposal
-       registry approve vote.proposal --validator-key nl/keys/validator.key --out nl.approval
-       registry submit vote.proposal *.approval --joining-key se/keys/validator.key
+       registry approve vote.proposal --validator-key nl/keys/validator.key --out vote-nl.approval
+       registry submit vote.proposal vote-*.approval --joining-key se/keys/validator.key
      Its node votes from the next height on, without a restart.
 
 An agency exchanges its validator key:

@@ -20,8 +20,8 @@ Exit codes: 0 the change is final; 1 it was refused, or has not become final in 
 become final later: `registry show` tells.
 
 Examples:
-  customhouse --profile nl/clients/operator registry submit join.proposal nl.approval be.approval
-  customhouse --profile se/clients/operator registry submit vote.proposal *.approval \\
+  customhouse --profile nl/clients/operator registry submit join.proposal join-nl.approval join-be.approval
+  customhouse --profile se/clients/operator registry submit vote.proposal vote-*.approval \\
     --joining-key se/keys/validator.key";
 
 #[derive(clap::Args)]
