@@ -9,8 +9,11 @@ use customhouse_tests::{
     load::{Acknowledged, Load, nothing_is_lost},
     readers::Readers,
     records::submission,
-    wait::PATIENCE,
+    wait::{PATIENCE, until},
 };
+
+use crate::listed_liar::dropped;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_in_two_halves_decides_nothing_and_goes_on_by_itself_when_it_heals() {
     let cluster = Cluster::start_with_links(4).await;
@@ -71,5 +74,32 @@ async fn a_node_that_hears_all_and_is_heard_by_none_is_given_up_and_comes_back_w
     readers.stop().await;
     cluster.same_head(&[0, 1, 2, 3], head.height).await;
     nothing_is_lost(&cluster, "mute", &acknowledged).await;
+    cluster.nobody_lied();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_connections_break_again_and_again_stops_nobody_and_stays_once_they_hold() {
+    let cluster = Cluster::start_with_links(4).await;
+    let mut load = Load::start(&cluster, 1, "flaps");
+    for _ in 0..40 {
+        for other in 0..3 {
+            cluster.links().break_connections(3, other);
+        }
+        // The others go on.
+        load.more(5).await;
+    }
+    let head = cluster.head(0).await;
+    cluster.reaches(3, head.height).await;
+    let acknowledged = load.stop().await;
+    cluster.same_head(&[0, 1, 2, 3], head.height).await;
+    nothing_is_lost(&cluster, "flaps", &acknowledged).await;
+    for node in 0..4 {
+        until("all its peers", PATIENCE, async || {
+            let status = cluster.status(node).await.map_err(|error| error.to_string())?;
+            if status.peers_connected == 3 { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
+        assert_eq!(dropped(&cluster, node, "cut_off"), 0, "node {node}: it is nobody's fault");
+    }
     cluster.nobody_lied();
 }

@@ -24,7 +24,7 @@ use prost::Message as _;
 use crate::agreement::submit_final;
 
 /// Counts what a node's network dropped.
-fn dropped(cluster: &Cluster, node: usize, reason: &str) -> u64 {
+pub(crate) fn dropped(cluster: &Cluster, node: usize, reason: &str) -> u64 {
     let name = format!("customhouse_network_dropped_total{{reason=\"{reason}\"}}");
     cluster.metric_or_none(node, &name).unwrap_or(0)
 }
