@@ -23,15 +23,24 @@ use crate::{
     validators::ValidatorSet,
 };
 
-/// Bytes of a genesis at the most, as JSON or protobuf.
-pub const GENESIS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a genesis at the most, as canonical protobuf: some 50,000 keys, and an answer that a client of
+/// gRPC takes, which has a limit of 4 MiB if nobody says otherwise.
+pub const GENESIS_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Bytes of its JSON form at the most.
+pub const GENESIS_JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why a genesis was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
     /// More than [`GENESIS_BYTES_MAX`].
-    #[error("genesis: {0} bytes, at most {GENESIS_BYTES_MAX} are allowed")]
+    #[error(
+        "genesis: {0} bytes as protobuf, at most {GENESIS_BYTES_MAX} are allowed: register later what the \
+         network does not begin with"
+    )]
     TooLarge(usize),
+    /// More than [`GENESIS_JSON_BYTES_MAX`].
+    #[error("genesis: {0} bytes of JSON, at most {GENESIS_JSON_BYTES_MAX} are allowed")]
+    JsonTooLarge(usize),
     /// Not the JSON form.
     #[error("genesis: {0}")]
     Json(#[from] serde_json::Error),
@@ -59,7 +68,7 @@ impl GenesisError {
     /// A stable code for clients and scripts.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::TooLarge(_) => "GENESIS_TOO_LARGE",
+            Self::TooLarge(_) | Self::JsonTooLarge(_) => "GENESIS_TOO_LARGE",
             Self::Json(_) => "GENESIS_JSON",
             Self::Canonical(CanonicalError::Decode(_)) => "GENESIS_MALFORMED",
             Self::Canonical(CanonicalError::NotCanonical) => "GENESIS_NOT_CANONICAL",
@@ -106,7 +115,11 @@ impl Genesis {
         if entries.iter().any(|entry| (entry.from_height, entry.end_height) != (0, 0)) {
             return Err(GenesisError::Period);
         }
-        Ok(Self { network, time_ms, history_bits, registry: Registry::new(entries)? })
+        let genesis = Self { network, time_ms, history_bits, registry: Registry::new(entries)? };
+        match genesis.to_proto().encoded_len() {
+            bytes if bytes > GENESIS_BYTES_MAX => Err(GenesisError::TooLarge(bytes)),
+            _ => Ok(genesis),
+        }
     }
 
     /// Reads the JSON form, with or without a byte order mark before it.
@@ -114,8 +127,8 @@ impl Genesis {
     /// # Errors
     /// [`GenesisError`].
     pub fn from_json(text: &str) -> Result<Self, GenesisError> {
-        if text.len() > GENESIS_BYTES_MAX {
-            return Err(GenesisError::TooLarge(text.len()));
+        if text.len() > GENESIS_JSON_BYTES_MAX {
+            return Err(GenesisError::JsonTooLarge(text.len()));
         }
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let view: GenesisJson = serde_json::from_str(text)?;
@@ -425,6 +438,29 @@ pub(crate) mod tests {
         let edited = format!("\u{feff}{}", genesis.to_json().replace('\n', "\r\n"));
         let read = Genesis::from_json(&edited).expect("the same");
         assert_eq!(read.chain_id(), genesis.chain_id());
+    }
+
+    #[test]
+    fn a_genesis_that_would_be_no_answer_of_grpc_is_refused_in_both_forms() {
+        let small = genesis(2);
+        let entry = |number: u32| {
+            open(Entry::Agency(v1::AgencyEntry {
+                agency: format!("Z{number:05}"),
+                name: "x".repeat(100),
+                country: "NL".into(),
+            }))
+        };
+        let room = GENESIS_BYTES_MAX - small.encode().len();
+        let count = u32::try_from(room / entry(0).encoded_len() + 1).expect("some thousands");
+        let entries: Vec<_> =
+            small.registry.entries().cloned().chain((0..count).map(entry)).collect();
+        let made = |entries| Genesis::new("test".into(), 1, 8, entries);
+        let error = made(entries.clone()).expect_err("too large");
+        assert_eq!(error.code(), "GENESIS_TOO_LARGE");
+        // A tenth less is a genesis, and its JSON is read back.
+        let fewer = made(entries[..entries.len() * 9 / 10].to_vec()).expect("large enough");
+        let json = Genesis::from_json(&fewer.to_json()).expect("its own JSON");
+        assert_eq!(json.chain_id(), fewer.chain_id());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use customhouse_ledger::{
     agency::AgencyCode,
     certificate::Certificate,
     decision::Decision,
-    genesis::{GENESIS_BYTES_MAX, Genesis},
+    genesis::Genesis,
     hash::Hash,
     header::Header,
     history::{HISTORY_PROOF_BYTES_MAX, HistoryEntry},
@@ -224,8 +224,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn genesis(&self) -> Result<Genesis, ClientError> {
-        let mut audit = self.audit().max_decoding_message_size(GENESIS_BYTES_MAX);
-        let answer = audit.get_genesis(asked(v1::GetGenesisRequest {})).await?.into_inner();
+        let answer = self.audit().get_genesis(asked(v1::GetGenesisRequest {})).await?.into_inner();
         let genesis = answer.genesis.ok_or_else(|| missing("genesis"))?;
         let v1::Genesis { network, time_ms, history_bits, entries } = genesis;
         Ok(Genesis::new(network, time_ms, history_bits, entries)?)

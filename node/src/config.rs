@@ -11,7 +11,7 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    genesis::{GENESIS_BYTES_MAX, Genesis, GenesisError},
+    genesis::{GENESIS_JSON_BYTES_MAX, Genesis, GenesisError},
     keys::{PublicKey, SigningKey},
 };
 use libp2p::Multiaddr;
@@ -336,7 +336,7 @@ impl NodeConfig {
     /// [`ConfigError`].
     pub fn read_genesis(&self) -> Result<Genesis, ConfigError> {
         let path = self.genesis.clone();
-        let text = readfile::text(&path, GENESIS_BYTES_MAX).map_err(|error| {
+        let text = readfile::text(&path, GENESIS_JSON_BYTES_MAX).map_err(|error| {
             let what = match error.kind() {
                 io::ErrorKind::NotFound => ": put the network's genesis there",
                 _ => "",

@@ -16,7 +16,8 @@ ROLES = SCHEMA.enums["SigningKeyEntry.Role"]
 NAME_BYTES_MAX = 128
 ENTRIES_MAX = 65_536
 VALIDATORS_MAX = 256
-GENESIS_BYTES_MAX = 16 * 1024 * 1024
+GENESIS_BYTES_MAX = 3 * 1024 * 1024
+GENESIS_JSON_BYTES_MAX = 16 * 1024 * 1024
 CHANGE_ENTRIES_MAX = 64
 REASON_BYTES_MAX = 256
 
@@ -136,6 +137,8 @@ class Genesis:
         message = {**message, "entries": entries}
         self.time_ms, self.history_bits, self.entries = message["time_ms"], bits, entries
         self.encoded = SCHEMA.encode("Genesis", message)
+        length = len(self.encoded)
+        check(length <= GENESIS_BYTES_MAX, "GENESIS_TOO_LARGE", f"{length} bytes as protobuf")
         self.chain_id = formats.tagged_hash("genesis", self.encoded)
 
     @staticmethod
@@ -165,7 +168,7 @@ class Genesis:
 
     @classmethod
     def from_json(cls, data):
-        check(len(data) <= GENESIS_BYTES_MAX, "GENESIS_TOO_LARGE", f"{len(data)} bytes")
+        check(len(data) <= GENESIS_JSON_BYTES_MAX, "GENESIS_TOO_LARGE", f"{len(data)} bytes")
         try:
             message = genesis_message(read_json(data))
         except (ValueError, RecursionError) as error:

@@ -26,7 +26,7 @@ KINDS["chain"] = "validator_chain"
 
 def read_genesis(path):
     # Some editors put a byte order mark before a text.
-    data = read_file(path, registry.GENESIS_BYTES_MAX).removeprefix(b"\xef\xbb\xbf")
+    data = read_file(path, registry.GENESIS_JSON_BYTES_MAX).removeprefix(b"\xef\xbb\xbf")
     form = registry.Genesis.from_json if data.lstrip()[:1] == b"{" else registry.Genesis.from_bytes
     return form(data)
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 use customhouse_ledger::{
-    genesis::{GENESIS_BYTES_MAX, Genesis},
+    genesis::{GENESIS_JSON_BYTES_MAX, Genesis},
     hash::Hash,
     parameters::Parameters,
 };
@@ -120,7 +120,7 @@ pub(crate) fn run(command: GenesisCommand, output: Output) -> Done {
 /// Reads a genesis file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Genesis> {
     let name = || path.display().to_string();
-    let text = readfile::text(path, GENESIS_BYTES_MAX).map_err(|error| {
+    let text = readfile::text(path, GENESIS_JSON_BYTES_MAX).map_err(|error| {
         let code = match error.kind() {
             io::ErrorKind::FileTooLarge => "GENESIS_TOO_LARGE",
             _ => "GENESIS_JSON",

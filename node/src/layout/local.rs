@@ -9,7 +9,7 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    genesis::{GENESIS_BYTES_MAX, Genesis},
+    genesis::{GENESIS_JSON_BYTES_MAX, Genesis},
 };
 
 use super::{
@@ -141,7 +141,7 @@ impl LocalNetwork {
     /// Where there is none, or one of its files is damaged.
     pub fn open(dir: &Path) -> Result<Self, LayoutError> {
         let path = dir.join("genesis.json");
-        let text = readfile::text(&path, GENESIS_BYTES_MAX).map_err(io_error(&path))?;
+        let text = readfile::text(&path, GENESIS_JSON_BYTES_MAX).map_err(io_error(&path))?;
         let genesis = Genesis::from_json(&text)?;
         let mut agencies = Vec::new();
         for entry in fs::read_dir(dir).map_err(io_error(dir))? {
