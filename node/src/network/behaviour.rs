@@ -23,7 +23,7 @@ use super::{
     gossip::{self, Topics},
     handshakes::{Handshakes, first_words},
     metrics::NetworkMetrics,
-    names::NamedTcp,
+    names::{Found, NamedTcp},
     peers::{Peers, peer_id},
     single::SingleConnection,
 };
@@ -58,10 +58,11 @@ impl Behaviour {
         config: &NetworkConfig,
         peers: &Peers,
         metrics: &NetworkMetrics,
+        names: Found,
     ) -> Result<Self, NetworkError> {
         let limits = &config.limits;
         let mut allowed = allow_block_list::Behaviour::<AllowedPeers>::default();
-        let mut handshakes = Handshakes::new(limits);
+        let mut handshakes = Handshakes::new(limits, names);
         for peer in peers.iter() {
             allowed.allow_peer(peer.id);
             handshakes.expect(peer.id, &peer.addresses);
@@ -131,7 +132,8 @@ pub(super) fn swarm(
     metrics: &NetworkMetrics,
 ) -> Result<Swarm<Behaviour>, NetworkError> {
     let identity = |error: &dyn ToString| NetworkError::Identity(error.to_string());
-    let behaviour = Behaviour::new(config, peers, metrics)?;
+    let names = Found::default();
+    let behaviour = Behaviour::new(config, peers, metrics, names.clone())?;
     let prologue = format!("customhouse/{}", config.chain_id).into_bytes();
     let silence_max = config.limits.silence_timeout;
     // The library moves the key from one step of the making to the next, and needs it for its handshakes'
@@ -143,7 +145,7 @@ pub(super) fn swarm(
         });
         let keypair = keypair.map_err(|e| identity(&e))?;
         let security = noise::Config::new(&keypair).map_err(|e| identity(&e))?;
-        let transport = NamedTcp::new(tcp::Config::default().nodelay(true))
+        let transport = NamedTcp::new(tcp::Config::default().nodelay(true), names)
             .and_then(move |stream, endpoint| first_words(stream, endpoint, silence_max))
             .upgrade(upgrade::Version::V1Lazy)
             .authenticate(security.with_prologue(prologue))

@@ -28,7 +28,10 @@ use libp2p::{
 };
 use tokio::time::Instant;
 
-use super::config::Limits;
+use super::{
+    config::Limits,
+    names::{Found, name_of},
+};
 
 /// Places of each listed peer at an address: it dials once at a time, and may have broken off before.
 const PLACES_PER_PEER: usize = 4;
@@ -41,12 +44,21 @@ pub(super) struct Handshakes {
     prefix_max: usize,
     rate: Rate,
     /// Where listed peers are said to be.
-    configured: HashMap<PeerId, Vec<IpAddr>>,
+    configured: HashMap<PeerId, Vec<Host>>,
+    /// Where names say that they are.
+    names: Found,
     /// Where they last connected from.
     seen: HashMap<PeerId, IpAddr>,
     /// Which place each has.
     pending: HashMap<ConnectionId, Place>,
     taken: BTreeMap<Place, usize>,
+}
+
+/// Where a peer is said to be.
+#[derive(Debug)]
+enum Host {
+    At(IpAddr),
+    Named(String),
 }
 
 /// A kind of places.
@@ -66,8 +78,9 @@ enum Place {
 pub(super) struct Crowded;
 
 impl Handshakes {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, names: Found) -> Self {
         Self {
+            names,
             familiar_max: limits.familiar_pending_max,
             strangers_max: limits.strangers_pending_max,
             prefix_max: limits.strangers_pending_per_prefix_max,
@@ -81,7 +94,7 @@ impl Handshakes {
 
     /// Reserves places for a listed peer at its addresses, instead of those it had.
     pub(super) fn expect(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        self.configured.insert(peer, addresses.iter().filter_map(ip_of).collect());
+        self.configured.insert(peer, addresses.iter().filter_map(host_of).collect());
     }
 
     /// A peer is listed no longer.
@@ -135,8 +148,12 @@ impl Handshakes {
 
     /// Listed peers known to be at an address.
     fn peers_at(&self, address: IpAddr) -> usize {
-        let is_there = |(peer, configured): &(&PeerId, &Vec<IpAddr>)| {
-            configured.contains(&address) || self.seen.get(peer) == Some(&address)
+        let is_said = |host: &Host| match host {
+            Host::At(ip) => *ip == address,
+            Host::Named(name) => self.names.has(name, address),
+        };
+        let is_there = |(peer, configured): &(&PeerId, &Vec<Host>)| {
+            configured.iter().any(is_said) || self.seen.get(peer) == Some(&address)
         };
         self.configured.iter().filter(is_there).count()
     }
@@ -181,6 +198,10 @@ pub(super) async fn first_words(
         tokio::time::timeout(silence_max, stream.0.peek(&mut [0])).await??;
     }
     Ok(stream)
+}
+
+fn host_of(address: &Multiaddr) -> Option<Host> {
+    ip_of(address).map(Host::At).or_else(|| name_of(address).map(Host::Named))
 }
 
 /// The address of a host, where a multiaddress has one.
@@ -280,13 +301,14 @@ mod tests {
     use super::*;
 
     fn handshakes() -> Handshakes {
-        Handshakes::new(&Limits {
+        let limits = Limits {
             familiar_pending_max: 10,
             strangers_pending_max: 20,
             strangers_pending_per_prefix_max: 8,
             strangers_a_second_max: 1000,
             ..Limits::default()
-        })
+        };
+        Handshakes::new(&limits, Found::default())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -333,6 +355,24 @@ mod tests {
         }
         handshakes.forget(&one);
         assert_eq!(handshakes.peers_at(ip("203.0.113.9")), 0);
+    }
+
+    #[test]
+    fn a_peer_that_has_a_name_has_its_places_as_soon_as_the_name_has_an_address() {
+        let mut handshakes = handshakes();
+        let address = "/dns/peer.example/tcp/7000".parse().expect("an address");
+        handshakes.expect(PeerId::random(), &[address]);
+        for (index, network) in (0..40).enumerate() {
+            crowd(&mut handshakes, ip(&format!("198.18.{network}.1")), 100 * index);
+        }
+        let (first, then) = ("203.0.113.9", "203.0.113.77");
+        assert_eq!(crowd(&mut handshakes, ip(first), 10_000), 0, "nobody has asked for it");
+        let names = handshakes.names.clone();
+        for (known, unknown, id) in [(first, then, 10_100), (then, first, 10_300)] {
+            names.note("peer.example", &[(ip(known), 7000).into()]);
+            assert!(crowd(&mut handshakes, ip(known), id) >= PLACES_PER_PEER, "{known}");
+            assert_eq!(crowd(&mut handshakes, ip(unknown), id + 100), 0, "{unknown}");
+        }
     }
 
     #[test]

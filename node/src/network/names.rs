@@ -1,12 +1,14 @@
 //! TCP to peers whose address is a name. Names are asked for anew at every dial, by the system's own
 //! resolver: what a name says is believed for a dial and no longer. Who answers there shows its key, as
-//! at any address.
+//! at any address. What a name said last is where its peer is expected to come from ([`Found`]): every
+//! peer that is not connected is dialled again and again, from the node's start on.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -31,12 +33,41 @@ type Tcp = tcp::tokio::Transport;
 pub(super) struct NamedTcp {
     tcp: Arc<Mutex<Tcp>>,
     lookups: Arc<Semaphore>,
+    found: Found,
+}
+
+/// The addresses that each name had when it was last asked for. Only names of the configuration are. Cheap
+/// to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found(Arc<Mutex<HashMap<String, Vec<IpAddr>>>>);
+
+impl Found {
+    /// Whether a name has an address.
+    pub(super) fn has(&self, name: &str, address: IpAddr) -> bool {
+        self.lock().get(name).is_some_and(|addresses| addresses.contains(&address))
+    }
+
+    /// What a name says now.
+    pub(super) fn note(&self, name: &str, addresses: &[SocketAddr]) {
+        let addresses = addresses.iter().map(|address| address.ip().to_canonical()).collect();
+        self.lock().insert(name.to_owned(), addresses);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<IpAddr>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name that a multiaddress has instead of an address of IP.
+pub(super) fn name_of(address: &Multiaddr) -> Option<String> {
+    Named::of(address).map(|named| named.name)
 }
 
 impl NamedTcp {
-    pub(super) fn new(config: tcp::Config) -> Self {
+    /// Tells what names said.
+    pub(super) fn new(config: tcp::Config, found: Found) -> Self {
         let tcp = Arc::new(Mutex::new(Tcp::new(config)));
-        Self { tcp, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+        Self { tcp, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), found }
     }
 
     fn with_tcp<R>(&self, work: impl FnOnce(&mut Tcp) -> R) -> R {
@@ -71,8 +102,10 @@ impl Transport for NamedTcp {
             return self.with_tcp(|tcp| tcp.dial(address, options));
         };
         let (tcp, lookups) = (Arc::clone(&self.tcp), Arc::clone(&self.lookups));
+        let (name, noted) = (named.name.clone(), self.found.clone());
         Ok(Box::pin(async move {
             let found = named.resolve(lookups).await?;
+            noted.note(&name, &found);
             let dial = |address: SocketAddr| {
                 let address = Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()));
                 tcp.lock().unwrap_or_else(PoisonError::into_inner).dial(address, options)
@@ -136,6 +169,8 @@ impl Named {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use libp2p::core::{Endpoint, transport::PortUse};
     use tokio::net::TcpListener;
 
@@ -143,8 +178,8 @@ mod tests {
 
     const OPTIONS: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
 
-    async fn dial(address: &str) -> io::Result<()> {
-        let mut transport = NamedTcp::new(tcp::Config::default());
+    async fn dial(address: &str, found: &Found) -> io::Result<()> {
+        let mut transport = NamedTcp::new(tcp::Config::default(), found.clone());
         let address = address.parse().expect("an address");
         match transport.dial(address, OPTIONS) {
             Ok(dialled) => dialled.await.map(drop),
@@ -156,10 +191,14 @@ mod tests {
     async fn a_peer_is_reached_by_its_name_as_by_its_address() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let port = listener.local_addr().expect("bound").port();
+        let found = Found::default();
         for host in ["/ip4/127.0.0.1", "/dns4/localhost", "/dns/localhost"] {
-            dial(&format!("{host}/tcp/{port}")).await.expect(host);
+            dial(&format!("{host}/tcp/{port}"), &found).await.expect(host);
         }
-        let none = dial(&format!("/dns6/127.0.0.1/tcp/{port}")).await.expect_err("no IPv6");
+        let home = Ipv4Addr::LOCALHOST.into();
+        assert!(found.has("localhost", home) && !found.has("elsewhere", home));
+        let none = dial(&format!("/dns6/127.0.0.1/tcp/{port}"), &found).await;
+        let none = none.expect_err("no IPv6");
         assert!(none.to_string().contains("no address of this kind"), "{none}");
     }
 
