@@ -23,7 +23,7 @@ use axum::{
     routing::get,
 };
 use customhouse_ledger::{
-    chain::Tip,
+    chain::{ChainReader, Tip},
     genesis::Genesis,
     header::Header,
     keys::SigningKey,
@@ -46,11 +46,12 @@ use crate::{
     node::Shared,
 };
 
-/// Tiles that are read at a time: each is some tens of kilobytes and thousands of hashes.
-const TILE_READS_MAX: usize = 8;
+/// Tiles that are read at a time: each is some tens of kilobytes and thousands of hashes. Strangers ask for
+/// them, so there are fewer threads for it than for the agency's own clients.
+const TILE_READS_MAX: usize = 2;
 /// Entry bundles that are read at a time: the transactions of one may have 256 MiB, though only one is in
 /// memory.
-const BUNDLE_READS_MAX: usize = 2;
+const BUNDLE_READS_MAX: usize = 1;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
@@ -92,8 +93,8 @@ impl CheckpointSigner {
 struct Log {
     node: Arc<Shared>,
     signer: Arc<CheckpointSigner>,
-    tile_reads: Semaphore,
-    bundle_reads: Semaphore,
+    tile_reads: Arc<Semaphore>,
+    bundle_reads: Arc<Semaphore>,
 }
 
 /// Serves the log until shutdown, to so many connections at a time.
@@ -116,8 +117,8 @@ pub async fn serve(
 }
 
 fn router(node: Arc<Shared>, signer: Arc<CheckpointSigner>) -> Router {
-    let tile_reads = Semaphore::new(TILE_READS_MAX);
-    let bundle_reads = Semaphore::new(BUNDLE_READS_MAX);
+    let tile_reads = Arc::new(Semaphore::new(TILE_READS_MAX));
+    let bundle_reads = Arc::new(Semaphore::new(BUNDLE_READS_MAX));
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/certified-checkpoint", get(certified_checkpoint))
@@ -158,15 +159,28 @@ async fn tile(State(log): State<Arc<Log>>, uri: Uri) -> Response {
         return failed(StatusCode::NOT_FOUND, "not the path of a tile or an entry bundle\n");
     };
     let reads = match path.content {
-        TileContent::Hashes { .. } => &log.tile_reads,
-        TileContent::Entries => &log.bundle_reads,
+        TileContent::Hashes { .. } => Arc::clone(&log.tile_reads),
+        TileContent::Entries => Arc::clone(&log.bundle_reads),
     };
-    // Never closed: an error cannot come.
-    let _place = reads.acquire().await;
-    match read(&log.node, move |reader| reader.log_resource(path)).await {
+    let read_it = in_turn(reads, move |reader: &ChainReader| reader.log_resource(path)).await;
+    match read(&log.node, read_it).await {
         Ok(Some(bytes)) => answer(BYTES, FOR_GOOD, bytes),
         Ok(None) => failed(StatusCode::NOT_FOUND, "the log is not so long\n"),
         Err(refused) => unread(&refused),
+    }
+}
+
+/// Waits for a place among the reads, which the thread that reads gives back: a client that hangs up does
+/// not stop it, and has no other started beside it.
+async fn in_turn<A: ?Sized, T>(
+    reads: Arc<Semaphore>,
+    read: impl FnOnce(&A) -> T,
+) -> impl FnOnce(&A) -> T {
+    // Never closed: an error cannot come.
+    let place = reads.acquire_owned().await;
+    move |argument: &A| {
+        let _until_it_is_done = place;
+        read(argument)
     }
 }
 
@@ -197,6 +211,20 @@ fn failed(status: StatusCode, text: &'static str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_read_whose_client_hangs_up_keeps_its_place_until_it_is_done() {
+        let reads = Arc::new(Semaphore::new(1));
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        let reading = in_turn(Arc::clone(&reads), move |(): &()| finished.recv()).await;
+        let thread = tokio::task::spawn_blocking(move || reading(&()));
+        // Whoever asked is gone.
+        let mut next = Box::pin(in_turn(Arc::clone(&reads), |(): &()| ()));
+        assert!(futures::poll!(&mut next).is_pending());
+        finish.send(()).expect("it waits for it");
+        thread.await.expect("no panic").expect("told");
+        next.await(&());
+    }
 
     #[test]
     fn damage_is_an_error_and_what_passes_is_another() {
