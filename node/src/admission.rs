@@ -129,10 +129,10 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the mempool has so much of a key, or of its agency, that nothing new of it should be
-    /// accepted.
-    pub fn is_nearly_full(&self, agency: AgencyCode, signer: &PublicKey) -> bool {
-        lock(&self.mempool).is_nearly_full(agency, signer)
+    /// Bytes that a key of an agency may have in the mempool, in all; `None` where it has so much that
+    /// nothing new of it should be accepted.
+    pub fn room(&self, agency: AgencyCode, signer: &PublicKey) -> Option<usize> {
+        lock(&self.mempool).room(agency, signer)
     }
 }
 

@@ -236,13 +236,17 @@ impl Mempool {
         self.used.bytes
     }
 
-    /// Whether less than a tenth is left of the room that a key of an agency may have.
-    pub fn is_nearly_full(&self, agency: AgencyCode, signer: &PublicKey) -> bool {
+    /// Bytes that a key of an agency may have here, in all; `None` where less than a tenth of its room is
+    /// left.
+    pub fn room(&self, agency: AgencyCode, signer: &PublicKey) -> Option<usize> {
         let (of_agency, of_signer) = self.used_by(agency, signer);
-        let agency_limit = self.agency_limit(of_agency);
-        let signer_limit = self.signer_limit(of_agency, of_signer);
-        !(of_agency.is_within(agency_limit.nine_tenths())
-            && of_signer.is_within(signer_limit.nine_tenths()))
+        let agency_limit = self.agency_limit(of_agency).nine_tenths();
+        let signer_limit = self.signer_limit(of_agency, of_signer).nine_tenths();
+        if !(of_agency.is_within(agency_limit) && of_signer.is_within(signer_limit)) {
+            return None;
+        }
+        let of_other_keys = of_agency - of_signer;
+        Some(signer_limit.bytes.min((agency_limit - of_other_keys).bytes))
     }
 }
 

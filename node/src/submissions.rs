@@ -10,6 +10,7 @@ mod gathering;
 mod outbox;
 mod outcome;
 mod prepare;
+mod shares;
 mod worker;
 
 use std::{path::Path, sync::Arc, thread};
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 
 use self::{
     outbox::Outbox,
+    prepare::Prepared,
     worker::{Job, Worker},
 };
 pub use self::{
@@ -67,6 +69,9 @@ pub struct Submissions {
     status: watch::Receiver<ConsensusStatus>,
     clock: ClockStatus,
 }
+
+/// Records of a client that were checked, each with what is wrong with it.
+pub struct CheckedRecords(Vec<Result<Prepared, Refusal>>);
 
 /// What submissions are made of.
 pub struct SubmissionParts {
@@ -149,19 +154,39 @@ impl Submissions {
     }
 
     /// Submits records for this node to sign. One result a record, in order; each `Ok` is durable.
-    /// Checks of the records take CPU time: call it where that may be spent.
+    /// Checks of the records take CPU time: call it where that may be spent, or have it spent elsewhere
+    /// with [`Submissions::check`].
     pub async fn submit_records(
         &self,
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
     ) -> Vec<Result<Accepted, Refusal>> {
+        self.submit_checked(self.check(client, submissions)).await
+    }
+
+    /// Checks records that are to be submitted.
+    pub fn check(
+        &self,
+        client: &ClientIdentity,
+        submissions: Vec<v1::RecordSubmission>,
+    ) -> CheckedRecords {
         if let Err(refusal) = self.check_current() {
-            return vec![Err(refusal); submissions.len()];
+            return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
+        let prepare =
+            |submission| prepare::prepare(submission, client, &self.agency, &self.salt_secret);
+        CheckedRecords(submissions.into_iter().map(prepare).collect())
+    }
+
+    /// Submits them. One result a record, in order; each `Ok` is durable.
+    pub async fn submit_checked(
+        &self,
+        CheckedRecords(checked): CheckedRecords,
+    ) -> Vec<Result<Accepted, Refusal>> {
         let mut results: Vec<Option<Result<Accepted, Refusal>>> = Vec::new();
         let mut records = Vec::new();
-        for submission in submissions {
-            match prepare::prepare(submission, client, &self.agency, &self.salt_secret) {
+        for checked in checked {
+            match checked {
                 Ok(prepared) => {
                     records.push(prepared);
                     results.push(None);

@@ -100,11 +100,11 @@ fn a_greedy_agency_leaves_room_for_all_others_whatever_it_sends() {
         fill(&mut mempool, Of { signer, ..NL }, 1_000);
     }
     for agency in ["KR", "BE", "DE", "FR", "SG"] {
-        assert!(!mempool.is_nearly_full(of(agency).agency.parse().expect("a code"), &key(1)));
+        assert!(mempool.room(of(agency).agency.parse().expect("a code"), &key(1)).is_some());
         let (taken, _) = fill(&mut mempool, of(agency), 10);
         assert_eq!(taken, 10, "{agency}");
     }
-    assert!(mempool.is_nearly_full("NL".parse().expect("a code"), &key(1)));
+    assert!(mempool.room("NL".parse().expect("a code"), &key(1)).is_none());
 }
 
 fn key(seed: u8) -> PublicKey {
@@ -117,7 +117,7 @@ fn a_greedy_key_leaves_room_for_the_others_of_its_agency() {
     let (greedy, why) = fill(&mut mempool, NL, 400);
     assert_eq!((greedy, why), (150, Some(MempoolError::SignerFull(key(1)))));
     let other = Of { signer: 2, ..NL };
-    assert!(!mempool.is_nearly_full("NL".parse().expect("a code"), &key(2)));
+    assert!(mempool.room("NL".parse().expect("a code"), &key(2)).is_some());
     assert!(fill(&mut mempool, other, 400).0 >= 30);
     assert!(fill(&mut mempool, Of { signer: 3, ..NL }, 400).0 >= 5);
 }

@@ -8,15 +8,19 @@ use customhouse_ledger::{
 };
 use tokio::sync::oneshot;
 
-use super::{Accepted, Refusal, prepare::Prepared};
+use super::{
+    Accepted, Refusal,
+    prepare::Prepared,
+    shares::{self, Parts},
+};
 
 /// Slots of one gathering at the most, beyond the last job's.
 const SLOTS_MAX: usize = 8192;
 /// Bytes of one gathering at the most, beyond the last job's.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes that a slot adds to its transaction beside the record: hashes, keys and field headers.
-fn slot_bytes(record: &ValidRecord) -> usize {
-    128 + 34 * record.subject_keys.len() + 8
+/// Bytes of a transaction that a record takes, with its slot: hashes, keys and field headers.
+pub(super) fn record_bytes(record: &ValidRecord) -> usize {
+    record.bytes.len() + 128 + 34 * record.subject_keys.len() + 8
 }
 /// Bytes of a transaction that are not slots or records.
 const TRANSACTION_OVERHEAD_BYTES: usize = 512;
@@ -40,6 +44,8 @@ enum Reply {
 #[derive(Default)]
 pub(super) struct Gathering {
     records: Vec<Prepared>,
+    /// Whose each is.
+    clients: Vec<Arc<str>>,
     by_key: HashMap<Hash, usize>,
     transactions: Vec<Arc<VerifiedTransaction>>,
     by_id: HashMap<Hash, usize>,
@@ -49,7 +55,10 @@ pub(super) struct Gathering {
 
 /// A gathering as transactions, with its answers.
 pub(super) struct Sealed {
-    pub(super) transactions: Vec<Arc<VerifiedTransaction>>,
+    /// With what each has of its clients' shares.
+    pub(super) transactions: Vec<(Arc<VerifiedTransaction>, Parts)>,
+    /// What those have that were not signed.
+    pub(super) unsigned: Parts,
     results: Vec<Result<Accepted, Refusal>>,
     gathering: Gathering,
 }
@@ -69,10 +78,11 @@ impl Gathering {
         Some((index, self.records.get(index)?.record.id))
     }
 
-    pub(super) fn add_record(&mut self, prepared: Prepared) -> Plan {
+    pub(super) fn add_record(&mut self, prepared: Prepared, client: Arc<str>) -> Plan {
         let index = self.records.len();
         self.bytes += prepared.record.bytes.len();
         self.by_key.insert(prepared.dedupe_key, index);
+        self.clients.push(client);
         self.records.push(prepared);
         Plan::Record(index)
     }
@@ -113,29 +123,38 @@ impl Gathering {
         parameters: &Parameters,
     ) -> Sealed {
         let mut results = Vec::with_capacity(self.records.len());
-        let mut transactions = std::mem::take(&mut self.transactions);
+        let client_signed = std::mem::take(&mut self.transactions);
+        let unshared = |transaction: &Arc<_>| (Arc::clone(transaction), Parts::new());
+        let mut transactions: Vec<_> = client_signed.iter().map(unshared).collect();
+        let (mut unsigned, mut clients) =
+            (Parts::new(), std::mem::take(&mut self.clients).into_iter());
         let slots: Vec<(ValidRecord, Hash)> = std::mem::take(&mut self.records)
             .into_iter()
             .map(|prepared| (prepared.record, prepared.dedupe_key))
             .collect();
-        let client_signed = transactions.clone();
         for chunk in chunks(&slots, parameters) {
+            // The chunk first: it ends before the clients do.
+            let of_chunk = chunk.iter().zip(clients.by_ref());
+            let parts = shares::sum(
+                of_chunk.map(|((record, _), client)| (client, record_bytes(record) as u64)),
+            );
             match VerifiedTransaction::sign(chunk, agency, not_after_ms, chain_id, key) {
                 Ok(transaction) => {
                     let transaction_id = transaction.id();
                     results.extend(chunk.iter().map(|(record, _)| {
                         Ok(Accepted { record_id: record.id, transaction_id, end: None })
                     }));
-                    transactions.push(Arc::new(transaction));
+                    transactions.push((Arc::new(transaction), parts));
                 }
                 // Every record was checked; only a limit can be to blame.
                 Err(error) => {
+                    unsigned.extend(parts);
                     results.extend(chunk.iter().map(|_| Err(Refusal::from(error.clone()))));
                 }
             }
         }
         self.transactions = client_signed;
-        Sealed { transactions, results, gathering: self }
+        Sealed { transactions, unsigned, results, gathering: self }
     }
 
     /// Sends the answers; `results` are those of the gathered records.
@@ -187,7 +206,7 @@ fn chunks<'a>(
     let mut chunks = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (index, (record, _)) in slots.iter().enumerate() {
-        let length = record.bytes.len() + slot_bytes(record);
+        let length = record_bytes(record);
         if index > start && (index - start >= count_max || bytes + length > bytes_max) {
             chunks.push(&slots[start..index]);
             (start, bytes) = (index, 0);
@@ -198,4 +217,43 @@ fn chunks<'a>(
         chunks.push(&slots[start..]);
     }
     chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use customhouse_proto::v1;
+    use zeroize::Zeroizing;
+
+    use super::{super::prepare::prepare, *};
+    use crate::identity::{ClientIdentity, Role};
+
+    #[test]
+    fn each_transaction_is_of_the_shares_of_those_whose_records_it_has() {
+        let agency: AgencyCode = "NL-DOUANE".parse().expect("a code");
+        let mut gathering = Gathering::default();
+        let mut added: HashMap<Arc<str>, u64> = HashMap::new();
+        for number in 0..10 {
+            let name: Arc<str> = if number % 3 == 0 { "a" } else { "b" }.into();
+            let client = ClientIdentity { agency, name: name.to_string(), role: Role::Integrator };
+            let mrn = format!("{}{number}", "M".repeat(number + 1));
+            let inspection = v1::Inspection { mrn, ..Default::default() };
+            let body = Some(v1::record::Body::Inspection(inspection));
+            let record = Some(v1::Record { body, ..Default::default() });
+            let submission = v1::RecordSubmission { record, idempotency_key: number.to_string() };
+            let prepared = prepare(submission, &client, &agency, &Zeroizing::new([7; 32]));
+            let prepared = prepared.expect("valid");
+            *added.entry(Arc::clone(&name)).or_default() += record_bytes(&prepared.record) as u64;
+            gathering.add_record(prepared, name);
+        }
+        let key = SigningKey::from_seed(&[7; 32]);
+        let parameters = Parameters { transaction_slots_max: 3, ..Parameters::default() };
+        let sealed = gathering.seal(agency, 1, &Hash([1; 32]), &key, &parameters);
+        assert_eq!((sealed.transactions.len(), sealed.unsigned.len()), (4, 0));
+        for (_, parts) in &sealed.transactions {
+            for (client, bytes) in parts {
+                *added.get_mut(client).expect("one of both") -= bytes;
+            }
+        }
+        assert!(added.values().all(|left| *left == 0), "{added:?}");
+    }
 }

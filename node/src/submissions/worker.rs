@@ -24,9 +24,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Accepted, BEHIND_MS_MAX, End, Refusal, SubmissionParts,
-    gathering::{Gathering, Plan},
+    gathering::{Gathering, Plan, record_bytes},
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
+    shares::{Parts, Shares},
 };
 use crate::{
     admission::{Admission, AdmissionError},
@@ -96,10 +97,12 @@ pub(super) struct Worker {
     metrics: Metrics,
     waiters: HashMap<Hash, Vec<Waiter>>,
     waiting: usize,
-    /// Bytes of each pending transaction, by the time after which it can no longer be committed.
-    pending: BTreeMap<(u64, Hash), u64>,
+    /// Each pending transaction, by the time after which it can no longer be committed.
+    pending: BTreeMap<(u64, Hash), Pending>,
     pending_bytes: u64,
     pending_bytes_max: u64,
+    /// What clients have of it.
+    shares: Shares,
     /// Accepted, but not in the mempool for want of room.
     unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
     /// The committed transaction that was looked up last: the retries of a client that sends all
@@ -107,6 +110,13 @@ pub(super) struct Worker {
     looked_up: Option<LookedUp>,
     /// When the last gathering was sealed.
     sealed: Option<Instant>,
+}
+
+/// A transaction that is not final yet.
+struct Pending {
+    bytes: u64,
+    /// Of whose share it is, where this process has signed it.
+    parts: Parts,
 }
 
 /// Where a committed transaction is, and its id.
@@ -132,6 +142,7 @@ impl Worker {
             pending: BTreeMap::new(),
             pending_bytes: 0,
             pending_bytes_max: parts.outbox_bytes_max,
+            shares: Shares::default(),
             unplaced: BTreeMap::new(),
             looked_up: None,
             sealed: None,
@@ -169,7 +180,7 @@ impl Worker {
             if self.reader.transaction(&id)?.is_some() {
                 self.end_committed(&transaction)?;
             } else {
-                self.add_pending(&transaction);
+                self.add_pending(&transaction, Parts::new());
                 self.place(transaction);
             }
         }
@@ -249,10 +260,16 @@ impl Worker {
         if let Err(refusal) = self.check_own_key() {
             return Ok(Plan::Done(Err(refusal)));
         }
-        if self.is_full(self.agency, &self.signing_key.public()) {
-            return Ok(Plan::Done(Err(full())));
+        let Some(room) = self.room(self.agency, &self.signing_key.public()) else {
+            return Ok(Plan::Done(Err(full("too much waits to become final"))));
+        };
+        let client = &prepared.record.record.submitter;
+        if !self.shares.has_room(client, room) {
+            return Ok(Plan::Done(Err(full("too much of this client waits to become final"))));
         }
-        Ok(gathering.add_record(prepared))
+        let bytes = record_bytes(&prepared.record);
+        let client = self.shares.add(client, bytes as u64);
+        Ok(gathering.add_record(prepared, client))
     }
 
     /// Whether what this node signs could be committed. A node whose registry does not have its key
@@ -299,8 +316,8 @@ impl Worker {
             }
             Err(error) => return Ok(Plan::Done(Err(Refusal::NotPermitted(error.to_string())))),
         }
-        if self.is_full(transaction.header().agency, &transaction.header().signer) {
-            return Ok(Plan::Done(Err(full())));
+        if self.room(transaction.header().agency, &transaction.header().signer).is_none() {
+            return Ok(Plan::Done(Err(full("too much waits to become final"))));
         }
         Ok(gathering.add_transaction(transaction))
     }
@@ -335,40 +352,46 @@ impl Worker {
             &parameters,
         );
         let mut changes = Changes::default();
-        for transaction in &sealed.transactions {
+        for (transaction, _) in &sealed.transactions {
             self.outbox.accept(&mut changes, transaction);
         }
+        self.shares.give_back(&sealed.unsigned);
         // They may reach the peers before they are on this disk. Until then nothing is acknowledged:
         // what a crash would make the outbox forget, its client sends again, with the same key.
-        for transaction in &sealed.transactions {
-            self.add_pending(transaction);
+        for (transaction, parts) in &sealed.transactions {
+            self.add_pending(transaction, parts.clone());
             self.place(Arc::clone(transaction));
         }
         self.outbox.commit(changes)?;
         self.sealed = Some(Instant::now());
-        self.metrics.accepted(sealed.transactions.iter().map(|t| t.slots().len() as u64).sum());
+        let slots = sealed.transactions.iter().map(|(t, _)| t.slots().len() as u64);
+        self.metrics.accepted(slots.sum());
         sealed.answer();
         Ok(())
     }
 
-    fn add_pending(&mut self, transaction: &VerifiedTransaction) {
+    fn add_pending(&mut self, transaction: &VerifiedTransaction, parts: Parts) {
         let bytes = transaction.encoded().len() as u64;
         let key = (transaction.header().not_after_ms, transaction.id());
-        if self.pending.insert(key, bytes).is_none() {
-            self.pending_bytes += bytes;
+        match self.pending.insert(key, Pending { bytes, parts }) {
+            None => self.pending_bytes += bytes,
+            Some(before) => self.shares.give_back(&before.parts),
         }
     }
 
     fn remove_pending(&mut self, key: &(u64, Hash)) -> bool {
-        let bytes = self.pending.remove(key);
-        self.pending_bytes -= bytes.unwrap_or_default();
-        bytes.is_some()
+        let Some(Pending { bytes, parts }) = self.pending.remove(key) else { return false };
+        self.pending_bytes -= bytes;
+        self.shares.give_back(&parts);
+        true
     }
 
-    /// Whether nothing more of a key should be accepted for now.
-    fn is_full(&self, agency: AgencyCode, signer: &PublicKey) -> bool {
-        self.pending_bytes >= self.pending_bytes_max
-            || self.admission.is_nearly_full(agency, signer)
+    /// Bytes of a key that may wait here, in all; `None` where nothing more of it should be accepted for
+    /// now.
+    fn room(&self, agency: AgencyCode, signer: &PublicKey) -> Option<u64> {
+        let room = self.admission.room(agency, signer)?;
+        (self.pending_bytes < self.pending_bytes_max)
+            .then(|| self.pending_bytes_max.min(room as u64))
     }
 
     /// Puts an accepted transaction into the mempool and gossips it; later, where there is no room.
@@ -572,6 +595,6 @@ impl Worker {
     }
 }
 
-fn full() -> Refusal {
-    Refusal::Exhausted { what: "too much waits to become final".to_owned(), retry_after_ms: 250 }
+fn full(what: &str) -> Refusal {
+    Refusal::Exhausted { what: what.to_owned(), retry_after_ms: 250 }
 }
