@@ -80,6 +80,8 @@ pub struct ApiConfig {
 /// How long a client may take with what holds a place of the node's.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// With showing who it is, and beginning to speak HTTP/2.
+    pub handshake: Duration,
     /// With a message of a request, from its first byte to its last, and with a call's only message
     /// from the call on.
     pub message: Duration,
@@ -89,7 +91,8 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { message: Duration::from_secs(10), piece: Duration::from_secs(30) }
+        let (handshake, message) = (Duration::from_secs(10), Duration::from_secs(10));
+        Self { handshake, message, piece: Duration::from_secs(30) }
     }
 }
 
@@ -124,17 +127,16 @@ pub async fn serve(
     let patience = config.patience;
     let gate = gate::Gate::new(rejections.clone(), patience.message, shutdown.clone());
     let cut = CancellationToken::new();
-    let turn_away = connections::turn_away(rejections.clone());
     let shares = Shares::of_known(config.strangers_max, config.connections_max);
     let listening = (listener, responder);
-    let incoming = connections::accept(listening, shares, metrics, turn_away, cut.clone());
+    let incoming = connections::accept(listening, shares, metrics, cut.clone());
     let server = serving::Server {
         agency,
         tls,
         router: gated(routes, gate),
-        quotas: quotas::Quotas::new(config.calls_max),
+        quotas: quotas::Quotas::new(config.calls_max, config.connections_max),
         rejections,
-        piece_time: patience.piece,
+        patience,
         shutdown: shutdown.clone(),
         cut: cut.clone(),
     };

@@ -9,6 +9,7 @@
 //! ```
 
 use std::{
+    io,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -30,6 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::threads::ServerThreads;
 use crate::{
     admission::Admission,
     api::{self, ApiConfig, Rejections, ServeError},
@@ -61,6 +63,7 @@ use crate::{
 
 mod loops;
 mod registered;
+mod threads;
 
 /// How long calls and tasks may take to end once a shutdown has begun.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -95,7 +98,7 @@ pub enum NodeError {
         /// Which, and where.
         what: String,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The gRPC server.
     #[error("{0}")]
@@ -351,20 +354,25 @@ impl Node {
             None => None,
         };
         parts.store_options.open_files_max = descriptors.store_files_max;
+        let threads = ServerThreads::start().map_err(|source| {
+            let what = "threads of the servers".to_owned();
+            NodeError::Serve { what, source }
+        })?;
         let node = Self::start(parts, &shutdown).await?;
         let (shared, tasks) = (Arc::clone(&node.shared), &node.tasks);
         if let Some(listener) = metrics_listener {
             let listening = (listener, shared.health.listener(METRICS_SERVER));
             let (node, stop) = (Arc::clone(&shared), shutdown.clone());
             let served = http::serve(listening, descriptors.metrics_max, node, stop);
-            tasks.spawn(METRICS_SERVER, served);
+            let served = async { io::Result::Ok(served.await) };
+            tasks.spawn_fallible_on(threads.handle(), METRICS_SERVER, served);
         }
         // The configuration has no section without a key.
         if let Some((listener, signer)) = tlog_listener.zip(shared.checkpoints.clone()) {
             let listening = (listener, shared.health.listener(LOG_SERVER));
             let (node, stop) = (Arc::clone(&shared), shutdown.clone());
             let served = tlog::serve(listening, descriptors.log_max, node, signer, stop);
-            tasks.spawn_fallible(LOG_SERVER, served);
+            tasks.spawn_fallible_on(threads.handle(), LOG_SERVER, served);
         }
         let metrics = shared.metrics.clone();
         let rejections = Rejections::new(move |surface, reason| metrics.rejected(surface, reason));
@@ -378,9 +386,11 @@ impl Node {
         };
         let listening = (api_listener, shared.health.listener(GRPC_SERVER));
         let served = api::serve(listening, shared, api_config, rejections, shutdown.clone());
-        tasks.spawn_fallible(GRPC_SERVER, served);
+        tasks.spawn_fallible_on(threads.handle(), GRPC_SERVER, served);
         tracing::info!(agency = %config.agency, grpc = %config.api.listen, "node running");
-        node.ended(shutdown).await
+        let ended = node.ended(shutdown).await;
+        threads.end().await;
+        ended
     }
 
     /// Waits for the end: of `shutdown`, or of a part that failed, which then shuts down the rest.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// After a panic a process has so long to end by itself.
@@ -77,8 +78,18 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
+        self.spawn_fallible_on(&Handle::current(), name, task);
+    }
+
+    /// The same on threads of another runtime.
+    pub fn spawn_fallible_on<E: Display>(
+        &self,
+        threads: &Handle,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         let tasks = self.clone();
-        self.running.spawn(async move {
+        let watched = async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
             let error = match ended {
                 Ok(Ok(())) => TaskError::Ended(name),
@@ -86,7 +97,8 @@ impl Tasks {
                 Err(panic) => TaskError::Panicked { name, reason: reason(&*panic).to_owned() },
             };
             tasks.ended(error);
-        });
+        };
+        self.running.spawn_on(watched, threads);
     }
 
     /// When they are to end.

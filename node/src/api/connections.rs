@@ -4,9 +4,9 @@
 //! few of these, and the next takes the place of one that has been there: of the network (an IPv4 /24, an
 //! IPv6 /48) that has most, of its address that has most, of that the oldest. So who opens thousands
 //! closes their own, and who comes and shows a certificate within a moment gets through. Over TLS a
-//! connection is known from the end of the handshake on. Known ones stay; a new one that is above the
-//! share of its address, of its network or of all is closed. Plain HTTP knows nobody: there each
-//! connection is a stranger's.
+//! connection is known from the end of the handshake on. Known ones stay. A new one that is above a share,
+//! its client's, its address's, its network's or all's, stays a stranger's, for as long as it takes to tell
+//! it so. Some places are for operators only. Plain HTTP knows nobody: there each connection is a stranger's.
 //!
 //! All places of a listener are part of the process's budget of descriptors ([`crate::descriptors`]),
 //! which counts a connection until it is closed.
@@ -16,26 +16,21 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::{Stream, stream};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpListener,
-    net::TcpStream,
-    sync::{Notify, Semaphore},
-    time::{Instant, sleep, timeout},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use super::rejections::Rejections;
 use crate::{health::Responder, metrics::Metrics};
 
 /// How long to wait after a failed `accept`: it means that the process is out of descriptors or
@@ -45,13 +40,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Connections that were told to close and are not closed yet. No more are accepted meanwhile.
 pub(crate) const CLOSING_MAX: usize = 32;
-/// Those that are turned away and not gone yet; more are closed without a word.
-const LEAVING_MAX: usize = 32;
-/// How long one that is turned away has to hear of it.
-const LEAVING_TIME: Duration = Duration::from_secs(2);
-/// A TLS record: a fatal alert, `access_denied`. A client that has just begun its handshake understands
-/// it, and it costs nothing to make.
-const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 /// The surface that metrics count closed connections under.
 const SURFACE: &str = "connections";
 
@@ -60,8 +48,10 @@ const SURFACE: &str = "connections";
 pub(crate) struct Shares {
     /// Connections of strangers.
     pub(crate) strangers_max: usize,
-    /// Known connections, of all clients.
+    /// Known connections, of all clients but those of operators that have a place of theirs.
     pub(crate) known_max: usize,
+    /// Known connections of operators that nobody else can take.
+    pub(crate) operators_max: usize,
     /// Of one address: for IPv6 a /64, which one machine has.
     pub(crate) address_max: usize,
     /// Of one network: an IPv4 /24, an IPv6 /48.
@@ -71,70 +61,78 @@ pub(crate) struct Shares {
 impl Shares {
     /// For so many strangers, and nobody known.
     pub(crate) fn of_strangers(strangers_max: usize) -> Self {
-        let all = usize::MAX;
-        Self { strangers_max, known_max: 0, address_max: all, network_max: all }
+        let (all, operators_max) = (usize::MAX, 0);
+        Self { strangers_max, known_max: 0, operators_max, address_max: all, network_max: all }
     }
 
-    /// For so many strangers and known connections, of which one network has half and one address a
-    /// quarter at the most.
-    pub(crate) fn of_known(strangers_max: usize, known_max: usize) -> Self {
+    /// For so many strangers and known connections. An eighth of these is for operators; of the others
+    /// one network has half and one address a quarter at the most.
+    pub(crate) fn of_known(strangers_max: usize, connections_max: usize) -> Self {
+        let operators_max = connections_max / 8;
+        let known_max = connections_max - operators_max;
         let share = |parts: usize| (known_max / parts).max(1);
-        Self { strangers_max, known_max, address_max: share(4), network_max: share(2) }
+        let (address_max, network_max) = (share(4), share(2));
+        Self { strangers_max, known_max, operators_max, address_max, network_max }
+    }
+}
+
+/// Which share a connection is above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TooMany {
+    /// Its client's.
+    Client,
+    /// That of its address.
+    Address,
+    /// That of its network.
+    Network,
+    /// That of all clients together.
+    All,
+}
+
+impl TooMany {
+    /// What there are too many of.
+    pub(super) fn of_what(self) -> &'static str {
+        match self {
+            Self::Client => "connections of this client",
+            Self::Address => "connections from this address",
+            Self::Network => "connections from this network",
+            Self::All => "connections of all clients",
+        }
+    }
+
+    /// The reason that it is counted by.
+    pub(super) fn reason_code(self) -> &'static str {
+        match self {
+            Self::Client => "CLIENT_CONNECTIONS",
+            Self::Address => "ADDRESS_CONNECTIONS",
+            Self::Network => "NETWORK_CONNECTIONS",
+            Self::All => "ALL_CONNECTIONS",
+        }
     }
 }
 
 /// Accepts connections as their shares allow. When `cut` is cancelled, all of them end. Whoever polls the
-/// stream answers through `responder`. Who comes from an address with its full share of known ones is turned
-/// away at once.
+/// stream answers through `responder`.
 pub(crate) fn accept(
     (listener, responder): (TcpListener, Responder),
     shares: Shares,
     metrics: Metrics,
-    turn_away: impl Fn(TcpStream, IpAddr) + Send + Sync + 'static,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Places { shares, metrics, open: Mutex::default(), freed: Notify::new() });
-    let state = (Door { listener, responder, told: None }, places, turn_away, cut);
-    stream::unfold(state, |(mut door, places, turn_away, cut)| async move {
+    let state = (Door { listener, responder, told: None }, places, cut);
+    stream::unfold(state, |(mut door, places, cut)| async move {
         loop {
             tokio::select! {
                 () = door.responder.answer() => {}
                 () = places.room() => break,
             }
         }
-        let (stream, address) = loop {
-            let (stream, address) = door.accept_one().await;
-            if !places.share_is_used_up(address) {
-                break (stream, address);
-            }
-            turn_away(stream, address);
-        };
+        let (stream, address) = door.accept_one().await;
         let place = places.enter(address, cut.child_token());
         let cut_off = Box::pin(place.cut.clone().cancelled_owned());
-        Some((Ok(Connection { stream, cut_off, place }), (door, places, turn_away, cut)))
+        Some((Ok(Connection { stream, cut_off, place }), (door, places, cut)))
     })
-}
-
-/// Turns a connection of TLS away: it is told so in the handshake's own words, counted and logged.
-pub(super) fn turn_away(rejections: Rejections) -> impl Fn(TcpStream, IpAddr) + Send + Sync {
-    let leaving = Arc::new(Semaphore::new(LEAVING_MAX));
-    move |mut stream, address| {
-        let why = "the address has as many connections as one may";
-        rejections.note_connection(address, "ADDRESS_CONNECTIONS", why);
-        let Ok(place) = Arc::clone(&leaving).try_acquire_owned() else { return };
-        tokio::spawn(async move {
-            let told = async {
-                stream.write_all(&ACCESS_DENIED).await?;
-                stream.shutdown().await?;
-                // What came unread would have the system drop what was said.
-                while stream.read(&mut [0; 1024]).await? > 0 {}
-                io::Result::Ok(())
-            };
-            // That the client did not listen is its own affair.
-            let _told = timeout(LEAVING_TIME, told).await;
-            drop(place);
-        });
-    }
 }
 
 struct Door {
@@ -187,8 +185,11 @@ struct Open {
     /// By number, the oldest first.
     strangers: BTreeMap<u64, Stranger>,
     next: u64,
+    /// Operators' own.
+    operators: usize,
+    /// The other known ones.
     known: usize,
-    /// Known ones by address and by network.
+    /// These by address and by network.
     addresses: HashMap<IpAddr, usize>,
     networks: HashMap<IpAddr, usize>,
 }
@@ -201,20 +202,14 @@ struct Stranger {
 impl Places {
     /// Waits while too many connections are closing.
     async fn room(&self) {
-        let Shares { strangers_max, known_max, .. } = self.shares;
+        let Shares { strangers_max, known_max, operators_max, .. } = self.shares;
         loop {
             let freed = self.freed.notified();
-            if self.lock().count < strangers_max + known_max + CLOSING_MAX {
+            if self.lock().count < strangers_max + known_max + operators_max + CLOSING_MAX {
                 return;
             }
             freed.await;
         }
-    }
-
-    /// Whether an address has as many known connections as one may.
-    fn share_is_used_up(&self, from: IpAddr) -> bool {
-        let known = self.lock().addresses.get(&address_of(from)).copied().unwrap_or_default();
-        known >= self.shares.address_max
     }
 
     /// A stranger's place. Where all are taken, another stranger's connection is closed for it.
@@ -231,7 +226,7 @@ impl Places {
         open.next += 1;
         open.count += 1;
         open.strangers.insert(number, Stranger { address, cut: cut.clone() });
-        Place { places: Arc::clone(self), number, address, cut, known: false.into() }
+        Place { places: Arc::clone(self), number, address, cut, known: OnceLock::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -256,27 +251,53 @@ impl Open {
         self.strangers.remove(&number)
     }
 
-    /// Makes a stranger known, or says whose share is used up.
-    fn make_known(&mut self, place: &Place, shares: &Shares) -> Result<(), &'static str> {
-        let network = network_of(place.address);
+    /// Makes a stranger known, or says which share is used up.
+    fn make_known(
+        &mut self,
+        place: &Place,
+        is_operator: bool,
+        shares: &Shares,
+    ) -> Result<Known, TooMany> {
+        let known = match is_operator && self.operators < shares.operators_max {
+            true => {
+                self.operators += 1;
+                Known::Operator
+            }
+            false => {
+                self.take_share(place.address, shares)?;
+                Known::Member
+            }
+        };
+        self.strangers.remove(&place.number);
+        Ok(known)
+    }
+
+    fn take_share(&mut self, address: IpAddr, shares: &Shares) -> Result<(), TooMany> {
+        let network = network_of(address);
         let held = |of: &HashMap<IpAddr, usize>, key| of.get(key).copied().unwrap_or_default();
-        for (full, reason) in [
-            (held(&self.addresses, &place.address) >= shares.address_max, "ADDRESS_SHARE"),
-            (held(&self.networks, &network) >= shares.network_max, "NETWORK_SHARE"),
-            (self.known >= shares.known_max, "ALL_TAKEN"),
+        for (full, share) in [
+            (held(&self.addresses, &address) >= shares.address_max, TooMany::Address),
+            (held(&self.networks, &network) >= shares.network_max, TooMany::Network),
+            (self.known >= shares.known_max, TooMany::All),
         ] {
             if full {
-                return Err(reason);
+                return Err(share);
             }
         }
-        self.strangers.remove(&place.number);
         self.known += 1;
-        *self.addresses.entry(place.address).or_default() += 1;
+        *self.addresses.entry(address).or_default() += 1;
         *self.networks.entry(network).or_default() += 1;
         Ok(())
     }
 
-    fn forget_known(&mut self, address: IpAddr) {
+    fn forget(&mut self, known: Known, address: IpAddr) {
+        match known {
+            Known::Operator => self.operators -= 1,
+            Known::Member => self.give_share_back(address),
+        }
+    }
+
+    fn give_share_back(&mut self, address: IpAddr) {
         self.known -= 1;
         let network = network_of(address);
         for (of, key) in [(&mut self.addresses, address), (&mut self.networks, network)] {
@@ -320,34 +341,36 @@ struct Place {
     address: IpAddr,
     /// Ends this connection.
     cut: CancellationToken,
-    known: AtomicBool,
+    /// Set where it is a stranger's no longer.
+    known: OnceLock<Known>,
+}
+
+/// Whose places a known connection's is of.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Operator,
+    Member,
 }
 
 impl Place {
     /// See [`Connection::become_known`].
-    fn become_known(&self) {
+    fn become_known(&self, is_operator: bool) -> Result<(), TooMany> {
         let mut open = self.places.lock();
-        if self.known.load(Ordering::Relaxed) || self.cut.is_cancelled() {
-            return;
+        // One that is cut off has lost its place.
+        if self.known.get().is_none() && !self.cut.is_cancelled() {
+            let known = open.make_known(self, is_operator, &self.places.shares)?;
+            let _first = self.known.set(known);
         }
-        match open.make_known(self, &self.places.shares) {
-            Ok(()) => self.known.store(true, Ordering::Relaxed),
-            Err(reason) => {
-                self.places.metrics.rejected(SURFACE, reason);
-                let address = self.address;
-                tracing::info!(%address, reason, "a client's connection was closed");
-                self.cut.cancel();
-            }
-        }
+        Ok(())
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.places.lock();
-        match self.known.load(Ordering::Relaxed) {
-            true => open.forget_known(self.address),
-            false => _ = open.strangers.remove(&self.number),
+        match self.known.get() {
+            Some(known) => open.forget(*known, self.address),
+            None => _ = open.strangers.remove(&self.number),
         }
         open.count -= 1;
         drop(open);
@@ -372,9 +395,12 @@ impl Connected for Connection {
 }
 
 impl Connection {
-    /// The client has shown who it is. Closes the connection where its share is used up.
-    pub(super) fn become_known(&self) {
-        self.place.become_known();
+    /// The client has shown who it is.
+    ///
+    /// # Errors
+    /// A share is used up: the connection stays a stranger's.
+    pub(super) fn become_known(&self, is_operator: bool) -> Result<(), TooMany> {
+        self.place.become_known(is_operator)
     }
 
     /// Fails once the connection is cut off; otherwise sees to it that this task is woken then.
@@ -432,7 +458,7 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt as _;
-    use tokio::net::TcpSocket;
+    use tokio::{io::AsyncReadExt as _, net::TcpSocket, time::timeout};
 
     use super::*;
     use crate::health::probe;
@@ -451,7 +477,7 @@ mod tests {
             let at = listener.local_addr().expect("bound");
             let cut = CancellationToken::new();
             let metrics = Metrics::new(|_| ());
-            let incoming = accept((listener, probe().1), shares, metrics, |_, _| (), cut.clone());
+            let incoming = accept((listener, probe().1), shares, metrics, cut.clone());
             Self { at, incoming: Box::pin(incoming), cut }
         }
 
@@ -497,40 +523,47 @@ mod tests {
     async fn who_is_known_keeps_its_place_before_any_number_of_strangers() {
         let mut listening = Listening::with(Shares::of_known(2, 4)).await;
         let (_client, mut known) = listening.connect([0, 0, 1]).await;
-        known.become_known();
+        known.become_known(false).expect("a place");
         let mut strangers = Vec::new();
         for _ in 0..CLOSING_MAX {
             strangers.push(listening.connect([0, 0, 3]).await);
         }
         assert!(!is_cut(&mut known).await);
-        let (_client, mut newcomer) = listening.connect([0, 0, 2]).await;
-        newcomer.become_known();
-        assert!(!is_cut(&mut newcomer).await, "strangers hold no place of those who are known");
+        let (_client, newcomer) = listening.connect([0, 0, 2]).await;
+        newcomer.become_known(false).expect("strangers hold no place of those who are known");
     }
 
     #[tokio::test]
     async fn an_address_and_a_network_have_their_shares_of_those_who_are_known() {
-        // One of an address, two of a network.
-        let mut listening = Listening::with(Shares::of_known(8, 4)).await;
+        // One of an address, two of a network, four of all; and one of an operator.
+        let shares = Shares { operators_max: 1, ..Shares::of_known(8, 4) };
+        let mut listening = Listening::with(shares).await;
         let mut held = Vec::new();
-        for (from, cut) in [
-            ([0, 0, 1], false),
-            ([0, 0, 2], false),
-            ([0, 0, 3], true),
-            ([0, 1, 1], false),
-            ([0, 2, 1], false),
-            ([0, 3, 1], true),
+        for (from, found) in [
+            ([0, 0, 1], Ok(())),
+            ([0, 0, 1], Err(TooMany::Address)),
+            ([0, 0, 2], Ok(())),
+            ([0, 0, 3], Err(TooMany::Network)),
+            ([0, 1, 1], Ok(())),
+            ([0, 2, 1], Ok(())),
+            ([0, 3, 1], Err(TooMany::All)),
         ] {
             let (client, mut connection) = listening.connect(from).await;
-            connection.become_known();
-            assert_eq!(is_cut(&mut connection).await, cut, "{from:?}");
+            assert_eq!(connection.become_known(false), found, "{from:?}");
+            // Who is too many is still to be told.
+            assert!(!is_cut(&mut connection).await, "{from:?}");
             held.push((client, connection));
         }
+        let (_operators, first) = listening.connect([0, 0, 1]).await;
+        first.become_known(true).expect("nobody else can take it");
+        let (_client, second) = listening.connect([0, 0, 1]).await;
+        assert_eq!(second.become_known(true), Err(TooMany::Address));
         // A place that is given back is there for the next.
         held.remove(0);
-        let (_client, mut connection) = listening.connect([0, 0, 1]).await;
-        connection.become_known();
-        assert!(!is_cut(&mut connection).await);
+        let (_client, connection) = listening.connect([0, 0, 1]).await;
+        connection.become_known(false).expect("a place");
+        let open = connection.place.places.lock();
+        assert_eq!((open.known, open.operators), (4, 1));
     }
 
     #[tokio::test]
@@ -555,7 +588,7 @@ mod tests {
         let (probe, responder) = probe();
         let shares = Shares::of_strangers(2);
         let cut = CancellationToken::new();
-        let incoming = accept((listener, responder), shares, Metrics::new(|_| ()), |_, _| (), cut);
+        let incoming = accept((listener, responder), shares, Metrics::new(|_| ()), cut);
         let accepting = tokio::spawn(async move { Box::pin(incoming).next().await });
         assert!(timeout(DEADLINE, probe.clone().answered()).await.expect("in time"));
         accepting.abort();

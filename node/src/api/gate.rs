@@ -16,7 +16,8 @@ use tonic::{Code, Status};
 use super::{
     REQUEST_BYTES_MAX, SMALL_REQUEST_BYTES_MAX,
     access::{self, Method},
-    quotas::{AnswerBytes, Class, Place, Share},
+    connections::TooMany,
+    quotas::{AnswerBytes, AnswerRoom, Class, Place, Share},
     reads::holding,
     receiving::Receiving,
     refused::{REASON_CODE, REFUSED_ID, Refused},
@@ -42,8 +43,8 @@ pub(super) struct Gate {
 pub(super) struct Caller {
     /// The client, or why its certificate names none.
     pub(super) client: Result<(ClientIdentity, Share), Refused>,
-    /// Whether the client has more connections than its share: nothing is served on this one.
-    pub(super) is_one_too_many: bool,
+    /// Which share the connection is above: nothing is served on it.
+    pub(super) too_many: Option<TooMany>,
     /// What the client is to read.
     pub(super) unsent: Unsent,
 }
@@ -77,8 +78,8 @@ impl Gate {
         if self.shutdown.is_cancelled() {
             return Err(Refused::shutting_down());
         }
-        if caller.is_one_too_many {
-            return Err(Refused::overloaded("connections of this client", RETRY_AFTER));
+        if let Some(too_many) = caller.too_many {
+            return Err(Refused::overloaded(too_many.of_what(), RETRY_AFTER));
         }
         let limit = Limit::of(request.headers())?;
         let call = Call { client, share: &share, method, limit, unsent: &caller.unsent };
@@ -107,7 +108,7 @@ impl Call<'_> {
         let Self { client, share, method, limit, unsent } = self;
         let (class, streams) = (method.class, method.class.streams());
         let place = share.place(class).await?;
-        let bytes = share.answer(method.answer_bytes).await?;
+        let room = AnswerRoom::new(share.answer(method.answer_bytes).await?, share);
         let (parts, body) = request.into_parts();
         let message_bytes_max = match class {
             Class::Submit | Class::Stream => REQUEST_BYTES_MAX,
@@ -121,10 +122,12 @@ impl Call<'_> {
             // These give their place back when they have accepted, and go on waiting without one.
             Class::Submit | Class::Stream => {
                 request.extensions_mut().insert(place);
+                request.extensions_mut().insert(room.clone());
                 (next.run(request).await, None)
             }
             _ => (holding(place.clone(), next.run(request)).await, Some(place)),
         };
+        let bytes = room.into_bytes();
         if streams {
             let until = limit.asked.map(|asked| Box::pin(sleep_until(asked)));
             return Ok(sent_as_it_comes(response, until, (bytes, place), unsent));
@@ -218,6 +221,7 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
+    let method = access::name_of(&path);
     let caller = request.extensions_mut().remove::<Arc<Caller>>();
     let answer = match &caller {
         Some(caller) => gate.pass(caller, &path, request, next).await,
@@ -228,7 +232,7 @@ pub(super) async fn admit(
     if let Some((reason_code, id)) = complete(response.headers_mut()) {
         let client = caller.as_ref().and_then(|caller| caller.client.as_ref().ok());
         let name = client.map_or("", |(client, _)| &client.name);
-        gate.rejections.note(name, &path, &reason_code, &id);
+        gate.rejections.note(name, method, &reason_code, &id);
     }
     response
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answers,
-    reads::apart,
+    reads::{apart, in_line},
     refused::Refused,
     rejections::Rejections,
     streams::{Intake, Step},
@@ -30,8 +30,30 @@ use crate::{
 /// How long a stream is held back by a full mempool before its items are answered as not taken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Records that are checked where they are.
+const FEW_RECORDS: usize = 4;
+
 /// A transaction's id as far as its header goes, and the transaction where it is valid.
 type Checked = (Hash, Result<VerifiedTransaction, Refused>);
+
+/// Submits records, which are checked away from the async workers where they are many: a check takes
+/// some ten microseconds.
+pub(super) async fn submit_records(
+    submissions: &Submissions,
+    client: &ClientIdentity,
+    records: Vec<v1::RecordSubmission>,
+) -> Vec<Result<Accepted, Refusal>> {
+    let count = records.len();
+    let checked = if count <= FEW_RECORDS {
+        Some(submissions.check(client, records))
+    } else {
+        let (submissions, client) = (submissions.clone(), client.clone());
+        apart(move || submissions.check(&client, records)).await
+    };
+    let Some(checked) = checked else { return vec![Err(Refusal::ShuttingDown); count] };
+    let _until_it_is_answered = in_line(count).await;
+    submissions.submit_checked(checked).await
+}
 
 /// Checks transactions away from the async workers: a signature takes about 60 µs.
 pub(super) async fn verify_apart(
@@ -189,7 +211,8 @@ impl Records {
         records: Vec<v1::RecordSubmission>,
     ) -> Vec<Result<Accepted, Refusal>> {
         let deadline = Instant::now() + PATIENCE;
-        let mut taken = self.node.submissions.submit_records(client, records.clone()).await;
+        let submissions = &self.node.submissions;
+        let mut taken = submit_records(submissions, client, records.clone()).await;
         loop {
             let full = |result: &Result<Accepted, Refusal>| {
                 matches!(result, Err(Refusal::Exhausted { .. }))
@@ -202,7 +225,7 @@ impl Records {
             }
             let again: Vec<usize> = (0..taken.len()).filter(|&i| full(&taken[i])).collect();
             let batch = again.iter().map(|&index| records[index].clone()).collect();
-            let retaken = self.node.submissions.submit_records(client, batch).await;
+            let retaken = submit_records(submissions, client, batch).await;
             for (index, result) in again.into_iter().zip(retaken) {
                 taken[index] = result;
             }

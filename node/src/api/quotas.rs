@@ -36,8 +36,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Connections of one client. Each may have a window of a request unread, and some of each answer in
 /// HTTP/2's own buffer.
 const CONNECTIONS_MAX: usize = 32;
+/// Where there are few, one client has at most this part of all.
+const CONNECTIONS_PART: usize = 16;
 /// Clients remembered before those that hold nothing are forgotten.
 const FORGET_AT: usize = 1024;
+/// Records of a client that are in line to be signed and kept.
+const LINE_MAX: usize = 1024;
+/// Threads that work for all members' calls at a time, and as many for operators': one a processor, and
+/// some where there are few, because the disk is waited for. One client has at most half of them, so that
+/// there is always one for the next; more at a time would only take the processors from consensus.
+const WORKERS_MIN: usize = 4;
 /// Bytes are counted in these, so that a permit's count fits its type.
 const UNIT: usize = 1024;
 
@@ -94,9 +102,9 @@ impl Class {
     }
 
     /// Whether its calls are counted among those that are worked on. The others wait for something,
-    /// and hold next to nothing meanwhile.
+    /// and hold next to nothing meanwhile: a stream waits for its client most of its time, for hours.
     fn works(self) -> bool {
-        !matches!(self, Self::Wait | Self::Watch)
+        !matches!(self, Self::Stream | Self::Wait | Self::Watch)
     }
 
     /// Places of all clients together. The others are counted by the calls that are worked on.
@@ -104,6 +112,7 @@ impl Class {
         match self {
             // Each may read a bucket with a million entries.
             Self::Proof => 4,
+            Self::Stream => 1024,
             _ => Semaphore::MAX_PERMITS,
         }
     }
@@ -134,6 +143,20 @@ pub(super) struct AnswerBytes {
     all: OwnedSemaphorePermit,
 }
 
+/// The room for an answer of which the service knows how long it may be before it is made. Clones are of the
+/// same room.
+#[derive(Clone)]
+pub(super) struct AnswerRoom {
+    bytes: Arc<Mutex<Option<AnswerBytes>>>,
+    share: Share,
+}
+
+/// A thread that works for a client, given back when dropped.
+pub(super) struct Worker {
+    _client: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
 /// A client's connection, given back when dropped.
 pub(super) struct ConnectionPlace {
     _permit: OwnedSemaphorePermit,
@@ -143,6 +166,7 @@ pub(super) struct ConnectionPlace {
 pub(super) struct Quotas {
     clients: Mutex<HashMap<ClientIdentity, Arc<Holdings>>>,
     calls_max: usize,
+    connections_max: usize,
     members: Arc<Holdings>,
     operators: Arc<Holdings>,
 }
@@ -150,6 +174,10 @@ pub(super) struct Quotas {
 /// What there is of everything, of a client or of all together.
 struct Holdings {
     calls: Arc<Semaphore>,
+    /// Threads that read the store or check signatures.
+    workers: Arc<Semaphore>,
+    /// Records in line to be signed and kept.
+    line: Arc<Semaphore>,
     classes: [Arc<Semaphore>; Class::ALL.len()],
     answers: Arc<Semaphore>,
     requests: Arc<Semaphore>,
@@ -157,12 +185,14 @@ struct Holdings {
 }
 
 impl Quotas {
-    /// For so many calls that are worked on at a time, of all clients but operators.
-    pub(super) fn new(calls_max: usize) -> Self {
+    /// For so many calls that are worked on at a time, of all clients but operators, and so many
+    /// connections of all.
+    pub(super) fn new(calls_max: usize, connections_max: usize) -> Self {
         let calls_max = calls_max.clamp(1, Semaphore::MAX_PERMITS);
+        let connections_max = connections_max.div_ceil(CONNECTIONS_PART).min(CONNECTIONS_MAX);
         let all = |calls| {
             Arc::new(Holdings::new(
-                calls,
+                (calls, WORKERS_MIN.max(processors()), Semaphore::MAX_PERMITS),
                 Class::total,
                 ANSWER_BYTES_MAX * WHOLE_SHARES,
                 REQUEST_BYTES_MAX * WHOLE_SHARES,
@@ -171,6 +201,7 @@ impl Quotas {
         Self {
             clients: Mutex::default(),
             calls_max,
+            connections_max,
             members: all(calls_max),
             operators: all(OPERATOR_CALLS_MAX),
         }
@@ -195,7 +226,9 @@ impl Quotas {
         }
         let calls = self.calls_max.div_ceil(CALLS_PART);
         let share = |class: Class| class.share().0;
-        let holdings = Holdings::new(calls, share, ANSWER_BYTES_MAX, REQUEST_BYTES_MAX);
+        let workers = (WORKERS_MIN.max(processors()) / 2).max(1);
+        let counts = (calls, workers, self.connections_max);
+        let holdings = Holdings::new(counts, share, ANSWER_BYTES_MAX, REQUEST_BYTES_MAX);
         let holdings = Arc::new(holdings);
         clients.insert(client.clone(), Arc::clone(&holdings));
         holdings
@@ -203,6 +236,24 @@ impl Quotas {
 }
 
 impl Place {
+    /// A thread to work with for the call: in the client's turn, then in that of all.
+    pub(super) async fn worker(&self) -> Worker {
+        let Share { client, all } = &self.held.share;
+        let of = async |holdings: &Holdings| {
+            let permit = Arc::clone(&holdings.workers).acquire_owned().await;
+            permit.expect("a share is never closed")
+        };
+        Worker { _client: of(client).await, _all: of(all).await }
+    }
+
+    /// Room for so many records in the line for the one thread that signs and keeps them: what a client has
+    /// there, all others wait for.
+    pub(super) async fn in_line(&self, records: usize) -> OwnedSemaphorePermit {
+        let line = Arc::clone(&self.held.share.client.line);
+        let count = u32::try_from(records.min(LINE_MAX)).expect("a share is a thousand");
+        line.acquire_many_owned(count).await.expect("a share is never closed")
+    }
+
     /// Holds the bytes of a request message, instead of those of the message before; waits for room
     /// for a while.
     pub(super) async fn hold_request(self, bytes: usize) -> Result<(), Refused> {
@@ -266,6 +317,34 @@ impl Share {
     }
 }
 
+impl AnswerRoom {
+    /// Of so many bytes to begin with.
+    pub(super) fn new(bytes: AnswerBytes, share: &Share) -> Self {
+        Self { bytes: Arc::new(Mutex::new(Some(bytes))), share: share.clone() }
+    }
+
+    /// Sets so many more bytes aside; waits for them for a while. Asked before the work, so that a client
+    /// that does not read its answers has no more of them made.
+    pub(super) async fn grow(&self, bytes: usize) -> Result<(), Refused> {
+        let more = self.share.answer(bytes).await?;
+        match self.lock().as_mut() {
+            Some(held) => held.merge(more),
+            // Nobody is answered any more.
+            None => drop(more),
+        }
+        Ok(())
+    }
+
+    /// What is set aside, to be held until it is sent.
+    pub(super) fn into_bytes(self) -> AnswerBytes {
+        self.lock().take().expect("the gate takes it, once")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<AnswerBytes>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl AnswerBytes {
     /// Bytes that are set aside.
     pub(super) fn bytes(&self) -> usize {
@@ -287,7 +366,7 @@ impl AnswerBytes {
 
 impl Holdings {
     fn new(
-        calls: usize,
+        (calls, workers, connections): (usize, usize, usize),
         share: impl Fn(Class) -> usize,
         answer_bytes: usize,
         request_bytes: usize,
@@ -295,10 +374,12 @@ impl Holdings {
         let semaphore = |count| Arc::new(Semaphore::new(count));
         Self {
             calls: semaphore(calls),
+            workers: semaphore(workers),
+            line: semaphore(LINE_MAX),
             classes: Class::ALL.map(|class| semaphore(share(class))),
             answers: semaphore(answer_bytes / UNIT),
             requests: semaphore(request_bytes / UNIT),
-            connections: semaphore(CONNECTIONS_MAX),
+            connections: semaphore(connections),
         }
     }
 
@@ -308,10 +389,21 @@ impl Holdings {
 
     /// Whether somebody holds or awaits anything.
     fn are_held(self: &Arc<Self>) -> bool {
-        let all = [&self.calls, &self.answers, &self.requests, &self.connections];
+        let all = [
+            &self.calls,
+            &self.workers,
+            &self.line,
+            &self.answers,
+            &self.requests,
+            &self.connections,
+        ];
         let mut all = all.into_iter().chain(&self.classes);
         Arc::strong_count(self) > 1 || all.any(|semaphore| Arc::strong_count(semaphore) > 1)
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What is larger than a whole share takes all of it: it is made when nothing else is.
@@ -333,6 +425,8 @@ async fn take(
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn client(name: &str, role: Role) -> ClientIdentity {
@@ -342,7 +436,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_client_s_calls_do_not_take_another_s() {
-        let quotas = Quotas::new(1024);
+        let quotas = Quotas::new(1024, 1024);
         let of = |name, role| quotas.share(&client(name, role));
         let (a, b) = (of("a", Role::Integrator), of("b", Role::Integrator));
         let mut held = Vec::new();
@@ -363,7 +457,7 @@ mod tests {
 
     #[tokio::test]
     async fn operators_have_room_whatever_the_others_hold() {
-        let quotas = Quotas::new(4);
+        let quotas = Quotas::new(4, 1024);
         let mut held = Vec::new();
         for number in 0..4 {
             let member = quotas.share(&client(&number.to_string(), Role::Auditor));
@@ -384,8 +478,58 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn streams_that_wait_for_their_clients_take_no_call_s_place() {
+        let quotas = Quotas::new(4, 1024);
+        let mut open = Vec::new();
+        for number in 0..8 {
+            let member = quotas.share(&client(&number.to_string(), Role::Integrator));
+            open.push(member.place(Class::Stream).now_or_never().expect("at once").expect("room"));
+        }
+        let reader = quotas.share(&client("reader", Role::Officer));
+        reader.place(Class::Read).now_or_never().expect("at once").expect("a place");
+    }
+
+    #[tokio::test]
+    async fn a_client_s_records_in_line_are_few_however_many_it_has() {
+        let quotas = Quotas::new(1024, 1024);
+        let share = quotas.share(&client("greedy", Role::Integrator));
+        let place = share.place(Class::Submit).await.expect("a place");
+        // More than there may be wait for all that there may be.
+        let all = place.in_line(10 * LINE_MAX).await;
+        let mut next = Box::pin(place.in_line(1));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(all);
+        drop(next.await);
+    }
+
+    #[tokio::test]
+    async fn one_client_has_half_of_the_threads() {
+        let quotas = Quotas::new(1024, 1024);
+        let place = async |name, role| {
+            let share = quotas.share(&client(name, role));
+            share.place(Class::Read).await.expect("a place")
+        };
+        let (greedy, other) =
+            (place("greedy", Role::Officer).await, place("other", Role::Officer).await);
+        let mut working = Vec::new();
+        while let Some(worker) = greedy.worker().now_or_never() {
+            working.push(worker);
+        }
+        assert_eq!(working.len(), WORKERS_MIN.max(processors()) / 2);
+        let mut queued = Box::pin(greedy.worker());
+        assert!(futures::poll!(&mut queued).is_pending());
+        working.push(other.worker().now_or_never().expect("at once"));
+        while let Some(worker) = other.worker().now_or_never() {
+            working.push(worker);
+        }
+        assert_eq!(working.len(), WORKERS_MIN.max(processors()));
+        let operator = place("ops", Role::Operator).await;
+        operator.worker().now_or_never().expect("of their own");
+    }
+
+    #[tokio::test]
     async fn bytes_of_an_answer_are_given_back_as_far_as_it_is_shorter() {
-        let quotas = Quotas::new(1024);
+        let quotas = Quotas::new(1024, 1024);
         let share = quotas.share(&client("a", Role::Officer));
         let mut bytes = share.answer(ANSWER_BYTES_MAX).await.expect("free");
         bytes.shrink(10_000);
@@ -400,7 +544,7 @@ mod tests {
 
     #[test]
     fn clients_that_hold_nothing_are_forgotten() {
-        let quotas = Quotas::new(1024);
+        let quotas = Quotas::new(1024, 1024);
         let held = quotas.share(&client("held", Role::Officer));
         for number in 0..10 * FORGET_AT {
             drop(quotas.share(&client(&number.to_string(), Role::Officer)));

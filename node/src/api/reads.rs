@@ -8,6 +8,7 @@ use customhouse_ledger::{
     store::StoreError,
 };
 use customhouse_proto::v1;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{quotas::Place, refused::Refused};
 use crate::{metrics::Metrics, node::Shared};
@@ -29,11 +30,23 @@ pub(super) async fn apart<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let place = PLACE.try_with(Place::clone).ok();
+    let worker = match &place {
+        Some(place) => Some(place.worker().await),
+        None => None,
+    };
     let work = move || {
-        let _until_it_is_done = place;
+        let _until_it_is_done = (worker, place);
         work()
     };
     tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// Room for so many records of the call that is being answered in the line of those to be kept.
+pub(super) async fn in_line(records: usize) -> Option<OwnedSemaphorePermit> {
+    match PLACE.try_with(Place::clone) {
+        Ok(place) => Some(place.in_line(records).await),
+        Err(_) => None,
+    }
 }
 
 /// Reads away from the async workers, because a read may wait for the disk.
@@ -110,7 +123,7 @@ mod tests {
     async fn work_for_a_call_that_was_given_up_holds_its_place_until_it_is_done() {
         let agency = "NL-DOUANE".parse().expect("a code");
         let client = ClientIdentity { agency, name: "a".into(), role: Role::Officer };
-        let share = Quotas::new(1).share(&client);
+        let share = Quotas::new(1, 16).share(&client);
         let place = share.place(Class::Read).await.expect("free");
         let (finish, finished) = std::sync::mpsc::channel::<()>();
         {

@@ -5,9 +5,11 @@
 //! answers keep them for ever.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr},
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -16,22 +18,27 @@ use customhouse_ledger::agency::AgencyCode;
 use futures::{Stream, StreamExt as _};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 use tokio_rustls::{TlsAcceptor, rustls, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{codegen::Service as _, transport::server::Connected as _};
 
 use super::{
-    connections::Connection,
+    Patience,
+    connections::{Connection, TooMany},
     gate::Caller,
-    quotas::{ConnectionPlace, Quotas},
+    quotas::{ConnectionPlace, Quotas, Share},
     rejections::Rejections,
     sending::{PIECE_BYTES, Unsent},
 };
-use crate::tls::{IdentityError, identity_of};
+use crate::{
+    identity::{ClientIdentity, Role},
+    tls::{IdentityError, identity_of},
+};
 
-/// A handshake that takes longer is given up, so that a silent client holds nothing.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls of one connection at a time; a client that has more waits by itself.
 const STREAMS_MAX: u32 = 64;
 /// Streams that a client opened and reset at once before the connection is closed (the "rapid
@@ -51,8 +58,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// for a while.
 const AGE_MAX: Duration = Duration::from_secs(60 * 60);
 const AGE_GRACE: Duration = Duration::from_secs(10 * 60);
-/// What a connection too many has to hear that it is one: it is not to take the place of another's.
-const TOO_MANY_TIME: Duration = Duration::from_secs(3);
+/// What a connection on which nothing is served has to hear why: it is not to take the place of another's.
+const REFUSED_TIME: Duration = Duration::from_secs(3);
+/// The client's first words: `PRI * HTTP/2.0…`.
+const HTTP2_PREFACE_BYTES: usize = 24;
 /// How often it is looked whether a client reads what it asked for.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -64,8 +73,7 @@ pub(super) struct Server {
     pub(super) router: Router,
     pub(super) quotas: Quotas,
     pub(super) rejections: Rejections,
-    /// How long a client may take with a piece of an answer.
-    pub(super) piece_time: Duration,
+    pub(super) patience: Patience,
     /// No more calls are taken, and those under way come to their end.
     pub(super) shutdown: CancellationToken,
     /// Nothing goes on.
@@ -98,21 +106,35 @@ impl Server {
     async fn converse(self: Arc<Self>, connection: Connection) {
         let address = connection.connect_info().remote_addr().map(|address| address.ip());
         let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical();
+        let began = Instant::now();
+        let handshake_time = self.patience.handshake;
         let handshake = TlsAcceptor::from(Arc::clone(&self.tls)).accept(connection);
-        let stream = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        let stream = match timeout(handshake_time, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 let reason_code = reason_code_of(&error);
                 return self.rejections.note_connection(address, reason_code, &error.to_string());
             }
-            Err(_) => {
-                let why = format!("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs());
-                return self.rejections.note_connection(address, "HANDSHAKE_TIMEOUT", &why);
+            Err(_) => return self.note_silence("no handshake", address),
+        };
+        let (caller, _place) = self.caller(&stream, address);
+        let greeted = CancellationToken::new();
+        let stream = Greeting { stream, to_come: HTTP2_PREFACE_BYTES, greeted: greeted.clone() };
+        let silence = async {
+            let left = handshake_time.saturating_sub(began.elapsed());
+            if timeout(left, greeted.cancelled()).await.is_ok() {
+                std::future::pending::<()>().await;
             }
         };
-        stream.get_ref().0.become_known();
-        let (caller, _place) = self.caller(&stream, address);
-        self.answer(stream, Arc::new(caller), address).await;
+        tokio::select! {
+            () = self.answer(stream, Arc::new(caller), address) => {}
+            () = silence => self.note_silence("no word of HTTP/2", address),
+        }
+    }
+
+    fn note_silence(&self, what: &str, address: IpAddr) {
+        let why = format!("{what} within {} s", self.patience.handshake.as_secs_f32());
+        self.rejections.note_connection(address, "HANDSHAKE_TIMEOUT", &why);
     }
 
     /// Who called, and its place among the client's connections.
@@ -135,16 +157,42 @@ impl Server {
             // Each call is told.
             Err(error) => Err(error.into()),
         };
-        let place = client.as_ref().ok().and_then(|(_, share)| share.connection());
-        let is_one_too_many = client.is_ok() && place.is_none();
-        if let (Ok((client, _)), true) = (&client, is_one_too_many) {
-            let why = format!("`{}` has as many connections as a client may", client.name);
-            self.rejections.note_connection(address, "CLIENT_CONNECTIONS", &why);
-        }
-        (Caller { client, is_one_too_many, unsent: Unsent::default() }, place)
+        let (place, too_many) = match &client {
+            Ok((client, share)) => self.place(client, share, stream.get_ref().0, address),
+            Err(_) => (None, None),
+        };
+        (Caller { client, too_many, unsent: Unsent::default() }, place)
     }
 
-    async fn answer(&self, stream: TlsStream<Connection>, caller: Arc<Caller>, address: IpAddr) {
+    /// A client's place for a connection, or the share that it is above. One without a place stays a
+    /// stranger's: however many there are, they take none from those who have theirs.
+    fn place(
+        &self,
+        client: &ClientIdentity,
+        share: &Share,
+        connection: &Connection,
+        address: IpAddr,
+    ) -> (Option<ConnectionPlace>, Option<TooMany>) {
+        let placed = share.connection().ok_or(TooMany::Client).and_then(|place| {
+            connection.become_known(client.role == Role::Operator)?;
+            Ok(place)
+        });
+        match placed {
+            Ok(place) => (Some(place), None),
+            Err(too_many) => {
+                let why = format!("`{}`: too many {}", client.name, too_many.of_what());
+                self.rejections.note_connection(address, too_many.reason_code(), &why);
+                (None, Some(too_many))
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        stream: Greeting<TlsStream<Connection>>,
+        caller: Arc<Caller>,
+        address: IpAddr,
+    ) {
         let (router, of_calls) = (self.router.clone(), Arc::clone(&caller));
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Arc::clone(&of_calls));
@@ -154,7 +202,8 @@ impl Server {
         let mut connection = pin!(connection);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let age_max = if caller.is_one_too_many { TOO_MANY_TIME } else { AGE_MAX };
+        let is_served = caller.client.is_ok() && caller.too_many.is_none();
+        let age_max = if is_served { AGE_MAX } else { REFUSED_TIME };
         let grace = age_max.min(AGE_GRACE);
         let mut ending = pin!(self.ending(age_max));
         let mut is_ending = false;
@@ -171,7 +220,7 @@ impl Server {
                     end = Box::pin(sleep(grace));
                 }
                 _ = look.tick() => {
-                    if caller.unsent.is_overdue(Instant::now(), self.piece_time) {
+                    if caller.unsent.is_overdue(Instant::now(), self.patience.piece) {
                         let name = caller.client.as_ref().map_or("", |(client, _)| &client.name);
                         let why = format!("`{name}` does not read its answers");
                         return self.rejections.note_connection(address, "UNREAD", &why);
@@ -187,6 +236,62 @@ impl Server {
             () = self.shutdown.cancelled() => {}
             () = sleep(age_max) => {}
         }
+    }
+}
+
+/// Tells when the client's first words of HTTP/2 are here, whatever they are: until they are, HTTP/2 waits
+/// for them without an end.
+struct Greeting<S> {
+    stream: S,
+    to_come: usize,
+    greeted: CancellationToken,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.to_come > 0 {
+            self.to_come = self.to_come.saturating_sub(buffer.filled().len() - before);
+            if self.to_come == 0 {
+                self.greeted.cancel();
+            }
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -206,7 +311,7 @@ fn http2_server() -> http2::Builder<TokioExecutor> {
 }
 
 /// Why a handshake failed: for the client's certificate, or otherwise.
-fn reason_code_of(error: &std::io::Error) -> &'static str {
+fn reason_code_of(error: &io::Error) -> &'static str {
     let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {

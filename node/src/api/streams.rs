@@ -351,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_place_is_given_back_when_the_client_goes() {
-        let share = Quotas::new(1024).share(&client());
+        let share = Quotas::new(1024, 1024).share(&client());
         let mut streams = Vec::new();
         while let Some(place) = share.place(Class::Stream).now_or_never() {
             let (echo, shutdown) = (Arc::new(Echo::default()), CancellationToken::new());

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     answers, intake,
-    quotas::Place,
+    quotas::{AnswerRoom, Place},
     reads::{hash_field, holding, read},
     refused::Refused,
     rejections::Rejections,
@@ -29,6 +29,8 @@ const RECORDS_MAX: usize = 4096;
 /// Records that are checked in one go, and how many such pieces are under way at a time.
 const PIECE_RECORDS: usize = 256;
 const PIECES_AT_ONCE: usize = 4;
+/// Bytes of a record's result, as it is kept until it is sent.
+const RESULT_BYTES: usize = 384;
 /// How long a call waits for an end at the most; the client asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -56,7 +58,7 @@ impl SubmissionService {
             let piece: Vec<_> = records.by_ref().take(PIECE_RECORDS).collect();
             (!piece.is_empty()).then_some(piece)
         });
-        let submit = |piece| self.submissions().submit_records(client, piece);
+        let submit = |piece| intake::submit_records(self.submissions(), client, piece);
         let taken = stream::iter(pieces).map(submit).buffered(PIECES_AT_ONCE);
         taken.map(stream::iter).flatten().collect().await
     }
@@ -133,10 +135,15 @@ impl Submission for SubmissionService {
     ) -> Result<Response<v1::SubmitRecordsResponse>, Status> {
         let client = caller(&request)?;
         let place = request.extensions_mut().remove::<Place>();
+        let room = request.extensions_mut().remove::<AnswerRoom>();
         let v1::SubmitRecordsRequest { records, wait } = request.into_inner();
         if !(1..=RECORDS_MAX).contains(&records.len()) {
             let reason = format!("1 to {RECORDS_MAX} expected, {} found", records.len());
             return Err(Refused::field("records", "RECORD_COUNT", reason).into());
+        }
+        // Once they are accepted they must be answered, whether the client reads or not.
+        if let Some(room) = room {
+            room.grow(records.len() * RESULT_BYTES).await?;
         }
         let keys: Vec<_> = records.iter().map(|r| r.idempotency_key.clone()).collect();
         let (service, caller) = (self.clone(), client.clone());

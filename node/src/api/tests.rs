@@ -36,6 +36,8 @@ mod checkpoints;
 mod connections;
 mod fixture;
 mod hostile;
+mod raw;
 mod registry;
+mod strange;
 
 use fixture::{DEADLINE, Fixture};

@@ -165,9 +165,6 @@ fn in_words(error: &io::Error) -> String {
         AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
             "it refuses this client's certificate"
         }
-        AlertDescription::AccessDenied => {
-            "it takes no more connections from this address: close some, or try again later"
-        }
         _ => return format!("the node ended the handshake: {error}"),
     };
     format!("the node said why: {said}")

@@ -59,7 +59,7 @@ pub(crate) async fn serve(
     // Each conversation ends by itself: nothing is cut.
     let cut = CancellationToken::new();
     let shares = Shares::of_strangers(limits.connections_max);
-    let incoming = connections::accept((listener, responder), shares, metrics, |_, _| (), cut);
+    let incoming = connections::accept((listener, responder), shares, metrics, cut);
     let mut incoming = pin!(incoming);
     let conversations = TaskTracker::new();
     loop {

@@ -1,6 +1,7 @@
 //! What four nodes promise, asked of four real processes.
 
 mod agreement;
+mod attacked;
 mod auditors;
 mod catching_up;
 mod changes;

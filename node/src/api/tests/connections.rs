@@ -1,11 +1,12 @@
 //! Who gets in, and how the services end.
 
+use tokio_rustls::rustls::HandshakeKind;
 use tonic::{
     Status,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::*;
+use super::{raw::shake_hands, *};
 
 /// The error of a call over these TLS settings, if it has one.
 async fn call(endpoint: &str, tls: ClientTlsConfig) -> Result<(), Status> {
@@ -113,6 +114,19 @@ async fn a_shutdown_is_told_by_health_and_ends_open_streams() {
     fixture.stop().await;
     // The client would watch for ever: it is cut off, and does not hold the node up.
     timeout(DEADLINE, watch.collect::<Vec<_>>()).await.expect("cut off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_looked_at_in_every_handshake() {
+    let fixture = Fixture::start().await;
+    let config = fixture.tls(Role::Officer).client_config().expect("settings");
+    for _ in 0..3 {
+        let mut tls = shake_hands(&fixture, config.clone()).await;
+        // Tickets would come with the node's first bytes.
+        tls.read_exact(&mut [0; 9]).await.expect("HTTP/2's settings");
+        assert_eq!(tls.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    }
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

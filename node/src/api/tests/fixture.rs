@@ -38,8 +38,20 @@ impl Fixture {
         Self::start_with(|_| ()).await
     }
 
-    /// The same with other limits.
+    /// The same with another node.
     pub(super) async fn start_with(change: impl FnOnce(&mut NodeParts)) -> Self {
+        Self::start_both(change, |_| ()).await
+    }
+
+    /// The same with other limits of the services.
+    pub(super) async fn start_api_with(change: impl FnOnce(&mut ApiConfig)) -> Self {
+        Self::start_both(|_| (), change).await
+    }
+
+    async fn start_both(
+        change: impl FnOnce(&mut NodeParts),
+        change_api: impl FnOnce(&mut ApiConfig),
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = lay_out(&directory.path().join("net"));
         let mut parts = NodeParts::read(&config).expect("laid out");
@@ -66,8 +78,9 @@ impl Fixture {
         });
         let stop = shutdown.clone();
         // Long for these machines, and short for who waits for a test.
-        let patience = Patience { message: Duration::from_secs(3), piece: Duration::from_secs(3) };
-        let config = ApiConfig {
+        let time = Duration::from_secs(3);
+        let patience = Patience { handshake: time, message: time, piece: time };
+        let mut config = ApiConfig {
             tls,
             calls_max: 256,
             drain: Duration::from_millis(200),
@@ -75,6 +88,7 @@ impl Fixture {
             connections_max: 1024,
             strangers_max: 64,
         };
+        change_api(&mut config);
         let listening = (listener, shared.health.listener("gRPC server"));
         let serving = tokio::spawn(serve(listening, shared, config, rejections, stop));
         Self {
