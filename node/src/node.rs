@@ -25,6 +25,7 @@ use customhouse_ledger::{
     keys::{PublicKey, SigningKey},
     store::{StoreError, StoreOptions},
 };
+use futures::FutureExt as _;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
@@ -364,7 +365,7 @@ impl Node {
             let listening = (listener, shared.health.listener(METRICS_SERVER));
             let (node, stop) = (Arc::clone(&shared), shutdown.clone());
             let served = http::serve(listening, descriptors.metrics_max, node, stop);
-            let served = async { io::Result::Ok(served.await) };
+            let served = served.map(io::Result::Ok);
             tasks.spawn_fallible_on(threads.handle(), METRICS_SERVER, served);
         }
         // The configuration has no section without a key.

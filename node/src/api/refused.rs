@@ -24,6 +24,10 @@ pub const RETRY_AFTER_MS: &str = "retry-after-ms";
 /// Metadata: hash of what was refused (record or transaction id), in hexadecimal.
 pub const REFUSED_ID: &str = "refused-id";
 
+/// Bytes of a sentence at the most. Some repeat what a client has sent, which may be long: a refusal is a
+/// header of HTTP/2, and one of thousands in an answer.
+const MESSAGE_BYTES_MAX: usize = 600;
+
 /// A call, or one submission of a stream, that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -42,7 +46,8 @@ pub struct Refused {
 impl Refused {
     /// A refusal without more.
     pub fn new(code: Code, reason_code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason_code, message: message.into(), retry_after: None, id: None }
+        let message = cut(message.into());
+        Self { code, reason_code, message, retry_after: None, id: None }
     }
 
     /// A field of the request is missing or wrong.
@@ -120,6 +125,17 @@ impl From<Refused> for Status {
     }
 }
 
+/// As much of a sentence as is sent.
+fn cut(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        let room = MESSAGE_BYTES_MAX - '…'.len_utf8();
+        let end = (0..=room).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or_default());
+        message.push('…');
+    }
+    message
+}
+
 fn u64_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -137,7 +153,7 @@ impl From<Refusal> for Refused {
             Refusal::AlreadyExists { first, .. } => Some(*first),
             _ => None,
         };
-        Self { code, reason_code, message: refusal.to_string(), retry_after, id }
+        Self { retry_after, id, ..Self::new(code, reason_code, refusal.to_string()) }
     }
 }
 
@@ -254,6 +270,18 @@ mod tests {
             assert_eq!(status.message(), refusal.to_string());
             assert_eq!(status.metadata().get(REASON_CODE).expect("there"), reason_code);
             assert!(!status.details().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_a_client_has_sent_is_not_sent_back_to_it_however_long_it_is() {
+        let id = "\u{202e}".repeat(20_000);
+        let why = customhouse_ledger::subject::form::FormError::TooLong(id.len());
+        let refused =
+            Refused::from(Refusal::from(RecordError::SubjectForm { scheme: "EPC", id, why }));
+        let field = Refused::field("page_token", "FIELD", "é".repeat(10_000));
+        for Refused { message, .. } in [refused, field] {
+            assert!(message.len() <= MESSAGE_BYTES_MAX && message.ends_with('…'), "{message}");
         }
     }
 
