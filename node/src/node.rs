@@ -328,7 +328,7 @@ impl Node {
             backing_up: Arc::default(),
         });
         let reporter = Reporter::of(&shared, parts.signing);
-        tasks.spawn("reporter of misbehaviour", reporter.run(evidence_out));
+        tasks.spawn("reporter of misbehaviour", reporter.run(evidence_out, shutdown.clone()));
         Comparison::of(&shared, clock_state).start(&tasks);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }

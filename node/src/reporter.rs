@@ -14,6 +14,7 @@ use customhouse_ledger::{
     transaction::VerifiedTransaction,
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
@@ -47,8 +48,16 @@ impl Reporter {
         }
     }
 
-    /// Runs until the driver has ended.
-    pub(crate) async fn run(self, mut evidence: mpsc::Receiver<Evidence>) {
+    /// Runs until the driver has ended, or `stop`: what waits for this node's turn then is left to the
+    /// others, and may be for minutes.
+    pub(crate) async fn run(self, evidence: mpsc::Receiver<Evidence>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.report_all(evidence) => {}
+        }
+    }
+
+    async fn report_all(&self, mut evidence: mpsc::Receiver<Evidence>) {
         while let Some(evidence) = evidence.recv().await {
             tokio::time::sleep(TURN * self.turn(&evidence)).await;
             if let Err(error) = self.report(&evidence).await {

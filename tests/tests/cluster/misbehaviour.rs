@@ -67,6 +67,31 @@ async fn a_validator_that_votes_for_two_blocks_is_recorded_once_and_can_be_looke
     assert_eq!(reports(&cluster, 0, &key.to_string()).await.len(), 1, "it is there once");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_much_to_report_stops_when_it_is_asked_to() {
+    const VIEWS: u64 = 5;
+    let mut cluster = Cluster::start(4).await;
+    submit_final(&cluster, 0, "before", "reports").await;
+    assert!(cluster.terminate(3).await.success());
+    let head = cluster.same_head(&[0, 1, 2], 1).await;
+    let liar = ListedLiar::start(&cluster, 3).await;
+    let vote = |view, block: u8| {
+        let (kind, height, block_hash) = (VoteKind::Notarize, head.height + 1, Hash([block; 32]));
+        let ballot = Ballot { kind, height, view, block_hash };
+        Message::Vote(Vote::sign(ballot, &liar.chain_id, &liar.validator))
+    };
+    let votes: Vec<_> = (1..=VIEWS).flat_map(|view| [vote(view, 1), vote(view, 2)]).collect();
+    liar.gossip(&votes);
+    // The last in turn: it leaves each of them to the others for a while first.
+    until("the breaches are seen", PATIENCE, async || {
+        let seen = cluster.metric(2, "customhouse_evidence_total");
+        if seen == VIEWS { Ok(()) } else { Err(format!("{seen} of {VIEWS}")) }
+    })
+    .await;
+    let ended = cluster.terminate(2).await;
+    assert!(ended.success(), "{ended}: {}", cluster.log(2));
+}
+
 /// Three of four keys in bad hands: a node that is shown a contradiction stops, and what it held
 /// names the three.
 #[tokio::test(flavor = "multi_thread")]
