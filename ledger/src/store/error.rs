@@ -27,7 +27,10 @@ pub enum StoreError {
         found: Hash,
     },
     /// Written by another version of the software.
-    #[error("the store has format {found}; this version reads format {expected}")]
+    #[error(
+        "the store has format {found}; this version reads format {expected}: go on with the version that \
+         wrote it, or remove its folder and let the node fetch the ledger from peers of this version"
+    )]
     Format {
         /// What this code reads and writes.
         expected: u32,

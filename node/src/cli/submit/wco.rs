@@ -17,10 +17,15 @@ use crate::cli::{connect::Connection, progress};
 
 /// Declarations looked up on the ledger at a time.
 const LOOKUPS_AT_A_TIME: usize = 16;
+/// Bytes of messages that one run holds: all of them at once, because any may be about any other. Each is
+/// twice there while it is submitted.
+const HELD_BYTES_MAX: usize = 1 << 30;
+/// Bytes that a message takes beside its record.
+const MESSAGE_BYTES: usize = 2048;
 
 pub(super) async fn submit(args: &WcoArgs, connection: &Connection) -> anyhow::Result<Report> {
     let mut report = Report::begin(connection).await?;
-    let mut messages = read(args, &mut report);
+    let mut messages = read(args, &mut report)?;
     let links = link(&messages, connection).await?;
     note_links(&mut report, &links, &messages);
     let batch = Batch::new(connection, args.submit.patience(), report.height_before);
@@ -45,8 +50,36 @@ pub(super) async fn submit(args: &WcoArgs, connection: &Connection) -> anyhow::R
     finish(report, &args.submit, connection).await
 }
 
+/// The messages of a run, up to a limit.
+struct Held {
+    messages: Vec<Imported>,
+    /// Bytes that may still be added.
+    room: usize,
+}
+
+impl Held {
+    fn add(&mut self, message: Imported) -> anyhow::Result<()> {
+        let bytes = message.record.encoded_len() + MESSAGE_BYTES;
+        let Some(room) = self.room.checked_sub(bytes) else {
+            anyhow::bail!(
+                "{}: with this message a run would hold more than it may, after {} others. Nothing was \
+                 submitted: name fewer directories at a time. What messages are about is found on the \
+                 ledger, too",
+                message.label,
+                self.messages.len()
+            );
+        };
+        self.room = room;
+        self.messages.push(message);
+        Ok(())
+    }
+}
+
 /// Reads every file; what gives no message is noted and left out.
-fn read(args: &WcoArgs, report: &mut Report) -> Vec<Imported> {
+///
+/// # Errors
+/// Where there are more than one run holds.
+fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Imported>> {
     let import::Found { files, unreadable, skipped, other_files } = import::wco_paths(&args.paths);
     unreadable.iter().for_each(|error| report.add_unread(error));
     skipped.into_iter().for_each(|link| report.add_skipped(link));
@@ -55,14 +88,14 @@ fn read(args: &WcoArgs, report: &mut Report) -> Vec<Imported> {
         note!("no file named *.xml was found");
     }
     let bar = progress::bar(files.len(), "reading");
-    let mut messages = Vec::new();
+    let mut held = Held { messages: Vec::new(), room: HELD_BYTES_MAX };
     for file in &files {
         match import::wco_file(file) {
             Ok(Outcome::Imported(imported)) => {
                 bar.suspend(|| {
                     report.add_warnings(&imported.label, &imported.warnings, args.warnings);
                 });
-                messages.push(*imported);
+                held.add(*imported)?;
             }
             Ok(Outcome::Skipped(skipped)) => bar.suspend(|| report.add_skipped(skipped)),
             Err(error) => bar.suspend(|| report.add_unread(&error)),
@@ -70,7 +103,7 @@ fn read(args: &WcoArgs, report: &mut Report) -> Vec<Imported> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    messages
+    Ok(held.messages)
 }
 
 /// Finds what each message is about: in the batch, and where it is not there, on the ledger.
@@ -195,5 +228,25 @@ fn rule_text(rule: Rule) -> &'static str {
         Rule::Mrn => "linked by the MRN",
         Rule::Ledger => "linked to a declaration that was on the ledger",
         Rule::Folder => "linked by folder only (to be checked)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_would_hold_too_much_is_refused_before_anything_is_submitted() {
+        let declaration = b"<Declaration><TypeCode>IMA</TypeCode></Declaration>";
+        let message = || match import::wco_message(declaration, "a.xml") {
+            Ok(Outcome::Imported(imported)) => *imported,
+            other => panic!("{other:?}"),
+        };
+        let one = message().record.encoded_len() + MESSAGE_BYTES;
+        let mut held = Held { messages: Vec::new(), room: 2 * one };
+        held.add(message()).expect("room for two");
+        held.add(message()).expect("room for two");
+        let refused = held.add(message()).expect_err("no room for a third").to_string();
+        assert!(refused.contains("a.xml: ") && refused.contains("after 2 others"), "{refused}");
     }
 }
