@@ -103,7 +103,7 @@ pub enum DriverInput {
     /// Answers a fetch of a block that is not committed: the block, whose leaves have been compared
     /// with its header. Its bodies are another fetch.
     Block(Block),
-    /// A peer gave a block whose leaves are not its own.
+    /// A peer gave for a block what no honest peer gives.
     WrongBlock(PublicKey),
     /// While catching up: committed blocks from a peer, in order. Answered with the height reached.
     Committed {

@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use customhouse_consensus::{CLAIMS_TOLD_MAX, Claim, Message, Signatures, VOTES_TOLD_MAX, wire};
 use customhouse_ledger::{
-    chain::ChainReader, hash::Hash, transaction::VerifiedTransaction, validators::ValidatorSet,
-    verifier::verify_finalization,
+    chain::ChainReader, hash::Hash, header::Block, transaction::VerifiedTransaction,
+    validators::ValidatorSet, verifier::verify_finalization,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 
@@ -31,11 +31,12 @@ const THREADS_MAX: usize = 16;
 
 /// What a peer holds of a key, as much of it as it may tell.
 pub fn signatures(answer: &v1::JournalResponse) -> Signatures {
-    let votes = answer.votes.iter().filter_map(|vote| wire::vote_from_proto(vote).ok());
-    let claims = answer.proposals.iter().filter_map(|bytes| Claim::decode(bytes).ok());
+    // The limits are of what is looked at, not only of what is found.
+    let votes = answer.votes.iter().take(VOTES_TOLD_MAX);
+    let claims = answer.proposals.iter().take(CLAIMS_TOLD_MAX);
     Signatures {
-        votes: votes.take(VOTES_TOLD_MAX).collect(),
-        claims: claims.take(CLAIMS_TOLD_MAX).collect(),
+        votes: votes.filter_map(|vote| wire::vote_from_proto(vote).ok()).collect(),
+        claims: claims.filter_map(|bytes| Claim::decode(bytes).ok()).collect(),
     }
 }
 
@@ -57,17 +58,30 @@ pub fn gave(
             answer.block.map_or(Gave::Nothing, |found| block(&found, block_hash, reader))
         }
         (Request::Transactions(request), Response::Transactions(answer)) => {
-            let asked: HashSet<&[u8]> = request.leaves.iter().map(|leaf| &leaf[..]).collect();
-            // A signature is checked of what was asked for only.
-            let is_asked = |encoded: &Bytes| {
-                let leaf_hash = VerifiedTransaction::leaf_hash_unchecked(encoded);
-                leaf_hash.is_some_and(|leaf_hash| asked.contains(&leaf_hash.0[..]))
-            };
-            let wanted = answer.transactions.into_iter().filter(is_asked).collect();
-            Gave::Transactions(transactions(wanted, &reader.chain_id()))
+            asked_for(request, answer, &reader.chain_id())
         }
-        _ => Gave::Nothing,
+        _ => Gave::Wrong,
     }
+}
+
+/// The transactions of an answer. It is wrong where it has anything that was not asked for, anything
+/// twice, or anything that breaks a rule: no signature is checked more often than was asked for.
+fn asked_for(
+    request: &v1::TransactionsRequest,
+    answer: v1::TransactionsResponse,
+    chain_id: &Hash,
+) -> Gave {
+    let mut asked: HashSet<&[u8]> = request.leaves.iter().map(|leaf| &leaf[..]).collect();
+    let mut is_asked = |encoded: &Bytes| {
+        let leaf_hash = VerifiedTransaction::leaf_hash_unchecked(encoded);
+        leaf_hash.is_some_and(|leaf_hash| asked.remove(&leaf_hash.0[..]))
+    };
+    let count = answer.transactions.len();
+    if !answer.transactions.iter().all(&mut is_asked) {
+        return Gave::Wrong;
+    }
+    let found = transactions(answer.transactions, chain_id);
+    if found.len() == count { Gave::Transactions(found) } else { Gave::Wrong }
 }
 
 /// Whether it is the block of this hash, with the leaves that its header says.
@@ -88,31 +102,64 @@ fn block(found: &v1::Block, block_hash: &Hash, reader: &ChainReader) -> Gave {
 /// `validators` decide the height above the tip. Who decides a block beyond a change of them is not
 /// known before that change is committed: such a block is not verified here but when its turn comes,
 /// by [`decided_by`].
+///
+/// What is cheap comes first. A body is looked at where it is one of its block's leaves, and its
+/// signature checked where the block's finalization has been: else a peer could make up blocks that
+/// take every core for seconds.
 pub fn committed_blocks(
     answer: v1::BlocksResponse,
     chain_id: &Hash,
     validators: &ValidatorSet,
 ) -> Option<Vec<CertifiedBlock>> {
     let validators_hash = validators.hash();
-    let (mut blocks, mut bodies) = (Vec::new(), Vec::new());
+    let mut blocks = Vec::new();
     for with_body in answer.blocks.into_iter().take(BLOCKS_MAX as usize) {
         let certified = with_body.block?;
         let block = wire::block_from_proto(&certified.block?).ok()?;
         let finalization = wire::certificate_from_bytes(&certified.certificate).ok()?;
         let verified = block.header.validators_hash == validators_hash;
         if verified {
-            // Cheap to check before the bodies are: a peer that lies costs little.
             verify_finalization(&block.header, &finalization, chain_id, validators).ok()?;
         }
-        blocks.push((block, finalization, verified));
-        bodies.extend(with_body.transactions);
+        let unread = with_body.transactions;
+        if !are_bodies_of(&block, &unread) {
+            return None;
+        }
+        let transactions = Vec::new();
+        blocks.push(CertifiedBlock { block, transactions, unread, finalization, verified });
     }
-    let by_leaf = by_leaf(transactions(bodies, chain_id));
-    let with_bodies = blocks.into_iter().map(|(block, finalization, verified)| {
-        let transactions = of_leaves(&block.leaves, &by_leaf)?;
-        Some(CertifiedBlock { block, transactions, finalization, verified })
-    });
-    with_bodies.collect()
+    let (verified, later) = blocks.into_iter().partition(|certified| certified.verified);
+    let mut blocks = with_bodies_read(verified, chain_id)?;
+    blocks.extend(later);
+    blocks.sort_by_key(CertifiedBlock::height);
+    Some(blocks)
+}
+
+/// Whether these are encodings of a block's transactions, in order, by their names; and as many as its
+/// header says.
+fn are_bodies_of(block: &Block, encodings: &[Bytes]) -> bool {
+    let header = &block.header;
+    let stated = header.log_size.checked_sub(header.log_start);
+    stated == Some(block.leaves.len() as u64)
+        && block.leaves.len() == encodings.len()
+        && block.leaves.iter().zip(encodings).all(|(leaf, encoded)| {
+            VerifiedTransaction::leaf_hash_unchecked(encoded).is_some_and(|found| found == *leaf)
+        })
+}
+
+/// Checks the bodies of blocks that are known to be decided; `None` where one breaks a rule.
+pub fn with_bodies_read(
+    mut blocks: Vec<CertifiedBlock>,
+    chain_id: &Hash,
+) -> Option<Vec<CertifiedBlock>> {
+    let unread = blocks.iter_mut().flat_map(|certified| std::mem::take(&mut certified.unread));
+    let by_leaf = by_leaf(transactions(unread.collect(), chain_id));
+    for certified in &mut blocks {
+        if certified.transactions.is_empty() {
+            certified.transactions = of_leaves(&certified.block.leaves, &by_leaf)?;
+        }
+    }
+    Some(blocks)
 }
 
 /// How many of these blocks, from the first on, these validators have decided; none where the first
@@ -191,6 +238,7 @@ pub(crate) mod tests {
         validators::Validator,
         vote::{Ballot, Vote, VoteKind},
     };
+    use prost::Message as _;
 
     use super::*;
 
@@ -210,14 +258,19 @@ pub(crate) mod tests {
 
     /// A block that says that the first decided it, finalized by the second.
     fn block(height: u64, of: &ValidatorSet, by: &[u8]) -> CertifiedBlock {
+        block_with(height, of, by, Vec::new())
+    }
+
+    /// The same, with encodings of transactions.
+    fn block_with(height: u64, of: &ValidatorSet, by: &[u8], unread: Vec<Bytes>) -> CertifiedBlock {
         let header = Header {
             version: Header::VERSION,
             chain_id: CHAIN,
             height,
             time_ms: height,
             parent_hash: Hash::ZERO,
-            log_start: 0,
-            log_size: 0,
+            log_start: 7,
+            log_size: 7 + unread.len() as u64,
             log_root: Hash::ZERO,
             history_size: 0,
             history_root: Hash::ZERO,
@@ -227,12 +280,14 @@ pub(crate) mod tests {
             proposer: [0; 32],
             view: 1,
         };
-        let block = Block { header, leaves: Vec::new() };
+        let leaf = |encoded| VerifiedTransaction::leaf_hash_unchecked(encoded).expect("encoded");
+        let block = Block { header, leaves: unread.iter().map(leaf).collect() };
         let block_hash = block.hash();
         let ballot = Ballot { kind: VoteKind::Finalize, height, view: 1, block_hash };
         let votes: Vec<_> = by.iter().map(|seed| Vote::sign(ballot, &CHAIN, &key(*seed))).collect();
         let finalization = Certificate::from_votes(ballot, &votes, &set(by)).expect("a quorum");
-        CertifiedBlock { block, transactions: Vec::new(), finalization, verified: false }
+        let transactions = Vec::new();
+        CertifiedBlock { block, transactions, unread, finalization, verified: false }
     }
 
     fn answer(blocks: &[CertifiedBlock]) -> v1::BlocksResponse {
@@ -240,7 +295,7 @@ pub(crate) mod tests {
             let block = Some(wire::block_to_proto(&certified.block));
             let certificate = certified.finalization.encode();
             let block = Some(v1::CertifiedBlock { block, certificate });
-            v1::BlockWithBody { block, transactions: Vec::new() }
+            v1::BlockWithBody { block, transactions: certified.unread.clone() }
         };
         let blocks = blocks.iter().map(with_body).collect();
         v1::BlocksResponse { blocks, tip: None }
@@ -275,6 +330,96 @@ pub(crate) mod tests {
         let read = committed_blocks(answer(&forged), &CHAIN, &old).expect("not known yet");
         assert_eq!(decided_by(&read, &CHAIN, &old), Ok(1));
         assert_eq!(decided_by(&read[1..], &CHAIN, &new), Err(6));
+    }
+
+    #[test]
+    fn no_body_is_read_before_it_is_known_that_its_block_was_decided() {
+        let (known, others) = (set(&[1, 2]), set(&[7, 8]));
+        let bodies = || (0..3).map(|number| transaction(number, 0)).collect::<Vec<_>>();
+        let sent = [
+            block_with(5, &known, &[1, 2], bodies()),
+            // Made up: nobody can know who decides there.
+            block_with(6, &others, &[7, 8], bodies()),
+        ];
+        let read = committed_blocks(answer(&sent), &CHAIN, &known).expect("nothing shows");
+        let counts: Vec<_> = read.iter().map(|c| (c.transactions.len(), c.unread.len())).collect();
+        assert_eq!(counts, [(3, 0), (0, 3)]);
+        assert!(read[0].bytes() == read[1].bytes() && read[0].bytes() > 0);
+        // When it is known that they have decided it.
+        let read = with_bodies_read(read, &CHAIN).expect("valid");
+        assert!(read.iter().all(|c| c.transactions.len() == 3 && c.unread.is_empty()));
+        let mut broken = sent[1].unread[1].to_vec();
+        // In the signature, after two tags, two lengths and the header.
+        broken[150] ^= 1;
+        let broken = block_with(6, &others, &[7, 8], vec![broken.into()]);
+        assert!(with_bodies_read(vec![broken], &CHAIN).is_none());
+    }
+
+    #[test]
+    fn bodies_that_are_not_a_blocks_leaves_in_their_order_are_not_looked_at() {
+        let known = set(&[1, 2]);
+        let bodies: Vec<_> = (0..3).map(|number| transaction(number, 0)).collect();
+        let sent = |bodies: &[Bytes]| {
+            let block = block_with(5, &known, &[1, 2], (0..3).map(|n| transaction(n, 0)).collect());
+            committed_blocks(
+                answer(&[CertifiedBlock { unread: bodies.to_vec(), ..block }]),
+                &CHAIN,
+                &known,
+            )
+        };
+        assert!(sent(&bodies).is_some());
+        let junk: Bytes = vec![9; 1000].into();
+        for wrong in [
+            vec![],
+            bodies[..2].to_vec(),
+            [&bodies[..], &bodies[..1]].concat(),
+            [&bodies[..], &[junk.clone()]].concat(),
+            vec![bodies[0].clone(), bodies[0].clone(), bodies[2].clone()],
+            vec![bodies[1].clone(), bodies[0].clone(), bodies[2].clone()],
+            vec![bodies[0].clone(), junk, bodies[2].clone()],
+        ] {
+            assert!(sent(&wrong).is_none(), "{} bodies", wrong.len());
+        }
+        // More leaves than the header, which was finalized, has room for.
+        let mut stuffed = block_with(5, &known, &[1, 2], bodies[..2].to_vec());
+        stuffed.unread = bodies;
+        stuffed.block.leaves =
+            stuffed.unread.iter().filter_map(VerifiedTransaction::leaf_hash_unchecked).collect();
+        assert!(committed_blocks(answer(&[stuffed]), &CHAIN, &known).is_none());
+    }
+
+    #[test]
+    fn an_answer_has_what_was_asked_for_once_and_valid_or_it_is_wrong() {
+        let bodies: Vec<_> = (0..3).map(|number| transaction(number, 0)).collect();
+        let leaf = |encoded| VerifiedTransaction::leaf_hash_unchecked(encoded).expect("encoded");
+        let leaves = bodies[..2].iter().map(|encoded| leaf(encoded).0.to_vec()).collect();
+        let request = v1::TransactionsRequest { leaves, bytes_max: 0 };
+        let gave = |transactions: &[Bytes]| {
+            let transactions = transactions.to_vec();
+            match asked_for(&request, v1::TransactionsResponse { transactions }, &CHAIN) {
+                Gave::Transactions(found) => Some(found.len()),
+                Gave::Wrong => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!([0, 1, 2].map(|count| gave(&bodies[..count])), [Some(0), Some(1), Some(2)]);
+        let twice = vec![bodies[0].clone(); 10_000];
+        assert_eq!((gave(&bodies), gave(&twice)), (None, None));
+        // The name of one with the body of another.
+        let parts = |encoded: &Bytes| v1::Transaction::decode(&encoded[..]).expect("encoded");
+        let junk = v1::Transaction { records: parts(&bodies[2]).records, ..parts(&bodies[0]) };
+        assert_eq!(gave(&[junk.encode_to_vec().into()]), None);
+    }
+
+    #[test]
+    fn no_more_is_looked_at_of_what_is_held_of_a_key_than_may_be_told() {
+        let wrong = v1::Vote::default();
+        let right = block(5, &set(&[1]), &[1]).finalization.votes(&set(&[1]))[0];
+        let mut votes = vec![wrong; VOTES_TOLD_MAX];
+        votes[0] = wire::vote_to_proto(&right);
+        votes.push(wire::vote_to_proto(&right));
+        let told = signatures(&v1::JournalResponse { votes, ..Default::default() });
+        assert_eq!(told.votes, [right]);
     }
 
     /// A transaction of one record, padded to a length.

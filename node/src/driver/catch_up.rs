@@ -4,8 +4,10 @@
 //! The heights that are missing are cut into pieces, and the connected peers are asked for a few of them
 //! at a time; who is quick is asked more often. Transactions are checked on all cores while the driver
 //! executes and commits the pieces before. A peer whose answer is wrong is not asked again in this
-//! catch-up, one that was slow or of no help only after all others; what they were asked for is asked of
-//! somebody else. Nothing is believed for having come: the finalization of each block is verified here
+//! catch-up, one that was slow or of no help only after all others, and both are asked last for a minute;
+//! what they were asked for is asked of somebody else, and nobody waits for what is late. How far others
+//! are is anybody's claim: where nobody has more, and nothing more is known to be decided, it ends. Nothing
+//! is believed for having come: the finalization of each block is verified here
 //! and by the core, and the ledger executes it to its own roots.
 //!
 //! Whoever decided a block beyond a change of validators is known when that change is committed. Such
@@ -13,7 +15,7 @@
 
 mod plan;
 
-use std::{future::Future, ops::RangeInclusive};
+use std::{collections::BTreeSet, future::Future, ops::RangeInclusive};
 
 use customhouse_ledger::keys::PublicKey;
 use tokio::task::JoinSet;
@@ -21,8 +23,8 @@ use tokio::task::JoinSet;
 use self::plan::Plan;
 use super::CertifiedBlock;
 
-/// How often peers that were of no help are asked again with nothing committed in between. The core
-/// begins anew when a peer tells of a newer block.
+/// How often peers that were of no help are asked again with nothing committed in between, while more is
+/// known to be decided. The core begins anew when a peer tells of a newer block.
 const RETRIES_MAX: u32 = 8;
 /// Heights that are asked for one by one at the end. A node that is behind still begins anew.
 const FOLLOWED_MAX: u32 = 8;
@@ -51,6 +53,15 @@ pub(super) struct Applied {
     pub(super) lied: bool,
 }
 
+/// Why a peer is asked last for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Its answer was late. It may be its connection.
+    Late,
+    /// Its answer was wrong: that is held against it.
+    Lied,
+}
+
 /// Where blocks come from and go to.
 pub(super) trait Source: Clone + Send + 'static {
     /// The newest committed height.
@@ -59,6 +70,12 @@ pub(super) trait Source: Clone + Send + 'static {
     fn connected(&self) -> Vec<PublicKey>;
     /// Whether the driver has stopped.
     fn is_closed(&self) -> bool;
+    /// The newest height that is known to be decided.
+    fn decided(&self) -> u64;
+    /// Peers that are asked last.
+    fn doubted(&self) -> BTreeSet<PublicKey>;
+    /// From now on a peer is asked last.
+    fn doubt(&self, peer: PublicKey, doubt: Doubt);
     /// Asks a peer for blocks; its answer is checked.
     fn ask(
         &self,
@@ -86,11 +103,13 @@ enum Event {
 /// something are asked for the next height too, until none of them has it.
 pub(super) async fn catch_up(source: impl Source, mut height: u64) {
     let started = source.tip();
-    tracing::info!(from = started, to = height, "catching up");
-    let mut plan = Plan::new(started + 1..=height);
+    // A peer claims the height, and may claim it again and again.
+    tracing::debug!(from = started, to = height, "catching up");
+    let mut plan = Plan::new(started + 1..=height, source.doubted());
     let mut events = JoinSet::new();
     let (mut applying, mut retries, mut followed) = (false, 0, 0);
     while !source.is_closed() {
+        tell_doubts(&source, &mut plan);
         if source.tip() >= height {
             height = source.tip().saturating_add(1);
             followed += 1;
@@ -100,13 +119,27 @@ pub(super) async fn catch_up(source: impl Source, mut height: u64) {
         }
         ask(&source, &mut plan, &mut events);
         applying = applying || apply(&source, &mut plan, &mut events);
-        let is_following = followed > 0;
-        if is_following && !applying && !plan.awaits() {
+        let (idle, is_following) = (!applying && !plan.awaits(), followed > 0);
+        if idle && is_following {
             break;
+        }
+        if idle && !plan.is_late() {
+            if retries == RETRIES_MAX || source.decided() <= source.tip() {
+                break;
+            }
+            retries += 1;
+            source.pause().await;
+            plan.forgive();
+            continue;
         }
         let event = tokio::select! {
             event = events.join_next() => event,
-            () = source.patience(), if !applying && !events.is_empty() => {
+            // Nobody waits for what is late: those that had nothing may have it now.
+            () = source.pause(), if idle => {
+                plan.forgive();
+                continue;
+            }
+            () = source.patience(), if !applying && !idle => {
                 if is_following {
                     break;
                 }
@@ -125,16 +158,17 @@ pub(super) async fn catch_up(source: impl Source, mut height: u64) {
                 }
             }
             // A task that panicked would leave its heights unasked for: begin anew, later.
-            Some(Err(_)) => break,
-            None if retries == RETRIES_MAX => break,
-            None => {
-                retries += 1;
-                source.pause().await;
-                plan.forgive();
-            }
+            Some(Err(_)) | None => break,
         }
     }
-    tracing::info!(from = started, to = source.tip(), "caught up");
+    tell_doubts(&source, &mut plan);
+    if source.tip() > started {
+        tracing::info!(from = started, to = source.tip(), "caught up");
+    }
+}
+
+fn tell_doubts(source: &impl Source, plan: &mut Plan) {
+    plan.doubts().for_each(|(peer, doubt)| source.doubt(peer, doubt));
 }
 
 /// Asks for as much as the plan has room for.

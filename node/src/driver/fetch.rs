@@ -5,15 +5,16 @@
 //! requests ([`Gathering`]), one that catches up, and one for each [`Question`] to a peer.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use customhouse_ledger::{
     certificate::Certificate, chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
     transaction::VerifiedTransaction,
@@ -26,7 +27,7 @@ use tokio::{
 
 use super::{
     DriverInput, Fetch, answers,
-    catch_up::{self, Answer, Applied, Blocks, Source},
+    catch_up::{self, Answer, Applied, Blocks, Doubt, Source},
     gather::{Ask, Gathering, Gave, Now},
 };
 use crate::network::NetworkHandle;
@@ -35,8 +36,13 @@ use crate::network::NetworkHandle;
 const RETRY: Duration = Duration::from_millis(250);
 /// While catching up: without an answer for so long, somebody else is asked.
 const SLOW: Duration = Duration::from_secs(3);
+/// How long a peer whose answer was wrong or late is asked for blocks last.
+const DOUBTED: Duration = Duration::from_secs(60);
 /// Questions to one peer that have no answer yet; of more the core will ask again.
 const QUESTIONS_MAX: usize = 32;
+
+/// The fault of a peer that answers something else than it was asked.
+const OTHER_ANSWER: &str = "OTHER_ANSWER";
 
 /// A committed block of another node with its bodies and finalization.
 #[derive(Debug)]
@@ -45,6 +51,9 @@ pub struct CertifiedBlock {
     pub block: Block,
     /// Its transactions, in log order.
     pub transactions: Vec<Arc<VerifiedTransaction>>,
+    /// Their encodings instead, where it is not known yet who decided the block: they are read when it
+    /// is.
+    pub unread: Vec<Bytes>,
     /// Its finalization.
     pub finalization: Certificate,
     /// Whether that has been verified. Only those can be whose validators are known.
@@ -59,7 +68,8 @@ impl CertifiedBlock {
 
     /// Bytes of its transactions.
     pub(super) fn bytes(&self) -> u64 {
-        self.transactions.iter().map(|transaction| transaction.encoded().len() as u64).sum()
+        let read = self.transactions.iter().map(|transaction| transaction.encoded());
+        read.chain(&self.unread).map(|encoded| encoded.len() as u64).sum()
     }
 }
 
@@ -89,9 +99,12 @@ pub(super) struct Fetcher {
     pub(super) asking: Arc<AtomicBool>,
     /// Turns for checking an answer.
     pub(super) checking: Arc<Semaphore>,
-    /// Whether there is any that this node lacks: a quorum's word, where what is asked for is
+    /// The newest height that is known to be decided: a quorum's word, where what is asked for is
     /// anybody's.
-    pub(super) behind: Arc<AtomicBool>,
+    pub(super) decided: Arc<AtomicU64>,
+    /// Peers whose answers were wrong or late when blocks were asked for, until when they are asked
+    /// last.
+    pub(super) doubted: Arc<Mutex<BTreeMap<PublicKey, Instant>>>,
 }
 
 /// A question's place, given back when it has been answered or given up.
@@ -131,7 +144,8 @@ impl Fetcher {
     }
 
     pub(super) fn is_catching_up(&self) -> bool {
-        self.behind.load(Ordering::Relaxed)
+        self.asking.load(Ordering::Relaxed)
+            && self.decided.load(Ordering::Relaxed) > self.reader.tip().header.height
     }
 
     /// Gathers blocks and bodies for as long as the driver runs.
@@ -205,8 +219,10 @@ impl Fetcher {
             let (fetcher, request) = (self.clone(), Request::Certificate(request));
             self.runtime.spawn(async move {
                 let _place = place;
-                let Some(Response::Certificate(answer)) = fetcher.ask(peer, request).await else {
-                    return;
+                let answer = match fetcher.ask(peer, request).await {
+                    Some(Response::Certificate(answer)) => answer,
+                    Some(_) => return fetcher.network.charge(peer, OTHER_ANSWER),
+                    None => return,
                 };
                 for message in answers::certificates(&answer) {
                     let input = DriverInput::Message { from: peer, message, receipt: None };
@@ -225,11 +241,16 @@ impl Fetcher {
         self.runtime.spawn(async move {
             let _place = place;
             while fetcher.connected().contains(&peer) && !fetcher.inputs.is_closed() {
-                let answer = fetcher.ask(peer, Request::Journal(request.clone())).await;
-                if let Some(Response::Journal(answer)) = answer {
-                    let (tip_height, signed) = (answer.tip_height, answers::signatures(&answer));
-                    let told = DriverInput::OwnSignatures { peer, validator, tip_height, signed };
-                    return fetcher.deliver(told).await;
+                match fetcher.ask(peer, Request::Journal(request.clone())).await {
+                    Some(Response::Journal(answer)) => {
+                        let (tip_height, signed) =
+                            (answer.tip_height, answers::signatures(&answer));
+                        let told =
+                            DriverInput::OwnSignatures { peer, validator, tip_height, signed };
+                        return fetcher.deliver(told).await;
+                    }
+                    Some(_) => fetcher.network.charge(peer, OTHER_ANSWER),
+                    None => {}
                 }
                 tokio::time::sleep(RETRY).await;
             }
@@ -255,7 +276,6 @@ impl Fetcher {
         let fetcher = self.clone();
         self.runtime.spawn(async move {
             catch_up::catch_up(fetcher.clone(), height).await;
-            fetcher.behind.store(false, Ordering::Relaxed);
             fetcher.asking.store(false, Ordering::Relaxed);
         });
     }
@@ -300,8 +320,9 @@ impl Source for Fetcher {
         let count_max = u32::try_from(count).unwrap_or(u32::MAX);
         let request = Request::Blocks(v1::BlocksRequest { from_height, count_max });
         let answer = match Fetcher::ask(self, peer, request).await {
-            Some(Response::Blocks(answer)) if !answer.blocks.is_empty() => answer,
-            Some(Response::Blocks(_)) | None => return Answer::Nothing,
+            None => return Answer::Nothing,
+            Some(Response::Blocks(answer)) if answer.blocks.is_empty() => return Answer::Nothing,
+            Some(Response::Blocks(answer)) if answer.blocks.len() as u64 <= count => answer,
             Some(_) => return Answer::Wrong,
         };
         // Few answers at a time, each on all cores: those that came first are ready first, and the
@@ -313,9 +334,9 @@ impl Source for Fetcher {
         // It fails only by a fault of this node's own.
         let Ok(read) = read else { return Answer::Nothing };
         let Some(blocks) = read else { return Answer::Wrong };
-        let tip = self.reader.tip().header.height;
-        if blocks.iter().any(|certified| certified.verified && certified.height() > tip) {
-            self.behind.store(true, Ordering::Relaxed);
+        let verified = blocks.iter().filter(|certified| certified.verified);
+        if let Some(newest) = verified.map(CertifiedBlock::height).max() {
+            self.decided.fetch_max(newest, Ordering::Relaxed);
         }
         Answer::Blocks(blocks)
     }
@@ -344,6 +365,11 @@ impl Source for Fetcher {
             };
             blocks = decided.split_off(count);
             let last = decided.last().map_or(height, CertifiedBlock::height);
+            let read = move || answers::with_bodies_read(decided, &chain_id);
+            let Ok(read) = tokio::task::spawn_blocking(read).await else {
+                return Applied { tip: height, lied: false };
+            };
+            let Some(decided) = read else { return Applied { tip: height, lied: true } };
             let (reply, reached) = oneshot::channel();
             self.deliver(DriverInput::Committed { from, blocks: decided, reply }).await;
             let tip = reached.await.unwrap_or(0);
@@ -351,6 +377,24 @@ impl Source for Fetcher {
                 return Applied { tip, lied: false };
             }
         }
+    }
+
+    fn decided(&self) -> u64 {
+        self.decided.load(Ordering::Relaxed)
+    }
+
+    fn doubted(&self) -> BTreeSet<PublicKey> {
+        let now = Instant::now();
+        let mut doubted = locked(&self.doubted);
+        doubted.retain(|_, until| *until > now);
+        doubted.keys().copied().collect()
+    }
+
+    fn doubt(&self, peer: PublicKey, doubt: Doubt) {
+        if doubt == Doubt::Lied {
+            self.network.charge(peer, "BLOCKS");
+        }
+        locked(&self.doubted).insert(peer, Instant::now() + DOUBTED);
     }
 
     async fn patience(&self) {

@@ -80,7 +80,8 @@ pub struct Ask {
 pub enum Gave {
     /// Nothing.
     Nothing,
-    /// Another block, or one with leaves that are not its own.
+    /// What no honest peer gives: another block or one with leaves that are not its own, transactions that
+    /// were not asked for or that break a rule, something of another kind.
     Wrong,
     /// The block; its leaves belong to its header.
     Block(Box<Block>),

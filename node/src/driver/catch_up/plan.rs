@@ -7,7 +7,7 @@ use std::{
 
 use customhouse_ledger::keys::PublicKey;
 
-use super::{Answer, Applied, Blocks, heights_of};
+use super::{Answer, Applied, Blocks, Doubt, heights_of};
 use crate::driver::{CertifiedBlock, answers::BLOCKS_MAX};
 
 /// Pieces that are asked for or wait for those before them. An answer is at most a full block or so
@@ -39,6 +39,10 @@ pub(super) struct Plan {
     unhelpful: BTreeSet<PublicKey>,
     /// Who gave fewer blocks than it was asked for, the last time.
     short: BTreeSet<PublicKey>,
+    /// Who was wrong or late lately: asked last, and not waited for as long as there are others.
+    doubted: BTreeSet<PublicKey>,
+    /// Who has come to be doubted and why; taken out by [`Plan::doubts`].
+    new_doubts: Vec<(PublicKey, Doubt)>,
     /// Answers had of each peer: the one with the fewest is asked first.
     answers: BTreeMap<PublicKey, u64>,
     /// Heights to ask for at once: as many as fit an answer.
@@ -46,7 +50,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(heights: RangeInclusive<u64>) -> Self {
+    pub(super) fn new(heights: RangeInclusive<u64>, doubted: BTreeSet<PublicKey>) -> Self {
         let mut plan = Self {
             missing: BTreeMap::new(),
             asked: Vec::new(),
@@ -55,6 +59,8 @@ impl Plan {
             liars: BTreeSet::new(),
             unhelpful: BTreeSet::new(),
             short: BTreeSet::new(),
+            doubted,
+            new_doubts: Vec::new(),
             answers: BTreeMap::new(),
             piece: PIECE_FIRST,
         };
@@ -85,6 +91,11 @@ impl Plan {
         }
         let peer = self.free(connected)?;
         let end = last.min(first.saturating_add(self.piece - 1));
+        if !self.is_waited_for(&peer, connected) {
+            // Others are asked for it as soon as they can be.
+            self.late.push((peer, first..=end));
+            return Some((peer, first..=end));
+        }
         self.missing.remove(&first);
         self.miss(end.saturating_add(1)..=last);
         self.asked.push((peer, first..=end));
@@ -101,37 +112,67 @@ impl Plan {
         }
     }
 
-    /// Who is to be asked next: of those that can be, who is asked for the least and has answered least.
-    /// First those that give all that they are asked for.
+    /// Who is to be asked next: of those that can be, who is not doubted, is asked for the least and has
+    /// answered least. First those that give all that they are asked for.
     fn free(&self, connected: &[PublicKey]) -> Option<PublicKey> {
         let load = |peer: &PublicKey| {
             self.asked.iter().chain(&self.late).filter(|(asked, _)| asked == peer).count()
         };
         let can_be_asked = |peer: &&PublicKey| {
-            !self.liars.contains(peer)
-                && !self.unhelpful.contains(peer)
-                && load(peer) < ASKED_OF_ONE_MAX
+            let max = if self.is_waited_for(peer, connected) { ASKED_OF_ONE_MAX } else { 1 };
+            !self.liars.contains(peer) && !self.unhelpful.contains(peer) && load(peer) < max
         };
         let free = connected.iter().filter(can_be_asked);
         let answers = |peer: &PublicKey| self.answers.get(peer).copied().unwrap_or(0);
-        free.min_by_key(|peer| (self.short.contains(peer), load(peer), answers(peer))).copied()
+        free.min_by_key(|peer| {
+            (self.doubted.contains(peer), self.short.contains(peer), load(peer), answers(peer))
+        })
+        .copied()
     }
 
-    /// No answer has come for a while. Where somebody else can be asked, what these peers were asked for
-    /// is asked of others, and they themselves only when there is nobody else. Gives whether there is.
+    /// Whether a peer's answer is worth waiting for: nobody doubts it, or all.
+    fn is_waited_for(&self, peer: &PublicKey, connected: &[PublicKey]) -> bool {
+        let is_doubted = |peer: &PublicKey| self.doubted.contains(peer);
+        !is_doubted(peer) || connected.iter().all(is_doubted)
+    }
+
+    /// Whether an answer is waited for that is not late.
+    pub(super) fn awaits(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Whether an answer may come that is late.
+    pub(super) fn is_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// Who has come to be doubted since this was asked last.
+    pub(super) fn doubts(&mut self) -> impl Iterator<Item = (PublicKey, Doubt)> + use<> {
+        std::mem::take(&mut self.new_doubts).into_iter()
+    }
+
+    fn doubt(&mut self, peer: PublicKey, doubt: Doubt) {
+        self.doubted.insert(peer);
+        self.new_doubts.push((peer, doubt));
+    }
+
+    /// No answer has come for a while. Where there is somebody else, what these peers were asked for is
+    /// asked of others, also of those that were of no help, and they themselves only when there is nobody
+    /// else. Gives whether there is.
     pub(super) fn give_up_waiting(&mut self, connected: &[PublicKey]) -> bool {
         let slow: BTreeSet<_> = self.asked.iter().map(|(peer, _)| *peer).collect();
-        let others: Vec<_> =
-            connected.iter().filter(|peer| !slow.contains(peer)).copied().collect();
-        if slow.is_empty() || self.free(&others).is_none() {
+        let another = |peer: &PublicKey| !slow.contains(peer) && !self.liars.contains(peer);
+        if slow.is_empty() || !connected.iter().any(another) {
             return false;
         }
+        self.forgive();
         for (peer, heights) in std::mem::take(&mut self.asked) {
             tracing::info!(%peer, "a peer is slow to send blocks: others are asked for them too");
             self.unhelpful.insert(peer);
             self.miss(heights.clone());
             self.late.push((peer, heights));
         }
+        slow.into_iter().for_each(|peer| self.doubt(peer, Doubt::Late));
         true
     }
 
@@ -168,6 +209,7 @@ impl Plan {
             Answer::Blocks(_) | Answer::Wrong => {
                 tracing::warn!(%peer, "a peer sent wrong blocks: they are taken from others");
                 self.liars.insert(peer);
+                self.doubt(peer, Doubt::Lied);
                 None
             }
         };
@@ -218,6 +260,7 @@ impl Plan {
         if lied {
             tracing::warn!(%peer, "a peer sent forged blocks: they are taken from others");
             self.liars.insert(peer);
+            self.doubt(peer, Doubt::Lied);
         }
         if tip < *heights.end() {
             // Unless it lied, the finalizations are genuine, so the leaves may be wrong; or this very
@@ -236,11 +279,6 @@ impl Plan {
         self.miss(height..=height);
         let gave = |peer: &PublicKey| !self.unhelpful.contains(peer) && !self.liars.contains(peer);
         connected.iter().any(gave)
-    }
-
-    /// Whether an answer is waited for, or has come and waits for its turn.
-    pub(super) fn awaits(&self) -> bool {
-        !self.asked.is_empty() || !self.waiting.is_empty()
     }
 
     /// Peers that were of no help may be by now.

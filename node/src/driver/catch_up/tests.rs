@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use customhouse_ledger::{
@@ -53,7 +54,12 @@ struct State {
     decided: u64,
     /// How much they go on when they are asked for what they do not have yet.
     more: u64,
+    /// What a peer has shown to be decided.
+    known: u64,
+    /// What honest peers have at least.
+    grown: u64,
     asked: BTreeMap<PublicKey, u64>,
+    doubts: BTreeMap<PublicKey, Vec<Doubt>>,
     applied_of: BTreeMap<PublicKey, u64>,
 }
 
@@ -114,6 +120,20 @@ impl World {
         self.state().asked.get(&key(number).public()).copied().unwrap_or(0)
     }
 
+    async fn reaches(&self, height: u64) {
+        let reached = async {
+            while self.tip() < height {
+                tokio::task::yield_now().await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
+        reached.unwrap_or_else(|_| panic!("height {height} is not reached: {}", self.tip()));
+    }
+
+    fn doubts_of(&self, number: usize) -> Vec<Doubt> {
+        self.state().doubts.get(&key(number).public()).cloned().unwrap_or_default()
+    }
+
     fn applied_of(&self, number: usize) -> u64 {
         self.state().applied_of.get(&key(number).public()).copied().unwrap_or(0)
     }
@@ -136,10 +156,14 @@ impl World {
         let certified = |height| CertifiedBlock {
             block: block(height),
             transactions: Vec::new(),
+            unread: Vec::new(),
             finalization: Certificate::clone(&self.finalization),
             verified: true,
         };
         let blocks: Blocks = heights.map(certified).collect();
+        let newest = blocks.last().map_or(0, CertifiedBlock::height);
+        let mut state = self.state();
+        state.known = state.known.max(newest);
         if blocks.is_empty() { Answer::Nothing } else { Answer::Blocks(blocks) }
     }
 }
@@ -157,13 +181,26 @@ impl Source for World {
         false
     }
 
+    fn decided(&self) -> u64 {
+        self.state().known
+    }
+
+    fn doubted(&self) -> BTreeSet<PublicKey> {
+        self.state().doubts.keys().copied().collect()
+    }
+
+    fn doubt(&self, peer: PublicKey, doubt: Doubt) {
+        self.state().doubts.entry(peer).or_default().push(doubt);
+    }
+
     async fn ask(&self, peer: PublicKey, heights: RangeInclusive<u64>) -> Answer {
         *self.state().asked.entry(peer).or_default() += 1;
         tokio::task::yield_now().await;
         match self.peer(&peer) {
             Peer::Honest { up_to, at_once } => {
                 let at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
-                let up_to = up_to.min(self.decided_when_asked_for(*heights.start()));
+                let decided = self.decided_when_asked_for(*heights.start());
+                let up_to = up_to.max(self.state().grown).min(decided);
                 self.blocks(heights.filter(|height| *height <= up_to).take(at_once))
             }
             Peer::Silent => Answer::Nothing,
@@ -268,7 +305,7 @@ async fn a_peer_that_gives_a_block_at_a_time_makes_no_smaller_pieces_of_what_oth
 fn a_late_answer_is_taken_and_what_it_covers_is_not_asked_for_again() {
     let world = World::new(&[HONEST; 2]);
     let peers = world.connected();
-    let mut plan = Plan::new(1..=10);
+    let mut plan = Plan::new(1..=10, BTreeSet::new());
     let (slow, heights) = plan.ask(&peers, 0).expect("somebody");
     assert_eq!(heights, 1..=1);
     assert!(!plan.give_up_waiting(&[slow]), "there is nobody else");
@@ -289,7 +326,7 @@ fn a_late_answer_is_taken_and_what_it_covers_is_not_asked_for_again() {
 #[test]
 fn what_is_missing_twice_is_missing_as_far_as_either() {
     let world = World::new(&[HONEST]);
-    let mut plan = Plan::new(1..=10);
+    let mut plan = Plan::new(1..=10, BTreeSet::new());
     plan.miss(1..=4);
     let mut tip = 0;
     while let Some((peer, heights)) = plan.ask(&world.connected(), tip) {
@@ -315,7 +352,56 @@ async fn it_ends_where_nobody_has_what_was_claimed() {
     let world = World::new(&[honest, honest, Peer::Silent]);
     world.catches_up(u64::MAX).await;
     assert_eq!(world.tip(), 50);
-    assert!((0..3).all(|number| world.asked(number) < 50), "nobody is asked without end");
+    // Six pieces of seven blocks and one of eight, and once more each.
+    assert!((0..3).all(|number| world.asked(number) < 20), "nobody is asked again for a claim");
+}
+
+#[tokio::test]
+async fn who_lied_is_charged_for_what_it_was_asked_and_who_is_late_is_not() {
+    for (kind, expected) in [
+        (Peer::Forging, Some(Doubt::Lied)),
+        (Peer::Shifting, Some(Doubt::Lied)),
+        (Peer::ForgingLater, Some(Doubt::Lied)),
+        (Peer::Stuck, Some(Doubt::Late)),
+        (Peer::Silent, None),
+    ] {
+        let world = World::new(&[kind, HONEST, HONEST]);
+        world.catches_up(300).await;
+        let doubts = world.doubts_of(0);
+        assert!(doubts.len() <= 2 && doubts.iter().all(|doubt| Some(*doubt) == expected));
+        assert_eq!(doubts.first().copied(), expected, "{kind:?}");
+        assert!(world.doubts_of(1).is_empty() && world.doubts_of(2).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn who_lied_or_was_late_is_asked_last_the_next_time_and_not_waited_for() {
+    for kind in [Peer::Forging, Peer::Shifting, Peer::Stuck] {
+        let world = World::new(&[kind, HONEST, HONEST]);
+        world.catches_up(300).await;
+        let asked = world.asked(0);
+        for target in [600, 900, 1_200] {
+            world.catches_up(target).await;
+        }
+        assert_eq!(world.tip(), 1_200, "{kind:?}");
+        assert_eq!(world.asked(0), asked, "{kind:?} is not asked again");
+    }
+}
+
+/// A height that nobody has is claimed, and whoever claims it never answers. The others commit a block now
+/// and then, which this node gets as soon as they have it.
+#[tokio::test]
+async fn a_claim_that_is_never_made_good_keeps_nobody_from_what_the_others_have() {
+    let behind = |up_to| Peer::Honest { up_to, at_once: u64::MAX };
+    let world = World::new(&[Peer::Stuck, behind(50), behind(50)]);
+    let claimed = world.clone();
+    let catching_up = tokio::spawn(async move { claimed.catches_up(u64::MAX - 1).await });
+    world.reaches(50).await;
+    for up_to in 51..60 {
+        world.state().grown = up_to;
+        world.reaches(up_to).await;
+    }
+    catching_up.abort();
 }
 
 #[tokio::test]
@@ -340,7 +426,7 @@ async fn a_node_that_stays_behind_does_not_go_on_one_by_one() {
 fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
     let world = World::new(&[HONEST; 20]);
     let peers = world.connected();
-    let mut plan = Plan::new(1..=1_000_000);
+    let mut plan = Plan::new(1..=1_000_000, BTreeSet::new());
     let (first, first_heights) = plan.ask(&peers, 0).expect("somebody");
     let mut pieces = 1;
     while let Some((peer, heights)) = plan.ask(&peers, 0) {
@@ -360,7 +446,7 @@ fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
 /// The piece that is asked for after eight with blocks of so many transactions of 50 kB.
 fn piece_after(transactions: u64) -> u64 {
     let world = World::new(&[HONEST]);
-    let mut plan = Plan::new(1..=1_000_000);
+    let mut plan = Plan::new(1..=1_000_000, BTreeSet::new());
     let body = |number| {
         let encoded = answers::tests::transaction(number, 50_000);
         Arc::new(VerifiedTransaction::from_bytes(encoded, &Hash([9; 32])).expect("valid"))
@@ -390,7 +476,7 @@ fn small_blocks_are_asked_for_together_and_large_ones_one_by_one() {
 #[test]
 fn what_consensus_decided_meanwhile_is_passed_over() {
     let world = World::new(&[HONEST; 3]);
-    let mut plan = Plan::new(1..=12);
+    let mut plan = Plan::new(1..=12, BTreeSet::new());
     while let Some((peer, heights)) = plan.ask(&world.connected(), 0) {
         plan.answered(peer, heights.clone(), world.blocks(heights));
     }
