@@ -2,6 +2,7 @@
 
 pub mod serve;
 mod transactions;
+mod turns;
 
 pub use transactions::Known;
 
@@ -10,8 +11,9 @@ use std::sync::Arc;
 use customhouse_consensus::Message;
 use customhouse_ledger::{chain::ChainReader, keys::PublicKey};
 use customhouse_proto::v1;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{sync::mpsc, time::Instant};
 
+use self::turns::{Pace, Turns};
 use crate::{
     admission::Admission,
     driver::{DriverHandle, DriverInput},
@@ -19,9 +21,6 @@ use crate::{
     metrics::Metrics,
     network::{GossipReceipt, NetworkEvent},
 };
-
-/// Gossiped batches that are being verified at once; others wait.
-const BATCHES_MAX: usize = 2;
 
 /// Takes the network's events until it stops.
 #[derive(Clone)]
@@ -31,7 +30,8 @@ pub struct Inbound {
     driver: DriverHandle,
     metrics: Metrics,
     mempool: crate::driver::SharedMempool,
-    batches: Arc<Semaphore>,
+    batches: Arc<Turns>,
+    pace: Arc<Pace>,
 }
 
 impl Inbound {
@@ -43,8 +43,8 @@ impl Inbound {
         driver: DriverHandle,
         metrics: Metrics,
     ) -> Self {
-        let batches = Arc::new(Semaphore::new(BATCHES_MAX));
-        Self { reader, admission, driver, metrics, mempool, batches }
+        let (batches, pace) = Default::default();
+        Self { reader, admission, driver, metrics, mempool, batches, pace }
     }
 
     /// Runs until the network's events end.
@@ -72,12 +72,21 @@ impl Inbound {
             NetworkEvent::Pushed { from, message, receipt } => {
                 self.consensus(from, &message, receipt).await;
             }
-            NetworkEvent::Transactions { transactions, receipt, .. } => {
-                self.verify(transactions, receipt);
+            NetworkEvent::Transactions { from, transactions, receipt } => {
+                self.verify(from, transactions, receipt);
             }
-            NetworkEvent::Request { request, reply, .. } => {
+            NetworkEvent::Request { from, request, reply } => {
                 let inbound = self.clone();
-                tokio::spawn(async move { reply.send(inbound.answer(request).await) });
+                tokio::spawn(async move {
+                    inbound.pace.due(from).await;
+                    if reply.is_open() {
+                        let asked = serve::cost_of_request(&request);
+                        let answer = inbound.answer(request).await;
+                        let cost = asked + serve::cost_of_answer(&answer);
+                        inbound.pace.spent(from, cost, Instant::now());
+                        reply.send(answer);
+                    }
+                });
             }
         }
     }

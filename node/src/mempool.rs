@@ -18,7 +18,10 @@ use std::{
 };
 
 use customhouse_ledger::{
-    agency::AgencyCode, hash::Hash, keys::PublicKey, transaction::VerifiedTransaction,
+    agency::AgencyCode,
+    hash::Hash,
+    keys::PublicKey,
+    transaction::{TransactionHeader, VerifiedTransaction},
 };
 
 use self::turns::InTurns;
@@ -115,21 +118,9 @@ impl Mempool {
     /// [`MempoolError`].
     pub fn insert(&mut self, transaction: Arc<VerifiedTransaction>) -> Result<(), MempoolError> {
         let (id, leaf_hash) = (transaction.id(), transaction.leaf_hash());
-        if self.leaf_of_id.contains_key(&id) {
-            return Err(MempoolError::Present);
-        }
         let (agency, signer) = (transaction.header().agency, transaction.header().signer);
         let room = Room::of(&transaction);
-        if !(self.used + room).is_within(self.limits) {
-            return Err(MempoolError::Full);
-        }
-        let (of_agency, of_signer) = self.used_by(agency, &signer);
-        if !(of_agency + room).is_within(self.agency_limit(of_agency)) {
-            return Err(MempoolError::AgencyFull(agency));
-        }
-        if !(of_signer + room).is_within(self.signer_limit(of_agency, of_signer)) {
-            return Err(MempoolError::SignerFull(signer));
-        }
+        self.has_room_for(transaction.header(), room.bytes)?;
         self.arrivals += 1;
         let arrival = self.arrivals;
         self.used = self.used + room;
@@ -142,6 +133,34 @@ impl Mempool {
         self.by_arrival.insert(arrival, leaf_hash);
         self.by_expiry.insert((not_after_ms(&transaction), leaf_hash));
         self.by_leaf.insert(leaf_hash, Waiting { arrival, transaction });
+        Ok(())
+    }
+
+    /// Whether a transaction of this header would be taken, by the bytes of its encoding. It costs no
+    /// signature to ask.
+    ///
+    /// # Errors
+    /// [`MempoolError`].
+    pub fn has_room_for(
+        &self,
+        header: &TransactionHeader,
+        bytes: usize,
+    ) -> Result<(), MempoolError> {
+        let TransactionHeader { agency, signer, .. } = *header;
+        if self.leaf_of_id.contains_key(&header.id()) {
+            return Err(MempoolError::Present);
+        }
+        let room = Room { count: 1, bytes };
+        if !(self.used + room).is_within(self.limits) {
+            return Err(MempoolError::Full);
+        }
+        let (of_agency, of_signer) = self.used_by(agency, &signer);
+        if !(of_agency + room).is_within(self.agency_limit(of_agency)) {
+            return Err(MempoolError::AgencyFull(agency));
+        }
+        if !(of_signer + room).is_within(self.signer_limit(of_agency, of_signer)) {
+            return Err(MempoolError::SignerFull(signer));
+        }
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! What the chain's state says about a change of the registry and about a validator's misbehaviour.
+//! What the chain's state says about a transaction: its signer, its size, the change of the registry that
+//! it makes, the misbehaviour that it reports.
 
 use std::sync::Arc;
 
@@ -6,13 +7,14 @@ use crate::{
     chain::{ChainReader, Members, Shared, Tip, TransactionInvalid, reader},
     evidence::Evidence,
     hash::Hash,
+    parameters::Parameters,
     registry::{ApplyError, IN_SYNC_HEIGHTS_MAX, InSync, RegistryChange},
     store::{StoreError, Table, table},
     transaction::{TransactionHeader, VerifiedTransaction},
 };
 
 impl ChainReader {
-    /// Whether the registry after the tip lets the next block carry a transaction: its signer, the
+    /// Whether the registry after the tip lets the next block carry a transaction: its signer, its size, the
     /// change that it makes, the key that it accuses. What is refused here is refused by every leader,
     /// unless this node is behind. Whether an approved change applies is the block's to say; and a
     /// joiner may be in sync with a block that is only on its way here.
@@ -30,7 +32,8 @@ impl ChainReader {
         };
         let newest = tip.header.height;
         let culprit = || transaction.evidence().map_or(Ok(()), |e| check_culprit(&members, e));
-        let signer = check_signer(&members, transaction.header(), newest + 1);
+        let signer = check_signer(&members, transaction.header(), newest + 1)
+            .and_then(|()| check_size(&tip.parameters, transaction));
         let Some(change) = transaction.registry_change() else {
             return Ok(signer.and_then(|()| culprit()));
         };
@@ -133,6 +136,28 @@ pub(super) fn check_signer(
         return Err(TransactionInvalid::SignerAgency { registered, stated: header.agency });
     }
     Ok(())
+}
+
+/// A transaction and its records are not larger than the parameters let them be, which is less than the
+/// format may hold.
+pub(super) fn check_size(
+    parameters: &Parameters,
+    transaction: &VerifiedTransaction,
+) -> Result<(), TransactionInvalid> {
+    let (bytes, max) = (transaction.encoded().len() as u64, parameters.transaction_bytes_max);
+    if bytes > max {
+        return Err(TransactionInvalid::TooLarge { bytes, max });
+    }
+    let (slots, max) = (transaction.slots().len() as u64, parameters.transaction_slots_max);
+    if slots > max {
+        return Err(TransactionInvalid::TooManySlots { slots, max });
+    }
+    let max = parameters.record_bytes_max;
+    let lengths = transaction.parts().records.iter().map(|record| record.len() as u64);
+    match lengths.enumerate().find(|(_, bytes)| *bytes > max) {
+        Some((position, bytes)) => Err(TransactionInvalid::RecordTooLarge { position, bytes, max }),
+        None => Ok(()),
+    }
 }
 
 /// Whoever broke a rule was a validator at the height of the breach. It need not be one any more.

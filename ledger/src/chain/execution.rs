@@ -339,19 +339,7 @@ impl<'a> Execution<'a> {
             return Err(TransactionInvalid::LivesTooLong { not_after_ms, latest_ms });
         }
         changes::check_signer(&self.members, header, self.tip.header.height + 1)?;
-        let (bytes, max) = (transaction.encoded().len() as u64, parameters.transaction_bytes_max);
-        if bytes > max {
-            return Err(TransactionInvalid::TooLarge { bytes, max });
-        }
-        let (slots, max) = (transaction.slots().len() as u64, parameters.transaction_slots_max);
-        if slots > max {
-            return Err(TransactionInvalid::TooManySlots { slots, max });
-        }
-        let max = parameters.record_bytes_max;
-        let lengths = transaction.parts().records.iter().map(|record| record.len() as u64);
-        if let Some((position, bytes)) = lengths.enumerate().find(|(_, bytes)| *bytes > max) {
-            return Err(TransactionInvalid::RecordTooLarge { position, bytes, max });
-        }
+        changes::check_size(parameters, transaction)?;
         if self.ids.contains(&transaction.id()) {
             return Err(TransactionInvalid::TwiceInBlock);
         }

@@ -12,6 +12,7 @@ use customhouse_ledger::{
     store::StoreError,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
+use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::Inbound;
@@ -26,6 +27,36 @@ const ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX;
 const BLOCKS_MAX: u32 = 128;
 /// Leaf hashes looked up for one request.
 const LEAVES_MAX: usize = 4096;
+
+/// What an answer costs beside its bytes, in the bytes that cost as much: each request, leaf hash that is
+/// looked up, transaction that is read, and block that is put together.
+const COST_OF_REQUEST: u64 = 16 << 10;
+const COST_OF_LEAF: u64 = 1 << 10;
+const COST_OF_TRANSACTION: u64 = 2 << 10;
+const COST_OF_BLOCK: u64 = 8 << 10;
+
+/// What it costs to look for what is asked.
+pub(super) fn cost_of_request(request: &v1::SyncRequest) -> u64 {
+    let leaves = match &request.request {
+        Some(Request::Transactions(request)) => request.leaves.len().min(LEAVES_MAX),
+        _ => 0,
+    };
+    COST_OF_REQUEST + COST_OF_LEAF * leaves as u64
+}
+
+/// What it costs to give what was found.
+pub(super) fn cost_of_answer(answer: &v1::SyncResponse) -> u64 {
+    let (blocks, transactions) = match &answer.response {
+        Some(Response::Transactions(answer)) => (0, answer.transactions.len()),
+        Some(Response::Blocks(answer)) => {
+            let of_blocks = answer.blocks.iter().map(|block| block.transactions.len());
+            (answer.blocks.len(), of_blocks.sum())
+        }
+        _ => (0, 0),
+    };
+    let items = COST_OF_BLOCK * blocks as u64 + COST_OF_TRANSACTION * transactions as u64;
+    answer.encoded_len() as u64 + items
+}
 
 impl Inbound {
     pub(super) async fn answer(&self, request: v1::SyncRequest) -> v1::SyncResponse {

@@ -6,7 +6,11 @@
 //!
 //! The sender is at fault for what breaks a rule of every chain's state: bytes that are no transaction, a
 //! signature that does not verify, the name of one transaction with the body of another. Whether a signer
-//! is registered, a transaction expired or a mempool full differs between honest nodes.
+//! is registered, a transaction expired or a mempool full differs between honest nodes. So nothing costs a
+//! signature that could not wait here in any case: one signed anew, as often as its signer likes, or one
+//! of an agency that has no room left.
+//!
+//! Peers take turns: one batch of each is verified or waits for its turn, and the others of it after that.
 
 use std::sync::Arc;
 
@@ -14,11 +18,11 @@ use bytes::Bytes;
 use customhouse_ledger::{
     chain::ChainReader,
     hash::Hash,
-    transaction::{TransactionError, VerifiedTransaction},
+    keys::PublicKey,
+    transaction::{TransactionError, TransactionHeader, VerifiedTransaction},
 };
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::Inbound;
+use super::{Inbound, turns::Turn};
 use crate::{
     admission::{self, AdmissionError},
     driver::{SharedMempool, lock},
@@ -74,13 +78,13 @@ impl Wrong {
 impl Inbound {
     /// Verifies a batch beside the consensus messages, which must not wait behind it. What waits
     /// for a turn is bounded by the network: a peer's messages that have no verdict yet count.
-    pub(super) fn verify(&self, transactions: Vec<Bytes>, receipt: GossipReceipt) {
+    pub(super) fn verify(&self, from: PublicKey, transactions: Vec<Bytes>, receipt: GossipReceipt) {
         if transactions.len() > BATCH_TRANSACTIONS_MAX {
             self.metrics.rejected("gossip", "BATCH_TOO_LARGE");
             return receipt.reject("more transactions than a batch may have");
         }
         let inbound = self.clone();
-        let admit = move |turn: OwnedSemaphorePermit| {
+        let admit = move |turn: Turn| {
             tokio::task::spawn_blocking(move || {
                 let _turn = turn;
                 match inbound.admit_all(transactions) {
@@ -91,12 +95,11 @@ impl Inbound {
             });
         };
         let turns = Arc::clone(&self.batches);
-        match Arc::clone(&turns).try_acquire_owned() {
-            Ok(turn) => admit(turn),
-            Err(_) => {
+        match turns.now(from) {
+            Some(turn) => admit(turn),
+            None => {
                 tokio::spawn(async move {
-                    // The semaphore is never closed.
-                    if let Ok(turn) = turns.acquire_owned().await {
+                    if let Some(turn) = turns.next(from).await {
                         admit(turn);
                     }
                 });
@@ -168,9 +171,20 @@ impl Known<'_> {
             Ok(None) => {}
             Err(error) => return Gossiped::Refused(error.into()),
         }
-        match admission::check_header(self.reader, &header, self.unix_ms) {
+        match self.may_wait(&header, encoded.len()) {
             Ok(()) => self.verified(encoded),
             Err(error) => Gossiped::Refused(error),
+        }
+    }
+
+    /// Whether a transaction of this header could wait for a block here, whatever its signature says.
+    fn may_wait(&self, header: &TransactionHeader, bytes: usize) -> Result<(), AdmissionError> {
+        admission::check_header(self.reader, header, self.unix_ms)?;
+        lock(self.mempool).has_room_for(header, bytes)?;
+        match self.reader.log_index(&header.id())? {
+            // Under another signature.
+            Some(_) => Err(AdmissionError::Committed(header.id())),
+            None => Ok(()),
         }
     }
 
@@ -178,6 +192,67 @@ impl Known<'_> {
         match VerifiedTransaction::from_bytes(encoded, &self.reader.chain_id()) {
             Ok(transaction) => Gossiped::New(Arc::new(transaction)),
             Err(error) => Gossiped::Wrong(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use customhouse_ledger::{chain::Chain, store::StoreOptions};
+    use prost::Message as _;
+
+    use super::*;
+    use crate::{
+        mempool::{Mempool, MempoolLimits, tests::another_signature},
+        node::tests::{genesis, key, key_seed, signed_until},
+    };
+
+    /// The same transaction under a signature that does not verify.
+    fn forged(of: &VerifiedTransaction) -> Bytes {
+        let mut parts = of.parts().clone();
+        let mut signature = parts.signature.to_vec();
+        signature[5] ^= 1;
+        parts.signature = signature.into();
+        parts.encode_to_vec().into()
+    }
+
+    #[test]
+    fn what_could_not_wait_in_any_case_costs_no_signature() {
+        let (folder, genesis) = (tempfile::tempdir().expect("a folder"), genesis(4));
+        let chain = Chain::open(folder.path(), &genesis, &StoreOptions::default()).expect("new");
+        let (reader, chain_id) = (chain.reader(), genesis.chain_id());
+        let limits = MempoolLimits { transactions_max: 8, ..MempoolLimits::default() };
+        let mempool = Arc::new(Mutex::new(Mempool::new(limits)));
+        let signing = key(3, 0);
+        let in_a_minute = crate::clock::unix_ms() + 60_000;
+        let signed = |number| Arc::new(signed_until(chain_id, (0, &signing), number, in_a_minute));
+        let unix_ms = crate::clock::unix_ms();
+        let known = Known { reader: &reader, mempool: &mempool, unix_ms };
+        let look_at = |encoded: &Bytes| known.look_at(encoded.clone());
+        let first = signed(1);
+        assert!(matches!(look_at(&forged(&first)), Gossiped::Wrong(Wrong::Transaction(_))));
+        assert!(matches!(look_at(first.encoded()), Gossiped::New(_)));
+        lock(&mempool).insert(Arc::clone(&first)).expect("room");
+        assert!(matches!(look_at(first.encoded()), Gossiped::Waiting));
+        // The same by another signature: as many of those as its signer likes, genuine or not.
+        let again = another_signature(&first, key_seed(3, 0), &chain_id);
+        for again in [again.encoded(), &forged(&first)] {
+            let found = look_at(again);
+            let present = AdmissionError::Mempool(MempoolError::Present);
+            let Gossiped::Refused(error) = found else { panic!("{found:?}") };
+            assert_eq!(error.code(), present.code());
+        }
+        // Of an agency that has no room left.
+        for number in 2.. {
+            if lock(&mempool).insert(signed(number)).is_err() {
+                break;
+            }
+        }
+        for more in [signed(100).encoded(), &forged(&signed(100))] {
+            let found = look_at(more);
+            assert!(matches!(&found, Gossiped::Refused(AdmissionError::Mempool(_))), "{found:?}");
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn key(purpose: u8, agency: usize) -> SigningKey {
     SigningKey::from_seed(&key_seed(purpose, agency))
 }
 
-fn key_seed(purpose: u8, agency: usize) -> [u8; 32] {
+pub(crate) fn key_seed(purpose: u8, agency: usize) -> [u8; 32] {
     [purpose * 16 + u8::try_from(agency).expect("a small network"); 32]
 }
 

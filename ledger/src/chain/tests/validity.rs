@@ -141,7 +141,13 @@ fn the_networks_parameters_limit_transactions_and_blocks() {
         ("record_bytes_max", 1024),
     ]);
     let chain = fixture.open();
-    let code = |transaction| refusal(&chain, &transaction).map(|r| r.code());
+    let code = |transaction| {
+        let refused = refusal(&chain, &transaction).map(|r| r.code());
+        let checked = chain.reader().check_registered(&transaction, context(&chain).time_ms);
+        let told = checked.expect("readable").err().map(|r| r.code());
+        assert_eq!(told, refused, "nothing waits for a block that can be in none");
+        refused
+    };
     assert_eq!(code(fixture.transaction(1, 0..600)), None);
     assert_eq!(code(fixture.transaction(1, 0..601)), Some("SLOT_COUNT"));
     assert_eq!(code(fixture.transaction(1, 0..1000)), Some("TRANSACTION_TOO_LARGE"));
