@@ -245,7 +245,7 @@ fn whoever_speaks_while_a_height_begins_is_not_blamed_for_what_a_liar_said_of_it
     // In another's name: that shows at once.
     let named = vote(&validator(liar), &chain_id, 2);
     let named = Message::Vote(Vote { validator: validator(leader).public(), ..named });
-    assert_eq!(gossip(driver, liar, named.clone()), Judgement::Rejected("SIGNATURE"));
+    assert_eq!(gossip(driver, liar, named.clone()), Judgement::Rejected("SIGNATURE", 0));
     assert_eq!(driver.outside().charged, [], "by its receipt, and once");
     assert_eq!(hand_over(driver, liar, named), [(peer(liar), "SIGNATURE")]);
     let votes = withheld.into_iter().filter(|(from, message)| {

@@ -107,11 +107,7 @@ fn sync(
     config: &NetworkConfig,
     metrics: &NetworkMetrics,
 ) -> request_response::Behaviour<SyncCodec> {
-    let codec = SyncCodec {
-        request_bytes_max: config.limits.request_bytes_max,
-        response_bytes_max: config.limits.response_bytes_max,
-        metrics: metrics.clone(),
-    };
+    let codec = SyncCodec::new(&config.limits, metrics.clone());
     let settings = request_response::Config::default()
         .with_request_timeout(config.limits.request_timeout)
         .with_max_concurrent_streams(SYNC_STREAMS_MAX);

@@ -1,21 +1,29 @@
 //! Frames of the sync protocol: a 4-byte big-endian length, then one protobuf message.
 //!
-//! The length is checked before anything is read, and memory grows only with the bytes that come.
+//! The length is checked before anything is read, and memory grows only with the bytes that come. A request
+//! that is large, which only the push of a proposal is, needs one of a few places: a peer may have many
+//! streams open, and leave each of them a byte short of its end.
 //! libp2p does not report a request that fails while it is read, so a bad frame is a value here: the
 //! request that a peer is called to account for.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use customhouse_proto::v1;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 use prost::Message;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{metrics::NetworkMetrics, wire};
+use super::{config::Limits, metrics::NetworkMetrics, wire};
 
 /// Levels of messages in a frame down to the lists that a peer could make long: response, blocks,
 /// block with its body.
 const LEVELS: u32 = 2;
+
+/// Bytes of a request from which on it is large.
+const LARGE_BYTES: usize = 64 << 10;
+/// Large requests that are being read, of all peers.
+const LARGE_MAX: usize = 16;
 
 /// Why a frame was refused; inside the [`io::Error`] that libp2p hands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,11 +58,32 @@ pub(super) struct SyncCodec {
     pub(super) request_bytes_max: usize,
     pub(super) response_bytes_max: usize,
     pub(super) metrics: NetworkMetrics,
+    /// Places for large requests.
+    large: Arc<Semaphore>,
 }
 
-async fn read_frame<M, T>(io: &mut T, max: usize) -> io::Result<(M, usize)>
+impl SyncCodec {
+    pub(super) fn new(limits: &Limits, metrics: NetworkMetrics) -> Self {
+        Self {
+            request_bytes_max: limits.request_bytes_max,
+            response_bytes_max: limits.response_bytes_max,
+            metrics,
+            large: Arc::new(Semaphore::new(LARGE_MAX)),
+        }
+    }
+
+    /// A place for a request of this length, where it needs one.
+    fn place(&self, length: usize) -> io::Result<Option<SemaphorePermit<'_>>> {
+        if length < LARGE_BYTES {
+            return Ok(None);
+        }
+        let none = |_| io::Error::new(io::ErrorKind::ResourceBusy, "too many large requests");
+        self.large.try_acquire().map(Some).map_err(none)
+    }
+}
+
+async fn read_length<T>(io: &mut T, max: usize) -> io::Result<usize>
 where
-    M: Message + Default,
     T: AsyncRead + Unpin + Send,
 {
     let mut length = [0; 4];
@@ -63,6 +92,14 @@ where
     if length > max {
         return Err(FrameFault::Oversize { length, max }.into_io());
     }
+    Ok(length)
+}
+
+async fn read_frame<M, T>(io: &mut T, length: usize) -> io::Result<M>
+where
+    M: Message + Default,
+    T: AsyncRead + Unpin + Send,
+{
     let mut bytes = Vec::new();
     io.take(length as u64).read_to_end(&mut bytes).await?;
     if bytes.len() < length {
@@ -72,8 +109,7 @@ where
         return Err(FrameFault::Undecodable.into_io());
     }
     // Decoded from a slice, so that a transaction kept for long does not pin the whole frame.
-    let message = M::decode(&bytes[..]).map_err(|_| FrameFault::Undecodable.into_io())?;
-    Ok((message, length))
+    M::decode(&bytes[..]).map_err(|_| FrameFault::Undecodable.into_io())
 }
 
 async fn write_frame<M, T>(io: &mut T, message: &M, max: usize) -> io::Result<usize>
@@ -107,11 +143,15 @@ impl request_response::Codec for SyncCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        match read_frame(io, self.request_bytes_max).await {
-            Ok((request, length)) => {
-                self.metrics.received(channel(&request), length);
-                Ok(Ok(request))
-            }
+        let read = async {
+            let length = read_length(io, self.request_bytes_max).await?;
+            let _place = self.place(length)?;
+            let request = read_frame(io, length).await?;
+            self.metrics.received(channel(&request), length);
+            Ok(request)
+        };
+        match read.await {
+            Ok(request) => Ok(Ok(request)),
             Err(error) => FrameFault::of(&error).map(Err).ok_or(error),
         }
     }
@@ -124,7 +164,8 @@ impl request_response::Codec for SyncCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        let (response, length) = read_frame(io, self.response_bytes_max).await?;
+        let length = read_length(io, self.response_bytes_max).await?;
+        let response = read_frame(io, length).await?;
         self.metrics.received("response", length);
         Ok(response)
     }
@@ -157,5 +198,68 @@ impl request_response::Codec for SyncCodec {
         let length = write_frame(io, &response, self.response_bytes_max).await?;
         self.metrics.sent("response", length);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use request_response::Codec as _;
+
+    use super::*;
+
+    /// The beginning of a frame, whose end never comes.
+    struct Unfinished(Vec<u8>);
+
+    impl AsyncRead for Unfinished {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = buffer.len().min(self.0.len());
+            if count == 0 {
+                return Poll::Pending;
+            }
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0.drain(..count);
+            Poll::Ready(Ok(count))
+        }
+    }
+
+    fn unfinished(length: usize) -> Unfinished {
+        let prefix = u32::try_from(length).expect("small").to_be_bytes();
+        Unfinished([&prefix[..], &vec![7; length - 1]].concat())
+    }
+
+    #[tokio::test]
+    async fn large_requests_that_never_end_take_a_few_places_and_small_ones_none() {
+        let codec = SyncCodec::new(&Limits::default(), NetworkMetrics::default());
+        let protocol = StreamProtocol::new("/test");
+        let read = |length: usize| {
+            let (mut codec, protocol) = (codec.clone(), protocol.clone());
+            Box::pin(async move {
+                let mut stream = unfinished(length);
+                codec.read_request(&protocol, &mut stream).await
+            })
+        };
+        let mut held = Vec::new();
+        for _ in 0..LARGE_MAX {
+            let mut reading = read(1 << 20);
+            assert!(futures::poll!(&mut reading).is_pending());
+            held.push(reading);
+        }
+        let refused = read(1 << 20).await.expect_err("no place");
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        let mut small = read(LARGE_BYTES - 1);
+        assert!(futures::poll!(&mut small).is_pending());
+        // It is no fault of whoever asks: another has the places.
+        assert_eq!(FrameFault::of(&refused), None);
+        held.pop();
+        assert!(futures::poll!(read(1 << 20)).is_pending(), "a place came back");
     }
 }

@@ -269,16 +269,21 @@ impl Task {
         // Bytes beside the messages are judged by nobody, and neither is a message of an unknown kind.
         let whole = !gossip::has_more_than(&data, &messages);
         let data = if whole && messages.len() == 1 { Vec::new() } else { data };
-        let count = messages.len();
-        let gossip = Gossiped { id: id.clone(), whole, data };
-        let receipt = self.receipt(source, count, Some(gossip), share);
-        for (index, message) in (0..).zip(messages) {
-            if message.message.is_none() {
+        let id_of =
+            |message: &v1::ConsensusMessage| gossip::message_id(topic, &message.encode_to_vec());
+        let ids: Vec<_> = messages.iter().map(id_of).collect();
+        let gossip = Gossiped { id: id.clone(), whole, data, messages: ids.clone() };
+        let receipt = self.receipt(source, ids.len(), Some(gossip), share);
+        for (index, (message, own_id)) in (0..).zip(messages.into_iter().zip(&ids)) {
+            // What was accepted a moment ago is on its way to everybody, in whatever batch it comes again.
+            let now = Instant::now();
+            let again = ids.iter().take(index as usize).any(|earlier| earlier == own_id)
+                || self.recent.was_just_accepted(own_id, now);
+            if message.message.is_none() || again {
                 continue;
             }
             let receipt = receipt.another(index);
-            let own_id = gossip::message_id(topic, &message.encode_to_vec());
-            self.recent.received(own_id, Instant::now());
+            self.recent.received(*own_id, now);
             // A receiver that is gone drops the receipt, which ignores the message.
             let _ = self.events.try_send(NetworkEvent::Consensus { from, message, receipt });
         }
@@ -294,7 +299,8 @@ impl Task {
         let transactions = gossip::decode_batch(data, self.limits.batch_transactions_max)
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
         let (from, share) = self.share(&source, data.len(), Unjudged::Transactions)?;
-        let gossip = Gossiped { id: id.clone(), whole: true, data: Vec::new() };
+        let (data, messages) = Default::default();
+        let gossip = Gossiped { id: id.clone(), whole: true, data, messages };
         let receipt = self.receipt(source, 1, Some(gossip), share);
         let _ = self.events.try_send(NetworkEvent::Transactions { from, transactions, receipt });
         Ok(())

@@ -30,11 +30,15 @@ const REPEAT_BYTES_MAX: usize = 11;
 /// votes and proposals of a few views.
 pub const CONSENSUS_BATCH_MAX: usize = 64;
 
-/// Own and foreign messages remembered, to tell a repeat from a message that is already on its way.
+/// Messages remembered of each kind, own ones and those of others, to tell a repeat from a message that is
+/// already on its way.
 const RECENT_MAX: usize = 8192;
 
 /// A message received this recently is on its way to everybody: there is no need to publish it too.
 const JUST_RECEIVED: Duration = Duration::from_secs(1);
+
+/// A message accepted this recently is not looked at again. Consensus waits longer before it sends again.
+pub(super) const JUST_ACCEPTED: Duration = Duration::from_millis(500);
 
 /// Most message ids in one control message: gossip's offers of what a heartbeat or three have seen.
 const CONTROL_IDS_MAX: usize = 1024;
@@ -183,43 +187,75 @@ pub enum Publication {
     OnItsWay,
 }
 
-/// The messages of the last while, by content address. Bounded by count and by the duplicate window.
+/// The messages of the last while, by content address: what this node published, what came, and what of
+/// that it accepted. Each is bounded by count and by the duplicate window, by itself: so that nothing that
+/// peers send makes this node forget what it has published.
 #[derive(Debug)]
 pub struct Recent {
-    window: Duration,
-    /// When it was last seen, and whether this node has published it (or would have).
-    seen: HashMap<[u8; 32], (Instant, bool)>,
-    order: VecDeque<([u8; 32], Instant)>,
+    published: Seen,
+    received: Seen,
+    accepted: Seen,
 }
 
 impl Recent {
     /// Nothing yet; what is in it is forgotten after this time.
     pub fn new(window: Duration) -> Self {
-        Self { window, seen: HashMap::new(), order: VecDeque::new() }
+        let seen = || Seen { window, last: HashMap::new(), order: VecDeque::new() };
+        Self { published: seen(), received: seen(), accepted: seen() }
     }
 
     /// Notes a message that came from a peer.
     pub fn received(&mut self, id: [u8; 32], now: Instant) {
-        if !self.seen.contains_key(&id) {
-            self.insert(id, now, false);
+        if self.received.last.contains_key(&id) {
+            return;
         }
+        self.received.note(id, now);
+    }
+
+    /// Notes that a message which came was accepted.
+    pub fn accepted(&mut self, id: [u8; 32], now: Instant) {
+        self.accepted.note(id, now);
+    }
+
+    /// Whether a message was accepted a moment ago: coming again, in another batch or under another mark,
+    /// it has nothing new for this node and is passed on by nobody. Whoever sends it again because the
+    /// first may have been lost waits longer.
+    pub fn was_just_accepted(&self, id: &[u8; 32], now: Instant) -> bool {
+        self.accepted.was_within(id, JUST_ACCEPTED, now)
     }
 
     /// Notes that this node publishes a message, and says how.
     pub fn publish(&mut self, id: [u8; 32], now: Instant) -> Publication {
-        let publication = match self.seen.get(&id) {
-            Some((_, true)) => Publication::Repeat,
-            Some((at, false)) if now.duration_since(*at) < JUST_RECEIVED => Publication::OnItsWay,
+        let publication = if self.published.last.contains_key(&id) {
+            Publication::Repeat
+        } else if self.received.was_within(&id, JUST_RECEIVED, now) {
+            Publication::OnItsWay
+        } else if self.received.last.contains_key(&id) {
             // Gossip still holds the content for a duplicate.
-            Some((_, false)) => Publication::Repeat,
-            None => Publication::First,
+            Publication::Repeat
+        } else {
+            Publication::First
         };
-        self.insert(id, now, true);
+        self.published.note(id, now);
         publication
     }
+}
 
-    fn insert(&mut self, id: [u8; 32], now: Instant, own: bool) {
-        self.seen.insert(id, (now, own));
+/// When each was seen last.
+#[derive(Debug)]
+struct Seen {
+    window: Duration,
+    last: HashMap<[u8; 32], Instant>,
+    order: VecDeque<([u8; 32], Instant)>,
+}
+
+impl Seen {
+    fn was_within(&self, id: &[u8; 32], time: Duration, now: Instant) -> bool {
+        self.last.get(id).is_some_and(|at| now.duration_since(*at) < time)
+    }
+
+    fn note(&mut self, id: [u8; 32], now: Instant) {
+        self.last.insert(id, now);
         self.order.push_back((id, now));
         while let Some(&(oldest, at)) = self.order.front() {
             if self.order.len() <= RECENT_MAX && now.duration_since(at) < self.window {
@@ -227,8 +263,8 @@ impl Recent {
             }
             self.order.pop_front();
             // A later note of the same message stands further back in the queue.
-            if self.seen.get(&oldest).is_some_and(|(last, _)| *last == at) {
-                self.seen.remove(&oldest);
+            if self.last.get(&oldest).is_some_and(|last| *last == at) {
+                self.last.remove(&oldest);
             }
         }
     }
@@ -373,9 +409,12 @@ mod tests {
             id[..8].copy_from_slice(&number.to_be_bytes());
             recent.received(id, start);
         }
-        assert!(recent.seen.len() <= RECENT_MAX && recent.order.len() <= RECENT_MAX);
+        let seen = &recent.received;
+        assert!(seen.last.len() <= RECENT_MAX && seen.order.len() <= RECENT_MAX);
+        let published = recent.publish([1; 32], start);
+        assert_eq!(published, Publication::Repeat, "whatever has come since");
         recent.received([4; 32], start + window);
-        assert_eq!((recent.seen.len(), recent.order.len()), (1, 1));
+        assert_eq!((recent.received.last.len(), recent.received.order.len()), (1, 1));
     }
 
     #[test]

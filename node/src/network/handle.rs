@@ -278,6 +278,8 @@ pub(super) struct Gossiped {
     pub(super) whole: bool,
     /// The encoding, where a part of it may go on without the rest.
     pub(super) data: Vec<u8>,
+    /// The addresses of the consensus messages that travelled together, in their order.
+    pub(super) messages: Vec<[u8; 32]>,
 }
 
 /// An answer on its way to the network.

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use super::{
     config::Limits,
     names::{Found, name_of},
+    rate::Rate,
 };
 
 /// Places of each listed peer at an address: it dials once at a time, and may have broken off before.
@@ -84,7 +85,7 @@ impl Handshakes {
             familiar_max: limits.familiar_pending_max,
             strangers_max: limits.strangers_pending_max,
             prefix_max: limits.strangers_pending_per_prefix_max,
-            rate: Rate::new(limits.strangers_a_second_max),
+            rate: Rate::of(limits.strangers_a_second_max),
             configured: HashMap::new(),
             seen: HashMap::new(),
             pending: HashMap::new(),
@@ -156,32 +157,6 @@ impl Handshakes {
             configured.iter().any(is_said) || self.seen.get(peer) == Some(&address)
         };
         self.configured.iter().filter(is_there).count()
-    }
-}
-
-/// Strangers that are taken in in a second: as many at once, and then at this pace.
-#[derive(Debug)]
-struct Rate {
-    per_second: u32,
-    left: f64,
-    at: Instant,
-}
-
-impl Rate {
-    fn new(per_second: u32) -> Self {
-        Self { per_second, left: f64::from(per_second), at: Instant::now() }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let passed: Duration = now.saturating_duration_since(self.at);
-        let most = f64::from(self.per_second);
-        self.left = (self.left + passed.as_secs_f64() * most).min(most);
-        self.at = now;
-        let taken = self.left >= 1.0;
-        if taken {
-            self.left -= 1.0;
-        }
-        taken
     }
 }
 
@@ -373,16 +348,5 @@ mod tests {
             assert!(crowd(&mut handshakes, ip(known), id) >= PLACES_PER_PEER, "{known}");
             assert_eq!(crowd(&mut handshakes, ip(unknown), id + 100), 0, "{unknown}");
         }
-    }
-
-    #[test]
-    fn strangers_that_come_and_go_are_taken_in_at_a_pace() {
-        let mut rate = Rate::new(10);
-        let start = Instant::now();
-        assert_eq!((0..100).filter(|_| rate.take(start)).count(), 10);
-        let later = start + Duration::from_millis(500);
-        assert_eq!((0..100).filter(|_| rate.take(later)).count(), 5);
-        let much_later = start + Duration::from_secs(3600);
-        assert_eq!((0..100).filter(|_| rate.take(much_later)).count(), 10);
     }
 }

@@ -12,7 +12,7 @@
 //! | `events` | what the swarm reports: connections, gossip, requests |
 //! | `gossip` | topics, content addresses, repeats, batches |
 //! | `codec`, `wire` | frames of the sync protocol, a look at bytes before they are decoded |
-//! | `peers`, `redial`, `faults` | the allow list, when to dial, who has gone too far |
+//! | `peers`, `redial`, `faults`, `rate` | the allow list, when to dial, who has gone too far, how often something may happen |
 //! | `handle`, `receipt` | what the rest of the node holds, and says about what came |
 //! | `metrics` | counters |
 //!
@@ -68,6 +68,7 @@ mod handshakes;
 mod metrics;
 mod names;
 mod peers;
+mod rate;
 mod receipt;
 mod redial;
 mod single;

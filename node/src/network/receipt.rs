@@ -3,7 +3,8 @@
 //! A verdict is about one message and whoever handed it over, by whichever way it came. Gossip that
 //! travelled together is judged message by message. It is passed on as it came when every message of it
 //! was accepted: whoever gets it holds its forwarder to all of it. What was accepted of the others goes
-//! on by itself, unless something beside it is wrong.
+//! on by itself, also where something beside it is wrong: it was verified, and whoever put the two
+//! together must not be able to stop it.
 
 use std::{
     fmt,
@@ -32,8 +33,9 @@ pub enum Judgement {
     InPart(u64),
     /// Nothing was accepted, and nobody is at fault.
     Ignored,
-    /// Something was wrong: who handed it over has a fault more, for this reason.
-    Rejected(&'static str),
+    /// Something was wrong: who handed it over has a fault more, for this reason. What was accepted beside
+    /// it, a bit for each message, goes on.
+    Rejected(&'static str, u64),
 }
 
 /// Who is told what came of it, once.
@@ -83,7 +85,7 @@ impl Judged {
     fn judgement(&self) -> Judgement {
         let accepted = self.accepted.load(Ordering::Acquire);
         match self.rejected.get() {
-            Some(reason) => Judgement::Rejected(reason),
+            Some(reason) => Judgement::Rejected(reason, accepted),
             None if accepted == 0 => Judgement::Ignored,
             None if accepted.count_ones() as usize == self.count => Judgement::Accepted,
             None => Judgement::InPart(accepted),
@@ -137,7 +139,8 @@ mod tests {
         assert_eq!(judged(2, &[(0, ignore), (1, accept)]), Judgement::InPart(2));
         assert_eq!(judged(3, &[(2, accept), (0, accept)]), Judgement::InPart(5));
         assert_eq!(judged(2, &[(0, ignore), (1, ignore)]), Judgement::Ignored);
-        assert_eq!(judged(2, &[(0, accept), (1, reject)]), Judgement::Rejected("wrong"));
+        assert_eq!(judged(2, &[(0, accept), (1, reject)]), Judgement::Rejected("wrong", 1));
+        assert_eq!(judged(1, &[(0, reject)]), Judgement::Rejected("wrong", 0));
         let all: Vec<_> = (0..64).map(|index| (index, accept)).collect();
         assert_eq!(judged(64, &all), Judgement::Accepted);
         assert_eq!(judged(64, &all[1..]), Judgement::InPart(u64::MAX - 1));

@@ -10,6 +10,8 @@
 //! Two nodes may dial each other at the same moment. Then both ends keep the one that the lower peer id
 //! dialled. Where the other one was already open when it came, both are closed, and the higher peer id
 //! leaves the next dial to the lower.
+//!
+//! Whoever connects again and again is let in at a pace: each connection has the whole node look at it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,6 +31,15 @@ use libp2p::{
 };
 use tokio::time::Instant;
 
+use super::rate::Rate;
+
+/// Connections of a peer that are taken at once. One that redials for good reasons makes a few.
+const CONNECTIONS_AT_ONCE: u32 = 16;
+/// And then in a second.
+const CONNECTIONS_A_SECOND: u32 = 1;
+/// Peers that are remembered. They are listed ones.
+const PEERS_MAX: usize = 1024;
+
 /// Refuses and closes what would be a second connection to a peer.
 #[derive(Debug)]
 pub(super) struct SingleConnection {
@@ -36,6 +47,8 @@ pub(super) struct SingleConnection {
     /// Connections that open within this time of each other, one from each side, were dialled at once.
     simultaneous: Duration,
     open: HashMap<PeerId, Open>,
+    /// How often each peer may connect.
+    pace: HashMap<PeerId, Rate>,
     to_close: VecDeque<(PeerId, ConnectionId)>,
 }
 
@@ -49,6 +62,11 @@ struct Open {
 
 /// Why a connection was refused that the allow list let in.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0} has connected too often")]
+pub(super) struct TooOften(PeerId);
+
+/// Why a connection was refused that the allow list let in.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a second connection to {peer}")]
 pub(super) struct Second {
     peer: PeerId,
@@ -58,7 +76,18 @@ pub(super) struct Second {
 
 impl SingleConnection {
     pub(super) fn new(own: PeerId, simultaneous: Duration) -> Self {
-        Self { own, simultaneous, open: HashMap::new(), to_close: VecDeque::new() }
+        let (open, pace) = Default::default();
+        Self { own, simultaneous, open, pace, to_close: VecDeque::new() }
+    }
+
+    /// Whether a peer may connect now.
+    fn admit(&mut self, peer: PeerId, now: Instant) -> Result<(), TooOften> {
+        if self.pace.len() >= PEERS_MAX && !self.pace.contains_key(&peer) {
+            self.pace.clear();
+        }
+        let pace = || Rate::new(CONNECTIONS_AT_ONCE, CONNECTIONS_A_SECOND);
+        let admitted = self.pace.entry(peer).or_insert_with(pace).take(now);
+        if admitted { Ok(()) } else { Err(TooOften(peer)) }
     }
 
     /// Decides about a new connection, and marks the open one to be closed where it must go.
@@ -98,7 +127,9 @@ impl NetworkBehaviour for SingleConnection {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.decide(peer, peer, Instant::now()).map_err(ConnectionDenied::new)?;
+        let now = Instant::now();
+        self.admit(peer, now).map_err(ConnectionDenied::new)?;
+        self.decide(peer, peer, now).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -226,5 +257,18 @@ mod tests {
         assert!(single.decide(PeerId::random(), own, now).is_ok());
         single.closed(&peer, id(2));
         assert!(single.decide(peer, peer, now).is_err());
+    }
+
+    #[test]
+    fn who_connects_again_and_again_is_let_in_at_a_pace_and_nobody_else_waits_for_it() {
+        let [own, peer] = two_ids();
+        let start = Instant::now();
+        let mut single = SingleConnection::new(own, AT_ONCE);
+        let let_in = |single: &mut SingleConnection, peer, now| {
+            (0..1000).filter(|_| single.admit(peer, now).is_ok()).count()
+        };
+        assert_eq!(let_in(&mut single, peer, start), 16);
+        assert!(single.admit(PeerId::random(), start).is_ok());
+        assert_eq!(let_in(&mut single, peer, start + Duration::from_secs(5)), 5);
     }
 }

@@ -489,20 +489,25 @@ impl Task {
 
     fn on_verdict(&mut self, verdict: Verdict) {
         let Verdict { source, judgement, gossip, _share } = verdict;
-        if let Some(Gossiped { id, whole, data }) = gossip {
-            let acceptance = match judgement {
-                Judgement::Rejected(_) => MessageAcceptance::Reject,
-                Judgement::Accepted if whole => MessageAcceptance::Accept,
-                _ => MessageAcceptance::Ignore,
+        if let Some(Gossiped { id, whole, data, messages }) = gossip {
+            let (acceptance, accepted) = match judgement {
+                Judgement::Rejected(_, accepted) => (MessageAcceptance::Reject, accepted),
+                Judgement::Accepted if whole => (MessageAcceptance::Accept, u64::MAX),
+                Judgement::Accepted => (MessageAcceptance::Ignore, u64::MAX),
+                Judgement::InPart(accepted) => (MessageAcceptance::Ignore, accepted),
+                Judgement::Ignored => (MessageAcceptance::Ignore, 0),
             };
+            let goes_on_as_it_came = matches!(acceptance, MessageAcceptance::Accept);
             self.settle(&source, &id, acceptance);
-            match judgement {
-                Judgement::Accepted if !whole => self.pass_on(&data, u64::MAX),
-                Judgement::InPart(accepted) => self.pass_on(&data, accepted),
-                _ => {}
+            let bits = (0..u64::BITS).map(|index| accepted >> index & 1 == 1);
+            for (id, _) in messages.into_iter().zip(bits).filter(|(_, bit)| *bit) {
+                self.recent.accepted(id, Instant::now());
+            }
+            if accepted != 0 && !goes_on_as_it_came {
+                self.pass_on(&data, accepted);
             }
         }
-        if let Judgement::Rejected(reason) = judgement {
+        if let Judgement::Rejected(reason, _) = judgement {
             self.fault(&source, DropReason::Rejected, reason);
         }
     }

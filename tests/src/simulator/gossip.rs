@@ -343,7 +343,7 @@ impl Simulation {
                     self.gossip(at, topic, bytes.into());
                 }
                 Judgement::Accepted | Judgement::Ignored => {}
-                Judgement::Rejected(reason) => self.fault(at, from, reason)?,
+                Judgement::Rejected(reason, _) => self.fault(at, from, reason)?,
             }
         }
         Ok(())

@@ -3,7 +3,10 @@
 use prost::{Message as _, encoding};
 
 use super::*;
-use crate::network::{DropReason, gossip::Topics};
+use crate::network::{
+    DropReason,
+    gossip::{JUST_ACCEPTED, Topics},
+};
 
 const FAULTS_MAX: u32 = 4;
 
@@ -127,4 +130,63 @@ async fn what_was_pushed_goes_no_further() {
     first.order(Order::Gossip(topic, batch));
     middle.receives(2).await;
     assert_eq!(next_batch(&mut last).await, 2);
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_in_other_batches_is_neither_judged_nor_passed_on_again() {
+    let (first, mut middle, mut last) = in_a_row().await;
+    let topic = Topics::new(&CHAIN).consensus;
+    let gossip = |messages: Vec<v1::ConsensusMessage>, mark: u64| {
+        let mut data = v1::ConsensusBatch { messages }.encode_to_vec();
+        encoding::uint64::encode(15, &mark, &mut data);
+        first.order(Order::Gossip(topic.clone(), data));
+    };
+    gossip(vec![vote(1)], 0);
+    middle.receives(1).await;
+    assert_eq!(next_batch(&mut last).await, 1);
+    // The same message under other marks and in other company, as fast as they come.
+    for mark in 1..50 {
+        gossip(vec![vote(1); 3], mark);
+    }
+    gossip(vec![vote(1), vote(2), vote(1), vote(2)], 50);
+    let mut heard = Vec::new();
+    middle
+        .expect("the second", |event| {
+            let NetworkEvent::Consensus { message, receipt, .. } = event else { return None };
+            heard.push(height_of(&message));
+            receipt.accept();
+            (heard.last() == Some(&2)).then_some(())
+        })
+        .await;
+    assert_eq!(heard, [2], "nothing is judged twice");
+    assert_eq!(next_batch(&mut last).await, 2);
+    let sent = middle.metrics().messages_out("consensus");
+    assert_eq!(sent, 1, "the second alone");
+}
+
+#[tokio::test]
+async fn what_is_sent_again_a_second_later_is_heard_and_passed_on_again() {
+    let (first, mut middle, mut last) = in_a_row().await;
+    let topic = Topics::new(&CHAIN).consensus;
+    let began = tokio::time::Instant::now();
+    let (mut mark, mut passed_on) = (0, 0);
+    while passed_on < 2 {
+        let mut data = v1::ConsensusBatch { messages: vec![vote(1)] }.encode_to_vec();
+        encoding::uint64::encode(15, &mark, &mut data);
+        mark += 1;
+        first.order(Order::Gossip(topic.clone(), data));
+        let wait = Duration::from_millis(50);
+        while let Ok(Some(event)) = tokio::time::timeout(wait, middle.events.recv()).await {
+            if let NetworkEvent::Consensus { receipt, .. } = event {
+                receipt.accept();
+            }
+        }
+        while let Ok(Some(event)) = tokio::time::timeout(wait, last.events.recv()).await {
+            if let NetworkEvent::Consensus { .. } = event {
+                passed_on += 1;
+            }
+        }
+        assert!(began.elapsed() < DEADLINE, "{passed_on} of {mark} were passed on");
+    }
+    assert!(began.elapsed() >= JUST_ACCEPTED, "and not at once");
 }
