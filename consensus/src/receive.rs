@@ -347,14 +347,20 @@ impl Core {
             Ordering::Equal => {
                 self.take_certificate(tip.finalization).map(|()| Reception::Accepted)
             }
+            Ordering::Greater if self.ahead.as_ref().is_some_and(|ahead| *ahead == tip) => {
+                self.sync_from(from, header.height);
+                Ok(Reception::Accepted)
+            }
+            // A newer one is known. Old tips are all genuine: to verify each would cost without end.
+            Ordering::Greater if self.is_decided(header.height) => {
+                self.sync_from(from, header.height);
+                Err(Refusal::Known)
+            }
             Ordering::Greater if header.validators_hash == self.tip.header.next_validators_hash => {
                 let verified = finalization.verify(&self.config.chain_id, &self.height.validators);
                 verified.map_err(|_| Refusal::Certificate)?;
                 self.sync_from(from, header.height);
-                let newest = self.ahead.as_ref().map_or(0, |ahead| ahead.header.height);
-                if header.height > newest {
-                    self.ahead = Some(tip);
-                }
+                self.ahead = Some(tip);
                 Ok(Reception::Accepted)
             }
             Ordering::Greater => {
@@ -370,6 +376,11 @@ impl Core {
                 Err(Refusal::Past)
             }
         }
+    }
+
+    /// Whether a verified tip of this height or a later one was seen.
+    fn is_decided(&self, height: u64) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| ahead.header.height >= height)
     }
 
     /// The height of the tip that was seen ahead is reached: it is decided. Whoever told it may be

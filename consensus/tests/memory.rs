@@ -429,6 +429,25 @@ fn a_tip_ahead_is_synced_to_and_its_heights_are_not_signed() {
 }
 
 #[test]
+fn a_tip_that_is_older_than_a_known_one_costs_no_signature() {
+    let after_a = after(&a(), certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a()));
+    let second = block_on(&after_a, 1, 'D');
+    let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &second);
+    let third = block_on(&after(&second, finalization.clone()), 1, 'E');
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.take(tip(third.clone())), ["sync to 3"]);
+    assert!(bench.take(tip(third)).is_empty(), "the same again is passed on");
+    assert_eq!(bench.take(tip(second.clone())), ["ignore: Known"]);
+    // Nobody looks whether it is genuine, so nobody is charged.
+    let mut forged = finalization.votes(&validators(4));
+    forged[0].signature.0[0] ^= 1;
+    let finalization = Certificate::from_votes(forged[0].ballot, &forged, &validators(4));
+    let finalization = finalization.expect("three");
+    let forged = customhouse_consensus::Tip { header: second.header, finalization };
+    assert_eq!(bench.take(said(Message::Tip(forged))), ["ignore: Known"]);
+}
+
+#[test]
 fn a_tip_seen_ahead_decides_its_height_even_when_its_sender_is_gone() {
     let finalization = certificate(VoteKind::Finalize, &[1, 2, 3], 1, &a());
     let state = after(&a(), finalization.clone());

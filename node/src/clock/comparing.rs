@@ -7,7 +7,10 @@
 //! answered, which f liars do not move out of what the honest say; where so few have answered that they
 //! could, it is as little as one that is honest may say. Where it is more than the chain's
 //! parameters allow, the clock is *wrong*: the node says so, proposes nothing, and takes no submissions,
-//! until the clock is right again. A certified header from the future tells as much where no peer answers.
+//! until the clock is right again. A certified header from the future tells as much where no peer answers:
+//! somebody honest voted for it, so the time was no more ahead of that clock than the parameters allow, and
+//! this clock is behind that one by the rest. A leader that lies may always give the latest time that a
+//! quorum votes for: that alone makes no slower clock wrong.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -138,16 +141,27 @@ impl Comparison {
         let faulty_max = tip.validators.faulty_max();
         let ahead_ms = ahead_of_the_honest(answers.values().copied().collect(), faulty_max);
         let after_tip = difference(unix_ms(), tip.header.time_ms);
-        let is_before_tip = after_tip < 0 && after_tip.unsigned_abs() > allowed_ms;
-        match ahead_ms {
-            Some(ahead) => {
-                ClockState { ahead_ms, wrong: ahead.unsigned_abs() > allowed_ms || is_before_tip }
-            }
-            None if is_before_tip => ClockState { ahead_ms: Some(after_tip), wrong: true },
-            // What was found stands until something else is.
-            None if before.wrong => before,
-            None => ClockState::default(),
+        state(ahead_ms, after_tip, allowed_ms, before)
+    }
+}
+
+/// What follows from what the others' clocks and the newest header say, and from what was known before.
+fn state(
+    ahead_ms: Option<i64>,
+    after_tip_ms: i64,
+    allowed_ms: u64,
+    before: ClockState,
+) -> ClockState {
+    let behind_a_voter_ms = after_tip_ms.min(0).unsigned_abs().saturating_sub(allowed_ms);
+    let is_before_tip = behind_a_voter_ms > allowed_ms;
+    match ahead_ms {
+        Some(ahead) => {
+            ClockState { ahead_ms, wrong: ahead.unsigned_abs() > allowed_ms || is_before_tip }
         }
+        None if is_before_tip => ClockState { ahead_ms: Some(after_tip_ms), wrong: true },
+        // What was found stands until something else is.
+        None if before.wrong => before,
+        None => ClockState::default(),
     }
 }
 
@@ -204,6 +218,22 @@ mod tests {
             let found = ahead_of_the_honest(answers.clone(), faulty_max);
             assert_eq!(found, expected, "{answers:?}, {faulty_max} may lie");
         }
+    }
+
+    #[test]
+    fn a_header_as_late_as_a_quorum_votes_for_makes_no_slower_clock_wrong() {
+        const ALLOWED: u64 = 30_000;
+        let right = ClockState::default();
+        let is_wrong = |ahead, after_tip| state(ahead, after_tip, ALLOWED, right).wrong;
+        // A second behind those who voted, and they for a time that is just allowed.
+        assert!(!is_wrong(Some(-1_000), -31_000) && !is_wrong(None, -31_000));
+        assert!(!is_wrong(None, -60_000), "as far apart as clocks may be");
+        assert!(is_wrong(None, -60_001) && is_wrong(Some(0), i64::MIN));
+        assert!(is_wrong(Some(30_001), 0) && is_wrong(Some(-30_001), -30_001));
+        // A header from long ago says nothing: the chain was idle.
+        assert!(!is_wrong(None, i64::MAX) && !is_wrong(Some(5), 600_000));
+        let wrong = ClockState { ahead_ms: Some(40_000), wrong: true };
+        assert_eq!(state(None, 0, ALLOWED, wrong), wrong, "until somebody answers");
     }
 
     #[test]

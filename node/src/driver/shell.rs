@@ -12,6 +12,7 @@ use crate::{
     clock::comparing::ClockStatus,
     metrics::Metrics,
     network::{Addresses, NetworkHandle},
+    reporter::Breaches,
 };
 
 pub(super) struct Shell {
@@ -23,6 +24,7 @@ pub(super) struct Shell {
     pub(super) status: watch::Sender<ConsensusStatus>,
     pub(super) metrics: Metrics,
     pub(super) clock: ClockStatus,
+    pub(super) breaches: Breaches,
     /// To the reporter.
     pub(super) evidence: mpsc::Sender<Evidence>,
 }
@@ -71,8 +73,11 @@ impl Outside for Shell {
     }
 
     fn evidence(&mut self, evidence: &Evidence) {
-        tracing::error!(?evidence, "a validator has provably broken a rule");
         self.metrics.evidence();
+        if !self.breaches.is_news(evidence.culprit(), Instant::now()) {
+            return;
+        }
+        tracing::error!(?evidence, "a validator has provably broken a rule");
         if self.evidence.try_send(evidence.clone()).is_err() {
             tracing::warn!("too much evidence waits to be reported: this piece is left to others");
         }

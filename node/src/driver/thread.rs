@@ -21,6 +21,7 @@ use crate::{
     clock::comparing::ClockStatus,
     health::{Probe, Responder, probe},
     network::{Addresses, NetworkHandle},
+    reporter::Breaches,
 };
 
 /// Inputs that may wait; those who hand more in wait themselves.
@@ -101,14 +102,26 @@ pub fn spawn(
         questions: Arc::default(),
         asking: Arc::default(),
         checking: Arc::new(Semaphore::new(CHECKED_AT_ONCE)),
-        behind: Arc::default(),
+        decided: Arc::default(),
+        doubted: Arc::default(),
     };
     let started = Instant::now();
     let gathering = tokio::spawn(fetcher.clone().gather(started));
     let metrics = parts.metrics.clone();
     let status = status_in;
-    let shell =
-        Shell { network, fetcher, addresses, started, committed, status, metrics, clock, evidence };
+    let breaches = Breaches::default();
+    let shell = Shell {
+        network,
+        fetcher,
+        addresses,
+        started,
+        committed,
+        status,
+        metrics,
+        clock,
+        breaches,
+        evidence,
+    };
     let driver = Driver::new(parts, shell);
     let (ended_in, ended) = oneshot::channel();
     let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
