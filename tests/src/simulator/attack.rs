@@ -421,7 +421,8 @@ impl Simulation {
         Answering::With(late_ms, Some(answer))
     }
 
-    /// Something true that was not asked for.
+    /// Something true that was not asked for; of bodies mostly nothing, for what is wrong is charged to whoever
+    /// gives it.
     fn wrong(&mut self, at: usize, request: &Request) -> Answering {
         let Some(process) = &self.endpoints[at].process else { return Answering::Never };
         let old = process.reader.block(process.reader.tip().header.height / 2).ok().flatten();
@@ -429,7 +430,8 @@ impl Simulation {
         let block = customhouse_consensus::wire::block_to_proto(&old.block);
         let answer = match request {
             Request::Transactions(_) => {
-                let transactions = old.transactions;
+                let wrong = self.streams.byzantine.random_range(0..64) == 0;
+                let transactions = if wrong { old.transactions } else { Vec::new() };
                 Response::Transactions(v1::TransactionsResponse { transactions })
             }
             Request::Block(_) => Response::Block(v1::BlockResponse { block: Some(block) }),

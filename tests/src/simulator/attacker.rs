@@ -26,8 +26,8 @@ pub enum Attacker {
     /// Leads with transactions that all but one of the others can have; that one gets one body a
     /// request, just before it would ask somebody else, and then nothing.
     DripsBodies,
-    /// Leads with transactions that all but one of the others can have, and answers that one with what
-    /// it did not ask for.
+    /// Leads with transactions that all but one of the others can have, and answers that one with nothing,
+    /// or with what it did not ask for.
     AnswersWrong,
     /// Leads with transactions that all but one of the others can have, answers that one nothing, and
     /// sends it each finalization hundreds of times.
