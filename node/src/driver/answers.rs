@@ -373,7 +373,7 @@ pub(crate) mod tests {
             vec![],
             bodies[..2].to_vec(),
             [&bodies[..], &bodies[..1]].concat(),
-            [&bodies[..], &[junk.clone()]].concat(),
+            [&bodies[..], std::slice::from_ref(&junk)].concat(),
             vec![bodies[0].clone(), bodies[0].clone(), bodies[2].clone()],
             vec![bodies[1].clone(), bodies[0].clone(), bodies[2].clone()],
             vec![bodies[0].clone(), junk, bodies[2].clone()],

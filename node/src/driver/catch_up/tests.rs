@@ -51,11 +51,11 @@ struct World {
 struct State {
     tip: u64,
     /// What the peers have decided.
-    decided: u64,
+    others: u64,
     /// How much they go on when they are asked for what they do not have yet.
     more: u64,
     /// What a peer has shown to be decided.
-    known: u64,
+    decided: u64,
     /// What honest peers have at least.
     grown: u64,
     asked: BTreeMap<PublicKey, u64>,
@@ -140,16 +140,16 @@ impl World {
 
     /// Catches up to a height that is the newest when it begins.
     async fn catches_up(&self, height: u64) {
-        self.state().decided = height;
+        self.state().others = height;
         catch_up(self.clone(), height).await;
     }
 
     fn decided_when_asked_for(&self, height: u64) -> u64 {
         let mut state = self.state();
-        if height > state.decided && state.more > 0 {
-            (state.decided, state.more) = (height, state.more - 1);
+        if height > state.others && state.more > 0 {
+            (state.others, state.more) = (height, state.more - 1);
         }
-        state.decided
+        state.others
     }
 
     fn blocks(&self, heights: impl Iterator<Item = u64>) -> Answer {
@@ -163,7 +163,7 @@ impl World {
         let blocks: Blocks = heights.map(certified).collect();
         let newest = blocks.last().map_or(0, CertifiedBlock::height);
         let mut state = self.state();
-        state.known = state.known.max(newest);
+        state.decided = state.decided.max(newest);
         if blocks.is_empty() { Answer::Nothing } else { Answer::Blocks(blocks) }
     }
 }
@@ -182,7 +182,7 @@ impl Source for World {
     }
 
     fn decided(&self) -> u64 {
-        self.state().known
+        self.state().decided
     }
 
     fn doubted(&self) -> BTreeSet<PublicKey> {
