@@ -16,7 +16,9 @@ use customhouse_node::readfile;
 use customhouse_proto::v1;
 use serde::Serialize;
 
-use super::{Basis, Fork, Seen, Verdict, VerifyArgs, node, validators, verifier};
+use super::{
+    Basis, Fork, Seen, Verdict, VerifyArgs, node, source::PROOF_FILE, validators, verifier,
+};
 use crate::cli::{
     connect::ConnectArgs,
     output::{Output, lossy, one_line},
@@ -40,7 +42,7 @@ pub(super) async fn verify(
         validators::follow_node(&mut verifier, connection).await?;
     }
     let mut seen = Seen::new(verifier);
-    let files = receipt_files(&args.receipts)?;
+    let (files, not_looked_at) = receipt_files(&args.receipts)?;
     let bar = progress::bar(files.len(), "verifying");
     let mut receipts = Vec::new();
     for file in &files {
@@ -55,7 +57,8 @@ pub(super) async fn verify(
     let verdicts = receipts.iter().map(|receipt| receipt.verdict);
     let verdict = verdicts.chain(against_node.as_ref().map(|n| n.verdict)).max();
     let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
-    output.print(&Audit { verdict, rests_on: seen.basis(), receipts, against_node })?;
+    let rests_on = seen.basis();
+    output.print(&Audit { verdict, rests_on, receipts, not_looked_at, against_node })?;
     Ok(verdict)
 }
 
@@ -68,9 +71,9 @@ fn chain_files(args: &VerifyArgs) -> BTreeSet<PathBuf> {
     args.validator_chain.iter().cloned().chain(beside.filter(|file| file.is_file())).collect()
 }
 
-/// The files named, and the `*.receipt` of the directories, sorted.
-pub(super) fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// The files named, and the `*.receipt` of the directories, sorted; and how much else there is in these.
+pub(super) fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, usize)> {
+    let (mut files, mut others) = (Vec::new(), 0);
     for path in paths {
         let name = || path.display().to_string();
         if !path.is_dir() {
@@ -82,14 +85,19 @@ pub(super) fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             let file = entry.with_context(name)?.path();
             if file.extension().is_some_and(|extension| extension == "receipt") {
                 files.push(file);
+            } else if !KNOWN_BESIDE.iter().any(|name| file.ends_with(name)) {
+                others += 1;
             }
         }
         anyhow::ensure!(files.len() > before, "{}: no *.receipt in it", name());
     }
     files.sort();
     files.dedup();
-    Ok(files)
+    Ok((files, others))
 }
+
+/// What stands beside receipts and is none.
+const KNOWN_BESIDE: [&str; 2] = [validators::FILE_NAME, PROOF_FILE];
 
 /// What a receipt that was refused makes of an answer.
 pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
@@ -244,6 +252,8 @@ struct Audit {
     verdict: Verdict,
     rests_on: Basis,
     receipts: Vec<ReceiptView>,
+    /// Files and directories in the directories named that are not `*.receipt`.
+    not_looked_at: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     against_node: Option<node::Comparison>,
 }
@@ -264,6 +274,9 @@ impl fmt::Display for Audit {
         if let Some(comparison) = &self.against_node {
             writeln!(f, "{comparison}")?;
         }
+        if self.not_looked_at > 0 {
+            writeln!(f, "not looked at: {}, which are not named *.receipt", self.not_looked_at)?;
+        }
         writeln!(
             f,
             "{}: {} of {} receipts verified",
@@ -272,5 +285,22 @@ impl fmt::Display for Audit {
             self.receipts.len()
         )?;
         write!(f, "rests on {}", self.rests_on)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_directory_has_beside_receipts_is_counted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        for name in ["a.receipt", "b.receipt", "validator.chain", "history.proof", "c.json"] {
+            fs::write(at(name), "").expect("writable");
+        }
+        fs::create_dir(at("more")).expect("made");
+        let (files, others) = receipt_files(&[directory.path().to_owned()]).expect("receipts");
+        assert_eq!((files, others), (vec![at("a.receipt"), at("b.receipt")], 2));
     }
 }

@@ -134,7 +134,7 @@ fn of_files(
 ) -> anyhow::Result<()> {
     let has_any = receipts::receipt_files(&[directory.to_owned()]);
     // An absence has a proof and no receipts.
-    for file in has_any.unwrap_or_default() {
+    for file in has_any.unwrap_or_default().0 {
         each(read_form::<v1::Receipt>(&file, receipts::TOO_LARGE)?)?;
     }
     Ok(())
