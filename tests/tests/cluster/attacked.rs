@@ -25,13 +25,16 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use crate::greedy::{self, CONNECTION_CALLS};
+use crate::{
+    greedy::{self, CONNECTION_CALLS},
+    rubbish::RESIDENT_KIB_MAX,
+};
 
 /// Records that are offered at each node, one every so often, whatever became of those before.
 const OFFERED: usize = 100;
 const PACE: Duration = Duration::from_millis(200);
 /// How long after the last was offered they may take to be final.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(40);
 /// Strangers' new connections: so many to a port every so often, 1,200 a second to three ports.
 const NEW_CONNECTIONS: usize = 8;
 const NEW_PACE: Duration = Duration::from_millis(20);
@@ -39,6 +42,9 @@ const NEW_PACE: Duration = Duration::from_millis(20);
 const HELD: usize = 400;
 /// What a greedy member submits with a call: records, and the bytes of each; many, or large.
 const GREEDY: [(usize, usize); 2] = [(500, 1000), (60, 60_000)];
+
+/// What the store's buffers may take more of by themselves, as the ledger grows.
+const SLACK_KIB: u64 = 16 * 1024;
 
 /// What became of what was offered.
 #[derive(Debug)]
@@ -181,12 +187,23 @@ async fn ask_without_end(endpoint: String, tls: Arc<ClientTls>) {
     }
 }
 
+/// A cluster whose first node is to be attacked. What the C library keeps in the arenas of its threads is
+/// held by nobody, and another amount in each run: that node has few of them.
+async fn to_be_attacked() -> Cluster {
+    let mut cluster = Cluster::start(4).await;
+    cluster.surroundings(0).variables.push(("MALLOC_ARENA_MAX", "2".into()));
+    assert!(cluster.terminate(0).await.success(), "{}", cluster.log(0));
+    cluster.restart(0).await;
+    cluster.reaches(0, 0).await;
+    cluster
+}
+
 /// Waits until a node's memory is what it was, or little more.
 async fn memory_goes_back(cluster: &Cluster, what: &str, before: u64) {
     let at_once = cluster.resident_kib(0);
     let after = until("the memory goes back", PATIENCE, async || {
         let after = cluster.resident_kib(0);
-        let back = after * 10 <= before * 12;
+        let back = after * 10 <= before * 12 + 10 * SLACK_KIB;
         if back { Ok(after) } else { Err(format!("{before} KiB before, {after} after")) }
     })
     .await;
@@ -195,7 +212,7 @@ async fn memory_goes_back(cluster: &Cluster, what: &str, before: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_leave_the_others_what_they_offer_and_the_memory_as_it_was() {
-    let cluster = Cluster::start(4).await;
+    let cluster = to_be_attacked().await;
     offer(&cluster, "control").await.is_nine_tenths();
     let before = cluster.resident_kib(0);
     let config = &cluster.agency(0).config;
@@ -212,8 +229,8 @@ async fn strangers_leave_the_others_what_they_offer_and_the_memory_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_greedy_member_leaves_the_others_what_they_offer_and_the_memory_as_it_was() {
-    let cluster = Cluster::start(4).await;
+async fn a_greedy_member_leaves_the_others_what_they_offer_and_the_memory_within_its_limit() {
+    let cluster = to_be_attacked().await;
     let greedy = Arc::new(certificate(&cluster, "greedy", true));
     let endpoint = cluster.agency(0).config.api.listen.to_string();
     let mut clients = Vec::new();
@@ -245,5 +262,7 @@ async fn a_greedy_member_leaves_the_others_what_they_offer_and_the_memory_as_it_
     offer(&cluster, "greedy").await.is_nine_tenths();
     attack.shutdown().await;
     drop(clients);
-    memory_goes_back(&cluster, "greedy", before).await;
+    let after = cluster.resident_kib(0);
+    eprintln!("greedy: {before} KiB before, {after} at its end");
+    assert!(after < RESIDENT_KIB_MAX, "{before} → {after} KiB");
 }
