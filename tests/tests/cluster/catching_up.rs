@@ -1,10 +1,24 @@
 //! Nodes that lost their store or their journal, and keys that exist twice.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use customhouse_proto::v1::GetStatusResponse;
+use customhouse_consensus::Message;
+use customhouse_ledger::{
+    hash::Hash,
+    vote::{Ballot, Vote, VoteKind},
+};
+use customhouse_proto::v1::{GetStatusResponse, sync_request::Request};
 use customhouse_tests::{
     cluster::Cluster,
+    links::Flow,
+    listed_liar::{Answer, ListedLiar},
     load::nothing_is_lost,
     program,
     wait::{PATIENCE, until},
@@ -34,6 +48,59 @@ async fn a_wiped_node_catches_up_unaided_to_the_same_roots_and_signs_again() {
     promises.push(submit_final(&cluster, 1, "voted", "wiped").await);
     assert!(cluster.same_head(&[0, 1, 3], head.height + 1).await.log_size > head.log_size);
     assert_eq!(cluster.metric(0, "customhouse_evidence_total"), 0);
+}
+
+/// Has a node ask for blocks that nobody has, and leaves it without an answer.
+async fn claims_far_blocks(liar: &ListedLiar, node: usize) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let was_asked = Arc::clone(&asked);
+    liar.answer_with(move |_, request| match &request.request {
+        Some(Request::Blocks(_)) => {
+            was_asked.store(true, Ordering::Relaxed);
+            Answer::Silence
+        }
+        _ => Answer::Refuse,
+    });
+    until("the liar is connected", PATIENCE, async || {
+        if liar.is_connected_to(node) { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    let (kind, height, block_hash) = (VoteKind::Notarize, 1_000_000, Hash([1; 32]));
+    let ballot = Ballot { kind, height, view: 1, block_hash };
+    liar.push(node, &Message::Vote(Vote::sign(ballot, &liar.chain_id, &liar.validator)));
+    until("the node asks for blocks", PATIENCE, async || {
+        if asked.load(Ordering::Relaxed) { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_knows_that_it_has_caught_up_whatever_a_peer_claims_and_does_not_give() {
+    let mut cluster = Cluster::start_with_links(4).await;
+    let mut promises = vec![submit_final(&cluster, 0, "before", "claims").await];
+    cluster.same_head(&[0, 1, 2, 3], 1).await;
+    cluster.kill(2);
+    for number in 0..5 {
+        promises.push(submit_final(&cluster, 0, &format!("without-{number}"), "claims").await);
+    }
+    let head = cluster.same_head(&[0, 1, 3], 6).await;
+    cluster.kill(3);
+    // At first the liar alone can be asked.
+    for other in [0, 1] {
+        cluster.links().set_both(other, 2, Flow::Cut);
+    }
+    cluster.restart(2).await;
+    let liar = ListedLiar::beside(&cluster, 3).await;
+    claims_far_blocks(&liar, 2).await;
+    for other in [0, 1] {
+        cluster.links().set_both(other, 2, Flow::Open);
+    }
+    cluster.reaches(2, head.height).await;
+    promises.push(submit_final(&cluster, 2, "after", "claims").await);
+    drop(liar);
+    cluster.restart(3).await;
+    cluster.same_head(&[0, 1, 2, 3], head.height + 1).await;
+    nothing_is_lost(&cluster, "claims", &promises).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
