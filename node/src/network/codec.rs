@@ -23,7 +23,9 @@ const LEVELS: u32 = 2;
 /// Bytes of a request from which on it is large.
 const LARGE_BYTES: usize = 64 << 10;
 /// Large requests that are being read, of all peers.
-const LARGE_MAX: usize = 16;
+const LARGE_MAX: usize = 32;
+/// Large requests that are being read, of one connection.
+const LARGE_OF_ONE_MAX: usize = 2;
 
 /// Why a frame was refused; inside the [`io::Error`] that libp2p hands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,14 +54,47 @@ impl FrameFault {
     }
 }
 
+/// Places for large requests, so that no peer holds all of them.
+#[derive(Debug)]
+struct Places {
+    of_all: Arc<Semaphore>,
+    /// Of one connection, where this is of one.
+    of_one: Option<Arc<Semaphore>>,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self { of_all: Arc::new(Semaphore::new(LARGE_MAX)), of_one: None }
+    }
+
+    /// A place for a request of this length, where it needs one.
+    fn take(&self, length: usize) -> io::Result<[Option<SemaphorePermit<'_>>; 2]> {
+        if length < LARGE_BYTES {
+            return Ok([None, None]);
+        }
+        let none = |_| io::Error::new(io::ErrorKind::ResourceBusy, "too many large requests");
+        let of_one = self.of_one.as_ref().map(|places| places.try_acquire()).transpose();
+        Ok([of_one.map_err(none)?, Some(self.of_all.try_acquire().map_err(none)?)])
+    }
+}
+
+/// libp2p clones the codec for each connection, and that clone for each of its streams: a clone of the first
+/// has places of its own, and what is cloned of that shares them.
+impl Clone for Places {
+    fn clone(&self) -> Self {
+        let of_one = self.of_one.clone();
+        let of_one = of_one.unwrap_or_else(|| Arc::new(Semaphore::new(LARGE_OF_ONE_MAX)));
+        Self { of_all: Arc::clone(&self.of_all), of_one: Some(of_one) }
+    }
+}
+
 /// Reads and writes [`v1::SyncRequest`] and [`v1::SyncResponse`].
 #[derive(Clone, Debug)]
 pub(super) struct SyncCodec {
     pub(super) request_bytes_max: usize,
     pub(super) response_bytes_max: usize,
     pub(super) metrics: NetworkMetrics,
-    /// Places for large requests.
-    large: Arc<Semaphore>,
+    large: Places,
 }
 
 impl SyncCodec {
@@ -68,17 +103,8 @@ impl SyncCodec {
             request_bytes_max: limits.request_bytes_max,
             response_bytes_max: limits.response_bytes_max,
             metrics,
-            large: Arc::new(Semaphore::new(LARGE_MAX)),
+            large: Places::new(),
         }
-    }
-
-    /// A place for a request of this length, where it needs one.
-    fn place(&self, length: usize) -> io::Result<Option<SemaphorePermit<'_>>> {
-        if length < LARGE_BYTES {
-            return Ok(None);
-        }
-        let none = |_| io::Error::new(io::ErrorKind::ResourceBusy, "too many large requests");
-        self.large.try_acquire().map(Some).map_err(none)
     }
 }
 
@@ -145,7 +171,7 @@ impl request_response::Codec for SyncCodec {
     {
         let read = async {
             let length = read_length(io, self.request_bytes_max).await?;
-            let _place = self.place(length)?;
+            let _places = self.large.take(length)?;
             let request = read_frame(io, length).await?;
             self.metrics.received(channel(&request), length);
             Ok(request)
@@ -236,30 +262,49 @@ mod tests {
         Unfinished([&prefix[..], &vec![7; length - 1]].concat())
     }
 
+    type Reading = Pin<Box<dyn Future<Output = io::Result<Result<v1::SyncRequest, FrameFault>>>>>;
+
+    /// One stream of a connection, on which the end of a frame of this length does not come.
+    fn reading(connection: &SyncCodec, length: usize) -> Reading {
+        let mut codec = connection.clone();
+        Box::pin(async move {
+            codec.read_request(&StreamProtocol::new("/test"), &mut unfinished(length)).await
+        })
+    }
+
+    async fn is_refused(connection: &SyncCodec) {
+        let refused = reading(connection, 1 << 20).await.expect_err("no place");
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        // It is no fault of whoever asks: another may have the places.
+        assert_eq!(FrameFault::of(&refused), None);
+    }
+
     #[tokio::test]
-    async fn large_requests_that_never_end_take_a_few_places_and_small_ones_none() {
+    async fn large_requests_that_never_end_take_a_few_places_of_a_connection_and_small_ones_none() {
         let codec = SyncCodec::new(&Limits::default(), NetworkMetrics::default());
-        let protocol = StreamProtocol::new("/test");
-        let read = |length: usize| {
-            let (mut codec, protocol) = (codec.clone(), protocol.clone());
-            Box::pin(async move {
-                let mut stream = unfinished(length);
-                codec.read_request(&protocol, &mut stream).await
-            })
-        };
+        let (greedy, other) = (codec.clone(), codec.clone());
+        let mut held = Vec::new();
+        for _ in 0..LARGE_OF_ONE_MAX {
+            held.push(reading(&greedy, 1 << 20));
+            assert!(futures::poll!(held.last_mut().expect("one")).is_pending());
+        }
+        is_refused(&greedy).await;
+        assert!(futures::poll!(reading(&greedy, LARGE_BYTES - 1)).is_pending());
+        assert!(futures::poll!(reading(&other, 1 << 20)).is_pending(), "another's are its own");
+        held.pop();
+        assert!(futures::poll!(reading(&greedy, 1 << 20)).is_pending(), "a place came back");
+    }
+
+    #[tokio::test]
+    async fn large_requests_of_all_connections_take_a_limited_number_of_places() {
+        let codec = SyncCodec::new(&Limits::default(), NetworkMetrics::default());
         let mut held = Vec::new();
         for _ in 0..LARGE_MAX {
-            let mut reading = read(1 << 20);
-            assert!(futures::poll!(&mut reading).is_pending());
-            held.push(reading);
+            held.push(reading(&codec.clone(), 1 << 20));
+            assert!(futures::poll!(held.last_mut().expect("one")).is_pending());
         }
-        let refused = read(1 << 20).await.expect_err("no place");
-        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
-        let mut small = read(LARGE_BYTES - 1);
-        assert!(futures::poll!(&mut small).is_pending());
-        // It is no fault of whoever asks: another has the places.
-        assert_eq!(FrameFault::of(&refused), None);
+        is_refused(&codec.clone()).await;
         held.pop();
-        assert!(futures::poll!(read(1 << 20)).is_pending(), "a place came back");
+        assert!(futures::poll!(reading(&codec.clone(), 1 << 20)).is_pending(), "a place came back");
     }
 }

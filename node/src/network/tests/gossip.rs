@@ -90,11 +90,12 @@ async fn what_is_published_at_once_travels_together_as_far_as_it_fits() {
 async fn of_what_travelled_together_what_is_accepted_is_passed_on_whatever_else_is_wrong() {
     // The first and last are connected by way of the middle one alone.
     let mut middle = Node::start(config(2, vec![peer(1, &[]), peer(3, &[])])).await;
-    let first = Node::start(config(1, vec![peer(2, middle.addresses())])).await;
+    let mut first = Node::start(config(1, vec![peer(2, middle.addresses())])).await;
     let mut last = Node::start(config(3, vec![peer(2, middle.addresses())])).await;
     for _ in 0..2 {
         middle.expect("both", |e| matches!(e, NetworkEvent::Connected(_)).then_some(())).await;
     }
+    first.connected_to(public(2)).await;
     last.connected_to(public(2)).await;
     let judge: [fn(GossipReceipt); 3] =
         [GossipReceipt::accept, GossipReceipt::ignore, |receipt| receipt.reject("wrong")];

@@ -1,6 +1,6 @@
 //! Wires between nodes that fail.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr, sync::Mutex};
 
 use libp2p::multiaddr::Protocol;
 use tokio::{
@@ -22,9 +22,17 @@ pub(super) fn socket(address: &Multiaddr) -> SocketAddr {
     }
 }
 
+/// A port that nobody listens at, and never the same one twice: libp2p binds with `SO_REUSEPORT`, so that two
+/// nodes of one test that were given one port would share it, and neither be told.
 pub(super) async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    listener.local_addr().expect("bound").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let port = listener.local_addr().expect("bound").port();
+        if GIVEN.lock().expect("no panic while it was held").insert(port) {
+            return port;
+        }
+    }
 }
 
 /// What the connections through a proxy do.
