@@ -11,7 +11,7 @@ use customhouse_ledger::{
 };
 
 use crate::{
-    action::{Action, HaltReason, Refusal, StopReason},
+    action::{Action, HaltReason, Reception, Refusal, StopReason},
     early::{Early, Pace},
     height::{Check, Height},
     input::{Committed, Config, Input, Message, Now, PeerTag, Tip, Verdict},
@@ -132,8 +132,17 @@ impl Core {
             self.resend();
             self.take_up_early();
         }
+        let ballot = match &input {
+            Input::Message { message: Message::Vote(vote), .. } => Some(vote.ballot),
+            _ => None,
+        };
         self.take(input);
         self.settle();
+        if ballot.is_some_and(|ballot| self.has_sent_certificate_of(&ballot))
+            && self.out.outbox.reception == Some(Reception::Accepted)
+        {
+            self.out.outbox.reception = Some(Reception::Contained);
+        }
         self.set_timers();
         let mut ready = std::mem::take(&mut self.out);
         if self.halted {

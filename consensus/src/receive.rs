@@ -32,7 +32,10 @@ impl Core {
                     Err(Refusal::Past)
                 }
                 Ordering::Greater => self.take_early(from, message),
-                Ordering::Equal => self.take_current(message, false).map(|()| Reception::Accepted),
+                Ordering::Equal => match message {
+                    Message::Certificate(certificate) => self.receive_certificate(certificate),
+                    other => self.take_current(other, false).map(|()| Reception::Accepted),
+                },
             },
         };
         outcome.into()
@@ -142,6 +145,41 @@ impl Core {
         }
         self.stop_signing(StopReason::UnknownOwnSignature { height, view });
         Refusal::OwnKey
+    }
+
+    /// Takes a certificate. One of other votes than the one that is held is the same to whoever has either;
+    /// where all of its votes are known, nothing about it is left to be verified.
+    fn receive_certificate(&mut self, certificate: Certificate) -> Result<Reception, Refusal> {
+        let ballot = certificate.ballot;
+        match self.take_certificate(certificate.clone()) {
+            Ok(()) => Ok(Reception::Accepted),
+            Err(Refusal::Known)
+                if self.has_sent_certificate_of(&ballot) && self.holds_votes_of(&certificate) =>
+            {
+                Ok(Reception::Contained)
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Whether a certificate of this ballot was sent to all.
+    pub(crate) fn has_sent_certificate_of(&self, ballot: &Ballot) -> bool {
+        let held = self.height.certificate(ballot.kind, ballot.view);
+        self.height.acted.contains(&(ballot.kind, ballot.view))
+            && held.is_some_and(|held| held.ballot == *ballot)
+    }
+
+    /// Whether a certificate is one of votes that are all held.
+    fn holds_votes_of(&self, certificate: &Certificate) -> bool {
+        let validators = &self.height.validators;
+        let votes = certificate.votes(validators);
+        let holds = |vote: &Vote| {
+            let index = validators.index_of(&vote.validator);
+            index.is_some_and(|index| self.height.votes.holds(index, vote))
+        };
+        votes.iter().all(holds)
+            && Certificate::from_votes(certificate.ballot, &votes, validators).as_ref()
+                == Some(certificate)
     }
 
     pub(crate) fn take_certificate(&mut self, certificate: Certificate) -> Result<(), Refusal> {

@@ -4,7 +4,8 @@
 mod bench;
 
 use bench::*;
-use customhouse_consensus::{Input, Timing, Verdict};
+use customhouse_consensus::{Input, Message, Timing, Verdict};
+use customhouse_ledger::vote::VoteKind;
 
 struct Row {
     what: &'static str,
@@ -384,6 +385,7 @@ fn rule_3_nullify() {
                 "persist nullification 1",
                 "send nullify 1",
                 "send nullification 1",
+                "contained",
             ],
         },
         Row {
@@ -461,7 +463,13 @@ fn rule_5_finalize() {
             me: 0,
             given: vec![notarize(1, 1, a()), notarize(2, 1, a())],
             when: notarize(3, 1, a()),
-            then: finalized,
+            then: &[
+                "persist notarization 1",
+                "persist finalize 1 A",
+                "send notarization 1",
+                "send finalize 1 A",
+                "contained",
+            ],
         },
         Row {
             what: "also in a later view",
@@ -621,4 +629,27 @@ fn while_stuck_all_that_a_peer_may_have_missed_is_sent_again() {
             "resend transactions",
         ]
     );
+}
+
+/// Whoever is to hear it gets it in the certificate, which goes to all.
+#[test]
+fn what_is_in_a_certificate_that_was_sent_need_not_go_on_by_itself() {
+    let mut bench = Bench::new(0);
+    let words_of = |bench: &mut Bench, event| bench.take(event).last().cloned();
+    let contained = Some("contained".to_owned());
+    bench.take_all(vec![proposal(1, 0, a()), valid(1, a())]);
+    assert_eq!(bench.take(notarize(1, 1, a())), [""; 0], "it goes on");
+    assert_eq!(words_of(&mut bench, notarize(2, 1, a())), contained, "it completes a quorum");
+    assert_eq!(words_of(&mut bench, notarize(2, 1, a())), contained, "the same again");
+    let of = |by: &[usize]| {
+        let certificate = certificate(VoteKind::Notarize, by, 1, &a());
+        step(Input::Message { from: PEER, message: Message::Certificate(certificate) })
+    };
+    let unverified = Some("ignore: Known".to_owned());
+    assert_eq!(words_of(&mut bench, of(&[1, 2, 3])), unverified, "a vote of it is not known");
+    assert_eq!(words_of(&mut bench, notarize(3, 1, a())), contained, "more than a quorum");
+    assert_eq!(words_of(&mut bench, of(&[1, 2, 3])), contained, "of other votes, all known");
+    assert_eq!(bench.take(of(&[0, 1, 2])), [""; 0], "what was sent, in these very bytes");
+    assert_eq!(bench.take(notarize(1, 1, b())).len(), 1, "evidence against it, which goes on");
+    assert_eq!(bench.take(finalize(1, 1, a())), [""; 0], "nobody has sent a finalization");
 }

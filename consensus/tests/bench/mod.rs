@@ -341,6 +341,7 @@ fn entry_in_words(entry: &Entry) -> String {
 fn reception_in_words(reception: Reception) -> Option<String> {
     match reception {
         Reception::Accepted => None,
+        Reception::Contained => Some("contained".into()),
         Reception::Held => Some("hold".into()),
         Reception::Ignored(reason) => Some(format!("ignore: {reason:?}")),
         Reception::Refused(reason) => Some(format!("refuse: {reason:?}")),

@@ -72,6 +72,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     ) {
         match (reception, receipt) {
             (Some(Reception::Accepted), Some(receipt)) => receipt.accept(),
+            (Some(Reception::Contained), Some(receipt)) => receipt.verified(),
             (Some(Reception::Refused(reason)), receipt) => self.refused(from, reason, receipt),
             // Nobody can know yet what it is worth, or it is of no use here.
             (_, Some(receipt)) => receipt.ignore(),

@@ -2,9 +2,9 @@
 //!
 //! A verdict is about one message and whoever handed it over, by whichever way it came. Gossip that
 //! travelled together is judged message by message. It is passed on as it came when every message of it
-//! was accepted: whoever gets it holds its forwarder to all of it. What was accepted of the others goes
+//! was verified: whoever gets it holds its forwarder to all of it. What was accepted of the others goes
 //! on by itself, also where something beside it is wrong: it was verified, and whoever put the two
-//! together must not be able to stop it.
+//! together must not be able to stop it. What others have without it goes on with what is accepted only.
 
 use std::{
     fmt,
@@ -27,9 +27,10 @@ pub struct GossipReceipt {
 /// What came of a message, or of those that travelled together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// All was accepted.
+    /// All was verified, and some of it accepted.
     Accepted,
-    /// Some was accepted, and nothing was wrong. A bit for each message, from the lowest on.
+    /// Some was accepted, some was not verified, and nothing was wrong. A bit for each message, from the
+    /// lowest on.
     InPart(u64),
     /// Nothing was accepted, and nobody is at fault.
     Ignored,
@@ -45,6 +46,8 @@ type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
 struct Judged {
     count: usize,
     accepted: AtomicU64,
+    /// Those among them too that need not be passed on.
+    verified: AtomicU64,
     rejected: OnceLock<&'static str>,
     /// Taken out when the judgement is given.
     judge: Option<Judge>,
@@ -54,8 +57,8 @@ impl GossipReceipt {
     /// For the first of `count` messages, at most 64, that travelled together. `judge` is told what came
     /// of them when the last receipt is gone.
     pub fn told_to(count: usize, judge: impl FnOnce(Judgement) + Send + Sync + 'static) -> Self {
-        let (accepted, rejected) = (AtomicU64::new(0), OnceLock::new());
-        let judged = Judged { count, accepted, rejected, judge: Some(Box::new(judge)) };
+        let ((accepted, verified), rejected) = Default::default();
+        let judged = Judged { count, accepted, verified, rejected, judge: Some(Box::new(judge)) };
         Self { judged: Arc::new(judged), index: 0 }
     }
 
@@ -66,8 +69,17 @@ impl GossipReceipt {
 
     /// Verified, and of use to others: pass it on.
     pub fn accept(self) {
-        let bit = 1_u64.checked_shl(self.index).unwrap_or(0);
-        self.judged.accepted.fetch_or(bit, Ordering::AcqRel);
+        self.judged.accepted.fetch_or(self.bit(), Ordering::AcqRel);
+        self.verified();
+    }
+
+    /// Verified, and others have it or get it without this: not worth passing on by itself.
+    pub fn verified(self) {
+        self.judged.verified.fetch_or(self.bit(), Ordering::AcqRel);
+    }
+
+    fn bit(&self) -> u64 {
+        1_u64.checked_shl(self.index).unwrap_or(0)
     }
 
     /// Neither passed on nor held against anyone: too old, of no use, or nothing that can be judged now.
@@ -84,10 +96,11 @@ impl GossipReceipt {
 impl Judged {
     fn judgement(&self) -> Judgement {
         let accepted = self.accepted.load(Ordering::Acquire);
+        let verified = self.verified.load(Ordering::Acquire);
         match self.rejected.get() {
             Some(reason) => Judgement::Rejected(reason, accepted),
             None if accepted == 0 => Judgement::Ignored,
-            None if accepted.count_ones() as usize == self.count => Judgement::Accepted,
+            None if verified.count_ones() as usize == self.count => Judgement::Accepted,
             None => Judgement::InPart(accepted),
         }
     }
@@ -141,6 +154,12 @@ mod tests {
         assert_eq!(judged(2, &[(0, ignore), (1, ignore)]), Judgement::Ignored);
         assert_eq!(judged(2, &[(0, accept), (1, reject)]), Judgement::Rejected("wrong", 1));
         assert_eq!(judged(1, &[(0, reject)]), Judgement::Rejected("wrong", 0));
+        let known: Verdict = GossipReceipt::verified;
+        assert_eq!(judged(1, &[(0, known)]), Judgement::Ignored);
+        assert_eq!(judged(2, &[(0, known), (1, known)]), Judgement::Ignored);
+        assert_eq!(judged(2, &[(0, known), (1, accept)]), Judgement::Accepted);
+        assert_eq!(judged(3, &[(0, known), (1, accept), (2, ignore)]), Judgement::InPart(2));
+        assert_eq!(judged(2, &[(0, known), (1, reject)]), Judgement::Rejected("wrong", 0));
         let all: Vec<_> = (0..64).map(|index| (index, accept)).collect();
         assert_eq!(judged(64, &all), Judgement::Accepted);
         assert_eq!(judged(64, &all[1..]), Judgement::InPart(u64::MAX - 1));
