@@ -61,7 +61,7 @@ pub fn check_name(text: &str) -> Result<(), TextError> {
         return Err(TextError::Space);
     }
     check_start(text)?;
-    if is_nfc(text) { Ok(()) } else { Err(TextError::Form("NFC")) }
+    if text.is_ascii() || is_nfc(text) { Ok(()) } else { Err(TextError::Form("NFC")) }
 }
 
 /// Whether a character is seen by itself or on another: a letter, mark, number, punctuation or symbol.
@@ -88,6 +88,9 @@ pub(crate) fn is_unseen(character: char) -> bool {
 
 /// Whether a character is a lower-case or title-case letter, or the mark whose capital is a letter.
 pub fn is_lower(character: char) -> bool {
+    if character.is_ascii() {
+        return character.is_ascii_lowercase();
+    }
     let category = character.general_category();
     matches!(category, GeneralCategory::LowercaseLetter | GeneralCategory::TitlecaseLetter)
         || character == '\u{345}'
@@ -95,7 +98,7 @@ pub fn is_lower(character: char) -> bool {
 
 /// Whether a character is a mark, which is set on the one before it.
 pub fn is_mark(character: char) -> bool {
-    character.general_category_group() == GeneralCategoryGroup::Mark
+    !character.is_ascii() && character.general_category_group() == GeneralCategoryGroup::Mark
 }
 
 /// Refuses a text that begins with a mark.

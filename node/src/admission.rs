@@ -103,12 +103,13 @@ impl Admission {
         check(&self.reader, transaction, now_ms)
     }
 
-    /// Checks a transaction and puts it into the mempool.
+    /// Puts a transaction into the mempool whose header was checked, and that was looked up on the ledger,
+    /// before its signature was.
     ///
     /// # Errors
     /// [`AdmissionError`].
     pub fn admit(&self, transaction: Arc<VerifiedTransaction>) -> Result<(), AdmissionError> {
-        self.check(&transaction, crate::clock::unix_ms())?;
+        check_registered(&self.reader, &transaction, crate::clock::unix_ms())?;
         self.insert(transaction)
     }
 
@@ -146,10 +147,19 @@ pub fn check(
     now_ms: u64,
 ) -> Result<(), AdmissionError> {
     check_header(reader, transaction.header(), now_ms)?;
-    if reader.transaction(&transaction.id())?.is_some() {
+    if reader.log_index(&transaction.id())?.is_some() {
         return Err(AdmissionError::Committed(transaction.id()));
     }
-    // A leader would only drop it, and nothing would be left of it to know it by when it comes again.
+    check_registered(reader, transaction, now_ms)
+}
+
+/// What the registry says about a change of it. A leader would only drop what no block may carry, and nothing
+/// would be left of it to know it by when it comes again.
+fn check_registered(
+    reader: &ChainReader,
+    transaction: &VerifiedTransaction,
+    now_ms: u64,
+) -> Result<(), AdmissionError> {
     reader.check_registered(transaction, now_ms)?.map_err(AdmissionError::Registry)
 }
 

@@ -164,7 +164,7 @@ fn check_text(text: &str) -> Result<(), FormError> {
         return Err(FormError::Character { character, what });
     }
     text::check_start(text)?;
-    if is_nfkc(text) { Ok(()) } else { Err(TextError::Form("NFKC").into()) }
+    if text.is_ascii() || is_nfkc(text) { Ok(()) } else { Err(TextError::Form("NFKC").into()) }
 }
 
 /// The characters of a URI, after the name of its scheme; that and what follows it of a URN's or a web

@@ -19,6 +19,7 @@ use customhouse_ledger::{
     chain::ChainReader,
     hash::Hash,
     keys::PublicKey,
+    store::StoreError,
     transaction::{TransactionError, TransactionHeader, VerifiedTransaction},
 };
 
@@ -163,12 +164,20 @@ impl Known<'_> {
             Some(false) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
             None => {}
         }
-        match self.reader.transaction_by_leaf(&leaf_hash) {
-            Ok(Some(committed)) if committed.encoded == encoded => {
-                return Gossiped::Refused(AdmissionError::Committed(header.id()));
-            }
-            Ok(Some(_)) => return Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
+        let id = header.id();
+        match self.committed(&id) {
             Ok(None) => {}
+            Ok(Some(committed)) if committed == encoded => {
+                return Gossiped::Refused(AdmissionError::Committed(id));
+            }
+            Ok(Some(committed)) => {
+                let committed = VerifiedTransaction::header_unchecked(&committed);
+                return match committed.is_some_and(|(_, committed)| committed == leaf_hash) {
+                    true => Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
+                    // Under another signature.
+                    false => Gossiped::Refused(AdmissionError::Committed(id)),
+                };
+            }
             Err(error) => return Gossiped::Refused(error.into()),
         }
         match self.may_wait(&header, encoded.len()) {
@@ -177,15 +186,16 @@ impl Known<'_> {
         }
     }
 
+    /// The bytes of a transaction that is on the ledger.
+    fn committed(&self, id: &Hash) -> Result<Option<Bytes>, StoreError> {
+        let Some(log_index) = self.reader.log_index(id)? else { return Ok(None) };
+        Ok(self.reader.transaction_at(log_index)?.map(|committed| committed.encoded))
+    }
+
     /// Whether a transaction of this header could wait for a block here, whatever its signature says.
     fn may_wait(&self, header: &TransactionHeader, bytes: usize) -> Result<(), AdmissionError> {
         admission::check_header(self.reader, header, self.unix_ms)?;
-        lock(self.mempool).has_room_for(header, bytes)?;
-        match self.reader.log_index(&header.id())? {
-            // Under another signature.
-            Some(_) => Err(AdmissionError::Committed(header.id())),
-            None => Ok(()),
-        }
+        Ok(lock(self.mempool).has_room_for(header, bytes)?)
     }
 
     fn verified(&self, encoded: Bytes) -> Gossiped {
