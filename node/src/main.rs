@@ -2,6 +2,10 @@
 
 mod cli;
 
+/// Of the program only: tests and whoever embeds the library have their own.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -1,5 +1,7 @@
 //! Prometheus metrics. Cheap to clone; every clone counts in the same place.
 
+pub mod store;
+
 use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{

@@ -51,7 +51,7 @@ use crate::{
     inbound::Inbound,
     journal::JournalError,
     mempool::{Mempool, MempoolLimits},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     readiness,
     reporter::{EVIDENCE_MAX, Reporter},
@@ -268,7 +268,10 @@ impl Node {
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
-        let metrics = Metrics::new(|registry| network.metrics().register(registry));
+        let metrics = Metrics::new(|registry| {
+            network.metrics().register(registry);
+            metrics::store::register(registry, reader.clone());
+        });
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
         let (clock_state, clock) = watch::channel(ClockState::default());
         let (driver, driver_ended) = driver::spawn(
