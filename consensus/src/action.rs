@@ -124,8 +124,8 @@ pub struct Validate {
 pub enum Reception {
     /// All of it was verified, or is held in these very bytes: it may be passed on.
     Accepted,
-    /// All of it was verified, and is in a certificate that this node has sent to all: whoever needs it has
-    /// it with that, and it need not be passed on by itself.
+    /// All of it was verified, and it is for what a certificate says that this node has sent to all: whoever
+    /// needs it has that, and it need not be passed on by itself.
     Contained,
     /// Kept for the next height, whose validators will judge it. Not passed on: nobody knows yet
     /// whether it is worth anything.

@@ -138,7 +138,8 @@ impl Core {
         };
         self.take(input);
         self.settle();
-        if ballot.is_some_and(|ballot| self.has_sent_certificate_of(&ballot))
+        if !self.halted
+            && ballot.is_some_and(|ballot| self.has_sent_certificate_of(&ballot))
             && self.out.outbox.reception == Some(Reception::Accepted)
         {
             self.out.outbox.reception = Some(Reception::Contained);

@@ -123,7 +123,7 @@
 //!
 //! The shell passes on what [`Outbox::reception`] says is accepted, and nothing else: all of it was
 //! verified here, so whoever it comes to next cannot but accept it too, or find it of no use.
-//! A vote that is in a certificate which this node has sent to all need not go on by itself
+//! A vote for what a certificate says that this node has sent to all need not go on by itself
 //! ([`Reception::Contained`]); nor need a certificate of other votes for the same.
 //! What nobody can judge yet is held: its author's own node sends it to all peers. A refusal is of one
 //! message and of the peer that handed it over ([`Reception::Refused`]); where it concerns something

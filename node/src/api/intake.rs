@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answers,
-    reads::{apart, in_line},
+    reads::{apart, here, in_line},
     refused::Refused,
     rejections::Rejections,
     streams::{Intake, Step},
@@ -32,8 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Records that are checked where they are.
 const FEW_RECORDS: usize = 4;
-/// Transactions that are. The threads of the servers are not those of consensus.
+/// Transactions that are, and their bytes together. The threads of the servers are not those of consensus.
 const FEW_TRANSACTIONS: usize = 4;
+const FEW_BYTES: usize = 4096;
 
 /// A transaction's id as far as its header goes, and the transaction where it is valid.
 type Checked = (Hash, Result<VerifiedTransaction, Refused>);
@@ -57,18 +58,24 @@ pub(super) async fn submit_records(
     submissions.submit_checked(checked).await
 }
 
-/// Checks transactions, away from the async workers where they are more than a few: a signature takes about
-/// 60 µs, and to wake another thread for one costs a good part of that.
+/// Checks transactions, away from the async workers where that may take long: a signature takes about 60 µs,
+/// and to wake another thread for one costs a good part of that.
 pub(super) async fn verify_apart(
     transactions: Vec<Option<v1::Transaction>>,
     chain_id: Hash,
 ) -> Vec<Checked> {
-    let is_few = transactions.len() <= FEW_TRANSACTIONS;
+    let is_little = is_little(&transactions);
     let verify = move || transactions.into_iter().map(|t| check(t, &chain_id)).collect();
-    if is_few {
-        return verify();
+    if is_little {
+        return here(verify).await;
     }
     apart(verify).await.unwrap_or_default()
+}
+
+/// A change of the registry has many signatures, and many bytes with them.
+fn is_little(transactions: &[Option<v1::Transaction>]) -> bool {
+    let bytes: usize = transactions.iter().flatten().map(|t| t.encoded_len()).sum();
+    transactions.len() <= FEW_TRANSACTIONS && bytes <= FEW_BYTES
 }
 
 fn check(transaction: Option<v1::Transaction>, chain_id: &Hash) -> Checked {
@@ -324,5 +331,24 @@ async fn pause(refusal: &Refusal, deadline: Instant, shutdown: &CancellationToke
     tokio::select! {
         () = tokio::time::sleep_until(until) => true,
         () = shutdown.cancelled() => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_and_small_transactions_are_checked_where_they_are_and_no_others() {
+        let of = |bytes: usize| {
+            let records = vec![vec![7; bytes].into()];
+            Some(v1::Transaction { records, ..v1::Transaction::default() })
+        };
+        let small = FEW_BYTES / FEW_TRANSACTIONS - 10;
+        assert!(is_little(&[None]));
+        assert!(is_little(&vec![of(small); FEW_TRANSACTIONS]));
+        assert!(!is_little(&vec![of(1); FEW_TRANSACTIONS + 1]));
+        // As large as a change of the registry that many have approved.
+        assert!(!is_little(&[of(FEW_BYTES)]));
     }
 }

@@ -41,6 +41,16 @@ pub(super) async fn apart<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.ok()
 }
 
+/// Works where it is, for the call that is being answered: what takes less than to wake another thread. It
+/// counts among what is done for the client at once all the same.
+pub(super) async fn here<T>(work: impl FnOnce() -> T) -> T {
+    let _until_it_is_done = match PLACE.try_with(Place::clone) {
+        Ok(place) => Some(place.worker().await),
+        Err(_) => None,
+    };
+    work()
+}
+
 /// Room for so many records of the call that is being answered in the line of those to be kept.
 pub(super) async fn in_line(records: usize) -> Option<OwnedSemaphorePermit> {
     match PLACE.try_with(Place::clone) {

@@ -19,7 +19,6 @@ use customhouse_ledger::{
     chain::ChainReader,
     hash::Hash,
     keys::PublicKey,
-    store::StoreError,
     transaction::{TransactionError, TransactionHeader, VerifiedTransaction},
 };
 
@@ -165,19 +164,9 @@ impl Known<'_> {
             None => {}
         }
         let id = header.id();
-        match self.committed(&id) {
+        match self.reader.log_index(&id) {
             Ok(None) => {}
-            Ok(Some(committed)) if committed == encoded => {
-                return Gossiped::Refused(AdmissionError::Committed(id));
-            }
-            Ok(Some(committed)) => {
-                let committed = VerifiedTransaction::header_unchecked(&committed);
-                return match committed.is_some_and(|(_, committed)| committed == leaf_hash) {
-                    true => Gossiped::Wrong(Wrong::OtherBytes(leaf_hash)),
-                    // Under another signature.
-                    false => Gossiped::Refused(AdmissionError::Committed(id)),
-                };
-            }
+            Ok(Some(_)) => return self.committed(id, leaf_hash, &encoded),
             Err(error) => return Gossiped::Refused(error.into()),
         }
         match self.may_wait(&header, encoded.len()) {
@@ -186,10 +175,16 @@ impl Known<'_> {
         }
     }
 
-    /// The bytes of a transaction that is on the ledger.
-    fn committed(&self, id: &Hash) -> Result<Option<Bytes>, StoreError> {
-        let Some(log_index) = self.reader.log_index(id)? else { return Ok(None) };
-        Ok(self.reader.transaction_at(log_index)?.map(|committed| committed.encoded))
+    /// One that is on the ledger. A body is read only where the leaf is that very one: of another signature,
+    /// which costs nothing to make up, as many may come as a liar likes.
+    fn committed(&self, id: Hash, leaf_hash: Hash, encoded: &Bytes) -> Gossiped {
+        match self.reader.transaction_by_leaf(&leaf_hash) {
+            Ok(Some(committed)) if committed.encoded != *encoded => {
+                Gossiped::Wrong(Wrong::OtherBytes(leaf_hash))
+            }
+            Ok(_) => Gossiped::Refused(AdmissionError::Committed(id)),
+            Err(error) => Gossiped::Refused(error.into()),
+        }
     }
 
     /// Whether a transaction of this header could wait for a block here, whatever its signature says.
