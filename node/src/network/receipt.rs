@@ -46,7 +46,7 @@ type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
 struct Judged {
     count: usize,
     accepted: AtomicU64,
-    /// Those among them too that need not be passed on.
+    /// Those that were accepted, and those that were verified and need not be passed on.
     verified: AtomicU64,
     rejected: OnceLock<&'static str>,
     /// Taken out when the judgement is given.
@@ -57,7 +57,8 @@ impl GossipReceipt {
     /// For the first of `count` messages, at most 64, that travelled together. `judge` is told what came
     /// of them when the last receipt is gone.
     pub fn told_to(count: usize, judge: impl FnOnce(Judgement) + Send + Sync + 'static) -> Self {
-        let ((accepted, verified), rejected) = Default::default();
+        let (accepted, verified) = (AtomicU64::new(0), AtomicU64::new(0));
+        let rejected = OnceLock::new();
         let judged = Judged { count, accepted, verified, rejected, judge: Some(Box::new(judge)) };
         Self { judged: Arc::new(judged), index: 0 }
     }
