@@ -212,9 +212,18 @@ impl Recent {
         self.received.note(id, now);
     }
 
-    /// Notes that a message which came was accepted.
-    pub fn accepted(&mut self, id: [u8; 32], now: Instant) {
-        self.accepted.note(id, now);
+    /// Notes what came of messages that travelled together: a bit for each that was accepted, from the lowest
+    /// on. What was not accepted goes no further, and so is on its way to nobody by this node: one that
+    /// came before its time, and that this node takes up and publishes later, is sent.
+    pub fn judged(&mut self, ids: impl IntoIterator<Item = [u8; 32]>, accepted: u64, now: Instant) {
+        let bits = (0..u64::BITS).map(|index| accepted >> index & 1 == 1);
+        for (id, is_accepted) in ids.into_iter().zip(bits) {
+            if is_accepted {
+                self.accepted.note(id, now);
+            } else if !self.accepted.last.contains_key(&id) {
+                self.received.last.remove(&id);
+            }
+        }
     }
 
     /// Whether a message was accepted a moment ago: coming again, in another batch or under another mark,
@@ -415,6 +424,24 @@ mod tests {
         assert_eq!(published, Publication::Repeat, "whatever has come since");
         recent.received([4; 32], start + window);
         assert_eq!((recent.received.last.len(), recent.received.order.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_came_and_was_not_accepted_is_not_taken_to_be_on_its_way() {
+        let (mut recent, now) = (Recent::new(Duration::from_secs(30)), Instant::now());
+        let ids = [[1; 32], [2; 32], [3; 32]];
+        ids.iter().for_each(|id| recent.received(*id, now));
+        recent.judged(ids, 0b010, now);
+        // Coming again, it is no more of use than before.
+        recent.judged([ids[1]], 0, now);
+        let published = ids.map(|id| recent.publish(id, now));
+        use Publication::{First, OnItsWay};
+        assert_eq!(published, [First, OnItsWay, First]);
+        let early = [4; 32];
+        recent.received(early, now);
+        recent.judged([early], 0, now);
+        recent.received(early, now);
+        assert_eq!(recent.publish(early, now), OnItsWay, "it is being judged");
     }
 
     #[test]

@@ -39,6 +39,17 @@ pub enum Judgement {
     Rejected(&'static str, u64),
 }
 
+impl Judgement {
+    /// A bit for each message that was accepted, from the lowest on. Where all were verified, each counts.
+    pub fn accepted(&self) -> u64 {
+        match self {
+            Self::Accepted => u64::MAX,
+            Self::InPart(accepted) | Self::Rejected(_, accepted) => *accepted,
+            Self::Ignored => 0,
+        }
+    }
+}
+
 /// Who is told what came of it, once.
 type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
 

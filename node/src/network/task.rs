@@ -423,7 +423,7 @@ impl Task {
         }
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let published = match gossip.publish(topic.clone(), data.clone()) {
-            // It came from a peer, and was dropped here because the node was behind.
+            // It came from a peer, and was of no use then: before its time, or when the node was behind.
             Err(PublishError::Duplicate) => gossip.publish(topic, gossip::as_repeat(data)),
             published => published,
         };
@@ -490,19 +490,15 @@ impl Task {
     fn on_verdict(&mut self, verdict: Verdict) {
         let Verdict { source, judgement, gossip, _share } = verdict;
         if let Some(Gossiped { id, whole, data, messages }) = gossip {
-            let (acceptance, accepted) = match judgement {
-                Judgement::Rejected(_, accepted) => (MessageAcceptance::Reject, accepted),
-                Judgement::Accepted if whole => (MessageAcceptance::Accept, u64::MAX),
-                Judgement::Accepted => (MessageAcceptance::Ignore, u64::MAX),
-                Judgement::InPart(accepted) => (MessageAcceptance::Ignore, accepted),
-                Judgement::Ignored => (MessageAcceptance::Ignore, 0),
+            let accepted = judgement.accepted();
+            let acceptance = match judgement {
+                Judgement::Rejected(..) => MessageAcceptance::Reject,
+                Judgement::Accepted if whole => MessageAcceptance::Accept,
+                _ => MessageAcceptance::Ignore,
             };
             let goes_on_as_it_came = matches!(acceptance, MessageAcceptance::Accept);
             self.settle(&source, &id, acceptance);
-            let bits = (0..u64::BITS).map(|index| accepted >> index & 1 == 1);
-            for (id, _) in messages.into_iter().zip(bits).filter(|(_, bit)| *bit) {
-                self.recent.accepted(id, Instant::now());
-            }
+            self.recent.judged(messages, accepted, Instant::now());
             if accepted != 0 && !goes_on_as_it_came {
                 self.pass_on(&data, accepted);
             }

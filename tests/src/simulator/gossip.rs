@@ -107,6 +107,12 @@ impl Gossip {
         })
     }
 
+    /// Notes what came of a batch of consensus messages.
+    fn note(&mut self, batch: &[u8], judgement: Judgement, now: Instant) {
+        let ids = decode(batch);
+        self.recent.judged(ids.iter().map(long_id), judgement.accepted(), now);
+    }
+
     fn take_judged(&self) -> Vec<Judged> {
         std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -160,7 +166,8 @@ impl Simulation {
         for batch in together.chunks(CONSENSUS_BATCH_MAX) {
             let mut bytes = encode(batch);
             let Some(process) = &mut self.endpoints[index].process else { return };
-            if !again.is_empty() {
+            // What came from a peer as it is, and was of no use then, has an address already.
+            if !again.is_empty() || !process.gossip.is_new(Topic::Consensus, &bytes, self.now) {
                 bytes = process.gossip.as_repeat(bytes, self.now);
             }
             self.gossip(index, Topic::Consensus, bytes.into());
@@ -325,8 +332,12 @@ impl Simulation {
 
     /// Passes on what was accepted, and holds against its sender what was rejected.
     fn settle(&mut self, at: usize) -> Result<(), String> {
+        let now = self.instant();
         let Some(process) = &self.endpoints[at].process else { return Ok(()) };
         for Judged { from, topic, bytes, came, judgement } in process.gossip.take_judged() {
+            if let (Topic::Consensus, Some(process)) = (topic, &mut self.endpoints[at].process) {
+                process.gossip.note(&bytes, judgement, now);
+            }
             match judgement {
                 Judgement::Accepted if self.now < came + KEPT_MS => {
                     for to in self.mesh(at, from, topic) {
