@@ -19,7 +19,7 @@ use futures::{Stream, StreamExt as _};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, Join, ReadBuf, ReadHalf, WriteHalf, join, split},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls, server::TlsStream};
@@ -119,7 +119,9 @@ impl Server {
         };
         let (caller, _place) = self.caller(&stream, address);
         let greeted = CancellationToken::new();
-        let stream = Greeting { stream, to_come: HTTP2_PREFACE_BYTES, greeted: greeted.clone() };
+        let (stream, write) = split(stream);
+        let read = Greeting { stream, to_come: HTTP2_PREFACE_BYTES, greeted: greeted.clone() };
+        let stream = join(read, write);
         let silence = async {
             let left = handshake_time.saturating_sub(began.elapsed());
             if timeout(left, greeted.cancelled()).await.is_ok() {
@@ -189,7 +191,7 @@ impl Server {
 
     async fn answer(
         &self,
-        stream: Greeting<TlsStream<Connection>>,
+        stream: Join<Greeting, WriteHalf<TlsStream<Connection>>>,
         caller: Arc<Caller>,
         address: IpAddr,
     ) {
@@ -241,13 +243,13 @@ impl Server {
 
 /// Tells when the client's first words of HTTP/2 are here, whatever they are: until they are, HTTP/2 waits
 /// for them without an end.
-struct Greeting<S> {
-    stream: S,
+struct Greeting {
+    stream: ReadHalf<TlsStream<Connection>>,
     to_come: usize,
     greeted: CancellationToken,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
+impl AsyncRead for Greeting {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -262,36 +264,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
             }
         }
         read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -6,8 +6,8 @@
 //! before them is put into words.
 
 use std::{
-    fmt, io,
-    pin::Pin,
+    fmt,
+    io::{self, Cursor},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -16,7 +16,7 @@ use std::{
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncReadExt as _, Chain, Join, ReadHalf, WriteHalf, join, split},
     net::TcpStream,
     time::timeout,
 };
@@ -89,6 +89,11 @@ pub(super) fn endpoint(
     Ok((endpoint.origin(origin), connector))
 }
 
+/// A connection whose first bytes are here.
+pub(super) type Made = Join<Chain<Cursor<Vec<u8>>, ReadHalf<Stream>>, WriteHalf<Stream>>;
+
+type Stream = TlsStream<TcpStream>;
+
 impl Service<Uri> for Connector {
     type Response = TokioIo<Made>;
     type Error = NoConnection;
@@ -123,7 +128,8 @@ async fn connect(tls: TlsConnector, uri: &Uri) -> Result<Made, NoConnection> {
         ));
     }
     first.truncate(here);
-    Ok(Made { first, stream })
+    let (read, write) = split(stream);
+    Ok(join(Cursor::new(first).chain(read), write))
 }
 
 async fn step<T>(what: &str, done: impl Future<Output = io::Result<T>>) -> Result<T, NoConnection> {
@@ -168,56 +174,4 @@ fn in_words(error: &io::Error) -> String {
         _ => return format!("the node ended the handshake: {error}"),
     };
     format!("the node said why: {said}")
-}
-
-/// A connection whose first bytes are here.
-pub(super) struct Made {
-    first: Vec<u8>,
-    stream: TlsStream<TcpStream>,
-}
-
-impl AsyncRead for Made {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let here = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first[..here]);
-        self.first.drain(..here);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Made {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }
