@@ -12,6 +12,7 @@ use std::{
 use rocksdb::{Cache, DB, DBPinnableSlice, Direction, IteratorMode, ReadOptions, WriteOptions};
 
 mod backup;
+mod buffers;
 mod error;
 pub(crate) mod files;
 mod lock;
@@ -27,6 +28,7 @@ pub(crate) mod value;
 mod whole;
 
 pub use backup::{BackupInfo, BackupOwner, backup_owner, backups, restore};
+pub use buffers::{WriteOut, buffered_bytes, write_out};
 pub use error::StoreError;
 pub use files::{FileCheck, FileState};
 #[cfg(feature = "simulation")]
@@ -225,6 +227,26 @@ impl Store {
         }
     }
 
+    /// Memory of the write buffers.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        match &self.backend {
+            Backend::Rocks(rocks) => buffered_bytes(&rocks.db, rocks.handles()),
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => 0,
+        }
+    }
+
+    /// Has the write buffers written out to files, without waiting for it.
+    pub(crate) fn write_out(&self) -> Result<WriteOut, StoreError> {
+        match &self.backend {
+            Backend::Rocks(rocks) => {
+                write_out(&rocks.db, rocks.handles()).map_err(StoreError::of_write)
+            }
+            #[cfg(feature = "simulation")]
+            Backend::Memory(_) => Ok(WriteOut::Begun),
+        }
+    }
+
     /// Sizes for the metrics.
     pub(crate) fn metrics(&self) -> StoreMetrics {
         match &self.backend {
@@ -257,7 +279,7 @@ impl Rocks {
             Table::ALL.into_iter().map(size).sum()
         };
         StoreMetrics {
-            memtable_bytes: sum("rocksdb.cur-size-all-mem-tables"),
+            memtable_bytes: buffered_bytes(&self.db, self.handles()),
             block_cache_bytes: self.cache.get_usage() as u64,
             table_reader_bytes: sum("rocksdb.estimate-table-readers-mem"),
             table_file_bytes: sum("rocksdb.live-sst-files-size"),

@@ -5,6 +5,7 @@
 pub mod absence;
 pub mod admission;
 pub mod api;
+mod buffers;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod metrics;
 pub mod network;
 pub mod newfile;
 pub mod node;
+mod priority;
 pub mod readfile;
 pub mod readiness;
 mod reporter;

@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +32,7 @@ pub struct Metrics {
     store_corruptions: Counter,
     mempool_transactions: UnsignedGauge,
     mempool_bytes: UnsignedGauge,
+    outbox_memtables: UnsignedGauge,
     clock_ahead_ms: Gauge,
     clock_wrong: UnsignedGauge,
 }
@@ -60,6 +61,10 @@ impl Metrics {
         let help = "Transactions waiting for a block";
         registry.register("mempool_transactions", help, mempool_transactions.clone());
         registry.register("mempool_bytes", "Bytes of those", mempool_bytes.clone());
+        let outbox_memtables = UnsignedGauge::default();
+        let help = "Memory of the outbox's write buffers, seconds ago";
+        let unit = Unit::Bytes;
+        registry.register_with_unit("outbox_memtables", help, unit, outbox_memtables.clone());
         let clock_ahead_ms = Gauge::default();
         let clock_wrong = UnsignedGauge::default();
         let help =
@@ -82,6 +87,7 @@ impl Metrics {
             store_corruptions,
             mempool_transactions,
             mempool_bytes,
+            outbox_memtables,
             clock_ahead_ms,
             clock_wrong,
         }
@@ -118,6 +124,11 @@ impl Metrics {
     pub fn mempool(&self, transactions: usize, bytes: usize) {
         self.mempool_transactions.set(transactions as u64);
         self.mempool_bytes.set(bytes as u64);
+    }
+
+    /// Memory of the outbox's write buffers, bytes.
+    pub fn outbox_memtables(&self, bytes: u64) {
+        self.outbox_memtables.set(bytes);
     }
 
     /// How the clock compares with others.

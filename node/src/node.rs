@@ -36,6 +36,7 @@ use self::threads::ServerThreads;
 use crate::{
     admission::Admission,
     api::{self, ApiConfig, Rejections, ServeError},
+    buffers,
     clock::{
         self,
         comparing::{ClockState, ClockStatus, Comparison},
@@ -312,6 +313,8 @@ impl Node {
         )?;
         let health = Health::new(tasks.clone());
         loops::watch(&health, &driver, &network, inbound, &submissions);
+        let outbox = submissions.outbox_buffers().clone();
+        buffers::start(&tasks, reader.clone(), outbox, metrics.clone());
         let signer = parts.checkpoint.map(|key| CheckpointSigner::new(&parts.genesis, key).into());
         let shared = Arc::new(Shared {
             chain_id: reader.chain_id(),

@@ -33,7 +33,7 @@ use self::{
     worker::{Job, Worker},
 };
 pub use self::{
-    outbox::OutboxError,
+    outbox::{OutboxBuffers, OutboxError},
     outcome::{Accepted, End, First, Refusal},
     worker::WorkerError,
 };
@@ -47,6 +47,7 @@ use crate::{
     identity::ClientIdentity,
     metrics::Metrics,
     network::NetworkHandle,
+    priority::let_consensus_go_first,
     tasks::Tasks,
 };
 
@@ -68,6 +69,7 @@ pub struct Submissions {
     reader: ChainReader,
     status: watch::Receiver<ConsensusStatus>,
     clock: ClockStatus,
+    buffers: OutboxBuffers,
 }
 
 /// Records of a client that were checked, each with what is wrong with it.
@@ -108,6 +110,7 @@ impl Submissions {
         parts: SubmissionParts,
     ) -> Result<(Self, oneshot::Receiver<Result<(), WorkerError>>), OutboxError> {
         let outbox = Outbox::open(outbox)?;
+        let buffers = outbox.buffers();
         let salt_secret = Arc::new(prepare::salt_secret(&parts.signing_key));
         let (jobs, jobs_out) = mpsc::channel(JOBS_MAX);
         // Dropped with the last `Submissions`, so that the forwarding of commits ends too.
@@ -120,14 +123,24 @@ impl Submissions {
         let worker = Worker::new(outbox, parts);
         let (ended_in, ended) = oneshot::channel();
         let run = move || {
+            let_consensus_go_first();
             let _nobody = ended_in.send(worker.run(jobs_out));
         };
         thread::Builder::new()
             .name("submissions".into())
             .spawn(run)
             .map_err(OutboxError::Thread)?;
-        let handle =
-            Self { jobs, agency, chain_id, salt_secret, signing_key, reader, status, clock };
+        let handle = Self {
+            jobs,
+            agency,
+            chain_id,
+            salt_secret,
+            signing_key,
+            reader,
+            status,
+            clock,
+            buffers,
+        };
         Ok((handle, ended))
     }
 
@@ -263,6 +276,11 @@ impl Submissions {
     /// Done when the worker has answered, in its turn among what waits; false where it is gone.
     pub async fn answered(self) -> bool {
         self.ask(Job::Ping).await.is_some()
+    }
+
+    /// The write buffers of its outbox.
+    pub fn outbox_buffers(&self) -> &OutboxBuffers {
+        &self.buffers
     }
 
     /// This node's signature on its acceptance of a record: over tag, chain id, record id and

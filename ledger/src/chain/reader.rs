@@ -17,7 +17,7 @@ use crate::{
     merkle,
     record::record_id,
     store::{
-        BackupInfo, Opened, Store, StoreError, StoreMetrics, StoreOptions, Table, table,
+        BackupInfo, Opened, Store, StoreError, StoreMetrics, StoreOptions, Table, WriteOut, table,
         value::{self, DedupeRow, HeaderRow, PlaceRow},
     },
     transaction::TransactionHeader,
@@ -146,6 +146,20 @@ impl ChainReader {
     /// Sizes for the metrics.
     pub fn metrics(&self) -> StoreMetrics {
         self.store().metrics()
+    }
+
+    /// Memory of the store's write buffers, bytes.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.store().buffered_bytes()
+    }
+
+    /// Has the store's write buffers written out to its tables, which gives their memory back. That goes on
+    /// after this has returned.
+    ///
+    /// # Errors
+    /// The store takes no more writes.
+    pub fn write_out(&self) -> Result<WriteOut, StoreError> {
+        self.store().write_out()
     }
 
     /// Adds a backup of the store to a directory, reads all of it back, and keeps so many of the newest.

@@ -28,6 +28,7 @@ use crate::{
     driver::{SharedMempool, lock},
     mempool::MempoolError,
     network::GossipReceipt,
+    priority::let_consensus_go_first,
 };
 
 /// Transactions of one gossiped batch at the most.
@@ -87,6 +88,7 @@ impl Inbound {
         let admit = move |turn: Turn| {
             tokio::task::spawn_blocking(move || {
                 let _turn = turn;
+                let_consensus_go_first();
                 match inbound.admit_all(transactions) {
                     Ok(true) => receipt.accept(),
                     Ok(false) => receipt.ignore(),
@@ -205,7 +207,12 @@ impl Known<'_> {
 mod tests {
     use std::sync::Mutex;
 
-    use customhouse_ledger::{chain::Chain, store::StoreOptions};
+    use customhouse_ledger::{
+        certificate::Certificate,
+        chain::{BlockContext, Chain},
+        store::StoreOptions,
+        vote::{Ballot, Vote, VoteKind},
+    };
     use prost::Message as _;
 
     use super::*;
@@ -259,5 +266,54 @@ mod tests {
             let found = look_at(more);
             assert!(matches!(&found, Gossiped::Refused(AdmissionError::Mempool(_))), "{found:?}");
         }
+    }
+
+    /// Commits a transaction in the next block of a chain of one validator.
+    fn commit(chain: &mut Chain, transaction: &Arc<VerifiedTransaction>) {
+        let tip = chain.tip();
+        let (view, time_ms) = (1, crate::clock::unix_ms());
+        let proposer = tip.leaders.leader(&tip.validators, tip.header.height + 1, view);
+        let context = BlockContext { view, proposer, time_ms, bytes_max: u64::MAX };
+        let prepared = chain.prepare(&context, [Arc::clone(transaction)]).expect("readable");
+        let header = &prepared.staged.block().header;
+        let (height, block_hash) = (header.height, header.hash());
+        let ballot = Ballot { kind: VoteKind::Finalize, height, view, block_hash };
+        let vote = Vote::sign(ballot, &chain.chain_id(), &key(1, 0));
+        let certificate = Certificate::from_votes(ballot, &[vote], &tip.validators);
+        let committed = chain.commit(prepared.staged, certificate.expect("a quorum of one"));
+        assert_eq!(committed.expect("committed").transactions.len(), 1);
+    }
+
+    #[test]
+    fn one_that_is_committed_is_held_to_its_bytes_only_where_it_is_that_very_leaf() {
+        let (folder, genesis) = (tempfile::tempdir().expect("a folder"), genesis(1));
+        let mut chain =
+            Chain::open(folder.path(), &genesis, &StoreOptions::default()).expect("new");
+        let (chain_id, unix_ms) = (genesis.chain_id(), crate::clock::unix_ms());
+        let transaction = Arc::new(signed_until(chain_id, (0, &key(3, 0)), 1, unix_ms + 60_000));
+        commit(&mut chain, &transaction);
+        let mempool = Arc::new(Mutex::new(Mempool::new(MempoolLimits::default())));
+        let reader = chain.reader();
+        let known = Known { reader: &reader, mempool: &mempool, unix_ms };
+        let code_of = |encoded: &Bytes| match known.look_at(encoded.clone()) {
+            Gossiped::Refused(error) => error.code(),
+            Gossiped::Wrong(wrong) => wrong.code(),
+            other => panic!("{other:?}"),
+        };
+        let committed = AdmissionError::Committed(transaction.id()).code();
+        assert_eq!(code_of(transaction.encoded()), committed);
+        // Another name of it, which anybody can make up: whoever sends it is not held to what it says.
+        let again = another_signature(&transaction, key_seed(3, 0), &chain_id);
+        assert_ne!(again.leaf_hash(), transaction.leaf_hash());
+        for other in [again.encoded().clone(), forged(&transaction)] {
+            assert_eq!(code_of(&other), committed);
+        }
+        // Its own name, and another body.
+        let mut parts = transaction.parts().clone();
+        parts.records = vec![Bytes::from_static(b"another body")];
+        let other = Bytes::from(parts.encode_to_vec());
+        let leaf = |bytes| VerifiedTransaction::header_unchecked(bytes).map(|(_, leaf)| leaf);
+        assert_eq!(leaf(&other), Some(transaction.leaf_hash()));
+        assert_eq!(code_of(&other), "OTHER_BYTES");
     }
 }

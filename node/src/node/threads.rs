@@ -8,6 +8,8 @@ use std::{io, time::Duration};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::priority::let_consensus_go_first;
+
 /// How long threads that were not to be waited for get to end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -22,7 +24,11 @@ impl ServerThreads {
     /// # Errors
     /// The system starts no thread, or has no descriptor for them to wait with.
     pub(super) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread().thread_name("servers").enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .thread_name("servers")
+            .on_thread_start(let_consensus_go_first)
+            .enable_all()
+            .build()?;
         Ok(Self { runtime: Some(runtime) })
     }
 

@@ -12,20 +12,26 @@
 //! What has become final is removed: the ledger answers for it from then on. What has expired or
 //! was rejected stays, so that every submission's end can be told after a restart.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+};
 
 use customhouse_ledger::{
     hash::Hash,
-    store::{StoreError, refuse_hidden_loss},
+    store::{StoreError, WriteOut, buffered_bytes, refuse_hidden_loss, write_out},
     transaction::VerifiedTransaction,
 };
-use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions,
+};
 
 use crate::descriptors::OUTBOX_FILES_MAX;
 
 const TRANSACTIONS: &str = "transactions";
 const RECORDS: &str = "records";
 const KEYS: &str = "keys";
+const FAMILIES: [&str; 3] = [TRANSACTIONS, RECORDS, KEYS];
 
 /// Why the outbox cannot go on. The node stops: acceptance means durable.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +87,35 @@ pub(super) struct AcceptedRecord {
 
 #[derive(Debug)]
 pub(super) struct Outbox {
-    db: DB,
+    db: Arc<DB>,
+}
+
+/// Its write buffers, for as long as it is open.
+#[derive(Clone, Debug)]
+pub struct OutboxBuffers(Weak<DB>);
+
+impl OutboxBuffers {
+    /// Their memory.
+    pub fn bytes(&self) -> u64 {
+        self.0.upgrade().map_or(0, |db| buffered_bytes(&db, families(&db)))
+    }
+
+    /// Has them written out to tables, which gives their memory back, without waiting for it.
+    ///
+    /// # Errors
+    /// It takes no more writes.
+    pub fn write_out(&self) -> Result<WriteOut, OutboxError> {
+        let Some(db) = self.0.upgrade() else { return Ok(WriteOut::Begun) };
+        Ok(write_out(&db, families(&db))?)
+    }
+}
+
+fn families(db: &DB) -> [&ColumnFamily; FAMILIES.len()] {
+    FAMILIES.map(|name| family(db, name))
+}
+
+fn family<'a>(db: &'a DB, name: &str) -> &'a ColumnFamily {
+    db.cf_handle(name).expect("opened with every column family")
 }
 
 /// Changes that become durable together.
@@ -111,12 +145,16 @@ impl Outbox {
             options.set_write_buffer_size(8 * 1024 * 1024);
             ColumnFamilyDescriptor::new(name, options)
         };
-        let families = [TRANSACTIONS, RECORDS, KEYS].map(family);
-        Ok(Self { db: DB::open_cf_descriptors(&options, path, families)? })
+        let db = DB::open_cf_descriptors(&options, path, FAMILIES.map(family))?;
+        Ok(Self { db: db.into() })
     }
 
-    fn family(&self, name: &'static str) -> &rocksdb::ColumnFamily {
-        self.db.cf_handle(name).expect("opened with every column family")
+    pub(super) fn buffers(&self) -> OutboxBuffers {
+        OutboxBuffers(Arc::downgrade(&self.db))
+    }
+
+    fn family(&self, name: &'static str) -> &ColumnFamily {
+        family(&self.db, name)
     }
 
     pub(super) fn record(&self, id: &Hash) -> Result<Option<AcceptedRecord>, OutboxError> {
@@ -230,7 +268,10 @@ fn synced() -> WriteOptions {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        time::{Duration, Instant},
+    };
 
     use tempfile::TempDir;
 
@@ -292,5 +333,29 @@ mod tests {
         fs::remove_file(folder.path().join("CURRENT")).expect("there is one");
         let said = refused(&folder);
         assert!(said.contains("CURRENT is lost") && said.contains("submitted again"), "{said}");
+    }
+
+    #[test]
+    fn the_memory_of_buffers_that_are_written_out_goes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let outbox = Outbox::open(folder.path()).expect("opened");
+        let buffers = outbox.buffers();
+        let empty = buffers.bytes();
+        let encoded = vec![7; 1 << 20];
+        for number in 0..5_u8 {
+            let mut changes = Changes::default();
+            changes.0.put_cf(outbox.family(TRANSACTIONS), [number], &encoded);
+            outbox.commit_unsynced(changes).expect("written");
+        }
+        assert!(buffers.bytes() > empty + (5 << 20));
+        assert_eq!(buffers.write_out().expect("it takes writes"), WriteOut::Begun);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while buffers.bytes() > empty + (1 << 20) {
+            assert!(Instant::now() < deadline, "{} bytes", buffers.bytes());
+            std::thread::yield_now();
+        }
+        assert_eq!(outbox.pending().count(), 5);
+        drop(outbox);
+        assert_eq!((buffers.bytes(), buffers.write_out().expect("closed")), (0, WriteOut::Begun));
     }
 }
