@@ -31,6 +31,7 @@ pub use backup::{BackupInfo, BackupOwner, backup_owner, backups, restore};
 pub use buffers::{WriteOut, buffered_bytes, write_out};
 pub use error::StoreError;
 pub use files::{FileCheck, FileState};
+pub use lock::FolderLock;
 #[cfg(feature = "simulation")]
 pub use memory::{MemoryDisk, WriteFault};
 pub use options::StoreOptions;
@@ -81,7 +82,7 @@ struct Rocks {
     db: DB,
     cache: Cache,
     /// Given up after the database is closed.
-    _lock: Option<lock::Lock>,
+    _lock: Option<FolderLock>,
 }
 
 /// The value of a row.
@@ -107,7 +108,7 @@ impl Store {
     /// Opens or creates the database in a folder.
     pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         pointer::has_database(path)?;
-        let lock = lock::exclusive(path)?;
+        let lock = FolderLock::exclusive(path)?;
         log_file::refuse_damaged(path)?;
         let cache = options.cache();
         let tables = Table::ALL.map(|table| options.table(table, &cache));

@@ -66,7 +66,8 @@ pub enum JournalError {
     /// There is none.
     #[error(
         "signer's journal {0} is missing: what this key has signed is unknown, so it does not \
-         sign again. Register a new validator key, or restore the journal"
+         sign again. Register a new validator key (`customhouse help registry`). If this very file was \
+         only moved, move it back; never an older copy, by which the key would sign twice"
     )]
     Missing(PathBuf),
     /// It exists already.

@@ -48,7 +48,7 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// Nothing is laid out over something else.
-    #[error("{0} exists: choose another directory, or remove it first")]
+    #[error("{0} exists: choose another name, or remove it first")]
     Exists(PathBuf),
     /// The content is not what it should be.
     #[error("{path}: {reason}")]

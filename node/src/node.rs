@@ -23,7 +23,7 @@ use customhouse_ledger::{
     genesis::Genesis,
     hash::Hash,
     keys::{PublicKey, SigningKey},
-    store::{StoreError, StoreOptions},
+    store::{FolderLock, StoreError, StoreOptions},
 };
 use futures::FutureExt as _;
 use tokio::{
@@ -349,6 +349,7 @@ impl Node {
         let api = &config.api;
         // Tried before anything is taken: files, certificates, secrets, the directories of data.
         let mut parts = NodeParts::read(&config)?;
+        let _is_in_use = FolderLock::exclusive(&config.data_dir)?;
         let tls = ServerTls::read(&api.tls.ca, &api.tls.cert, &api.tls.key)?;
         // Bound first: an address in use is said before the store is opened.
         let api_listener = bind("gRPC", api.listen).await?;

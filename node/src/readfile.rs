@@ -46,7 +46,9 @@ fn regular(found: FileType) -> io::Result<()> {
     if found.is_file() {
         return Ok(());
     }
-    let reason = format!("{}, and no regular file: copy it to one first", newfile::kind(found));
+    let what = newfile::kind(found);
+    let hint = if found.is_dir() { "name the file in it" } else { "copy it to one first" };
+    let reason = format!("{what}, and no regular file: {hint}");
     Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 

@@ -14,7 +14,7 @@ use customhouse_ledger::{
     chain::ChainReader,
     genesis::Genesis,
     keys::PublicKey,
-    store::{StoreError, StoreOptions},
+    store::{FolderLock, StoreError, StoreOptions},
 };
 use customhouse_proto::v1::{registry_entry::Entry, signing_key_entry::Role};
 
@@ -138,7 +138,9 @@ pub fn of_resources(
         }
     }
     let store = config.store_path();
-    match ChainReader::open(&store, genesis, &StoreOptions::default()) {
+    let in_use = FolderLock::shared(&config.data_dir);
+    let open = |_in_use| ChainReader::open(&store, genesis, &StoreOptions::default());
+    match in_use.and_then(open) {
         Ok(_) | Err(StoreError::Missing(_)) => {}
         Err(error) => findings.add(Severity::Stops, "data_dir", Some(&store), error.to_string()),
     }

@@ -9,14 +9,14 @@ use crate::{hash::Hash, merkle::OutOfRange, store::Table};
 /// Why the store cannot be used, or was not used rightly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Another process, or another handle of this one, has the store open.
-    #[error("the store at {0} is open in another process")]
+    /// Another process, or another handle of this one, has the store or its node's directory of data open.
+    #[error("{0} is open in another process")]
     Locked(PathBuf),
     /// There is no store.
     #[error("there is no store at {0}")]
     Missing(PathBuf),
     /// A folder that is to take a store has something in it.
-    #[error("{0} is not empty: move it away, or remove it, first")]
+    #[error("{0} is not empty: with its node stopped, move it away, or remove it, first")]
     NotEmpty(PathBuf),
     /// The store belongs to another chain.
     #[error("the store holds chain {found}; the genesis is that of {expected}")]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteOptions};
 
 use crate::store::{
-    Backend, Batch, Rocks, Row, Rows, Store, StoreError, StoreOptions, Table, lock, log_file,
+    Backend, Batch, FolderLock, Rocks, Row, Rows, Store, StoreError, StoreOptions, Table, log_file,
     pointer, table::META_REBUILD,
 };
 
@@ -25,7 +25,7 @@ impl Store {
     /// Opens a store, also one that is damaged, and changes no file of it.
     pub(crate) fn open_to_read(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
         refuse_nothing(path)?;
-        let lock = lock::shared(path)?;
+        let lock = FolderLock::shared(path)?;
         let (torn, damage): (Vec<_>, Vec<_>) = log_file::faults(path)?
             .into_iter()
             .partition(|(_, fault)| matches!(fault, log_file::Fault::Torn { .. }));
@@ -66,7 +66,7 @@ impl Store {
     /// damaged, and fail for good.
     pub(crate) fn open_to_rebuild(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
         refuse_nothing(path)?;
-        let lock = lock::exclusive(path)?;
+        let lock = FolderLock::exclusive(path)?;
         log_file::refuse_damaged(path)?;
         let cache = options.cache();
         let tables = Table::ALL.map(|table| {

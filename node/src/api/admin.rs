@@ -147,7 +147,8 @@ fn check_absence(
 /// Makes a backup, one at a time: they would only wait for each other's files.
 async fn create_backup(node: &Shared) -> Result<v1::CreateBackupResponse, Refused> {
     let Some(section) = node.backup.clone() else {
-        let reason = "the node's configuration has no [backup] with a directory";
+        let reason = "the node was started without [backup] and its directory: name it in the configuration \
+                      and restart the node";
         return Err(Refused::new(Code::FailedPrecondition, "NO_BACKUP_DIRECTORY", reason));
     };
     let Ok(turn) = Arc::clone(&node.backing_up).try_lock_owned() else {

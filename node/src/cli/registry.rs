@@ -50,7 +50,7 @@ pub(crate) enum RegistryCommand {
     Approve(ApproveArgs),
     /// Say with a new validator key that its holder follows the chain: where somebody else submits.
     #[command(after_help = "Examples:\n  \
-        customhouse --profile se/clients/operator registry in-sync \\\n    \
+        customhouse --profile se/ops registry in-sync \\\n    \
         --joining-key se/keys/validator.key --out se.in-sync")]
     InSync(InSyncArgs),
     /// Put an approved change on the chain, and wait until it is final.
@@ -100,15 +100,22 @@ A new agency joins in two changes, so that it follows before it votes:
      Its node votes from the next height on, without a restart.
 
 An agency exchanges its validator key:
-  1. It makes the next key (`keys new --purpose validator --dir nl/keys-2`), names it in the node's
-     configuration ([keys] next_validator) and restarts the node.
+  1. It makes the next key (`keys new --agency NL-DOUANE --purpose validator --dir nl/keys-2`), names it in
+     the node's configuration ([keys] next_validator) and restarts the node.
   2. registry propose --rotate NL-DOUANE=NEW_PUBLIC_KEY; members approve; the agency submits with
      --joining-key nl/keys-2/validator.key. The node changes over at the next height by itself.
-  3. Later the configuration names the new key as the validator; the old one is destroyed.
+  3. Later the configuration names the new key as the validator, without next_validator; the old one is
+     destroyed.
+
+Its other keys it exchanges in two changes, so that there is always one that counts:
+  1. registry propose --add NL-DOUANE:node=NEW_PUBLIC_KEY (or `peer`, `submitter`); when it is in force the
+     configuration names the new key, and the node is restarted.
+  2. registry propose --end OLD_PUBLIC_KEY. A node whose signing key has ended takes no submissions.
 
 An agency leaves:
   registry propose --end-vote FR-DGDDI     it follows on without a vote
-  registry propose --leave FR-DGDDI        all its keys end; its node is let go after 1,024 heights
+  registry propose --leave FR-DGDDI        all its keys end; its node is let go after 1,024
+                                           heights, and is sent the new blocks until then
 
 Of two or three validators none may fail: whoever joins such a network must stay up.";
 
@@ -244,13 +251,16 @@ fn change(
     in_sync: Option<InSync>,
 ) -> anyhow::Result<RegistryChange> {
     let mut gathered = Vec::new();
-    for approval in approvals {
+    for ApprovalFile { proposal: of, approval } in approvals {
         ensure!(
-            approval.proposal == proposal.proposal.hash(),
-            "an approval by {} is of another proposal",
-            approval.approval.validator
+            of == proposal.proposal.hash(),
+            "the approval by validator key {} is of another proposal: leave its file out",
+            approval.validator
         );
-        gathered.push(approval.approval);
+        // One file may well be there twice.
+        if !gathered.contains(&approval) {
+            gathered.push(approval);
+        }
     }
     let change = RegistryChange::new(proposal.proposal.clone(), gathered, in_sync)?;
     change.verify(&proposal.chain_id)?;

@@ -1,13 +1,16 @@
 //! `customhouse store`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
 use customhouse_ledger::{
     agency::AgencyCode,
     genesis::Genesis,
-    store::{StoreError, StoreOptions},
+    store::{FolderLock, StoreError, StoreOptions},
 };
 use customhouse_node::config::{BackupSection, NodeConfig};
 
@@ -60,21 +63,29 @@ struct Place {
     validator_keys: Vec<PathBuf>,
     /// Where its backups are.
     backup: Option<BackupSection>,
+    /// Keeps its node from being started meanwhile.
+    _in_use: Option<FolderLock>,
+}
+
+/// What is to be done with a store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
 }
 
 impl StoreArgs {
-    fn place(&self) -> anyhow::Result<Place> {
+    /// The store, whose node does not run: also where the folder is another one than that node has open.
+    fn place(&self, access: Access) -> anyhow::Result<Place> {
         if let (Some(data_dir), Some(genesis)) = (&self.data_dir, &self.genesis) {
-            let genesis = super::genesis::read(genesis)?;
-            let options = StoreOptions::default();
-            let (path, validator_keys) = (data_dir.join("store"), Vec::new());
             return Ok(Place {
-                path,
-                genesis,
-                options,
+                path: data_dir.join("store"),
+                genesis: super::genesis::read(genesis)?,
+                options: StoreOptions::default(),
                 agency: None,
-                validator_keys,
+                validator_keys: Vec::new(),
                 backup: None,
+                _in_use: in_use(data_dir, access)?,
             });
         }
         let config = self.config.as_ref().context("--config or --data-dir is needed")?;
@@ -87,8 +98,18 @@ impl StoreArgs {
             agency: Some(config.agency),
             backup: config.backup.clone(),
             validator_keys: keys.cloned().collect(),
+            _in_use: in_use(&config.data_dir, access)?,
         })
     }
+}
+
+/// Nothing is made where there is nothing.
+fn in_use(data_dir: &Path, access: Access) -> anyhow::Result<Option<FolderLock>> {
+    let taken = match access {
+        Access::Write if data_dir.is_dir() => FolderLock::exclusive(data_dir).map(Some),
+        _ => FolderLock::shared(data_dir),
+    };
+    Ok(taken?)
 }
 
 /// Exit code where the store could not be looked at, because 1 says that it is damaged.
@@ -111,12 +132,14 @@ pub(crate) fn run(command: StoreCommand, output: Output, connect: &ConnectArgs) 
 }
 
 /// Says what to do about a store that a node has open.
-fn explained(error: StoreError) -> anyhow::Error {
-    let is_locked = matches!(error, StoreError::Locked(_));
-    let error = anyhow::Error::new(error);
-    if is_locked {
-        error.context("stop the node first, or work on a restored backup")
-    } else {
-        error
+fn explained(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    with_hint(error.into(), "stop the node first, or work on a restored backup")
+}
+
+/// The error, and what to do where it is a running node's store.
+fn with_hint(error: anyhow::Error, hint: &'static str) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(StoreError::Locked(_)) => error.context(hint),
+        _ => error,
     }
 }

@@ -48,6 +48,16 @@ async fn a_stopped_node_s_store_is_checked_and_rebuilt_and_the_node_goes_on() {
     cluster.reaches(3, head.height).await;
     let running = store(&cluster, 3, "check").expect_code(2);
     assert!(running.stderr.contains("stop the node first"), "{}", running.stderr);
+    // Nothing is put in the place of a store that the running node still writes into.
+    let folder = cluster.agency(3).config.store_path();
+    let away = folder.with_extension("away");
+    fs::rename(&folder, &away).expect("one file system");
+    for command in ["check", "rebuild", "restore"] {
+        let running = store(&cluster, 3, command).expect_code(2);
+        assert!(running.stderr.contains("stop the node first"), "{command}: {}", running.stderr);
+        assert!(!folder.exists(), "{command} has made something");
+    }
+    fs::rename(&away, &folder).expect("one file system");
     let wrong = program::run(["store", "check"]).expect_code(64);
     assert!(wrong.stderr.contains("--config"), "{}", wrong.stderr);
     assert!(cluster.terminate(3).await.success());

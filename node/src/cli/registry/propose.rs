@@ -247,7 +247,8 @@ fn parse_addition(text: &str) -> Result<Addition, String> {
     let ((agency, purpose), key) = parts.ok_or("CODE:PURPOSE=KEY expected")?;
     let purpose = match purpose {
         "peer" => Purpose::Peer,
-        "node" => Purpose::Node,
+        // As `keys new` calls it.
+        "node" | "signing" => Purpose::Node,
         "submitter" => Purpose::Submitter,
         other => return Err(format!("`{other}`: peer, node or submitter expected")),
     };

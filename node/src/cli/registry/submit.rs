@@ -20,8 +20,8 @@ Exit codes: 0 the change is final; 1 it was refused, or has not become final in 
 become final later: `registry show` tells.
 
 Examples:
-  customhouse --profile nl/clients/operator registry submit join.proposal join-nl.approval join-be.approval
-  customhouse --profile se/clients/operator registry submit vote.proposal vote-*.approval \\
+  customhouse --profile nl/ops registry submit join.proposal join-nl.approval join-be.approval
+  customhouse --profile se/ops registry submit vote.proposal vote-*.approval \\
     --joining-key se/keys/validator.key";
 
 #[derive(clap::Args)]
@@ -75,7 +75,14 @@ pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) ->
             Some(in_sync(node, &key, &agency).await?)
         }
         (None, Some(path)) => Some(InSyncFile::read(path)?),
-        (None, None) => None,
+        (None, None) => {
+            ensure!(
+                proposal.proposal.validator_added().is_none(),
+                "a validator's key is added, which must show that its node follows the chain: give the \
+                 new key with --joining-key, or with --in-sync what `registry in-sync` wrote"
+            );
+            None
+        }
     };
     let change = change(&proposal, approvals, said)?;
     let record_id =

@@ -9,7 +9,7 @@ use customhouse_proto::v1::CreateBackupResponse;
 use serde::Serialize;
 use tonic::Code;
 
-use super::{Place, StoreArgs, explained};
+use super::{Access, Place, StoreArgs, with_hint};
 use crate::cli::{Done, block_on, connect::ConnectArgs, failure::WrongUsage, output::Output};
 
 #[derive(clap::Args)]
@@ -50,7 +50,7 @@ it where it is, beside the validator key. A key whose journal is lost is replace
 Exit codes: 0 done; 1 the store or a backup is damaged; 2 not done for another reason; 64 wrong arguments.
 
 Examples:
-  customhouse --profile nl/clients/operator store backup
+  customhouse --profile nl/ops store backup
   customhouse store backup --config nl/node.toml
   customhouse store backup --data-dir nl/data --genesis genesis.json --to backups";
 
@@ -63,11 +63,16 @@ struct BackupView {
     files: u32,
 }
 
+const RUNNING: &str = "its node is running: ask it, with --profile";
+
 pub(super) fn run(args: BackupArgs, output: Output, connect: &ConnectArgs) -> Done {
     let BackupArgs { config, data_dir, genesis, to, keep } = args;
     let made = if config.is_some() || data_dir.is_some() {
-        let place = StoreArgs { config, data_dir, genesis }.place()?;
-        directly(&place, to, keep.and_then(|keep| usize::try_from(keep).ok()))
+        let place = StoreArgs { config, data_dir, genesis }.place(Access::Read);
+        let keep = keep.and_then(|keep| usize::try_from(keep).ok());
+        place
+            .and_then(|place| directly(&place, to, keep))
+            .map_err(|error| with_hint(error, RUNNING))
     } else {
         let reason = "--to and --keep are for a stopped node; a running one has [backup] in its \
                       configuration";
@@ -115,13 +120,7 @@ fn directly(place: &Place, to: Option<PathBuf>, keep: Option<usize>) -> anyhow::
         })?;
     let keep = keep.or(section.map(|section| section.keep)).unwrap_or_else(backups_kept);
     anyhow::ensure!(place.path.join("CURRENT").exists(), StoreError::Missing(place.path.clone()));
-    let opened = Chain::open(&place.path, &place.genesis, &place.options);
-    let chain = opened.map_err(|error| match error {
-        StoreError::Locked(_) => {
-            anyhow::Error::new(error).context("its node is running: ask it, with --profile")
-        }
-        other => explained(other),
-    })?;
+    let chain = Chain::open(&place.path, &place.genesis, &place.options)?;
     let backup = chain.reader().back_up(&directory, keep, place.agency)?;
     Ok(BackupView {
         id: backup.id,

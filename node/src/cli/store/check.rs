@@ -15,7 +15,7 @@ use customhouse_node::{
 };
 use serde::Serialize;
 
-use super::{Place, StoreArgs, bars::Bars, explained};
+use super::{Access, Place, StoreArgs, bars::Bars, explained};
 use crate::cli::{
     Done, audit,
     output::{Output, lossy},
@@ -83,7 +83,7 @@ struct CheckView {
 }
 
 pub(super) fn run(args: &CheckArgs, output: Output) -> Done {
-    let place = args.store.place()?;
+    let place = args.store.place(Access::Read).map_err(explained)?;
     let mut not_compared = Vec::new();
     let known = known(args, &place, &mut not_compared)?;
     let (bars, begun) = (Bars::new(), Instant::now());

@@ -6,7 +6,7 @@ use customhouse_ledger::{chain::rebuild::RebuildError, hash::Hash};
 use customhouse_node::store::{self, Rebuilt};
 use serde::Serialize;
 
-use super::{StoreArgs, bars::Bars, explained};
+use super::{Access, StoreArgs, bars::Bars, explained};
 use crate::cli::{
     Done,
     output::{Output, lossy},
@@ -42,7 +42,7 @@ struct RebuildView {
 }
 
 pub(super) fn run(args: &RebuildArgs, output: Output) -> Done {
-    let place = args.store.place()?;
+    let place = args.store.place(Access::Write).map_err(explained)?;
     let (bars, begun) = (Bars::new(), Instant::now());
     let show = |progress| bars.show(progress);
     let rebuilt = store::rebuild(&place.path, &place.genesis, &place.options, &show);

@@ -10,7 +10,7 @@ use customhouse_ledger::{
 use customhouse_node::store::Restore;
 use serde::Serialize;
 
-use super::{StoreArgs, bars::Bars, explained};
+use super::{Access, StoreArgs, bars::Bars, explained};
 use crate::cli::{
     Done,
     failure::WrongUsage,
@@ -35,7 +35,7 @@ pub(crate) struct RestoreArgs {
 
 pub(super) const HELP: &str = "\
 Puts a backup back as the store of a stopped node, whose folder `store` in the data directory must be
-gone or empty. Every file is checked against its checksum, and the store is then checked in full, as
+gone or empty: stop the node first, and move the folder away. Every file is checked against its checksum, and the store is then checked in full, as
 `customhouse store check` does; what is not right is not put there. The answer says whose the backup is,
 and one of another chain is refused.
 
@@ -64,7 +64,7 @@ struct RestoreView {
 }
 
 pub(super) fn run(args: &RestoreArgs, output: Output) -> Done {
-    let place = args.store.place()?;
+    let place = args.store.place(Access::Write).map_err(explained)?;
     let named = place.backup.as_ref().map(|section| section.directory.clone());
     let from = args.from.clone().or(named);
     let where_from = "where from? Name --from, or [backup] in the configuration";
