@@ -7,20 +7,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use customhouse_ledger::{
-    chain::ChainReader,
-    store::{StoreError, WriteOut},
-};
+use customhouse_ledger::store::{StoreError, WriteOut};
 use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{
-    metrics::Metrics,
-    submissions::{OutboxBuffers, OutboxError},
-    tasks::Tasks,
-};
+use crate::{node::Shared, submissions::OutboxError, tasks::Tasks};
 
 /// Time between two looks at the buffers' sizes.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -69,9 +62,10 @@ impl Buffers {
 }
 
 /// Looks after the buffers of the ledger's store and of the outbox until the node stops.
-pub(crate) fn start(tasks: &Tasks, ledger: ChainReader, outbox: OutboxBuffers, metrics: Metrics) {
-    let stop = tasks.shutdown().clone();
-    let (ledger, outbox) = (Arc::new(ledger), Arc::new(outbox));
+pub(crate) fn start(tasks: &Tasks, node: &Shared) {
+    let (stop, metrics) = (tasks.shutdown().clone(), node.metrics.clone());
+    let ledger = Arc::new(node.reader.clone());
+    let outbox = Arc::new(node.submissions.outbox_buffers().clone());
     let looking = async move {
         let mut pace = interval(INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -313,8 +313,6 @@ impl Node {
         )?;
         let health = Health::new(tasks.clone());
         loops::watch(&health, &driver, &network, inbound, &submissions);
-        let outbox = submissions.outbox_buffers().clone();
-        buffers::start(&tasks, reader.clone(), outbox, metrics.clone());
         let signer = parts.checkpoint.map(|key| CheckpointSigner::new(&parts.genesis, key).into());
         let shared = Arc::new(Shared {
             chain_id: reader.chain_id(),
@@ -368,6 +366,7 @@ impl Node {
         })?;
         let node = Self::start(parts, &shutdown).await?;
         let (shared, tasks) = (Arc::clone(&node.shared), &node.tasks);
+        buffers::start(tasks, &shared);
         if let Some(listener) = metrics_listener {
             let listening = (listener, shared.health.listener(METRICS_SERVER));
             let (node, stop) = (Arc::clone(&shared), shutdown.clone());

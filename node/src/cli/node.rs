@@ -207,6 +207,7 @@ async fn run_until_stopped(
     let stop = shutdown.clone();
     tokio::spawn(async move {
         signals.next().await;
+        tracing::info!("asked to stop");
         stop.cancel();
         signals.next_insistent().await;
         std::process::exit(1);

@@ -8,7 +8,7 @@ use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
     keys::PublicKey,
-    registry::{InSync, Registry, RegistryChange},
+    registry::{InSync, Registry, RegistryApproval, RegistryChange},
     validators::ValidatorSet,
 };
 use customhouse_node::keyfile::{KeyFile, KeyPurpose};
@@ -247,16 +247,11 @@ fn parse_key(text: &str) -> Result<PublicKey, String> {
 /// What a change is made of.
 fn change(
     proposal: &ProposalFile,
-    approvals: Vec<ApprovalFile>,
+    approvals: Vec<RegistryApproval>,
     in_sync: Option<InSync>,
 ) -> anyhow::Result<RegistryChange> {
     let mut gathered = Vec::new();
-    for ApprovalFile { proposal: of, approval } in approvals {
-        ensure!(
-            of == proposal.proposal.hash(),
-            "the approval by validator key {} is of another proposal: leave its file out",
-            approval.validator
-        );
+    for approval in approvals {
         // One file may well be there twice.
         if !gathered.contains(&approval) {
             gathered.push(approval);

@@ -62,8 +62,7 @@ pub(super) struct InSyncFile {
 
 impl ProposalFile {
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let json: ProposalJson = read(path)?;
-        check_format(path, &json.format, PROPOSAL)?;
+        let json: ProposalJson = read(path, PROPOSAL)?;
         let name = || path.display().to_string();
         let bytes = hex::decode(&json.proposal).context("proposal").with_context(name)?;
         let proto = v1::RegistryProposal::decode(&*bytes).with_context(name)?;
@@ -88,8 +87,7 @@ impl ApprovalFile {
     }
 
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let json: ApprovalJson = read(path)?;
-        check_format(path, &json.format, APPROVAL)?;
+        let json: ApprovalJson = read(path, APPROVAL)?;
         let signature = signature(path, &json.signature)?;
         let approval = RegistryApproval { validator: json.validator, signature };
         Ok(Self { proposal: json.proposal, approval })
@@ -117,8 +115,7 @@ impl InSyncFile {
     }
 
     pub(super) fn read(path: &Path) -> anyhow::Result<InSync> {
-        let json: Self = read(path)?;
-        check_format(path, &json.format, IN_SYNC)?;
+        let json: Self = read(path, IN_SYNC)?;
         let signature = signature(path, &json.signature)?;
         Ok(InSync { height: json.height, block_hash: json.block_hash, signature })
     }
@@ -128,20 +125,24 @@ impl InSyncFile {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+fn read<T: DeserializeOwned>(path: &Path, format: &str) -> anyhow::Result<T> {
     let name = || path.display().to_string();
     let text = readfile::text(path, FILE_BYTES_MAX).with_context(name)?;
+    // First what it is: the fields of another kind of file are no help.
+    let found = serde_json::from_str::<Format>(&text).with_context(name)?.format;
+    let found = found.as_deref().unwrap_or("none");
+    ensure!(found == format, "{}: its format is `{found}`, and `{format}` is needed", name());
     serde_json::from_str(&text).with_context(name)
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: Option<String>,
 }
 
 fn write<T: Serialize>(path: &Path, file: &T) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(file)?;
     Ok(layout::write_public(path, &(text + "\n"))?)
-}
-
-fn check_format(path: &Path, found: &str, expected: &str) -> anyhow::Result<()> {
-    ensure!(found == expected, "{}: its format is `{found}`, not {expected}", path.display());
-    Ok(())
 }
 
 fn signature(path: &Path, text: &str) -> anyhow::Result<Signature> {
@@ -185,5 +186,6 @@ mod tests {
         assert_eq!(InSyncFile::read(&path).expect("read"), in_sync);
         let other = ApprovalFile::read(&path).err().expect("another kind of file").to_string();
         assert!(other.contains("a.in-sync"), "{other}");
+        assert!(other.contains(IN_SYNC) && other.contains(APPROVAL), "{other}");
     }
 }

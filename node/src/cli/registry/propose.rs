@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use customhouse_ledger::{
     agency::AgencyCode,
     keys::PublicKey,
-    registry::{self, RegistryProposal},
+    registry::{self, RegistryError, RegistryProposal},
 };
 use customhouse_node::{
     absence,
@@ -114,7 +114,7 @@ pub(super) async fn run(
         &args.reason,
     )?;
     let file = ProposalFile { chain_id: present.chain_id, proposal };
-    let after = present.after(&file)?;
+    let after = present.after(&file).map_err(joins_first)?;
     let validators = after.validators_at(present.height + 2)?;
     let absent = present.absent(node).await?;
     let objection =
@@ -234,6 +234,18 @@ impl Addition {
             Purpose::Node => signing(self.agency, self.key, Role::Node, "node"),
             Purpose::Submitter => signing(self.agency, self.key, Role::Submitter, ""),
         }
+    }
+}
+
+/// Says what to do where an agency is not there yet.
+fn joins_first(error: anyhow::Error) -> anyhow::Error {
+    let unknown = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(RegistryError::UnknownAgency(agency)) => Some(*agency),
+        _ => None,
+    });
+    match unknown {
+        Some(agency) => error.context(format!("{agency} joins first, with --join")),
+        None => error,
     }
 }
 

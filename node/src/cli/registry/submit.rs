@@ -1,9 +1,13 @@
 //! `customhouse registry submit`.
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, bail, ensure};
-use customhouse_ledger::{agency::AgencyCode, hash::Hash};
+use customhouse_ledger::{agency::AgencyCode, hash::Hash, registry::RegistryApproval};
 use customhouse_proto::v1::Phase;
 use serde::Serialize;
 
@@ -62,7 +66,7 @@ impl fmt::Display for Changed {
 
 pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) -> Done {
     let proposal = ProposalFile::read(&args.proposal)?;
-    let approvals = args.approvals.iter().map(|path| ApprovalFile::read(path));
+    let approvals = args.approvals.iter().map(|path| approval_of(&proposal, path));
     let approvals = approvals.collect::<anyhow::Result<Vec<_>>>()?;
     let present = Present::read(node).await?;
     // Whether it is still to be done the node says: it may be on the chain already.
@@ -107,4 +111,14 @@ pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) ->
             bail!("not final after {} s: `registry show` tells when it is", args.patience)
         }
     }
+}
+
+fn approval_of(proposal: &ProposalFile, path: &Path) -> anyhow::Result<RegistryApproval> {
+    let ApprovalFile { proposal: of, approval } = ApprovalFile::read(path)?;
+    ensure!(
+        of == proposal.proposal.hash(),
+        "{}: it approves another proposal: leave it out",
+        path.display()
+    );
+    Ok(approval)
 }
