@@ -7,13 +7,13 @@
 //!
 //! So these threads are nicer than those of consensus and of its network. Only a little: where the load is
 //! above what the processors carry, consensus that always goes first makes many small blocks, and what a block
-//! costs is not there for records. At ten steps that was a fifth of all, at five a tenth, at three it cannot
-//! be measured.
+//! costs is not there for records. At ten steps that was a fifth of all, at five a tenth, at three a
+//! twenty-fifth at the most, at two it cannot be measured.
 
 use std::cell::Cell;
 
 /// Steps of niceness, each worth about a fifth of a thread's share of a processor that others want too.
-const STEPS: i32 = 3;
+const STEPS: i32 = 2;
 
 thread_local! {
     static IS_NICE: Cell<bool> = const { Cell::new(false) };
