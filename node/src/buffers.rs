@@ -23,7 +23,7 @@ const BURST_BYTES: u64 = 4 << 20;
 /// same size at two looks.
 const QUIET_LOOKS: u32 = 3;
 /// Buffers smaller than this stay: each table has some even when it is empty.
-const WORTHWHILE_BYTES: u64 = 16 << 20;
+const WORTHWHILE_BYTES: u64 = 8 << 20;
 
 /// Why buffers were not written out. Fatal: the next write would fail too.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +143,6 @@ mod tests {
 
     #[test]
     fn small_ones_stay() {
-        assert!(written_out(&[0, 12, 13, 14, 15, 16, 16], 0).is_empty());
+        assert!(written_out(&[0, 5, 6, 7, 8, 8, 8], 0).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use rocksdb::{ColumnFamily, DB, Error, ErrorKind, FlushOptions};
 
 /// A family whose buffer is smaller is not written out: small tables are merged more often than large ones.
-const FAMILY_BYTES_MIN: u64 = 2 << 20;
+const FAMILY_BYTES_MIN: u64 = 1 << 20;
 
 /// What came of having buffers written out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::{hash::Hash, merkle::OutOfRange, store::Table};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another process, or another handle of this one, has the store or its node's directory of data open.
-    #[error("{0} is open in another process")]
+    #[error("{0} is open in another process: a node that runs, or a command on its store")]
     Locked(PathBuf),
     /// There is no store.
     #[error("there is no store at {0}")]

@@ -15,8 +15,8 @@ use crate::store::StoreError;
 
 const FILE: &str = "LOCK";
 
-/// A lock on a folder that is held. It is given up by being dropped, and not by the file being closed: a process that
-/// this one has forked has the file too, until it executes another program.
+/// A lock on a folder that is held. It is given up by being dropped, and not by the file being closed: a
+/// process that this one has forked has the file too, until it executes another program.
 #[derive(Debug)]
 pub struct FolderLock(File);
 

@@ -35,9 +35,9 @@ pub(crate) struct RestoreArgs {
 
 pub(super) const HELP: &str = "\
 Puts a backup back as the store of a stopped node, whose folder `store` in the data directory must be
-gone or empty: stop the node first, and move the folder away. Every file is checked against its checksum, and the store is then checked in full, as
-`customhouse store check` does; what is not right is not put there. The answer says whose the backup is,
-and one of another chain is refused.
+gone or empty: stop the node first, and move the folder away. Every file is checked against its
+checksum, and the store is then checked in full, as `customhouse store check` does; what is not right
+is not put there. The answer says whose the backup is, and one of another chain is refused.
 
 Leave the signer's journal as it is, beside the validator key: it knows what the key has signed since
 the backup, and no backup has one. The node follows, fetches the blocks that it lacks from its peers
