@@ -409,6 +409,21 @@ impl Cluster {
         value.map(|value| value.trim().parse().expect("a counter is a number"))
     }
 
+    /// The niceness of each of a node's threads, and its name.
+    pub fn niceness(&self, node: usize) -> Vec<(String, i64)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.nodes[node].id()));
+        let tasks = tasks.expect("the process runs").map(|task| task.expect("an entry").path());
+        // A thread may have ended meanwhile.
+        let lines = tasks.filter_map(|task| fs::read_to_string(task.join("stat")).ok());
+        let read = lines.map(|line| {
+            let (name, fields) = line.rsplit_once(") ").expect("proc_pid_stat(5)");
+            let name = name.split_once('(').expect("proc_pid_stat(5)").1.to_owned();
+            let nice = fields.split(' ').nth(16).and_then(|nice| nice.parse().ok());
+            (name, nice.expect("the nineteenth field"))
+        });
+        read.collect()
+    }
+
     /// Memory of a node's process that is in RAM, in KiB.
     pub fn resident_kib(&self, node: usize) -> u64 {
         let path = format!("/proc/{}/status", self.nodes[node].id());

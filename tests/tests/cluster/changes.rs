@@ -60,7 +60,11 @@ impl Change<'_> {
             assert_eq!(shown.json()["validators_before"], self.cluster_validators(node));
             submit.push(approval);
         }
+        // One file may well be named twice.
+        submit.extend(submit.last().cloned());
         if let Some(key) = self.joining_key {
+            let without = registry(self.cluster, self.submitting, submit.clone()).expect_code(1);
+            assert!(without.stderr.contains("--joining-key"), "{}", without.stderr);
             submit.extend(["--joining-key".into(), key.into_os_string()]);
         }
         let made = registry(self.cluster, self.submitting, submit).expect_code(0).json();
@@ -316,6 +320,12 @@ async fn a_validator_that_is_there_is_not_removed_while_another_is_away_unless_t
         registry(&cluster, node, approve).expect_code(0);
         to
     });
+    let wrong = registry(&cluster, 0, ["submit", &before, &before]).expect_code(1);
+    assert!(wrong.stderr.contains("before.proposal: its format is"), "{}", wrong.stderr);
+    let third = file("third.proposal");
+    registry(&cluster, 0, ["propose", "--end-vote", &away, "--out", &third]).expect_code(0);
+    let wrong = registry(&cluster, 0, ["submit", &third, &approvals[0]]).expect_code(1);
+    assert!(wrong.stderr.contains("0.approval: it approves another"), "{}", wrong.stderr);
     cluster.kill(2);
     sees(&cluster, 0, 2).await;
 

@@ -152,3 +152,23 @@ async fn a_node_raises_a_low_limit_and_does_not_start_where_it_cannot() {
     assert_eq!(ended.code(), Some(1), "{}", cluster.log(1));
     assert!(cluster.log(1).contains("LimitNOFILE"), "{}", cluster.log(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn threads_that_check_serve_and_seal_are_nicer_than_those_of_consensus() {
+    let cluster = Cluster::start(4).await;
+    // Node 0 checks what the others gossip.
+    works(&cluster, 1, "nice").await;
+    let threads = cluster.niceness(0);
+    let of = |wanted: &str| -> Vec<i64> {
+        let named = threads.iter().filter(|(name, _)| name == wanted);
+        named.map(|(_, nice)| *nice).collect()
+    };
+    let consensus = of("driver");
+    assert_eq!(consensus.len(), 1, "{threads:?}");
+    let nicer = |nice: &i64| *nice > consensus[0];
+    for name in ["servers", "submissions"] {
+        assert!(!of(name).is_empty() && of(name).iter().all(nicer), "{name}: {threads:?}");
+    }
+    let network = of("tokio-rt-worker");
+    assert!(network.iter().any(nicer) && !network.iter().all(nicer), "{threads:?}");
+}
