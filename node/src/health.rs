@@ -11,8 +11,9 @@ use tokio::{
 
 use crate::tasks::Tasks;
 
-/// Time between two questions to a loop.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two questions to a loop. Each wakes two threads, on a machine that may have nothing else to
+/// do.
+const INTERVAL: Duration = Duration::from_secs(3);
 /// A loop that has not answered by then is stalled. Long enough for a slow disk's sync.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -25,8 +25,14 @@ use tokio::{
 use super::unix_ms;
 use crate::{metrics::Metrics, network::NetworkHandle, node::Shared, tasks::Tasks};
 
-/// Time between two rounds of questions.
+/// Time between two looks at the clock, and between two rounds of questions while it is not known to be
+/// right.
 const INTERVAL: Duration = Duration::from_secs(3);
+/// Looks at a clock that was right from one round of questions to the next: a round costs every node of an
+/// idle network a message to each other one, and its answer.
+const LOOKS: u32 = 5;
+/// A clock that has gone on by so much more or less than time has, milliseconds, was set.
+const SET_MS: u64 = 500;
 /// An answer that takes longer says too little about the time.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
 /// While the clock is not right, that is said this often.
@@ -89,7 +95,7 @@ impl Comparison {
                 told = now.wrong.then(Instant::now);
                 self.tell(now);
             }
-            sleep(INTERVAL).await;
+            rest(now).await;
         }
     }
 
@@ -143,6 +149,28 @@ impl Comparison {
         let after_tip = difference(unix_ms(), tip.header.time_ms);
         state(ahead_ms, after_tip, allowed_ms, before)
     }
+}
+
+/// Waits for the time of the next round.
+async fn rest(state: ClockState) {
+    let (began, was_ms) = (Instant::now(), unix_ms());
+    for _ in 0..looks(state) {
+        sleep(INTERVAL).await;
+        let passed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if was_set(was_ms, passed_ms, unix_ms()) {
+            return;
+        }
+    }
+}
+
+/// Looks at a clock of this state until the next round.
+fn looks(state: ClockState) -> u32 {
+    if state.ahead_ms.is_some() && !state.wrong { LOOKS } else { 1 }
+}
+
+/// Whether a clock was set, of which these are two looks with this time in between.
+fn was_set(was_ms: u64, passed_ms: u64, is_ms: u64) -> bool {
+    is_ms.abs_diff(was_ms.saturating_add(passed_ms)) > SET_MS
 }
 
 /// What follows from what the others' clocks and the newest header say, and from what was known before.
@@ -218,6 +246,20 @@ mod tests {
             let found = ahead_of_the_honest(answers.clone(), faulty_max);
             assert_eq!(found, expected, "{answers:?}, {faulty_max} may lie");
         }
+    }
+
+    #[test]
+    fn a_clock_that_goes_on_as_time_does_was_not_set() {
+        assert!(!was_set(1_000_000, 3_000, 1_003_000) && !was_set(1_000_000, 3_000, 1_003_400));
+        assert!(was_set(1_000_000, 3_000, 1_004_000) && was_set(1_000_000, 3_000, 1_000_000));
+        assert!(was_set(1_000_000, 3_000, 0) && was_set(0, 0, u64::MAX));
+    }
+
+    #[test]
+    fn a_clock_that_is_not_known_to_be_right_is_compared_again_at_the_next_look() {
+        assert_eq!(looks(ClockState::default()), 1);
+        assert_eq!(looks(ClockState { ahead_ms: Some(40_000), wrong: true }), 1);
+        assert_eq!(looks(ClockState { ahead_ms: Some(0), wrong: false }), LOOKS);
     }
 
     #[test]

@@ -68,12 +68,16 @@ async fn connections_on_which_nothing_passes_one_way_or_both_are_made_anew() {
 async fn a_node_outlives_a_second_process_with_its_peer_key() {
     let cluster = Cluster::start_with_links(4).await;
     let first = submit_final(&cluster, 0, "before", "twice").await;
+    // Each closes the other's connections. The node stands still until the second has one, so that it is
+    // not luck which of them has.
+    cluster.pause(3);
     let second = ListedLiar::beside(&cluster, 3).await;
     until("a connection", PATIENCE, async || {
         let connected = (0..3).any(|node| second.is_connected_to(node));
         if connected { Ok(()) } else { Err("none".into()) }
     })
     .await;
+    cluster.resume(3);
     // Killed, and its packets with it.
     cluster.links().strand_node(3);
     drop(second);
