@@ -190,8 +190,10 @@ impl Height {
         // A block that was voted for lately may still be notarized; one that was notarized may be
         // proposed again or finalized. Others can be had from the store.
         let voted = self.signed.iter().filter(|(v, _)| is_near(**v, view));
-        let mut needed: BTreeSet<Hash> =
-            voted.filter_map(|(_, s)| s.notarize).map(|vote| vote.ballot.block_hash).collect();
+        let mut needed: BTreeSet<Hash> = voted
+            .filter_map(|(_, signed)| signed.vote(VoteKind::Notarize))
+            .map(|vote| vote.ballot.block_hash)
+            .collect();
         needed.extend(self.notarizations.values().map(|c| c.ballot.block_hash));
         needed.extend(self.finalization.iter().map(|c| c.ballot.block_hash));
         self.blocks.retain(|hash, _| needed.contains(hash));

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::wire::{self, WireError};
 
-/// An entry of the signer's journal, the only home of what it holds (DESIGN §4).
+/// An entry of the signer's journal, the only home of what it holds.
 ///
 /// Entries are needed until their height has been committed. A journal that drops those of
 /// committed heights keeps one [`Entry::Watermark`] in their place.

@@ -1,4 +1,4 @@
-//! What a proposal rests on (DESIGN §4 rule 1).
+//! What a proposal rests on (rule 1 of [the specification](crate)).
 
 use customhouse_ledger::{hash::Hash, vote::VoteKind};
 

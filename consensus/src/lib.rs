@@ -2,7 +2,7 @@
 //! an [`Input`] and gives a [`Ready`]. It knows no clock, socket, file or random source; the same
 //! inputs give the same effects on every machine.
 //!
-//! This page is the specification. It is DESIGN §4 as built.
+//! This page is the specification.
 //!
 //! # The rules of a height
 //!

@@ -5,7 +5,6 @@ use customhouse_ledger::{
     certificate::Certificate,
     hash::Hash,
     header::Header,
-    keys::SigningKey,
     validators::ValidatorSet,
     vote::{Ballot, Proposal, Vote, VoteKind},
 };
@@ -15,6 +14,7 @@ use crate::{
     evidence::Claim,
     input::{Committed, Config},
     journal::Entry,
+    signed::Signed,
 };
 
 /// A rule that is broken.
@@ -70,19 +70,27 @@ impl Core {
     pub(crate) fn breaks_a_guard(&self, kind: VoteKind, view: u64) -> bool {
         let signed = self.height.signed(view);
         match kind {
-            VoteKind::Nullify => self.has(Mutant::NullifyAfterFinalize) && signed.nullify.is_none(),
+            VoteKind::Nullify => {
+                self.has(Mutant::NullifyAfterFinalize) && signed.vote(kind).is_none()
+            }
             VoteKind::Finalize => {
-                self.has(Mutant::FinalizeAfterNullify) && signed.finalize.is_none()
+                self.has(Mutant::FinalizeAfterNullify) && signed.vote(kind).is_none()
             }
             VoteKind::Notarize => false,
         }
     }
 
+    /// A vote that the guards forbid.
+    pub(crate) fn sign_unasked(&self, signed: &mut Signed, ballot: Ballot) -> Option<Vote> {
+        let vote = Vote::sign(ballot, &self.config.chain_id, self.signing_key()?);
+        signed.recall_vote(vote);
+        Some(vote)
+    }
+
     /// A proposal signed as if it had no leaves.
-    pub(crate) fn without_leaves(&self, proposal: Proposal, key: &SigningKey) -> Proposal {
-        if !self.has(Mutant::UnsignedLeaves) {
-            return proposal;
-        }
+    pub(crate) fn without_leaves(&self, proposal: Proposal) -> Proposal {
+        let key = self.signing_key().filter(|_| self.has(Mutant::UnsignedLeaves));
+        let Some(key) = key else { return proposal };
         let claim = self.claim_without_leaves(Claim::of(&proposal));
         Proposal { signature: key.sign(&claim.proposed.message(&self.config.chain_id)), ..proposal }
     }

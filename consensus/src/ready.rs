@@ -1,4 +1,4 @@
-//! What a step leaves to do, in the one order that is safe: persist, then send (DESIGN §2).
+//! What a step leaves to do, in the one order that is safe: persist, then send.
 
 use crate::{
     action::{Action, Reception},

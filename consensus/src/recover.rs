@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use customhouse_ledger::vote::{Proposal, Vote};
 
-use crate::{core::Core, evidence::Claim, height::Held, journal::Entry};
+use crate::{core::Core, evidence::Claim, height::Held, journal::Entry, signed::Signed};
 
 /// What was read from the journal and is not committed yet.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ impl Core {
         for entry in &entries {
             match entry {
                 Entry::Vote(vote) if Some(vote.validator) == self.signer => {
-                    self.height.signed.entry(vote.ballot.view).or_default().record(*vote);
+                    self.height.signed.entry(vote.ballot.view).or_default().recall_vote(*vote);
                 }
                 Entry::Proposal(proposal) => self.recall_proposal(proposal),
                 _ => {}
@@ -82,7 +82,7 @@ impl Core {
     fn recall_proposal(&mut self, proposal: &Proposal) {
         let view = proposal.view;
         if Some(proposal.leader) == self.signer {
-            self.height.signed.entry(view).or_default().proposal = Some(proposal.clone());
+            self.height.signed.entry(view).or_default().recall_proposal(proposal.clone());
         }
         self.height.store(proposal.block.clone(), proposal.parent_view == 0);
         self.height.claims.insert(view, Claim::of(proposal));
@@ -110,7 +110,7 @@ impl Core {
         self.need_not_remember(height)
             || if height == self.height.number {
                 let signed = self.height.signed.get(&view);
-                signed.and_then(|signed| signed.proposal.as_ref()).is_some_and(is_it)
+                signed.and_then(Signed::proposal).is_some_and(is_it)
             } else {
                 self.recovered(height)
                     .any(|entry| matches!(entry, Entry::Proposal(held) if is_it(held)))

@@ -1,4 +1,4 @@
-//! The six rules of a height (DESIGN §4), one function each. A function applies its rule once if
+//! The six rules of a height of [the specification](crate), one function each. A function applies its rule once if
 //! its condition holds, and says whether it did.
 
 use customhouse_ledger::{
@@ -6,7 +6,7 @@ use customhouse_ledger::{
     hash::Hash,
     header::{Block, Header},
     keys::{PublicKey, SigningKey},
-    vote::{Ballot, Proposal, Vote, VoteKind},
+    vote::{Ballot, Proposal, VoteKind},
 };
 
 use crate::{
@@ -56,12 +56,15 @@ impl Core {
     }
 
     fn sign_proposal(&mut self, block: Block, parent_view: u64) -> bool {
-        let view = self.height.view;
-        let Some(key) = self.signing_key() else { return false };
-        let proposal = Proposal::sign(block, view, parent_view, &self.config.chain_id, key);
+        let (view, chain_id) = (self.height.view, self.config.chain_id);
+        let mut signed = self.height.signed(view).clone();
+        let proposal = self
+            .signing_key()
+            .and_then(|key| signed.sign_proposal(block, view, parent_view, &chain_id, key));
+        let Some(proposal) = proposal else { return false };
         #[cfg(feature = "mutants")]
-        let proposal = self.without_leaves(proposal, key);
-        self.height.signed.entry(view).or_default().proposal = Some(proposal.clone());
+        let proposal = self.without_leaves(proposal);
+        self.height.signed.insert(view, signed);
         self.keep_proposal(proposal.clone());
         self.out.entries.push(Entry::Proposal(proposal.clone()));
         self.out.send_all(Message::Proposal(proposal));
@@ -120,7 +123,7 @@ impl Core {
             return false;
         }
         self.act_on_justification(view, parent_view);
-        let mine = self.height.signed(view).proposal.is_some();
+        let mine = self.height.signed(view).proposal().is_some();
         if !mine && let Some(held) = self.height.proposals.get(&view) {
             // The journal holds the block that is voted for, so that it can be committed or
             // proposed again after a restart.
@@ -316,9 +319,13 @@ impl Core {
         if !self.may_vote(kind, view) {
             return false;
         }
-        let Some(key) = self.signing_key() else { return false };
-        let vote = Vote::sign(ballot, &self.config.chain_id, key);
-        self.height.signed.entry(view).or_default().record(vote);
+        let mut signed = self.height.signed.remove(&view).unwrap_or_default();
+        let chain_id = self.config.chain_id;
+        let vote = self.signing_key().and_then(|key| signed.sign_vote(ballot, &chain_id, key));
+        #[cfg(feature = "mutants")]
+        let vote = vote.or_else(|| self.sign_unasked(&mut signed, ballot));
+        self.height.signed.insert(view, signed);
+        let Some(vote) = vote else { return false };
         self.out.entries.push(Entry::Vote(vote));
         self.out.send_all(Message::Vote(vote));
         self.count(vote);

@@ -1,17 +1,23 @@
 //! What this node has signed in one view, and what it may still sign.
 //!
-//! Every signature of the core passes one of the `may_` questions here; they are the whole of what
-//! keeps an honest key honest.
+//! Every signature of the core over a proposal or a vote is made here, and nowhere else: it is made if the view
+//! allows it, and remembered in the same step. The fields are this file's own. It is the whole of what keeps an
+//! honest key honest within a run; the journal is what keeps it so beyond one.
 
-use customhouse_ledger::vote::{Proposal, Vote, VoteKind};
+use customhouse_ledger::{
+    hash::Hash,
+    header::Block,
+    keys::SigningKey,
+    vote::{Ballot, Proposal, Vote, VoteKind},
+};
 
 /// This node's own signatures in one view of the height in progress.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Signed {
-    pub(crate) proposal: Option<Proposal>,
-    pub(crate) notarize: Option<Vote>,
-    pub(crate) nullify: Option<Vote>,
-    pub(crate) finalize: Option<Vote>,
+    proposal: Option<Proposal>,
+    notarize: Option<Vote>,
+    nullify: Option<Vote>,
+    finalize: Option<Vote>,
 }
 
 impl Signed {
@@ -34,11 +40,61 @@ impl Signed {
         }
     }
 
-    pub(crate) fn record(&mut self, vote: Vote) {
+    /// Signs the proposal of a view, if it may be signed.
+    pub(crate) fn sign_proposal(
+        &mut self,
+        block: Block,
+        view: u64,
+        parent_view: u64,
+        chain_id: &Hash,
+        key: &SigningKey,
+    ) -> Option<Proposal> {
+        if !self.may_propose() {
+            return None;
+        }
+        let proposal = Proposal::sign(block, view, parent_view, chain_id, key);
+        self.proposal = Some(proposal.clone());
+        Some(proposal)
+    }
+
+    /// Signs a vote, if it may be signed.
+    pub(crate) fn sign_vote(
+        &mut self,
+        ballot: Ballot,
+        chain_id: &Hash,
+        key: &SigningKey,
+    ) -> Option<Vote> {
+        if !self.may_vote(ballot.kind) {
+            return None;
+        }
+        let vote = Vote::sign(ballot, chain_id, key);
+        self.recall_vote(vote);
+        Some(vote)
+    }
+
+    /// Takes up a vote that was signed before, as the journal has it.
+    pub(crate) fn recall_vote(&mut self, vote: Vote) {
         match vote.ballot.kind {
             VoteKind::Notarize => self.notarize = Some(vote),
             VoteKind::Nullify => self.nullify = Some(vote),
             VoteKind::Finalize => self.finalize = Some(vote),
+        }
+    }
+
+    /// Takes up a proposal that was signed before, as the journal has it.
+    pub(crate) fn recall_proposal(&mut self, proposal: Proposal) {
+        self.proposal = Some(proposal);
+    }
+
+    pub(crate) fn proposal(&self) -> Option<&Proposal> {
+        self.proposal.as_ref()
+    }
+
+    pub(crate) fn vote(&self, kind: VoteKind) -> Option<&Vote> {
+        match kind {
+            VoteKind::Notarize => self.notarize.as_ref(),
+            VoteKind::Nullify => self.nullify.as_ref(),
+            VoteKind::Finalize => self.finalize.as_ref(),
         }
     }
 
@@ -49,8 +105,6 @@ impl Signed {
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::{hash::Hash, keys::SigningKey, vote::Ballot};
-
     use super::*;
 
     #[test]
@@ -65,11 +119,12 @@ mod tests {
             (&[Notarize, Finalize], [false, false, false, false]),
             (&[Notarize, Nullify], [false, false, false, false]),
         ];
+        let key = SigningKey::from_seed(&[1; 32]);
         for (before, expected) in table {
             let mut signed = Signed::default();
             for &kind in before {
                 let ballot = Ballot { kind, height: 1, view: 1, block_hash: Hash([1; 32]) };
-                signed.record(Vote::sign(ballot, &Hash::ZERO, &SigningKey::from_seed(&[1; 32])));
+                signed.recall_vote(Vote::sign(ballot, &Hash::ZERO, &key));
             }
             let may = [
                 signed.may_vote(Notarize),
@@ -78,6 +133,12 @@ mod tests {
                 signed.may_propose(),
             ];
             assert_eq!(may, expected, "after {before:?}");
+            // What may not be signed is not, however it is asked for.
+            for (kind, may) in [Notarize, Nullify, Finalize].into_iter().zip(expected) {
+                let ballot = Ballot { kind, height: 1, view: 1, block_hash: Hash([2; 32]) };
+                let vote = signed.clone().sign_vote(ballot, &Hash::ZERO, &key);
+                assert_eq!(vote.is_some(), may, "{kind:?} after {before:?}");
+            }
         }
     }
 }

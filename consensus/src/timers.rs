@@ -1,9 +1,12 @@
-//! Work and timers (DESIGN §4): how long a view may take, when things are sent again.
+//! Work and timers: how long a view may take, when things are sent again.
 //!
 //! Timers run only while there is work. None of them is in the path of a transaction that finds
 //! the network idle and well.
 
-use customhouse_ledger::{certificate::Certificate, vote::Vote};
+use customhouse_ledger::{
+    certificate::Certificate,
+    vote::{Vote, VoteKind},
+};
 
 use crate::{
     action::Action,
@@ -113,7 +116,7 @@ impl Core {
 
     /// The next moment at which a tick changes something.
     pub(crate) fn wake_at(&self) -> Option<u64> {
-        let open = self.height.signed(self.height.view).nullify.is_none();
+        let open = self.height.signed(self.height.view).vote(VoteKind::Nullify).is_none();
         let may_nullify = open && self.is_signing() && self.height.committing.is_none();
         let heartbeat = Some(self.timers.heartbeat_at).filter(|_| !self.heartbeat_is_due());
         let moments = [
@@ -146,7 +149,7 @@ impl Core {
     /// Sends again what peers may have missed: this node's proposal of the view, its votes of near
     /// views, certificates of all views.
     pub(crate) fn resend(&mut self) {
-        if let Some(proposal) = self.height.signed(self.height.view).proposal.clone() {
+        if let Some(proposal) = self.height.signed(self.height.view).proposal().cloned() {
             self.out.send_all(Message::Proposal(proposal));
         }
         for certificate in self.height.acted_on(self.timers.resend_from, RESEND_CERTIFICATES_MAX) {
