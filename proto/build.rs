@@ -20,14 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     // Served by gRPC reflection.
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    let services = env::var_os("CARGO_FEATURE_SERVICES").is_some();
+    let has = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
     // The strict codec looks messages up by their names.
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure()
         .codec_path("crate::strict::StrictCodec")
-        .build_client(services)
-        .build_server(services)
+        .build_client(has("CLIENT"))
+        .build_server(has("SERVER"))
         .build_transport(false)
         // Transactions are shared between the mempool, the network and the store without copies.
         .bytes(".customhouse.v1.Transaction")

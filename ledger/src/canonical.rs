@@ -1,6 +1,6 @@
 //! Canonical protobuf: bytes that decode, and encode again to themselves.
 //!
-//! Hashed protobuf is carried verbatim and hashed as received (DESIGN §3). One meaning must have
+//! Hashed protobuf is carried verbatim and hashed as received. One meaning must have
 //! one encoding, so what does not encode to the bytes it came in is refused: unknown fields, other
 //! field orders, spelled-out defaults and non-minimal integers.
 

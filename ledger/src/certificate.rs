@@ -13,7 +13,7 @@ use crate::{
 /// Layout: kind (1), height (8), view (8), block hash (32), bitmap length in bytes (2), bitmap,
 /// signatures (64 each) in validator order. Bit i of the bitmap, most significant first, is
 /// validator i. Nodes may hold different valid certificates for one block, so a certificate is
-/// never inside hashed state (DESIGN §3).
+/// never inside hashed state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// What was agreed.

@@ -1,4 +1,4 @@
-//! The chain: prepare or validate a block on the committed state, then commit it (DESIGN §5).
+//! The chain: prepare or validate a block on the committed state, then commit it.
 //!
 //! [`Chain`] is the single writer. [`Chain::prepare`] makes a leader's block and
 //! [`Chain::validate`] recomputes everything about another's; both give a [`Staged`] block without

@@ -1,4 +1,4 @@
-//! Proof that a key broke a rule (DESIGN §4, "Evidence"). An honest node is never accused.
+//! Proof that a key broke a rule. An honest node is never accused.
 
 use customhouse_proto::v1;
 

@@ -8,7 +8,7 @@
 //! one key, for one height and view, are what no honest key ever signs, across crashes and restored
 //! backups too, because the signer's journal is synced before a signature leaves:
 //!
-//! | pair | rule (DESIGN §4) |
+//! | pair | rule |
 //! |---|---|
 //! | two proposals, or a proposal and a notarize vote of its leader, for different blocks | 1 |
 //! | two proposals of one block with different leaves | 1 |

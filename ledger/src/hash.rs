@@ -1,4 +1,4 @@
-//! SHA-256 and the tags that keep one kind of hash from meaning another (DESIGN §3).
+//! SHA-256 and the tags that keep one kind of hash from meaning another (docs/FORMATS.md, *Hashes and trees*).
 
 use std::{fmt, str::FromStr};
 

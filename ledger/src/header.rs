@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A block header, fixed layout of [`Header::LENGTH`] bytes. All roots are those after executing
-/// this block (DESIGN §3). Docs: docs/FORMATS.md, "Header".
+/// this block. Docs: docs/FORMATS.md, "Header".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Version of the rules: 1.

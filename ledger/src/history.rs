@@ -1,4 +1,4 @@
-//! The history index: proof that these are *all* the records about a subject (DESIGN §3).
+//! The history index: proof that these are *all* the records about a subject.
 //!
 //! A subject's key falls, by its first k bits, into one of 2^k buckets. A bucket's head is a hash
 //! chain over its entries in block order, and the history root is the RFC 6962 root of the tree

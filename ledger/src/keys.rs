@@ -1,7 +1,7 @@
 //! Ed25519 keys and strict signature checks.
 //!
 //! Every signature that decides validity is checked one at a time with `verify_strict`: a batch's
-//! answer on crafted signatures depends on randomness, which would fork the chain (DESIGN §3).
+//! answer on crafted signatures depends on randomness, which would fork the chain.
 
 use std::{
     any::Any,

@@ -1,23 +1,41 @@
-//! Records: one trade fact each (DESIGN §3, §6). The rules here decide validity on the chain; code
+//! Records: one trade fact each. The rules here decide validity on the chain; code
 //! lists (HS, ISO, UN/LOCODE) only warn at the edge, because lists change.
 
 use bytes::Bytes;
-use customhouse_proto::v1::{self, record::Body, reference::Relation, subject::Scheme};
+use customhouse_proto::v1::{self, reference::Relation, subject::Scheme};
 use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
     canonical::{self, CanonicalError},
-    evidence::Evidence,
     hash::{Hash, Tag},
     layout::LayoutError,
-    registry::{ChangeError, RegistryChange},
+    registry::ChangeError,
     subject::{
-        self, SUBJECT_ID_BYTES_MAX,
+        self, SUBJECT_ID_BYTES_MAX, Subjects,
         form::{self, FormError},
     },
     text::{self, TextError},
 };
+
+mod assistance_request;
+mod assistance_response;
+mod certificate;
+mod declaration;
+mod declaration_status;
+mod enforcement_action;
+mod event;
+mod fields;
+mod inspection;
+mod kind;
+mod misbehaviour;
+mod registry_change;
+mod risk_alert;
+mod trader_status;
+mod transport_document;
+
+pub use fields::is_decimal;
+pub use kind::{Kind, kind_of};
 
 /// Bytes of a record at the most.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
@@ -168,8 +186,8 @@ impl ValidRecord {
         text::check_name(&record.submitter).map_err(RecordError::SubmitterName)?;
         check_references(&record.references)?;
         check_subjects(&record.subjects)?;
-        check_body(record.body.as_ref().ok_or(RecordError::Body)?)?;
-        let subjects = subject::subjects(&record);
+        kind_of(record.body.as_ref().ok_or(RecordError::Body)?).check()?;
+        let subjects = subjects(&record);
         subjects.iter().try_for_each(check_form)?;
         let subject_keys = subject::keys_of(&subjects);
         if subject_keys.len() > SUBJECTS_MAX {
@@ -178,6 +196,25 @@ impl ValidRecord {
         let id = record_id(&bytes);
         Ok(Self { bytes, id, agency, subject_keys, record })
     }
+}
+
+/// The subjects of a record: those that follow from its body, and those it states. Sorted by
+/// (scheme, id), without repeats; empty ids are left out. In a valid record each is in its normal form,
+/// see [`form`].
+pub fn subjects(record: &v1::Record) -> Vec<v1::Subject> {
+    let mut found = Subjects::of(&record.agency);
+    for subject in &record.subjects {
+        found.add_raw(subject.scheme, &subject.id);
+    }
+    if let Some(body) = &record.body {
+        kind_of(body).add_subjects(&mut found);
+    }
+    found.into_sorted()
+}
+
+/// The keys of [`subjects`], strictly ascending: what a slot of this record must carry.
+pub fn subject_keys(record: &v1::Record) -> Vec<Hash> {
+    subject::keys_of(&subjects(record))
 }
 
 /// The id of a record: tagged hash of its canonical bytes.
@@ -190,18 +227,6 @@ pub fn record_id(bytes: &[u8]) -> Hash {
 pub fn dedupe_key(agency: &AgencyCode, submitter: &str, client_key: &str) -> Hash {
     let length = u32::try_from(submitter.len()).unwrap_or(u32::MAX).to_be_bytes();
     Tag::DEDUPE.hash(&[agency.as_bytes(), &length, submitter.as_bytes(), client_key.as_bytes()])
-}
-
-/// Whether text is `-?[0-9]{1,18}(\.[0-9]{1,6})?`.
-pub fn is_decimal(text: &str) -> bool {
-    let digits = |text: &str, max| {
-        (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    let text = text.strip_prefix('-').unwrap_or(text);
-    match text.split_once('.') {
-        Some((whole, fraction)) => digits(whole, 18) && digits(fraction, 6),
-        None => digits(text, 18),
-    }
 }
 
 fn check_references(references: &[v1::Reference]) -> Result<(), RecordError> {
@@ -241,74 +266,13 @@ fn check_form(subject: &v1::Subject) -> Result<(), RecordError> {
     })
 }
 
-fn check_body(body: &Body) -> Result<(), RecordError> {
-    match body {
-        Body::Declaration(declaration) => check_declaration(declaration),
-        Body::DeclarationStatus(status) => check_taxes(&status.taxes, "declaration_status.taxes"),
-        Body::TraderStatus(status) => {
-            let known = v1::trader_status::Status::try_from(status.status)
-                .is_ok_and(|status| status != v1::trader_status::Status::Unspecified);
-            if known { Ok(()) } else { Err(RecordError::Enumeration("trader_status.status")) }
-        }
-        Body::RiskAlert(alert) => check_subjects(&alert.about),
-        // Its signatures are checked with the transaction, which knows the chain.
-        Body::Misbehaviour(misbehaviour) => {
-            Evidence::from_proto(misbehaviour).map(drop).map_err(RecordError::Misbehaviour)
-        }
-        // So are these.
-        Body::RegistryChange(change) => {
-            RegistryChange::from_proto(change).map(drop).map_err(RecordError::RegistryChange)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_declaration(declaration: &v1::Declaration) -> Result<(), RecordError> {
-    let known = v1::declaration::Regime::try_from(declaration.regime)
-        .is_ok_and(|regime| regime != v1::declaration::Regime::Unspecified);
-    if !known {
-        return Err(RecordError::Enumeration("declaration.regime"));
-    }
-    check_money(declaration.invoice_total.as_ref(), "declaration.invoice_total")?;
-    check_optional(&declaration.gross_mass_kg, "declaration.gross_mass_kg")?;
-    for item in &declaration.items {
-        check_money(item.value.as_ref(), "declaration.items.value")?;
-        check_money(item.statistical_value.as_ref(), "declaration.items.statistical_value")?;
-        check_optional(&item.net_mass_kg, "declaration.items.net_mass_kg")?;
-        check_optional(&item.gross_mass_kg, "declaration.items.gross_mass_kg")?;
-        let quantity = &item.supplementary_quantity;
-        check_optional(quantity, "declaration.items.supplementary_quantity")?;
-        check_taxes(&item.taxes, "declaration.items.taxes")?;
-    }
-    Ok(())
-}
-
-fn check_taxes(taxes: &[v1::Tax], field: &'static str) -> Result<(), RecordError> {
-    for tax in taxes {
-        check_optional(&tax.rate, field)?;
-        check_money(tax.base.as_ref(), field)?;
-        check_money(tax.amount.as_ref(), field)?;
-    }
-    Ok(())
-}
-
-fn check_money(money: Option<&v1::Money>, field: &'static str) -> Result<(), RecordError> {
-    match money {
-        Some(money) if !is_decimal(&money.amount) => Err(RecordError::Decimal(field)),
-        _ => Ok(()),
-    }
-}
-
-fn check_optional(decimal: &str, field: &'static str) -> Result<(), RecordError> {
-    if decimal.is_empty() || is_decimal(decimal) {
-        Ok(())
-    } else {
-        Err(RecordError::Decimal(field))
-    }
-}
+#[cfg(test)]
+mod subject_tests;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use customhouse_proto::v1::record::Body;
+
     use super::*;
 
     /// A declaration whose bytes differ with `number`.

@@ -1,4 +1,4 @@
-//! The registry: agencies, their keys, and the network's parameters (DESIGN §3).
+//! The registry: agencies, their keys, and the network's parameters.
 //!
 //! Entries are never deleted, only given an end height. Block h is checked against the registry
 //! after block h−1, whose root stands in that block's header, so that a receipt can prove whose

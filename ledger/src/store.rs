@@ -1,4 +1,4 @@
-//! The node's store: one RocksDB, one synced write a block (DESIGN §5).
+//! The node's store: one RocksDB, one synced write a block.
 //!
 //! Corruption is found, never served: a value that fails its checksum or does not decode is
 //! [`StoreError::Corrupt`], which names the table and the key. A write that fails is fatal: nothing

@@ -1,4 +1,4 @@
-//! Transactions: one signature over 1 to 4,096 slots (DESIGN §3).
+//! Transactions: one signature over 1 to 4,096 slots.
 
 use bytes::Bytes;
 use customhouse_proto::v1::{self, record::Body};

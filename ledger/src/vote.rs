@@ -6,7 +6,7 @@ use crate::{
     keys::{KeyError, PublicKey, Signature, SigningKey},
 };
 
-/// What a vote says (DESIGN §4). Its value is the byte in layouts.
+/// What a vote says. Its value is the byte in layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum VoteKind {

@@ -1,4 +1,4 @@
-//! What an agency's clients see: gRPC over mutual TLS (DESIGN §7).
+//! What an agency's clients see: gRPC over mutual TLS.
 //!
 //! | module | subject |
 //! |---|---|
@@ -16,6 +16,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
+use customhouse_client::{contract::REQUEST_BYTES_MAX, tls::TlsError};
 use customhouse_proto::v1::{
     admin_server::AdminServer, audit_server::AuditServer, query_server::QueryServer,
     submission_server::SubmissionServer,
@@ -29,7 +30,7 @@ use self::connections::Shares;
 use crate::{
     health::{LOOPS, Responder, Stalled},
     node::Shared,
-    tls::{ServerTls, TlsError},
+    tls::ServerTls,
 };
 
 mod access;
@@ -56,8 +57,6 @@ mod tests;
 pub(crate) use reads::read;
 pub use rejections::Rejections;
 
-/// Bytes of a request message at the most: a transaction of 1 MiB, or some thousand records.
-pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of any other request: ids, keys and numbers.
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
 

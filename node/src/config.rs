@@ -9,6 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use customhouse_files::{
+    folder::resolved,
+    keyfile::{KeyFile, KeyFileError, KeyPurpose},
+    readfile,
+};
 use customhouse_ledger::{
     agency::AgencyCode,
     genesis::{GENESIS_JSON_BYTES_MAX, Genesis, GenesisError},
@@ -17,11 +22,7 @@ use customhouse_ledger::{
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer};
 
-use crate::{
-    keyfile::{KeyFile, KeyFileError, KeyPurpose},
-    node::ValidatorKey,
-    readfile,
-};
+use crate::node::ValidatorKey;
 
 pub(crate) mod address;
 mod filter;
@@ -519,12 +520,6 @@ impl Limits {
 /// Where the journal of a validator key is: `validator.key` has `validator.journal` beside it.
 pub fn journal_path(validator_key: &Path) -> PathBuf {
     validator_key.with_extension("journal")
-}
-
-/// A path of a file in `base`: an absolute one stays what it is, `~/` is the user's home.
-pub(crate) fn resolved(base: &Path, path: &Path) -> PathBuf {
-    let home = path.strip_prefix("~").ok().zip(std::env::home_dir());
-    home.map_or_else(|| base.join(path), |(rest, home)| home.join(rest))
 }
 
 fn public_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PublicKey>, D::Error> {

@@ -3,7 +3,7 @@
 //!
 //! It is fed [`DriverInput`]s, one at a time, and knows no clock, socket or task but those of its
 //! [`Outside`]: in a node that is a thread ([`spawn`]) among async tasks, in the simulator virtual
-//! time. The order of a step is the core's contract (DESIGN §2): `Core::step` → journal, synced →
+//! time. The order of a step is the core's contract ([`customhouse_consensus`]): `Core::step` → journal, synced →
 //! messages → actions. An action that the ledger can do at once (build, validate, commit) is
 //! answered in the same turn; one that needs bytes from peers becomes a [`Fetch`], whose answer
 //! comes back as an input.

@@ -1,5 +1,5 @@
 //! The signer's journal: the only home of a validator's own votes and proposals, and of the
-//! certificates it acted on, until their height commits (DESIGN §4).
+//! certificates it acted on, until their height commits ([`customhouse_consensus`]).
 //!
 //! One append-only file beside the key, synced on its own. It is made together with the key: a key
 //! without its journal does not sign, because nobody can say what it has signed. A lock refuses a

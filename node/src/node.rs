@@ -17,6 +17,7 @@ use std::{
 };
 
 use customhouse_consensus::Timing;
+use customhouse_files::certificate::FileError;
 use customhouse_ledger::{
     agency::AgencyCode,
     chain::{Chain, ChainReader},
@@ -60,7 +61,7 @@ use crate::{
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
     tasks::{TaskError, Tasks},
     tlog::{self, CheckpointSigner},
-    tls::{FileError, ServerTls},
+    tls::ServerTls,
 };
 
 mod loops;

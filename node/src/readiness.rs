@@ -10,6 +10,7 @@ use std::{
     time::SystemTime,
 };
 
+use customhouse_files::keyfile::KeyPurpose;
 use customhouse_ledger::{
     chain::ChainReader,
     genesis::Genesis,
@@ -22,7 +23,6 @@ use crate::{
     config::{ConfigError, Listener, NodeConfig, NodeKeys, address},
     descriptors::Descriptors,
     journal::SignerJournal,
-    keyfile::KeyPurpose,
     node::ValidatorKey,
 };
 

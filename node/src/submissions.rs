@@ -1,4 +1,4 @@
-//! Submissions: from a client's call to its end (DESIGN §7).
+//! Submissions: from a client's call to its end.
 //!
 //! *Accepted* means durable in this node's outbox; *final* means committed by a quorum and durable
 //! here. Every accepted submission ends final, expired or rejected, across restarts. See

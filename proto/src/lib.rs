@@ -1,9 +1,9 @@
 //! The Customhouse messages and services, generated from `customhouse/v1/*.proto`.
 //!
 //! What the messages mean and how they are checked is the ledger's. Here is only how requests are
-//! decoded (feature `services`): whole, or not at all.
+//! decoded (feature `client`): whole, or not at all.
 
-#[cfg(feature = "services")]
+#[cfg(feature = "client")]
 pub mod strict;
 
 /// Version 1 of the interface.

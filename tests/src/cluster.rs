@@ -8,12 +8,10 @@ use std::{
     process::{Command, ExitStatus},
 };
 
+use customhouse_client::{Client, ClientError, tls::ClientTls};
+use customhouse_files::profile::Profile;
 use customhouse_ledger::{genesis::Genesis, hash::Hash, verifier::Verifier};
-use customhouse_node::{
-    client::{Client, ClientError},
-    layout::{LocalAgency, LocalNetwork, NewNetwork, Profile},
-    tls::ClientTls,
-};
+use customhouse_node::layout::{LocalAgency, LocalNetwork, NewNetwork};
 use customhouse_proto::v1;
 use tempfile::TempDir;
 

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use customhouse_client::{Client, ClientError};
 use customhouse_ledger::hash::Hash;
-use customhouse_node::client::{Client, ClientError};
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey};
 use prost::Message as _;
 use tokio::{sync::watch, task::JoinSet};

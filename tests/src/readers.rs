@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use customhouse_node::client::Client;
+use customhouse_client::Client;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::cluster::{Cluster, Head};

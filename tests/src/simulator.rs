@@ -1,5 +1,5 @@
 //! The seeded simulator: whole nodes — the real core, driver, ledger and mempool — on a simulated
-//! network, disk and clock, in virtual time, under faults and lies (DESIGN §9).
+//! network, disk and clock, in virtual time, under faults and lies.
 //!
 //! One seed decides everything: how many validators, what breaks and how often, what is sent when.
 //! Streams of randomness are apart from each other, and the same seed gives the same run, event for

@@ -123,7 +123,7 @@ fn sign(blocks: &[Block], fact: Fact, by: usize) -> Message {
     }
 }
 
-/// The rule of DESIGN §4, "Evidence", written a second time.
+/// The rule of `customhouse_ledger::evidence`, written a second time.
 fn conflict(a: Fact, b: Fact) -> bool {
     use VoteKind::{Finalize, Notarize, Nullify};
     if a.view() != b.view() {

@@ -1,4 +1,4 @@
-//! Values at rest: the only place where bincode is used (DESIGN §3). Fixed-width big-endian
+//! Values at rest: the only place where bincode is used. Fixed-width big-endian
 //! integers, a size limit, and no byte left over.
 
 use bincode::{

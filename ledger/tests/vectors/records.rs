@@ -1,7 +1,7 @@
 //! Records of each kind, and records that break one rule.
 
 use customhouse_ledger::{
-    record::{RECORD_BYTES_MAX, dedupe_key},
+    record::{self, RECORD_BYTES_MAX, dedupe_key},
     subject,
 };
 use customhouse_proto::v1::{self, record::Body};
@@ -23,7 +23,7 @@ pub(crate) fn record() -> Value {
             "key": subject::subject_key(subject),
         })
     };
-    let subjects: Vec<_> = subject::subjects(&valid.record).iter().map(subject).collect();
+    let subjects: Vec<_> = record::subjects(&valid.record).iter().map(subject).collect();
     let file = json!({
         "record": hex_of(&valid.bytes),
         "record_id": valid.id,
@@ -93,14 +93,14 @@ pub(crate) fn changed(change: impl FnOnce(&mut v1::Record)) -> Vec<u8> {
 }
 
 pub(crate) fn subject_keys(record: &v1::Record) -> Vec<Vec<u8>> {
-    subject::subject_keys(record).iter().map(|key| key.0.to_vec()).collect()
+    record::subject_keys(record).iter().map(|key| key.0.to_vec()).collect()
 }
 
 /// The subject keys of a record of each kind, by which a reader shows that it derives them.
 fn of_each_kind() -> Value {
     let of = |(kind, body): (&str, Body)| {
         let record = with_body(body);
-        let keys = hashes(&subject::subject_keys(&record));
+        let keys = hashes(&record::subject_keys(&record));
         json!({ "kind": kind, "record": hex_of(record.encode_to_vec()), "subject_keys": keys })
     };
     bodies().into_iter().map(of).collect::<Vec<_>>().into()

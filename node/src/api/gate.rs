@@ -9,18 +9,19 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, header::HeaderName},
     middleware::Next,
 };
+use customhouse_client::contract::{REASON_CODE, REFUSED_ID, REQUEST_BYTES_MAX};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::{
-    REQUEST_BYTES_MAX, SMALL_REQUEST_BYTES_MAX,
+    SMALL_REQUEST_BYTES_MAX,
     access::{self, Method},
     connections::TooMany,
     quotas::{AnswerBytes, AnswerRoom, Class, Place, Share},
     reads::holding,
     receiving::Receiving,
-    refused::{REASON_CODE, REFUSED_ID, Refused},
+    refused::Refused,
     rejections::Rejections,
     sending::{Sending, Unsent, Whole},
 };

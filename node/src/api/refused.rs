@@ -1,4 +1,4 @@
-//! What a refused call answers: the table of DESIGN §7, in one place.
+//! What a refused call answers: one table of reasons and codes.
 //!
 //! Every error carries its stable reason code in the metadata `reason-code` and, for clients that
 //! know Google's error model, in `grpc-status-details-bin` as `google.rpc.ErrorInfo`; with the
@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use customhouse_client::contract::{REASON_CODE, REFUSED_ID, RETRY_AFTER_MS};
 use customhouse_ledger::{
     hash::Hash,
     record::RecordError,
@@ -16,13 +17,6 @@ use tonic::{Code, Status, metadata::MetadataMap};
 
 use super::details;
 use crate::{identity::Role, submissions::Refusal, tls::IdentityError};
-
-/// Metadata: the stable reason code.
-pub const REASON_CODE: &str = "reason-code";
-/// Metadata: milliseconds after which to try again.
-pub const RETRY_AFTER_MS: &str = "retry-after-ms";
-/// Metadata: hash of what was refused (record or transaction id), in hexadecimal.
-pub const REFUSED_ID: &str = "refused-id";
 
 /// Bytes of a sentence at the most. Some repeat what a client has sent, which may be long: a refusal is a
 /// header of HTTP/2, and one of thousands in an answer.
@@ -223,7 +217,7 @@ mod tests {
         Refusal::Exhausted { what: "the mempool is full".into(), retry_after_ms: 250 }
     }
 
-    /// The table of DESIGN §7.
+    /// The table of reasons.
     #[test]
     fn every_refusal_has_its_code() {
         let wrong_chain =

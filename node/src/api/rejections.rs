@@ -1,5 +1,5 @@
 //! Rejections, counted by surface and reason, and logged (rate-limited) with the reason and the
-//! hash, never the payload (DESIGN §7).
+//! hash, never the payload.
 
 use std::{
     net::IpAddr,

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use customhouse_client::{CallRefused, Client, ClientError, tls::ClientTls};
 use customhouse_ledger::{
     agency::AgencyCode, genesis::Genesis, hash::Hash, keys::SigningKey,
     transaction::VerifiedTransaction, verifier::Verifier,
@@ -24,11 +25,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::*;
-use crate::{
-    client::{CallRefused, Client, ClientError},
-    identity::Role,
-    tls::{Authority, ClientTls},
-};
+use crate::{identity::Role, tls::Authority};
 
 mod calls;
 mod changes;

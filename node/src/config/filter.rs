@@ -34,8 +34,11 @@ const LIBRARIES: [&str; 26] = [
 ];
 
 /// The crates of this program, with the source of each whose modules are known.
-const OWN: [(&str, &str); 4] = [
+const OWN: [(&str, &str); 7] = [
     ("customhouse_node", include_str!("../lib.rs")),
+    ("customhouse_cli", ""),
+    ("customhouse_client", ""),
+    ("customhouse_files", ""),
     ("customhouse_ledger", ""),
     ("customhouse_consensus", ""),
     ("customhouse", ""),

@@ -233,7 +233,7 @@ impl Fetcher {
     }
 
     /// Asks a peer, while it is connected, which signatures of this node's key it holds: one that
-    /// the journal lacks means that the key must not sign (DESIGN §4).
+    /// the journal lacks means that the key must not sign ([`customhouse_consensus::Journal`]).
     fn own_signatures(&self, peer: PublicKey, validator: PublicKey, from_height: u64) {
         let request = v1::JournalRequest { validator: validator.as_bytes().to_vec(), from_height };
         let Some(place) = self.place((peer, Question::OwnSignatures(validator))) else { return };

@@ -7,22 +7,20 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use customhouse_files::{
+    agency_file::{AgencyFile, RegisteredKey, RegisteredRole, genesis_of},
+    folder::{FolderError, create_dir, io_error, write_public},
+    keyfile::{KeyFile, KeyPurpose},
+    profile::Profile,
+    readfile,
+};
 use customhouse_ledger::{
     agency::AgencyCode,
     genesis::{GENESIS_JSON_BYTES_MAX, Genesis},
 };
 
-use super::{
-    AgencyFile, LayoutError, Profile, RegisteredKey, RegisteredRole, create_agency_keys,
-    create_dir, genesis_of, io_error, write_public,
-};
-use crate::{
-    config::NodeConfig,
-    identity::Role,
-    keyfile::{KeyFile, KeyPurpose},
-    readfile,
-    tls::Authority,
-};
+use super::{LayoutError, create_agency_keys};
+use crate::{config::NodeConfig, identity::Role, tls::Authority};
 
 /// The clients that every agency of a local network gets: directory, name in the certificate, role.
 const CLIENTS: [(&str, Role); 4] = [
@@ -191,7 +189,7 @@ impl NewNetwork {
             }
         }
         if fs::read_dir(&self.dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(LayoutError::Exists(self.dir.clone()));
+            return Err(FolderError::Exists(self.dir.clone()).into());
         }
         Ok(())
     }
@@ -359,7 +357,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("file"), "").expect("writable");
         let error = LocalNetwork::create(&plan(dir.path(), &["NL-DOUANE"]));
-        assert!(matches!(error, Err(LayoutError::Exists(_))));
+        assert!(matches!(error, Err(LayoutError::Folder(FolderError::Exists(_)))));
         let twice = LocalNetwork::create(&plan(&dir.path().join("net"), &["NL-A", "NL-A"]));
         assert!(twice.expect_err("refused").to_string().contains("listed twice"));
         assert!(Ports::from_base(65_500, 5).is_err() && Ports::from_base(0, 1).is_err());

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::SystemTime};
 
+use customhouse_files::{certificate::PEM_BYTES_MAX, readfile};
 use rustls::{
     CertificateError, Error, InconsistentKeys, RootCertStore,
     client::verify_server_cert_signed_by_trust_anchor,
@@ -17,7 +18,7 @@ use super::{
     Findings,
     Severity::{Stops, Worth},
 };
-use crate::{config::TlsPaths, readfile, tls::PEM_BYTES_MAX};
+use crate::config::TlsPaths;
 
 /// A certificate that ends within so many days is worth renewing.
 const DAYS_WORTH: i64 = 30;

@@ -3,7 +3,7 @@
 //! A rule of the door only: a record that says nothing keeps all rules of the chain, and may come
 //! in a block. But nobody would find it again, and its client has most likely left a field out.
 
-use customhouse_ledger::transaction::VerifiedTransaction;
+use customhouse_ledger::{record::kind_of, transaction::VerifiedTransaction};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
@@ -20,9 +20,9 @@ pub(super) fn check_without_subject(record: &v1::Record) -> Result<(), Refusal> 
     if matches!(body, Body::RegistryChange(_)) {
         return Ok(());
     }
-    let (field, own_id) = own_id(body);
-    if own_id.is_empty() && record.references.is_empty() {
-        return Err(Refusal::AboutNothing(field));
+    let kind = kind_of(body);
+    if kind.own_id().is_empty() && record.references.is_empty() {
+        return Err(Refusal::AboutNothing(kind.field()));
     }
     Ok(())
 }
@@ -36,26 +36,4 @@ pub(super) fn check_transaction(transaction: &VerifiedTransaction) -> Result<(),
         }
     }
     Ok(())
-}
-
-/// The field that a record of this kind is looked for by, and what tells it from others though it
-/// is no subject: empty where the kind has nothing else.
-fn own_id(body: &Body) -> (&'static str, &str) {
-    match body {
-        Body::Declaration(_) => ("declaration.reference", ""),
-        Body::DeclarationStatus(status) => {
-            ("declaration_status.declaration_reference", &status.reference)
-        }
-        Body::TransportDocument(_) => ("transport_document.id", ""),
-        Body::Event(event) => ("event.epcs", &event.event_id),
-        Body::Certificate(_) => ("certificate.id", ""),
-        Body::Inspection(_) => ("inspection.mrn", ""),
-        Body::EnforcementAction(_) => ("enforcement_action.case_id", ""),
-        Body::RiskAlert(_) => ("risk_alert.alert_id", ""),
-        Body::AssistanceRequest(_) => ("assistance_request.case_id", ""),
-        Body::AssistanceResponse(_) => ("assistance_response.case_id", ""),
-        Body::TraderStatus(_) => ("trader_status.trader.id", ""),
-        Body::Misbehaviour(_) => ("misbehaviour.first", ""),
-        Body::RegistryChange(_) => ("registry_change.proposal", ""),
-    }
 }

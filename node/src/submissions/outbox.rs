@@ -1,5 +1,5 @@
 //! The outbox: what this node has accepted and the chain has not yet ended. A small store of its
-//! own, so that a border post can lodge while the network is out of reach (DESIGN §7).
+//! own, so that a border post can lodge while the network is out of reach.
 //!
 //! | column family | key | value |
 //! |---|---|---|

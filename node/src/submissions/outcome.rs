@@ -1,4 +1,4 @@
-//! How a submission stands and how it ends (DESIGN §7).
+//! How a submission stands and how it ends.
 
 use customhouse_ledger::{
     hash::Hash, keys::KeyError, record::RecordError, subject::SUBJECT_ID_BYTES_MAX,

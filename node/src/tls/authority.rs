@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, SystemTimeError};
 
+use customhouse_files::certificate::KeyedCertificate;
 use customhouse_ledger::agency::AgencyCode;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -12,10 +13,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use x509_parser::pem::parse_x509_pem;
 use zeroize::Zeroizing;
 
-use super::{
-    KeyedCertificate,
-    subject::{self, IdentityError},
-};
+use super::subject::{self, IdentityError};
 use crate::identity::Role;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -6,11 +6,9 @@ use std::{
     time::Duration,
 };
 
-use customhouse_node::{
-    client::Client,
-    identity::Role,
-    tls::{Authority, ClientTls, KeyedCertificate},
-};
+use customhouse_client::{Client, tls::ClientTls};
+use customhouse_files::certificate::KeyedCertificate;
+use customhouse_node::{identity::Role, tls::Authority};
 use customhouse_proto::v1::{self, Phase};
 use customhouse_tests::{
     cluster::Cluster,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use customhouse_node::{layout::Profile, tls::ClientTls};
+use customhouse_client::tls::ClientTls;
+use customhouse_files::profile::Profile;
 use customhouse_proto::v1::{self, Phase, get_history_request::SubjectOrKey};
 use customhouse_tests::{
     cluster::Cluster,

@@ -1,6 +1,6 @@
 //! The same submission again, before and after crashes.
 
-use customhouse_node::client::ClientError;
+use customhouse_client::ClientError;
 use customhouse_tests::{
     cluster::Cluster,
     load::{Acknowledged, alerts_about, nothing_is_lost},

@@ -218,7 +218,7 @@ fn watch(cluster: &Cluster, profiles: &[&Path], dir: &Path) -> String {
 /// A profile of node 0's auditor that leads to the liar.
 fn profile(cluster: &Cluster, liar: &LyingNode, dir: &Path) -> std::path::PathBuf {
     let at = cluster.profile(0, "auditor");
-    let mut profile = customhouse_node::layout::Profile::read(&at).expect("the layout made it");
+    let mut profile = customhouse_files::profile::Profile::read(&at).expect("the layout made it");
     profile.node.clone_from(&liar.endpoint);
     let dir = dir.join("profile");
     fs::create_dir(&dir).expect("a new directory");

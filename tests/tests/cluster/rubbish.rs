@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::agreement::submit_final;
 
-/// DESIGN's limit of a node's memory.
+/// What a node's memory may come to.
 pub(crate) const RESIDENT_KIB_MAX: u64 = 500 * 1024;
 /// What rubbish may cost beyond what the node had when it was warm.
 const GROWTH_KIB_MAX: u64 = 100 * 1024;

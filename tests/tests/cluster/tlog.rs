@@ -3,8 +3,8 @@
 
 use std::{fs, io::Read as _, net::SocketAddr, path::Path};
 
+use customhouse_client::ClientError;
 use customhouse_ledger::{proof_json::to_json, transaction::TransactionHeader};
-use customhouse_node::client::ClientError;
 use customhouse_proto::v1;
 use customhouse_tests::{
     cluster::{Cluster, Head},

@@ -124,6 +124,19 @@ pub(crate) fn bincode_outside_store(source: &Source) -> Vec<Violation> {
     if elsewhere { impure(source, &["bincode"]) } else { Vec::new() }
 }
 
+/// Documents that readers of the repository do not have. In pieces, so that this file does not find itself.
+const ABSENT_DOCUMENTS: [&str; 3] =
+    [concat!("DESI", "GN"), concat!("DOMA", "IN.md"), concat!("DES", "K.md")];
+
+/// What cites a document that is not in the repository.
+pub(crate) fn absent_documents(source: &Source) -> Vec<Violation> {
+    let found = source.lines().flat_map(|(number, line)| {
+        let cited = ABSENT_DOCUMENTS.iter().filter(|name| line.contains(**name));
+        cited.map(move |name| (number, name))
+    });
+    found.map(|(number, name)| violation(source, number, format!("cites {name}"))).collect()
+}
+
 /// Code that the compiler does not check, or leave for it, anywhere but in one module. The words are in
 /// pieces so that this file does not find itself.
 pub(crate) fn unchecked_code(source: &Source) -> Vec<Violation> {
@@ -358,6 +371,12 @@ mod self_test {
         }
         let text = concat!("// un", "safe\nlet x = un", "safe_to_show;");
         assert!(unchecked_code(&rust(text)).is_empty());
+    }
+
+    #[test]
+    fn a_citation_of_an_absent_document_is_found() {
+        let text = concat!("//! What a vote says (DESI", "GN §4).\n//! As designed.\n");
+        assert_eq!(absent_documents(&rust(text)).len(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What calls answer, from submission to proof, and how they are refused.
 
+use customhouse_client::contract::REQUEST_BYTES_MAX;
 use customhouse_ledger::{chain::ChainReader, store::StoreError};
 
 use super::{

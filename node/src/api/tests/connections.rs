@@ -1,5 +1,6 @@
 //! Who gets in, and how the services end.
 
+use customhouse_client::contract::REASON_CODE;
 use tokio_rustls::rustls::HandshakeKind;
 use tonic::{
     Status,
@@ -21,7 +22,7 @@ async fn call(endpoint: &str, tls: ClientTlsConfig) -> Result<(), Status> {
 /// its refusal with its first read, as a broken connection. A service's refusal has a reason code.
 async fn assert_refused(fixture: &Fixture, tls: ClientTlsConfig, why: &str) {
     let status = call(&fixture.endpoint, tls).await.expect_err(why);
-    assert!(status.metadata().get(refused::REASON_CODE).is_none(), "{why}: {status}");
+    assert!(status.metadata().get(REASON_CODE).is_none(), "{why}: {status}");
     assert!(
         matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Cancelled),
         "{why}: {status:?}"

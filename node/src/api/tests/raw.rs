@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
+use customhouse_client::contract::REASON_CODE;
 use h2::{RecvStream, SendStream, client::SendRequest};
 use tokio::{net::TcpStream, time::sleep};
 use tokio_rustls::{
@@ -95,7 +96,7 @@ pub(super) fn of_headers(headers: &HeaderMap) -> Ended {
         let value = headers.get(name).map(|value| value.to_str().expect("ASCII"));
         value.unwrap_or_default().to_owned()
     };
-    (Code::from_bytes(text("grpc-status").as_bytes()), text(refused::REASON_CODE))
+    (Code::from_bytes(text("grpc-status").as_bytes()), text(REASON_CODE))
 }
 
 pub(super) fn ok() -> Ended {

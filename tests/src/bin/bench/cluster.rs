@@ -11,13 +11,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use customhouse_client::{Client, tls::ClientTls};
+use customhouse_files::{keyfile::KeyFile, profile::Profile};
 use customhouse_ledger::{agency::AgencyCode, genesis::Genesis, keys::SigningKey};
-use customhouse_node::{
-    client::Client,
-    keyfile::KeyFile,
-    layout::{LocalAgency, LocalNetwork, NewNetwork, Ports, Profile},
-    tls::ClientTls,
-};
+use customhouse_node::layout::{LocalAgency, LocalNetwork, NewNetwork, Ports};
 use customhouse_proto::v1;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};

@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Context as _;
+use customhouse_client::Client;
 use customhouse_ledger::hash::Hash;
-use customhouse_node::client::Client;
 use customhouse_proto::v1::{self, Phase};
 use tokio::{
     sync::{Semaphore, mpsc},

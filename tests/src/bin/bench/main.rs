@@ -1,4 +1,4 @@
-//! Measures a network of four agencies on this machine (DESIGN §9).
+//! Measures a network of four agencies on this machine.
 //!
 //! Every figure of the network comes from four real node processes with their stores on disk, every
 //! sync real, and from clients that speak gRPC with mutual TLS to them. The clients run in this

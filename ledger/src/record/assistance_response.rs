@@ -1,0 +1,32 @@
+//! Answers to requests for mutual administrative assistance.
+
+use customhouse_proto::v1::{self, subject::Scheme};
+
+use super::{RecordError, kind::Kind};
+use crate::subject::Subjects;
+
+impl Kind for v1::AssistanceResponse {
+    fn name(&self) -> &'static str {
+        "assistance response"
+    }
+
+    fn field(&self) -> &'static str {
+        "assistance_response.case_id"
+    }
+
+    fn own_id(&self) -> &str {
+        ""
+    }
+
+    fn check(&self) -> Result<(), RecordError> {
+        Ok(())
+    }
+
+    fn add_subjects(&self, to: &mut Subjects<'_>) {
+        to.add(Scheme::Case, &self.case_id);
+    }
+
+    fn summary(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}

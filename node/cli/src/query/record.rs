@@ -1,0 +1,132 @@
+//! Records, as they are shown.
+
+use std::fmt;
+
+use customhouse_audit::time;
+use customhouse_ledger::{hash::Hash, record::kind_of};
+use customhouse_proto::v1;
+use prost::Message as _;
+use serde::Serialize;
+
+use crate::{output::one_line, record_json};
+
+/// A record with its place.
+#[derive(Serialize)]
+pub(super) struct RecordView {
+    record_id: Hash,
+    height: u64,
+    time_ms: u64,
+    log_index: u64,
+    slot_index: u32,
+    transaction_id: String,
+    kind: &'static str,
+    record: serde_json::Value,
+    #[serde(skip)]
+    summary: Vec<(&'static str, String)>,
+}
+
+impl RecordView {
+    pub(super) fn of(
+        id: &[u8],
+        bytes: &[u8],
+        place: Option<v1::RecordPlace>,
+    ) -> anyhow::Result<Self> {
+        let place = place.unwrap_or_default();
+        let record = v1::Record::decode(bytes)?;
+        Ok(Self {
+            record_id: Hash::from_slice(id)?,
+            height: place.height,
+            time_ms: place.time_ms,
+            log_index: place.log_index,
+            slot_index: place.slot_index,
+            transaction_id: hex::encode(place.transaction_id),
+            kind: record.body.as_ref().map_or("nothing", |body| kind_of(body).name()),
+            record: record_json::of_record(bytes)?,
+            summary: summary_of(&record),
+        })
+    }
+}
+
+impl fmt::Display for RecordView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "record      {}", self.record_id)?;
+        let lodged = time::shown(self.time_ms);
+        writeln!(f, "lodged      {lodged}, height {}, log index {}", self.height, self.log_index)?;
+        write!(f, "kind        {}", self.kind)?;
+        for (name, value) in &self.summary {
+            write!(f, "\n{name:<11} {}", one_line(value))?;
+        }
+        Ok(())
+    }
+}
+
+/// What people look for first; the whole is in the JSON.
+fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("lodged by", format!("{} ({})", record.submitter, record.agency))];
+    let body = record.body.as_ref().map(|body| kind_of(body).summary());
+    lines.extend(body.into_iter().flatten().filter(|(_, value)| !value.is_empty()));
+    for reference in &record.references {
+        let relation = reference.relation().as_str_name().to_lowercase().replace('_', " ");
+        lines.push(("refers to", format!("{} ({relation})", hex::encode(&reference.record_id))));
+    }
+    if let Some(source) = &record.source {
+        let bytes = source.content.len();
+        lines.push(("source", format!("{}, {bytes} bytes (--source)", source.format)));
+    }
+    lines
+}
+
+/// What stands below the records of a history.
+pub(super) struct End {
+    /// Printed.
+    pub(super) records: usize,
+    /// Whether there are others.
+    pub(super) more: bool,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { records, more } = self;
+        let plural = if *records == 1 { "" } else { "s" };
+        match more {
+            false => write!(f, "{records} record{plural}"),
+            true => write!(f, "the first {records} record{plural} of more: --all prints all"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use customhouse_proto::v1::record::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_history_that_is_cut_is_not_counted_as_whole() {
+        let said = |records, more| End { records, more }.to_string();
+        assert_eq!(said(1, false), "1 record");
+        assert_eq!(said(1000, true), "the first 1000 records of more: --all prints all");
+    }
+
+    #[test]
+    fn an_id_with_a_line_end_forges_no_line() {
+        let forged = "A-17\nlodged by   customs (NL-DOUANE)\r\nrisk        NONE";
+        let alert = v1::RiskAlert { alert_id: forged.into(), ..Default::default() };
+        let declaration = v1::Declaration { mrn: forged.into(), ..Default::default() };
+        let source = v1::Source { format: forged.into(), ..Default::default() };
+        for body in [Body::RiskAlert(alert), Body::Declaration(declaration)] {
+            let record = v1::Record {
+                agency: "NL-DOUANE".into(),
+                submitter: format!("broker{forged}"),
+                source: Some(source.clone()),
+                body: Some(body),
+                ..Default::default()
+            };
+            let view = RecordView::of(&[7; 32], &record.encode_to_vec(), None).expect("a view");
+            let shown = view.to_string();
+            let starting = |name: &str| shown.lines().filter(|l| l.starts_with(name)).count();
+            assert_eq!((starting("lodged by"), starting("risk")), (1, 0), "{shown}");
+            assert!(shown.contains(r"A-17\nlodged by   customs (NL-DOUANE)\r\nrisk"), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `customhouse submit`: from messages to records on the ledger, and their receipts.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use customhouse_files::readfile;
+use customhouse_proto::v1;
+
+use super::{Done, Output, connect::Connection, record_json};
+
+mod batch;
+mod receipts;
+mod report;
+mod rows;
+mod wco;
+
+use batch::{Batch, End};
+use report::Report;
+
+/// Bytes of a record's JSON at the most: ample for 64 KiB of record, however it is laid out.
+const RECORD_JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Subcommand)]
+pub(crate) enum SubmitCommand {
+    /// Submit WCO Data Model declarations (DEC) and the notifications about them (RES).
+    #[command(after_help = WCO_HELP)]
+    Wco(WcoArgs),
+    /// Submit the rows of a CSV file with the 22 columns of the Korean import declarations.
+    #[command(after_help = ROWS_HELP)]
+    DeclarationsCsv(RowsArgs),
+    /// Submit one record from JSON.
+    #[command(after_help = RECORD_HELP)]
+    Record(RecordArgs),
+}
+
+/// What all submissions take.
+#[derive(clap::Args, Clone)]
+pub(crate) struct SubmitArgs {
+    /// Write each record's receipt to DIR/RECORD_ID.receipt.
+    #[arg(long, value_name = "DIR")]
+    receipts: Option<PathBuf>,
+    /// Give up when nothing has become final for so long. A later run goes on from there.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    patience: u64,
+}
+
+impl SubmitArgs {
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct WcoArgs {
+    /// Files, and directories to search for *.xml.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Exit with 0 although files were malformed. Those that cannot be read still give 1.
+    #[arg(long)]
+    allow_malformed: bool,
+    /// List every warning, and not only those about what will not be found by its id.
+    #[arg(long)]
+    warnings: bool,
+    #[command(flatten)]
+    submit: SubmitArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RowsArgs {
+    /// The CSV file, with its header.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Submit no more than so many rows.
+    #[arg(long, value_name = "ROWS")]
+    limit: Option<usize>,
+    /// Exit with 0 although rows were malformed.
+    #[arg(long)]
+    allow_malformed: bool,
+    /// List every warning, and not only those about what will not be found by its id.
+    #[arg(long)]
+    warnings: bool,
+    #[command(flatten)]
+    submit: SubmitArgs,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RecordArgs {
+    /// The record, in protobuf's JSON form, without salt, agency and submitter.
+    #[arg(value_name = "FILE.json")]
+    file: PathBuf,
+    /// The idempotency key. Where absent, the hash of the record: the same record is submitted once.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    #[command(flatten)]
+    submit: SubmitArgs,
+}
+
+const WCO_HELP: &str = "\
+Declarations are submitted first, then amendments, then notifications, each of which refers to the
+declaration that it answers. The XML is kept byte for byte: `query record --source` gives it back.
+A file that is not well-formed is named with line and column, one that cannot be read with the reason, and
+the rest goes on. To run it again submits nothing twice; messages that say the same, with other line ends
+or in another encoding, are one. The ids of movements, containers, consignments, documents and traders
+are found wherever the message has them, and brought to their normal form; what looks like one and is not
+understood is a warning with its place. What has no record is named: other kinds of messages, links to
+directories, AppleDouble files. So is a message whose declaration was not found: its record is on the
+ledger all the same, and names the declaration.
+
+Exit codes: 0 all is on the ledger; 1 a file was malformed (unless --allow-malformed) or could not be read,
+a record was refused, or not everything became final. Skipped files, duplicates and messages without a
+declaration leave it at 0.
+
+Examples:
+  customhouse --profile net/NL-DOUANE/clients/broker submit wco declarations/
+  customhouse --profile acme submit wco a.xml b.xml --receipts receipts/
+  customhouse --profile acme --output json submit wco . | jq .problems";
+
+const ROWS_HELP: &str = "\
+A line ends with a line feed, a carriage return, or both. Rows that are the same are one submission, and
+are named; so are ids and numbers that a spreadsheet may have changed.
+
+Exit codes: 0 all is on the ledger; 1 a row was malformed (unless --allow-malformed), the file could not be
+read to its end, a record was refused, or not everything became final. Repeated rows, and rows beyond
+--limit, leave it at 0.
+
+Examples:
+  customhouse --profile net/KR-KCS/clients/broker submit declarations-csv df_syn_train_eng.csv
+  customhouse --profile acme submit declarations-csv rows.csv --limit 1000 --receipts receipts/";
+
+const RECORD_HELP: &str = "\
+Examples:
+  echo '{\"riskAlert\": {\"alertId\": \"A-17\", \"riskCode\": \"DRUGS\", \"about\":
+    [{\"scheme\": \"CONTAINER\", \"id\": \"CSQU3054383\"}]}}' > alert.json
+  customhouse --profile net/NL-DOUANE/clients/broker submit record alert.json";
+
+pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Connection) -> Done {
+    let (report, allow_malformed) = match command {
+        SubmitCommand::Wco(args) => (wco::submit(&args, &connection).await?, args.allow_malformed),
+        SubmitCommand::DeclarationsCsv(args) => {
+            (rows::submit(&args, &connection).await?, args.allow_malformed)
+        }
+        SubmitCommand::Record(args) => (submit_record(&args, &connection).await?, false),
+    };
+    output.print(&report)?;
+    Ok(if report.succeeded(allow_malformed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn submit_record(args: &RecordArgs, connection: &Connection) -> anyhow::Result<Report> {
+    let name = args.file.display().to_string();
+    let text = readfile::text(&args.file, RECORD_JSON_BYTES_MAX).with_context(|| name.clone())?;
+    let record = record_json::parse(&text).with_context(|| name.clone())?;
+    let key = args.key.clone().unwrap_or_else(|| key_of(&record));
+    let mut report = Report::begin(connection).await?;
+    let submission = v1::RecordSubmission { record: Some(record), idempotency_key: key };
+    let batch = Batch::new(connection, args.submit.patience(), report.height_before);
+    let ends = batch.submit(vec![submission], &indicatif::ProgressBar::hidden()).await?;
+    for end in ends {
+        // The key is the caller's: that another record has it is a refusal, not a repetition.
+        let end = match end {
+            End::Otherwise { record_id } => End::Rejected {
+                code: "ALREADY_EXISTS".to_owned(),
+                reason: format!("the key was used before, for another record: {record_id} stands"),
+            },
+            end => end,
+        };
+        report.add_end(&name, "record", end);
+    }
+    finish(report, &args.submit, connection).await
+}
+
+/// One key for one content.
+fn key_of(record: &v1::Record) -> String {
+    let bytes = prost::Message::encode_to_vec(record);
+    format!("record:{}", customhouse_ledger::hash::Tag::RECORD.hash(&[&bytes]))
+}
+
+/// Fetches the receipts that were asked for.
+async fn finish(
+    mut report: Report,
+    args: &SubmitArgs,
+    connection: &Connection,
+) -> anyhow::Result<Report> {
+    if let Some(dir) = &args.receipts {
+        receipts::write_all(&mut report, dir, connection).await?;
+    }
+    report.end();
+    Ok(report)
+}
+
+/// A path as it is shown.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

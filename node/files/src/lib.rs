@@ -1,0 +1,11 @@
+//! Files of keys, certificates and an agency: read up to a limit, written whole or not at all, secrets for
+//! their owner only.
+
+pub mod agency_file;
+pub mod certificate;
+pub mod folder;
+pub mod hardening;
+pub mod keyfile;
+pub mod newfile;
+pub mod profile;
+pub mod readfile;
