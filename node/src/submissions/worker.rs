@@ -336,7 +336,7 @@ impl Worker {
         Ok(self.looked_up)
     }
 
-    /// Signs what was gathered, makes it durable, answers, and only then sends it on.
+    /// Signs what was gathered, hands it on, makes it durable, and only then answers.
     fn seal(&mut self, gathering: Gathering) -> Result<(), WorkerError> {
         if gathering.is_empty() {
             gathering.answer(&[]);

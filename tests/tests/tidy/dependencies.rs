@@ -57,7 +57,7 @@ pub(crate) const WALLS: &[(&str, &[&str])] = &[
     ("node/audit", &["client", "files", "ledger", "proto"]),
     ("node", &["client", "consensus", "files", "ledger", "proto"]),
     ("node/cli", &["audit", "client", "files", "formats", "ledger", "node", "proto"]),
-    ("tests", &["client", "consensus", "files", "formats", "ledger", "node", "proto"]),
+    ("tests", &["client", "consensus", "files", "ledger", "node", "proto"]),
 ];
 
 /// What a crate's manifest names of ours beyond what it may, and every crate that has no place in the table.
