@@ -105,7 +105,23 @@ impl Signed {
 
 #[cfg(test)]
 mod tests {
+    use customhouse_ledger::header::Header;
+
     use super::*;
+
+    fn block() -> Block {
+        let mut bytes = [0; Header::LENGTH];
+        bytes[..2].copy_from_slice(&Header::VERSION.to_be_bytes());
+        Block { header: Header::decode(&bytes).expect("a layout"), leaves: vec![] }
+    }
+
+    #[test]
+    fn a_view_has_one_proposal() {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let mut signed = Signed::default();
+        assert!(signed.sign_proposal(block(), 1, 0, &Hash::ZERO, &key).is_some());
+        assert!(signed.sign_proposal(block(), 1, 0, &Hash::ZERO, &key).is_none());
+    }
 
     #[test]
     fn what_may_be_signed_follows_from_what_was() {
@@ -134,6 +150,8 @@ mod tests {
             ];
             assert_eq!(may, expected, "after {before:?}");
             // What may not be signed is not, however it is asked for.
+            let proposal = signed.clone().sign_proposal(block(), 1, 0, &Hash::ZERO, &key);
+            assert_eq!(proposal.is_some(), expected[3], "a proposal after {before:?}");
             for (kind, may) in [Notarize, Nullify, Finalize].into_iter().zip(expected) {
                 let ballot = Ballot { kind, height: 1, view: 1, block_hash: Hash([2; 32]) };
                 let vote = signed.clone().sign_vote(ballot, &Hash::ZERO, &key);
