@@ -1,9 +1,11 @@
 //! What the core asks of the shell.
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::{Block, Header},
+    },
     hash::Hash,
-    header::{Block, Header},
     keys::PublicKey,
 };
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        vote::{Vote, VoteKind},
+    },
     keys::PublicKey,
-    vote::{Vote, VoteKind},
 };
 
 use crate::{

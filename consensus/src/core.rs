@@ -1,13 +1,12 @@
 //! The state machine: its state, its one entry point, and what each input changes.
 
 use customhouse_ledger::{
-    certificate::Certificate,
-    decision::Grounds,
+    agreement::{
+        certificate::Certificate, decision::Grounds, header::Block, validators::ValidatorSet,
+        vote::VoteKind,
+    },
     hash::Hash,
-    header::Block,
     keys::{PublicKey, SigningKey},
-    validators::ValidatorSet,
-    vote::VoteKind,
 };
 
 use crate::{

@@ -9,9 +9,11 @@
 use std::collections::BTreeMap;
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        vote::{Proposal, Vote, VoteKind},
+    },
     keys::PublicKey,
-    vote::{Proposal, Vote, VoteKind},
 };
 
 use crate::{

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Block,
+        leaders::Leaders,
+        validators::ValidatorSet,
+        vote::{Proposal, VoteKind},
+    },
     hash::Hash,
-    header::Block,
     keys::PublicKey,
-    leaders::Leaders,
-    validators::ValidatorSet,
-    vote::{Proposal, VoteKind},
 };
 
 use crate::{

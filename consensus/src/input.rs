@@ -1,15 +1,17 @@
 //! What the shell tells the core.
 
 use customhouse_ledger::{
-    certificate::Certificate,
-    evidence::Claim,
+    agreement::{
+        certificate::Certificate,
+        evidence::Claim,
+        header::{Block, Header},
+        leaders::Leaders,
+        validators::ValidatorSet,
+        vote::{Proposal, Vote},
+    },
     hash::Hash,
-    header::{Block, Header},
     keys::{PublicKey, SigningKey},
-    leaders::Leaders,
-    parameters::Parameters,
-    validators::ValidatorSet,
-    vote::{Proposal, Vote},
+    registry::parameters::Parameters,
 };
 
 /// What a core is told once, when it is made.

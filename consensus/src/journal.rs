@@ -1,6 +1,6 @@
 //! What must survive a crash, and its bytes.
 
-use customhouse_ledger::{
+use customhouse_ledger::agreement::{
     certificate::Certificate,
     vote::{Proposal, Vote},
 };

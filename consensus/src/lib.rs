@@ -67,7 +67,7 @@
 //!
 //! What a height's decision rested on ([`Core::grounds`]) is kept by the shell when the height
 //! commits, and when the core halts: so liars that are more than f, and divide a chain, are named
-//! ([`customhouse_ledger::fork`]).
+//! ([`customhouse_ledger::proofs::fork`]).
 //!
 //! A journal that is ahead of the store is believed: heights below the newest it knows are
 //! followed, not signed. A valid signature of this node's own key that the journal does not have
@@ -94,7 +94,7 @@
 //! # Leaders
 //!
 //! Leaders take turns; one whose first view was passed over is at the end of the order for the rest
-//! of a term of 64·n heights, and is tried again in the next ([`customhouse_ledger::leaders`]). What
+//! of a term of 64·n heights, and is tried again in the next ([`customhouse_ledger::agreement::leaders`]). What
 //! the rule rests on is rule 1 here: a *new* block is justified in v only where all views before v
 //! were nullified, so the view in a committed header proves which leaders a quorum passed over. It
 //! reorders and no more: in every height all n lead before any leads again, so every argument above
@@ -178,7 +178,7 @@ mod timers;
 mod votes;
 pub mod wire;
 
-pub use customhouse_ledger::evidence;
+pub use customhouse_ledger::agreement::evidence;
 
 pub use crate::{
     action::{Action, Build, HaltReason, Reception, Refusal, StopReason, Validate},

@@ -2,11 +2,13 @@
 //! `mutants`, which nothing but those tests enables.
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Header,
+        validators::ValidatorSet,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Header,
-    validators::ValidatorSet,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
 use crate::{

@@ -5,10 +5,12 @@
 use std::cmp::Ordering;
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
     keys::PublicKey,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use customhouse_ledger::vote::{Proposal, Vote};
+use customhouse_ledger::agreement::vote::{Proposal, Vote};
 
 use crate::{core::Core, evidence::Claim, height::Held, journal::Entry, signed::Signed};
 

@@ -2,11 +2,13 @@
 //! its condition holds, and says whether it did.
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::{Block, Header},
+        vote::{Ballot, Proposal, VoteKind},
+    },
     hash::Hash,
-    header::{Block, Header},
     keys::{PublicKey, SigningKey},
-    vote::{Ballot, Proposal, VoteKind},
 };
 
 use crate::{
@@ -133,7 +135,7 @@ impl Core {
     }
 
     /// What a vote for a proposal rests on is durable before the vote leaves: where a chain is
-    /// divided, it is what names the culprits ([`customhouse_ledger::fork`]). Most of it has led
+    /// divided, it is what names the culprits ([`customhouse_ledger::proofs::fork`]). Most of it has led
     /// from view to view, and been acted on, by then.
     fn act_on_justification(&mut self, view: u64, parent_view: u64) {
         let notarization = self.height.notarizations.get(&parent_view);

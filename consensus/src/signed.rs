@@ -5,10 +5,12 @@
 //! honest key honest within a run; the journal is what keeps it so beyond one.
 
 use customhouse_ledger::{
+    agreement::{
+        header::Block,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Block,
     keys::SigningKey,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
 /// This node's own signatures in one view of the height in progress.
@@ -105,7 +107,7 @@ impl Signed {
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::header::Header;
+    use customhouse_ledger::agreement::header::Header;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use customhouse_ledger::{
+use customhouse_ledger::agreement::{
     certificate::Certificate,
     validators::ValidatorSet,
     vote::{Ballot, Vote, VoteKind},

@@ -4,29 +4,24 @@
 //! [`crate::Core`]'s to check.
 
 use customhouse_ledger::{
-    certificate::{Certificate, CertificateError},
+    agreement::{
+        certificate::{Certificate, CertificateError},
+        header::{Block, Header},
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::{Hash, LengthError},
-    header::{Block, Header},
     keys::{KeyError, PublicKey, Signature},
     layout::LayoutError,
-    validators::ValidatorSet,
-    vote::{Ballot, Proposal, Vote, VoteKind},
+    limits::{BLOCK_TRANSACTIONS_MAX, CERTIFICATE_BYTES_MAX},
 };
 use customhouse_proto::v1::{self, consensus_message, vote::Kind};
 use prost::Message as _;
 
 use crate::input::{Message, Tip};
 
-/// Transactions of a block at the most, whatever the registry says: the parameter's upper end.
-pub const LEAVES_MAX: usize = 65_536;
-
-/// Bytes of a certificate at the most.
-pub const CERTIFICATE_BYTES_MAX: usize =
-    51 + ValidatorSet::COUNT_MAX / 8 + 64 * ValidatorSet::COUNT_MAX;
-
-/// Bytes of an encoded message at the most: a proposal of [`LEAVES_MAX`] transactions, each with
+/// Bytes of an encoded message at the most: a proposal of [`BLOCK_TRANSACTIONS_MAX`] transactions, each with
 /// its field's 2 bytes of tag and length, and the rest of it.
-pub const MESSAGE_BYTES_MAX: usize = LEAVES_MAX * (32 + 2) + 1024;
+pub const MESSAGE_BYTES_MAX: usize = BLOCK_TRANSACTIONS_MAX * (32 + 2) + 1024;
 
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +118,7 @@ pub fn block_to_proto(block: &Block) -> v1::Block {
 /// # Errors
 /// [`WireError`].
 pub fn block_from_proto(block: &v1::Block) -> Result<Block, WireError> {
-    limit("leaves", block.leaves.len(), LEAVES_MAX)?;
+    limit("leaves", block.leaves.len(), BLOCK_TRANSACTIONS_MAX)?;
     Ok(Block {
         header: Header::decode(&block.header)?,
         leaves: block.leaves.iter().map(|l| Hash::from_slice(l)).collect::<Result<_, _>>()?,

@@ -14,10 +14,12 @@ use customhouse_consensus::{
     Action, Config, Core, Entry, Input, Journal, Message, Now, Timing, Verdict,
 };
 use customhouse_ledger::{
+    agreement::{
+        header::Block,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Block,
     keys::PublicKey,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -196,7 +198,7 @@ impl Walk {
         match action {
             Action::Build(build) => {
                 let block = block(build.view, ['A', 'B', 'C'][index % 3]);
-                let header = customhouse_ledger::header::Header {
+                let header = customhouse_ledger::agreement::header::Header {
                     time_ms: build.time_ms,
                     ..block.header.clone()
                 };

@@ -4,7 +4,9 @@
 mod network;
 
 use customhouse_consensus::{Committed, Config, Core, Entry, Input};
-use customhouse_ledger::{keys::SigningKey, parameters::Parameters, validators::ValidatorSet};
+use customhouse_ledger::{
+    agreement::validators::ValidatorSet, keys::SigningKey, registry::parameters::Parameters,
+};
 use network::{CALM, CrashPoint, MemoryJournal, Network, TIMING, Weather, key, set_of};
 use rand::RngExt;
 

@@ -6,11 +6,13 @@ mod bench;
 use bench::*;
 use customhouse_consensus::{Input, Message, PeerTag, Tip};
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Block,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Block,
     keys::Signature,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
 /// A peer that lies. Its tag is the lowest, so that what it hands over would come first.

@@ -3,7 +3,7 @@
 //!
 //! f + 1 keys run in two places, unmodified, and the network parts again and again at random moments,
 //! so that honest nodes come to commit different blocks of one height: in one view, or in different
-//! ones by either of the two ways that [`customhouse_ledger::fork`] argues from. What honest nodes
+//! ones by either of the two ways that [`customhouse_ledger::proofs::fork`] argues from. What honest nodes
 //! then tell of the height must be enough. `CUSTOMHOUSE_FORK_SEEDS` sets how many forks to make,
 //! `CUSTOMHOUSE_FORK_SEED` the first seed.
 
@@ -12,11 +12,13 @@ mod network;
 use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_ledger::{
-    decision::{self, Decision, Grounds},
-    evidence::Evidence,
-    fork::{Conclusion, Examination, examine, height_to_examine},
+    agreement::{
+        decision::{self, Decision, Grounds},
+        evidence::Evidence,
+        vote::VoteKind,
+    },
     keys::PublicKey,
-    vote::VoteKind,
+    proofs::fork::{Conclusion, Examination, examine, height_to_examine},
 };
 use network::{CALM, CHAIN, CrashPoint, Network, TIMING, Weather};
 use rand::{RngExt, seq::SliceRandom};

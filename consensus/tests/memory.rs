@@ -7,10 +7,13 @@ use customhouse_consensus::{
     Core, Entry, Input, Message, PeerTag, Refusal, Signatures, VOTES_TOLD_MAX,
 };
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Block,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Block,
-    vote::{Ballot, Proposal, Vote, VoteKind},
+    limits::{BLOCK_TRANSACTIONS_MAX, CERTIFICATE_BYTES_MAX},
 };
 
 fn a() -> Block {
@@ -599,13 +602,13 @@ fn what_is_too_large_is_refused_before_it_is_decoded() {
     let huge = vec![0; wire::MESSAGE_BYTES_MAX + 1];
     assert!(matches!(Message::decode(&huge), Err(WireError::TooLarge { .. })));
     let mut block = a();
-    block.leaves = vec![Hash([1; 32]); wire::LEAVES_MAX];
+    block.leaves = vec![Hash([1; 32]); BLOCK_TRANSACTIONS_MAX];
     let largest = Message::Proposal(propose(1, 0, block.clone()));
     assert_eq!(Message::decode(&largest.encode()), Ok(largest));
     block.leaves.push(Hash([1; 32]));
     let proto = wire::block_to_proto(&block);
     assert!(matches!(wire::block_from_proto(&proto), Err(WireError::TooLarge { .. })));
-    let certificate = vec![0; wire::CERTIFICATE_BYTES_MAX + 1];
+    let certificate = vec![0; CERTIFICATE_BYTES_MAX + 1];
     let refused = wire::certificate_from_bytes(&certificate);
     assert!(matches!(refused, Err(WireError::TooLarge { .. })));
 }

@@ -12,7 +12,7 @@ use std::{
 
 use checker::{Model, run};
 use customhouse_consensus::{Core, mutants::Mutant};
-use customhouse_ledger::parameters::Parameters;
+use customhouse_ledger::registry::parameters::Parameters;
 use network::{Lies, MakeCore, Network, Weather, progress::beside_a_liar};
 use rand::RngExt;
 

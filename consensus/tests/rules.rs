@@ -5,7 +5,7 @@ mod bench;
 
 use bench::*;
 use customhouse_consensus::{Input, Message, Timing, Verdict};
-use customhouse_ledger::vote::VoteKind;
+use customhouse_ledger::agreement::vote::VoteKind;
 
 struct Row {
     what: &'static str,
@@ -24,11 +24,11 @@ fn check(rows: Vec<Row>) {
     }
 }
 
-fn a() -> customhouse_ledger::header::Block {
+fn a() -> customhouse_ledger::agreement::header::Block {
     block(1, 'A')
 }
 
-fn b() -> customhouse_ledger::header::Block {
+fn b() -> customhouse_ledger::agreement::header::Block {
     block(1, 'B')
 }
 
@@ -205,7 +205,7 @@ fn rule_2_notarize() {
             me: 0,
             given: vec![],
             when: said(customhouse_consensus::Message::Proposal(
-                customhouse_ledger::vote::Proposal::sign(a(), 1, 0, &CHAIN, &key(1)),
+                customhouse_ledger::agreement::vote::Proposal::sign(a(), 1, 0, &CHAIN, &key(1)),
             )),
             then: &["refuse: NotTheLeader"],
         },
@@ -295,7 +295,7 @@ fn rule_2_notarize() {
 
 #[test]
 fn a_new_block_must_say_the_right_things_in_its_header() {
-    let wrong: [fn(&mut customhouse_ledger::header::Header); 9] = [
+    let wrong: [fn(&mut customhouse_ledger::agreement::header::Header); 9] = [
         |header| header.version = 2,
         |header| header.parent_hash.0[0] ^= 1,
         |header| header.chain_id.0[0] ^= 1,

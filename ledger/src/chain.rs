@@ -17,15 +17,14 @@ use std::{
 };
 
 use crate::{
-    certificate::Certificate,
-    decision::Grounds,
-    genesis::Genesis,
+    agreement::{
+        certificate::Certificate, decision::Grounds, header::Header, leaders::Leaders,
+        validators::ValidatorSet,
+    },
     hash::Hash,
-    header::Header,
     history::HistoryTree,
-    leaders::Leaders,
-    parameters::Parameters,
-    registry::Registry,
+    proofs::verifier::verify_finalization,
+    registry::{Registry, genesis::Genesis, parameters::Parameters},
     store::{
         Store, StoreError, StoreMetrics, StoreOptions, Table,
         table::{self, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP},
@@ -33,8 +32,6 @@ use crate::{
         value::{self, HeaderRow, TipRow},
     },
     transaction::VerifiedTransaction,
-    validators::ValidatorSet,
-    verifier::verify_finalization,
 };
 
 mod changes;
@@ -56,7 +53,6 @@ mod tiles;
 
 pub use execution::{BlockContext, Candidate, SlotOutcome, Staged};
 pub use invalid::{BlockInvalid, CommitError, TransactionInvalid};
-pub use kept::{KEPT_BYTES_MAX, KEPT_HEIGHTS_MAX};
 pub use reader::{
     CertifiedHeader, ChainReader, CommittedBlock, CommittedRecord, CommittedTransaction,
     DedupePlace, RecordPlace,

@@ -15,18 +15,11 @@ use crate::{
     merkle,
 };
 
-mod proof;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-pub use proof::{HISTORY_PROOF_BYTES_MAX, HistoryProofError, VerifiedHistory};
 pub use tree::{HistoryDelta, HistoryTree};
-
-/// Fewest bits that choose a bucket.
-pub const BITS_MIN: u32 = 8;
-/// Most bits that choose a bucket.
-pub const BITS_MAX: u32 = 24;
 
 /// One slot is about one subject.
 ///
@@ -96,7 +89,8 @@ pub fn head_of<'a>(entries: impl IntoIterator<Item = &'a HistoryEntry>) -> Hash 
     entries.into_iter().fold(Hash::ZERO, |head, entry| entry.chain(&head))
 }
 
-/// The bucket of a subject key: its first `bits` bits, of [`BITS_MIN`] to [`BITS_MAX`].
+/// The bucket of a subject key: its first `bits` bits, of [`HISTORY_BITS_MIN`](crate::limits::HISTORY_BITS_MIN) to
+/// [`HISTORY_BITS_MAX`](crate::limits::HISTORY_BITS_MAX).
 pub fn bucket_of(key: &Hash, bits: u32) -> u32 {
     let [a, b, c, d, ..] = key.0;
     u32::from_be_bytes([a, b, c, d]) >> (32 - bits)

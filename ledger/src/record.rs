@@ -10,11 +10,13 @@ use crate::{
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
     layout::LayoutError,
-    registry::ChangeError,
-    subject::{
-        self, SUBJECT_ID_BYTES_MAX, Subjects,
+    limits::SUBJECT_ID_BYTES_MAX,
+    limits::{RECORD_BYTES_MAX, REFERENCES_MAX, SUBJECTS_MAX, SUBMITTER_BYTES_MAX},
+    record::subject::{
+        Subjects,
         form::{self, FormError},
     },
+    registry::ChangeError,
     text::{self, TextError},
 };
 
@@ -31,22 +33,15 @@ mod kind;
 mod misbehaviour;
 mod registry_change;
 mod risk_alert;
+pub mod subject;
 mod trader_status;
 mod transport_document;
 
 pub use fields::is_decimal;
 pub use kind::{Kind, kind_of};
 
-/// Bytes of a record at the most.
-pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the salt.
 pub const SALT_BYTES: usize = 16;
-/// Bytes of a submitter's name at the most.
-pub const SUBMITTER_BYTES_MAX: usize = 64;
-/// References of a record at the most.
-pub const REFERENCES_MAX: usize = 64;
-/// Subjects of a record at the most, derived and stated together.
-pub const SUBJECTS_MAX: usize = 512;
 
 /// Why a record was refused. Each names the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

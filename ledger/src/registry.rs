@@ -11,29 +11,27 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    agreement::validators::{Validator, ValidatorSet, ValidatorSetError},
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey},
+    limits::{NAME_BYTES_MAX, REGISTRY_ENTRIES_MAX},
     merkle,
-    parameters::{ParameterError, Parameters},
+    registry::parameters::{ParameterError, Parameters},
     text::{self, TextError},
-    validators::{Validator, ValidatorSet, ValidatorSetError},
 };
 
 mod change;
+pub mod genesis;
+pub mod parameters;
 
 pub use change::{
-    ApplyError, CHANGE_ENTRIES_MAX, ChangeError, IN_SYNC_HEIGHTS_MAX, InSync, REASON_BYTES_MAX,
-    RegistryApproval, RegistryChange, RegistryProposal,
+    ApplyError, ChangeError, InSync, RegistryApproval, RegistryChange, RegistryProposal,
 };
 
 /// Heights for which a peer whose entry has ended may still connect, so that it can hand over what
 /// it holds.
 pub const PEER_GRACE: u64 = 1024;
-/// Entries of a registry at the most.
-pub const ENTRIES_MAX: usize = 65_536;
-/// Bytes of a name or label at the most.
-pub const NAME_BYTES_MAX: usize = 128;
 
 /// Why a registry or an entry was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,8 +74,8 @@ pub enum RegistryError {
     /// One key under two agencies, or in two roles: a signature would not say whose it is.
     #[error("key {0} is registered twice")]
     SharedKey(PublicKey),
-    /// More than [`ENTRIES_MAX`].
-    #[error("{0} entries, at most {ENTRIES_MAX} are allowed")]
+    /// More than [`REGISTRY_ENTRIES_MAX`].
+    #[error("{0} entries, at most {REGISTRY_ENTRIES_MAX} are allowed")]
     TooMany(usize),
     /// The validators are no set.
     #[error("validators: {0}")]
@@ -182,7 +180,7 @@ impl Registry {
 
     fn check_count(&self) -> Result<(), RegistryError> {
         let count = self.entries.len();
-        if count > ENTRIES_MAX { Err(RegistryError::TooMany(count)) } else { Ok(()) }
+        if count > REGISTRY_ENTRIES_MAX { Err(RegistryError::TooMany(count)) } else { Ok(()) }
     }
 
     fn check_agencies(&self) -> Result<(), RegistryError> {

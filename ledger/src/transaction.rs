@@ -6,11 +6,12 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    agreement::evidence::Evidence,
     canonical::CanonicalError,
-    evidence::Evidence,
     hash::{Hash, Tag},
     keys::{KeyError, Signature, SigningKey},
     layout::LayoutError,
+    limits::{SLOTS_MAX, TRANSACTION_BYTES_MAX},
     merkle,
     record::{RecordError, SALT_BYTES, ValidRecord},
     registry::{ChangeError, RegistryChange},
@@ -21,11 +22,6 @@ mod slot;
 
 pub use header::TransactionHeader;
 pub use slot::{DedupeScope, Slot, SlotError};
-
-/// Slots of a transaction at the most.
-pub const SLOTS_MAX: usize = 4096;
-/// Bytes of a transaction with what it carries, at the most.
-pub const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a transaction was refused, by what it says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use customhouse_ledger::{genesis::Genesis, hash::Hash, verifier::Verifier};
+use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier, registry::genesis::Genesis};
 use serde_json::{Value, json};
 
 #[path = "vectors/cases.rs"]

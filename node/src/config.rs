@@ -16,8 +16,9 @@ use customhouse_files::{
 };
 use customhouse_ledger::{
     agency::AgencyCode,
-    genesis::{GENESIS_JSON_BYTES_MAX, Genesis, GenesisError},
     keys::{PublicKey, SigningKey},
+    limits::GENESIS_JSON_BYTES_MAX,
+    registry::genesis::{Genesis, GenesisError},
 };
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer};

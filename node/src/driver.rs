@@ -33,10 +33,9 @@ use customhouse_consensus::{
 };
 use customhouse_ledger::{
     agency::AgencyCode,
-    certificate::Certificate,
+    agreement::{certificate::Certificate, header::Block},
     chain::{Chain, CommitError, Staged},
     hash::Hash,
-    header::Block,
     keys::PublicKey,
     store::StoreError,
     transaction::VerifiedTransaction,

@@ -15,7 +15,7 @@
 //! ```
 
 use customhouse_files::{certificate::FileError, folder::FolderError, keyfile::KeyFileError};
-use customhouse_ledger::genesis::GenesisError;
+use customhouse_ledger::registry::genesis::GenesisError;
 
 use crate::{config::ConfigError, journal::JournalError, tls::AuthorityError};
 

@@ -21,9 +21,9 @@ use customhouse_files::certificate::FileError;
 use customhouse_ledger::{
     agency::AgencyCode,
     chain::{Chain, ChainReader},
-    genesis::Genesis,
     hash::Hash,
     keys::{PublicKey, SigningKey},
+    registry::genesis::Genesis,
     store::{FolderLock, StoreError, StoreOptions},
 };
 use futures::FutureExt as _;

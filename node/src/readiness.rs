@@ -13,8 +13,8 @@ use std::{
 use customhouse_files::keyfile::KeyPurpose;
 use customhouse_ledger::{
     chain::ChainReader,
-    genesis::Genesis,
     keys::PublicKey,
+    registry::genesis::Genesis,
     store::{FolderLock, StoreError, StoreOptions},
 };
 use customhouse_proto::v1::{registry_entry::Entry, signing_key_entry::Role};

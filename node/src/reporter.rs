@@ -1,5 +1,5 @@
 //! The reporter: puts proof that a validator broke a rule on the chain, once
-//! ([`customhouse_ledger::evidence`]).
+//! ([`customhouse_ledger::agreement::evidence`]).
 //!
 //! Every node that sees a breach holds the proof of it. They take turns, in the order of the
 //! validators: who finds the breach on the chain when its turn comes says nothing. Two reports at
@@ -17,8 +17,8 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::evidence::Evidence,
     chain::ChainReader,
-    evidence::Evidence,
     keys::{PublicKey, SigningKey},
     transaction::VerifiedTransaction,
 };

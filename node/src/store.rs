@@ -19,8 +19,8 @@ use customhouse_ledger::{
         check::{CheckReport, Damage, StoreCheck},
         rebuild::{RebuildError, StoreRebuild},
     },
-    genesis::Genesis,
     hash::Hash,
+    registry::genesis::Genesis,
     store::{FileCheck, StoreError, StoreOptions},
 };
 

@@ -23,10 +23,10 @@ use axum::{
     routing::get,
 };
 use customhouse_ledger::{
+    agreement::header::Header,
     chain::{ChainReader, Tip},
-    genesis::Genesis,
-    header::Header,
     keys::SigningKey,
+    registry::genesis::Genesis,
     tlog::{
         self,
         checkpoint::Checkpoint,

@@ -10,7 +10,7 @@ use std::{
 
 use customhouse_client::{Client, ClientError, tls::ClientTls};
 use customhouse_files::profile::Profile;
-use customhouse_ledger::{genesis::Genesis, hash::Hash, verifier::Verifier};
+use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier, registry::genesis::Genesis};
 use customhouse_node::layout::{LocalAgency, LocalNetwork, NewNetwork};
 use customhouse_proto::v1;
 use tempfile::TempDir;

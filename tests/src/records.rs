@@ -1,6 +1,6 @@
 //! Records to submit.
 
-use customhouse_ledger::subject::form;
+use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::{self, record::Body, subject::Scheme};
 
 /// An alert with this id about a case: a small record whose subject a test can look up. Both are brought

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::PathBuf};
 
-use customhouse_ledger::genesis::Genesis;
+use customhouse_ledger::registry::genesis::Genesis;
 use customhouse_tests::python;
 use rand::{Rng as _, RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;

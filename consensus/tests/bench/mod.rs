@@ -11,14 +11,16 @@ use customhouse_consensus::{
     Reception, Timing, Tip, Verdict,
 };
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::{Block, Header},
+        leaders::Leaders,
+        validators::{Validator, ValidatorSet},
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::{Block, Header},
     keys::SigningKey,
-    leaders::Leaders,
-    parameters::Parameters,
-    validators::{Validator, ValidatorSet},
-    vote::{Ballot, Proposal, Vote, VoteKind},
+    registry::parameters::Parameters,
 };
 
 pub const CHAIN: Hash = Hash([7; 32]);

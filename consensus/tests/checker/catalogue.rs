@@ -2,9 +2,11 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
+    agreement::{
+        header::Block,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Block,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 
 use crate::bench::{CHAIN, block, genesis, key, validators};
@@ -123,7 +125,7 @@ fn sign(blocks: &[Block], fact: Fact, by: usize) -> Message {
     }
 }
 
-/// The rule of `customhouse_ledger::evidence`, written a second time.
+/// The rule of `customhouse_ledger::agreement::evidence`, written a second time.
 fn conflict(a: Fact, b: Fact) -> bool {
     use VoteKind::{Finalize, Notarize, Nullify};
     if a.view() != b.view() {

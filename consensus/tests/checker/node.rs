@@ -6,9 +6,11 @@ use customhouse_consensus::{
     Action, Committed, Config, Core, Entry, Input, Journal, Message, Now, Timing, Verdict,
 };
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        vote::{Ballot, VoteKind},
+    },
     hash::Hash,
-    vote::{Ballot, VoteKind},
 };
 
 use super::{
@@ -122,7 +124,10 @@ impl Node {
                 let votes = others.iter().map(|&by| {
                     // The faulty key's own signature in everybody's name.
                     let Message::Vote(vote) = signed(rig.faulty) else { unreachable!("a ballot") };
-                    customhouse_ledger::vote::Vote { validator: key(by).public(), ..vote }
+                    customhouse_ledger::agreement::vote::Vote {
+                        validator: key(by).public(),
+                        ..vote
+                    }
                 });
                 certificate(&votes.map(Message::Vote).collect::<Vec<_>>())
             }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Build, Committed};
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::{Block, Header},
+        leaders::Leaders,
+        validators::ValidatorSet,
+    },
     hash::{Hash, Tag},
-    header::{Block, Header},
-    leaders::Leaders,
-    parameters::Parameters,
-    validators::ValidatorSet,
+    registry::parameters::Parameters,
 };
 
 pub const CHAIN: Hash = Hash([7; 32]);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use customhouse_consensus::{Build, Message};
 use customhouse_ledger::{
+    agreement::vote::{Ballot, Proposal, Vote, VoteKind},
     hash::Hash,
     keys::SigningKey,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 use rand::{Rng, seq::IndexedRandom};
 

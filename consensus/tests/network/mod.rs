@@ -17,12 +17,14 @@ use customhouse_consensus::{
     PeerTag, Ready, Reception, Recipient, Timing, Validate, Verdict,
 };
 use customhouse_ledger::{
-    certificate::Certificate,
-    decision::{Decision, Grounds},
+    agreement::{
+        certificate::Certificate,
+        decision::{Decision, Grounds},
+        validators::{Validator, ValidatorSet},
+    },
     hash::{Hash, Tag},
     keys::SigningKey,
-    parameters::Parameters,
-    validators::{Validator, ValidatorSet},
+    registry::parameters::Parameters,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -641,7 +643,7 @@ impl Node {
         Decision { height, decided, grounds }
     }
 
-    fn find(&self, hash: &Hash) -> Option<&customhouse_ledger::header::Block> {
+    fn find(&self, hash: &Hash) -> Option<&customhouse_ledger::agreement::header::Block> {
         let committed = self.ledger.chain.iter().map(|(block, _)| block);
         let mut committed = committed.filter(|block| block.hash() == *hash);
         self.ledger.blocks.get(hash).or_else(|| committed.next())

@@ -1,6 +1,6 @@
 //! Whether a network gets on, and how many views it costs.
 
-use customhouse_ledger::parameters::Parameters;
+use customhouse_ledger::registry::parameters::Parameters;
 
 use super::{Lies, MakeCore, Network, Weather};
 

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Entry, Evidence, HaltReason, Message, Refusal};
 use customhouse_ledger::{
+    agreement::{
+        header::Block,
+        vote::{Vote, VoteKind},
+    },
     hash::Hash,
-    header::Block,
     keys::PublicKey,
-    vote::{Vote, VoteKind},
 };
 
 use super::{CHAIN, Node};

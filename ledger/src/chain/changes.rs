@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use crate::{
+    agreement::evidence::Evidence,
     chain::{ChainReader, Members, Shared, Tip, TransactionInvalid, reader},
-    evidence::Evidence,
     hash::Hash,
-    parameters::Parameters,
-    registry::{ApplyError, IN_SYNC_HEIGHTS_MAX, InSync, RegistryChange},
+    limits::IN_SYNC_HEIGHTS_MAX,
+    registry::{ApplyError, InSync, RegistryChange, parameters::Parameters},
     store::{StoreError, Table, table},
     transaction::{TransactionHeader, VerifiedTransaction},
 };

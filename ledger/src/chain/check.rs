@@ -37,16 +37,16 @@ use std::{fmt, path::Path, sync::Arc};
 use serde::Serialize;
 
 use crate::{
+    agreement::header::Block,
     chain::{BlockInvalid, Chain, FORMAT, Staged, Tip, check_genesis, known::Lookup, rows},
-    genesis::Genesis,
     hash::Hash,
-    header::Block,
+    proofs::verifier::verify_finalization,
+    registry::genesis::Genesis,
     store::{
         Opened, Store, StoreError, StoreOptions, Table,
         table::{self, META_FORMAT, META_REBUILD},
     },
     transaction::VerifiedTransaction,
-    verifier::verify_finalization,
 };
 
 mod files;

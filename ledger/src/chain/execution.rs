@@ -6,12 +6,12 @@ use std::{
 };
 
 use crate::{
+    agreement::header::{Block, Header},
     chain::{
         BlockInvalid, Chain, Members, Tip, TransactionInvalid, changes,
         known::{DedupeKey, Known, Lookup, dedupe_key},
     },
     hash::Hash,
-    header::{Block, Header},
     history::{HistoryDelta, HistoryEntry},
     keys::PublicKey,
     store::{

@@ -1,11 +1,8 @@
 //! Why a transaction cannot be in a block, why a block is not valid, why it was not committed.
 
 use crate::{
-    agency::AgencyCode,
-    hash::Hash,
-    registry::{ApplyError, IN_SYNC_HEIGHTS_MAX},
-    store::StoreError,
-    verifier::FinalityError,
+    agency::AgencyCode, hash::Hash, limits::IN_SYNC_HEIGHTS_MAX, proofs::verifier::FinalityError,
+    registry::ApplyError, store::StoreError,
 };
 
 /// Why a well-formed, well-signed transaction cannot be in the next block.

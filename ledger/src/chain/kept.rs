@@ -1,23 +1,19 @@
-//! What the decisions of late heights rested on ([`crate::decision`]). It goes into the block's own
+//! What the decisions of late heights rested on ([`crate::agreement::decision`]). It goes into the block's own
 //! batch, and the oldest goes with it where there is too much.
 
 use std::collections::BTreeMap;
 
 use crate::{
+    agreement::decision::{Decision, Grounds},
     chain::{Chain, ChainReader},
-    decision::{Decision, Grounds},
     hash::Hash,
+    limits::{KEPT_BYTES_MAX, KEPT_HEIGHTS_MAX},
     store::{
         Batch, Store, StoreError, Table,
         table::{self, META_DECISIONS},
         value::{self, GroundsRow, RowsRow},
     },
 };
-
-/// It is kept of so many heights at the most …
-pub const KEPT_HEIGHTS_MAX: usize = 10_000;
-/// … and of so many bytes together.
-pub const KEPT_BYTES_MAX: usize = 256 << 20;
 
 /// Which heights have a row, and how large it is.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     chain::SlotOutcome,
     hash::Hash,
+    limits::SLOTS_MAX,
     store::{
         Store, StoreError, Table, table,
         value::{self, DedupeRow, PlaceRow},
     },
-    transaction::{SLOTS_MAX, Slot, VerifiedTransaction},
+    transaction::{Slot, VerifiedTransaction},
 };
 
 /// Key of [`Table::Dedupe`].

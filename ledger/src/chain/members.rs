@@ -14,15 +14,16 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    agreement::validators::ValidatorSet,
     chain::Shared,
-    genesis::Genesis,
     hash::Hash,
     keys::PublicKey,
     merkle::Tree,
-    parameters::Parameters,
-    registry::{self, ApplyError, Registry, RegistryError, RegistryProof, RegistryProposal},
+    registry::{
+        self, ApplyError, Registry, RegistryError, RegistryProof, RegistryProposal,
+        genesis::Genesis, parameters::Parameters,
+    },
     store::{Store, StoreError, Table},
-    validators::ValidatorSet,
 };
 
 /// Earlier members that are remembered. A receipt of an old block needs them; making them takes time

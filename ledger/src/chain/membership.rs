@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     agency::AgencyCode,
+    agreement::validators::ValidatorSet,
     chain::ChainReader,
     keys::PublicKey,
+    proofs::verifier::ValidatorStep,
     registry::Registry,
     store::{StoreError, Table, table},
-    validators::ValidatorSet,
-    verifier::ValidatorStep,
 };
 
 impl ChainReader {
@@ -37,7 +37,7 @@ impl ChainReader {
     }
 
     /// Changes of the validators that were announced at a height or later, ascending, at most
-    /// `count_max`: what a [`crate::verifier::Verifier`] follows.
+    /// `count_max`: what a [`crate::proofs::verifier::Verifier`] follows.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
+    agreement::header::Block,
     chain::Chain,
     hash::Hash,
-    header::Block,
     store::{
         Store, StoreError, Table,
         table::{self, read_numbered},

@@ -1,11 +1,11 @@
-//! Making the proofs that a [`crate::verifier::Verifier`] checks.
+//! Making the proofs that a [`crate::proofs::verifier::Verifier`] checks.
 
 use std::sync::Arc;
 
 use customhouse_proto::v1;
 
 use crate::{
-    certificate::Certificate,
+    agreement::certificate::Certificate,
     chain::{
         ChainReader,
         reader::{CommittedTransaction, history_entry},

@@ -8,14 +8,16 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::{Block, Header},
+    },
     chain::{Chain, Shared, Tip, check_begun},
-    genesis::Genesis,
     hash::Hash,
-    header::{Block, Header},
     history::HistoryEntry,
     merkle,
     record::record_id,
+    registry::genesis::Genesis,
     store::{
         BackupInfo, Opened, Store, StoreError, StoreMetrics, StoreOptions, Table, WriteOut, table,
         value::{self, DedupeRow, HeaderRow, PlaceRow},
@@ -371,7 +373,7 @@ impl ChainReader {
         self.place_of_key(table::dedupe(None, proposal))
     }
 
-    /// Where a breach of the rules is recorded, by [`crate::evidence::Evidence::dedupe_key`].
+    /// Where a breach of the rules is recorded, by [`crate::agreement::evidence::Evidence::dedupe_key`].
     ///
     /// # Errors
     /// [`StoreError`].

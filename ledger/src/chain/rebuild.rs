@@ -10,6 +10,7 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
+    agreement::header::{Block, Header},
     chain::{
         Chain, FORMAT, Members, Tip,
         check::{BlockReader, Damage, VerifiedBlock},
@@ -17,16 +18,15 @@ use crate::{
         kept::Kept,
         rows::{INDEXES, put_indexes},
     },
-    genesis::Genesis,
     hash::Hash,
-    header::{Block, Header},
     merkle::Frontier,
+    proofs::verifier::verify_finalization,
+    registry::genesis::Genesis,
     store::{
         Store, StoreError, StoreOptions, Table,
         table::{self, META_DECISIONS, META_FORMAT, META_GENESIS, META_REBUILD, META_TIP},
         value::{self, TipRow},
     },
-    verifier::verify_finalization,
 };
 
 /// Why indexes cannot be made anew.

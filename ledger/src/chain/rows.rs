@@ -1,9 +1,8 @@
 //! The rows that a block writes, in one synced batch.
 
 use crate::{
-    certificate::Certificate,
+    agreement::{certificate::Certificate, decision::Grounds},
     chain::{Chain, SlotOutcome, Staged, known::dedupe_key},
-    decision::Grounds,
     hash::Hash,
     history::HistoryEntry,
     store::{

@@ -12,18 +12,20 @@ use customhouse_proto::v1::{self, registry_entry::Entry};
 use tempfile::TempDir;
 
 use crate::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Header,
+        vote::{Ballot, Vote, VoteKind},
+    },
     chain::{BlockContext, Candidate, Chain, ChainReader, Committed},
-    genesis::{Genesis, tests::genesis},
     hash::Hash,
-    header::Header,
     history::{HistoryEntry, HistoryTree},
     keys::SigningKey,
     merkle::Frontier,
     record::{ValidRecord, dedupe_key, tests::record},
+    registry::genesis::{Genesis, tests::genesis},
     store::{StoreError, StoreOptions},
     transaction::VerifiedTransaction,
-    vote::{Ballot, Vote, VoteKind},
 };
 
 mod backups;

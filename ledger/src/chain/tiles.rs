@@ -1,9 +1,9 @@
 //! The log as tiles and entry bundles, for those who compute the proofs themselves (`tlog`).
 
 use crate::{
+    agreement::header::Header,
     chain::ChainReader,
     hash::Hash,
-    header::Header,
     merkle::{self, Frontier, NodeId},
     store::{StoreError, Table, table, tile::TileReader},
     tlog::{

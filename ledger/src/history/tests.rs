@@ -8,11 +8,11 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    genesis::{Genesis, tests::genesis},
-    header::Header,
-    receipt::tests::finalize,
-    verifier::Verifier,
-    vote::VoteKind,
+    agreement::{header::Header, vote::VoteKind},
+    limits::HISTORY_PROOF_BYTES_MAX,
+    proofs::history::*,
+    proofs::{receipt::tests::finalize, verifier::Verifier},
+    registry::genesis::{Genesis, tests::genesis},
 };
 
 /// Bucket entries in a plain map, and the root by RFC 6962 over all heads.

@@ -2,7 +2,8 @@
 
 use crate::{
     hash::Hash,
-    history::{BITS_MAX, BITS_MIN, HistoryEntry, bucket_of, empty_nodes},
+    history::{HistoryEntry, bucket_of, empty_nodes},
+    limits::{HISTORY_BITS_MAX, HISTORY_BITS_MIN},
     merkle::{leaf_hash, node_hash},
 };
 
@@ -40,10 +41,10 @@ impl HistoryDelta {
 }
 
 impl HistoryTree {
-    /// The tree of a chain without records. `bits` is [`BITS_MIN`] to [`BITS_MAX`], which the
+    /// The tree of a chain without records. `bits` is [`HISTORY_BITS_MIN`] to [`HISTORY_BITS_MAX`], which the
     /// genesis has checked.
     pub fn empty(bits: u32) -> Self {
-        assert!((BITS_MIN..=BITS_MAX).contains(&bits), "{bits} history bits");
+        assert!((HISTORY_BITS_MIN..=HISTORY_BITS_MAX).contains(&bits), "{bits} history bits");
         let nodes = empty_nodes(bits);
         let level = |level: u32| vec![nodes[level as usize]; 1 << (bits - level)];
         Self { bits, heads: vec![Hash::ZERO; 1 << bits], levels: (1..=bits).map(level).collect() }

@@ -3,7 +3,7 @@
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{RecordError, kind::Kind};
-use crate::subject::Subjects;
+use crate::record::subject::Subjects;
 
 impl Kind for v1::Certificate {
     fn name(&self) -> &'static str {

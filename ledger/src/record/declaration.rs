@@ -7,7 +7,7 @@ use super::{
     fields::{check_money, check_optional, check_taxes},
     kind::Kind,
 };
-use crate::subject::Subjects;
+use crate::record::subject::Subjects;
 
 impl Kind for v1::Declaration {
     fn name(&self) -> &'static str {

@@ -3,7 +3,7 @@
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{RecordError, fields::check_taxes, kind::Kind};
-use crate::subject::Subjects;
+use crate::record::subject::Subjects;
 
 impl Kind for v1::DeclarationStatus {
     fn name(&self) -> &'static str {

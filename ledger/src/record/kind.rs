@@ -4,7 +4,7 @@
 use customhouse_proto::v1::record::Body;
 
 use super::RecordError;
-use crate::subject::Subjects;
+use crate::record::subject::Subjects;
 
 /// A kind of record.
 pub trait Kind {

@@ -3,7 +3,7 @@
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{RecordError, kind::Kind};
-use crate::{registry::RegistryChange, subject::Subjects};
+use crate::{record::subject::Subjects, registry::RegistryChange};
 
 impl Kind for v1::RegistryChange {
     fn name(&self) -> &'static str {

@@ -16,20 +16,14 @@ use super::{
 };
 use crate::{
     agency::AgencyCode,
+    agreement::validators::Validator,
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey, Signature, SigningKey},
-    validators::{Validator, ValidatorSet},
+    limits::{CHANGE_ENTRIES_MAX, REASON_BYTES_MAX, VALIDATORS_MAX},
 };
 
 #[cfg(test)]
 mod tests;
-
-/// Entries that a change adds and ends at the most, together.
-pub const CHANGE_ENTRIES_MAX: usize = 64;
-/// Bytes of the reason at the most.
-pub const REASON_BYTES_MAX: usize = 256;
-/// How far below the block that carries the change a new validator's key may say it is in sync.
-pub const IN_SYNC_HEIGHTS_MAX: u64 = 1000;
 
 /// Why a change is none, whatever the chain's state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +62,7 @@ pub enum ChangeError {
     )]
     Votes,
     /// No approval, or more than there can be validators.
-    #[error("approvals: {0}, 1 to {max} are allowed", max = ValidatorSet::COUNT_MAX)]
+    #[error("approvals: {0}, 1 to {max} are allowed", max = VALIDATORS_MAX)]
     ApprovalCount(usize),
     /// An approver's key is none.
     #[error("approvals[{0}].validator_key: {1}")]
@@ -373,7 +367,7 @@ impl RegistryChange {
         in_sync: Option<InSync>,
     ) -> Result<Self, ChangeError> {
         approvals.sort_unstable_by_key(|approval| approval.validator);
-        if !(1..=ValidatorSet::COUNT_MAX).contains(&approvals.len()) {
+        if !(1..=VALIDATORS_MAX).contains(&approvals.len()) {
             return Err(ChangeError::ApprovalCount(approvals.len()));
         }
         if approvals.windows(2).any(|pair| pair[0].validator == pair[1].validator) {
@@ -393,7 +387,7 @@ impl RegistryChange {
     pub fn from_proto(proto: &v1::RegistryChange) -> Result<Self, ChangeError> {
         let proposal = proto.proposal.clone().ok_or(ChangeError::Field("proposal"))?;
         let proposal = RegistryProposal::from_proto(proposal)?;
-        if proto.approvals.len() > ValidatorSet::COUNT_MAX {
+        if proto.approvals.len() > VALIDATORS_MAX {
             return Err(ChangeError::ApprovalCount(proto.approvals.len()));
         }
         let keys = proto.approvals.iter().map(|approval| &approval.validator_key);

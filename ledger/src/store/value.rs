@@ -10,11 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     agency::AgencyCode,
-    certificate::Certificate,
-    decision::Grounds,
-    evidence::Claim,
+    agreement::{
+        certificate::Certificate,
+        decision::Grounds,
+        evidence::Claim,
+        header::{Block, Header},
+    },
     hash::Hash,
-    header::{Block, Header},
     store::{Store, StoreError, Table},
 };
 

@@ -1,7 +1,7 @@
 //! Checkpoints (C2SP `tlog-checkpoint`): the size and root of a log as the text of a signed note.
 
 use super::{decimal, encode_base64, hash_from_base64, origin};
-use crate::{hash::Hash, header::Header};
+use crate::{agreement::header::Header, hash::Hash};
 
 /// Why a text is no checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +69,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{genesis::tests::genesis, merkle::empty_root, tlog::note::Note};
+    use crate::{merkle::empty_root, registry::genesis::tests::genesis, tlog::note::Note};
 
     /// The specification's example, whose key it does not give.
     const PUBLISHED: &str = "example.com/behind-the-sofa\n20852163\n\

@@ -14,12 +14,14 @@ use super::{
     proof::{ProofTextError, TlogProof},
 };
 use crate::{
+    agreement::header::Header,
     canonical::{self, CanonicalError},
     hash::Hash,
-    header::Header,
     merkle::{self, ProofError},
-    receipt::{ReceiptError, VerifiedReceipt},
-    verifier::{FinalityError, Verifier},
+    proofs::{
+        receipt::{ReceiptError, VerifiedReceipt},
+        verifier::{FinalityError, Verifier},
+    },
 };
 
 /// A checkpoint with what it rests on, and one leaf's path to it.
@@ -177,12 +179,12 @@ fn check_note(
 mod tests {
     use super::*;
     use crate::{
-        genesis::Genesis,
+        agreement::vote::VoteKind,
         keys::SigningKey,
         merkle::Tree,
-        receipt::tests::{finalize, log_sample},
+        proofs::receipt::tests::{finalize, log_sample},
+        registry::genesis::Genesis,
         tlog::{note::NoteSigner, origin},
-        vote::VoteKind,
     };
 
     struct Sample {

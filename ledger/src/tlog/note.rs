@@ -1,18 +1,13 @@
 //! Signed notes (C2SP `signed-note`): a text that ends in a newline, an empty line, and signature lines
 //! of the form `— <key name> base64(key id ‖ signature)`.
 
+use crate::limits::{NOTE_BYTES_MAX, NOTE_SIGNATURES_MAX};
 use std::{fmt, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{decode_base64, encode_base64};
 use crate::keys::{PublicKey, Signature, SigningKey};
-
-/// Bytes of a note at the most: a checkpoint with as many signatures as are taken, the largest of
-/// post-quantum ones included.
-pub const NOTE_BYTES_MAX: usize = 256 * 1024;
-/// Signatures of a note at the most. The specification asks for 16 at least.
-pub const SIGNATURES_MAX: usize = 32;
 
 /// Before each signature.
 const SIGNATURE_PREFIX: &str = "— ";
@@ -22,8 +17,8 @@ const ED25519: u8 = 0x01;
 /// Why a note or a verifier key was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// More than [`NOTE_BYTES_MAX`], or more than [`SIGNATURES_MAX`].
-    #[error("note: more than {NOTE_BYTES_MAX} bytes or {SIGNATURES_MAX} signatures")]
+    /// More than [`NOTE_BYTES_MAX`], or more than [`NOTE_SIGNATURES_MAX`].
+    #[error("note: more than {NOTE_BYTES_MAX} bytes or {NOTE_SIGNATURES_MAX} signatures")]
     TooLarge,
     /// Not the form of a note.
     #[error("note: {0}")]
@@ -177,7 +172,7 @@ impl Note {
         let lines = signatures
             .strip_suffix('\n')
             .ok_or(NoteError::Malformed("the last line does not end in a newline"))?;
-        if lines.split('\n').count() > SIGNATURES_MAX {
+        if lines.split('\n').count() > NOTE_SIGNATURES_MAX {
             return Err(NoteError::TooLarge);
         }
         let signatures = lines.split('\n').map(NoteSignature::parse).collect::<Option<_>>();
@@ -320,12 +315,12 @@ mod tests {
             format!("text\n\n{}\n", line.replace("foo", "fo+o")),
             "text\n\n— example.com/foo AAAAAA==\n".into(),
             "text\n\n— example.com/foo \n".into(),
-            format!("text\n\n{}", format!("{line}\n").repeat(SIGNATURES_MAX + 1)),
+            format!("text\n\n{}", format!("{line}\n").repeat(NOTE_SIGNATURES_MAX + 1)),
             format!("{}\n\n{line}\n", "x".repeat(NOTE_BYTES_MAX)),
         ] {
             assert!(Note::parse(&wrong).is_err(), "{wrong:.80}");
         }
-        let most = format!("text\n\n{}", format!("{line}\n").repeat(SIGNATURES_MAX));
+        let most = format!("text\n\n{}", format!("{line}\n").repeat(NOTE_SIGNATURES_MAX));
         assert!(Note::parse(&most).is_ok());
         assert!(signer("a").sign("no newline").is_err());
         assert!(signer("a").sign("a\rb\n").is_err());

@@ -10,12 +10,10 @@
 //! ```
 
 use super::{decimal, decode_base64, encode_base64, hash_from_base64};
-use crate::hash::Hash;
+use crate::{hash::Hash, limits::TLOG_PROOF_BYTES_MAX};
 
 /// How such files are named: `.tlog-proof` at the end.
 pub const EXTENSION: &str = "tlog-proof";
-/// Bytes of a proof at the most: a receipt with its record in base64, a path and a note.
-pub const PROOF_BYTES_MAX: usize = 512 * 1024;
 
 const VERSION: &str = "c2sp.org/tlog-proof@v1";
 const EXTRA: &str = "extra ";
@@ -63,7 +61,7 @@ impl TlogProof {
     /// # Errors
     /// [`ProofTextError`].
     pub fn parse(text: &str) -> Result<Self, ProofTextError> {
-        if text.len() > PROOF_BYTES_MAX {
+        if text.len() > TLOG_PROOF_BYTES_MAX {
             return Err(ProofTextError("too large"));
         }
         let (head, checkpoint) =
@@ -148,7 +146,7 @@ mod tests {
             PUBLISHED.replace("gSKyX", "gSKy"),
             PUBLISHED.replace(&format!("{element}\n"), &more),
             PUBLISHED.replace("\n\n", "\n"),
-            format!("{PUBLISHED}{}", "x".repeat(PROOF_BYTES_MAX)),
+            format!("{PUBLISHED}{}", "x".repeat(TLOG_PROOF_BYTES_MAX)),
         ] {
             assert!(TlogProof::parse(&wrong).is_err(), "{wrong:.200}");
         }

@@ -18,7 +18,7 @@ pub struct TransactionHeader {
     pub agency: AgencyCode,
     /// Unix milliseconds: no block of a later time may include it.
     pub not_after_ms: u64,
-    /// 1 to [`super::SLOTS_MAX`].
+    /// 1 to [`crate::limits::SLOTS_MAX`].
     pub slot_count: u32,
     /// RFC 6962 root over the slots' canonical bytes.
     pub records_root: Hash,

@@ -8,7 +8,7 @@ use crate::agency::AgencyCode;
 use crate::{
     canonical::{self, CanonicalError},
     hash::Hash,
-    record::SUBJECTS_MAX,
+    limits::SUBJECTS_MAX,
 };
 
 /// How a transaction carries a record, checked.

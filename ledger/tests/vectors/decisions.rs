@@ -1,14 +1,17 @@
 //! A fork: how two nodes tell of one height, and whom that names.
 
 use customhouse_ledger::{
-    certificate::Certificate,
-    decision::{self, DECISIONS_BYTES_MAX, Decision, Grounds},
-    evidence::Claim,
-    fork::{Conclusion, examine, height_to_examine},
-    genesis::Genesis,
+    agreement::{
+        certificate::Certificate,
+        decision::{self, Decision, Grounds},
+        evidence::Claim,
+        header::{Block, Header},
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::{Block, Header},
-    vote::{Ballot, Proposal, Vote, VoteKind},
+    limits::DECISIONS_BYTES_MAX,
+    proofs::fork::{Conclusion, examine, height_to_examine},
+    registry::genesis::Genesis,
 };
 use customhouse_proto::v1;
 use prost::Message as _;

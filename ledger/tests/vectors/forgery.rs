@@ -1,12 +1,11 @@
 //! Receipts of a block that never was, signed all through: for what no honest chain holds.
 
 use customhouse_ledger::{
+    agreement::{header::Header, vote::VoteKind},
     hash::{Hash, Tag},
-    header::Header,
     merkle::{Tree, path_bytes},
     registry,
     transaction::TransactionHeader,
-    vote::VoteKind,
 };
 use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;

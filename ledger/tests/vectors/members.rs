@@ -1,11 +1,11 @@
 //! The genesis, registry entries, and changes of the registry.
 
 use customhouse_ledger::{
-    genesis::{GENESIS_BYTES_MAX, Genesis},
+    agreement::validators::Validator,
     hash::Hash,
+    limits::GENESIS_BYTES_MAX,
     merkle::Tree,
-    registry::{self, InSync, RegistryChange},
-    validators::Validator,
+    registry::{self, InSync, RegistryChange, genesis::Genesis},
 };
 use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;

@@ -3,18 +3,17 @@
 use bytes::Bytes;
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::{certificate::Certificate, decision, header::Header},
     canonical,
-    certificate::Certificate,
-    decision,
-    genesis::Genesis,
     hash::Hash,
-    header::Header,
     keys::{PublicKey, Signature},
-    proof_json,
+    proofs::{
+        json,
+        verifier::{FinalityError, Verifier},
+    },
     record::ValidRecord,
-    registry::{self, RegistryChange},
+    registry::{self, RegistryChange, genesis::Genesis},
     transaction::{Slot, VerifiedTransaction},
-    verifier::{FinalityError, Verifier},
 };
 use customhouse_proto::v1;
 
@@ -90,12 +89,12 @@ fn verified(verifier: &mut Verifier, structure: &str, bytes: &[u8]) -> Result<()
     }
 }
 
-fn of_json<M: proof_json::JsonForm>(
+fn of_json<M: json::JsonForm>(
     verifier: &mut Verifier,
     structure: &str,
     text: &[u8],
 ) -> Result<(), &'static str> {
-    let binary = proof_json::binary_of::<M>(text).map_err(|error| error.code())?;
+    let binary = json::binary_of::<M>(text).map_err(|error| error.code())?;
     verified(verifier, structure, &binary)
 }
 

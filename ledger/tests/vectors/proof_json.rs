@@ -1,6 +1,6 @@
 //! The JSON forms of proofs.
 
-use customhouse_ledger::proof_json::{JsonForm, to_json};
+use customhouse_ledger::proofs::json::{JsonForm, to_json};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde_json::{Value, json};

@@ -1,13 +1,12 @@
 //! History proofs, consistency proofs and validator chains, and such as are changed in one thing.
 
 use customhouse_ledger::{
-    consistency::CONSISTENCY_PROOF_BYTES_MAX,
+    agreement::{header::Header, vote::VoteKind},
     hash::Hash,
-    header::Header,
-    history::{HISTORY_PROOF_BYTES_MAX, HistoryEntry, bucket_of},
+    history::{HistoryEntry, bucket_of},
+    limits::{CONSISTENCY_PROOF_BYTES_MAX, HISTORY_PROOF_BYTES_MAX},
     merkle::path_bytes,
-    verifier::ValidatorStep,
-    vote::VoteKind,
+    proofs::verifier::ValidatorStep,
 };
 use customhouse_proto::v1;
 use prost::Message as _;

@@ -1,10 +1,9 @@
 //! Receipts, and receipts changed in one thing.
 
 use customhouse_ledger::{
-    header::Header,
+    agreement::{header::Header, vote::VoteKind},
+    limits::RECEIPT_BYTES_MAX,
     merkle::{Tree, path_bytes},
-    receipt::RECEIPT_BYTES_MAX,
-    vote::VoteKind,
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;

@@ -1,8 +1,8 @@
 //! Records of each kind, and records that break one rule.
 
 use customhouse_ledger::{
-    record::{self, RECORD_BYTES_MAX, dedupe_key},
-    subject,
+    limits::RECORD_BYTES_MAX,
+    record::{self, dedupe_key, subject},
 };
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;

@@ -2,19 +2,20 @@
 //! blocks that exchange a validator's key each, and a block of two transactions.
 
 use customhouse_ledger::{
-    certificate::Certificate,
-    genesis::Genesis,
+    agreement::{
+        certificate::Certificate,
+        header::{Block, Header},
+        validators::ValidatorSet,
+        vote::{Ballot, Vote, VoteKind},
+    },
     hash::Hash,
-    header::{Block, Header},
     history::{HistoryEntry, HistoryTree},
     keys::SigningKey,
     merkle::Tree,
+    proofs::verifier::ValidatorStep,
     record::{ValidRecord, dedupe_key},
-    registry::{InSync, Registry, RegistryChange, RegistryProposal},
+    registry::{InSync, Registry, RegistryChange, RegistryProposal, genesis::Genesis},
     transaction::VerifiedTransaction,
-    validators::ValidatorSet,
-    verifier::ValidatorStep,
-    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1::{self, record::Body, registry_entry::Entry};
 use prost::Message as _;

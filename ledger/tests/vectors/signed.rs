@@ -2,11 +2,13 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    certificate::Certificate,
-    evidence::Evidence,
+    agreement::{
+        certificate::Certificate,
+        evidence::Evidence,
+        header::{Block, Header},
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::{Hash, Tag},
-    header::{Block, Header},
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 use serde_json::{Value, json};
 

@@ -2,9 +2,10 @@
 //! `tlog-proof`, as text.
 
 use customhouse_ledger::{
+    agreement::header::Header,
     hash::Hash,
-    header::Header,
     merkle,
+    proofs::verifier::Verifier,
     tlog::{
         self, bundle,
         checkpoint::Checkpoint,
@@ -12,7 +13,6 @@ use customhouse_ledger::{
         note::{NoteSigner, VerifierKey},
         path::{TileContent, TilePath},
     },
-    verifier::Verifier,
 };
 use serde_json::{Value, json};
 

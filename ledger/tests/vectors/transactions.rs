@@ -3,11 +3,14 @@
 use std::slice::from_ref;
 
 use customhouse_ledger::{
-    evidence::Claim,
+    agreement::{
+        evidence::Claim,
+        vote::{Ballot, Proposed, Vote, VoteKind},
+    },
     hash::{Hash, Tag},
+    limits::TRANSACTION_BYTES_MAX,
     merkle::Tree,
-    transaction::{TRANSACTION_BYTES_MAX, TransactionHeader},
-    vote::{Ballot, Proposed, Vote, VoteKind},
+    transaction::TransactionHeader,
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;

@@ -3,10 +3,10 @@
 
 use customhouse_client::Client;
 use customhouse_ledger::{
+    agreement::header::Header,
     hash::Hash,
-    header::Header,
     merkle,
-    verifier::{FinalityError, Verifier},
+    proofs::verifier::{FinalityError, Verifier},
 };
 
 use crate::{head::Certified, seen::may_follow, validators, verdict::Verdict};

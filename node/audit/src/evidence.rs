@@ -8,11 +8,16 @@ use std::{
 use anyhow::Context as _;
 use customhouse_files::newfile;
 use customhouse_ledger::{
-    certificate::Certificate,
-    decision::{self, DECISIONS_BYTES_MAX, Decision, Grounds},
-    fork::verified_grounds,
+    agreement::{
+        certificate::Certificate,
+        decision::{self, Decision, Grounds},
+    },
     hash::Hash,
-    verifier::{ValidatorStep, Verifier},
+    limits::DECISIONS_BYTES_MAX,
+    proofs::{
+        fork::verified_grounds,
+        verifier::{ValidatorStep, Verifier},
+    },
 };
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -185,10 +190,12 @@ impl EvidenceFile {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        header::Header,
+        agreement::{
+            header::Header,
+            validators::{Validator, ValidatorSet},
+            vote::{Ballot, Vote, VoteKind},
+        },
         keys::SigningKey,
-        validators::{Validator, ValidatorSet},
-        vote::{Ballot, Vote, VoteKind},
     };
 
     use super::*;

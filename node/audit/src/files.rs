@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use customhouse_files::readfile;
-use customhouse_ledger::proof_json::{JsonForm, binary_of};
+use customhouse_ledger::proofs::json::{JsonForm, binary_of};
 
 use crate::invalid_file::InvalidFile;
 

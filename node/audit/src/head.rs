@@ -5,9 +5,9 @@ use std::{io, path::Path};
 use anyhow::Context as _;
 use customhouse_files::{newfile, readfile};
 use customhouse_ledger::{
+    agreement::header::Header,
     hash::Hash,
-    header::Header,
-    verifier::{FinalityError, Verifier},
+    proofs::verifier::{FinalityError, Verifier},
 };
 use serde::{Deserialize, Serialize};
 
@@ -175,7 +175,7 @@ pub mod hexadecimal {
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::genesis::Genesis;
+    use customhouse_ledger::registry::genesis::Genesis;
 
     use super::*;
     use crate::samples::genesis;

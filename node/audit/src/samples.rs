@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use customhouse_files::agency_file::{AgencyFile, genesis_of};
-use customhouse_ledger::genesis::Genesis;
+use customhouse_ledger::registry::genesis::Genesis;
 
 /// Of four agencies.
 pub(crate) fn genesis() -> Genesis {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::Bound};
 
-use customhouse_ledger::{hash::Hash, header::Header, verifier::Verifier};
+use customhouse_ledger::{agreement::header::Header, hash::Hash, proofs::verifier::Verifier};
 use serde::Serialize;
 
 use crate::time;
@@ -196,11 +196,13 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        certificate::Certificate,
+        agreement::{
+            certificate::Certificate,
+            validators::{Validator, ValidatorSet},
+            vote::{Ballot, Vote, VoteKind},
+        },
         keys::SigningKey,
-        validators::{Validator, ValidatorSet},
-        verifier::ValidatorStep,
-        vote::{Ballot, Vote, VoteKind},
+        proofs::verifier::ValidatorStep,
     };
 
     use super::*;

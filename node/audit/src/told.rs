@@ -10,8 +10,8 @@ use std::{
 
 use customhouse_files::readfile;
 use customhouse_ledger::{
-    decision::{self, Decision},
-    verifier::{FinalityError, Verifier},
+    agreement::decision::{self, Decision},
+    proofs::verifier::{FinalityError, Verifier},
 };
 
 use crate::{

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use customhouse_ledger::verifier::Verifier;
+use customhouse_ledger::proofs::verifier::Verifier;
 use customhouse_proto::v1;
 
 use crate::{compare::Node, files::read_form};

@@ -3,10 +3,12 @@
 use std::{fmt, process::ExitCode};
 
 use customhouse_ledger::{
-    certificate::CertificateError,
-    genesis::GenesisError,
-    proof_json::ProofJsonError,
-    verifier::{FinalityError, StepError},
+    agreement::certificate::CertificateError,
+    proofs::{
+        json::ProofJsonError,
+        verifier::{FinalityError, StepError},
+    },
+    registry::genesis::GenesisError,
 };
 use serde::Serialize;
 

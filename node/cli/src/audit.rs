@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use customhouse_audit::{validators, verdict::Verdict};
-use customhouse_ledger::verifier::Verifier;
+use customhouse_ledger::proofs::verifier::Verifier;
 use serde::Serialize;
 
 use super::{Done, Output, connect::ConnectArgs, failure, genesis};

@@ -5,9 +5,11 @@ use customhouse_client::ClientError;
 #[cfg(feature = "node")]
 use customhouse_ledger::{chain::rebuild::RebuildError, store::StoreError};
 use customhouse_ledger::{
-    genesis::GenesisError,
-    proof_json::ProofJsonError,
-    verifier::{FinalityError, StepError},
+    proofs::{
+        json::ProofJsonError,
+        verifier::{FinalityError, StepError},
+    },
+    registry::genesis::GenesisError,
 };
 use serde::Serialize;
 

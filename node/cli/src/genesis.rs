@@ -17,9 +17,9 @@ use customhouse_files::{
     readfile,
 };
 use customhouse_ledger::{
-    genesis::{GENESIS_JSON_BYTES_MAX, Genesis},
     hash::Hash,
-    parameters::Parameters,
+    limits::GENESIS_JSON_BYTES_MAX,
+    registry::{genesis::Genesis, parameters::Parameters},
 };
 use serde::Serialize;
 
@@ -165,7 +165,7 @@ struct ValidatorView {
 impl GenesisView {
     fn of(genesis: &Genesis) -> anyhow::Result<Self> {
         let validators = genesis.validators();
-        let view = |v: &customhouse_ledger::validators::Validator| ValidatorView {
+        let view = |v: &customhouse_ledger::agreement::validators::Validator| ValidatorView {
             agency: v.agency.to_string(),
             public_key: v.key.to_string(),
         };

@@ -14,7 +14,7 @@ use customhouse_files::{
     keyfile::{KeyFile, KeyPurpose},
     profile::Profile,
 };
-use customhouse_ledger::{agency::AgencyCode, genesis::Genesis, keys::PublicKey};
+use customhouse_ledger::{agency::AgencyCode, keys::PublicKey, registry::genesis::Genesis};
 use customhouse_node::{identity::Role, layout, tlog::CheckpointSigner, tls::Authority};
 use libp2p::identity::ed25519;
 use serde::Serialize;

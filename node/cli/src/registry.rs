@@ -7,10 +7,10 @@ use clap::Subcommand;
 use customhouse_files::keyfile::{KeyFile, KeyPurpose};
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::validators::ValidatorSet,
     hash::Hash,
     keys::PublicKey,
     registry::{InSync, Registry, RegistryApproval, RegistryChange},
-    validators::ValidatorSet,
 };
 
 use super::{Done, Output, connect::Connection};

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use customhouse_ledger::{
     agency::AgencyCode,
-    genesis::Genesis,
+    registry::genesis::Genesis,
     store::{FolderLock, StoreError, StoreOptions},
 };
 use customhouse_node::config::{BackupSection, NodeConfig};

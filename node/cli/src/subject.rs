@@ -1,6 +1,6 @@
 //! Subjects as they are written on the command line.
 
-use customhouse_ledger::subject::form;
+use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::{self, subject::Scheme};
 
 /// A scheme as the command line has it.

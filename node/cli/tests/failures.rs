@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use customhouse_ledger::{chain::Chain, genesis::Genesis, store::StoreOptions};
+use customhouse_ledger::{chain::Chain, registry::genesis::Genesis, store::StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -5,19 +5,20 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::Arc};
 
 use customhouse_files::agency_file::{AgencyFile, genesis_of};
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        decision::{self, Decision, Grounds},
+        header::Header,
+        validators::{Validator, ValidatorSet},
+        vote::{Ballot, Vote, VoteKind},
+    },
     chain::{BlockContext, CertifiedHeader, Chain},
-    decision::{self, Decision, Grounds},
-    genesis::Genesis,
     hash::Hash,
-    header::Header,
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},
-    registry::{InSync, RegistryChange, RegistryProposal},
+    registry::{InSync, RegistryChange, RegistryProposal, genesis::Genesis},
     store::StoreOptions,
     transaction::VerifiedTransaction,
-    validators::{Validator, ValidatorSet},
-    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;

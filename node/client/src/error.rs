@@ -3,8 +3,9 @@
 use std::{fmt, time::Duration};
 
 use customhouse_ledger::{
-    certificate::CertificateError, decision::DecisionError, genesis::GenesisError,
+    agreement::{certificate::CertificateError, decision::DecisionError},
     layout::LayoutError,
+    registry::genesis::GenesisError,
 };
 use tonic::{Code, Status, TimeoutExpired};
 

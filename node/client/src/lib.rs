@@ -4,19 +4,16 @@ use std::{fmt, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    certificate::Certificate,
-    decision::Decision,
-    genesis::Genesis,
+    agreement::{certificate::Certificate, decision::Decision, header::Header},
     hash::Hash,
-    header::Header,
-    history::{HISTORY_PROOF_BYTES_MAX, HistoryEntry},
+    history::HistoryEntry,
+    limits::{HISTORY_PROOF_BYTES_MAX, VALIDATOR_CHAIN_BYTES_MAX},
     merkle,
-    registry::Registry,
+    registry::{Registry, genesis::Genesis},
     tlog::{
         export::CertifiedCheckpoint,
         note::{NoteError, VerifierKey},
     },
-    verifier::VALIDATOR_CHAIN_BYTES_MAX,
 };
 use customhouse_proto::v1::{
     self, admin_client::AdminClient, audit_client::AuditClient, get_history_request::SubjectOrKey,

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    genesis::{Genesis, GenesisError},
     keys::PublicKey,
+    registry::genesis::{Genesis, GenesisError},
 };
 use serde::{Deserialize, Serialize};
 

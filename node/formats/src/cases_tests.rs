@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use customhouse_files::readfile;
 use customhouse_ledger::{
-    genesis::Genesis,
     record::{self, ValidRecord},
+    registry::genesis::Genesis,
 };
 use customhouse_proto::v1::{declaration::Regime, record::Body, subject::Scheme};
 

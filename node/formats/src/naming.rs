@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use customhouse_ledger::subject::form;
+use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::subject::Scheme;
 
 use super::{

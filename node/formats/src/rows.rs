@@ -9,7 +9,7 @@
 
 use std::io::BufRead;
 
-use customhouse_ledger::subject::form;
+use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::{self, declaration::Regime, record::Body, subject::Scheme};
 
 use super::{

@@ -3,7 +3,7 @@
 //! A value is taken only if the field then says the same as the element. What is left becomes an
 //! extension, see [`super::extensions`].
 
-use customhouse_ledger::subject::form;
+use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{

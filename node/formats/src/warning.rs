@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use customhouse_ledger::subject::form::FormError;
+use customhouse_ledger::record::subject::form::FormError;
 use customhouse_proto::v1::subject::Scheme;
 
 use super::error::quoted;

@@ -3,7 +3,7 @@
 use std::{io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use customhouse_files::readfile;
-use customhouse_ledger::record::{self, SUBJECTS_MAX};
+use customhouse_ledger::{limits::SUBJECTS_MAX, record};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use customhouse_ledger::{
-    chain::ChainReader, history::HistoryEntry, merkle, verifier::ValidatorStep,
+    chain::ChainReader, history::HistoryEntry, merkle, proofs::verifier::ValidatorStep,
 };
 use customhouse_proto::v1::{self, audit_server::Audit};
 use tonic::{Code, Request, Response, Status};

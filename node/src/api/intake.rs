@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use customhouse_ledger::{
     hash::{Hash, Tag},
-    transaction::{TRANSACTION_BYTES_MAX, TransactionError, VerifiedTransaction},
+    limits::TRANSACTION_BYTES_MAX,
+    transaction::{TransactionError, VerifiedTransaction},
 };
 use customhouse_proto::v1::{self, Phase};
 use futures::future::{BoxFuture, join_all};

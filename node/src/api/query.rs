@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use customhouse_ledger::{
+    agreement::header::Header,
     chain::{ChainReader, CommittedRecord, CommittedTransaction},
     hash::{Hash, Tag},
-    header::Header,
     history::HistoryEntry,
-    record::{RECORD_BYTES_MAX, record_id},
+    limits::RECORD_BYTES_MAX,
+    record::{
+        record_id,
+        subject::{form, subject_key},
+    },
     store::StoreError,
-    subject::{form, subject_key},
 };
 use customhouse_proto::v1::{
     self, get_history_request::SubjectOrKey, query_server::Query, subject::Scheme,
@@ -258,7 +261,7 @@ fn history_item(
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::subject::SUBJECT_ID_BYTES_MAX;
+    use customhouse_ledger::limits::SUBJECT_ID_BYTES_MAX;
 
     use super::*;
 

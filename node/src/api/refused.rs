@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn what_a_client_has_sent_is_not_sent_back_to_it_however_long_it_is() {
         let id = "\u{202e}".repeat(20_000);
-        let why = customhouse_ledger::subject::form::FormError::TooLong(id.len());
+        let why = customhouse_ledger::record::subject::form::FormError::TooLong(id.len());
         let refused =
             Refused::from(Refusal::from(RecordError::SubjectForm { scheme: "EPC", id, why }));
         let field = Refused::field("page_token", "FIELD", "é".repeat(10_000));

@@ -7,8 +7,8 @@ use std::{
 
 use customhouse_client::{CallRefused, Client, ClientError, tls::ClientTls};
 use customhouse_ledger::{
-    agency::AgencyCode, genesis::Genesis, hash::Hash, keys::SigningKey,
-    transaction::VerifiedTransaction, verifier::Verifier,
+    agency::AgencyCode, hash::Hash, keys::SigningKey, proofs::verifier::Verifier,
+    registry::genesis::Genesis, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, Phase, get_history_request::SubjectOrKey};
 use futures::{StreamExt as _, TryStreamExt as _, stream};

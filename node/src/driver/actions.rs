@@ -6,12 +6,11 @@ use customhouse_consensus::{
     Action, Build, Committed as CommittedState, Input, Refusal, Validate, Verdict,
 };
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{certificate::Certificate, header::Block},
     chain::{BlockContext, Committed, Staged, Tip, TransactionInvalid},
     hash::Hash,
-    header::Block,
     keys::PublicKey,
-    parameters::Parameters,
+    registry::parameters::Parameters,
     transaction::VerifiedTransaction,
 };
 

@@ -14,8 +14,11 @@ use std::{
 use bytes::Bytes;
 use customhouse_consensus::{CLAIMS_TOLD_MAX, Claim, Message, Signatures, VOTES_TOLD_MAX, wire};
 use customhouse_ledger::{
-    chain::ChainReader, hash::Hash, header::Block, transaction::VerifiedTransaction,
-    validators::ValidatorSet, verifier::verify_finalization,
+    agreement::{header::Block, validators::ValidatorSet},
+    chain::ChainReader,
+    hash::Hash,
+    proofs::verifier::verify_finalization,
+    transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 
@@ -231,12 +234,14 @@ fn of_leaves(leaves: &[Hash], by_leaf: &ByLeaf) -> Option<Vec<Arc<VerifiedTransa
 #[cfg(test)]
 pub(crate) mod tests {
     use customhouse_ledger::{
-        certificate::Certificate,
-        header::{Block, Header},
+        agreement::{
+            certificate::Certificate,
+            header::{Block, Header},
+            validators::Validator,
+            vote::{Ballot, Vote, VoteKind},
+        },
         keys::SigningKey,
         record::{ValidRecord, dedupe_key},
-        validators::Validator,
-        vote::{Ballot, Vote, VoteKind},
     };
     use prost::Message as _;
 

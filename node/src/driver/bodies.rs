@@ -3,9 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use customhouse_ledger::{
-    hash::Hash, parameters::BLOCK_BYTES_MAX, transaction::VerifiedTransaction,
-};
+use customhouse_ledger::{hash::Hash, limits::BLOCK_BYTES_MAX, transaction::VerifiedTransaction};
 
 /// Bytes kept at the most: a few full blocks of one height.
 const BYTES_MAX: usize = 4 * BLOCK_BYTES_MAX;

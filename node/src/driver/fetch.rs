@@ -16,7 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use customhouse_ledger::{
-    certificate::Certificate, chain::ChainReader, hash::Hash, header::Block, keys::PublicKey,
+    agreement::{certificate::Certificate, header::Block},
+    chain::ChainReader,
+    hash::Hash,
+    keys::PublicKey,
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};

@@ -21,7 +21,7 @@ use std::{
 };
 
 use customhouse_ledger::{
-    hash::Hash, header::Block, keys::PublicKey, transaction::VerifiedTransaction,
+    agreement::header::Block, hash::Hash, keys::PublicKey, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request};
 

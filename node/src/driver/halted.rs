@@ -1,7 +1,7 @@
 //! What a node keeps when its core halts: with it, those who made more than f lie can be named.
 
 use customhouse_consensus::HaltReason;
-use customhouse_ledger::decision::Grounds;
+use customhouse_ledger::agreement::decision::Grounds;
 
 use super::{Driver, DriverError, Outside, SignerMemory};
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use customhouse_consensus::{Claim, Input, Message, Reception, Refusal, Signatures, Verdict, wire};
-use customhouse_ledger::{header::Block, keys::PublicKey, transaction::VerifiedTransaction};
+use customhouse_ledger::{
+    agreement::header::Block, keys::PublicKey, transaction::VerifiedTransaction,
+};
 use customhouse_proto::v1;
 
 use super::{

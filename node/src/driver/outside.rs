@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use customhouse_consensus::{Evidence, Journal, Message, Now, Validate};
 use customhouse_ledger::{
-    agency::AgencyCode, certificate::Certificate, chain::Committed, hash::Hash, header::Block,
+    agency::AgencyCode,
+    agreement::{certificate::Certificate, header::Block},
+    chain::Committed,
+    hash::Hash,
     keys::PublicKey,
 };
 

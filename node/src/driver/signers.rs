@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use customhouse_consensus::{Entry, Input, StopReason};
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::validators::ValidatorSet,
     keys::{PublicKey, SigningKey},
-    validators::ValidatorSet,
 };
 
 use super::{Driver, Fetch, Outside, SignerMemory, actions::committed_state};

@@ -5,11 +5,11 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use customhouse_consensus::{Entry, Evidence, Journal, Now, Signatures, Timing};
 use customhouse_ledger::{
+    agreement::vote::{Ballot, Vote, VoteKind},
     chain::Committed,
-    genesis::Genesis,
     keys::{Signature, SigningKey},
+    registry::genesis::Genesis,
     store::StoreOptions,
-    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1::{
     self, AgencyEntry, PeerEntry, RegistryEntry, ValidatorEntry,

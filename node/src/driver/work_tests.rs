@@ -1,7 +1,9 @@
 //! A driver by itself: what it does about what waits, by a clock that the test sets.
 
 use customhouse_consensus::{Entry, Journal, Now, Signatures, Timing};
-use customhouse_ledger::{chain::Committed, keys::SigningKey, store::StoreOptions, vote::VoteKind};
+use customhouse_ledger::{
+    agreement::vote::VoteKind, chain::Committed, keys::SigningKey, store::StoreOptions,
+};
 use tempfile::TempDir;
 
 use super::*;

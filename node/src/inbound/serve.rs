@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use customhouse_consensus::wire;
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::certificate::Certificate,
     chain::{ChainReader, CommittedBlock},
     hash::Hash,
     keys::PublicKey,
-    parameters::BLOCK_BYTES_MAX,
+    limits::BLOCK_BYTES_MAX,
     store::StoreError,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};

@@ -208,10 +208,12 @@ mod tests {
     use std::sync::Mutex;
 
     use customhouse_ledger::{
-        certificate::Certificate,
+        agreement::{
+            certificate::Certificate,
+            vote::{Ballot, Vote, VoteKind},
+        },
         chain::{BlockContext, Chain},
         store::StoreOptions,
-        vote::{Ballot, Vote, VoteKind},
     };
     use prost::Message as _;
 

@@ -15,8 +15,7 @@ use customhouse_files::{
     readfile,
 };
 use customhouse_ledger::{
-    agency::AgencyCode,
-    genesis::{GENESIS_JSON_BYTES_MAX, Genesis},
+    agency::AgencyCode, limits::GENESIS_JSON_BYTES_MAX, registry::genesis::Genesis,
 };
 
 use super::{LayoutError, create_agency_keys};

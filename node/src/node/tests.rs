@@ -2,13 +2,14 @@
 
 use customhouse_consensus::{Message, Tip};
 use customhouse_ledger::{
-    certificate::Certificate,
-    genesis::Genesis,
+    agreement::{
+        certificate::Certificate,
+        validators::{Validator, ValidatorSet},
+        vote::{Ballot, Vote, VoteKind},
+    },
     record::{ValidRecord, dedupe_key},
-    registry::{RegistryChange, RegistryProposal},
+    registry::{RegistryChange, RegistryProposal, genesis::Genesis},
     transaction::VerifiedTransaction,
-    validators::{Validator, ValidatorSet},
-    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1::{
     self, AgencyEntry, PeerEntry, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
@@ -454,7 +455,7 @@ async fn that_a_peer_tells_of_heights_that_nobody_has_is_not_being_behind() {
 }
 
 /// Far ahead, and decided by validators of which nobody has heard.
-fn invented_tip(header: &customhouse_ledger::header::Header) -> Tip {
+fn invented_tip(header: &customhouse_ledger::agreement::header::Header) -> Tip {
     let validators =
         ValidatorSet::new(vec![Validator { agency: code(3), key: key(1, 3).public() }]);
     let validators = validators.expect("a set");

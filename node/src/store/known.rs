@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use customhouse_consensus::Entry;
-use customhouse_ledger::{chain::check::Damage, hash::Hash, header::Header, keys::PublicKey};
+use customhouse_ledger::{
+    agreement::header::Header, chain::check::Damage, hash::Hash, keys::PublicKey,
+};
 
 use crate::journal::{JournalError, SignerJournal};
 
@@ -62,8 +64,8 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
+        agreement::vote::{Ballot, Vote, VoteKind},
         keys::SigningKey,
-        vote::{Ballot, Vote, VoteKind},
     };
 
     use super::*;

@@ -8,7 +8,7 @@ use std::{
 
 use customhouse_ledger::{
     chain::check::{CheckReport, StoreCheck},
-    genesis::Genesis,
+    registry::genesis::Genesis,
     store::{self, StoreError, StoreOptions},
 };
 

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use customhouse_ledger::{
-    agency::AgencyCode, hash::Hash, keys::SigningKey, parameters::Parameters, record::ValidRecord,
-    transaction::VerifiedTransaction,
+    agency::AgencyCode, hash::Hash, keys::SigningKey, record::ValidRecord,
+    registry::parameters::Parameters, transaction::VerifiedTransaction,
 };
 use tokio::sync::oneshot;
 

@@ -1,7 +1,7 @@
 //! How a submission stands and how it ends.
 
 use customhouse_ledger::{
-    hash::Hash, keys::KeyError, record::RecordError, subject::SUBJECT_ID_BYTES_MAX,
+    hash::Hash, keys::KeyError, limits::SUBJECT_ID_BYTES_MAX, record::RecordError,
     transaction::TransactionError,
 };
 

@@ -2,7 +2,7 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    record::SUBMITTER_BYTES_MAX,
+    limits::SUBMITTER_BYTES_MAX,
     text::{self, TextError},
 };
 use x509_parser::{

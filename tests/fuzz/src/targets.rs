@@ -8,7 +8,7 @@ use std::{
     sync::LazyLock,
 };
 
-use customhouse_ledger::{genesis::Genesis, verifier::Verifier};
+use customhouse_ledger::{proofs::verifier::Verifier, registry::genesis::Genesis};
 
 use super::seeds;
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use customhouse_consensus::Message;
 use customhouse_ledger::{
+    agreement::vote::{Proposal, VoteKind},
     chain::Tip,
     hash::Hash,
     keys::{PublicKey, SigningKey},
     transaction::VerifiedTransaction,
-    vote::{Proposal, VoteKind},
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 use prost::Message as _;

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use customhouse_ledger::{
+    agreement::validators::ValidatorSet,
     chain::{Committed, Tip},
     keys::PublicKey,
     registry::{InSync, RegistryChange, RegistryProposal},
     transaction::VerifiedTransaction,
-    validators::ValidatorSet,
 };
 use customhouse_proto::v1::{self, registry_entry::Entry};
 use rand::{RngExt as _, seq::IndexedRandom as _};

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use customhouse_consensus::{Now, Timing};
 use customhouse_ledger::{
     chain::{Chain, ChainReader},
-    genesis::Genesis,
     hash::Hash,
     keys::PublicKey,
+    registry::genesis::Genesis,
     store::{MemoryDisk, StoreError},
     transaction::VerifiedTransaction,
 };

@@ -2,10 +2,12 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
+    agreement::{
+        header::{Block, Header},
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::{Block, Header},
     keys::{PublicKey, Signature, SigningKey},
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;

@@ -2,8 +2,8 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    genesis::Genesis,
     keys::{PublicKey, SigningKey},
+    registry::genesis::Genesis,
 };
 use customhouse_proto::v1::{self, registry_entry::Entry};
 

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 
 use customhouse_consensus::{Entry, Message, Tip};
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Block,
+        validators::ValidatorSet,
+        vote::{Ballot, Proposal, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Block,
     keys::{PublicKey, SigningKey},
-    validators::ValidatorSet,
-    vote::{Ballot, Proposal, Vote, VoteKind},
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 use prost::Message as _;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Evidence, Message};
 use customhouse_ledger::{
+    agreement::vote::{Proposal, VoteKind},
     chain::{ChainReader, Committed, SlotOutcome},
-    genesis::Genesis,
     hash::Hash,
     keys::PublicKey,
+    proofs::verifier::Verifier,
+    registry::genesis::Genesis,
     transaction::VerifiedTransaction,
-    verifier::Verifier,
-    vote::{Proposal, VoteKind},
 };
 use prost::Message as _;
 

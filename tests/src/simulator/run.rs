@@ -8,10 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use customhouse_ledger::{
-    genesis::Genesis,
     hash::Hash,
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},
+    registry::genesis::Genesis,
     transaction::{DedupeScope, VerifiedTransaction},
 };
 use customhouse_proto::v1;

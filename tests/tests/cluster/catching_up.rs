@@ -11,8 +11,8 @@ use std::{
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
+    agreement::vote::{Ballot, Vote, VoteKind},
     hash::Hash,
-    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1::{GetStatusResponse, sync_request::Request};
 use customhouse_tests::{

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use customhouse_consensus::Message;
 use customhouse_ledger::{
+    agreement::vote::{Ballot, Vote, VoteKind},
     hash::Hash,
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},
     transaction::VerifiedTransaction,
-    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1;
 use customhouse_tests::{

@@ -3,11 +3,13 @@
 use std::{ffi::OsStr, fs, path::Path};
 
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Header,
+        vote::{Ballot, Vote, VoteKind},
+    },
     hash::Hash,
-    header::Header,
-    subject::subject_key,
-    vote::{Ballot, Vote, VoteKind},
+    record::subject::subject_key,
 };
 use customhouse_proto::v1;
 use customhouse_tests::{

@@ -3,12 +3,14 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        evidence::Evidence,
+        vote::{Ballot, Vote, VoteKind},
+    },
     chain::Chain,
-    evidence::Evidence,
-    fork::{self, Conclusion},
     hash::Hash,
-    vote::{Ballot, Vote, VoteKind},
+    proofs::fork::{self, Conclusion},
 };
 use customhouse_node::node::NodeParts;
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey, subject::Scheme};

@@ -4,7 +4,7 @@
 use std::{fs, io::Read as _, net::SocketAddr, path::Path};
 
 use customhouse_client::ClientError;
-use customhouse_ledger::{proof_json::to_json, transaction::TransactionHeader};
+use customhouse_ledger::{proofs::json::to_json, transaction::TransactionHeader};
 use customhouse_proto::v1;
 use customhouse_tests::{
     cluster::{Cluster, Head},

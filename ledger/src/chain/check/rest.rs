@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    agreement::{decision::Grounds, header::Block, validators::ValidatorSet},
     chain::check::{Damage, StoreCheck},
-    decision::Grounds,
     hash::Hash,
-    header::Block,
     store::{
         Table,
         table::{
@@ -17,7 +16,6 @@ use crate::{
         value::{self, BlockRow, GroundsRow, RowsRow, TipRow},
     },
     transaction::VerifiedTransaction,
-    validators::ValidatorSet,
 };
 
 impl StoreCheck {

@@ -5,10 +5,10 @@ use std::{iter::Peekable, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    certificate::Certificate,
+    agreement::{certificate::Certificate, header::Header},
     chain::{Shared, check::Damage},
     hash::Hash,
-    header::Header,
+    limits::BLOCK_TRANSACTIONS_MAX,
     store::{
         Row, Store, StoreError, Table,
         table::{self, read_numbered},
@@ -16,9 +16,6 @@ use crate::{
     },
     transaction::VerifiedTransaction,
 };
-
-/// Transactions of a block at the most, whatever the parameters say.
-const TRANSACTIONS_MAX: u64 = 65_536;
 
 /// Reads a store's blocks, on any thread.
 pub struct BlockReader(Arc<Shared>);
@@ -154,7 +151,9 @@ impl StoredBlocks<'_> {
         let parts = row.parts().filter(|(header, _)| header.height == height);
         let (header, certificate) = parts.ok_or_else(|| wrong(&"not this height's header"))?;
         let count = header.log_size.checked_sub(header.log_start);
-        if header.log_start != self.log_size || count.is_none_or(|count| count > TRANSACTIONS_MAX) {
+        if header.log_start != self.log_size
+            || count.is_none_or(|count| count > BLOCK_TRANSACTIONS_MAX as u64)
+        {
             return Err(wrong(&"its transactions do not begin where the log ends"));
         }
         let mut damage = Vec::new();

@@ -7,12 +7,12 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
+    agreement::evidence::{Evidence, tests::vote_at},
     chain::{BlockInvalid, Tip, TransactionInvalid},
-    evidence::{Evidence, tests::vote_at},
+    proofs::verifier::{FinalityError, StepError, Verifier},
+    record::subject::subject_key,
     registry::{ApplyError, InSync, PEER_GRACE, RegistryChange, RegistryProposal},
     store::{Store, Table},
-    subject::subject_key,
-    verifier::{FinalityError, StepError, Verifier},
 };
 
 mod forks;

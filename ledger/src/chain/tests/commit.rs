@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     chain::{CommitError, SlotOutcome},
-    receipt::tests::finalize,
+    proofs::receipt::tests::finalize,
 };
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 use prost::Message as _;
 
 use super::*;
-use crate::verifier::Verifier;
+use crate::proofs::verifier::Verifier;
 
 /// Reads what belongs to one tip and checks that it does.
 fn read_one_tip(reader: &ChainReader, verifier: &Verifier) {

@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::{
-    chain::{KEPT_HEIGHTS_MAX, Staged, kept::Kept},
-    decision::{Decision, Grounds},
-    genesis::tests::genesis,
+    agreement::{
+        decision::{Decision, Grounds},
+        vote::{Ballot, Vote},
+    },
+    chain::{Staged, kept::Kept},
+    limits::KEPT_HEIGHTS_MAX,
+    registry::genesis::tests::genesis,
     store::Store,
-    vote::{Ballot, Vote},
 };
 
 /// A nullification of a view, made by hand: what is kept is not verified.

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::{
+    agreement::{
+        evidence::{Evidence, tests::vote},
+        vote::Vote,
+    },
     chain::SlotOutcome,
-    evidence::{Evidence, tests::vote},
-    record::SALT_BYTES,
-    subject::subject_key,
+    record::{SALT_BYTES, subject::subject_key},
     transaction::TransactionError,
-    vote::Vote,
 };
 
 fn breach(fixture: &Fixture) -> Evidence {

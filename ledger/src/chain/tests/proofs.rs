@@ -5,7 +5,7 @@ use prost::Message as _;
 use super::*;
 use crate::{
     merkle::{self, verify_consistency},
-    verifier::Verifier,
+    proofs::verifier::Verifier,
 };
 
 /// 60 blocks of 0 to 10 transactions, in all more than a tile.

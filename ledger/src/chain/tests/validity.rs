@@ -4,9 +4,9 @@ use customhouse_proto::v1;
 
 use super::*;
 use crate::{
+    agreement::header::Block,
     chain::{BlockInvalid, TransactionInvalid},
-    genesis::tests::genesis,
-    header::Block,
+    registry::genesis::tests::genesis,
 };
 
 fn refusal(chain: &Chain, transaction: &Arc<VerifiedTransaction>) -> Option<TransactionInvalid> {

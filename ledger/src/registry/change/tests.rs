@@ -1,7 +1,7 @@
 //! What a change is of itself, and every way to make it none.
 
 use super::*;
-use crate::genesis::tests::genesis;
+use crate::registry::genesis::tests::genesis;
 
 const CHAIN: Hash = Hash([1; 32]);
 

@@ -16,7 +16,7 @@ use customhouse_audit::{
     verdict::Verdict,
 };
 use customhouse_files::newfile;
-use customhouse_ledger::{consistency::ConsistencyError, hash::Hash, merkle};
+use customhouse_ledger::{hash::Hash, merkle, proofs::consistency::ConsistencyError};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;

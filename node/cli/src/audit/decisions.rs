@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use customhouse_audit::verdict::Verdict;
 use customhouse_files::newfile;
-use customhouse_ledger::decision::{self, DECISIONS_BYTES_MAX, DECISIONS_MAX, Decision};
+use customhouse_ledger::{
+    agreement::decision::{self, Decision},
+    limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX},
+};
 use serde::Serialize;
 
 use crate::{

@@ -16,7 +16,7 @@ use customhouse_audit::{
 use customhouse_files::newfile;
 use customhouse_ledger::{
     hash::Hash,
-    proof_json::{JsonForm, to_json},
+    proofs::json::{JsonForm, to_json},
 };
 use customhouse_proto::v1;
 use prost::Message as _;

@@ -9,14 +9,18 @@ use customhouse_audit::{
 };
 use customhouse_ledger::{
     agency::AgencyCode,
-    decision::Decision,
-    evidence::Evidence,
-    fork::{self, Conclusion, Culprit, Examination, Finalized, Missing, MissingWhat},
+    agreement::{
+        decision::Decision,
+        evidence::Evidence,
+        validators::{Validator, ValidatorSet},
+        vote::VoteKind,
+    },
     hash::Hash,
     keys::PublicKey,
-    validators::{Validator, ValidatorSet},
-    verifier::Verifier,
-    vote::VoteKind,
+    proofs::{
+        fork::{self, Conclusion, Culprit, Examination, Finalized, Missing, MissingWhat},
+        verifier::Verifier,
+    },
 };
 use serde::Serialize;
 

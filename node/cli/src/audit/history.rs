@@ -9,11 +9,13 @@ use customhouse_audit::{
     verdict::Verdict,
 };
 use customhouse_ledger::{
+    agreement::header::Header,
     hash::Hash,
-    header::Header,
-    history::{HistoryProofError, VerifiedHistory},
-    receipt::VerifiedReceipt,
-    subject::subject_key,
+    proofs::{
+        history::{HistoryProofError, VerifiedHistory},
+        receipt::VerifiedReceipt,
+    },
+    record::subject::subject_key,
 };
 use customhouse_proto::v1;
 use serde::Serialize;

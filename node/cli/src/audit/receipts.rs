@@ -15,8 +15,10 @@ use customhouse_audit::{
 use customhouse_files::readfile;
 use customhouse_ledger::{
     hash::Hash,
-    proof_json::{JsonForm as _, binary_of},
-    receipt::{ReceiptError, VerifiedReceipt},
+    proofs::{
+        json::{JsonForm as _, binary_of},
+        receipt::{ReceiptError, VerifiedReceipt},
+    },
 };
 use customhouse_proto::v1;
 use serde::Serialize;

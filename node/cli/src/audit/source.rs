@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use customhouse_audit::{files::read_form, validators};
-use customhouse_ledger::{hash::Hash, verifier::Verifier};
+use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier};
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;

@@ -17,12 +17,13 @@ use customhouse_files::{newfile, readfile};
 use customhouse_ledger::{
     canonical,
     hash::Hash,
-    receipt::ReceiptError,
+    limits::TLOG_PROOF_BYTES_MAX,
+    proofs::receipt::ReceiptError,
     tlog::{
         self,
         export::{self, TlogProofError, VerifiedTlogProof},
         note::VerifierKey,
-        proof::{EXTENSION, PROOF_BYTES_MAX},
+        proof::EXTENSION,
     },
 };
 use customhouse_proto::v1;
@@ -106,7 +107,7 @@ impl TrustArgs {
     /// The validator chain that was named, and the one beside the file.
     fn read(&self, file: &Path) -> anyhow::Result<Trust> {
         let genesis = genesis::read(&self.genesis)?;
-        let mut verifier = customhouse_ledger::verifier::Verifier::new(&genesis);
+        let mut verifier = customhouse_ledger::proofs::verifier::Verifier::new(&genesis);
         let beside = file.with_file_name(validators::FILE_NAME);
         let beside = Some(beside).filter(|file| file.is_file());
         for chain in self.validator_chain.iter().chain(&beside) {
@@ -156,7 +157,7 @@ pub(super) async fn export(
 pub(super) fn verify(args: &VerifyArgs, output: Output) -> anyhow::Result<Verdict> {
     let mut trust = args.trust.read(&args.proof)?;
     let name = || args.proof.display().to_string();
-    let text = readfile::text(&args.proof, PROOF_BYTES_MAX)
+    let text = readfile::text(&args.proof, TLOG_PROOF_BYTES_MAX)
         .map_err(|error| InvalidFile::or_unread(error, "TLOG_PROOF_MALFORMED"))
         .with_context(name)?;
     let (audit, _) = examine(&text, &mut trust, args.trust.vkey.as_ref());

@@ -12,7 +12,7 @@ use customhouse_audit::{
     verdict::Verdict,
 };
 use customhouse_files::newfile;
-use customhouse_ledger::verifier::ValidatorStep;
+use customhouse_ledger::proofs::verifier::ValidatorStep;
 use prost::Message as _;
 use serde::Serialize;
 

@@ -18,7 +18,7 @@ use customhouse_audit::{
     verdict::Verdict,
 };
 use customhouse_files::{newfile, profile::Profile};
-use customhouse_ledger::verifier::{FinalityError, ValidatorStep, Verifier};
+use customhouse_ledger::proofs::verifier::{FinalityError, ValidatorStep, Verifier};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;

@@ -4,9 +4,9 @@ use std::fmt;
 
 use customhouse_audit::time;
 use customhouse_ledger::{
+    agreement::validators::{Validator, ValidatorSet},
     hash::Hash,
     registry::{self, Registry, RegistryProposal},
-    validators::{Validator, ValidatorSet},
 };
 use customhouse_proto::v1::{RegistryEntry, registry_entry::Entry, signing_key_entry::Role};
 use serde::Serialize;

@@ -6,8 +6,8 @@ use customhouse_audit::{head::saved_header, validators::follow_file};
 use customhouse_files::keyfile::KeyFile;
 use customhouse_ledger::{
     chain::check::{CheckReport, Damage},
+    proofs::verifier::Verifier,
     store::StoreError,
-    verifier::Verifier,
 };
 use customhouse_node::{
     config::journal_path,

@@ -213,7 +213,7 @@ async fn history_comes_in_pages_and_its_proof_verifies() {
     let records: Vec<_> = (0..25).map(|number| submission(&format!("k{number}"), 7)).collect();
     let results = client.submit_records(records, true).await.expect("taken");
     let subject = v1::Subject { scheme: v1::subject::Scheme::Mrn as i32, id: "M7".into() };
-    let key = customhouse_ledger::subject::subject_key(&subject);
+    let key = customhouse_ledger::record::subject::subject_key(&subject);
     let (mut found, mut token, mut pages) = (Vec::new(), Vec::new(), 0);
     loop {
         let subject = SubjectOrKey::Subject(subject.clone());

@@ -6,13 +6,15 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::{Block, Header},
+        validators::{Validator, ValidatorSet},
+        vote::{Ballot, Vote, VoteKind},
+    },
     hash::Hash,
-    header::{Block, Header},
     keys::SigningKey,
     transaction::VerifiedTransaction,
-    validators::{Validator, ValidatorSet},
-    vote::{Ballot, Vote, VoteKind},
 };
 
 use super::*;

@@ -2,11 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::Validate;
 use customhouse_ledger::{
-    certificate::Certificate,
-    header::Header,
+    agreement::{
+        certificate::Certificate,
+        header::Header,
+        validators::{Validator, ValidatorSet},
+        vote::{Ballot, Vote, VoteKind},
+    },
     keys::SigningKey,
-    validators::{Validator, ValidatorSet},
-    vote::{Ballot, Vote, VoteKind},
 };
 
 use super::*;

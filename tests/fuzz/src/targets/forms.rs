@@ -1,8 +1,8 @@
 //! JSON forms.
 
 use customhouse_ledger::{
-    genesis::Genesis,
-    proof_json::{self, JsonForm},
+    proofs::json::{self, JsonForm},
+    registry::genesis::Genesis,
 };
 use customhouse_proto::v1;
 
@@ -41,9 +41,9 @@ pub fn validator_chain_json(bytes: &[u8]) -> bool {
 /// JSON that is taken stands for one binary, which gives JSON that stands for it too. What the binary
 /// proves is the verifier's to say.
 fn of_json<M: JsonForm>(text: &[u8], verify: Target) -> bool {
-    let Ok(binary) = proof_json::from_json::<M>(text) else { return false };
-    let again = proof_json::to_json::<M>(&binary).expect("in its one encoding");
-    assert_eq!(proof_json::from_json::<M>(again.as_bytes()).expect("its JSON form"), binary);
+    let Ok(binary) = json::from_json::<M>(text) else { return false };
+    let again = json::to_json::<M>(&binary).expect("in its one encoding");
+    assert_eq!(json::from_json::<M>(again.as_bytes()).expect("its JSON form"), binary);
     verify(&binary);
     true
 }

@@ -2,8 +2,7 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    evidence::Claim,
-    header::Header,
+    agreement::{evidence::Claim, header::Header},
     history::HistoryEntry,
     keys::{PublicKey, Signature},
     merkle::Frontier,

@@ -1,14 +1,15 @@
 //! Protobuf messages: what is signed, recorded and registered.
 
 use customhouse_ledger::{
+    agreement::{
+        certificate::Certificate,
+        decision::{self, Decision},
+        evidence::Evidence,
+    },
     canonical,
-    certificate::Certificate,
-    decision::{self, Decision},
-    evidence::Evidence,
-    fork,
-    genesis::Genesis,
+    proofs::fork,
     record::{self, ValidRecord},
-    registry::{self, RegistryChange, RegistryProposal},
+    registry::{self, RegistryChange, RegistryProposal, genesis::Genesis},
     transaction::{Slot, VerifiedTransaction},
 };
 use prost::Message as _;

@@ -3,8 +3,9 @@
 
 use customhouse_consensus::{
     Message,
-    wire::{self, CERTIFICATE_BYTES_MAX, LEAVES_MAX, MESSAGE_BYTES_MAX},
+    wire::{self, MESSAGE_BYTES_MAX},
 };
+use customhouse_ledger::limits::{BLOCK_TRANSACTIONS_MAX, CERTIFICATE_BYTES_MAX};
 use customhouse_proto::v1;
 use prost::Message as _;
 
@@ -24,7 +25,7 @@ pub fn consensus_message(bytes: &[u8]) -> bool {
 pub fn block(bytes: &[u8]) -> bool {
     let Ok(message) = v1::Block::decode(bytes) else { return false };
     let Ok(block) = wire::block_from_proto(&message) else { return false };
-    assert!(block.leaves.len() <= LEAVES_MAX);
+    assert!(block.leaves.len() <= BLOCK_TRANSACTIONS_MAX);
     assert_eq!(wire::block_to_proto(&block), message);
     true
 }

@@ -1,13 +1,14 @@
 //! Certificates and proofs: what a quorum's signatures stand for.
 
 use customhouse_ledger::{
+    agreement::{certificate::Certificate, header::Header},
     canonical,
-    certificate::Certificate,
     hash::Hash,
-    header::Header,
     history::bucket_of,
-    proof_json::{self, JsonForm},
-    receipt::VerifiedReceipt,
+    proofs::{
+        json::{self, JsonForm},
+        receipt::VerifiedReceipt,
+    },
 };
 use customhouse_proto::v1;
 
@@ -37,7 +38,7 @@ pub fn final_header(bytes: &[u8]) -> bool {
 
 pub(super) fn by_final_header(bytes: &[u8]) -> Option<Vec<String>> {
     let (header, certificate) = bytes.split_at_checked(Header::LENGTH)?;
-    let final_for = |verifier: &customhouse_ledger::verifier::Verifier| {
+    let final_for = |verifier: &customhouse_ledger::proofs::verifier::Verifier| {
         let (found, _) = verifier.verify_final(header, certificate).ok()?;
         assert_eq!(found.encode(), header);
         Some(format!("{} is final", found.hash()))
@@ -76,7 +77,7 @@ pub fn history_proof(bytes: &[u8]) -> bool {
 pub(super) fn by_history_proof(bytes: &[u8]) -> Option<Vec<String>> {
     let of_case = VERIFIERS.iter().filter_map(|verifier| verifier.verify_history(bytes).ok());
     // The same bucket, whichever of its subjects is asked for.
-    let says = |history: customhouse_ledger::history::VerifiedHistory| {
+    let says = |history: customhouse_ledger::proofs::history::VerifiedHistory| {
         assert!(history.entries.iter().all(|entry| entry.key == history.subject_key));
         let bucket = bucket_of(&history.subject_key, GENESIS.history_bits);
         let mut proof: v1::HistoryProof = canonical::decode(bytes).expect("verified");
@@ -110,7 +111,7 @@ pub fn consistency_proof(bytes: &[u8]) -> bool {
 
 pub(super) fn by_consistency_proof(bytes: &[u8]) -> Option<Vec<String>> {
     let verified = VERIFIERS.iter().filter_map(|verifier| verifier.verify_consistency(bytes).ok());
-    let says = |proven: customhouse_ledger::consistency::VerifiedConsistency| {
+    let says = |proven: customhouse_ledger::proofs::consistency::VerifiedConsistency| {
         let (from, to) = (proven.from, proven.to);
         assert!(from.height <= to.height && from.log_size <= to.log_size);
         let mut proof: v1::ConsistencyProof = canonical::decode(bytes).expect("verified");
@@ -136,7 +137,7 @@ pub(super) fn by_validator_chain(bytes: &[u8]) -> Option<Vec<String>> {
     has_both_forms::<v1::ValidatorChain>(bytes);
     let chain: v1::ValidatorChain = canonical::decode(bytes).expect("verified");
     let mut steps = VERIFIERS[0].clone();
-    let set = |verifier: &customhouse_ledger::verifier::Verifier| {
+    let set = |verifier: &customhouse_ledger::proofs::verifier::Verifier| {
         format!("{} decide from {}", verifier.validators().hash(), verifier.known_from())
     };
     let follow = |step: v1::ValidatorStep| {
@@ -150,8 +151,8 @@ pub(super) fn by_validator_chain(bytes: &[u8]) -> Option<Vec<String>> {
 
 /// What verifies comes back from its JSON form.
 fn has_both_forms<M: JsonForm>(binary: &[u8]) {
-    let json = proof_json::to_json::<M>(binary).expect("verified, so in its one encoding");
-    assert_eq!(proof_json::from_json::<M>(json.as_bytes()).expect("its JSON form"), binary);
+    let json = json::to_json::<M>(binary).expect("verified, so in its one encoding");
+    assert_eq!(json::from_json::<M>(json.as_bytes()).expect("its JSON form"), binary);
 }
 
 fn some(facts: Vec<String>) -> Option<Vec<String>> {

@@ -6,10 +6,10 @@ use std::{path::Path, time::Instant};
 use anyhow::{Context as _, ensure};
 use customhouse_ledger::{
     chain::{Chain, ChainReader},
-    genesis::Genesis,
     hash::Hash,
+    proofs::verifier::Verifier,
+    registry::genesis::Genesis,
     store::StoreOptions,
-    verifier::Verifier,
 };
 use prost::Message as _;
 use rand::{RngExt as _, SeedableRng as _};

@@ -5,14 +5,16 @@ use std::{ops::Range, sync::Arc};
 
 use anyhow::Context as _;
 use customhouse_ledger::{
-    certificate::Certificate,
+    agreement::{
+        certificate::Certificate,
+        header::Header,
+        vote::{Ballot, Vote, VoteKind},
+    },
     chain::{BlockContext, Chain},
-    genesis::Genesis,
-    header::Header,
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},
+    registry::genesis::Genesis,
     transaction::VerifiedTransaction,
-    vote::{Ballot, Vote, VoteKind},
 };
 use customhouse_proto::v1;
 

@@ -11,14 +11,13 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use customhouse_ledger::{
-    certificate::Certificate,
-    genesis::Genesis,
+    agreement::{certificate::Certificate, header::Header},
     hash::{Hash, Tag},
-    header::Header,
     history::{HistoryEntry, HistoryTree, bucket_of},
     merkle::{self, Frontier, NodeId, OutOfRange, Tree},
+    proofs::verifier::Verifier,
+    registry::genesis::Genesis,
     transaction::{TransactionHeader, VerifiedTransaction},
-    verifier::Verifier,
 };
 use customhouse_proto::v1;
 use prost::Message as _;

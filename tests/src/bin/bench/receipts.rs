@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use customhouse_ledger::{hash::Hash, verifier::Verifier};
+use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier};
 use prost::Message as _;
 
 use crate::{

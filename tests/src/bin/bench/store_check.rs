@@ -4,7 +4,7 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::ensure;
-use customhouse_ledger::{chain::Chain, genesis::Genesis, store::StoreOptions};
+use customhouse_ledger::{chain::Chain, registry::genesis::Genesis, store::StoreOptions};
 use customhouse_node::store;
 
 use crate::{

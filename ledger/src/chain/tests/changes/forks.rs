@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    decision::{Decision, Grounds},
-    fork::{self, Conclusion},
+    agreement::decision::{Decision, Grounds},
+    proofs::fork::{self, Conclusion},
 };
 
 /// Of the next height, at another time than the chain's own, finalized in view 1 by these validators.

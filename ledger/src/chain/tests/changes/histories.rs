@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{registry::Registry, validators::ValidatorSet};
+use crate::{agreement::validators::ValidatorSet, registry::Registry};
 
 /// What is tried at a height. Numbers choose among what there is.
 #[derive(Clone, Debug)]

@@ -5,13 +5,16 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    certificate::Certificate,
-    genesis::{Genesis, tests::genesis},
+    agreement::{
+        certificate::Certificate,
+        vote::{Ballot, Vote, VoteKind},
+    },
     keys::SigningKey,
+    limits::RECEIPT_BYTES_MAX,
     merkle::Tree,
     record::{dedupe_key, tests::record},
+    registry::genesis::{Genesis, tests::genesis},
     transaction::VerifiedTransaction,
-    vote::{Ballot, Vote, VoteKind},
 };
 
 /// Transaction `number` of `count` records of agency 2, signed by its key in the test genesis.

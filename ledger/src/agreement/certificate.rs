@@ -1,11 +1,14 @@
 //! Certificates: a quorum of validators said the same thing.
 
 use crate::{
+    agreement::{
+        validators::ValidatorSet,
+        vote::{Ballot, Vote, VoteKind},
+    },
     hash::Hash,
     keys::Signature,
     layout::{LayoutError, Reader, Writer},
-    validators::ValidatorSet,
-    vote::{Ballot, Vote, VoteKind},
+    limits::VALIDATORS_MAX,
 };
 
 /// q votes for one ballot.
@@ -122,7 +125,7 @@ impl Certificate {
             block_hash: reader.hash("block_hash")?,
         };
         let bitmap_length = usize::from(reader.u16("bitmap_length")?);
-        if bitmap_length > ValidatorSet::COUNT_MAX.div_ceil(8) {
+        if bitmap_length > VALIDATORS_MAX.div_ceil(8) {
             return Err(LayoutError::Invalid("bitmap_length").into());
         }
         let bitmap = reader.take(bitmap_length, "bitmap")?.to_vec();
@@ -192,7 +195,7 @@ impl Certificate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::validators::tests::{keys, set};
+    use crate::agreement::validators::tests::{keys, set};
 
     const CHAIN: Hash = Hash([1; 32]);
 

@@ -1,9 +1,10 @@
 //! Four validators, of which the first two lie: A000 and A001. A quorum is three.
 
+use crate::limits::{DECISIONS_BYTES_MAX, GROUNDS_BYTES_MAX, STATEMENTS_MAX};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
+use crate::agreement::{
     decision,
     header::{Block, Header},
     validators::tests::{keys, set},
@@ -26,7 +27,7 @@ fn header(block: u8) -> Header {
         time_ms: 1_700_000_000_000 + u64::from(block),
         validators_hash: set,
         next_validators_hash: set,
-        ..crate::header::tests::header()
+        ..crate::agreement::header::tests::header()
     }
 }
 
@@ -195,7 +196,7 @@ fn of_what_a_node_tells_only_what_verifies_is_kept_and_nothing_pushes_it_out() {
     let true_ones = vec![notarized(1, 1, ONE), nullified(2, OTHER)];
     let mut junk = certificate(VoteKind::Finalize, 3, 1, ONE);
     let mut certificates = vec![true_ones[0].clone(); 3];
-    for view in (100..).take(decision::STATEMENTS_MAX) {
+    for view in (100..).take(STATEMENTS_MAX) {
         junk.ballot.view = view;
         certificates.push(junk.clone());
     }
@@ -382,13 +383,11 @@ fn a_file_is_read_back_and_its_limits_hold() {
     ] {
         assert!(decision::decode(&decision::encode(&file)).is_err(), "{what}");
     }
-    let many = Grounds {
-        certificates: vec![nullified(1, ONE); decision::STATEMENTS_MAX + 1],
-        ..Grounds::default()
-    };
+    let many =
+        Grounds { certificates: vec![nullified(1, ONE); STATEMENTS_MAX + 1], ..Grounds::default() };
     let many = Decision { grounds: many, ..first.clone() };
     assert!(decision::decode(&decision::encode(&[many])).is_err());
-    assert!(decision::decode(&vec![0; decision::DECISIONS_BYTES_MAX + 1]).is_err());
+    assert!(decision::decode(&vec![0; DECISIONS_BYTES_MAX + 1]).is_err());
     let half = customhouse_proto::v1::Decision { certificate: Vec::new(), ..first.to_proto() };
     assert_eq!(Decision::from_proto(&half), Err(decision::DecisionError::Half(HEIGHT)));
 }
@@ -427,9 +426,9 @@ fn what_is_kept_of_a_height_is_limited_and_keeps_what_matters_most() {
     let limited = Grounds { certificates, claims }.limited();
     assert_eq!(limited.certificates[..2], [contradiction, notarized(5, 1, ONE)]);
     assert_eq!(limited.certificates[2].ballot.view, 8_999, "the latest views first");
-    assert_eq!(limited.certificates.len(), decision::STATEMENTS_MAX);
+    assert_eq!(limited.certificates.len(), STATEMENTS_MAX);
     assert_eq!(limited.claims[0].proposed.view, 1_999);
     let bytes: usize = limited.certificates.iter().map(|c| c.encode().len()).sum();
-    assert!(bytes <= decision::GROUNDS_BYTES_MAX);
+    assert!(bytes <= GROUNDS_BYTES_MAX);
     assert_eq!(limited.clone().limited(), limited);
 }

@@ -4,9 +4,9 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    genesis::tests::genesis,
+    agreement::vote::{Ballot, Vote},
     keys::SigningKey,
-    vote::{Ballot, Vote},
+    registry::genesis::tests::genesis,
 };
 
 /// Four validators; those of these seeds have votes.

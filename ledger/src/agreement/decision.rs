@@ -1,5 +1,5 @@
 //! How a height was decided: what a node held about it, kept for a while, and handed to whoever has
-//! to find out who divided a chain ([`crate::fork`]).
+//! to find out who divided a chain ([`crate::proofs::fork`]).
 //!
 //! Nothing in a [`Decision`] is trusted. Reading one checks its form and its limits; the signatures
 //! are checked where they are used.
@@ -11,29 +11,18 @@ use prost::{
 };
 
 use crate::{
-    certificate::{Certificate, CertificateError},
-    evidence::Claim,
-    header::Header,
+    agreement::{
+        certificate::{Certificate, CertificateError},
+        evidence::Claim,
+        header::Header,
+        vote::VoteKind,
+    },
     layout::LayoutError,
-    validators::ValidatorSet,
-    vote::VoteKind,
+    limits::{
+        CERTIFICATE_BYTES_MAX, DECISIONS_BYTES_MAX, DECISIONS_MAX, GROUNDS_BYTES_MAX,
+        STATEMENTS_MAX,
+    },
 };
-
-/// Bytes of what is kept of one height, at the most.
-pub const GROUNDS_BYTES_MAX: usize = 2 << 20;
-
-/// Certificates of one height, and proposals of one height, at the most.
-pub const STATEMENTS_MAX: usize = 4096;
-
-/// Decisions in a file at the most.
-pub const DECISIONS_MAX: usize = 1024;
-
-/// Bytes of a file of decisions at the most.
-pub const DECISIONS_BYTES_MAX: usize = 16 << 20;
-
-/// Bytes of a certificate at the most.
-const CERTIFICATE_BYTES_MAX: usize =
-    51 + ValidatorSet::COUNT_MAX / 8 + 64 * ValidatorSet::COUNT_MAX;
 
 /// What a node held about a height beside what decided it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -165,7 +154,7 @@ impl Grounds {
 
 /// What an element of a list costs beside its bytes, at the most.
 const ROW_OVERHEAD_BYTES: usize = 8;
-const ROW_BYTES_OF_CLAIM: usize = crate::evidence::STATEMENT_BYTES + ROW_OVERHEAD_BYTES;
+const ROW_BYTES_OF_CLAIM: usize = crate::agreement::evidence::STATEMENT_BYTES + ROW_OVERHEAD_BYTES;
 
 impl Decision {
     /// The protobuf message.

@@ -3,10 +3,10 @@
 use customhouse_proto::v1;
 
 use crate::{
+    agreement::vote::{Ballot, Proposal, Proposed, Vote, VoteKind},
     hash::{Hash, Tag},
     keys::{PublicKey, Signature},
     layout::{LayoutError, Reader, Writer},
-    vote::{Ballot, Proposal, Proposed, Vote, VoteKind},
 };
 
 /// Bytes of a statement: kind (1), height (8), view (8), parent view (8, 0 for a vote), block hash

@@ -4,11 +4,12 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    genesis::{Genesis, tests::genesis},
+    agreement::vote::VoteKind,
     hash::Hash,
+    limits::CONSISTENCY_PROOF_BYTES_MAX,
     merkle::{Tree, leaf_hash},
-    receipt::tests::finalize,
-    vote::VoteKind,
+    proofs::receipt::tests::finalize,
+    registry::genesis::{Genesis, tests::genesis},
 };
 
 fn log(size: u8) -> Tree {

@@ -4,6 +4,7 @@ use crate::{
     agency::AgencyCode,
     hash::{Hash, Tag},
     keys::PublicKey,
+    limits::VALIDATORS_MAX,
 };
 
 /// A validator: an agency and the key that votes for it.
@@ -29,8 +30,8 @@ pub enum ValidatorSetError {
     /// No validator.
     #[error("a validator set needs at least one validator")]
     Empty,
-    /// More than [`ValidatorSet::COUNT_MAX`].
-    #[error("more than {} validators", ValidatorSet::COUNT_MAX)]
+    /// More than [`VALIDATORS_MAX`].
+    #[error("more than {} validators", VALIDATORS_MAX)]
     TooMany,
     /// Two validators of one agency.
     #[error("agency {0} has two validators")]
@@ -41,9 +42,6 @@ pub enum ValidatorSetError {
 }
 
 impl ValidatorSet {
-    /// Validators at the most.
-    pub const COUNT_MAX: usize = 256;
-
     /// Makes a set from validators in any order.
     ///
     /// # Errors
@@ -53,7 +51,7 @@ impl ValidatorSet {
         if validators.is_empty() {
             return Err(ValidatorSetError::Empty);
         }
-        if validators.len() > Self::COUNT_MAX {
+        if validators.len() > VALIDATORS_MAX {
             return Err(ValidatorSetError::TooMany);
         }
         for pair in validators.windows(2) {

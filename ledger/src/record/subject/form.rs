@@ -6,14 +6,12 @@ use customhouse_proto::v1::subject::Scheme;
 use unicode_normalization::{UnicodeNormalization as _, is_nfkc};
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-use super::SUBJECT_ID_BYTES_MAX;
+use crate::limits::SUBJECT_ID_BYTES_MAX;
 use crate::{
     agency::AgencyCode,
+    limits::REFERENCE_BYTES_MAX,
     text::{self, TextError},
 };
-
-/// Bytes of a declaration's own reference at the most: with any agency's code before it, it is an id.
-pub const REFERENCE_BYTES_MAX: usize = SUBJECT_ID_BYTES_MAX - AgencyCode::LENGTH - 1;
 
 /// Why text is no id of its scheme in the normal form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

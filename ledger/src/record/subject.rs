@@ -8,9 +8,6 @@ use crate::hash::{Hash, Tag};
 
 pub mod form;
 
-/// Bytes of a subject's id at the most.
-pub const SUBJECT_ID_BYTES_MAX: usize = 256;
-
 /// The key of a subject: tagged hash of the scheme (u32) and the id's bytes.
 pub fn subject_key(subject: &v1::Subject) -> Hash {
     Tag::SUBJECT.hash(&[&subject.scheme.to_be_bytes(), subject.id.as_bytes()])

@@ -13,21 +13,15 @@ use serde::{
 
 use crate::{
     agency::AgencyCode,
+    agreement::{header::Header, validators::ValidatorSet},
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
-    header::Header,
     history,
     keys::PublicKey,
+    limits::{GENESIS_BYTES_MAX, GENESIS_JSON_BYTES_MAX},
     merkle,
     registry::{Registry, RegistryError},
-    validators::ValidatorSet,
 };
-
-/// Bytes of a genesis at the most, as canonical protobuf: some 50,000 keys, and an answer that a client of
-/// gRPC takes, which has a limit of 4 MiB if nobody says otherwise.
-pub const GENESIS_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Bytes of its JSON form at the most.
-pub const GENESIS_JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why a genesis was refused.
 #[derive(Debug, thiserror::Error)]

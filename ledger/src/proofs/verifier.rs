@@ -5,22 +5,22 @@ use std::sync::Arc;
 use customhouse_proto::v1;
 
 use crate::{
+    agreement::{
+        certificate::{Certificate, CertificateError},
+        header::Header,
+        validators::{Validator, ValidatorSet, ValidatorSetError},
+        vote::VoteKind,
+    },
     canonical,
-    certificate::{Certificate, CertificateError},
-    genesis::Genesis,
     hash::Hash,
-    header::Header,
     keys::PublicKey,
     layout::LayoutError,
-    validators::{Validator, ValidatorSet, ValidatorSetError},
-    vote::VoteKind,
+    limits::VALIDATORS_MAX,
+    registry::genesis::Genesis,
 };
 
 #[cfg(test)]
 mod tests;
-
-/// Bytes of a validator chain at the most: two thousand changes among 256 validators.
-pub const VALIDATOR_CHAIN_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of an encoded step at the most: twice what 256 validators need who have all signed.
 const STEP_BYTES_MAX: usize = 64 * 1024;
@@ -143,7 +143,7 @@ impl ValidatorStep {
     /// [`StepError::Malformed`].
     pub fn from_proto(proto: &v1::ValidatorStep) -> Result<Self, StepError> {
         let malformed = |error: &dyn std::fmt::Display| StepError::Malformed(error.to_string());
-        if proto.validators.len() > ValidatorSet::COUNT_MAX {
+        if proto.validators.len() > VALIDATORS_MAX {
             return Err(malformed(&ValidatorSetError::TooMany));
         }
         let read = |entry: &v1::ValidatorEntry| {

@@ -15,10 +15,10 @@ use serde::{
 
 use crate::{
     canonical::{self, CanonicalError},
-    consistency::CONSISTENCY_PROOF_BYTES_MAX,
-    history::HISTORY_PROOF_BYTES_MAX,
-    receipt::RECEIPT_BYTES_MAX,
-    verifier::VALIDATOR_CHAIN_BYTES_MAX,
+    limits::{
+        CONSISTENCY_PROOF_BYTES_MAX, HISTORY_PROOF_BYTES_MAX, RECEIPT_BYTES_MAX,
+        VALIDATOR_CHAIN_BYTES_MAX,
+    },
 };
 
 #[cfg(test)]

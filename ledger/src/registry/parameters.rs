@@ -1,12 +1,7 @@
 //! The network's parameters: limits and times that all members share, kept in the registry.
 
-use crate::{
-    record::RECORD_BYTES_MAX,
-    transaction::{SLOTS_MAX, TRANSACTION_BYTES_MAX},
-};
-
-/// Bytes of a block's transactions at the most, whatever the registry says.
-pub const BLOCK_BYTES_MAX: usize = 8 * 1024 * 1024;
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
+use crate::limits::{RECORD_BYTES_MAX, SLOTS_MAX, TRANSACTION_BYTES_MAX};
 
 /// Parameters in force. Each has a range; the upper ends are the formats' own limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +69,9 @@ impl Parameters {
             "block_bytes_max" => {
                 (&mut self.block_bytes_max, TRANSACTION_BYTES_MAX as u64, BLOCK_BYTES_MAX as u64)
             }
-            "block_transactions_max" => (&mut self.block_transactions_max, 1, 65_536),
+            "block_transactions_max" => {
+                (&mut self.block_transactions_max, 1, BLOCK_TRANSACTIONS_MAX as u64)
+            }
             "transaction_bytes_max" => (
                 &mut self.transaction_bytes_max,
                 RECORD_BYTES_MAX as u64 * 2,

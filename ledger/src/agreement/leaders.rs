@@ -17,20 +17,22 @@
 //! - Where the validators change, everybody begins anew.
 //!
 //! It only reorders: in every height all n lead before any leads again, so a validator at the end
-//! loses nothing but its place. The order at a height follows from at most [`TERM_MAX`] certified
+//! loses nothing but its place. The order at a height follows from at most [`LEADERS_TERM_MAX`] certified
 //! headers before it ([`Leaders::first_needed`]); a node that was restarted, wiped, or that has just
 //! caught up has the same as all others.
 
-use crate::{header::Header, keys::PublicKey, validators::ValidatorSet};
+use crate::{
+    agreement::{header::Header, validators::ValidatorSet},
+    keys::PublicKey,
+    limits::LEADERS_TERM_MAX,
+};
 
 /// Heights of a term for each validator.
 const TERM_OF_ONE: u64 = 64;
-/// Heights of a term at the most: so many headers are read when the chain is opened.
-pub const TERM_MAX: u64 = 4096;
 
 /// Heights of a term of these validators.
 pub fn term(validators: &ValidatorSet) -> u64 {
-    (validators.count() as u64 * TERM_OF_ONE).min(TERM_MAX)
+    (validators.count() as u64 * TERM_OF_ONE).min(LEADERS_TERM_MAX)
 }
 
 /// The order in which validators lead the views of the next height.
@@ -101,9 +103,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        genesis::tests::genesis,
+        agreement::validators::tests::{keys, set},
         hash::Hash,
-        validators::tests::{keys, set},
+        registry::genesis::tests::genesis,
     };
 
     static GENESIS: LazyLock<Header> = LazyLock::new(|| genesis(4).header());
@@ -248,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_term_of_many_validators_is_still_quickly_read() {
-        assert_eq!([4, 7, 200].map(|n| term(&set(n))), [256, 448, TERM_MAX]);
+        assert_eq!([4, 7, 200].map(|n| term(&set(n))), [256, 448, LEADERS_TERM_MAX]);
         let validators = set(4);
         let needed = [0, 1, 255, 256, 257].map(|h| Leaders::first_needed(h, &validators));
         assert_eq!(needed, [1, 1, 1, 257, 257]);

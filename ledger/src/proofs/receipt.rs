@@ -13,23 +13,21 @@ use bytes::Bytes;
 use customhouse_proto::v1;
 
 use crate::{
+    agreement::header::Header,
     canonical::{self, CanonicalError},
     hash::Hash,
-    header::Header,
     keys::{KeyError, Signature},
     layout::LayoutError,
+    limits::RECEIPT_BYTES_MAX,
     merkle::{self, PathBytesError, ProofError},
-    record::{RECORD_BYTES_MAX, RecordError, ValidRecord},
+    proofs::verifier::{FinalityError, Verifier},
+    record::{RecordError, ValidRecord},
     registry::{self, RegistryError, Signer},
     transaction::{Slot, SlotError, TransactionHeader},
-    verifier::{FinalityError, Verifier},
 };
 
 #[cfg(test)]
 pub(crate) mod tests;
-
-/// Bytes of a receipt at the most: a record, and room for the largest slot, paths and certificate.
-pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
 
 /// What a receipt proves.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,18 +6,15 @@
 use customhouse_proto::v1;
 
 use crate::{
+    agreement::header::Header,
     canonical::{self, CanonicalError},
-    header::Header,
+    limits::CONSISTENCY_PROOF_BYTES_MAX,
     merkle::{self, PathBytesError, ProofError},
-    verifier::{FinalityError, Verifier},
+    proofs::verifier::{FinalityError, Verifier},
 };
 
 #[cfg(test)]
 mod tests;
-
-/// Bytes of a consistency proof at the most: two headers with the certificates of 256 validators,
-/// and a path between logs of any size.
-pub const CONSISTENCY_PROOF_BYTES_MAX: usize = 64 * 1024;
 
 /// Two final headers, the log of one a prefix of the other's.
 #[derive(Clone, Debug, PartialEq, Eq)]

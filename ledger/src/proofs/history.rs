@@ -3,17 +3,15 @@
 use customhouse_proto::v1;
 
 use crate::{
+    agreement::header::Header,
     canonical::{self, CanonicalError},
     hash::{Hash, LengthError},
-    header::Header,
     history::{HistoryEntry, bucket_of, head_of},
     layout::LayoutError,
+    limits::HISTORY_PROOF_BYTES_MAX,
     merkle::{self, PathBytesError, ProofError},
-    verifier::{FinalityError, Verifier},
+    proofs::verifier::{FinalityError, Verifier},
 };
-
-/// Bytes of a history proof at the most: room for a million entries in one bucket.
-pub const HISTORY_PROOF_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 /// All history entries of one subject, as of a final header.
 #[derive(Clone, Debug, PartialEq, Eq)]

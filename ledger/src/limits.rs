@@ -1,0 +1,96 @@
+//! The limits of the formats: how large or how many a thing may be, whatever a network's
+//! [parameters](crate::registry::parameters) say.
+//!
+//! Whoever decodes, executes or verifies holds what comes in to these; a thing that exceeds one is refused
+//! by everybody, so none of them can change without a new version of the formats. They are bytes or counts,
+//! as the last words of their names say, and they stand together because many rest on each other. What only
+//! bounds the memory of one implementation (a cache, a list in a message) stands beside what it bounds.
+
+use crate::agency::AgencyCode;
+
+// ---- Records and what they are about.
+
+/// A record, in its one encoding.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// The name of a submitter.
+pub const SUBMITTER_BYTES_MAX: usize = 64;
+/// References of a record to other records.
+pub const REFERENCES_MAX: usize = 64;
+/// Subjects of a record, those that are derived and those that are stated.
+pub const SUBJECTS_MAX: usize = 512;
+/// The id of a subject.
+pub const SUBJECT_ID_BYTES_MAX: usize = 256;
+/// A declaration's own reference: with any agency's code and a separator before it, it is an id.
+pub const REFERENCE_BYTES_MAX: usize = SUBJECT_ID_BYTES_MAX - AgencyCode::LENGTH - 1;
+
+// ---- Transactions and blocks.
+
+/// Slots of a transaction.
+pub const SLOTS_MAX: usize = 4096;
+/// A transaction with the records that it carries.
+pub const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
+/// Transactions of a block.
+pub const BLOCK_TRANSACTIONS_MAX: usize = 65_536;
+/// The transactions of a block, together.
+pub const BLOCK_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+// ---- The registry, its changes, and the genesis.
+
+/// Entries of a registry.
+pub const REGISTRY_ENTRIES_MAX: usize = 65_536;
+/// The name of an agency, or the label of a key.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Entries that a change adds or ends, together.
+pub const CHANGE_ENTRIES_MAX: usize = 64;
+/// The reason that a change gives.
+pub const REASON_BYTES_MAX: usize = 256;
+/// How far below the block that carries the change a new validator's key may say that it is in sync.
+pub const IN_SYNC_HEIGHTS_MAX: u64 = 1000;
+/// A genesis as canonical protobuf: some 50,000 keys, and an answer that a client of gRPC takes, whose limit
+/// is 4 MiB unless it is told otherwise.
+pub const GENESIS_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// A genesis as JSON.
+pub const GENESIS_JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+// ---- Agreement.
+
+/// Validators of a height.
+pub const VALIDATORS_MAX: usize = 256;
+/// A certificate: its ballot, a bit and a signature a validator.
+pub const CERTIFICATE_BYTES_MAX: usize = 51 + VALIDATORS_MAX / 8 + 64 * VALIDATORS_MAX;
+/// Heights of a leaders' term: as many headers are read when the chain is opened.
+pub const LEADERS_TERM_MAX: u64 = 4096;
+/// What is kept of how one height was decided.
+pub const GROUNDS_BYTES_MAX: usize = 2 << 20;
+/// Certificates of one height that are kept, and as many proposals.
+pub const STATEMENTS_MAX: usize = 4096;
+/// Decisions in a file of them.
+pub const DECISIONS_MAX: usize = 1024;
+/// A file of decisions.
+pub const DECISIONS_BYTES_MAX: usize = 16 << 20;
+/// What decisions rested on is kept of the newest heights, no more than these …
+pub const KEPT_HEIGHTS_MAX: usize = 10_000;
+/// … and of fewer, where it has more bytes together.
+pub const KEPT_BYTES_MAX: usize = 256 << 20;
+
+// ---- Histories and proofs.
+
+/// Fewest bits of a subject's key that choose its bucket.
+pub const HISTORY_BITS_MIN: u32 = 8;
+/// Most bits of a subject's key that choose its bucket.
+pub const HISTORY_BITS_MAX: u32 = 24;
+/// A receipt: a record, and room for the largest slot, its paths and a certificate.
+pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
+/// A history proof: room for a million entries in one bucket.
+pub const HISTORY_PROOF_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// A consistency proof: two headers with the certificates of 256 validators, and a path between logs of any
+/// size.
+pub const CONSISTENCY_PROOF_BYTES_MAX: usize = 64 * 1024;
+/// A validator chain: two thousand changes among 256 validators.
+pub const VALIDATOR_CHAIN_BYTES_MAX: usize = 64 << 20;
+/// A transparency log's proof: a receipt with its record in base64, a path and a note.
+pub const TLOG_PROOF_BYTES_MAX: usize = 512 * 1024;
+/// A note: a checkpoint with as many signatures as are taken, the largest post-quantum ones included.
+pub const NOTE_BYTES_MAX: usize = 256 * 1024;
+/// Signatures of a note. The specification asks for 16 at least.
+pub const NOTE_SIGNATURES_MAX: usize = 32;
