@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{node::Shared, submissions::OutboxError, tasks::Tasks};
+use crate::{services::Services, submissions::OutboxError, tasks::Tasks};
 
 /// Time between two looks at the buffers' sizes.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl Buffers {
 }
 
 /// Looks after the buffers of the ledger's store and of the outbox until the node stops.
-pub(crate) fn start(tasks: &Tasks, node: &Shared) {
+pub(crate) fn start(tasks: &Tasks, node: &Services) {
     let (stop, metrics) = (tasks.shutdown().clone(), node.metrics.clone());
     let ledger = Arc::new(node.reader.clone());
     let outbox = Arc::new(node.submissions.outbox_buffers().clone());

@@ -6,7 +6,22 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub mod comparing;
+use tokio::sync::watch;
+
+pub(crate) mod comparing;
+
+/// What is known of this node's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockState {
+    /// Milliseconds by which it is ahead of the other validators', negative where it is behind; `None`
+    /// where too few have answered yet.
+    pub ahead_ms: Option<i64>,
+    /// Whether that is more than the chain's parameters allow.
+    pub wrong: bool,
+}
+
+/// The newest state; also told on.
+pub type ClockStatus = watch::Receiver<ClockState>;
 
 /// For tests: names a file with milliseconds, which may be negative, that are added to the system's
 /// clock. Read at every look at the clock, so that a test can set the clock of a running node.

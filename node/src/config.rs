@@ -23,7 +23,7 @@ use customhouse_ledger::{
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer};
 
-use crate::node::ValidatorKey;
+use crate::journal::ValidatorKey;
 
 pub(crate) mod address;
 mod filter;

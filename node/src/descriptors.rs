@@ -4,8 +4,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::api::connections::CLOSING_MAX;
-
+/// Connections that were told to close and are not closed yet. No more are accepted meanwhile.
+pub(crate) const CLOSING_MAX: usize = 32;
 /// Files of the outbox: it is small.
 pub(crate) const OUTBOX_FILES_MAX: i32 = 64;
 /// More are of no use, also where the system would give them.

@@ -11,6 +11,7 @@
 mod actions;
 pub mod answers;
 mod bodies;
+mod breaches;
 mod catch_up;
 mod fetch;
 pub mod gather;
@@ -43,6 +44,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1;
 use tokio::sync::oneshot;
 
+pub(crate) use self::breaches::EVIDENCE_MAX;
 use self::{actions::committed_state, bodies::Bodies, signers::takes_over};
 pub use self::{
     fetch::CertifiedBlock,

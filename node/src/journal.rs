@@ -34,7 +34,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use customhouse_ledger::keys::PublicKey;
+use customhouse_ledger::{keys::PublicKey, keys::SigningKey};
+
+/// A key that votes, and where its journal is.
+#[derive(Clone, Debug)]
+pub struct ValidatorKey {
+    /// The key.
+    pub key: SigningKey,
+    /// The journal.
+    pub journal: PathBuf,
+}
 
 const MAGIC: &[u8; 8] = b"CHJRNL2\n";
 /// What the journals of all versions begin with; the version and a line feed follow.

@@ -20,8 +20,7 @@ use customhouse_consensus::Timing;
 use customhouse_files::certificate::FileError;
 use customhouse_ledger::{
     agency::AgencyCode,
-    chain::{Chain, ChainReader},
-    hash::Hash,
+    chain::Chain,
     keys::{PublicKey, SigningKey},
     registry::genesis::Genesis,
     store::{FolderLock, StoreError, StoreOptions},
@@ -36,31 +35,34 @@ use tokio_util::sync::CancellationToken;
 use self::threads::ServerThreads;
 use crate::{
     admission::Admission,
-    api::{self, ApiConfig, Rejections, ServeError},
     buffers,
-    clock::{
-        self,
-        comparing::{ClockState, ClockStatus, Comparison},
-    },
+    checkpoint::CheckpointSigner,
+    clock::{self, ClockState},
     config::{BackupSection, ConfigError, NodeConfig},
     descriptors::{Descriptors, TooFew},
     driver::{
-        self, ConsensusStatus, DriverError, DriverParts, JournalledSigner, SharedMempool, Signer,
-        SignerError, listed_peers,
+        self, DriverError, DriverParts, EVIDENCE_MAX, JournalledSigner, Signer, SignerError,
+        listed_peers,
     },
     health::{GRPC_SERVER, Health, LOG_SERVER, METRICS_SERVER},
-    http,
     inbound::Inbound,
     journal::JournalError,
+    journal::ValidatorKey,
     mempool::{Mempool, MempoolLimits},
     metrics::{self, Metrics},
-    network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
+    network::{self, Addresses, Limits, NetworkConfig, NetworkError},
     readiness,
-    reporter::{EVIDENCE_MAX, Reporter},
+    reporter::Reporter,
+    serve::{
+        grpc::{self, ApiConfig, ServeError},
+        monitoring,
+        rejections::Rejections,
+        tlog,
+    },
+    services::Services,
     store::Known,
     submissions::{OutboxError, SubmissionParts, Submissions, WorkerError},
     tasks::{TaskError, Tasks},
-    tlog::{self, CheckpointSigner},
     tls::ServerTls,
 };
 
@@ -120,44 +122,10 @@ pub enum NodeError {
     Unfinished(&'static str),
 }
 
-/// What the services of a node share.
-pub struct Shared {
-    /// The chain's beginning.
-    pub genesis: Arc<Genesis>,
-    /// Its tagged hash.
-    pub chain_id: Hash,
-    /// Whose node this is.
-    pub agency: AgencyCode,
-    /// The committed ledger.
-    pub reader: ChainReader,
-    /// The way for records and transactions.
-    pub submissions: Submissions,
-    /// The peers.
-    pub network: NetworkHandle,
-    /// How consensus stands.
-    pub status: watch::Receiver<ConsensusStatus>,
-    /// Transactions that wait for a block.
-    pub mempool: SharedMempool,
-    /// When the node started.
-    pub started: Instant,
-    /// Signs checkpoints of the log, where there is a key for it.
-    pub checkpoints: Option<Arc<CheckpointSigner>>,
-    /// Counters.
-    pub metrics: Metrics,
-    /// Whether the loops of the node answer.
-    pub health: Health,
-    /// Whether its clock is that of the other validators.
-    pub clock: ClockStatus,
-    /// Where backups go.
-    pub backup: Option<BackupSection>,
-    /// Held while a backup is made.
-    pub backing_up: Arc<tokio::sync::Mutex<()>>,
-}
-
 /// A node that runs.
 pub struct Node {
     /// What its services share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<Services>,
     driver_ended: oneshot::Receiver<Result<(), DriverError>>,
     worker_ended: oneshot::Receiver<Result<(), WorkerError>>,
     tasks: Tasks,
@@ -197,15 +165,6 @@ pub struct NodeParts {
     pub backup: Option<BackupSection>,
     /// Local consensus times.
     pub timing: Timing,
-}
-
-/// A key that votes, and where its journal is.
-#[derive(Clone, Debug)]
-pub struct ValidatorKey {
-    /// The key.
-    pub key: SigningKey,
-    /// The journal.
-    pub journal: PathBuf,
 }
 
 impl NodeParts {
@@ -315,7 +274,7 @@ impl Node {
         let health = Health::new(tasks.clone());
         loops::watch(&health, &driver, &network, inbound, &submissions);
         let signer = parts.checkpoint.map(|key| CheckpointSigner::new(&parts.genesis, key).into());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Services {
             chain_id: reader.chain_id(),
             checkpoints: signer,
             genesis: Arc::new(parts.genesis),
@@ -332,9 +291,8 @@ impl Node {
             backup: parts.backup,
             backing_up: Arc::default(),
         });
-        let reporter = Reporter::of(&shared, parts.signing);
-        tasks.spawn("reporter of misbehaviour", reporter.run(evidence_out, shutdown.clone()));
-        Comparison::of(&shared, clock_state).start(&tasks);
+        loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
+        loops::compare_clocks(&tasks, &shared, clock_state);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
@@ -371,7 +329,7 @@ impl Node {
         if let Some(listener) = metrics_listener {
             let listening = (listener, shared.health.listener(METRICS_SERVER));
             let (node, stop) = (Arc::clone(&shared), shutdown.clone());
-            let served = http::serve(listening, descriptors.metrics_max, node, stop);
+            let served = monitoring::serve(listening, descriptors.metrics_max, node, stop);
             let served = served.map(io::Result::Ok);
             tasks.spawn_fallible_on(threads.handle(), METRICS_SERVER, served);
         }
@@ -388,12 +346,12 @@ impl Node {
             tls,
             calls_max: usize::try_from(config.limits.api_requests).unwrap_or(usize::MAX),
             drain: SHUTDOWN_GRACE / 2,
-            patience: api::Patience::default(),
+            patience: grpc::Patience::default(),
             connections_max: descriptors.clients_max,
             strangers_max: descriptors.strangers_max,
         };
         let listening = (api_listener, shared.health.listener(GRPC_SERVER));
-        let served = api::serve(listening, shared, api_config, rejections, shutdown.clone());
+        let served = grpc::serve(listening, shared, api_config, rejections, shutdown.clone());
         tasks.spawn_fallible_on(threads.handle(), GRPC_SERVER, served);
         tracing::info!(agency = %config.agency, grpc = %config.api.listen, "node running");
         let ended = node.ended(shutdown).await;

@@ -22,8 +22,7 @@ use customhouse_proto::v1::{registry_entry::Entry, signing_key_entry::Role};
 use crate::{
     config::{ConfigError, Listener, NodeConfig, NodeKeys, address},
     descriptors::Descriptors,
-    journal::SignerJournal,
-    node::ValidatorKey,
+    journal::{SignerJournal, ValidatorKey},
 };
 
 mod certificates;

@@ -6,20 +6,14 @@
 //! once do no harm either: the second is a no-op, because a breach has one dedupe key on the chain.
 //! One breach is enough to name a culprit. A report is a transaction, for which a block is made, at whose
 //! height the culprit can break a rule again: so of one validator no more than one breach is told in a while
-//! ([`Breaches`]), or it could fill the chain and the log with nothing else.
+//! ([`crate::driver`], where it tells of breaches), or it could fill the chain and the log with nothing else.
 //! A report is signed by the node's key and goes through the outbox like a client's transaction, so
 //! that it survives a restart from there on.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use customhouse_ledger::{
-    agency::AgencyCode,
-    agreement::evidence::Evidence,
-    chain::ChainReader,
-    keys::{PublicKey, SigningKey},
+    agency::AgencyCode, agreement::evidence::Evidence, chain::ChainReader, keys::SigningKey,
     transaction::VerifiedTransaction,
 };
 use tokio::sync::mpsc;
@@ -28,42 +22,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock,
     identity::{ClientIdentity, Role},
-    node::Shared,
+    services::Services,
     submissions::Submissions,
 };
 
-/// Breaches that may wait to be reported. More are reported by others, or when they are seen again.
-pub(crate) const EVIDENCE_MAX: usize = 256;
 /// How long each node leaves to the one before it.
 const TURN: Duration = Duration::from_secs(2);
-/// Of one validator, how long after a breach the next is told.
-const TOLD_AGAIN: Duration = Duration::from_secs(600);
-/// Culprits that are remembered: more than can be validators at a time.
-const CULPRITS_MAX: usize = 512;
 /// The submitter of a report.
 const SUBMITTER: &str = "node";
-
-/// Which validators were told of lately.
-#[derive(Debug, Default)]
-pub(crate) struct Breaches {
-    told: BTreeMap<PublicKey, Instant>,
-}
-
-impl Breaches {
-    /// Whether a validator's breach is to be told now, in the log and on the chain. It is remembered as told
-    /// then.
-    pub(crate) fn is_news(&mut self, culprit: PublicKey, now: Instant) -> bool {
-        let is_recent = |told: &Instant| now.saturating_duration_since(*told) < TOLD_AGAIN;
-        if self.told.get(&culprit).is_some_and(is_recent) {
-            return false;
-        }
-        if self.told.len() >= CULPRITS_MAX {
-            self.told.retain(|_, told| is_recent(told));
-        }
-        self.told.insert(culprit, now);
-        true
-    }
-}
 
 pub(crate) struct Reporter {
     reader: ChainReader,
@@ -74,7 +40,7 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Of a node, which signs its reports with this key.
-    pub(crate) fn of(node: &Shared, signing_key: SigningKey) -> Self {
+    pub(crate) fn of(node: &Services, signing_key: SigningKey) -> Self {
         Self {
             reader: node.reader.clone(),
             submissions: node.submissions.clone(),
@@ -134,24 +100,5 @@ impl Reporter {
         let record = accepted.record_id;
         tracing::warn!(%culprit, height, view, %record, "a breach of the rules is being recorded");
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_validator_that_breaks_a_rule_again_and_again_is_told_of_once_in_a_while() {
-        let key = |seed| SigningKey::from_seed(&[seed; 32]).public();
-        let (mut breaches, start) = (Breaches::default(), Instant::now());
-        assert!(breaches.is_news(key(1), start) && breaches.is_news(key(2), start));
-        let mut told = 0;
-        for seconds in 1..3600 {
-            let now = start + Duration::from_secs(seconds);
-            told += u32::from(breaches.is_news(key(1), now));
-        }
-        assert_eq!(told, 5, "every ten minutes of an hour");
-        assert!(breaches.is_news(key(2), start + TOLD_AGAIN));
     }
 }

@@ -39,10 +39,7 @@ pub use self::{
 };
 use crate::{
     admission::Admission,
-    clock::{
-        self,
-        comparing::{ClockState, ClockStatus},
-    },
+    clock::{self, ClockState, ClockStatus},
     driver::{ConsensusStatus, DriverHandle},
     identity::ClientIdentity,
     metrics::Metrics,

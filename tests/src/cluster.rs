@@ -11,7 +11,7 @@ use std::{
 use customhouse_client::{Client, ClientError, tls::ClientTls};
 use customhouse_files::profile::Profile;
 use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier, registry::genesis::Genesis};
-use customhouse_node::layout::{LocalAgency, LocalNetwork, NewNetwork};
+use customhouse_node::local_network::{LocalAgency, LocalNetwork, NewNetwork};
 use customhouse_proto::v1;
 use tempfile::TempDir;
 

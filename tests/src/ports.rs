@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use customhouse_node::layout::Ports;
+use customhouse_node::local_network::Ports;
 
 /// Below the ports that systems give to outgoing connections: nothing takes a node's port while the
 /// node is down.

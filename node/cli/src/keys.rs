@@ -15,7 +15,9 @@ use customhouse_files::{
     profile::Profile,
 };
 use customhouse_ledger::{agency::AgencyCode, keys::PublicKey, registry::genesis::Genesis};
-use customhouse_node::{identity::Role, layout, tlog::CheckpointSigner, tls::Authority};
+use customhouse_node::{
+    checkpoint::CheckpointSigner, identity::Role, local_network, tls::Authority,
+};
 use libp2p::identity::ed25519;
 use serde::Serialize;
 
@@ -145,7 +147,7 @@ fn new(args: &NewArgs, output: Output) -> anyhow::Result<()> {
     let Some(purpose) = args.purpose else {
         let country = args.country.as_deref().or(agency.as_str().get(..2)).unwrap_or("ZZ");
         let name = args.name.as_deref().unwrap_or(agency.as_str());
-        layout::create_agency_keys(dir, *agency, name, country)?;
+        local_network::create_agency_keys(dir, *agency, name, country)?;
         let made =
             [KeyPurpose::Validator, KeyPurpose::Peer, KeyPurpose::Signing, KeyPurpose::Checkpoint];
         let keys = made

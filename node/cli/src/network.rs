@@ -7,7 +7,7 @@ use customhouse_ledger::{
     agency::{AgencyCode, AgencyCodeError},
     hash::Hash,
 };
-use customhouse_node::layout::{LocalNetwork, NewNetwork, Ports};
+use customhouse_node::local_network::{LocalNetwork, NewNetwork, Ports};
 use serde::Serialize;
 
 use super::{

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::unix_ms;
-use crate::{metrics::Metrics, network::NetworkHandle, node::Shared, tasks::Tasks};
+use crate::{clock::ClockState, metrics::Metrics, network::NetworkHandle, tasks::Tasks};
 
 /// Time between two looks at the clock, and between two rounds of questions while it is not known to be
 /// right.
@@ -38,19 +38,6 @@ const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
 /// While the clock is not right, that is said this often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// What is known of this node's clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClockState {
-    /// Milliseconds by which it is ahead of the other validators', negative where it is behind; `None`
-    /// where too few have answered yet.
-    pub ahead_ms: Option<i64>,
-    /// Whether that is more than the chain's parameters allow.
-    pub wrong: bool,
-}
-
-/// The newest state; also told on.
-pub type ClockStatus = watch::Receiver<ClockState>;
-
 /// Compares the clock until its node stops.
 pub(crate) struct Comparison {
     agency: AgencyCode,
@@ -61,15 +48,13 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    /// Of a node's clock; what is found is told on.
-    pub(crate) fn of(node: &Shared, state: watch::Sender<ClockState>) -> Self {
-        Self {
-            agency: node.agency,
-            reader: node.reader.clone(),
-            network: node.network.clone(),
-            metrics: node.metrics.clone(),
-            state,
-        }
+    /// Of an agency's node, which reads its chain here and asks its peers there; what is found is told on.
+    pub(crate) fn new(
+        agency: AgencyCode,
+        (reader, network, metrics): (ChainReader, NetworkHandle, Metrics),
+        state: watch::Sender<ClockState>,
+    ) -> Self {
+        Self { agency, reader, network, metrics, state }
     }
 
     /// Compares from now on.

@@ -9,10 +9,10 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{ConsensusStatus, Fetch, Outside, fetch::Fetcher};
 use crate::{
-    clock::comparing::ClockStatus,
+    clock::ClockStatus,
+    driver::breaches::Breaches,
     metrics::Metrics,
     network::{Addresses, NetworkHandle},
-    reporter::Breaches,
 };
 
 pub(super) struct Shell {

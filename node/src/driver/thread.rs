@@ -18,10 +18,10 @@ use super::{
     fetch::Fetcher, shell::Shell,
 };
 use crate::{
-    clock::comparing::ClockStatus,
+    clock::ClockStatus,
+    driver::breaches::Breaches,
     health::{Probe, Responder, probe},
     network::{Addresses, NetworkHandle},
-    reporter::Breaches,
 };
 
 /// Inputs that may wait; those who hand more in wait themselves.

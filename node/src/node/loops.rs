@@ -1,12 +1,16 @@
 //! The loops of a node: each a task that ends the node with it, and each asked whether it goes round.
 
-use tokio::sync::mpsc;
+use customhouse_ledger::agreement::evidence::Evidence;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
+    clock::{ClockState, comparing::Comparison},
     driver::DriverHandle,
     health::{Health, Probe, probe},
     inbound::Inbound,
     network::{NetworkEvent, NetworkHandle},
+    reporter::Reporter,
+    services::Services,
     submissions::Submissions,
     tasks::Tasks,
 };
@@ -43,4 +47,16 @@ pub(super) fn watch(
     health.watch("network", move || network.clone().answered());
     health.watch("inbound", move || inbound.clone().answered());
     health.watch("submissions", move || submissions.clone().answered());
+}
+
+/// Starts telling the chain of breaches.
+pub(super) fn report(tasks: &Tasks, reporter: Reporter, evidence: mpsc::Receiver<Evidence>) {
+    let reporting = reporter.run(evidence, tasks.shutdown().clone());
+    tasks.spawn("reporter of misbehaviour", reporting);
+}
+
+/// Starts comparing this node's clock with those of the others.
+pub(super) fn compare_clocks(tasks: &Tasks, node: &Services, state: watch::Sender<ClockState>) {
+    let of_node = (node.reader.clone(), node.network.clone(), node.metrics.clone());
+    Comparison::new(node.agency, of_node, state).start(tasks);
 }

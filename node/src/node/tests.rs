@@ -7,6 +7,7 @@ use customhouse_ledger::{
         validators::{Validator, ValidatorSet},
         vote::{Ballot, Vote, VoteKind},
     },
+    hash::Hash,
     record::{ValidRecord, dedupe_key},
     registry::{RegistryChange, RegistryProposal, genesis::Genesis},
     transaction::VerifiedTransaction,
@@ -176,7 +177,7 @@ impl Network {
         node.ended(shutdown).await.expect("a clean end");
     }
 
-    fn shared(&self, i: usize) -> &Shared {
+    fn shared(&self, i: usize) -> &Services {
         &self.nodes[i].as_ref().expect("running").0.shared
     }
 

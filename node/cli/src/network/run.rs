@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use customhouse_ledger::agency::AgencyCode;
 use customhouse_node::{
-    layout::{LocalAgency, LocalNetwork},
+    local_network::{LocalAgency, LocalNetwork},
     logs,
 };
 use tokio::{

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use clap::Args;
 use customhouse_files::profile::Profile;
 use customhouse_ledger::agency::AgencyCode;
-use customhouse_node::layout::{LocalAgency, LocalNetwork};
+use customhouse_node::local_network::{LocalAgency, LocalNetwork};
 use futures::future::join_all;
 use serde::Serialize;
 use tokio::time::Instant;

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use customhouse_client::{Client, tls::ClientTls};
 use customhouse_files::{keyfile::KeyFile, profile::Profile};
 use customhouse_ledger::{agency::AgencyCode, keys::SigningKey, registry::genesis::Genesis};
-use customhouse_node::layout::{LocalAgency, LocalNetwork, NewNetwork, Ports};
+use customhouse_node::local_network::{LocalAgency, LocalNetwork, NewNetwork, Ports};
 use customhouse_proto::v1;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};

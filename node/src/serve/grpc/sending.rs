@@ -20,7 +20,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::time::Sleep;
 use tonic::Status;
 
-use super::{
+use crate::serve::{
     quotas::{AnswerBytes, Place},
     refused::Refused,
 };

@@ -11,7 +11,7 @@ use super::{
     fixture::{refusal, submission},
     *,
 };
-use crate::{health::probe, tlog};
+use crate::{health::probe, serve::tlog};
 
 /// Submits a record and gives its receipt.
 async fn receipt(fixture: &Fixture, number: u64) -> v1::Receipt {

@@ -4,7 +4,7 @@ use tonic::Code;
 
 use crate::identity::Role::{self, Auditor, Integrator, Officer, Operator};
 
-use super::{quotas::Class, refused::Refused};
+use crate::serve::{quotas::Class, refused::Refused};
 
 /// A method, by its path `/package.Service/Method`.
 pub(super) struct Method {

@@ -11,7 +11,7 @@ use customhouse_proto::v1;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{quotas::Place, refused::Refused};
-use crate::{metrics::Metrics, node::Shared};
+use crate::{metrics::Metrics, services::Services};
 
 tokio::task_local! {
     /// The place of the call that is being answered.
@@ -61,7 +61,7 @@ pub(super) async fn in_line(records: usize) -> Option<OwnedSemaphorePermit> {
 
 /// Reads away from the async workers, because a read may wait for the disk.
 pub(crate) async fn read<T: Send + 'static>(
-    node: &Shared,
+    node: &Services,
     read: impl FnOnce(&ChainReader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Refused> {
     let reader = node.reader.clone();
@@ -84,7 +84,7 @@ pub(super) fn hash_field(field: &str, bytes: &[u8]) -> Result<Hash, Refused> {
 }
 
 /// How fresh an answer is that was read at this tip.
-pub(super) fn freshness(node: &Arc<Shared>, tip: &Tip) -> v1::Freshness {
+pub(super) fn freshness(node: &Arc<Services>, tip: &Tip) -> v1::Freshness {
     v1::Freshness {
         height: tip.header.height,
         block_hash: tip.hash.0.to_vec(),

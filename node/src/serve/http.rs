@@ -14,9 +14,9 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::connections::{self, Connection, Shares},
     health::Responder,
     metrics::Metrics,
+    serve::connections::{self, Connection, Shares},
 };
 
 /// What a client may have of the server.

@@ -2,13 +2,11 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | `serving`, `connections` | a connection: accepted, its handshake, its calls, and its end |
-//! | `gate`, `access`, `quotas` | what every call passes: the role table, what one client may hold |
+//! | `serving` | a connection: its handshake, its calls, and its end |
+//! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
 //! | `submission`, `query`, `audit`, `admin` | one file a service |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
-//! | [`refused`], `details` | the one table from reasons to gRPC codes |
-//! | [`rejections`] | counting and logging what was refused |
 //!
 //! A call goes `connections::accept` → `serving` → `gate::admit` → the service. Nothing is
 //! decoded before the gate has let the call in, and no message over its limit is decoded at all.
@@ -26,10 +24,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::HealthReporter};
 
-use self::connections::Shares;
 use crate::{
     health::{LOOPS, Responder, Stalled},
-    node::Shared,
+    serve::{
+        connections::{self, Shares},
+        quotas,
+        rejections::Rejections,
+    },
+    services::Services,
     tls::ServerTls,
 };
 
@@ -37,25 +39,16 @@ mod access;
 mod admin;
 mod answers;
 mod audit;
-pub(crate) mod connections;
-mod details;
 mod gate;
 mod intake;
 mod query;
-mod quotas;
-mod reads;
 mod receiving;
-pub mod refused;
-pub mod rejections;
 mod sending;
 mod serving;
 mod streams;
 mod submission;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use reads::read;
-pub use rejections::Rejections;
 
 /// Bytes of any other request: ids, keys and numbers.
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -113,7 +106,7 @@ pub enum ServeError {
 /// [`ServeError`], before the first connection.
 pub async fn serve(
     (listener, responder): (TcpListener, Responder),
-    node: Arc<Shared>,
+    node: Arc<Services>,
     config: ApiConfig,
     rejections: Rejections,
     shutdown: CancellationToken,
@@ -163,7 +156,7 @@ pub async fn serve(
 }
 
 async fn routes(
-    node: Arc<Shared>,
+    node: Arc<Services>,
     health: &HealthReporter,
     rejections: Rejections,
     shutdown: &CancellationToken,

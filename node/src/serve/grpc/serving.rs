@@ -28,11 +28,13 @@ use tonic::{codegen::Service as _, transport::server::Connected as _};
 
 use super::{
     Patience,
-    connections::{Connection, TooMany},
     gate::Caller,
+    sending::{PIECE_BYTES, Unsent},
+};
+use crate::serve::{
+    connections::{Connection, TooMany},
     quotas::{ConnectionPlace, Quotas, Share},
     rejections::Rejections,
-    sending::{PIECE_BYTES, Unsent},
 };
 use crate::{
     identity::{ClientIdentity, Role},

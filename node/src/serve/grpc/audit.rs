@@ -8,11 +8,11 @@ use customhouse_ledger::{
 use customhouse_proto::v1::{self, audit_server::Audit};
 use tonic::{Code, Request, Response, Status};
 
-use super::{
+use crate::serve::{
     reads::{hash_field, read},
     refused::Refused,
 };
-use crate::node::Shared;
+use crate::services::Services;
 
 /// Entries of the registry in one answer: some 200 bytes each.
 const ENTRIES_MAX: usize = 4096;
@@ -26,7 +26,7 @@ const PAGE_ENTRIES_MAX: usize = if cfg!(test) { 8 } else { 65_536 };
 
 #[derive(Clone)]
 pub(super) struct AuditService {
-    pub(super) node: Arc<Shared>,
+    pub(super) node: Arc<Services>,
 }
 
 /// The part of a history proof from an entry on.

@@ -10,7 +10,7 @@
 //!
 //! What is served was committed, and leads to the certified log root: damage is an error and a line in
 //! the node's log. A listener of its own, because metrics are for the operator's network and this is
-//! not. No client makes anything grow: [`server`] limits connections, their heads and their age, and
+//! not. No client makes anything grow: [`super::http`] limits connections, their heads and their age, and
 //! here so many reads of the store are made at a time.
 
 use std::{io, sync::Arc};
@@ -23,16 +23,8 @@ use axum::{
     routing::get,
 };
 use customhouse_ledger::{
-    agreement::header::Header,
     chain::{ChainReader, Tip},
-    keys::SigningKey,
-    registry::genesis::Genesis,
-    tlog::{
-        self,
-        checkpoint::Checkpoint,
-        note::{NoteSigner, VerifierKey},
-        path::{TileContent, TilePath},
-    },
+    tlog::path::{TileContent, TilePath},
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -40,10 +32,14 @@ use tonic::Code;
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use crate::{
-    api::{read, refused::Refused},
+    checkpoint::CheckpointSigner,
     health::Responder,
-    http::server::{self, Limits},
-    node::Shared,
+    serve::{
+        http::{self, Limits},
+        reads::read,
+        refused::Refused,
+    },
+    services::Services,
 };
 
 /// Tiles that are read at a time: each is some tens of kilobytes and thousands of hashes. Strangers ask for
@@ -61,37 +57,8 @@ const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 /// What is newer a moment later.
 const NOT_KEPT: &str = "no-store";
 
-/// Signs this node's checkpoints.
-#[derive(Debug)]
-pub struct CheckpointSigner {
-    network: String,
-    signer: NoteSigner,
-}
-
-impl CheckpointSigner {
-    /// Of a chain, with the node's checkpoint key.
-    pub fn new(genesis: &Genesis, key: SigningKey) -> Self {
-        let origin = tlog::origin(&genesis.network, &genesis.chain_id());
-        let signer = NoteSigner::new(&origin, key);
-        let signer = signer.expect("a genesis allows no space and no plus in its network's name");
-        Self { network: genesis.network.clone(), signer }
-    }
-
-    /// What tools verify the notes with.
-    pub fn verifier(&self) -> &VerifierKey {
-        self.signer.verifier()
-    }
-
-    /// The checkpoint of a committed block's log. A log must never sign two that contradict each other:
-    /// only headers with a finalization are given to this.
-    pub fn note(&self, committed: &Header) -> String {
-        let text = Checkpoint::of(&self.network, committed).text();
-        self.signer.sign(&text).expect("an origin, a number and base64 have no control character")
-    }
-}
-
 struct Log {
-    node: Arc<Shared>,
+    node: Arc<Services>,
     signer: Arc<CheckpointSigner>,
     tile_reads: Arc<Semaphore>,
     bundle_reads: Arc<Semaphore>,
@@ -104,7 +71,7 @@ struct Log {
 pub async fn serve(
     (listener, responder): (TcpListener, Responder),
     connections_max: usize,
-    node: Arc<Shared>,
+    node: Arc<Services>,
     signer: Arc<CheckpointSigner>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -112,11 +79,11 @@ pub async fn serve(
     tracing::info!(%address, verifier_key = %signer.verifier(), "serving the log as tiles");
     let metrics = node.metrics.clone();
     let limits = Limits::of_connections(connections_max);
-    server::serve((listener, responder), router(node, signer), limits, metrics, shutdown).await;
+    http::serve((listener, responder), router(node, signer), limits, metrics, shutdown).await;
     Ok(())
 }
 
-fn router(node: Arc<Shared>, signer: Arc<CheckpointSigner>) -> Router {
+fn router(node: Arc<Services>, signer: Arc<CheckpointSigner>) -> Router {
     let tile_reads = Arc::new(Semaphore::new(TILE_READS_MAX));
     let bundle_reads = Arc::new(Semaphore::new(BUNDLE_READS_MAX));
     Router::new()

@@ -31,15 +31,13 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::{health::Responder, metrics::Metrics};
+use crate::{descriptors::CLOSING_MAX, health::Responder, metrics::Metrics};
 
 /// How long to wait after a failed `accept`: it means that the process is out of descriptors or
 /// memory, and trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Failed `accept`s are told of this often at the most.
 const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(10);
-/// Connections that were told to close and are not closed yet. No more are accepted meanwhile.
-pub(crate) const CLOSING_MAX: usize = 32;
 /// The surface that metrics count closed connections under.
 const SURFACE: &str = "connections";
 

@@ -18,8 +18,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{gate, quotas::Place, reads::holding, refused::Refused, rejections::Rejections};
+use super::gate;
 use crate::identity::ClientIdentity;
+use crate::serve::{quotas::Place, reads::holding, refused::Refused, rejections::Rejections};
 
 /// Items of a chunk at the most.
 const CHUNK_ITEMS_MAX: usize = 256;
@@ -197,11 +198,9 @@ mod tests {
     use tokio::{sync::Notify, time::timeout};
     use tonic::Code;
 
-    use super::{
-        super::quotas::{Class, Quotas},
-        *,
-    };
+    use super::*;
     use crate::identity::Role;
+    use crate::serve::quotas::{Class, Quotas};
 
     const DEADLINE: Duration = Duration::from_secs(10);
 

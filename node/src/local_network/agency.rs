@@ -9,7 +9,7 @@ use customhouse_files::{
 };
 use customhouse_ledger::{agency::AgencyCode, keys::PublicKey};
 
-use super::LayoutError;
+use super::LocalNetworkError;
 use crate::{config::journal_path, journal::SignerJournal};
 
 /// Makes an agency's keys and the signer's journal in `<dir>/keys`, and `<dir>/agency.json`.
@@ -21,14 +21,14 @@ pub fn create_agency_keys(
     agency: AgencyCode,
     name: &str,
     country: &str,
-) -> Result<AgencyFile, LayoutError> {
+) -> Result<AgencyFile, LocalNetworkError> {
     let public_file = dir.join("agency.json");
     if public_file.exists() {
         return Err(FolderError::Exists(public_file).into());
     }
     let keys = dir.join("keys");
     create_dir(&keys)?;
-    let make = |purpose: KeyPurpose| -> Result<PublicKey, LayoutError> {
+    let make = |purpose: KeyPurpose| -> Result<PublicKey, LocalNetworkError> {
         let path = keys.join(format!("{purpose}.key"));
         let key = KeyFile::generate(purpose, agency).map_err(io_error(&path))?;
         key.write(&path)?;

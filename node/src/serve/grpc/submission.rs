@@ -10,17 +10,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    answers, intake,
+use super::{answers, intake, streams};
+use crate::serve::{
     quotas::{AnswerRoom, Place},
     reads::{hash_field, holding, read},
     refused::Refused,
     rejections::Rejections,
-    streams,
 };
 use crate::{
     identity::ClientIdentity,
-    node::Shared,
+    services::Services,
     submissions::{Accepted, End, Refusal, Submissions},
 };
 
@@ -36,7 +35,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub(super) struct SubmissionService {
-    pub(super) node: Arc<Shared>,
+    pub(super) node: Arc<Services>,
     pub(super) rejections: Rejections,
     pub(super) shutdown: CancellationToken,
 }

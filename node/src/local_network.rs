@@ -20,14 +20,14 @@ use customhouse_ledger::registry::genesis::GenesisError;
 use crate::{config::ConfigError, journal::JournalError, tls::AuthorityError};
 
 mod agency;
-mod local;
+mod network;
 
 pub use agency::create_agency_keys;
-pub use local::{LocalAgency, LocalNetwork, NewNetwork, Ports};
+pub use network::{LocalAgency, LocalNetwork, NewNetwork, Ports};
 
 /// Why files could not be laid out or read. Each names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum LayoutError {
+pub enum LocalNetworkError {
     /// A file or directory.
     #[error(transparent)]
     Folder(#[from] FolderError),

@@ -18,7 +18,7 @@ use customhouse_ledger::{
     agency::AgencyCode, limits::GENESIS_JSON_BYTES_MAX, registry::genesis::Genesis,
 };
 
-use super::{LayoutError, create_agency_keys};
+use super::{LocalNetworkError, create_agency_keys};
 use crate::{config::NodeConfig, identity::Role, tls::Authority};
 
 /// The clients that every agency of a local network gets: directory, name in the certificate, role.
@@ -49,7 +49,7 @@ impl Ports {
     ///
     /// # Errors
     /// Where they would pass 65,535, or the base is 0, which means any port.
-    pub fn from_base(base: u16, agencies: usize) -> Result<Vec<Self>, LayoutError> {
+    pub fn from_base(base: u16, agencies: usize) -> Result<Vec<Self>, LocalNetworkError> {
         let ports = |index: usize| {
             let offset = u16::try_from(index).ok()?.checked_mul(10)?;
             let peer = base.checked_add(offset)?;
@@ -58,7 +58,7 @@ impl Ports {
         };
         let all: Option<Vec<Self>> = (0..agencies).map(ports).collect();
         all.filter(|_| base != 0).ok_or_else(|| {
-            LayoutError::Plan(format!("no room for {agencies} nodes from port {base} on"))
+            LocalNetworkError::Plan(format!("no room for {agencies} nodes from port {base} on"))
         })
     }
 }
@@ -115,7 +115,7 @@ impl LocalNetwork {
     ///
     /// # Errors
     /// Where the directory is in use, the plan makes no network, or a file cannot be written.
-    pub fn create(new: &NewNetwork) -> Result<Self, LayoutError> {
+    pub fn create(new: &NewNetwork) -> Result<Self, LocalNetworkError> {
         new.check()?;
         create_dir(&new.dir)?;
         let mut files = Vec::new();
@@ -136,7 +136,7 @@ impl LocalNetwork {
     ///
     /// # Errors
     /// Where there is none, or one of its files is damaged.
-    pub fn open(dir: &Path) -> Result<Self, LayoutError> {
+    pub fn open(dir: &Path) -> Result<Self, LocalNetworkError> {
         let path = dir.join("genesis.json");
         let text = readfile::text(&path, GENESIS_JSON_BYTES_MAX).map_err(io_error(&path))?;
         let genesis = Genesis::from_json(&text)?;
@@ -157,9 +157,9 @@ impl LocalNetwork {
     ///
     /// # Errors
     /// Where it is there already, or a file cannot be written.
-    pub fn add(&mut self, agency: AgencyCode, ports: Ports) -> Result<(), LayoutError> {
+    pub fn add(&mut self, agency: AgencyCode, ports: Ports) -> Result<(), LocalNetworkError> {
         if self.agencies.iter().any(|other| other.code() == agency) {
-            return Err(LayoutError::Plan(format!("agency {agency} is there already")));
+            return Err(LocalNetworkError::Plan(format!("agency {agency} is there already")));
         }
         let address = |other: &LocalAgency| {
             let address = other.config.network.listen.first().map(ToString::to_string);
@@ -175,16 +175,16 @@ impl LocalNetwork {
 }
 
 impl NewNetwork {
-    fn check(&self) -> Result<(), LayoutError> {
+    fn check(&self) -> Result<(), LocalNetworkError> {
         if self.agencies.is_empty() || self.agencies.len() > AGENCIES_MAX {
             let found = self.agencies.len();
-            return Err(LayoutError::Plan(format!(
+            return Err(LocalNetworkError::Plan(format!(
                 "{found} agencies: 1 to {AGENCIES_MAX} expected"
             )));
         }
         for (index, (agency, _)) in self.agencies.iter().enumerate() {
             if self.agencies[..index].iter().any(|(other, _)| other == agency) {
-                return Err(LayoutError::Plan(format!("agency {agency} is listed twice")));
+                return Err(LocalNetworkError::Plan(format!("agency {agency} is listed twice")));
             }
         }
         if fs::read_dir(&self.dir).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -200,7 +200,7 @@ fn lay_out_agency(
     agency: AgencyCode,
     ports: Ports,
     others: &[(AgencyCode, String)],
-) -> Result<AgencyFile, LayoutError> {
+) -> Result<AgencyFile, LocalNetworkError> {
     let dir = network_dir.join(agency.as_str());
     create_dir(&dir)?;
     let country = agency.as_str().get(..2).unwrap_or("ZZ");
@@ -269,7 +269,7 @@ fn lay_out_client(
     agency: AgencyCode,
     ports: Ports,
     (name, role): (&str, Role),
-) -> Result<Option<RegisteredKey>, LayoutError> {
+) -> Result<Option<RegisteredKey>, LocalNetworkError> {
     let dir = agency_dir.join("clients").join(name);
     create_dir(&dir)?;
     authority.client(name, role)?.write(&dir.join("client.crt"), &dir.join("client.key"))?;
@@ -356,7 +356,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("file"), "").expect("writable");
         let error = LocalNetwork::create(&plan(dir.path(), &["NL-DOUANE"]));
-        assert!(matches!(error, Err(LayoutError::Folder(FolderError::Exists(_)))));
+        assert!(matches!(error, Err(LocalNetworkError::Folder(FolderError::Exists(_)))));
         let twice = LocalNetwork::create(&plan(&dir.path().join("net"), &["NL-A", "NL-A"]));
         assert!(twice.expect_err("refused").to_string().contains("listed twice"));
         assert!(Ports::from_base(65_500, 5).is_err() && Ports::from_base(0, 1).is_err());

@@ -299,7 +299,7 @@ async fn damaged_data_is_refused_to_the_client_and_counted_for_the_operator() {
         let key = "00000007".to_owned();
         Err::<(), _>(StoreError::Corrupt { table: "transactions", key, what: "checksum".into() })
     };
-    let refused = reads::read(&shared, damaged).await.expect_err("refused");
+    let refused = crate::serve::reads::read(&shared, damaged).await.expect_err("refused");
     assert_eq!((refused.code, refused.reason_code), (Code::DataLoss, "STORE_CORRUPT"));
     let metrics = shared.metrics.encode();
     assert!(metrics.contains("customhouse_store_corruptions_total 1\n"), "{metrics}");

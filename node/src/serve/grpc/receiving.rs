@@ -17,7 +17,7 @@ use hyper::body::{Body as HttpBody, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 
-use super::{quotas::Place, refused::Refused};
+use crate::serve::{quotas::Place, refused::Refused};
 
 /// A message of a stream that is not longer is of the stream's own place.
 const SMALL_BYTES: usize = 64 * 1024;

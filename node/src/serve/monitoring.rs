@@ -6,16 +6,17 @@ use axum::{Router, extract::State, http::StatusCode, http::header, routing::get}
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::server::Limits;
-use crate::{health::Responder, node::Shared};
-
-pub(crate) mod server;
+use crate::{
+    health::Responder,
+    serve::http::{self, Limits},
+    services::Services,
+};
 
 /// Serves `/metrics` (Prometheus text) and `/health` until shutdown, to so many connections at a time.
 pub async fn serve(
     listening: (TcpListener, Responder),
     connections_max: usize,
-    shared: Arc<Shared>,
+    shared: Arc<Services>,
     shutdown: CancellationToken,
 ) {
     let metrics = shared.metrics.clone();
@@ -24,17 +25,17 @@ pub async fn serve(
         .route("/health", get(health))
         .with_state(shared);
     let limits = Limits::of_connections(connections_max);
-    server::serve(listening, router, limits, metrics, shutdown).await;
+    http::serve(listening, router, limits, metrics, shutdown).await;
 }
 
-async fn encoded(State(shared): State<Arc<Shared>>) -> impl axum::response::IntoResponse {
+async fn encoded(State(shared): State<Arc<Services>>) -> impl axum::response::IntoResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, TEXT)], shared.metrics.encode())
 }
 
 /// 200 while the node follows the network and its loops answer; 503 while it catches up, stands alone, or
 /// a loop does not answer, which is named, or its clock is wrong.
-async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+async fn health(State(shared): State<Arc<Services>>) -> (StatusCode, String) {
     let status = shared.status.borrow().clone();
     let tip = shared.reader.tip();
     let peers = shared.network.connected().borrow().len();

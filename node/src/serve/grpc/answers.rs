@@ -3,7 +3,7 @@
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{self, Phase};
 
-use super::refused::Refused;
+use crate::serve::refused::Refused;
 use crate::submissions::{Accepted, End};
 
 /// The phase of what was refused: rejected, or not taken for a reason that passes.

@@ -19,11 +19,11 @@ use customhouse_proto::v1::{
 };
 use tonic::{Code, Request, Response, Status};
 
-use super::{
+use crate::serve::{
     reads::{freshness, hash_field, read},
     refused::Refused,
 };
-use crate::node::Shared;
+use crate::services::Services;
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1000;
@@ -35,7 +35,7 @@ const PAGE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 #[derive(Clone)]
 pub(super) struct QueryService {
-    pub(super) node: Arc<Shared>,
+    pub(super) node: Arc<Services>,
 }
 
 #[tonic::async_trait]

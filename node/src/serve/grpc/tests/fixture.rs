@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     config::NodeConfig,
-    layout::{LocalNetwork, NewNetwork, Ports},
+    local_network::{LocalNetwork, NewNetwork, Ports},
     node::{Node, NodeParts},
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Fixture {
     pub(super) signing_key: SigningKey,
     pub(super) validator_key: SigningKey,
     /// What the services share; weak, so that it ends with the node.
-    pub(super) shared: Weak<Shared>,
+    pub(super) shared: Weak<Services>,
     serving: JoinHandle<Result<(), ServeError>>,
     node: JoinHandle<()>,
     counted: Counted,

@@ -9,12 +9,13 @@ use customhouse_ledger::{chain::Tip, registry::RegistryChange, store::BackupInfo
 use customhouse_proto::v1::{self, admin_server::Admin};
 use tonic::{Code, Request, Response, Status};
 
-use super::{reads::read, refused::Refused, submission::caller};
-use crate::{absence, clock, network::peer_id, node::Shared};
+use super::submission::caller;
+use crate::serve::{reads::read, refused::Refused};
+use crate::{absence, clock, network::peer_id, services::Services};
 
 #[derive(Clone)]
 pub(super) struct AdminService {
-    pub(super) node: Arc<Shared>,
+    pub(super) node: Arc<Services>,
 }
 
 #[tonic::async_trait]
@@ -118,7 +119,7 @@ impl Admin for AdminService {
 
 /// Whether the change leaves the network to validators that this node sees away.
 fn check_absence(
-    node: &Shared,
+    node: &Services,
     change: &RegistryChange,
     although: &[String],
 ) -> Result<(), Refused> {
@@ -145,7 +146,7 @@ fn check_absence(
 }
 
 /// Makes a backup, one at a time: they would only wait for each other's files.
-async fn create_backup(node: &Shared) -> Result<v1::CreateBackupResponse, Refused> {
+async fn create_backup(node: &Services) -> Result<v1::CreateBackupResponse, Refused> {
     let Some(section) = node.backup.clone() else {
         let reason = "the node was started without [backup] and its directory: name it in the configuration \
                       and restart the node";
@@ -172,7 +173,7 @@ async fn create_backup(node: &Shared) -> Result<v1::CreateBackupResponse, Refuse
 
 /// Where a change is on the chain already.
 async fn committed_change(
-    node: &Shared,
+    node: &Services,
     change: &RegistryChange,
 ) -> Result<Option<v1::SubmitRegistryChangeResponse>, Refused> {
     let proposal = change.proposal().hash();

@@ -16,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answers,
-    reads::{apart, here, in_line},
-    refused::Refused,
-    rejections::Rejections,
     streams::{Intake, Step},
     submission::SubmissionService,
 };
+use crate::serve::{
+    reads::{apart, here, in_line},
+    refused::Refused,
+    rejections::Rejections,
+};
 use crate::{
     identity::ClientIdentity,
-    node::Shared,
+    services::Services,
     submissions::{Accepted, Refusal, Submissions},
 };
 
@@ -116,7 +118,7 @@ pub(super) async fn sign_apart(
 
 /// Transactions that clients have signed.
 pub(super) struct Transactions {
-    node: Arc<Shared>,
+    node: Arc<Services>,
     rejections: Rejections,
     shutdown: CancellationToken,
 }
@@ -208,7 +210,7 @@ impl Intake for Transactions {
 
 /// Records for the node to sign.
 pub(super) struct Records {
-    node: Arc<Shared>,
+    node: Arc<Services>,
     rejections: Rejections,
     shutdown: CancellationToken,
 }

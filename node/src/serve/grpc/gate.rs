@@ -17,13 +17,15 @@ use tonic::{Code, Status};
 use super::{
     SMALL_REQUEST_BYTES_MAX,
     access::{self, Method},
+    receiving::Receiving,
+    sending::{Sending, Unsent, Whole},
+};
+use crate::serve::{
     connections::TooMany,
     quotas::{AnswerBytes, AnswerRoom, Class, Place, Share},
     reads::holding,
-    receiving::Receiving,
     refused::Refused,
     rejections::Rejections,
-    sending::{Sending, Unsent, Whole},
 };
 use crate::{identity::ClientIdentity, tls::IdentityError};
 
