@@ -47,9 +47,9 @@ pub enum Action {
     /// Ask peers for the notarization and the nullification of a view. What comes is fed as
     /// [`crate::Message::Certificate`].
     FetchCertificates {
-        /// Of which height.
+        /// The height.
         height: u64,
-        /// Of which view.
+        /// The view.
         view: u64,
     },
     /// Blocks up to at least this height have been committed by others: fetch those above the tip
@@ -64,9 +64,10 @@ pub enum Action {
     ResendTransactions,
     /// A validator has provably broken a rule. Store it.
     Evidence(Evidence),
-    /// Something that was handed over earlier, or that is no message, was dropped: a message that was
-    /// held for this height, or a certified block. What became of the message of this very step is
-    /// [`crate::Outbox::reception`], and never here: whoever is speaking has nothing to do with it.
+    /// Something that was handed over earlier, or that is not a message, was dropped: a message that
+    /// was held for this height, or a certified block. What became of the message of this very step
+    /// is [`crate::Outbox::reception`], and never here: whoever is speaking has nothing to do with
+    /// it.
     Refused {
         /// Who handed it over.
         peer: PeerTag,
@@ -126,7 +127,7 @@ pub struct Validate {
 pub enum Reception {
     /// All of it was verified, or is held in these very bytes: it may be passed on.
     Accepted,
-    /// All of it was verified, and it is for what a certificate says that this node has sent to all: whoever
+    /// All of it was verified, and it is for a ballot whose certificate this node has sent to all: whoever
     /// needs it has that, and it need not be passed on by itself.
     Contained,
     /// Kept for the next height, whose validators will judge it. Not passed on: nobody knows yet
@@ -221,9 +222,9 @@ pub enum StopReason {
          elsewhere; register a new key"
     )]
     UnknownOwnSignature {
-        /// Of which height.
+        /// Height of the signature.
         height: u64,
-        /// Of which view.
+        /// View of the signature.
         view: u64,
     },
 }
@@ -240,7 +241,7 @@ pub enum HaltReason {
     /// The ledger committed a block that was not decided here.
     #[error("the ledger committed {committed} at height {height} where {decided:?} was decided")]
     WrongCommit {
-        /// At which height.
+        /// The height.
         height: u64,
         /// What was decided, if anything was.
         decided: Option<Hash>,

@@ -17,11 +17,11 @@ use crate::{
     input::{Message, PeerTag, Signatures},
 };
 
-/// Votes told of one key at the most. The newest are told: they are what a journal that was put back
-/// lacks.
+/// The most votes that are told of one key. The newest are told: they are what a journal that was
+/// put back lacks.
 pub const VOTES_TOLD_MAX: usize = 512;
-/// Proposals told of one key at the most: those of the views near the current one, and of the next
-/// height.
+/// The most proposals that are told of one key: those of the views near the current one, and of the
+/// next height.
 pub const CLAIMS_TOLD_MAX: usize = 64;
 
 /// Height, view and kind of a vote.

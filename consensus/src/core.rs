@@ -90,7 +90,7 @@ impl Core {
 
     /// The same, but it signs nothing before [`Input::Asked`]: a journal that was rolled back with
     /// its store does not know what this key has signed, but a peer may. Where the validators change,
-    /// those who were asked may not be enough among the new ones: it waits for the input again.
+    /// those who were asked may not be enough of the new ones: it waits for the input again.
     pub fn unasked(self) -> Self {
         Self { unasked: true, asks: true, ..self }
     }

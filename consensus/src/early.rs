@@ -3,8 +3,8 @@
 //! Who decides the next height follows from the block before it, so whether such a message counts is
 //! not known yet. Who signed it is. So a vote or a proposal is kept by its author and after its
 //! signature was verified: nobody can fill the share of another or put something in its place, and
-//! whatever is handed on when the height begins is genuine. A certificate has no one author, and
-//! cannot be verified yet: it is kept in the share of the peer that handed it over, who answers for it.
+//! whatever is handed on when the height begins is genuine. A certificate has no one author, and cannot
+//! be verified yet: it is kept in the share of the peer that handed it over, which answers for it.
 
 use std::collections::BTreeMap;
 
@@ -23,24 +23,25 @@ use crate::{
 
 /// Proposals kept of one author. Each may be two megabytes.
 const PROPOSALS_MAX: usize = 2;
-/// Proposals kept of all authors together that are no validators now.
+/// Proposals kept of all authors together that are not validators now.
 const STRANGERS_PROPOSALS_MAX: usize = 8;
-/// Peers at the most; there are as many as there are agencies.
+/// Most peers; there are as many as there are agencies.
 const PEERS_MAX: usize = 512;
 
-/// A bounded buffer of messages for one height: of its first views, as far as votes are kept from
-/// view 1 on; of each author one vote of a kind a view, and few proposals. An author that is no validator
-/// now may be one then: a block changes one validator at the most, which speaks for itself. So each
-/// peer may hand over messages of one such author and no more, and no liar can take another's place.
+/// A bounded buffer of messages for one height: of its first views, as far as votes are kept from view 1
+/// on; of each author one vote of a kind a view, and few proposals. An author that is not a validator now
+/// may be one then: a block changes at most one validator, and that one hands over its messages itself.
+/// So each peer may hand over messages of one such author and no more, and no liar can take another's
+/// place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Early {
     by_author: BTreeMap<PublicKey, Share>,
-    /// The author that is no validator now of whom a peer has handed something over.
+    /// The author, not a validator now, of whom a peer has handed something over.
     strangers: BTreeMap<PeerTag, PublicKey>,
     certificates: BTreeMap<(PeerTag, u64, VoteKind), Certificate>,
 }
 
-/// What one author has signed, each with who handed it over first.
+/// What one author has signed, each with the peer that handed it over first.
 #[derive(Clone, Debug, Default)]
 struct Share {
     proposals: BTreeMap<u64, (PeerTag, Proposal)>,

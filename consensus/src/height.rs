@@ -36,7 +36,7 @@ pub(crate) struct Height {
     pub(crate) proposals: BTreeMap<u64, Held>,
     /// What the leaders of near views have proposed, for evidence.
     pub(crate) claims: BTreeMap<u64, Claim>,
-    /// By view. Of all views: each took a quorum, so a liar cannot make them grow.
+    /// By view; those of all views, because each took a quorum, so that a liar cannot make them grow.
     pub(crate) notarizations: BTreeMap<u64, Certificate>,
     pub(crate) nullifications: BTreeMap<u64, Certificate>,
     pub(crate) finalization: Option<Certificate>,
@@ -121,7 +121,7 @@ impl Height {
         self.leaders.leader(&self.validators, self.number, view)
     }
 
-    /// f + 1: at least one of so many is honest.
+    /// f + 1: of that many at least one is honest.
     pub(crate) fn one_honest(&self) -> usize {
         self.validators.faulty_max() + 1
     }

@@ -62,7 +62,7 @@ pub struct Committed {
     pub finalization: Option<Certificate>,
     /// The validators that decide the next height.
     pub validators: ValidatorSet,
-    /// In which order they lead its views.
+    /// The order in which they lead its views.
     pub leaders: Leaders,
     /// The parameters in force at the next height.
     pub parameters: Parameters,

@@ -28,7 +28,7 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Of which height it is.
+    /// The height that it is of.
     pub fn height(&self) -> u64 {
         match self {
             Self::Proposal(proposal) => proposal.block.header.height,

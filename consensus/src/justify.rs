@@ -4,7 +4,7 @@ use customhouse_ledger::{agreement::vote::VoteKind, hash::Hash};
 
 use crate::height::Height;
 
-/// Views asked for at once at the most.
+/// Most views that are asked for at once.
 const MISSING_MAX: usize = 32;
 
 impl Height {

@@ -22,14 +22,15 @@
 //! A proposal in v resting on u (0: a new block) is *justified* iff u = 0 or the block was notarized
 //! in u, and every view between u and v was nullified. A voter never refuses a justified proposal
 //! because it knows of a higher u. A new block is checked in full; one proposed again only by its
-//! hash, because f+1 honest validators at least have checked it: neither its time nor its
-//! execution is looked at again. Certificates travel apart from proposals; missing ones are fetched.
-//! A new block whose time is further ahead than clocks may differ is not wrong: it waits for its time,
-//! as long as its view lasts.
+//! hash, because at least f+1 honest validators have checked it: neither its time nor its execution is
+//! looked at again. Certificates travel apart from proposals; missing ones are fetched. A new block
+//! whose time is further ahead than clocks may differ is not wrong: it waits for its time, as long as
+//! its view lasts.
 //!
 //! A proposal's signature covers the block and its leaves: whoever passes it on cannot put others in
-//! their place, which nobody could tell before the block is executed. The first that its leader signed
-//! in a view stands, whoever hands it over; a second of another block, or with other leaves, is evidence.
+//! their place, which nobody could tell before the block is executed. The first proposal that its leader
+//! signed in a view stands, whoever hands it over; a second of another block, or with other leaves, is
+//! evidence.
 //!
 //! After every input the rules are applied until none applies ([`Core::step`]). A restart therefore
 //! has no rule of its own: what the journal remembers is put back, and the rules go on from there.
@@ -52,8 +53,8 @@
 //! it notarizes once a view; and by induction all notarizations after it are of b. So whatever
 //! else is finalized at this height is b.
 //!
-//! What it rests on is the signer's discipline, all of it in `signed.rs`, and that the discipline
-//! survives a crash.
+//! This rests on the signer's discipline, all of it in `signed.rs`, and on the discipline surviving
+//! a crash.
 //!
 //! # What is durable
 //!
@@ -66,15 +67,15 @@
 //! view.
 //!
 //! What a height's decision rested on ([`Core::grounds`]) is kept by the shell when the height
-//! commits, and when the core halts: so liars that are more than f, and divide a chain, are named
+//! commits, and when the core halts: so where more than f lie and divide a chain, they are named
 //! ([`customhouse_ledger::proofs::fork`]).
 //!
 //! A journal that is ahead of the store is believed: heights below the newest it knows are
 //! followed, not signed. A valid signature of this node's own key that the journal does not have
 //! stops it from signing ([`Action::StoppedSigning`]), for good: the stop is in the journal too. A core
-//! made [`Core::unasked`] signs nothing before so many validators have told what they hold of its key
-//! that no quorum is without them ([`Input::Asked`]); that costs nothing, because it could not decide
-//! without them either. What no peer that is up remembers cannot be known.
+//! made [`Core::unasked`] signs nothing until enough validators have told what they hold of its key
+//! that no quorum can do without them ([`Input::Asked`]); that costs nothing, because the height could
+//! not be decided without them either. What no peer that is up remembers cannot be known.
 //!
 //! # Work and timers
 //!
@@ -85,11 +86,11 @@
 //! a moment ([`Timing::repropose_ms`]), for where all is well they are on their way, and proposing
 //! the block again would cost every height a second round of signatures and syncs. No timer is in the path of a transaction that finds the network idle and well: it is final
 //! after three message delays. Views grow by half up to a cap; new blocks halve in size each view
-//! after the second. While the height stands still, own votes, certificates of all views and
-//! pending transactions are sent again. Tips are sent on connecting and periodically; who speaks of
-//! a height that is committed here is told the tip.
-//! A verified tip ahead is kept: the heights up to it are decided, so nothing is signed there, and
-//! when its own height is reached its certificate decides it, even if whoever told it is gone.
+//! after the second. While the height stands still, own votes, certificates of all views and pending
+//! transactions are sent again. Tips are sent on connecting and periodically; a peer that speaks of a height
+//! that is committed here is told the tip. A verified tip ahead is kept: the heights up to it are decided, so
+//! nothing is signed there, and when its own height is reached its certificate decides it, even if whoever
+//! told it is gone.
 //!
 //! # Leaders
 //!
@@ -108,26 +109,26 @@
 //! before the next begins; so the rules above never see two sets at once, and two quorums that might
 //! contradict each other are always of one set. What crosses the change is only this:
 //!
-//! - Messages for the next height are kept by whoever has signed them, and judged by its own
-//!   validators when it begins. A tip of other validators than now is no more than a question to the
-//!   peer that told it.
+//! - Messages for the next height are kept by author, and judged by that height's own validators
+//!   when it begins. A tip of other validators than now is no more than a question to the peer that
+//!   told it.
 //! - A key that is not in the set follows. When it comes into the set, it signs at that height and not
 //!   before; when it leaves, the last height that it was to decide is the last that it signs.
 //! - A core has one key. A node whose agency has been given another goes on with [`Core::under`], on
 //!   that key's own journal. Signatures by different keys never contradict each other, and a key that
 //!   has ended is never registered again, so neither journal needs to know of the other.
 //! - Where a core waits for what peers hold of its key, those of the old set who were asked may not be
-//!   enough among the new: it waits for [`Input::Asked`] again.
+//!   enough of the new: it waits for [`Input::Asked`] again.
 //!
 //! # What is passed on, and who answers
 //!
 //! The shell passes on what [`Outbox::reception`] says is accepted, and nothing else: all of it was
-//! verified here, so whoever it comes to next cannot but accept it too, or find it of no use.
-//! A vote for what a certificate says that this node has sent to all need not go on by itself
-//! ([`Reception::Contained`]); nor need a certificate of other votes for the same.
-//! What nobody can judge yet is held: its author's own node sends it to all peers. A refusal is of one
-//! message and of the peer that handed it over ([`Reception::Refused`]); where it concerns something
-//! that was held, it names the peer that did so then ([`Action::Refused`]), and nobody who speaks now.
+//! verified here, so whoever it comes to next cannot but accept it too, or find it of no use. A vote
+//! for a ballot whose certificate this node has sent to all need not go on by itself
+//! ([`Reception::Contained`]); nor need another certificate of that ballot. What nobody can judge yet
+//! is held: its author's own node sends it to all peers. A refusal is of one message and of the peer
+//! that handed it over ([`Reception::Refused`]); where it concerns something that was held, it names
+//! the peer that handed it over then ([`Action::Refused`]), and not the one that speaks now.
 //!
 //! # Bounds
 //!
@@ -136,7 +137,7 @@
 //! | votes | one of a kind a validator and view, in views within 8 of the current one |
 //! | proposals | the first of its leader a view, in the same views; no more transactions than the parameter allows |
 //! | certificates | of all views of the height: each took a quorum |
-//! | votes and proposals for the next height | each author's own share, once its signature was verified; of authors that are no validators now, one a peer. Later heights are not kept at all |
+//! | votes and proposals for the next height | each author's own share, once its signature was verified; of authors that are not validators now, one a peer. Later heights are not kept at all |
 //! | certificates for the next height | each peer's own share: of the same views |
 //! | evidence | once a validator and view |
 //! | what is told of a key | its newest signatures, [`VOTES_TOLD_MAX`] and [`CLAIMS_TOLD_MAX`] |

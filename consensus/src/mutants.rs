@@ -22,7 +22,7 @@ use crate::{
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// A certificate takes one vote less.
+    /// A certificate needs one vote fewer.
     SmallQuorum,
     /// A restart forgets this node's votes.
     ForgottenVote,

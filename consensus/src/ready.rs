@@ -34,7 +34,7 @@ pub struct Outbox {
     pub messages: Vec<Outgoing>,
     /// In any order.
     pub actions: Vec<Action>,
-    /// What became of the step's message; `None` where its input was none.
+    /// What became of the step's message; `None` where its input was not a message.
     pub reception: Option<Reception>,
     /// Step with [`crate::Input::Tick`] at this monotonic time, unless another input comes first.
     /// `None`: no timer runs.

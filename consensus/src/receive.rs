@@ -296,8 +296,9 @@ impl Core {
         }
     }
 
-    /// Takes a message of a later height. Those of the next are kept, once they are signed by whom
-    /// they name; what lies further is no more than a question to the peer that says it.
+    /// Takes a message of a later height. Those of the next are kept, once the author that they
+    /// name has signed them; what lies further is no more than a reason to ask the peer that says
+    /// it.
     fn take_early(&mut self, from: PeerTag, message: Message) -> Result<Reception, Refusal> {
         let height = message.height();
         match &message {

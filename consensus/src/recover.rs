@@ -9,8 +9,8 @@ use crate::{core::Core, evidence::Claim, height::Held, journal::Entry, signed::S
 /// What was read from the journal and is not committed yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
-    /// Nothing is signed up to and including this height: it was signed before, and the journal
-    /// does not say any more what.
+    /// Nothing is signed up to and including this height: it was signed before, and the journal no
+    /// longer says what.
     pub(crate) watermark: u64,
     entries: BTreeMap<u64, Vec<Entry>>,
 }

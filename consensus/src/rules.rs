@@ -190,9 +190,9 @@ impl Core {
         }
     }
 
-    /// Whether a new block's time is further ahead of this node's clock than it may be. It is not wrong
-    /// for that: a clock that is ahead of another by a little more than all may differ costs the view
-    /// its leader if nobody waits. Its check is left open until the time comes ([`Core::ripe_at`]), or
+    /// Whether a new block's time is further ahead of this node's clock than it may be. That does not
+    /// make it wrong: if nobody waited, a clock slightly further ahead than clocks may differ would
+    /// cost its leader the view. Its check is left open until the time comes ([`Core::ripe_at`]), or
     /// the view's timer fires first.
     fn waits_for_its_time(&self, header: &Header) -> bool {
         self.early_by_ms(header) > 0

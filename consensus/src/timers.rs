@@ -16,7 +16,7 @@ use crate::{
     votes::is_near,
 };
 
-/// Certificates sent again at once at the most; the rest follow in the next rounds.
+/// Most certificates that are sent again at once; the rest follow in the next rounds.
 const RESEND_CERTIFICATES_MAX: usize = 32;
 
 /// Moments on the monotonic clock, in milliseconds.

@@ -19,7 +19,7 @@ use prost::Message as _;
 
 use crate::input::{Message, Tip};
 
-/// Bytes of an encoded message at the most: a proposal of [`BLOCK_TRANSACTIONS_MAX`] transactions, each with
+/// Most bytes of an encoded message: a proposal of [`BLOCK_TRANSACTIONS_MAX`] transactions, each with
 /// its field's 2 bytes of tag and length, and the rest of it.
 pub const MESSAGE_BYTES_MAX: usize = BLOCK_TRANSACTIONS_MAX * (32 + 2) + 1024;
 

@@ -106,7 +106,7 @@ fn a_node_far_behind_comes_back_over_several_changes() {
     one_final(&mut network, 5_000);
 }
 
-/// Of five nodes, two of which follow at first, one joins, one leaves, one changes its key, one joins
+/// Five nodes, two of which follow at first: one joins, one leaves, one changes its key, one joins
 /// again with the next key, while nodes crash at any point of any step and messages are lost.
 fn stormy_changes(seed: u64) {
     let weather = Weather { delay_ms_max: 60, loss: 100, duplication: 100 };

@@ -53,7 +53,7 @@ fn vote_2(by: usize, view: u64) -> Vote {
     vote(VoteKind::Notarize, by, view, &d())
 }
 
-/// In the name of another.
+/// A vote in the name of another.
 fn forged_vote(of: usize, view: u64) -> Message {
     Message::Vote(Vote { validator: key(of).public(), ..vote_2(8, view) })
 }

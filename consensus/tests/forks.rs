@@ -1,5 +1,5 @@
-//! More lie than may, until a chain is divided: then the culprits that are named are liars, and
-//! more than f.
+//! More validators lie than may, until a chain is divided: then the culprits that are named are
+//! liars, and more than f.
 //!
 //! f + 1 keys run in two places, unmodified, and the network parts again and again at random moments,
 //! so that honest nodes come to commit different blocks of one height: in one view, or in different
@@ -149,7 +149,7 @@ fn ask_around(fork: &Fork, told: &[Decision]) -> usize {
     }
 }
 
-/// By which kinds of pairs a fork was proven, and whether in one view.
+/// The kinds of pairs by which a fork was proven, and whether it was in one view.
 fn way(examination: &Examination) -> &'static str {
     let views: BTreeSet<_> = examination.finalized.iter().map(|f| f.view).collect();
     let kinds = |evidence: &Evidence| match evidence {
@@ -171,7 +171,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
-/// So many forks: how many of each way there were.
+/// Makes `count` forks, and counts them by the way they came about.
 fn forks(n: usize, count: u64) -> BTreeMap<&'static str, u64> {
     let first = from_environment("CUSTOMHOUSE_FORK_SEED", 1);
     let count = from_environment("CUSTOMHOUSE_FORK_SEEDS", count);

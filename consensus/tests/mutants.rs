@@ -27,7 +27,7 @@ fn model(make: MakeCore, faulty: usize, views: u64) -> Model {
     Model { views, faulty, twins, restarts, forgeries, make, states_max: usize::MAX }
 }
 
-/// The search finds it within so many states, and nothing in the core as it is.
+/// The search finds it within `states_max` states, and nothing in the core as it is.
 fn is_found(name: &str, model: Model, states_max: usize, expected: &str) {
     let violation = run(Model { states_max, ..model }).expect_err(name);
     says(&format!("{name}: after {} states: {}", violation.states, violation.what));
@@ -114,7 +114,7 @@ fn power_failure(make: MakeCore, seed: u64) {
     });
 }
 
-/// The check fails for one of so many seeds.
+/// The check fails for one of the seeds.
 fn is_found_by_seed(name: &str, make: MakeCore) {
     let fails = |seed: &u64| catch_unwind(AssertUnwindSafe(|| power_failure(make, *seed))).is_err();
     let first = (0..SEEDS).find(fails);

@@ -17,7 +17,7 @@ fn partitions() -> impl Iterator<Item = Side> {
     (0..1 << NODES).filter(|side| side & 1 == 1)
 }
 
-/// Every sequence of so many partitions.
+/// Every sequence of `rounds` partitions.
 fn scenarios(rounds: u32) -> impl Iterator<Item = Vec<Side>> {
     let all: Vec<Side> = partitions().collect();
     let count = all.len().pow(rounds);

@@ -1,7 +1,7 @@
 //! Canonical protobuf: bytes that decode, and encode again to themselves.
 //!
-//! Hashed protobuf is carried verbatim and hashed as received. One meaning must have
-//! one encoding, so what does not encode to the bytes it came in is refused: unknown fields, other
+//! Hashed protobuf is carried verbatim and hashed as received. One meaning must have one encoding,
+//! so a message that does not encode to the bytes it came in is refused: unknown fields, other
 //! field orders, spelled-out defaults and non-minimal integers.
 
 use prost::Message;
@@ -18,7 +18,7 @@ pub enum CanonicalError {
 }
 
 impl CanonicalError {
-    /// A stable code for clients and scripts, of a structure that gives it no name of its own.
+    /// A stable code for clients and scripts, where the structure has no code of its own for it.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Decode(_) => "MALFORMED",

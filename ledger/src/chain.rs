@@ -76,7 +76,7 @@ pub struct Tip {
     pub certificate: Option<Certificate>,
     /// The validators that decide the next height.
     pub validators: ValidatorSet,
-    /// In which order they lead its views.
+    /// The order in which they lead its views.
     pub leaders: Leaders,
     /// The parameters at the next height.
     pub parameters: Parameters,
@@ -213,7 +213,7 @@ impl Chain {
         Ok(Self { shared: Arc::new(shared), edge, kept })
     }
 
-    /// The chain as it began, whatever the store holds beyond: to go through it from there.
+    /// The chain at its genesis, whatever more the store holds: to go through its blocks from there.
     fn at_genesis(store: Store, genesis: &Genesis) -> Self {
         let (chain_id, earlier) = (genesis.chain_id(), EarlierMembers::default());
         let (genesis, state) = (genesis.clone(), RwLock::new(State::at_genesis(genesis)));
@@ -262,7 +262,7 @@ impl Chain {
         self.commit_with(staged, certificate, Grounds::default())
     }
 
-    /// The same, and keeps what the decision rested on for a while, see [`ChainReader::decision`].
+    /// The same, and keeps for a while what the decision rested on, see [`ChainReader::decision`].
     ///
     /// # Errors
     /// As [`Chain::commit`].
@@ -283,7 +283,7 @@ impl Chain {
         Ok(self.advance(staged, certificate))
     }
 
-    /// Makes a block the tip that is on it, final and written.
+    /// Makes a block the new tip; it follows the tip, is final and is written.
     fn advance(&mut self, staged: Staged, certificate: Certificate) -> Committed {
         let Staged { block, transactions, outcomes, history, edge, members, .. } = staged;
         let tip = self.tip();
@@ -360,7 +360,8 @@ fn read_tip(store: &Store) -> Result<(Header, Option<Certificate>), StoreError> 
 }
 
 /// The order of leaders after a height, from the headers on which it rests. They are read with the
-/// validators of the next height: where others decided before, everybody began anew after them.
+/// validators of the next height: where others decided earlier heights, the change to these has
+/// begun the order anew.
 fn read_leaders(
     store: &Store,
     height: u64,

@@ -116,7 +116,7 @@ impl Tag {
     pub const IN_SYNC: Self = Self("customhouse/v1/in-sync\0");
     /// One step of a history bucket's chain.
     pub const HISTORY: Self = Self("customhouse/v1/history\0");
-    /// What a breach of the rules by a validator is on the chain once under.
+    /// Culprit, height and view of a validator's breach of the rules → dedupe key.
     pub const MISBEHAVIOUR: Self = Self("customhouse/v1/misbehaviour\0");
     /// Signed: a node's acceptance of a record.
     pub const ACCEPTANCE: Self = Self("customhouse/v1/acceptance\0");

@@ -190,12 +190,12 @@ pub struct SigningKey(Arc<Held>);
 /// The one place.
 struct Held {
     page: Box<Page>,
-    /// What keeps the page in memory, where somebody sees to that.
+    /// What keeps the page in memory, where it was locked.
     lock: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// As large as a page and as aligned, so that a lock of the page covers the key and nothing else. Full
-/// until it is dropped.
+/// As large as a page and aligned like one, so that a lock of the page covers the key and nothing
+/// else. It has the key until it is dropped.
 #[repr(align(4096))]
 struct Page(Option<ed25519_dalek::SigningKey>);
 
@@ -229,7 +229,7 @@ impl SigningKey {
     }
 
     /// Has the page of the key locked in memory by whoever knows the system: `lock` is given the page's
-    /// address and its bytes, and what it answers is kept as long as the key.
+    /// address and its bytes, and what it returns is kept for as long as the key.
     pub fn lock_with<L: Send + Sync + 'static>(&self, lock: impl FnOnce(*const u8, usize) -> L) {
         let page: *const Page = &raw const *self.0.page;
         self.0.lock.get_or_init(|| Box::new(lock(page.cast(), size_of::<Page>())));
@@ -259,14 +259,14 @@ pub fn on_wiped_stack<R>(work: impl FnOnce() -> R) -> R {
     answer
 }
 
-/// As [`on_wiped_stack`], for work that goes deeper: it wipes so many KiB.
+/// As [`on_wiped_stack`], for work that goes deeper: it wipes `kib` KiB.
 pub fn on_wiped_deep_stack<R>(kib: usize, work: impl FnOnce() -> R) -> R {
     let answer = apart(work);
     wipe_below((kib * 1024).div_ceil(FRAME_BYTES));
     answer
 }
 
-/// In a frame of its own, which begins where those of [`wipe_below`] begin.
+/// Runs in a frame of its own, which begins where those of [`wipe_below`] begin.
 #[inline(never)]
 fn apart<R>(work: impl FnOnce() -> R) -> R {
     work()

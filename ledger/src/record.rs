@@ -95,7 +95,7 @@ pub enum RecordError {
     /// Text that is not a decimal number.
     #[error("record.{0}: not a decimal number such as -12.50")]
     Decimal(&'static str),
-    /// Not two statements by one key that the rules do not allow together.
+    /// Not two statements by one key that together break a rule.
     #[error("record.misbehaviour: {0}")]
     Misbehaviour(LayoutError),
     /// Not a change of the registry.

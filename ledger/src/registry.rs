@@ -45,7 +45,7 @@ pub enum RegistryError {
     /// Not an agency code.
     #[error("registry entry: `{0}` is not an agency code (2 to 16 of A-Z, 0-9 and -)")]
     Agency(String),
-    /// A public key that is none.
+    /// Bytes that are not a public key.
     #[error("registry entry of {0}: public key: {1}")]
     Key(AgencyCode, KeyError),
     /// Unset or unknown role.
@@ -77,7 +77,7 @@ pub enum RegistryError {
     /// More than [`REGISTRY_ENTRIES_MAX`].
     #[error("{0} entries, at most {REGISTRY_ENTRIES_MAX} are allowed")]
     TooMany(usize),
-    /// The validators are no set.
+    /// The validators do not make a validator set.
     #[error("validators: {0}")]
     Validators(#[from] ValidatorSetError),
     /// An unknown parameter, or a value out of range.
@@ -223,7 +223,7 @@ impl Registry {
     /// The validators that decide a height.
     ///
     /// # Errors
-    /// Where the open validator entries are no set.
+    /// The open validator entries do not make a validator set.
     pub fn validators_at(&self, height: u64) -> Result<ValidatorSet, RegistryError> {
         let mut validators = Vec::new();
         for entry in self.open_at(height) {

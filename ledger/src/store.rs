@@ -39,7 +39,7 @@ pub(crate) use table::Table;
 pub(crate) use whole::Opened;
 
 /// Refuses a RocksDB in which a lost `CURRENT` or a damaged byte of a log would have it open with less than
-/// it holds, and say nothing. A folder without one is none that is refused.
+/// it holds, and say nothing. A folder without a RocksDB is not refused.
 ///
 /// # Errors
 /// [`StoreError::PointerLost`] or [`StoreError::Corrupt`], with words about a store.
@@ -145,7 +145,7 @@ impl Store {
         }
     }
 
-    /// Many rows of one table, in the order of their keys here.
+    /// Many rows of one table, in the order of the keys given.
     pub(crate) fn read_many<K: AsRef<[u8]>>(
         &self,
         table: Table,
@@ -177,7 +177,7 @@ impl Store {
         self.scan_while(table, from, |key| key.starts_with(prefix))
     }
 
-    /// The rows of a table from a key on, ascending, as long as their keys satisfy a condition.
+    /// The rows of a table from a key on, ascending, while their keys satisfy a condition.
     pub(crate) fn scan_while<'a>(
         &'a self,
         table: Table,
@@ -205,7 +205,7 @@ impl Store {
         self.batch_of(0)
     }
 
-    /// An empty batch with room for about so many bytes of rows.
+    /// An empty batch with room for about `bytes` bytes of rows.
     pub(crate) fn batch_of(&self, bytes: usize) -> Batch<'_> {
         let rows = match &self.backend {
             Backend::Rocks(rocks) => {

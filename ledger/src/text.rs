@@ -2,9 +2,9 @@
 //! are the same, and nothing that is shown can turn or hide what stands beside it (docs/FORMATS.md,
 //! *Text*).
 //!
-//! Which characters there are, and what their normalization forms are, is that of one version of
-//! Unicode. What that version does not assign is refused: so no later version, which may only add,
-//! judges a text otherwise.
+//! Which characters there are, and what their normalization forms are, is taken from one version of
+//! Unicode. A character that this version does not assign is refused: so no later version, which
+//! may only add, judges a text otherwise.
 
 use unicode_normalization::is_nfc;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
@@ -12,8 +12,9 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 /// The version of Unicode that the rules of the chain are of.
 pub const UNICODE_VERSION: (u8, u8, u8) = (18, 0, 0);
 
-/// Characters that have a category of what is seen, and are not seen: those that Unicode has renderers
-/// leave out by default, fillers and blanks, and the two that stand for what is not there.
+/// Characters that belong to a category of visible ones, and are not seen: those that Unicode has
+/// renderers leave out by default, fillers and blanks, and the two that stand for something that is
+/// not there.
 const UNSEEN: [(char, char); 14] = [
     ('\u{34f}', '\u{34f}'),
     ('\u{115f}', '\u{1160}'),
@@ -31,7 +32,7 @@ const UNSEEN: [(char, char); 14] = [
     ('\u{e0100}', '\u{e01ef}'),
 ];
 
-/// Why text is none that the chain takes.
+/// Why the chain does not take a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// A character that is not in the allow-list: shown by its number, because it may not be seen.
@@ -81,7 +82,7 @@ pub fn is_visible(character: char) -> bool {
     seen && !is_unseen(character)
 }
 
-/// Whether a character is one of those that have a category of what is seen, and are not seen.
+/// Whether a character belongs to a category of visible ones, and is not seen.
 pub(crate) fn is_unseen(character: char) -> bool {
     UNSEEN.iter().any(|(first, last)| (*first..=*last).contains(&character))
 }

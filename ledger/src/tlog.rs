@@ -12,11 +12,11 @@
 //! # Whose log it is
 //!
 //! There is one log, which all nodes hold, so all have one [`origin`]; it names the chain, and a
-//! checkpoint of one network is none of another. Each node signs with a key of its own. The key's
+//! checkpoint of one network is not one of another. Each node signs with a key of its own. The key's
 //! *name* is the origin all the same: `tlog-checkpoint` says that the log's key name SHOULD match the
-//! origin line, tools rely on it, and `tlog-tiles` gives a log "one or more" keys; key ids tell
-//! them apart, and so who signed. A witness that follows an origin thereby compares all nodes with each
-//! other, which is what it is wanted for.
+//! origin line, tools rely on it, and `tlog-tiles` gives a log "one or more" keys; key ids tell the
+//! keys apart, and so show who signed. A witness that follows an origin thereby compares all nodes
+//! with each other, which is what it is wanted for.
 //!
 //! A node's signature says that *this node* holds such a log. That the agencies agreed on it is what the
 //! finalization certificate says, which [`export`] carries beside it: nobody needs to trust the note.

@@ -83,7 +83,7 @@ pub enum TransactionError {
          key, with two signatures that verify"
     )]
     Misbehaviour,
-    /// A change of the registry with company, or under another dedupe key than its own.
+    /// A change of the registry that is not alone, or under a dedupe key that is not its own.
     #[error(
         "transaction.records[0].registry_change: must be alone in its transaction, under the hash of \
          its proposal"
@@ -151,15 +151,15 @@ impl VerifiedTransaction {
         Self::check(parts, encoded, chain_id)
     }
 
-    /// The leaf hash of an encoding, without any check: to tell whether it is known already.
-    /// `None` where the encoding is no transaction.
+    /// The leaf hash of an encoding, without any check: to tell whether it is known already. `None`
+    /// where the encoding is not a transaction.
     pub fn leaf_hash_unchecked(encoded: &Bytes) -> Option<Hash> {
         let parts = v1::Transaction::decode(encoded.clone()).ok()?;
         Some(merkle::leaf_hash(&[&parts.header[..], &parts.signature[..]].concat()))
     }
 
-    /// The header of an encoding and its leaf hash, without any check: to ask what costs less than a
-    /// signature first. `None` where the encoding is no transaction.
+    /// The header of an encoding and its leaf hash, without any check: for questions that cost less
+    /// than a signature check. `None` where the encoding is not a transaction.
     pub fn header_unchecked(encoded: &Bytes) -> Option<(TransactionHeader, Hash)> {
         let parts = v1::Transaction::decode(encoded.clone()).ok()?;
         let leaf_hash = merkle::leaf_hash(&[&parts.header[..], &parts.signature[..]].concat());
@@ -302,7 +302,7 @@ impl VerifiedTransaction {
         }
     }
 
-    /// The evidence that it carries, alone. It proves what it says, whoever's the key is.
+    /// The evidence that it carries, alone. It proves what it says, whosever the key is.
     pub fn evidence(&self) -> Option<&Evidence> {
         match &self.alone {
             Some(Alone::Evidence(evidence)) => Some(evidence),
@@ -329,7 +329,7 @@ fn own_record(
     agency: &AgencyCode,
 ) -> Result<(ValidRecord, Hash), TransactionError> {
     let record = v1::Record {
-        // Nothing in it is to be hidden from a guess.
+        // Nothing in it needs to be hidden from guessing.
         salt: dedupe_key.0[..SALT_BYTES].to_vec(),
         agency: agency.to_string(),
         submitter: submitter.to_owned(),

@@ -1,5 +1,5 @@
-//! Published vectors of the signature scheme: those of CCTV, read in place, and of Project Wycheproof, of
-//! which there are none for SHA-256 by itself. Those of the trees are in `merkle::tests`.
+//! Published vectors of the signature scheme: those of CCTV, read in place, and of Project Wycheproof,
+//! which has none for SHA-256 by itself. Those of the trees are in `merkle::tests`.
 
 use std::{fs, path::Path};
 
@@ -39,8 +39,8 @@ fn of_the_edge_cases_of_ed25519_those_are_accepted_that_everybody_accepts() {
     assert_eq!((vectors.len(), accepted), (914, 43));
 }
 
-/// Every Ed25519 test of Project Wycheproof. There is none that may go either way, and none that we see
-/// otherwise; a signature of another length than 64 bytes is refused where it is read.
+/// Every Ed25519 test of Project Wycheproof. None of them may go either way, and we judge none
+/// differently; a signature of another length than 64 bytes is refused where it is read.
 #[test]
 fn of_wycheproof_all_valid_signatures_are_accepted_and_all_invalid_ones_refused() {
     let set = TestSet::load(TestName::Ed25519).expect("embedded");

@@ -51,7 +51,7 @@ mod trees;
 use outcome::outcome;
 use sample::Sample;
 
-/// Refused cases of a structure at the least.
+/// Fewest refused cases of a structure.
 const REFUSED_MIN: usize = 4;
 
 fn folder() -> PathBuf {

@@ -1,6 +1,6 @@
 //! Whether a change of who votes would leave a network to validators that are away. A network that stands
-//! still cannot take the change back, so the change is refused, until whoever asks for it names those who
-//! are away.
+//! still cannot take the change back, so the change is refused, until whoever asks for it names the
+//! validators that are away.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use customhouse_ledger::{agency::AgencyCode, agreement::validators::ValidatorSet
 /// Why a change is not made yet, and what it would do; `None` where nothing speaks against it.
 ///
 /// It takes a vote away from a validator that is there, while others are not: that shrinks the number of
-/// those that may be away. `absent` are the agencies whose nodes are not connected, `although` those that
-/// were named.
+/// validators that may be away. `absent` are the agencies whose nodes are not connected, `although` those
+/// that were named.
 pub fn objection(
     before: &ValidatorSet,
     after: &ValidatorSet,
@@ -84,7 +84,7 @@ mod tests {
         assert!(said.ends_with("say --although-absent A003"), "{said}");
         assert!(say(&four, &three, &[3], &[2]).is_some());
         assert_eq!(say(&four, &three, &[3], &[3]), None);
-        // All are there; the dead one is who is removed; nobody is removed.
+        // All are there; the absent one is removed; nobody is removed.
         assert_eq!(say(&four, &three, &[], &[]), None);
         assert_eq!(say(&four, &three, &[4], &[]), None);
         assert_eq!(say(&four, &four, &[3], &[]), None);

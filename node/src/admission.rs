@@ -94,7 +94,7 @@ impl Admission {
     /// Checks a transaction against the committed state and the clock.
     ///
     /// # Errors
-    /// [`AdmissionError`], but for the mempool's.
+    /// [`AdmissionError`], except for the mempool's.
     pub fn check(
         &self,
         transaction: &VerifiedTransaction,
@@ -103,8 +103,8 @@ impl Admission {
         check(&self.reader, transaction, now_ms)
     }
 
-    /// Puts a transaction into the mempool whose header was checked, and that was looked up on the ledger,
-    /// before its signature was.
+    /// Puts a transaction into the mempool. Its header was checked, and it was looked up on the ledger,
+    /// before its signature was checked.
     ///
     /// # Errors
     /// [`AdmissionError`].
@@ -140,7 +140,7 @@ impl Admission {
 /// What the chain's state and the clock say about a transaction.
 ///
 /// # Errors
-/// [`AdmissionError`], but for the mempool's.
+/// [`AdmissionError`], except for the mempool's.
 pub fn check(
     reader: &ChainReader,
     transaction: &VerifiedTransaction,
@@ -153,8 +153,8 @@ pub fn check(
     check_registered(reader, transaction, now_ms)
 }
 
-/// What the registry says about a change of it. A leader would only drop what no block may carry, and nothing
-/// would be left of it to know it by when it comes again.
+/// What the registry says about a change of the registry. A leader would merely drop a change that no block
+/// may carry, and nothing would be left by which to know it when it comes again.
 fn check_registered(
     reader: &ChainReader,
     transaction: &VerifiedTransaction,
@@ -166,7 +166,7 @@ fn check_registered(
 /// What the registry and the clock say about a transaction's header, before its signature is checked.
 ///
 /// # Errors
-/// [`AdmissionError`], but for the store's and the mempool's.
+/// [`AdmissionError`], except for the store's and the mempool's.
 pub fn check_header(
     reader: &ChainReader,
     header: &TransactionHeader,

@@ -17,10 +17,10 @@ use crate::{services::Services, submissions::OutboxError, tasks::Tasks};
 
 /// Time between two looks at the buffers' sizes.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// What more or less than this comes to be in them between two looks is a burst: they fill, or were full.
+/// A change of their size by more than this between two looks is a burst: they fill, or were emptied.
 const BURST_BYTES: u64 = 4 << 20;
-/// A burst is over after so many looks without one: buffers that fill and are emptied in turn may well have the
-/// same size at two looks.
+/// A burst is over after this many looks without one: buffers that fill and are emptied in turn may well have
+/// the same size at two looks.
 const QUIET_LOOKS: u32 = 3;
 /// Buffers smaller than this stay: each table has some even when it is empty.
 const WORTHWHILE_BYTES: u64 = 8 << 20;

@@ -34,10 +34,10 @@ pub use address::Listener;
 
 /// A configuration with every field explained. `customhouse network new` fills it in.
 pub const TEMPLATE: &str = include_str!("config/template.toml");
-/// Bytes of a configuration at the most.
+/// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why a node cannot be configured so. Each names the file and the field.
+/// Why a node cannot be configured like this. Each names the file and the field.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file could not be read.
@@ -66,7 +66,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The genesis is none.
+    /// The genesis file is not a genesis.
     #[error("{path}: {source}")]
     Genesis {
         /// The file.
@@ -84,7 +84,7 @@ pub enum ConfigError {
         /// Names the key's file.
         source: KeyFileError,
     },
-    /// It can be read, and a node cannot run so.
+    /// It can be read, but a node cannot run with it.
     #[error("{path}: {}", reasons.join("\n  "))]
     NotReady {
         /// The configuration.
@@ -227,7 +227,7 @@ pub struct BackupSection {
     pub keep: usize,
 }
 
-/// How many backups are kept where nothing else is said: as many as days in a week.
+/// How many backups are kept by default: as many as days in a week.
 pub const fn backups_kept() -> usize {
     7
 }

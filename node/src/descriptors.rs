@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub(crate) const CLOSING_MAX: usize = 32;
 /// Files of the outbox: it is small.
 pub(crate) const OUTBOX_FILES_MAX: i32 = 64;
-/// More are of no use, also where the system would give them.
+/// More are of no use, even where the system would give them.
 const USEFUL_MAX: u64 = 65_536;
 
 /// What a node needs whatever happens.
@@ -70,7 +70,7 @@ impl Descriptors {
         Ok(claimed)
     }
 
-    /// The shares of so many.
+    /// The shares of `limit` descriptors.
     fn of(limit: u64) -> Result<Self, TooFew> {
         let Some(spare) = limit.checked_sub(least()) else {
             return Err(TooFew { limit, needed: least(), useful: 2 * enough() });

@@ -117,9 +117,9 @@ pub enum DriverInput {
     },
     /// A peer asks for certificates of a view of the height in progress.
     CertificatesOf {
-        /// Of which height.
+        /// The height.
         height: u64,
-        /// Of which view.
+        /// The view.
         view: u64,
         /// Gets them.
         reply: oneshot::Sender<Vec<Certificate>>,
@@ -128,7 +128,7 @@ pub enum DriverInput {
     SignedBy {
         /// The key.
         validator: PublicKey,
-        /// At or above which height.
+        /// The lowest height that is asked about.
         from_height: u64,
         /// Gets them.
         reply: oneshot::Sender<v1::JournalResponse>,

@@ -36,7 +36,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Of a node with these tasks, of which the asking is one.
+    /// For a node with these tasks; the asking is one of them.
     pub fn new(tasks: Tasks) -> Self {
         Self::with_patience(tasks, PATIENCE)
     }
@@ -65,7 +65,7 @@ impl Health {
                     stalled.send_modify(|stalled| _ = stalled.remove(name));
                 }
                 if answered == Ok(false) {
-                    // Gone: its own end is told by who watches that.
+                    // Gone: its end is told by whoever watches that.
                     stalled.send_modify(|stalled| _ = stalled.insert(name));
                     return std::future::pending().await;
                 }

@@ -92,7 +92,7 @@ impl Inbound {
     }
 
     /// Hands a message to the core, which checks all of it; its verdict decides about forwarding, and
-    /// whether whoever sent it is at fault.
+    /// whether its sender is at fault.
     async fn consensus(
         &self,
         from: PublicKey,

@@ -53,7 +53,7 @@ const ENTRY_HEADER_BYTES: usize = 12;
 const MARK_BYTES: usize = 4 + 8 + 4;
 /// Stands where an entry has its length.
 const MARK: [u8; 4] = [0xff; 4];
-/// Bytes of one entry at the most: a proposal names at most 65,536 transactions.
+/// Most bytes of one entry: a proposal names at most 65,536 transactions.
 const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes after which a journal is rewritten without the heights that have committed.
 const COMPACT_AT_BYTES: u64 = 4 * 1024 * 1024;
@@ -72,7 +72,7 @@ pub enum JournalError {
     /// Another process holds the key.
     #[error("signer's journal {0} is locked: another process is running with this key")]
     Locked(PathBuf),
-    /// There is none.
+    /// There is no journal.
     #[error(
         "signer's journal {0} is missing: what this key has signed is unknown, so it does not \
          sign again. Register a new validator key (`customhouse help registry`). If this very file was \
@@ -361,8 +361,8 @@ fn read_header(path: &Path, key: &PublicKey, bytes: &[u8]) -> Result<(u64, Nonce
     Ok((u64::from_be_bytes(*floor), nonce))
 }
 
-/// Whether it begins as the journal of another version does. A damaged byte would have to make a number of
-/// the one that is there; and the key does not sign in either case.
+/// Whether it begins as the journal of another version does. A damaged byte would have to turn the version
+/// into another digit; and the key does not sign in either case.
 fn is_of_another_version(bytes: &[u8]) -> bool {
     match bytes.strip_prefix(MAGIC_OF_ANY) {
         Some([version, b'\n', ..]) => version.is_ascii_digit() && !bytes.starts_with(MAGIC),

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(out.try_iter().collect::<String>(), "line\n");
     }
 
-    /// A file on a disk with so many bytes left.
+    /// A file on a disk with this many bytes left.
     #[derive(Clone)]
     struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
 

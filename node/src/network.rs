@@ -29,9 +29,10 @@
 //! it answers pings but has taken no gossip for long, and when the peer dials anew, which shows that its
 //! end is gone.
 //!
-//! The list follows the registry while the network runs ([`NetworkHandle::list`]): who is new on it may
-//! connect at once, who is off it is disconnected. How gossip's mesh is laid out is decided at the
-//! start, by the number of peers then; a node's own messages go to all of them in any case.
+//! The list follows the registry while the network runs ([`NetworkHandle::list`]): a peer that is new
+//! on it may connect at once, one that is off it is disconnected. How gossip's mesh is laid out is
+//! decided at the start, by the number of peers then; a node's own messages go to all of them in any
+//! case.
 //!
 //! # Gossip
 //! Transactions and consensus messages travel by gossipsub, each on its topic. A node's own message
@@ -46,9 +47,10 @@
 //! request too: a consensus message for one peer alone, acknowledged when it is queued.
 //!
 //! # Faults
-//! Bytes that an honest peer would not have sent are faults of whoever sent them, by whichever way:
-//! gossip and pushes (each has its receipt) and answers ([`NetworkHandle::charge`]). Too many, and the peer is cut off for a while, longer every time
-//! that it comes to that. Faults are forgiven with time, and so are the times of being cut off.
+//! Bytes that an honest peer would not have sent are faults of whoever sent them, whichever way they came:
+//! gossip and pushes (each has its receipt) and answers ([`NetworkHandle::charge`]). Too many, and the peer
+//! is cut off for a while, longer every time that it comes to that. Faults are forgiven with time, and so are
+//! the times of being cut off.
 //!
 //! # Bounds
 //! Every queue is bounded, and so is everything that one peer can make grow: connections, message

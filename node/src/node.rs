@@ -151,13 +151,13 @@ pub struct NodeParts {
     pub outbox: PathBuf,
     /// Bytes of transactions that it may hold before they are final.
     pub outbox_bytes_max: u64,
-    /// Peer-to-peer, but for the peers: who they are is the registry's to say.
+    /// Peer-to-peer, except for the peers: the registry says who they are.
     pub network: NetworkConfig,
     /// Where they listen.
     pub addresses: Addresses,
     /// Peers that may connect whether the registry has them or not.
     pub more_peers: Vec<(AgencyCode, PublicKey)>,
-    /// How much waits for a block at the most.
+    /// How much may wait for a block.
     pub mempool: MempoolLimits,
     /// The store's caches.
     pub store_options: StoreOptions,
@@ -400,7 +400,7 @@ async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, NodeError>
     TcpListener::bind(address).await.map_err(|source| NodeError::Serve { what, source })
 }
 
-/// How a thread ended that tells so; one that panicked tells nothing.
+/// How a thread ended, by what it told; one that panicked tells nothing.
 fn outcome<E: Into<NodeError>>(
     name: &'static str,
     ended: Result<Result<(), E>, oneshot::error::RecvError>,

@@ -5,10 +5,10 @@
 //! each its slice of a processor. Beside them each turn of consensus waited for one slice or several: at
 //! half load a block took five times as long as on an idle node, and records wait for blocks.
 //!
-//! So these threads are nicer than those of consensus and of its network. Only a little: where the load is
-//! above what the processors carry, consensus that always goes first makes many small blocks, and what a block
-//! costs is not there for records. At ten steps that was a fifth of all, at five a tenth, at three a
-//! twenty-fifth at the most, at two it cannot be measured.
+//! So these threads have a higher niceness than those of consensus and of its network. Only a little: where
+//! the load is above what the processors carry, consensus that always goes first makes many small blocks, and
+//! what these cost is lost to records. At ten steps that was a fifth of all, at five a tenth, at three at
+//! most a twenty-fifth, at two it cannot be measured.
 
 use std::cell::Cell;
 

@@ -1,7 +1,7 @@
 //! Whether a node could run as its configuration says: what a run needs is tried, and nothing is started.
 //!
-//! `node check` and `node run` ask for the same list. What they make of it differs where a node that votes
-//! is worth more than one that is right in all: see [`Severity`].
+//! `node check` and `node run` ask for the same list. What they make of a finding differs where a node
+//! that votes is worth more than one that is right in everything: see [`Severity`].
 
 use std::{
     fmt,
@@ -32,12 +32,12 @@ mod secrets;
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It may be as it should be: it is said.
+    /// It may be intended: it is only reported.
     Worth,
-    /// A node that runs so does not do all that it is there for, such as sign, or is not safe from all
-    /// others. It is not ready; a run says so in its log and goes on.
+    /// A node that runs like this does not do all that it is there for, such as signing, or is not
+    /// safe from everybody else. It is not ready; a run says so in its log and goes on.
     Hinders,
-    /// A node cannot run so, or must not.
+    /// A node cannot run like this, or must not.
     Stops,
 }
 
@@ -85,12 +85,12 @@ impl Findings {
         }
     }
 
-    /// Those of at least this weight.
+    /// Findings of at least this weight.
     pub fn from(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
         self.0.iter().filter(move |finding| finding.severity >= severity)
     }
 
-    /// Those of no more than this weight.
+    /// Findings of no more than this weight.
     pub fn up_to(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
         self.0.iter().filter(move |finding| finding.severity <= severity)
     }
@@ -148,7 +148,7 @@ pub fn of_resources(
     }
 }
 
-/// Keys that the genesis knows otherwise are wrong ones; those that it does not know may be new.
+/// Keys that the genesis registers otherwise are wrong ones; those that it does not know may be new.
 fn check_registration(
     config: &NodeConfig,
     genesis: &Genesis,

@@ -1,14 +1,12 @@
 //! The reporter: puts proof that a validator broke a rule on the chain, once
 //! ([`customhouse_ledger::agreement::evidence`]).
 //!
-//! Every node that sees a breach holds the proof of it. They take turns, in the order of the
-//! validators: who finds the breach on the chain when its turn comes says nothing. Two reports at
-//! once do no harm either: the second is a no-op, because a breach has one dedupe key on the chain.
-//! One breach is enough to name a culprit. A report is a transaction, for which a block is made, at whose
-//! height the culprit can break a rule again: so of one validator no more than one breach is told in a while
-//! ([`crate::driver`], where it tells of breaches), or it could fill the chain and the log with nothing else.
-//! A report is signed by the node's key and goes through the outbox like a client's transaction, so
-//! that it survives a restart from there on.
+//! Every node that sees a breach holds the proof of it. They take turns, in the order of the validators: a
+//! node that finds the breach on the chain when its turn comes says nothing. Two reports at once do no harm
+//! either: the second is a no-op, because a breach has one dedupe key on the chain. One breach is enough to
+//! name a culprit, so the driver tells no more than one of a validator in a while. A report is signed by the
+//! node's key and goes through the outbox like a client's transaction, so that it survives a restart from
+//! there on.
 
 use std::time::Duration;
 
@@ -39,7 +37,7 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Of a node, which signs its reports with this key.
+    /// The reporter of a node, which signs its reports with this key.
     pub(crate) fn of(node: &Services, signing_key: SigningKey) -> Self {
         Self {
             reader: node.reader.clone(),
@@ -49,8 +47,8 @@ impl Reporter {
         }
     }
 
-    /// Runs until the driver has ended, or `stop`: what waits for this node's turn then is left to the
-    /// others, and may be for minutes.
+    /// Runs until the driver has ended, or `stop`: what then still waits for this node's turn, which
+    /// may be minutes away, is left to the others.
     pub(crate) async fn run(self, evidence: mpsc::Receiver<Evidence>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}

@@ -31,13 +31,13 @@ mod restored;
 pub use known::Known;
 pub use restored::Restore;
 
-/// Threads at the most.
+/// Most threads.
 const THREADS_MAX: usize = 8;
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress {
-    /// So many more bytes of files were read.
+    /// More bytes of files were read.
     Files {
         /// More bytes.
         bytes: u64,
@@ -55,7 +55,7 @@ pub enum Progress {
         /// Records in them so far.
         records: u64,
     },
-    /// So many more index rows were compared.
+    /// This many more index rows were compared.
     IndexRows(u64),
 }
 
@@ -75,7 +75,7 @@ pub enum Pass {
 /// Checks a whole store. `known` is what others remember of the chain's newest blocks.
 ///
 /// # Errors
-/// What keeps the store from being looked at. Damage is no error, unless nothing else can be seen.
+/// What keeps the store from being looked at. Damage is not an error, unless nothing else can be seen.
 pub fn check(
     path: &Path,
     genesis: &Genesis,
@@ -145,11 +145,11 @@ pub fn rebuild(
 /// A store whose indexes were made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// Of its tip.
+    /// Height of its tip.
     pub height: u64,
-    /// Of its tip.
+    /// Hash of its tip.
     pub block_hash: Hash,
-    /// On it.
+    /// Records on it.
     pub records: u64,
 }
 

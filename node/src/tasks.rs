@@ -20,10 +20,10 @@ use futures::FutureExt as _;
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// After a panic a process has so long to end by itself.
+/// How long a process has to end by itself after a panic.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How a task ended that was not to.
+/// How a task ended that should not have ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TaskError {
     /// It returned.
@@ -115,7 +115,7 @@ impl Tasks {
         self.failed.cancel();
     }
 
-    /// Waits until one has ended that was not to.
+    /// Waits until one has ended that should not have.
     pub async fn failed(&self) -> TaskError {
         self.failed.cancelled().await;
         self.first.get().cloned().expect("set before the token is cancelled")

@@ -1,9 +1,10 @@
 //! The codec of the services: as protobuf's, and a request in which a field is unknown is refused.
 //!
-//! A decoder of protobuf drops what it does not know. Of a record that would be a part of what its author
-//! meant, gone without a word. So the bytes of each request are compared with the published descriptors
-//! before they are decoded: every field is known, none that may be there once is there twice, and there
-//! are not so many messages that they would take many times the memory of the bytes they came in.
+//! A decoder of protobuf drops what it does not know. In a record, that would be a part of what its
+//! author meant, gone without a word. So the bytes of each request are compared with the published
+//! descriptors before they are decoded: every field is known, none that may be there once is there twice,
+//! and there are not so many messages that they would take many times the memory of the bytes they came
+//! in.
 
 use std::{
     collections::HashMap,
@@ -25,9 +26,9 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 /// Metadata of a refusal: its stable reason code.
 pub const REASON_CODE: &str = "reason-code";
-/// Elements of one list at the most; each list that may be long has its own, lower limit.
+/// Most elements of one list; each list that may be long has its own, lower limit.
 const LIST_MAX: usize = 8192;
-/// Messages in a request: so many, and one for so many of its bytes.
+/// Messages that a request may have: this many, and one more for each `MESSAGE_BYTES` of it.
 const MESSAGES_MAX: usize = 4096;
 const MESSAGE_BYTES: usize = 32;
 /// Messages within messages, as far as a decoder follows them.
@@ -147,7 +148,7 @@ struct Field {
     wire: Wire,
     /// A list: of numbers where `wire` is not [`Wire::Bytes`], which may then come packed.
     repeated: bool,
-    /// The oneof that it is of: of those only one may be there.
+    /// The oneof that it belongs to, of which only one field may be there.
     oneof: Option<usize>,
     /// The layout that it has, where it is a message.
     message: Option<usize>,

@@ -302,7 +302,7 @@ impl Cluster {
         http::get(metrics.listen, "/health")
     }
 
-    /// From now on a running node writes no file beyond so many bytes, as if its disk were full.
+    /// From now on a running node writes no file beyond `file_bytes_max` bytes, as if its disk were full.
     pub fn fill_disk(&self, node: usize, file_bytes_max: u64) {
         let (id, limit) = (self.nodes[node].id(), format!("--fsize={file_bytes_max}"));
         let set = Command::new("prlimit").args(["--pid", &id.to_string(), &limit]).status();

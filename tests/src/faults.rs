@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{cluster::Cluster, load::Load, readers::Readers};
 
-/// A moment: so many answers to others from now, and some to us.
+/// A moment at random: some answers to others from now, and some to us.
 pub async fn at_any_moment(cluster: &Cluster, load: &mut Load, random: &mut ChaCha8Rng) {
     load.more(random.random_range(1..20)).await;
     for _ in 0..random.random_range(0..8) {

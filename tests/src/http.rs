@@ -36,7 +36,7 @@ impl Response {
 /// The answer to one GET in HTTP/1.0, after which the server closes.
 ///
 /// # Errors
-/// No connection, no answer in time, or something that is no answer.
+/// No connection, no answer in time, or something that is not an answer.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     get_with(address, path, "")
 }

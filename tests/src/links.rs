@@ -23,7 +23,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Bytes that are on their way through a forwarder at the most, each way of each connection.
+/// Most bytes on their way through a forwarder, each way of each connection.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How bytes flow from one node to another.
@@ -76,7 +76,7 @@ impl Links {
         Self { gates, addresses, _forwarders: forwarders }
     }
 
-    /// Where a node dials another.
+    /// The address where a node dials another.
     pub(crate) fn address(&self, from: usize, to: usize) -> SocketAddr {
         self.addresses[&(from, to)]
     }
@@ -134,7 +134,7 @@ impl Links {
         self.strand(other, one);
     }
 
-    /// The same of all connections of a node.
+    /// The same for all connections of a node.
     pub fn strand_node(&self, node: usize) {
         for (from, to) in self.gates.keys().filter(|(from, _)| *from == node) {
             self.strand_both(*from, *to);
@@ -176,7 +176,7 @@ async fn carry(
     there: watch::Receiver<Gate>,
     back: watch::Receiver<Gate>,
 ) {
-    // Before anything is connected: who sees the connection may break or strand it.
+    // Before anything is connected: whoever sees the connection may break or strand it.
     let broken = there.borrow().broken;
     let stranded = [&there, &back].map(|gate| gate.borrow().stranded);
     // A node that is down: the caller sees its connection closed.
@@ -215,8 +215,8 @@ async fn pump(
     }
 }
 
-/// Waits until bytes may pass on a connection of before or after so many were stranded. False where the
-/// links are gone.
+/// Waits until bytes may pass on a connection that was opened after `stranded` strandings. False where
+/// the links are gone.
 async fn wait_for_passage(gate: &mut watch::Receiver<Gate>, stranded: u64) -> bool {
     let passes = |gate: &Gate| gate.flow != Flow::Cut && gate.stranded == stranded;
     let Ok(open) = gate.wait_for(passes).await.map(|gate| gate.flow) else { return false };

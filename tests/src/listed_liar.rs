@@ -116,7 +116,7 @@ impl ListedLiar {
         }
     }
 
-    /// From now on answers requests so.
+    /// From now on answers requests with `answers`.
     pub fn answer_with(
         &self,
         answers: impl Fn(PublicKey, &v1::SyncRequest) -> Answer + Send + Sync + 'static,

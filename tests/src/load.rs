@@ -20,7 +20,7 @@ use crate::{
     wait::{self, PATIENCE},
 };
 
-/// Pause before a call is tried again that found no node.
+/// Pause before a call that found no node is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// A call without an answer by then has none: its node was killed.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ pub struct Load {
 /// How acknowledgements come in.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// So many so far.
+    /// How many so far.
     pub count: u64,
     /// The longest time between two of them, from any node.
     pub longest_gap: Duration,
@@ -102,8 +102,8 @@ impl Progress {
 }
 
 impl Load {
-    /// Starts so many clients at each node; all their records are about one case. Each submits its
-    /// next record when the last is acknowledged: every other one when it is final.
+    /// Starts `clients_a_node` clients at each node; all their records are about one case. Each
+    /// submits its next record when the last is acknowledged: every other one when it is final.
     pub fn start(cluster: &Cluster, clients_a_node: usize, case: &str) -> Self {
         let stop = watch::Sender::new(false);
         let progress = watch::Sender::new(Progress::begin());
@@ -123,7 +123,7 @@ impl Load {
         Self { stop, progress, clients }
     }
 
-    /// Waits for so many more acknowledgements.
+    /// Waits for this many more acknowledgements.
     ///
     /// # Panics
     /// Where they do not come, or a client was told something wrong.

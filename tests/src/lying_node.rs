@@ -43,11 +43,11 @@ pub enum Lie {
     ForgeHead,
     /// Proves that its log continues another with hashes of its own.
     ForgeConsistency,
-    /// Shows another block at its height, and else what is so.
+    /// Shows another block at its height, and otherwise what is true.
     OtherBlock(Box<v1::GetHeaderResponse>, u64),
     /// Lists the same records again and again.
     EndlessList,
-    /// Answers with so many changes of the validators, in which there is nothing.
+    /// Answers with this many changes of the validators, in which there is nothing.
     EmptyChanges(usize),
 }
 

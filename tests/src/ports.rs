@@ -23,7 +23,7 @@ pub(crate) fn free(nodes: usize) -> Vec<Ports> {
 
 fn next() -> u16 {
     let range = LAST - FIRST;
-    // Any spread will do; 7919 is a prime that the range is no multiple of.
+    // Any spread will do; 7919 is a prime of which the range is not a multiple.
     let start = u16::try_from(u64::from(std::process::id()) * 7919 % u64::from(range))
         .expect("the remainder is below the range");
     for _ in 0..range {

@@ -89,7 +89,7 @@ impl Answer {
     /// Standard output as JSON.
     ///
     /// # Panics
-    /// Where it is none.
+    /// Where it is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.stdout)
             .unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))

@@ -1,6 +1,7 @@
 //! What each attacker costs the others: with one of four validators lying in this way, clients of the
-//! honest nodes get nine tenths of what they get on the same network without it, from one timeout of a
-//! view on, and no honest node holds anything against another. All from a seed, in virtual time.
+//! honest nodes get nine tenths of what they get on the same network without it, counted after one
+//! timeout of a view, and no honest node holds anything against another. All from a seed, in virtual
+//! time.
 
 use std::{
     collections::BTreeMap,

@@ -16,7 +16,7 @@ use outcome::outcome;
 /// Damaged forms of each published case.
 const DAMAGED: usize = 8;
 
-/// Bytes of a case at the most to be damaged: most of the larger ones are zeros.
+/// Most bytes of a case that is damaged: the larger ones are mostly zeros.
 const BYTES_MAX: usize = 8192;
 
 fn folder() -> PathBuf {

@@ -125,7 +125,7 @@ pub fn certificate(kind: VoteKind, by: &[usize], view: u64, block: &Block) -> Ce
 /// What happens to the core.
 #[derive(Clone)]
 pub enum Event {
-    /// The clocks go on by so many milliseconds, then a tick.
+    /// The clocks go on by this many milliseconds, then a tick.
     Wait(u64),
     Step(Box<Input>),
     /// A certificate signed by the three others comes.
@@ -225,7 +225,7 @@ impl Bench {
         Self::recovered(me, genesis(), Vec::new())
     }
 
-    /// With other timers.
+    /// A bench with other timers.
     pub fn timed(me: usize, timing: Timing) -> Self {
         let config = Config { chain_id: CHAIN, signer: Some(key(me)), timing };
         Self { core: Core::new(config, genesis(), Vec::new()), ..Self::new(me) }

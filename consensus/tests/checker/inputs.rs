@@ -13,7 +13,7 @@ pub enum Happening {
     Restart,
     /// A proposal by its view's leader comes.
     Proposal,
-    /// The votes of so many others for one ballot come, one by one.
+    /// The votes of this many others for one ballot come, one by one.
     Votes(u32),
     /// A certificate of a ballot comes.
     Certificate,
@@ -67,7 +67,7 @@ impl Possible {
         }
     }
 
-    /// Who signs what comes: so many of those who said it.
+    /// Who signs what comes: some of those who said it.
     pub fn signers(&self, key: usize, said: &[Facts; 4]) -> Vec<usize> {
         let says = |by: &usize| said[*by] & self.bit != 0;
         match self.what {
@@ -84,7 +84,7 @@ pub fn leader_of_fact(fact: Fact) -> usize {
     LEADERS[(fact.view() - 1) as usize % 4]
 }
 
-/// Of views 1 to 4 at height 1; see [`leader_of`].
+/// The leaders of views 1 to 4 at height 1; see [`leader_of`].
 const LEADERS: [usize; 4] = [2, 3, 0, 1];
 
 #[test]

@@ -18,7 +18,7 @@ pub enum Lies {
     /// Votes for everything at once, and proposes different blocks to different nodes.
     Contradict,
     /// Speaks in the name of others, most of all about the next height, where nobody can tell yet who
-    /// decides it; signs in its own name what it is not to sign.
+    /// decides it; signs in its own name what it must not sign.
     Forge,
     /// Passes on each leader's proposal with other leaves.
     SwapLeaves,

@@ -168,7 +168,7 @@ impl Network {
         Self::with_followers(make, (n, 0), seed, weather, parameters)
     }
 
-    /// So many validators, and so many more nodes that follow, each with a key that may be given a
+    /// `n` validators and `followers` more nodes that follow, each with a key that may be given a
     /// vote.
     pub fn with_followers(
         make: MakeCore,
@@ -215,7 +215,7 @@ impl Network {
         Self::with_twins(4, &[twin], 0, weather)
     }
 
-    /// So many validators, and for each of these a second node with its key.
+    /// `n` validators, and for each of `twins` a second node with its key.
     pub fn with_twins(n: usize, twins: &[usize], seed: u64, weather: Weather) -> Self {
         let mut network = Self::new(n, seed, weather);
         network.twins = twins.to_vec();
@@ -296,7 +296,7 @@ impl Network {
         self.liar = Some(Liar::new(index, self.nodes[index].key.clone(), lies));
     }
 
-    /// Starts nodes that are down until at most so many are, and takes back crashes to come.
+    /// Starts nodes until at most `down_max` are down, and takes back crashes to come.
     pub fn revive(&mut self, down_max: usize) {
         for node in &mut self.nodes {
             node.crash_at = None;
@@ -325,7 +325,7 @@ impl Network {
         leaf
     }
 
-    /// Runs until the condition holds; panics with the seed after so much virtual time.
+    /// Runs until the condition holds; panics with the seed after `limit_ms` of virtual time.
     pub fn run_until(&mut self, what: &str, limit_ms: u64, done: impl Fn(&Self) -> bool) {
         let deadline = self.now + limit_ms;
         let mut steps = 0u32;
@@ -343,7 +343,7 @@ impl Network {
         }
     }
 
-    /// Runs for so much virtual time.
+    /// Runs for `ms` of virtual time.
     pub fn run_for(&mut self, ms: u64) {
         let until = self.now + ms;
         while self.next_event().is_some_and(|at| at <= until) {

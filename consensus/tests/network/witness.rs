@@ -23,7 +23,7 @@ pub struct Witness {
     committed: BTreeMap<u64, Hash>,
     /// Keys that run in two places, and so contradict themselves.
     twins: BTreeSet<PublicKey>,
-    /// So many lie that agreement is not to be had.
+    /// So many lie that agreement cannot be had.
     hopeless: bool,
 }
 
@@ -37,7 +37,7 @@ impl Witness {
         self.twins.insert(twin);
     }
 
-    /// More lie than may: a fork is no failure.
+    /// More lie than may: a fork is not a failure.
     pub fn despair(&mut self) {
         self.hopeless = true;
     }
@@ -93,7 +93,7 @@ impl Witness {
         }
     }
 
-    /// The core gave up, which it may where it is hopeless only.
+    /// The core gave up, which it may do only where it is hopeless.
     pub fn halts(&self, node: usize, reason: &HaltReason) {
         if !self.hopeless {
             self.fails(format!("node {node}: {reason}"));

@@ -37,12 +37,12 @@ pub enum CertificateError {
     /// A bit beyond the last validator is set.
     #[error("the signer bitmap names a validator that does not exist")]
     UnknownSigner,
-    /// As many signatures as bits are needed.
+    /// The number of signatures is not the number of bits set.
     #[error("{signatures} signatures for {signers} signers")]
     SignatureCount {
         /// Bits set.
         signers: usize,
-        /// Signatures there are.
+        /// Signatures present.
         signatures: usize,
     },
     /// Fewer than a quorum signed.
@@ -50,7 +50,7 @@ pub enum CertificateError {
     NoQuorum {
         /// Bits set.
         signers: usize,
-        /// Needed.
+        /// Signers needed.
         quorum: usize,
     },
     /// The signature of the validator at this index does not verify.
@@ -72,8 +72,9 @@ impl CertificateError {
 }
 
 impl Certificate {
-    /// Gathers votes for one ballot. Votes of others, of non-validators and repeats are left out;
-    /// the votes' signatures must have been checked. `None` where fewer than a quorum remain.
+    /// Gathers votes for one ballot. Votes for other ballots, votes of non-validators and repeats
+    /// are left out; the votes' signatures must have been checked. `None` where fewer than a quorum
+    /// remain.
     pub fn from_votes<'a>(
         ballot: Ballot,
         votes: impl IntoIterator<Item = &'a Vote>,
@@ -182,7 +183,7 @@ impl Certificate {
         (0..self.bitmap.len() * 8).filter(bit)
     }
 
-    /// The votes it was made of, for these validators.
+    /// The votes that it was made of, cast by these validators.
     pub fn votes(&self, validators: &ValidatorSet) -> Vec<Vote> {
         let vote = |(index, signature): (usize, &Signature)| {
             let validator = validators.at(index)?.key;

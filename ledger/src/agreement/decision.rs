@@ -64,7 +64,7 @@ pub enum DecisionError {
     /// A header or proposal is not its layout.
     #[error("height {height}: {source}")]
     Layout {
-        /// Of which decision.
+        /// Height of the decision.
         height: u64,
         /// What is wrong.
         source: LayoutError,
@@ -72,7 +72,7 @@ pub enum DecisionError {
     /// A certificate is not its layout.
     #[error("height {height}: {source}")]
     Certificate {
-        /// Of which decision.
+        /// Height of the decision.
         height: u64,
         /// What is wrong.
         source: CertificateError,
@@ -80,7 +80,7 @@ pub enum DecisionError {
     /// A part speaks of another height than the decision.
     #[error("height {height}: {what} of height {found}")]
     Height {
-        /// Of which decision.
+        /// Height of the decision.
         height: u64,
         /// The part.
         what: &'static str,
@@ -90,7 +90,7 @@ pub enum DecisionError {
     /// A header without a finalization, or the other way round.
     #[error("height {0}: a header without a finalization, or a finalization without a header")]
     Half(u64),
-    /// Decisions are not strictly ascending by height, or of height 0, which nobody decided.
+    /// Decisions are not strictly ascending by height, or one is of height 0, which nobody decided.
     #[error("height {0}: not above the one before it")]
     Order(u64),
 }
@@ -130,8 +130,9 @@ impl Grounds {
         }
     }
 
-    /// The same within the limits. Where it is too much, what contradicted stays first, then
-    /// notarizations, then what is of late views: a fork that is noticed is usually a recent one.
+    /// The same, cut to the limits. Finalizations are kept before notarizations, these before
+    /// nullifications, and later views before earlier ones: a fork that is noticed is usually a
+    /// recent one.
     pub fn limited(mut self) -> Self {
         let rank = |certificate: &Certificate| match certificate.ballot.kind {
             VoteKind::Finalize => 0,
@@ -152,7 +153,7 @@ impl Grounds {
     }
 }
 
-/// What an element of a list costs beside its bytes, at the most.
+/// The most that an element of a list costs beside its bytes.
 const ROW_OVERHEAD_BYTES: usize = 8;
 const ROW_BYTES_OF_CLAIM: usize = crate::agreement::evidence::STATEMENT_BYTES + ROW_OVERHEAD_BYTES;
 

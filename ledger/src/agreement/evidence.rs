@@ -19,8 +19,8 @@ const PROPOSAL: u8 = 0;
 /// Two signatures by one key that the rules do not allow together, in one view of one height.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Two blocks proposed in one view, or one with two lists of leaves: who gets the wrong one cannot
-    /// vote for it, and an honest leader signs one proposal a view.
+    /// Two blocks proposed in one view, or one with two lists of leaves: a validator that gets the
+    /// wrong one cannot vote for it, and an honest leader signs one proposal a view.
     Proposals(Claim, Claim),
     /// One block proposed, another notarized, in one view.
     ProposalAndVote(Claim, Vote),
@@ -28,7 +28,7 @@ pub enum Evidence {
     Votes(Vote, Vote),
 }
 
-/// A proposal without the block: what its signature covers, by whom.
+/// A proposal without the block: what its signature covers, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// What is proposed.
@@ -111,8 +111,8 @@ impl Evidence {
 }
 
 impl Evidence {
-    /// Under which a breach is on the chain once, whoever reports it: tagged hash of culprit, height
-    /// and view.
+    /// The key under which a breach is on the chain once, whoever reports it: tagged hash of
+    /// culprit, height and view.
     pub fn dedupe_key(&self) -> Hash {
         let (height, view) = self.place();
         let (height, view) = (height.to_be_bytes(), view.to_be_bytes());
@@ -151,7 +151,7 @@ impl Evidence {
         if evidence.is_breach() { Ok(evidence) } else { Err(LayoutError::Invalid("statements")) }
     }
 
-    /// Whether the rules do not allow one key both, whoever signed.
+    /// Whether the rules forbid one key to make both statements. Who signed them is not looked at.
     fn is_breach(&self) -> bool {
         match self {
             Self::Proposals(a, b) => {

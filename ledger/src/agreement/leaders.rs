@@ -6,14 +6,16 @@
 //! - The header of a committed block names the view w in which it was first proposed. A new block is
 //!   justified in w only where every view before it was nullified by a quorum, so a certified header
 //!   proves that the leaders of the views 1 to w − 1 were passed over. (A block that is proposed
-//!   again keeps its header: of the views between the two nothing is proven, and nothing follows.)
+//!   again keeps its header: about the views between the two nothing is proven, and nothing
+//!   follows.)
 //! - Heights are counted in *terms* of [`term`] heights. Whoever was passed over is at the end until
 //!   the term is over, and is then tried like everyone else: one that works again is back, one that
 //!   does not costs one timeout a term.
-//! - Whoever's block is committed is at the end no longer, whichever view it came from.
-//! - At most f are at the end, those that were passed over last. More than f need not be; and of the
-//!   n − f others more are honest than faulty, whoever they are. So the faulty, who may on a slow
-//!   network succeed in having honest leaders passed over, cannot take the first views for themselves.
+//! - A leader whose block is committed is at the end no longer, whichever view the block came from.
+//! - At most f are at the end, those that were passed over last. More than f need not be; and among
+//!   the n − f others more are honest than faulty, whichever they are. So the faulty, who on a slow
+//!   network may succeed in having honest leaders passed over, cannot take the first views for
+//!   themselves.
 //! - Where the validators change, everybody begins anew.
 //!
 //! It only reorders: in every height all n lead before any leads again, so a validator at the end
@@ -67,8 +69,8 @@ impl Leaders {
         &self.passed_over
     }
 
-    /// Takes the header of a committed block, which these validators decided: the order is that of
-    /// the next height then.
+    /// Takes the header of a committed block, which these validators decided: after that, the order
+    /// is that of the next height.
     pub fn commit(&mut self, header: &Header, validators: &ValidatorSet) {
         let changed = header.validators_hash != header.next_validators_hash;
         if changed || header.height.is_multiple_of(term(validators)) {
@@ -88,8 +90,8 @@ impl Leaders {
         self.passed_over.drain(..excess);
     }
 
-    /// The lowest height whose header matters for the order after a height: to begin with none
-    /// passed over, and take the headers from there on ([`Leaders::commit`]), gives it.
+    /// The lowest height whose header matters for the order after a height: beginning with nobody
+    /// passed over and taking the headers from there on ([`Leaders::commit`]) gives it.
     pub fn first_needed(height: u64, validators: &ValidatorSet) -> u64 {
         height - height % term(validators) + 1
     }
@@ -208,7 +210,7 @@ mod tests {
         let mut leaders = Leaders::default();
         commit_all(&mut leaders, &validators, 1, &[2]);
         let [late] = *leaders.passed_over() else { panic!("one is passed over") };
-        // All three others fail: the last view of the height is the late one's.
+        // All three others fail: the last view of the height is the late validator's.
         let of_late = header(&leaders, &validators, 2, 4);
         assert_eq!(of_late.proposer, *late.as_bytes());
         leaders.commit(&of_late, &validators);

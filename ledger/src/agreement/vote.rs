@@ -35,11 +35,11 @@ impl VoteKind {
 pub struct Ballot {
     /// What is said.
     pub kind: VoteKind,
-    /// Of which height.
+    /// The height.
     pub height: u64,
-    /// Of which view; from 1.
+    /// The view; from 1.
     pub view: u64,
-    /// Of which block.
+    /// The block.
     pub block_hash: Hash,
 }
 
@@ -101,9 +101,9 @@ pub struct Proposal {
 /// What a proposal's signature covers, beside the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposed {
-    /// Of which height.
+    /// The height.
     pub height: u64,
-    /// In which view.
+    /// The view.
     pub view: u64,
     /// The view whose notarization it rests on; 0 for a new block.
     pub parent_view: u64,

@@ -16,8 +16,8 @@ use crate::{
 impl ChainReader {
     /// Whether the registry after the tip lets the next block carry a transaction: its signer, its size, the
     /// change that it makes, the key that it accuses. What is refused here is refused by every leader,
-    /// unless this node is behind. Whether an approved change applies is the block's to say; and a
-    /// joiner may be in sync with a block that is only on its way here.
+    /// unless this node is behind. Whether an approved change applies is checked with the block; and a
+    /// joiner may be in sync with a block that has not arrived here yet.
     ///
     /// # Errors
     /// The outer error is the store's; the inner is the transaction's fault.
@@ -160,7 +160,7 @@ pub(super) fn check_size(
     }
 }
 
-/// Whoever broke a rule was a validator at the height of the breach. It need not be one any more.
+/// The key that broke a rule was a validator's at the height of the breach. It need not be one now.
 pub(super) fn check_culprit(
     members: &Members,
     evidence: &Evidence,

@@ -19,13 +19,13 @@
 //! A slot is *applied* unless an earlier applied slot has its dedupe key or its record id; then it is a
 //! no-op. What is earlier cannot be kept in memory. It is proven like this:
 //!
-//! 1. A block's slots are first taken to be applied, unless an earlier one of the block says otherwise.
+//! 1. A block's slots are first taken to be applied, unless an earlier slot of the block says otherwise.
 //!    Applied slots have history entries, so where the history root is the header's, they were applied
 //!    by those who finalized it as well. Where it is not, the block is executed once more with its slots
 //!    looked up in `dedupe` and `records`, of which rows from this block on are passed over. Slots
 //!    without subjects have no entries: their transactions are always looked up.
-//! 2. The rows of all applied slots are as a multiset those of `dedupe` and `records`. A table has no
-//!    key twice, so no two applied slots have one key or one record id: none was wrongly applied.
+//! 2. As a multiset, the rows of all applied slots are those of `dedupe` and `records`. A table has
+//!    no key twice, so no two applied slots have one key or one record id: none was wrongly applied.
 //! 3. Those that were not applied were found in the block or by the look-up, hence have a row that is
 //!    an earlier applied slot's, because by 2 the tables have no other rows: none was wrongly passed
 //!    over.
@@ -62,18 +62,18 @@ use files::Files;
 use locate::Located;
 use sums::{RowHasher, RowSum, SUMMED};
 
-/// Places of damage that are told at the most; more are counted.
+/// The most places of damage that are listed; the rest are only counted.
 pub const DAMAGE_MAX: usize = 100;
 
 /// One place of damage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// Of which block, where that is known.
+    /// The block's height, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,
-    /// In which table (RocksDB column family); in parentheses, what else of the store.
+    /// The table (RocksDB column family) or, in parentheses, another part of the store.
     pub table: &'static str,
-    /// Of which row, in hexadecimal; empty where it is no row's.
+    /// The row's key in hexadecimal; empty where the damage is not a row's.
     pub key: String,
     /// What is wrong.
     pub what: String,
@@ -105,7 +105,7 @@ impl Damage {
         Self { height, table: table.name(), key: hex::encode(key), what: what.to_string() }
     }
 
-    /// Of a row that could not be read; a scan does not say which, but where it was.
+    /// Damage of a row that could not be read; a scan does not say which row, only where it was.
     fn unread(height: Option<u64>, table: Table, key: &[u8], error: StoreError) -> Self {
         let damage = Self::from(error);
         let key = if damage.key.is_empty() { hex::encode(key) } else { damage.key };
@@ -158,20 +158,20 @@ pub struct CheckReport {
     pub block_hash: Hash,
     /// Transactions up to it.
     pub transactions: u64,
-    /// Records in them; those that came again are counted again.
+    /// Records in them, repeats included.
     pub records: u64,
     /// Index rows that were compared.
     pub index_rows: u64,
     /// Table and blob files that were read whole and compared with their checksums.
     pub files: u64,
-    /// Names of those that have none, because an earlier version wrote them: of these all rows were
-    /// checked, and nothing else.
+    /// Names of files without a checksum, because an earlier version wrote them: all their rows
+    /// were checked, and nothing else of them.
     pub files_unchecked: Vec<String>,
     /// Whether nothing tells which rows the table `decisions` should have, because an earlier version
     /// wrote the last of them: those that are there were checked.
     pub decisions_unchecked: bool,
-    /// Writes that were cut off at the end of a log. A crash leaves them, and nothing of them was
-    /// acknowledged: what others remember of the newest blocks tells whether more was lost.
+    /// Writes that were cut off at the end of a log. A crash leaves such writes, and none of them
+    /// was acknowledged: what others remember of the newest blocks tells whether more was lost.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub torn: Vec<Damage>,
     /// Where the chain could not be followed any further: nothing from there on was checked, nor
@@ -193,8 +193,8 @@ impl CheckReport {
 
 /// A check in progress. The caller feeds it: the files that RocksDB wrote ([`StoreCheck::files`],
 /// [`StoreCheck::add_file`]); blocks ([`StoreCheck::reader`], verified by
-/// [`StoredBlock::verify`] on as many threads as there are, then [`StoreCheck::apply`] in order);
-/// then the tables ([`StoreCheck::tables`], [`StoreCheck::compare`]); where they differ the blocks once
+/// [`StoredBlock::verify`] on as many threads as there are, then [`StoreCheck::apply`] in order); then
+/// the tables ([`StoreCheck::tables`], [`StoreCheck::compare`]); where they differ, the blocks once
 /// more ([`StoreCheck::begin_to_locate`]); at last [`StoreCheck::finish`].
 pub struct StoreCheck {
     chain: Chain,
@@ -342,8 +342,8 @@ impl StoreCheck {
         SUMMED.into_iter().map(check).collect()
     }
 
-    /// Compares what the scans gave with what the blocks give. Says whether there are tables of which
-    /// it is worth finding out where they differ.
+    /// Compares what the scans gave with what the blocks give. Says whether any table differs, so
+    /// that it is worth finding out where.
     pub fn compare(&mut self, scanned: Vec<TableSum>) -> bool {
         let Pass::Sum(sums) = &mut self.pass else { return false };
         let mut rows = self.hasher.summing(sums);
@@ -369,8 +369,7 @@ impl StoreCheck {
         self.pass = Pass::Locate(Located::new(&self.differing));
     }
 
-    /// Ends the check: what is left are the tables of which there is little, and rows that should
-    /// not be there.
+    /// Ends the check: only the small tables are left, and rows that should not be there.
     pub fn finish(mut self) -> CheckReport {
         if self.stopped_at.is_none() {
             self.find_surplus();

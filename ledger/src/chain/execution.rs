@@ -21,7 +21,7 @@ use crate::{
     transaction::VerifiedTransaction,
 };
 
-/// Transactions that do not fit into what is left of a block, after which a leader looks no
+/// After this many transactions that do not fit into what is left of a block, a leader looks no
 /// further.
 const NOT_FITTING_MAX: usize = 32;
 
@@ -34,7 +34,7 @@ pub struct BlockContext {
     pub proposer: PublicKey,
     /// Unix milliseconds by the leader's clock; raised to just above the parent's where it is not.
     pub time_ms: u64,
-    /// Bytes of transactions at the most; the network's parameter also holds.
+    /// Most bytes of transactions; the network's parameter limits them too.
     pub bytes_max: u64,
 }
 
@@ -58,7 +58,7 @@ pub struct Staged {
     pub(super) history: HistoryDelta,
     pub(super) edge: LogEdge,
     pub(super) tiles: ChangedTiles,
-    /// After the block, where it changes the registry.
+    /// The members after the block, where it changes the registry.
     pub(super) members: Option<Arc<Members>>,
 }
 
@@ -69,9 +69,9 @@ pub enum SlotOutcome {
     Applied,
     /// A no-op: the dedupe key, or the record itself, was committed before.
     Duplicate {
-        /// Of the transaction with the first slot.
+        /// Log index of the transaction with the first slot.
         log_index: u64,
-        /// Of the first slot in its transaction.
+        /// Position of the first slot in its transaction.
         position: u32,
     },
 }
@@ -142,7 +142,7 @@ impl Chain {
         self.validate_knowing(block, transactions, Lookup::ALL)
     }
 
-    /// The same, where not all that is on the chain already needs to be looked up.
+    /// The same, where only a part of what is already on the chain needs to be looked up.
     pub(super) fn validate_knowing(
         &self,
         block: &Block,
@@ -244,7 +244,7 @@ struct Execution<'a> {
     time_ms: u64,
     edge: LogEdge,
     tiles: ChangedTiles,
-    /// As the block finds them, and as it leaves them where it changes the registry.
+    /// The members as the block finds them, and as it leaves them where it changes the registry.
     members: Arc<Members>,
     changed: Option<Arc<Members>>,
     transactions: Vec<Arc<VerifiedTransaction>>,

@@ -70,10 +70,10 @@ pub enum TransactionInvalid {
     /// Its id is earlier in the block.
     #[error("twice in the block")]
     TwiceInBlock,
-    /// It reports a breach by a key that was no validator's then.
+    /// It reports a breach by a key that was not a validator's then.
     #[error("misbehaviour: key {key} was no validator's at height {height}")]
     Culprit {
-        /// Who is accused.
+        /// The accused key.
         key: Hash,
         /// Of the breach.
         height: u64,
@@ -103,7 +103,7 @@ pub enum TransactionInvalid {
         /// How many are needed.
         quorum: usize,
     },
-    /// The new validator's key was in sync too long ago, or says so of what is not committed.
+    /// The new validator's key was in sync too long ago, or says so of a block that is not committed.
     #[error(
         "registry_change.in_sync: of height {height}, where one of {oldest} to {newest} (the newest \
          {IN_SYNC_HEIGHTS_MAX}) is needed; sign the newest block"
@@ -170,7 +170,7 @@ pub enum BlockInvalid {
         /// The block's.
         found: u64,
     },
-    /// Another parent than the tip.
+    /// A parent other than the tip.
     #[error("its parent is not the tip")]
     Parent,
     /// Not strictly above the parent's time.
@@ -181,7 +181,7 @@ pub enum BlockInvalid {
         /// The block's, Unix milliseconds.
         found: u64,
     },
-    /// View 0, which is the genesis header's only.
+    /// View 0, which only the genesis header has.
     #[error("view 0")]
     View,
     /// The proposer does not lead the view.
@@ -237,7 +237,7 @@ impl BlockInvalid {
 /// Why a staged block was not committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// It was staged on another block than the tip.
+    /// It was staged on a block other than the tip.
     #[error("staged on {parent}, the tip is {tip}")]
     NotOnTip {
         /// The block's parent.

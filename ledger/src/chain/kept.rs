@@ -1,5 +1,5 @@
-//! What the decisions of late heights rested on ([`crate::agreement::decision`]). It goes into the block's own
-//! batch, and the oldest goes with it where there is too much.
+//! What the decisions of recent heights rested on ([`crate::agreement::decision`]). It is written in the
+//! block's own batch, which also removes the oldest where there is too much.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ use crate::{
 pub(super) struct Kept {
     rows: BTreeMap<u64, KeptRow>,
     bytes: usize,
-    /// What the rows should be. It is carried on, and not made anew of what is there: so a row that was
-    /// lost is missed for good.
+    /// What the rows should be. It is carried on and not computed anew from the rows there are: so a
+    /// lost row never goes unnoticed.
     all: RowsRow,
 }
 
@@ -132,8 +132,8 @@ impl Chain {
 }
 
 impl ChainReader {
-    /// How a height was decided. What it rested on is there for late heights only; of the height in
-    /// progress, and without block and finalization, where the node halted at it.
+    /// How a height was decided. What that rested on is there for recent heights only. The height
+    /// in progress has a decision only where the node halted at it, without block and finalization.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -1,4 +1,4 @@
-//! What of a block's transactions is on the chain already.
+//! Which of a block's transactions, keys and records are on the chain already.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
 /// Key of [`Table::Dedupe`].
 pub(super) type DedupeKey = [u8; 48];
 
-/// The key that a slot's dedupe key has on the chain.
+/// The table's key for a slot's dedupe key.
 pub(super) fn dedupe_key(transaction: &VerifiedTransaction, slot: &Slot) -> DedupeKey {
     table::dedupe(slot.scope.of(&transaction.header().agency), &slot.dedupe_key)
 }
@@ -24,7 +24,7 @@ pub(super) fn dedupe_key(transaction: &VerifiedTransaction, slot: &Slot) -> Dedu
 /// Slots that are looked up at once: as many as one transaction may have.
 const SLOTS_AT_ONCE: usize = SLOTS_MAX;
 
-/// Which of a block's transactions are looked up, and what counts of what is found.
+/// Which of a block's transactions are looked up, and which of the rows found count.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookup {
     /// Only transactions that have a slot without subjects.
@@ -34,7 +34,7 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// On the tip: all, and everything that is there.
+    /// On the tip: all transactions, and every row that is there.
     pub(super) const ALL: Self = Self { only_without_subjects: false, before: u64::MAX };
 
     fn is_for(&self, transaction: &VerifiedTransaction) -> bool {
@@ -50,7 +50,7 @@ pub(super) struct Known<'a> {
     store: &'a Store,
     /// Those that were not looked up yet.
     ahead: &'a [Arc<VerifiedTransaction>],
-    /// How many of those that were are still to be executed.
+    /// How many of those that were looked up are still to be executed.
     left: usize,
     found: Found,
     lookup: Lookup,
@@ -64,7 +64,7 @@ struct Found {
 }
 
 impl<'a> Known<'a> {
-    /// Of these transactions, in the order in which they are executed.
+    /// What is known of these transactions, which are in the order in which they are executed.
     pub(super) fn of(
         store: &'a Store,
         transactions: &'a [Arc<VerifiedTransaction>],
@@ -133,7 +133,7 @@ impl Found {
     }
 }
 
-/// The rows that there are of these keys.
+/// The rows that exist for these keys.
 fn found<const LENGTH: usize, V: value::Row>(
     store: &Store,
     table: Table,

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Earlier members that are remembered. A receipt of an old block needs them; making them takes time
-/// in the number of entries.
+/// proportional to the number of entries.
 const EARLIER_MAX: usize = 8;
 
 /// Who may do what in the block after a height.
@@ -46,7 +46,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Those after a height, of the registry as it is then.
+    /// Those after a height, from the registry as it is then.
     fn new(registry: Registry, height: u64) -> Result<Self, RegistryError> {
         let entries: Vec<_> = registry.entries().map(v1::RegistryEntry::encode_to_vec).collect();
         let tree = Tree::of(&entries);
@@ -74,7 +74,7 @@ impl Members {
         Self::new(genesis.registry.clone(), 0).expect("checked with the genesis")
     }
 
-    /// Those after the tip's height: of the genesis, and of the rows that later blocks wrote.
+    /// Those after the tip's height: from the genesis, and from the rows that later blocks wrote.
     pub(super) fn read(store: &Store, genesis: &Genesis, height: u64) -> Result<Self, StoreError> {
         let mut entries = BTreeMap::new();
         for entry in genesis.registry.entries() {
@@ -162,7 +162,7 @@ impl Members {
     }
 }
 
-/// Members after earlier changes, those asked for last at the end.
+/// Members after earlier changes, the most recently asked for at the end.
 #[derive(Default)]
 pub(super) struct EarlierMembers(Mutex<VecDeque<(u64, Arc<Members>)>>);
 

@@ -13,14 +13,14 @@ use crate::{
 };
 
 impl ChainReader {
-    /// The registry after the newest committed block. It answers for every earlier height as well,
-    /// and is the tip's.
+    /// The registry after the newest committed block. It is the tip's registry, and answers for
+    /// every earlier height as well.
     pub fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.tip().registry)
     }
 
-    /// The validators that decide a height. `None` beyond the height after the tip, whose validators
-    /// nobody knows yet.
+    /// The validators that decide a height. `None` for heights beyond the one after the tip: nobody
+    /// knows those validators yet.
     pub fn validators_at(&self, height: u64) -> Option<ValidatorSet> {
         let tip = self.tip();
         let next = tip.header.height + 1;

@@ -65,8 +65,8 @@ impl Chain {
     /// again does nothing. `transactions` are the block's, in order.
     ///
     /// # Errors
-    /// [`StoreError::NotOnTip`] for a block that is not on the tip or whose transactions are others;
-    /// else the store failed.
+    /// [`StoreError::NotOnTip`] for a block that is not on the tip or whose transactions are not
+    /// these; else the store failed.
     pub fn store_pending(
         &mut self,
         block: &Block,

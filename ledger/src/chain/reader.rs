@@ -68,9 +68,9 @@ pub struct CommittedTransaction {
 /// Where a record was first committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
-    /// Of the transaction in the log.
+    /// Log index of the transaction.
     pub log_index: u64,
-    /// Of the slot in the transaction.
+    /// Position of the slot in the transaction.
     pub position: u32,
     /// The agency that answers for it.
     pub agency: AgencyCode,
@@ -94,9 +94,9 @@ pub struct CommittedRecord {
 /// What a dedupe key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupePlace {
-    /// Of the transaction with the first slot.
+    /// Log index of the transaction with the first slot.
     pub log_index: u64,
-    /// Of the first slot in its transaction.
+    /// Position of the first slot in its transaction.
     pub position: u32,
     /// The record that was committed under the key.
     pub record_id: Hash,
@@ -155,8 +155,8 @@ impl ChainReader {
         self.store().buffered_bytes()
     }
 
-    /// Has the store's write buffers written out to its tables, which gives their memory back. That goes on
-    /// after this has returned.
+    /// Has the store's write buffers written out to its tables, which gives their memory back. The writing
+    /// goes on after this has returned.
     ///
     /// # Errors
     /// The store takes no more writes.
@@ -164,9 +164,9 @@ impl ChainReader {
         self.store().write_out()
     }
 
-    /// Adds a backup of the store to a directory, reads all of it back, and keeps so many of the newest.
+    /// Adds a backup of the store to a directory, reads all of it back, and keeps the newest `keep`.
     /// Blocks may be committed meanwhile: the backup is of one moment, not before this tip. The directory
-    /// is this store's from its first backup on; `agency` says whose that is, to people.
+    /// is this store's from its first backup on; `agency` tells people whose store that is.
     ///
     /// # Errors
     /// [`StoreError`]: [`StoreError::BackupDamaged`] where the backup or an older one is not as it was
@@ -280,8 +280,8 @@ impl ChainReader {
         self.shared.state().pending.blocks().map(|(_, block)| block.clone()).collect()
     }
 
-    /// Whether a block's leaves are those of which its header has the log's root. That is known
-    /// before any body is. `false` too for a block that begins beyond the committed log.
+    /// Whether a block's leaves lead to the log root in its header. That can be checked before any
+    /// body is there. `false` too for a block that begins beyond the committed log.
     ///
     /// # Errors
     /// [`StoreError`].

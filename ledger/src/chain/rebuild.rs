@@ -99,7 +99,7 @@ impl StoreRebuild {
         self.records
     }
 
-    /// Checks the next block as far as no index is needed.
+    /// Checks what can be checked of the next block without an index.
     ///
     /// # Errors
     /// What is damaged.
@@ -148,7 +148,7 @@ impl StoreRebuild {
     /// The store's tip is beyond the last block that was surveyed; the store failed.
     ///
     /// # Panics
-    /// A reader is left.
+    /// A reader still exists.
     pub fn begin(&mut self) -> Result<(), RebuildError> {
         let newest = self.surveyed.header.height;
         let store = &self.chain.shared.store;
@@ -190,7 +190,7 @@ impl StoreRebuild {
         Ok(())
     }
 
-    /// Makes the new indexes durable and the store one that nodes start on.
+    /// Makes the new indexes durable, and lets nodes start on the store again.
     ///
     /// # Errors
     /// The store failed, or ended before the last block that was surveyed.

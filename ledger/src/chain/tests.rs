@@ -138,8 +138,8 @@ fn prepare(chain: &Chain, transactions: &[Arc<VerifiedTransaction>]) -> Candidat
     chain.prepare(&context(chain), transactions.iter().cloned()).expect("a readable store")
 }
 
-/// By a quorum of those who decide the next height, whichever of the seeds 1 to 255 their keys are
-/// of.
+/// A finalization by a quorum of the validators of the next height; their keys' seeds may be any of
+/// 1 to 255.
 fn finalization(chain: &Chain, header: &Header) -> Certificate {
     let (tip, chain_id) = (chain.tip(), chain.chain_id());
     let (height, block_hash) = (header.height, header.hash());

@@ -37,8 +37,8 @@ impl ChainReader {
         }
     }
 
-    /// The first `width` hashes of a tile. `None` where the committed log has not so many there. What
-    /// does not lead to the certified log root is damage, and not served.
+    /// The first `width` hashes of a tile. `None` where the committed log has fewer there. A tile
+    /// that does not lead to the certified log root is damaged, and not served.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -58,8 +58,8 @@ impl ChainReader {
     }
 
     /// The first `width` leaves of the bundle with this index, each its transaction's header and
-    /// signature, checked as [`ChainReader::log_tile`] is. `None` where the committed log has not so
-    /// many there. Reads their transactions, one at a time.
+    /// signature, checked as [`ChainReader::log_tile`] is. `None` where the committed log has fewer
+    /// there. Reads their transactions, one at a time.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -54,7 +54,7 @@ impl HistoryTree {
     /// that do not exist are an error of the caller.
     ///
     /// # Errors
-    /// The first that reading gives.
+    /// The first error that reading gives.
     pub fn read<E>(
         bits: u32,
         heads: impl IntoIterator<Item = Result<(u32, Hash), E>>,

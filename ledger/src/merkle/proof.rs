@@ -154,8 +154,8 @@ pub fn verify_inclusion(
     }
 }
 
-/// The root that a path of exactly the right length leads to, for a caller that knows the root
-/// inside another hash only.
+/// The root that a path of exactly the right length leads to, for a caller that knows the root only
+/// as a part of another hash.
 ///
 /// # Errors
 /// Every [`ProofError`] but those of roots.

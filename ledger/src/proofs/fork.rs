@@ -16,13 +16,13 @@
 //! | nullify and finalize | 3 and 5 |
 //! | two finalize votes for different blocks | 5 |
 //!
-//! All else an honest validator may well have signed, and it accuses nobody here: notarize and then
-//! nullify of one view; notarize of one block and finalize of another in one view (a notarization
-//! is finalized whatever oneself voted for); finalize of a block in view 1 and notarize or finalize
-//! of *another* in view 2 (where liars have made a nullification of view 1, that is what the rules
-//! ask for). A culprit is named with such a pair and with nothing less, and the pair is verified
-//! with [`Evidence::proves`]. Hence **nobody honest is named**, whatever is in the files: who has
-//! not signed such a pair would have to be forged.
+//! An honest validator may well have signed anything else, and it accuses nobody here: notarize and
+//! then nullify of one view; notarize of one block and finalize of another in one view (a validator
+//! finalizes a notarized block whatever it voted for itself); finalize of a block in view 1 and
+//! notarize or finalize of *another* in view 2 (where liars have made a nullification of view 1,
+//! that is what the rules ask for). A culprit is named with such a pair and with nothing less, and
+//! the pair is verified with [`Evidence::proves`]. Hence **nobody honest is named**, whatever is in
+//! the files: to name a validator that signed no such pair, one would have to forge its signature.
 //!
 //! # Why the culprits can be named
 //!
@@ -91,18 +91,18 @@ pub struct Examination {
 /// A block that a quorum finalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finalized {
-    /// In which view.
+    /// The view.
     pub view: u64,
-    /// Which block.
+    /// The block.
     pub block_hash: Hash,
-    /// Who signed, of all certificates seen.
+    /// Its signers, from all certificates seen.
     pub signers: Vec<Validator>,
 }
 
 /// A validator that broke a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Culprit {
-    /// Who.
+    /// Which.
     pub validator: Validator,
     /// The conflicting signatures, one pair a view, by view. Never empty.
     pub evidence: Vec<Evidence>,
@@ -111,10 +111,10 @@ pub struct Culprit {
 /// What follows from the decisions of a height.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conclusion {
-    /// No two blocks were finalized. Who broke a rule without dividing the chain is named all the
-    /// same.
+    /// No two blocks were finalized. A validator that broke a rule without dividing the chain is
+    /// named all the same.
     NoFork,
-    /// At least 2q − n validators are named: all that two quorums that contradict each other share.
+    /// At least 2q − n validators are named: as many as two contradicting quorums share at least.
     Proven,
     /// Two blocks were finalized, but what they rested on is not all here.
     NotEnough(Missing),
@@ -123,9 +123,9 @@ pub enum Conclusion {
 /// What is not in the files, and who has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// What would be enough, or lead on.
+    /// What would be enough, or would lead further.
     pub what: MissingWhat,
-    /// Who signed what rests on it. While fewer than a quorum lie, one of these is honest and has it.
+    /// The signers of what rests on it. While fewer than a quorum lie, one of these is honest and has it.
     pub holders: Vec<Validator>,
 }
 
@@ -134,9 +134,9 @@ pub struct Missing {
 pub enum MissingWhat {
     /// The notarization of a block that was finalized in this view.
     Notarization {
-        /// Of which view.
+        /// The view.
         view: u64,
-        /// Of which block.
+        /// The block.
         block_hash: Hash,
     },
     /// What the notarization of a block in `view` rested on: a nullification of `finalized_view`, or
@@ -144,7 +144,7 @@ pub enum MissingWhat {
     Justification {
         /// The view in which the block was notarized.
         view: u64,
-        /// Which block.
+        /// The block.
         block_hash: Hash,
         /// The lower view, in which another block was finalized.
         finalized_view: u64,
@@ -230,8 +230,8 @@ fn claimed_by(
     (claim.proposed.height == height && claim.is_signed(chain_id)).then_some(index)
 }
 
-/// Finds out what decisions of one height show. Of `decisions` those of another height are passed
-/// over. `validators` are those that decide the height.
+/// Finds out what decisions of one height show. Those of `decisions` that are of another height are
+/// passed over. `validators` are those that decide the height.
 ///
 /// # Errors
 /// [`NotFinal`]: a decision's own finalization does not verify. Other certificates that do not are
@@ -320,7 +320,7 @@ impl<'a> Case<'a> {
     fn conclude(self, height: u64, parted_below: bool) -> Examination {
         let finalized = self.finalized();
         let culprits = self.culprits();
-        // As many as two quorums share at the least.
+        // As many as two quorums share at least.
         let shared = 2 * self.validators.quorum() - self.validators.count();
         let fork = finalized.iter().find(|other| other.block_hash != finalized[0].block_hash);
         let conclusion = match fork {
@@ -377,7 +377,7 @@ impl<'a> Case<'a> {
             let votes = votes.get(place).map(Vec::as_slice).unwrap_or_default();
             evidence.extend(double_proposal(claims, votes).map(|evidence| (*place, evidence)));
         }
-        // Each signature was verified; that they go together as a breach is made sure of here.
+        // Each signature was verified; here it is made sure that each pair is a breach.
         evidence.retain(|(_, evidence)| evidence.proves(self.chain_id));
         evidence.sort_by_key(|(place, _)| *place);
         // One pair a validator and view is enough.
@@ -430,8 +430,8 @@ fn contradiction(votes: &[&Vote]) -> Option<Evidence> {
     Some(Evidence::Votes(*first, *second))
 }
 
-/// Two blocks, or lists of leaves, that one leader proposed in one view, or one block that it proposed and another that it
-/// notarized.
+/// Two blocks, or lists of leaves, that one leader proposed in one view; or a block that it proposed and
+/// another that it notarized.
 fn double_proposal(claims: &[&Claim], votes: &[&Vote]) -> Option<Evidence> {
     let first = *claims.first()?;
     if let Some(second) = claims.iter().find(|claim| !claim.is_of_the_same_as(first)) {

@@ -22,7 +22,7 @@ pub struct VerifiedHistory {
     pub finalized_by: Vec<usize>,
     /// The subject.
     pub subject_key: Hash,
-    /// Its entries, in block order: none proves that there is no record about it.
+    /// Its entries, in block order; no entries prove that there is no record about it.
     pub entries: Vec<HistoryEntry>,
 }
 

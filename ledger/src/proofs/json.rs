@@ -24,11 +24,11 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Bytes of JSON for a byte of a binary at the most: two digits, and around short fields quotes,
+/// Most bytes of JSON for one byte of a binary: two digits, and around short fields quotes,
 /// indentation and names.
 const JSON_FACTOR: usize = 4;
 
-/// Why there is no other form of it.
+/// Why a message cannot be turned into its other form.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofJsonError {
     /// More than [`JsonForm::JSON_BYTES_MAX`].
@@ -64,7 +64,7 @@ impl ProofJsonError {
 pub trait JsonForm: Message + Default + Form {
     /// Its name, for errors.
     const NAME: &'static str;
-    /// Bytes of its JSON form at the most: more than the largest binary needs.
+    /// Most bytes of its JSON form: more than the largest binary needs.
     const JSON_BYTES_MAX: usize;
 }
 
@@ -119,7 +119,7 @@ pub fn from_json<M: JsonForm>(text: &[u8]) -> Result<Vec<u8>, ProofJsonError> {
 /// # Errors
 /// [`ProofJsonError`], of a JSON form; a binary is given back as it is.
 pub fn binary_of<M: JsonForm>(file: &[u8]) -> Result<Cow<'_, [u8]>, ProofJsonError> {
-    // White space before it would not tell it from a binary: 0x0a is the first byte of most.
+    // White space before the brace is not skipped: most binaries begin with a line feed, 0x0a.
     match file {
         [b'{', ..] => from_json::<M>(file).map(Cow::Owned),
         _ => Ok(Cow::Borrowed(file)),

@@ -22,7 +22,7 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Bytes of an encoded step at the most: twice what 256 validators need who have all signed.
+/// Most bytes of an encoded step: twice what 256 validators need when all have signed.
 const STEP_BYTES_MAX: usize = 64 * 1024;
 
 /// Before each step of a [`v1::ValidatorChain`]: field 1, length-delimited.
@@ -60,7 +60,7 @@ struct KnownSet {
 /// A change of the validators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatorStep {
-    /// Of the block that announced it.
+    /// The header of the block that announced it.
     pub header: Header,
     /// Its finalization, by those who decided before.
     pub certificate: Certificate,
@@ -71,7 +71,7 @@ pub struct ValidatorStep {
 /// Why a verifier does not follow a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
-    /// A validator, a header or a certificate that is none.
+    /// A validator, the header or the certificate is malformed.
     #[error("validator step: {0}")]
     Malformed(String),
     /// Not after the steps before.
@@ -94,8 +94,8 @@ pub enum StepError {
          the validators there, which proves a fork; keep both chains"
     )]
     Fork(u64),
-    /// Final by those known for its height, and no change is known there. Where a set comes back, a chain
-    /// that lacks the steps between looks like one that has none.
+    /// Final by those known for its height, where no change is known. If a set comes back later, a chain
+    /// that lacks the steps between looks like one without changes.
     #[error(
         "validator step at height {0}: final, and the chain that is known has no change there: one of \
          the two lacks steps, or the chain was divided; get the validator chains of other nodes"
@@ -294,7 +294,7 @@ impl Verifier {
         let validators = self.validators_at(found);
         let certified =
             verify_finalization(&step.header, &step.certificate, &self.chain_id, validators);
-        // Nobody decided the height of the genesis, and its validators no step announced.
+        // Nobody decided the height of the genesis, and no step announced its validators.
         if found == 0 || certified.is_err() || !step.is_announced() {
             return Err(StepError::Order { found, from });
         }
@@ -353,7 +353,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// The changes that were taken, ascending: who verifies from the genesis on needs them too.
+    /// The changes that were taken, ascending: anyone who verifies from the genesis on needs them too.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = &ValidatorStep> {
         self.steps.iter().map(AsRef::as_ref)
     }
@@ -367,7 +367,7 @@ impl Verifier {
         self.sets.last().expect("begins with the genesis's")
     }
 
-    /// Where the newest set known did not decide a header, a later one did.
+    /// If the newest set known did not decide a header, a later one did.
     fn name_missing_step(&self, error: FinalityError) -> FinalityError {
         match error {
             FinalityError::Validators(height) if height >= self.known_from() => {

@@ -1,5 +1,5 @@
-//! What there is of each kind of record: its rules, its subjects, its names and its text form, in a file a
-//! kind. A kind of the interface that lacks one of them does not compile.
+//! The kinds of records, one in a file, with its rules, its subjects, its names and its text form. A kind
+//! of the interface that lacks one of them does not compile.
 
 use customhouse_proto::v1::record::Body;
 
@@ -8,13 +8,13 @@ use crate::record::subject::Subjects;
 
 /// A kind of record.
 pub trait Kind {
-    /// Its name, as people are shown it.
+    /// Its name, as it is shown to people.
     fn name(&self) -> &'static str;
 
-    /// The field that a record of this kind is looked for by.
+    /// The field by which people look for a record of this kind.
     fn field(&self) -> &'static str;
 
-    /// What tells it from others of its kind although it is no subject; empty where nothing does.
+    /// An id that tells it from others of its kind although it is not a subject; empty where it has none.
     fn own_id(&self) -> &str;
 
     /// The rules of the chain beside those that hold for every record.
@@ -26,8 +26,7 @@ pub trait Kind {
     /// What it is about. Empty ids count as absent.
     fn add_subjects(&self, to: &mut Subjects<'_>);
 
-    /// What people look for first: names and values, of which those that are empty are not shown. The whole
-    /// is in the JSON.
+    /// What people look for first: names and values; empty values are not shown. The JSON has everything.
     fn summary(&self) -> Vec<(&'static str, String)>;
 }
 

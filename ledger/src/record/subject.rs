@@ -27,7 +27,7 @@ pub struct Subjects<'a> {
 }
 
 impl<'a> Subjects<'a> {
-    /// None yet, of a record of this agency.
+    /// No subjects yet, for a record of this agency.
     pub fn of(agency: &'a str) -> Self {
         Self { agency, set: BTreeSet::new() }
     }

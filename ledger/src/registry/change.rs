@@ -25,7 +25,7 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// Why a change is none, whatever the chain's state.
+/// Why a change is invalid, whatever the chain's state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
     /// A field is missing, or not of its length.
@@ -64,7 +64,7 @@ pub enum ChangeError {
     /// No approval, or more than there can be validators.
     #[error("approvals: {0}, 1 to {max} are allowed", max = VALIDATORS_MAX)]
     ApprovalCount(usize),
-    /// An approver's key is none.
+    /// An approver's key is not a public key.
     #[error("approvals[{0}].validator_key: {1}")]
     ApprovalKey(usize, KeyError),
     /// An approval's signature does not verify.
@@ -129,7 +129,7 @@ pub enum ApplyError {
     /// An open entry of an agency that is not open.
     #[error("agency {0} has open keys and would not be open itself")]
     AgencyNotOpen(AgencyCode),
-    /// What comes of it is no registry.
+    /// The result is not a registry.
     #[error("{0}")]
     Registry(Box<RegistryError>),
 }
@@ -160,7 +160,7 @@ pub struct RegistryApproval {
 /// A new validator key's word that its holder follows the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InSync {
-    /// Of a block of this chain.
+    /// Height of a block of this chain.
     pub height: u64,
     /// Its hash.
     pub block_hash: Hash,
@@ -177,8 +177,8 @@ pub struct RegistryChange {
 }
 
 impl RegistryProposal {
-    /// Proposes to change the registry of a root. Entries come in any order; heights of those added
-    /// are left out.
+    /// Proposes to change the registry with this root. Entries come in any order; heights of those
+    /// added are left out.
     ///
     /// # Errors
     /// [`ChangeError`].
@@ -422,12 +422,12 @@ impl RegistryChange {
         &self.approvals
     }
 
-    /// Where a validator's key is added.
+    /// The statement of the added validator's key, where one is added.
     pub fn in_sync(&self) -> Option<&InSync> {
         self.in_sync.as_ref()
     }
 
-    /// Checks all signatures: that they are of a quorum is the chain's to say.
+    /// Checks all signatures. Whether they are a quorum's is for the chain to check.
     ///
     /// # Errors
     /// [`ChangeError::Approval`], [`ChangeError::InSync`].
@@ -459,7 +459,7 @@ impl RegistryChange {
 
 impl Registry {
     /// The registry after a block of this height that carries the change: what it adds counts from
-    /// the next height on, what it ends does no longer.
+    /// the next height on, what it ends no longer does.
     ///
     /// # Errors
     /// [`ApplyError`].
@@ -492,7 +492,7 @@ impl Registry {
         Ok(after)
     }
 
-    /// Whoever has an open key at a height is open itself.
+    /// An agency that has an open key at a height is open itself.
     fn check_open_agencies(&self, height: u64) -> Result<(), ApplyError> {
         for entry in self.open_at(height).filter(|entry| entry_key(entry).is_some()) {
             let Some(agency) = super::entry_agency(entry)? else { continue };
@@ -533,7 +533,7 @@ fn check_entries(list: &'static str, entries: &[v1::RegistryEntry]) -> Result<()
     Ok(())
 }
 
-/// At most one validator's key is added and at most one ends; where both, of one agency.
+/// At most one validator's key is added and at most one ends; where both, they are of one agency.
 fn check_votes(proto: &v1::RegistryProposal) -> Result<(), ChangeError> {
     let of = |entries: &[v1::RegistryEntry]| -> Vec<_> {
         entries.iter().filter_map(validator_of).map(|validator| validator.agency).collect()

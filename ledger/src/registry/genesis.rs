@@ -130,7 +130,7 @@ impl Genesis {
         Self::new(view.network, view.time_ms, view.history_bits, entries)
     }
 
-    /// The JSON form, indented. Only what [`Genesis::from_json`] reads back.
+    /// The JSON form, indented: exactly what [`Genesis::from_json`] reads back.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(&GenesisJson::of(self))
             .expect("strings and numbers always serialise")
@@ -214,7 +214,7 @@ struct GenesisJson {
     parameters: BTreeMap<String, u64>,
 }
 
-/// Numbers by name, of which none stands twice: of two, nobody knows which was meant.
+/// Numbers by name. A name that stands twice is refused: nobody knows which number was meant.
 fn once_each<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, u64>, D::Error> {
     struct OnceEach;
 

@@ -50,7 +50,7 @@ pub enum ParameterError {
     Range {
         /// Which.
         name: String,
-        /// What it was to be.
+        /// The value that was given.
         value: u64,
         /// Smallest.
         min: u64,

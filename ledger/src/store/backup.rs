@@ -1,6 +1,6 @@
 //! Backups of a store, by RocksDB's backup engine: a file that a backup has already is not copied
 //! again, and every file is kept with its checksum. So a file that rots spoils all backups that share
-//! it; each new backup is read back whole, and nothing older is removed before.
+//! it; each new backup is read back whole, and nothing older is removed before that.
 
 use std::{
     collections::BTreeSet,
@@ -49,7 +49,7 @@ impl From<BackupEngineInfo> for BackupInfo {
 }
 
 impl Store {
-    /// Adds a backup to a directory, reads it back, and keeps so many of the newest. Writing goes on
+    /// Adds a backup to a directory, reads it back, and keeps the newest `keep`. Writing goes on
     /// meanwhile; the backup is of one moment.
     pub(crate) fn back_up(
         &self,
@@ -91,7 +91,7 @@ impl Store {
 fn refuse_inside(store: &Path, directory: &Path) -> Result<(), StoreError> {
     let real = |path: &Path| -> std::io::Result<PathBuf> {
         let path = std::path::absolute(path)?;
-        // What is there of it, and what is to be made below.
+        // The part of the path that exists, and the part that is to be made below it.
         let there = path.ancestors().find(|part| part.exists()).unwrap_or(&path);
         let below = path.strip_prefix(there).unwrap_or(Path::new(""));
         Ok(there.canonicalize()?.join(below))

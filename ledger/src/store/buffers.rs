@@ -25,8 +25,8 @@ fn family_bytes(db: &DB, family: &ColumnFamily) -> u64 {
 }
 
 /// Has the larger write buffers of column families written out to tables, which gives their memory back. What
-/// has begun goes on after this has returned. It may wait for merges under way, as a write would that comes
-/// too soon.
+/// has begun goes on after this has returned. It may wait for merges under way, as a write that comes too
+/// soon would.
 ///
 /// # Errors
 /// The database has failed, and takes no more writes.

@@ -6,7 +6,7 @@ use rocksdb::ErrorKind;
 
 use crate::{hash::Hash, merkle::OutOfRange, store::Table};
 
-/// Why the store cannot be used, or was not used rightly.
+/// Why the store cannot be used, or how it was used wrongly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another process, or another handle of this one, has the store or its node's directory of data open.
@@ -52,7 +52,7 @@ pub enum StoreError {
         place(table, key)
     )]
     Corrupt {
-        /// The table; in parentheses, what else of the store.
+        /// The table or, in parentheses, another part of the store.
         table: &'static str,
         /// The key, in hexadecimal; empty where RocksDB does not say which.
         key: String,
@@ -69,20 +69,20 @@ pub enum StoreError {
          in their directory"
     )]
     OtherBackups {
-        /// Of backups.
+        /// The directory of backups.
         directory: PathBuf,
         /// Whose they are.
         owner: String,
         /// The file that says it.
         marker: PathBuf,
     },
-    /// Backups would go into the store that they are of.
+    /// The directory for backups is inside the store itself.
     #[error(
         "{directory} is inside the store itself, {store}: give the backups a directory of their own, best \
          on another disk"
     )]
     BackupInStore {
-        /// Of backups.
+        /// The directory for backups.
         directory: PathBuf,
         /// The store's folder.
         store: PathBuf,
@@ -131,8 +131,8 @@ impl StoreError {
         }
     }
 
-    /// Whether a node must stop before it acknowledges anything more. The others are a caller's
-    /// wrong question.
+    /// Whether a node must stop before it acknowledges anything more. Other errors are a caller's
+    /// fault.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::NotOnTip | Self::OutOfRange)
     }
@@ -182,7 +182,7 @@ impl StoreError {
         }
     }
 
-    /// Of copying a backup's files to a store's folder.
+    /// An error of copying a backup's files to a store's folder.
     pub(super) fn of_restore(directory: &Path, to: &Path, error: rocksdb::Error) -> Self {
         match error.kind() {
             ErrorKind::Corruption | ErrorKind::NotFound => Self::of_backup(directory, error),
@@ -201,7 +201,7 @@ impl StoreError {
         }
     }
 
-    /// Of copying the store's files, which are compared with their checksums meanwhile.
+    /// An error of copying the store's files, which are compared with their checksums meanwhile.
     pub(super) fn of_copy(directory: &Path, error: rocksdb::Error) -> Self {
         match error.kind() {
             ErrorKind::Corruption => Self::of_kind("(file)", &[], error),
@@ -227,7 +227,7 @@ impl StoreError {
     }
 }
 
-/// Where in the tables it is, where it is in one.
+/// The table and key, where it is in a table.
 fn place(table: &str, key: &str) -> String {
     match (table.starts_with('('), key.is_empty()) {
         (true, _) => String::new(),

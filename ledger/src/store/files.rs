@@ -1,7 +1,7 @@
 //! The table and blob files of a store, each against the checksum over all of it that the MANIFEST has.
-//! RocksDB's own checksums are of blocks, and are looked at where a block is read: filters, properties
-//! and footers are read by no scan. Nothing wrong is served meanwhile: a part of a filter that does not have
-//! its checksum RocksDB takes for one that may have every key.
+//! RocksDB's own checksums are of blocks, and are looked at where a block is read: filters, properties and
+//! footers are read by no scan. Nothing wrong is served meanwhile: RocksDB treats a part of a filter that
+//! fails its checksum as one that may have every key.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub struct FileCheck {
     path: PathBuf,
     name: String,
-    /// Whose rows are in it.
+    /// The table whose rows are in it.
     table: &'static str,
     bytes: u64,
     checksum: Option<u32>,

@@ -1,8 +1,8 @@
 //! Who may have a store open: one that writes, or any number that only read.
 //!
-//! RocksDB refuses a second writer, and lets readers in beside one, whose files it then removes under
-//! them. This lock is on the same file, `LOCK`, and keeps both apart. A node holds another on its directory of
-//! data: a store that was moved away from under it takes its own lock along, and the next store that is
+//! RocksDB refuses a second writer, but lets readers in beside the writer, which then removes the files under
+//! them. This lock is on the same file, `LOCK`, and keeps both apart. A node holds another on its directory
+//! of data: a store that was moved away from under it takes its own lock along, and the next store that is
 //! put there would be written into by both.
 
 use std::{

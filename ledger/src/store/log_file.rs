@@ -11,12 +11,12 @@
 //! RocksDB checks each record's checksum, but two bytes decide before it does. A length that reaches
 //! beyond the file's end is taken for a torn write, and a kind with the bit of a recycled log for the
 //! end of the log: either way all that follows is dropped without a word. Logs are not recycled here,
-//! so another kind is damage. A length is damaged, and no write was torn, where the record has its
-//! checksum with another one. What is torn is told, so that the tip can be compared with what others
+//! so another kind is damage. Where the record's checksum fits another length, the length is damaged,
+//! and no write was torn. What is torn is told, so that the tip can be compared with what others
 //! remember of it.
 //!
-//! Checksums are looked at here too: RocksDB does not open logs that it needs no more, and stops at the
-//! first that is damaged.
+//! Checksums are looked at here too: RocksDB does not open logs that it no longer needs, and stops at
+//! the first that is damaged.
 
 use std::{
     fs::File,
@@ -58,7 +58,7 @@ pub(super) enum Fault {
     },
 }
 
-/// Refuses damage that RocksDB would take for the end of a log. The rest it finds by itself.
+/// Refuses damage that RocksDB would take for the end of a log. RocksDB finds the rest by itself.
 pub(super) fn refuse_damaged(path: &Path) -> Result<(), StoreError> {
     let is_damage = |(_, fault): &(PathBuf, Fault)| matches!(fault, Fault::Framing { .. });
     match faults(path)?.into_iter().find(is_damage) {
@@ -67,7 +67,7 @@ pub(super) fn refuse_damaged(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The error that a fault is.
+/// The error for a fault.
 pub(super) fn corrupt(file: &Path, fault: Fault) -> StoreError {
     let file = file.display();
     let what = match fault {
@@ -140,7 +140,7 @@ fn fault_of_block(
     while at < block.len() {
         let (rest, offset) = (&block[at..], start + at as u64);
         let Some(&[a, b, c, d, low, high, kind]) = rest.first_chunk::<HEADER_BYTES>() else {
-            // What is too short for a record is zeros in a block, and a cut at the end.
+            // Too short for a record: zeros that fill a block, or at the end a write that was cut off.
             return match is_last {
                 true => Some(Fault::Torn { offset: open.unwrap_or(offset) }),
                 false if rest.iter().any(|byte| *byte != 0) => Some(Fault::Framing { offset }),
@@ -179,7 +179,7 @@ fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(MASK)
 }
 
-/// Whether a kind and so many of the bytes after it have this checksum.
+/// Whether the kind and some number of the bytes after it have this checksum.
 fn has_a_length(checksum: u32, kind_and_rest: &[u8]) -> bool {
     let mut sum = 0;
     kind_and_rest.iter().any(|byte| {

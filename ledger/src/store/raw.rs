@@ -1,4 +1,4 @@
-//! What RocksDB's C interface has and its Rust binding has not: checksums over whole files. This is the
+//! What RocksDB's C interface has and its Rust binding lacks: checksums over whole files. This is the
 //! only unsafe code of the workspace.
 
 #![allow(unsafe_code)]
@@ -43,8 +43,8 @@ pub(super) fn keep_file_checksums(options: &mut Options) {
 /// All table and blob files of an open database. Nothing is flushed for it.
 pub(super) fn live_files(db: &DB) -> Result<Vec<LiveFile>, StoreError> {
     let mut error: *mut c_char = ptr::null_mut();
-    // SAFETY: `db` is open as long as it is borrowed, and RocksDB lets any thread ask this. The options
-    // are made, used and destroyed here; RocksDB keeps no pointer to them.
+    // SAFETY: `db` is open while it is borrowed, and RocksDB lets any thread ask this. The options are
+    // made, used and destroyed here; RocksDB keeps no pointer to them.
     let list = unsafe {
         let options = ffi::rocksdb_livefiles_storage_info_options_create();
         ffi::rocksdb_livefiles_storage_info_options_set_include_checksum_info(options, 1);
@@ -92,7 +92,7 @@ unsafe fn live_file(
         // SAFETY: the function of this name makes 4 bytes, big-endian, of which some may be zero
         // (`FileChecksumGenCrc32c::Finalize`). They are read as memory and not as a C string. That
         // memory is there even if the text were shorter: a `std::string` has its text in itself or on
-        // the heap, in 16 bytes at the least.
+        // the heap, in at least 16 bytes.
         let bytes = unsafe {
             let text = ffi::rocksdb_livefiles_storage_info_file_checksum(list, index);
             slice::from_raw_parts(text.cast::<u8>(), 4)

@@ -33,7 +33,7 @@ pub(crate) enum Table {
     Heads,
     /// Kind and id → registry entry, where it was added or ended after the genesis.
     Registry,
-    /// Height → what its decision rested on, of late heights only.
+    /// Height → what its decision rested on, for recent heights only.
     Decisions,
 }
 
@@ -86,7 +86,7 @@ pub(crate) const META_GENESIS: &[u8] = b"genesis";
 pub(crate) const META_TIP: &[u8] = b"tip";
 /// Which rows [`Table::Decisions`] has, once it has had any: nothing else tells that one is missing.
 pub(crate) const META_DECISIONS: &[u8] = b"decisions";
-/// There as long as the indexes are being made anew.
+/// There while the indexes are being made anew.
 pub(crate) const META_REBUILD: &[u8] = b"rebuild";
 
 /// Key of [`Table::Headers`] and [`Table::Decisions`] and, for a last log index, of

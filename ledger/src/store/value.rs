@@ -20,7 +20,7 @@ use crate::{
     store::{Store, StoreError, Table},
 };
 
-/// Bytes of a value at the most: a pending block of 65,536 leaves and its header.
+/// Most bytes of a value: a pending block of 65,536 leaves and its header.
 const VALUE_BYTES_MAX: usize = 4 << 20;
 
 const CONFIG: Configuration<BigEndian, Fixint, Limit<VALUE_BYTES_MAX>> =
@@ -68,8 +68,8 @@ pub(crate) struct GroundsRow {
     proposals: Vec<Vec<u8>>,
 }
 
-/// Which rows a table has: how many, and their hashes combined by exclusive or, in which what is put in
-/// twice is out again. It finds what was lost, and no forger.
+/// Which rows a table has: how many, and their hashes combined by exclusive or, which takes a hash out
+/// again when it is put in twice. It shows loss, not forgery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct RowsRow {
     pub(crate) count: u64,
@@ -159,7 +159,7 @@ impl BlockRow {
 }
 
 impl GroundsRow {
-    /// Of grounds within their limits.
+    /// The row of grounds that are within their limits.
     pub(crate) fn new(grounds: &Grounds) -> Self {
         let certificates = grounds.certificates.iter().map(Certificate::encode).collect();
         Self { certificates, proposals: grounds.claims.iter().map(Claim::encode).collect() }

@@ -45,8 +45,8 @@ impl Store {
         let (db, cache) = match open(true) {
             Ok(opened) => opened,
             Err(error) if error.is_corruption() => {
-                // A damaged file is passed over then, for what else there is to be seen. Where that
-                // is nothing, it is told where the damage is, rather than what comes of it.
+                // Then a damaged file is passed over, so that the rest can be seen. Where nothing
+                // can, the error says where the damage is, rather than what comes of it.
                 let first = || damage.first().unwrap_or(&error).clone();
                 let opened = open(false).map_err(|_| first())?;
                 damage.push(error);
@@ -102,8 +102,8 @@ impl Store {
 
     /// All rows of a table, ascending, read past the cache. After an error there are no more.
     ///
-    /// Read, and checked, is every block of rows and of index. Not read are filters, properties and
-    /// footers, which are checked with the whole file ([`Store::files`]).
+    /// Every block of rows and of index is read and checked. Filters, properties and footers are
+    /// not read; they are checked with the whole file ([`Store::files`]).
     pub(crate) fn whole(
         &self,
         table: Table,
@@ -128,8 +128,8 @@ impl Store {
 }
 
 impl Batch<'_> {
-    /// Writes all rows or none, but not yet to the disk: what is written so is there after a crash
-    /// only once [`Store::flush`] has returned.
+    /// Writes all rows or none, but not yet to the disk: after a crash they are there only if
+    /// [`Store::flush`] has returned.
     pub(crate) fn write_behind(self) -> Result<(), StoreError> {
         let Self { store, rows } = self;
         match (&store.backend, rows) {
@@ -146,7 +146,7 @@ impl Batch<'_> {
     }
 }
 
-/// Whether a store says so, of which tables may be missing.
+/// Whether the store says so itself; tables of it may be missing.
 fn is_half_rebuilt(path: &Path, options: &StoreOptions) -> bool {
     let meta = options.table(Table::Meta, &options.cache());
     let opened = DB::open_cf_descriptors_read_only(&options.database(), path, [meta], false).ok();

@@ -2,7 +2,7 @@
 
 use super::path::TILE_WIDTH;
 
-/// Why bytes are no bundle.
+/// Why bytes are not a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an entry bundle: {0}")]
 pub struct BundleError(&'static str);

@@ -3,7 +3,7 @@
 use super::{decimal, encode_base64, hash_from_base64, origin};
 use crate::{agreement::header::Header, hash::Hash};
 
-/// Why a text is no checkpoint.
+/// Why a text is not a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("checkpoint: {0}")]
 pub struct CheckpointError(&'static str);

@@ -2,8 +2,8 @@
 //!
 //! A tool of the transparency-log world checks that the leaf is in the log of the checkpoint, and that
 //! a node's key signed that checkpoint. The `extra` line carries what makes the same file a proof for
-//! who trusts no node: the receipt, which has the leaf and leads from it to the record, and the block
-//! header that certifies the checkpoint's size and root, with its finalization.
+//! anyone who trusts no node: the receipt, which has the leaf and leads from it to the record, and the
+//! block header that certifies the checkpoint's size and root, with its finalization.
 
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -81,10 +81,10 @@ pub enum TlogProofError {
     /// The checkpoint's header is not known to be final.
     #[error("extra: {0}")]
     Finality(#[from] FinalityError),
-    /// The checkpoint is no note, or not signed by the key.
+    /// The checkpoint is not a note, or not signed by the key.
     #[error("{0}")]
     Note(#[from] NoteError),
-    /// The note is no checkpoint.
+    /// The note is not a checkpoint.
     #[error("{0}")]
     Checkpoint(#[from] CheckpointError),
     /// The checkpoint says something else of the log than the certified header.
@@ -307,7 +307,7 @@ mod tests {
             let refused = sample.verify(&proof.text()).expect_err("refused");
             assert_eq!(refused, TlogProofError::NotCertified(what));
         }
-        // A header to match it that no quorum has signed.
+        // A header that matches it, but that no quorum has signed.
         let forged = Header { log_root: other_root.root, ..sample.later.clone() };
         let mut proof = sample.proof_of(&sample.later, &other_root.text());
         let extra = v1::TlogProofExtra {

@@ -52,7 +52,7 @@ impl VerifierKey {
     /// A key with its name.
     ///
     /// # Errors
-    /// [`NoteError::Key`] where the name is none ([`is_key_name`]).
+    /// [`NoteError::Key`] where the name cannot be a key's ([`is_key_name`]).
     pub fn new(name: &str, key: PublicKey) -> Result<Self, NoteError> {
         match is_key_name(name) {
             true => Ok(Self { name: name.to_owned(), key }),
@@ -116,7 +116,7 @@ impl NoteSigner {
     /// A key with its name.
     ///
     /// # Errors
-    /// [`NoteError::Key`] where the name is none ([`is_key_name`]).
+    /// [`NoteError::Key`] where the name cannot be a key's ([`is_key_name`]).
     pub fn new(name: &str, key: SigningKey) -> Result<Self, NoteError> {
         Ok(Self { verifier: VerifierKey::new(name, key.public())?, key })
     }

@@ -21,7 +21,7 @@ const INDEX: &str = "index ";
 /// More hashes than a path in a log of 2^64 leaves has.
 const PATH_MAX: usize = 64;
 
-/// Why a text is no proof.
+/// Why a text is not a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("tlog-proof: {0}")]
 pub struct ProofTextError(&'static str);
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     /// The lines of the specification's example; its signatures are left out there, and its `extra`
-    /// is no base64.
+    /// is not base64.
     const PUBLISHED: &str = "c2sp.org/tlog-proof@v1\n\
         index 73894\n\
         gSKyXoYZUgZ6jduWYrkDOARinOMGJveXjgMkBTcdPlQ=\n\

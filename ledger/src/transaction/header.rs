@@ -43,7 +43,7 @@ impl TransactionHeader {
     /// Reads the fixed layout.
     ///
     /// # Errors
-    /// Another length, a signer that is no key, an agency that is no code.
+    /// Another length, a signer that is not a key, an agency that is not a code.
     pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
         let mut reader = Reader::new(bytes);
         let header = Self {

@@ -20,12 +20,11 @@ pub struct Slot {
     pub subject_keys: Vec<Hash>,
     /// Unique by consensus.
     pub dedupe_key: Hash,
-    /// Within what: its agency, or the whole chain.
+    /// Where it is unique: in its agency, or on the whole chain.
     pub scope: DedupeScope,
 }
 
-/// Within what a dedupe key is unique. It follows from the record, and is not part of the slot's
-/// bytes.
+/// Where a dedupe key is unique. It follows from the record, and is not part of the slot's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DedupeScope {
     /// The agency of the transaction, so that no agency can spoil another's.

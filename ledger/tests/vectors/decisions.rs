@@ -23,7 +23,7 @@ use super::{
     sample::{Sample, key},
 };
 
-/// Of the validators with these key seeds.
+/// A certificate of the validators with these key seeds.
 fn certificate(genesis: &Genesis, ballot: Ballot, signers: [u8; 3]) -> Certificate {
     let sign = |seed| Vote::sign(ballot, &genesis.chain_id(), &key(seed));
     Certificate::from_votes(ballot, &signers.map(sign), &genesis.validators()).expect("a quorum")

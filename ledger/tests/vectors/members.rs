@@ -315,7 +315,7 @@ fn proposal_of(change: &v1::RegistryChange) -> v1::RegistryProposal {
     change.proposal.clone().expect("one")
 }
 
-/// By three validators.
+/// The change, approved by three validators.
 fn approved(proposal: v1::RegistryProposal, chain_id: &Hash) -> v1::RegistryChange {
     let proposal = registry::RegistryProposal::from_proto(proposal).expect("valid");
     let approvals = [1, 2, 3].map(|seed| proposal.approve(chain_id, &key(seed))).to_vec();

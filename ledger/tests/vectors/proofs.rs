@@ -1,4 +1,4 @@
-//! History proofs, consistency proofs and validator chains, and such as are changed in one thing.
+//! History proofs, consistency proofs and validator chains, and the same changed in one thing.
 
 use customhouse_ledger::{
     agreement::{header::Header, vote::VoteKind},
@@ -118,7 +118,7 @@ fn asked_for(genuine: &v1::HistoryProof, asked: &Hash, other: &Hash) -> Cases {
     cases
 }
 
-/// Between these headers, both final by the validators of their heights.
+/// The proof between these headers, both final by the validators of their heights.
 fn between(sample: &Sample, from: &Header, to: &Header, path: Vec<Hash>) -> v1::ConsistencyProof {
     let finalized = |header: &Header| match header.height {
         0 => Vec::new(),
@@ -133,7 +133,7 @@ fn between(sample: &Sample, from: &Header, to: &Header, path: Vec<Hash>) -> v1::
     }
 }
 
-/// Of two heights, 0 to 4.
+/// The proof between two heights, 0 to 4.
 pub(crate) fn of_heights(sample: &Sample, from: usize, to: usize) -> v1::ConsistencyProof {
     let (older, newer) = (header(sample, from), header(sample, to));
     between(sample, &older, &newer, path(sample, older.log_size, to))
@@ -146,7 +146,7 @@ fn header(sample: &Sample, height: usize) -> Header {
     }
 }
 
-/// From a log size to that of a height; none from the empty log.
+/// The path from a log size to that of a height; none from the empty log.
 fn path(sample: &Sample, from: u64, to: usize) -> Vec<Hash> {
     match to {
         0 => vec![],
@@ -281,7 +281,7 @@ pub(crate) fn validator_chain(sample: &Sample) -> Value {
     with_cases(file, [cases])
 }
 
-/// What is no chain of steps.
+/// Bytes that are not a chain of steps.
 fn encodings(cases: &mut Cases, bytes: &[u8], steps: &[ValidatorStep]) {
     let mut malformed = |change: &str, bytes: Vec<u8>| {
         cases.refused("STEP_MALFORMED", change, bytes);

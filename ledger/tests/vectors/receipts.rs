@@ -205,7 +205,7 @@ impl Mutants<'_> {
     }
 }
 
-/// Of blocks 3 and 4, which others than the genesis's validators decided.
+/// Receipts of blocks 3 and 4, which others than the genesis's validators decided.
 fn after_a_change(cases: &mut Cases, sample: &Sample) {
     let [first, second] = sample.steps();
     let last = message(sample, 7, 0);

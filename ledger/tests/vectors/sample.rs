@@ -177,7 +177,7 @@ impl Sample {
         self.heads.push(Head { block, certificate, log, entries, history, registry });
     }
 
-    /// Of the height's [`SIGNERS`].
+    /// A certificate by the height's [`SIGNERS`].
     pub(crate) fn certificate(&self, header: &Header, kind: VoteKind) -> Certificate {
         let index = header.height.clamp(1, 4) as usize - 1;
         let chain_id = self.genesis.chain_id();

@@ -202,7 +202,7 @@ fn final_headers(sample: &Sample) -> Cases {
     cases
 }
 
-/// Finalizations of block 1 that are no certificate.
+/// Finalizations of block 1 that are not certificates.
 fn broken(sample: &Sample) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     const BITMAP: usize = 51;
     let genuine = sample.head(1).certificate.encode();

@@ -21,7 +21,7 @@ use super::{
     sample::{Sample, key},
 };
 
-/// Of the node's checkpoint key.
+/// Seed of the node's checkpoint key.
 const SEED: u8 = 193;
 
 fn signer(sample: &Sample, seed: u8) -> NoteSigner {

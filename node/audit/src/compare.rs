@@ -20,7 +20,7 @@ pub struct Node<'a> {
     pub name: &'a str,
 }
 
-/// What a node's head says beside what was known.
+/// What a node's head says, held against what was known.
 #[derive(Debug)]
 pub struct Finding {
     /// What it comes to.
@@ -83,8 +83,8 @@ pub async fn against(
 }
 
 /// What two certified headers say by themselves: two blocks of one height, and different logs of one
-/// size, are a fork; of two logs of one size there is nothing left to prove, and an empty one is the
-/// beginning of any. Time only goes on, and a log only grows.
+/// size, are a fork; two logs of one size leave nothing to prove, and an empty one is the beginning
+/// of any. Time only goes on, and a log only grows.
 pub fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
     let found = &head.header;
     if known.height == found.height && known.hash() != found.hash() {
@@ -126,7 +126,7 @@ pub fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
 }
 
 /// Whether a node's log continues the known one, and its block of the known height is the known one:
-/// another one, certified, is the proof of a fork, also where only the roots beside the log differ, and two
+/// another one, certified, is the proof of a fork, also where only the roots beside the log differ; and two
 /// blocks of one height convict those who signed both.
 async fn continues(
     known: &Header,

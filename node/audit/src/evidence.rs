@@ -25,11 +25,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::head::{Certified, hexadecimal};
 
-/// Bytes of an evidence file at the most: a few files of decisions, in hexadecimal.
+/// Most bytes of an evidence file: a few files of decisions, in hexadecimal.
 pub const EVIDENCE_BYTES_MAX: usize = 4 * DECISIONS_BYTES_MAX;
 
-/// Bytes of what all sides held beside their finalizations, at the most, so that a file can be read
-/// again: these have less than 20 KB each.
+/// Most bytes of what all sides held beside their finalizations, so that a file can be read again:
+/// a finalization has less than 20 KB.
 const GROUNDS_BYTES_MAX: usize = 12 << 20;
 
 /// Bytes of a validator chain that goes into a file: hundreds of changes among 256 validators.
@@ -58,7 +58,7 @@ pub struct EvidenceFile {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Side {
-    /// Which; as whoever wrote the file named it.
+    /// Which one, by the name that the writer of the file gave it.
     pub from: String,
     height: u64,
     block_hash: Hash,
@@ -68,8 +68,8 @@ pub struct Side {
 }
 
 impl Side {
-    /// A certified header; `told` is what a node held beside it, if one was asked. Nothing of that is
-    /// written that does not verify: the node may be one of those who forked.
+    /// A certified header; `told` is what a node held beside it, if one was asked. What of that does
+    /// not verify is not written: the node may be one of those that forked.
     pub fn new(
         from: impl Into<String>,
         head: &Certified,
@@ -116,7 +116,7 @@ fn chain_below(height: u64, verifier: &Verifier) -> Vec<u8> {
 }
 
 impl EvidenceFile {
-    /// Of these sides, with the changes of validators that lead to the highest.
+    /// The file of these sides, with the changes of validators that lead to the highest.
     ///
     /// # Errors
     /// A side that does not decode.
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::{samples::genesis, told::Gathered};
 
-    /// Of the validators of [`genesis`] with these seeds.
+    /// A certificate of the validators of [`genesis`] with these seeds.
     fn certificate(kind: VoteKind, view: u64, header: &Header, seeds: [u8; 3]) -> Certificate {
         let ballot = Ballot { kind, height: header.height, view, block_hash: header.hash() };
         let genesis = genesis();

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{invalid_file::InvalidFile, time, verdict::Verdict};
 
-/// Bytes of a saved head at the most: with 256 validators a certificate has 16 KiB, twice that in
+/// Most bytes of a saved head: with 256 validators a certificate has 16 KiB, twice that in
 /// hexadecimal.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Code of a file that is no saved head, or contradicts itself.
+/// Code of a file that is not a saved head, or contradicts itself.
 const CODE: &str = "SAVED_HEAD";
 
 /// A header that a quorum finalized, by a verifier's word.
@@ -25,7 +25,7 @@ const CODE: &str = "SAVED_HEAD";
 pub struct Certified {
     /// What is certified.
     pub header: Header,
-    /// By this, encoded.
+    /// What certifies it, encoded.
     pub certificate: Vec<u8>,
     /// How many validators signed; 0 for the header that follows from the genesis.
     pub signers: usize,
@@ -58,7 +58,7 @@ pub struct SavedHead {
 }
 
 impl SavedHead {
-    /// Of a certified header.
+    /// The saved head of a certified header.
     pub fn of(head: &Certified) -> Self {
         let Header { height, time_ms, log_size, log_root, .. } = head.header;
         let (header, certificate) = (head.header.encode(), head.certificate.clone());
@@ -76,7 +76,7 @@ impl SavedHead {
         serde_json::from_str(&text).map_err(invalid).with_context(name).map(Some)
     }
 
-    /// Writes it, in the place of the one that has this name. What is no saved head stays.
+    /// Writes it, in the place of the one that has this name. A file that is not a saved head stays.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let name = || path.display().to_string();
         let text = serde_json::to_string_pretty(self)? + "\n";
@@ -133,12 +133,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of the block.
+    /// Height of the block.
     pub fn height(self) -> u64 {
         self.height
     }
 
-    /// Of a header.
+    /// The place of a header.
     pub fn of(header: &Header) -> Self {
         let &Header { height, time_ms, log_size, .. } = header;
         Self { height, time_ms, log_size }
@@ -167,7 +167,7 @@ pub mod hexadecimal {
     /// From a string.
     ///
     /// # Errors
-    /// What is no hexadecimal.
+    /// Text that is not hexadecimal.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         hex::decode(String::deserialize(from)?).map_err(D::Error::custom)
     }

@@ -13,8 +13,8 @@ pub struct InvalidFile {
 }
 
 impl InvalidFile {
-    /// A file that could not be read: too large, or no text, it is none of its kind, which has this code;
-    /// for any other reason, nothing is known of it.
+    /// The error of a file that could not be read. If it is too large or not text, it is not of its kind,
+    /// which has this code; otherwise nothing is known of it.
     pub fn or_unread(error: io::Error, code: &'static str) -> anyhow::Error {
         match error.kind() {
             io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use customhouse_files::agency_file::{AgencyFile, genesis_of};
 use customhouse_ledger::registry::genesis::Genesis;
 
-/// Of four agencies.
+/// A genesis of four agencies.
 pub(crate) fn genesis() -> Genesis {
     let key = |seed: u8| customhouse_ledger::keys::SigningKey::from_seed(&[seed; 32]).public();
     let agency = |index: u8| AgencyFile {

@@ -15,7 +15,7 @@ pub struct Basis {
     quorum: usize,
     /// Changes of the validators that were followed, each certified by those before.
     validator_changes: usize,
-    /// Of all certificates looked at, those of the changes too, the smallest number of signers.
+    /// The smallest number of signers of all certificates looked at, those of the changes included.
     finalized_by_least: Option<usize>,
     /// Newest header seen.
     head_height: Option<u64>,
@@ -57,7 +57,7 @@ pub struct Seen {
 /// Two certified blocks that are not of one chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fork {
-    /// Of the blocks; the first is not above the second.
+    /// Heights of the blocks; the first is not above the second.
     heights: [u64; 2],
     blocks: [Hash; 2],
     contradiction: Contradiction,
@@ -81,7 +81,7 @@ pub enum Contradiction {
 }
 
 impl Contradiction {
-    /// Of two headers, of which the first is not above the second.
+    /// The contradiction between two headers, the first of which is not above the second.
     pub fn of(below: &Header, above: &Header) -> Option<Self> {
         if below.height == above.height {
             (below.hash() != above.hash()).then_some(Self::Height)
@@ -141,7 +141,7 @@ impl fmt::Display for Fork {
 }
 
 impl Seen {
-    /// None yet.
+    /// Nothing is seen yet.
     pub fn new(verifier: Verifier) -> Self {
         Self { verifier, headers: BTreeMap::new(), least: None }
     }

@@ -91,7 +91,7 @@ impl Gathered {
             Ok(evidence) => evidence,
             Err(why) => return self.refuse(Verdict::Invalid, format!("{name}: {why}")),
         };
-        // Of a chain that is wrong further on nothing is taken.
+        // Nothing is taken of a chain that is wrong further on.
         let mut led = verifier.clone();
         match led.follow_encoded(&evidence.validator_chain) {
             Ok(()) => *verifier = led,
@@ -124,7 +124,7 @@ impl Gathered {
                 Err(error) => {
                     let (height, code) = (decision.height, error.code());
                     let why = format!("{from}: height {height}: {code}: {error}");
-                    // It may be right: what is missing is who decided the height.
+                    // It may be right: it is not known which validators decided the height.
                     let verdict = match error {
                         FinalityError::StepMissing { .. } => Verdict::NotEnoughEvidence,
                         _ => Verdict::Invalid,

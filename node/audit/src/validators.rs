@@ -30,8 +30,8 @@ pub async fn follow_node(
     Ok(chain)
 }
 
-/// Lets a verifier follow a node's changes, which must lead to a head that those after them certify: a
-/// node that withholds the last of them has none to show.
+/// Lets a verifier follow a node's changes, which must lead to a head that the validators after them
+/// certify: a node that withholds the last change has no such head to show.
 pub async fn certified_chain(
     verifier: &mut Verifier,
     node: Node<'_>,

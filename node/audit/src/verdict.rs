@@ -35,7 +35,7 @@ impl Verdict {
         error.chain().find_map(Self::of_cause).unwrap_or(Self::NotEnoughEvidence)
     }
 
-    /// Of one error in the chain of causes; `None` where it says nothing about evidence.
+    /// The verdict of one error in the chain of causes; `None` where it says nothing about evidence.
     pub fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
         match cause.downcast_ref() {
             Some(StepError::Fork(_)) => return Some(Self::Fork),
@@ -52,8 +52,8 @@ impl Verdict {
         is_invalid.then_some(Self::Invalid)
     }
 
-    /// Too few signatures prove nothing, and nor do those of validators that are not known; anything
-    /// else is wrong.
+    /// Too few signatures prove nothing, and neither do those of validators that are not known;
+    /// anything else is wrong.
     pub fn of_finality(error: &FinalityError) -> Self {
         match error {
             FinalityError::Certificate(CertificateError::NoQuorum { .. })

@@ -38,7 +38,7 @@ pub(crate) enum GenesisCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Check a genesis, and that it is the one whose chain id you were told by another way.
+    /// Check a genesis, and that it is the one whose chain id you were told in another way.
     #[command(after_help = "Exit code 1 where the file is no valid genesis or has another chain \
         id.\n\nExamples:\n  customhouse genesis verify genesis.json --chain-id ab12…")]
     Verify {

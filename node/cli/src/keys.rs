@@ -105,7 +105,7 @@ pub(crate) struct ClientArgs {
     /// The node's endpoint.
     #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:7401")]
     node: String,
-    /// Directory for the profile; hand it to the client by a safe way.
+    /// Directory for the profile; hand it to the client in a safe way.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -77,7 +77,7 @@ fn hide_memory() {
     }
 }
 
-/// The exit code of a command's end, of which people and scripts are told where it is no answer.
+/// The exit code of a command's end. Where the end is not an answer, people and scripts are told of it.
 fn ended(done: Done, output: Output, wrong_usage: u8) -> ExitCode {
     match done {
         Ok(code) => code,

@@ -45,7 +45,7 @@ pub(crate) enum NodeCommand {
         /// The node's configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The node runs: leave out what it has for itself, its listeners and its keys' journals.
+        /// The node is running: leave out what it holds for itself, its listeners and its keys' journals.
         #[arg(long)]
         running: bool,
     },
@@ -83,7 +83,7 @@ Examples:
 
 /// Exit code of a wrong configuration, as of wrong arguments.
 const CONFIGURATION: u8 = 2;
-/// How long threads that were not to be waited for get to end.
+/// How long threads that are not waited for have to end.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(command: NodeCommand, output: Output) -> Done {
@@ -127,7 +127,7 @@ fn check(
     Ok((config.agency, genesis.chain_id()))
 }
 
-/// Whether a node could run so.
+/// Whether a node could run like this.
 #[derive(Serialize)]
 struct CheckView {
     #[serde(serialize_with = "lossy")]
@@ -139,7 +139,7 @@ struct CheckView {
     chain_id: Option<Hash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What may be as it should be, and is worth a look.
+    /// What may be intended, and is worth a look.
     worth: Vec<String>,
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum OutputFormat {
     /// For people.
     #[default]
     Text,
-    /// For scripts: one JSON document an answer, also where there is none: what went wrong.
+    /// For scripts: one JSON document for an answer, or for what went wrong where there is none.
     Json,
 }
 
@@ -81,8 +81,8 @@ fn line(text: &str) -> io::Result<()> {
     read_or_not(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
-/// A path in a document. Its bytes may be no UTF-8, which JSON has not: what is none is shown as U+FFFD,
-/// so that a file's name never keeps an answer back.
+/// A path in a document. Its bytes may not be UTF-8, and JSON has nothing else: those are shown as
+/// U+FFFD, so that a file's name never keeps an answer back.
 pub(crate) fn lossy<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&path.to_string_lossy())
 }
@@ -105,7 +105,7 @@ fn read_or_not(written: io::Result<()>) -> io::Result<()> {
 }
 
 /// Says something on standard error, whether or not anybody reads it. A process that runs for long has a
-/// queue for that, and never waits for who reads it.
+/// queue for that, and never waits for whoever reads it.
 pub(crate) fn note(text: &str) {
     let line = format!("{}\n", printable(text));
     #[cfg(feature = "node")]

@@ -18,7 +18,7 @@ pub(crate) fn bar(length: usize, what: &'static str) -> ProgressBar {
     bar
 }
 
-/// A bar for so many bytes.
+/// A bar for a number of bytes.
 pub(crate) fn bytes(length: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{prefix:>14} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",

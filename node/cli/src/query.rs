@@ -83,7 +83,7 @@ pub(crate) struct HistoryArgs {
     /// The subject's key instead: 64 hexadecimal digits.
     #[arg(long, value_name = "HEX", conflicts_with = "subject")]
     key: Option<Hash>,
-    /// No more than so many records, the oldest.
+    /// At most this many records, the oldest.
     #[arg(long, value_name = "RECORDS", default_value_t = 1000)]
     limit: usize,
     /// All records, however many there are.

@@ -75,7 +75,7 @@ enum Access {
 }
 
 impl StoreArgs {
-    /// The store, whose node does not run: also where the folder is another one than that node has open.
+    /// The store. Its node must not run, not even with another folder open than this one.
     fn place(&self, access: Access) -> anyhow::Result<Place> {
         if let (Some(data_dir), Some(genesis)) = (&self.data_dir, &self.genesis) {
             return Ok(Place {

@@ -22,7 +22,7 @@ mod wco;
 use batch::{Batch, End};
 use report::Report;
 
-/// Bytes of a record's JSON at the most: ample for 64 KiB of record, however it is laid out.
+/// Most bytes of a record's JSON: ample for 64 KiB of record, however it is laid out.
 const RECORD_JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(Subcommand)]
@@ -44,7 +44,7 @@ pub(crate) struct SubmitArgs {
     /// Write each record's receipt to DIR/RECORD_ID.receipt.
     #[arg(long, value_name = "DIR")]
     receipts: Option<PathBuf>,
-    /// Give up when nothing has become final for so long. A later run goes on from there.
+    /// Give up when nothing has become final for this long. A later run goes on from there.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
 }
@@ -75,7 +75,7 @@ pub(crate) struct RowsArgs {
     /// The CSV file, with its header.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Submit no more than so many rows.
+    /// Submit at most this many rows.
     #[arg(long, value_name = "ROWS")]
     limit: Option<usize>,
     /// Exit with 0 although rows were malformed.

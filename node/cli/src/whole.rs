@@ -118,7 +118,7 @@ fn run() -> ExitCode {
     ended(done, output, wrong_usage)
 }
 
-/// Whether what a command writes is its owner's, but for what is meant to be sent to others.
+/// Whether what a command writes is its owner's only, except for what is meant to be sent to others.
 fn keeps_secrets(command: &Command) -> bool {
     matches!(command, Command::Keys(_) | Command::Node(_) | Command::Network(_) | Command::Store(_))
 }

@@ -439,7 +439,7 @@ fn lists_may_have_spaces_and_what_is_named_must_be_there() {
     let new = format!("network new --agencies NL-DOUANE --dir none {heartbeat}");
     let twice = with(&new, "heartbeat_ms=5000").exits(2);
     assert!(twice.stderr.contains("--parameter heartbeat_ms is given twice"), "{}", twice.stderr);
-    // An empty profile is none.
+    // An empty profile is no profile.
     let unnamed = with("query", "status").exits(2);
     assert!(unnamed.stderr.contains("which node?"), "{}", unnamed.stderr);
     let certificate = || fs::read(desk.path("net/NL-DOUANE/tls/server.crt")).expect("laid out");

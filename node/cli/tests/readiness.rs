@@ -197,7 +197,7 @@ fn certificates_that_no_client_would_accept_are_refused() {
 fn a_certificate_that_names_no_host_is_refused() {
     let node = Node::new();
     let tls = |name: &str| node.path("tls").join(name);
-    // As somebody's own authority makes it who thinks of the subject only.
+    // As an authority makes it that thinks of the subject only.
     let key = rcgen::KeyPair::from_pem(&node.read("tls/server.key")).expect("laid out");
     let authority = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::default();

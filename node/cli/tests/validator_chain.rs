@@ -232,7 +232,7 @@ fn evidence_of_a_fork_after_a_change_is_examined_with_the_genesis_alone() {
     }
 }
 
-/// It tells finalizations, and no block: nothing of it verifies without the chain, and that is no answer.
+/// It tells finalizations but no block: nothing of it verifies without the chain, and that is not an answer.
 #[test]
 fn what_a_halted_node_tells_after_a_change_is_not_called_sound_without_the_chain() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,6 +1,6 @@
 //! What a node and its clients agree on beside the messages of `proto`.
 
-/// Bytes of a request message at the most: a transaction of 1 MiB, or some thousand records.
+/// Most bytes of a request message: a transaction of 1 MiB, or some thousand records.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Metadata: the stable reason code.
 pub const REASON_CODE: &str = "reason-code";

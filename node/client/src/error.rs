@@ -29,7 +29,7 @@ pub enum ClientError {
     /// The client's own certificate, its key, or that of the authority.
     #[error("the client's certificate and key: {0}")]
     Certificate(#[from] TlsError),
-    /// No connection: nobody listens, or one of both refused the other in the handshake.
+    /// No connection: nobody listens, or one of the two refused the other in the handshake.
     #[error("{endpoint}: no connection: {}", Causes(source))]
     Connect {
         /// Where to.

@@ -36,7 +36,7 @@ use contract::REQUEST_BYTES_MAX;
 pub use error::{CallRefused, ClientError};
 use tls::ClientTls;
 
-/// Of all steps of a connection together; each has its own, which says where it stood still.
+/// For all steps of a connection together; each step has a limit of its own, which says where it stood still.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(35);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,10 +44,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
-/// How long a question about the ledger may be without the beginning of an answer.
+/// How long a question about the ledger may go without the beginning of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// Bytes of an answer at the most: what is larger comes in pages. One that is full of empty messages
-/// takes some fifty times as much memory.
+/// Most bytes of an answer: what is larger comes in pages. One that is full of empty messages takes
+/// some fifty times as much memory.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// More pages than a registry has, also where it changes a few times meanwhile.
@@ -229,8 +229,8 @@ impl Client {
         Ok(Genesis::new(network, time_ms, history_bits, entries)?)
     }
 
-    /// The header of a height, or the newest, with its finalization, which the genesis header has
-    /// not. Neither is verified here.
+    /// The header of a height, or the newest, with its finalization, which the genesis header does
+    /// not have. Neither is verified here.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -450,7 +450,7 @@ fn configure(endpoint: &str, tls: &ClientTls) -> Result<(Endpoint, Connector), C
     Ok((endpoint, connector))
 }
 
-/// A question that is not waited for endlessly.
+/// A question whose answer is not waited for endlessly.
 fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(ANSWER_TIMEOUT);

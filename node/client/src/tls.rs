@@ -19,7 +19,7 @@ pub const ALPN_HTTP2: &[u8] = b"h2";
 pub struct TlsError(String);
 
 impl TlsError {
-    /// From what a library says.
+    /// An error from what a library says.
     pub fn from_text(error: &dyn std::error::Error) -> Self {
         Self(error.to_string())
     }

@@ -14,7 +14,7 @@ use crate::{
     readfile,
 };
 
-/// Bytes of an `agency.json` at the most: thousands of keys.
+/// Most bytes of an `agency.json`: thousands of keys.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// An agency's public keys: `agency.json`, which it sends to whoever puts the genesis together. It
@@ -71,7 +71,7 @@ impl AgencyFile {
 /// Reads an `agency.json`.
 ///
 /// # Errors
-/// Where it cannot be read, or is none.
+/// Where it cannot be read, or is not one.
 pub fn read_agency_file(path: &Path) -> Result<AgencyFile, FolderError> {
     let text = readfile::text(path, FILE_BYTES_MAX).map_err(io_error(path))?;
     serde_json::from_str(&text).map_err(|error| {

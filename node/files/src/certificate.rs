@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::readfile;
 
-/// Bytes of a certificate's or key's file at the most; an authority's may hold a chain.
+/// Most bytes of a certificate's or key's file; an authority's may hold a chain.
 pub const PEM_BYTES_MAX: usize = 1024 * 1024;
 
 /// A certificate and its private key, as PEM. The key is wiped when dropped and never shown.

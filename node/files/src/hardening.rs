@@ -15,13 +15,13 @@ use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
 };
 
-/// What others may do with files by the user's own mask; set once this process has another.
+/// The user's own mask of what others may do with files; set once this process has another.
 static USER_MASK: OnceLock<u32> = OnceLock::new();
 /// Whether it was said that keys cannot be locked.
 static LOCK_FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Leaves no core dump behind, whatever the system's settings are, and lets no other process of the same
-/// user read this one's memory. Nor does a child leave one that it begets.
+/// user read this one's memory. Its child processes leave none either.
 ///
 /// # Errors
 /// The system's answer.

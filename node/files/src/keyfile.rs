@@ -32,7 +32,7 @@ use crate::{hardening, newfile, readfile};
 
 /// What the `format` of a key file must say.
 pub const FORMAT: &str = "customhouse-key/1";
-/// Bytes of a key file at the most.
+/// Most bytes of a key file.
 const FILE_BYTES_MAX: usize = 4096;
 
 /// What a key is for. A key has one purpose: the genesis refuses a key that is registered for two.
@@ -137,9 +137,9 @@ pub enum KeyFileError {
     Agency {
         /// The file.
         path: PathBuf,
-        /// Who is configured.
+        /// The agency that is configured.
         expected: AgencyCode,
-        /// Who the file names.
+        /// The agency that the file names.
         found: AgencyCode,
     },
 }

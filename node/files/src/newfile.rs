@@ -1,5 +1,5 @@
-//! Files that are written whole or not at all: new ones never over another, and such as take another's
-//! place.
+//! Files that are written whole or not at all: new ones never over another, and those that take
+//! another's place.
 
 use std::{
     fs::{self, File, FileType, OpenOptions, Permissions},
@@ -84,8 +84,8 @@ pub(crate) fn kind(found: FileType) -> &'static str {
 /// file of its own.
 ///
 /// # Errors
-/// The system's answer; [`io::ErrorKind::AlreadyExists`] where it is no regular file that has the name.
-/// What is there is then as it was.
+/// The system's answer; [`io::ErrorKind::AlreadyExists`] where what has the name is not a regular file.
+/// It is then as it was.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     if let Some(found) = path.symlink_metadata().ok().filter(|found| !found.is_file()) {
         return Err(taken(found.file_type()));
@@ -125,7 +125,7 @@ fn give_name(temporary: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Resu
     }
 }
 
-/// Whether a file system says with this that it has no links: which of these it is differs among them.
+/// Whether a file system says with this error that it has no links: which error it is differs among them.
 fn has_no_links(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let says =

@@ -11,7 +11,7 @@ use crate::{
 
 /// The file in a profile's directory.
 const FILE: &str = "client.toml";
-/// Bytes of it at the most.
+/// Most bytes of it.
 const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// A client's profile: `client.toml`. Relative paths are relative to its directory.

@@ -10,11 +10,11 @@ use std::{
 
 use crate::newfile;
 
-/// Reads a file of `bytes_max` bytes at the most.
+/// Reads a file of at most `bytes_max` bytes.
 ///
 /// # Errors
-/// [`io::ErrorKind::FileTooLarge`], which says the limit; [`io::ErrorKind::InvalidInput`] for what is no
-/// regular file; or the system's answer. Who calls names the file.
+/// [`io::ErrorKind::FileTooLarge`], which says the limit; [`io::ErrorKind::InvalidInput`] for what is
+/// not a regular file; or the system's answer. The caller names the file.
 pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
@@ -33,8 +33,9 @@ pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] for anything else, or the system's answer.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Before it is opened, because that may be something to a device; and as it was opened, because
-    // another may have taken its place meanwhile, of which the flag has a pipe not waited for.
+    // Before it is opened, because opening may do something to a device; and after it was opened,
+    // because another may have taken its place meanwhile. If that is a pipe, the flag keeps it from
+    // being waited for.
     regular(path.metadata()?.file_type())?;
     let flag = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(flag).open(path)?;
@@ -52,11 +53,11 @@ fn regular(found: FileType) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
 }
 
-/// Reads a text of `bytes_max` bytes of UTF-8 at the most, without the byte order mark that some editors
-/// put before it.
+/// Reads a text of at most `bytes_max` bytes of UTF-8, without the byte order mark that some editors put
+/// before it.
 ///
 /// # Errors
-/// As [`bytes`], and [`io::ErrorKind::InvalidData`] where it is no UTF-8.
+/// As [`bytes`], and [`io::ErrorKind::InvalidData`] where it is not UTF-8.
 pub fn text(path: &Path, bytes_max: usize) -> io::Result<String> {
     let mut bytes = bytes(path, bytes_max)?;
     if bytes.starts_with(b"\xef\xbb\xbf") {

@@ -178,7 +178,7 @@ fn an_element_of_another_vocabulary_is_an_extension_however_its_namespace_is_giv
             warnings(&imported)
         );
     }
-    // The same namespace under other prefixes, and written with a reference, is no other.
+    // The same namespace under other prefixes, and written with a reference, is not another one.
     for own in [
         r#"<d:ID xmlns:d="urn:wco:datamodel:WCO:DEC-DMS:2">26NL1</d:ID>"#,
         r#"<ID xmlns="urn:wco:datamodel:WCO:DEC-DMS&#58;2">26NL1</ID>"#,

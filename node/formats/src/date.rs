@@ -1,4 +1,5 @@
-//! Dates and times as messages write them. Only whether they are one: records keep their text.
+//! Dates and times as messages write them. Only whether they are dates or times is checked: records keep
+//! their text.
 
 use super::codes::is_digits;
 

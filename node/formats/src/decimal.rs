@@ -1,8 +1,8 @@
 //! Decimal text as records have it: `-?[0-9]{1,18}(\.[0-9]{1,6})?`. Never by way of a float.
 
-/// Digits before the point at the most.
+/// Most digits before the point.
 const WHOLE_MAX: usize = 18;
-/// Digits after the point at the most.
+/// Most digits after the point.
 const FRACTION_MAX: usize = 6;
 /// Bytes of text that is looked at.
 const TEXT_MAX: usize = 64;
@@ -16,8 +16,8 @@ pub(super) enum Decimal {
     Rounded(String),
 }
 
-/// Reads a number with an optional sign, point and exponent. None where it is none, or has more
-/// than 18 digits before the point.
+/// Reads a number with an optional sign, point and exponent. `None` where it is not a number, or
+/// has more than 18 digits before the point.
 pub(super) fn canonical(text: &str) -> Option<Decimal> {
     if text.len() > TEXT_MAX {
         return None;

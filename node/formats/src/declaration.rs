@@ -12,7 +12,7 @@ use super::{
 /// The element of a goods item.
 pub(super) const GOODS_ITEM: &str = "GovernmentAgencyGoodsItem";
 
-/// Who is named in the declaration itself.
+/// The parties named in the declaration itself.
 const PARTIES: [&str; 8] = [
     "Agent",
     "AuthorisationHolder",
@@ -23,7 +23,7 @@ const PARTIES: [&str; 8] = [
     "Consignor",
     "Consignee",
 ];
-/// Who is named in its consignment or shipment, or for one goods item.
+/// The parties named in its consignment or shipment, or for one goods item.
 const SHIPMENT_PARTIES: [&str; 9] = [
     "AEOMutualRecognitionParty",
     "Buyer",

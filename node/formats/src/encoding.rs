@@ -7,7 +7,7 @@ use encoding_rs::{DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE, X_USER_DEF
 
 use super::error::quoted;
 
-/// Why bytes are no text.
+/// Why bytes are not text.
 #[derive(Debug)]
 pub(super) struct Undecoded {
     /// What was read before.
@@ -53,7 +53,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Undecoded> {
     text_of(encoding, bytes)
 }
 
-/// That a document that is read as one encoding does not declare another.
+/// Checks that a document that is read as one encoding does not declare another.
 fn check_declared(encoding: &'static Encoding, text: &str, but: &str) -> Result<(), String> {
     let Some(name) = declared(text) else { return Ok(()) };
     let found = known(name)?;

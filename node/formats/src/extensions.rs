@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::xml::Element;
 
-/// Bytes of an extension around its own encoding at the most: tag and length.
+/// Most bytes around an extension's own encoding: tag and length.
 const FRAME_BYTES_MAX: usize = 4;
 
 /// Collects extensions while there is room for them.

@@ -25,7 +25,7 @@ use customhouse_proto::v1::{record::Body, reference::Relation};
 
 use super::{DeclarationKey, Imported, Role};
 
-/// That one message is about another, or about a record of the ledger.
+/// States that one message is about another, or about a record of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Index in the batch.

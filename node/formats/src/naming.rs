@@ -16,7 +16,7 @@ use super::{
     xml::{self, Element},
 };
 
-/// Who is a party: the classes of the Data Model that have the id of one.
+/// Parties: the classes of the Data Model that have the id of one.
 const PARTIES: [&str; 33] = [
     "AEOMutualRecognitionParty",
     "Agent",
@@ -162,7 +162,7 @@ struct Reader<'e, 'w> {
 }
 
 impl<'e> Reader<'e, '_> {
-    /// Goes through an element that is no child here, and all in it.
+    /// Goes through an element that does not count as a child here, and all in it.
     fn whole(&mut self, element: &'e Element, mut path: String, part: Part) {
         self.attributes(element, &path, part);
         // A text beside elements, which no element of the Data Model has.
@@ -205,7 +205,7 @@ impl<'e> Reader<'e, '_> {
         let scheme = scheme_of(parent, &element.name, &element.text);
         self.attributes(element, path, part);
         if scheme.is_some() && !element.children.is_empty() {
-            // An id that is taken apart is none that is understood.
+            // An id that is taken apart is not understood.
             let whole = element.text.clone() + &inner_text(element);
             if part != Part::Around && !whole.is_empty() {
                 self.note(element, path.to_owned(), &whole, scheme, part);

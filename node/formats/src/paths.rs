@@ -12,7 +12,7 @@ use super::{
     wco::{shown, unreadable},
 };
 
-/// Directories within directories at the most.
+/// The deepest nesting of directories.
 const DIRECTORY_DEPTH_MAX: usize = 32;
 
 /// What paths lead to. Nothing that was named or found is left out without being in one of the lists.
@@ -71,7 +71,7 @@ impl Search {
         }
     }
 
-    /// A file, a link, or something that cannot be read as a file: which it is, reading it says.
+    /// A file, a link, or something that cannot be read as a file: reading it says which it is.
     fn file(&mut self, path: PathBuf, is_link: bool) {
         if is_link && path.is_dir() {
             let (label, root) = (shown(&path), "link".to_owned());

@@ -3,9 +3,8 @@
 //!
 //! A row ends with its line, whether that ends with a line feed, a carriage return or both: none of the
 //! columns can hold a line break, so a quote that is not closed spoils one row and not the rest of the
-//! file. The columns `Fraud` and `Critical Fraud`
-//! are labels of the data set, found by inspection later. They are no part of what the trader
-//! declared, and stay in the source only.
+//! file. The columns `Fraud` and `Critical Fraud` are labels of the data set, found by inspection
+//! later. They are not part of what the trader declared, and stay in the source only.
 
 use std::io::BufRead;
 
@@ -46,7 +45,7 @@ pub const KOREAN_COLUMNS: [&str; 22] = [
     "Fraud",
     "Critical Fraud",
 ];
-/// Bytes of a line at the most.
+/// Most bytes of a line.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 /// What the rows' source is called.
 const FORMAT: &str = "KR-IMPORT/22";
@@ -82,7 +81,8 @@ pub fn csv_rows<R: BufRead>(reader: R, label: &str) -> Result<CsvRows<R>, Import
     Ok(rows)
 }
 
-/// What parts the columns of a header, where it is no comma: some countries' spreadsheets write others.
+/// What separates the columns of a header, where it is not a comma: some countries' spreadsheets write
+/// others.
 fn other_separator(header: &[u8]) -> Option<&'static str> {
     let others = [(b';', "semicolons"), (b'\t', "tabs"), (b'|', "vertical bars")];
     let found = others.into_iter().find(|(other, _)| header.contains(other));
@@ -95,7 +95,7 @@ fn other_separator(header: &[u8]) -> Option<&'static str> {
 pub struct CsvRows<R> {
     reader: R,
     file: String,
-    /// Of the last line read, from 1.
+    /// Number of the last line read, from 1.
     line: usize,
     ended: bool,
     /// The last line ended with a carriage return: a line feed that follows belongs to it.
@@ -299,7 +299,7 @@ impl<R: BufRead> Row<'_, R> {
         })
     }
 
-    /// The parties in their roles, and beside them the ids that have another spelling, or are none.
+    /// The parties in their roles, and beside them the ids that have another spelling, or are not ids.
     fn parties(&mut self) -> (Vec<v1::Party>, Vec<v1::Extension>) {
         let (mut parties, mut as_they_came) = (Vec::new(), Vec::new());
         for role in ["Declarant", "Importer", "Seller", "Courier"] {

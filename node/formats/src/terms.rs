@@ -13,9 +13,9 @@ use super::{
     xml::Element,
 };
 
-/// Bytes of an identifier at the most: longer ones could not be a subject.
+/// Most bytes of an identifier: longer ones could not be a subject.
 pub(super) const ID_BYTES_MAX: usize = 256;
-/// Bytes of free text at the most.
+/// Most bytes of free text.
 const TEXT_BYTES_MAX: usize = 4096;
 
 /// The terms taken from one message, with what was strange about them.
@@ -84,7 +84,7 @@ impl Terms {
             return String::new();
         }
         let format = string.attribute("formatCode").map_or("", |attribute| &attribute.value);
-        // Of what is none, [`super::naming`] warns.
+        // [`super::naming`] warns of what is not a date or time.
         if !date::is_date_time(&string.text, format) {
             return String::new();
         }

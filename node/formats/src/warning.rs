@@ -7,7 +7,7 @@ use customhouse_proto::v1::subject::Scheme;
 
 use super::error::quoted;
 
-/// Warnings of one message at the most; the last one then counts the rest.
+/// Most warnings of one message; the last one then counts the rest.
 pub const WARNINGS_MAX: usize = 32;
 
 /// Where in a message.
@@ -77,7 +77,7 @@ pub enum Warning {
         /// What it may have been.
         perhaps: String,
     },
-    /// No id of what it should name: the record is not about it. Kept as an extension.
+    /// Not an id of what it should name: the record is not about it. Kept as an extension.
     SubjectForm {
         /// Where.
         place: Place,

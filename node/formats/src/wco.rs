@@ -19,11 +19,11 @@ use super::{
     xml::{self, Element},
 };
 
-/// Bytes of a record at the most, as `ValidRecord` has it.
+/// Most bytes of a record, as `ValidRecord` has it.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes kept free in a record for what is added later: salt, agency, submitter, references.
 const RESERVED_BYTES: usize = 1024;
-/// Bytes of a message at the most: it is kept whole in its record.
+/// Most bytes of a message: it is kept whole in its record.
 pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 /// Bytes that the length prefixes of one goods item may grow by when extensions are added.
 const ITEM_PREFIX_BYTES: usize = 4;
@@ -34,8 +34,8 @@ pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> ImportError {
     ImportError::Read { file: shown(path), reason: error.to_string() }
 }
 
-/// A path in messages to people. Bytes that are no UTF-8 are shown as numbers, so that no two files have
-/// one name.
+/// A path in messages to people. Bytes that are not UTF-8 are shown as numbers, so that no two files
+/// have one name.
 pub(super) fn shown(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {

@@ -18,7 +18,7 @@ use quick_xml::{
 
 use super::error::quoted;
 
-/// Elements within elements at the most.
+/// The deepest nesting of elements.
 pub(super) const DEPTH_MAX: usize = 64;
 
 /// Why text is not a document that is read here.
@@ -44,9 +44,9 @@ pub(super) struct Element {
     pub(super) namespace: Rc<str>,
     /// Whether it is of another vocabulary than its parent.
     pub(super) foreign: bool,
-    /// Of its start tag, in bytes.
+    /// Offset of its start tag, in bytes.
     pub(super) offset: usize,
-    /// Characters of its parent's own text before it, without white space: none but in mixed content.
+    /// Characters of its parent's own text before it, without white space: none except in mixed content.
     after: usize,
     /// Without namespace declarations and schema locations.
     pub(super) attributes: Vec<Attribute>,

@@ -5,12 +5,12 @@
 //! that live too long or not at all; and it notices none of that by itself. Here it asks its peers for the
 //! time, again and again. By how much its clock is ahead of theirs is the median over the validators that
 //! answered, which f liars do not move out of what the honest say; where so few have answered that they
-//! could, it is as little as one that is honest may say. Where it is more than the chain's
-//! parameters allow, the clock is *wrong*: the node says so, proposes nothing, and takes no submissions,
-//! until the clock is right again. A certified header from the future tells as much where no peer answers:
-//! somebody honest voted for it, so the time was no more ahead of that clock than the parameters allow, and
-//! this clock is behind that one by the rest. A leader that lies may always give the latest time that a
-//! quorum votes for: that alone makes no slower clock wrong.
+//! could, it is the least that an honest one may have said. Where it is more than the chain's parameters
+//! allow, the clock is *wrong*: the node says so, proposes nothing, and takes no submissions, until the
+//! clock is right again. A certified header from the future tells the same where no peer answers: somebody
+//! honest voted for it, so the time was no more ahead of that clock than the parameters allow, and this
+//! clock is behind that one by the rest. A leader that lies may always give the latest time that a quorum
+//! votes for: that alone never makes a slower clock count as wrong.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -31,7 +31,7 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// Looks at a clock that was right from one round of questions to the next: a round costs every node of an
 /// idle network a message to each other one, and its answer.
 const LOOKS: u32 = 5;
-/// A clock that has gone on by so much more or less than time has, milliseconds, was set.
+/// A clock that has gone on by this many milliseconds more or less than time has was set.
 const SET_MS: u64 = 500;
 /// An answer that takes longer says too little about the time.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    /// Of an agency's node, which reads its chain here and asks its peers there; what is found is told on.
+    /// The comparison of the clock of an agency's node: what is found goes to `state`.
     pub(crate) fn new(
         agency: AgencyCode,
         (reader, network, metrics): (ChainReader, NetworkHandle, Metrics),
@@ -153,7 +153,7 @@ fn looks(state: ClockState) -> u32 {
     if state.ahead_ms.is_some() && !state.wrong { LOOKS } else { 1 }
 }
 
-/// Whether a clock was set, of which these are two looks with this time in between.
+/// Whether a clock was set between two looks at it, with this time in between.
 fn was_set(was_ms: u64, passed_ms: u64, is_ms: u64) -> bool {
     is_ms.abs_diff(was_ms.saturating_add(passed_ms)) > SET_MS
 }
@@ -184,13 +184,13 @@ fn difference(a: u64, b: u64) -> i64 {
 }
 
 /// By how much a clock is ahead, where at most `faulty_max` of those that say so lie; `None` where all of
-/// them may. Of what could be true the least, which accuses this clock least.
+/// them may. It is the least of what could be true, which accuses this clock least.
 fn ahead_of_the_honest(mut all: Vec<i64>, faulty_max: usize) -> Option<i64> {
     all.sort_unstable();
     let last = all.len().checked_sub(1)?;
-    // More than the liars say at least this, and more than the liars at most that.
+    // More clocks than can lie say at least this, and more than can lie say at most that.
     let (at_least, at_most) = (*all.get(last.checked_sub(faulty_max)?)?, *all.get(faulty_max)?);
-    // With as many that are honest the median is one of theirs, or between two of them.
+    // Where enough are honest the median is one of theirs, or between two of them.
     let (low, high) = match at_least <= at_most {
         true => (at_least, at_most),
         false => (all[last / 2], all[all.len() / 2]),
@@ -252,7 +252,7 @@ mod tests {
         const ALLOWED: u64 = 30_000;
         let right = ClockState::default();
         let is_wrong = |ahead, after_tip| state(ahead, after_tip, ALLOWED, right).wrong;
-        // A second behind those who voted, and they for a time that is just allowed.
+        // A second behind those who voted, and these voted for a time that is just allowed.
         assert!(!is_wrong(Some(-1_000), -31_000) && !is_wrong(None, -31_000));
         assert!(!is_wrong(None, -60_000), "as far apart as clocks may be");
         assert!(is_wrong(None, -60_001) && is_wrong(Some(0), i64::MIN));

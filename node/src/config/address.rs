@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use serde::{Deserialize as _, Deserializer, de::Error as _};
 
-/// What is said of an address that is none.
+/// What is said of text that is not an address.
 const EXPECTED: &str =
     "an address such as 10.1.2.3:7400, [fd00::17]:7400 or node.douane.example:7400 expected";
 
-/// Networks that are for documentation: what a template has, and nobody.
+/// Networks that are for documentation: a template has them, and no machine.
 const DOCUMENTATION: [(&str, u8); 4] =
     [("192.0.2.0", 24), ("198.51.100.0", 24), ("203.0.113.0", 24), ("2001:db8::", 32)];
 
@@ -42,7 +42,7 @@ pub(super) fn listener<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr,
     }
 }
 
-/// An address in either form. Whether a node speaks such is another question.
+/// An address in either form. Whether a node can use it is another question.
 fn parse(text: &str) -> Result<Multiaddr, String> {
     let text = text.trim();
     if text.starts_with('/') {

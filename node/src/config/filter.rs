@@ -1,5 +1,5 @@
-//! Whether a log filter names anything: one that is misspelt is taken by `tracing` as the name of a part
-//! that says nothing, and all else is silent.
+//! Whether a log filter names anything: `tracing` takes a misspelt one for the name of a part that says
+//! nothing, and all else is silent.
 
 use tracing_subscriber::filter::LevelFilter;
 
@@ -47,7 +47,7 @@ const OWN: [(&str, &str); 7] = [
 /// Checks each directive of a filter.
 ///
 /// # Errors
-/// The first that is none, or that names nothing.
+/// The first that is not a directive, or that names nothing.
 pub(super) fn check(filter: &str) -> Result<(), String> {
     if filter.trim().is_empty() {
         return Err("is empty, and nothing would be said: \"info\" is usual".to_owned());

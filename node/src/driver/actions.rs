@@ -21,7 +21,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Carries out one action; where it is done at once, its answer is the next input.
     pub(super) fn act(&mut self, action: Action) -> Result<Option<Input>, DriverError> {
         match action {
-            // The view passes without a proposal, and those after it to other leaders.
+            // The view passes without a proposal, and the next ones go to other leaders.
             Action::Build(_) if !self.outside.clock_is_right() => Ok(None),
             Action::Build(build) => self.build(&build).map(Some),
             Action::Validate(validate) => self.validate(validate),
@@ -123,9 +123,9 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     /// After a change of the registry: drops what no block may carry any more. A node that does not
-    /// lead would keep it otherwise, and send it to those who do again and again. What a later block
-    /// may make valid stays: a node that is behind, on an old store for example, does not know yet
-    /// who has joined.
+    /// lead would otherwise keep it, and send it again and again to those that do. What a later
+    /// block may make valid stays: a node that is behind, on an old store for example, does not know
+    /// yet who has joined.
     fn drop_unregistered(&self, time_ms: u64) -> Result<(), DriverError> {
         if self.core.is_catching_up() {
             return Ok(());
@@ -160,7 +160,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     fn validate(&mut self, validate: Validate) -> Result<Option<Input>, DriverError> {
         let verdict = match self.transactions_of(&validate.block) {
             Ok(transactions) => self.check(&validate.block, &transactions)?,
-            // No bodies are asked for of leaves that are not the header's.
+            // No bodies are asked for where the leaves are not the header's.
             Err(_) if !self.chain.reader().has_leaves(&validate.block)? => {
                 self.metrics.rejected("block", "LEAVES");
                 Verdict::Invalid
@@ -357,7 +357,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 }
 
-/// Ends of the transactions that a block of this time may include.
+/// The `not_after` times of transactions that a block of this time may include.
 fn valid_at(time_ms: u64, parameters: &Parameters) -> RangeInclusive<u64> {
     let lifetime_ms = parameters.transaction_lifetime_ms_max + parameters.time_skew_ms_max;
     time_ms..=time_ms.saturating_add(lifetime_ms)

@@ -27,14 +27,14 @@ use super::{CertifiedBlock, gather::Gave};
 /// Blocks asked for at once while catching up.
 pub const BLOCKS_MAX: u32 = 128;
 
-/// Bytes of transactions from which on more threads than one are worth their start.
+/// Bytes of transactions from which it is worth starting more than one thread.
 const PARALLEL_BYTES_MIN: usize = 128 << 10;
 /// Threads that check one answer.
 const THREADS_MAX: usize = 16;
 
 /// What a peer holds of a key, as much of it as it may tell.
 pub fn signatures(answer: &v1::JournalResponse) -> Signatures {
-    // The limits are of what is looked at, not only of what is found.
+    // The limits apply to what is looked at, not only to what is found.
     let votes = answer.votes.iter().take(VOTES_TOLD_MAX);
     let claims = answer.proposals.iter().take(CLAIMS_TOLD_MAX);
     Signatures {
@@ -166,7 +166,7 @@ pub fn with_bodies_read(
 }
 
 /// How many of these blocks, from the first on, these validators have decided; none where the first
-/// says that others have. The finalizations that were not verified yet are.
+/// says that others have. Finalizations that were not verified yet are verified here.
 ///
 /// # Errors
 /// The height of the first that does not verify: whoever sent it has lied.
@@ -261,7 +261,7 @@ pub(crate) mod tests {
         ValidatorSet::new(seeds.iter().map(validator).collect()).expect("a set")
     }
 
-    /// A block that says that the first decided it, finalized by the second.
+    /// A block that says that `of` decided it, finalized by the keys `by`.
     fn block(height: u64, of: &ValidatorSet, by: &[u8]) -> CertifiedBlock {
         block_with(height, of, by, Vec::new())
     }

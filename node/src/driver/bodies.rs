@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use customhouse_ledger::{hash::Hash, limits::BLOCK_BYTES_MAX, transaction::VerifiedTransaction};
 
-/// Bytes kept at the most: a few full blocks of one height.
+/// Most bytes kept: a few full blocks of one height.
 const BYTES_MAX: usize = 4 * BLOCK_BYTES_MAX;
 
 /// A bounded cache by log leaf hash, emptied whenever a height commits.

@@ -1,4 +1,8 @@
 //! Of which breaches the driver tells the reporter.
+//!
+//! A report is a transaction, for which a block is made, at whose height the culprit can break a rule again:
+//! so no more than one breach of a validator is told in a while, or it could fill the chain and the log with
+//! nothing else.
 
 use std::{
     collections::BTreeMap,

@@ -1,17 +1,18 @@
 //! Catching up: committed blocks from all peers at once, checked off the driver's thread, and handed
 //! to it in order.
 //!
-//! The heights that are missing are cut into pieces, and the connected peers are asked for a few of them
-//! at a time; who is quick is asked more often. Transactions are checked on all cores while the driver
-//! executes and commits the pieces before. A peer whose answer is wrong is not asked again in this
-//! catch-up, one that was slow or of no help only after all others, and both are asked last for a minute;
-//! what they were asked for is asked of somebody else, and nobody waits for what is late. How far others
-//! are is anybody's claim: where nobody has more, and nothing more is known to be decided, it ends. Nothing
-//! is believed for having come: the finalization of each block is verified here
-//! and by the core, and the ledger executes it to its own roots.
+//! The heights that are missing are cut into pieces, and the connected peers are asked for a few of them at
+//! a time, the quick ones more often. Transactions are checked on all cores while the driver executes and
+//! commits the pieces before. A peer whose answer is wrong is not asked again in this catch-up, one that
+//! was slow or of no help only after all others, and both are asked last for a minute; what they were asked
+//! for is asked of somebody else, and nobody waits for what is late. How far others are is anybody's claim:
+//! where nobody has more, and nothing more is known to be decided, it ends. Nothing is believed for having
+//! come: the finalization of each block is verified here and by the core, and the ledger executes it to its
+//! own roots.
 //!
-//! Whoever decided a block beyond a change of validators is known when that change is committed. Such
-//! blocks are fetched beside the others all the same, and verified when their turn comes.
+//! Which validators decided a block beyond a change of validators is known when that change is
+//! committed. Such blocks are fetched beside the others all the same, and verified when their turn
+//! comes.
 
 mod plan;
 

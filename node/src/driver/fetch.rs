@@ -37,11 +37,11 @@ use crate::network::NetworkHandle;
 
 /// Pause before the same peer is asked again.
 const RETRY: Duration = Duration::from_millis(250);
-/// While catching up: without an answer for so long, somebody else is asked.
+/// While catching up: without an answer for this long, somebody else is asked.
 const SLOW: Duration = Duration::from_secs(3);
 /// How long a peer whose answer was wrong or late is asked for blocks last.
 const DOUBTED: Duration = Duration::from_secs(60);
-/// Questions to one peer that have no answer yet; of more the core will ask again.
+/// Questions to one peer that have no answer yet; more are dropped, and the core will ask again.
 const QUESTIONS_MAX: usize = 32;
 
 /// The fault of a peer that answers something else than it was asked.
@@ -102,8 +102,8 @@ pub(super) struct Fetcher {
     pub(super) asking: Arc<AtomicBool>,
     /// Turns for checking an answer.
     pub(super) checking: Arc<Semaphore>,
-    /// The newest height that is known to be decided: a quorum's word, where what is asked for is
-    /// anybody's.
+    /// The newest height that is known to be decided, from a quorum; the heights asked for are
+    /// anybody's claim.
     pub(super) decided: Arc<AtomicU64>,
     /// Peers whose answers were wrong or late when blocks were asked for, until when they are asked
     /// last.
@@ -344,8 +344,8 @@ impl Source for Fetcher {
         Answer::Blocks(blocks)
     }
 
-    /// Where the validators change in between, what comes after the change is verified by those whom
-    /// the change has brought.
+    /// Where the validators change in between, what comes after the change is verified with the
+    /// validators that the change has brought.
     async fn apply(&self, from: PublicKey, mut blocks: Blocks) -> Applied {
         loop {
             let tip = self.reader.tip();

@@ -4,12 +4,12 @@
 //! One job a block, whatever it is wanted for and how often it is asked for. Bodies are asked for in
 //! pieces, of several peers at once; first of those that should have them. No peer is relied on:
 //!
-//! - An answer that has not come for a second is asked of others too. It is taken when it comes.
-//!   Whoever was so late is asked last for a minute, and nobody waits for it then.
-//! - Whoever gives less than a piece (a body at a time, or nothing) is asked again only when all others
-//!   have been asked.
-//! - There is always room for a block that a quorum voted for: proposals that somebody only has to vote
-//!   on leave theirs, the oldest first.
+//! - What has not been answered for a second is asked of others too. It is taken when it comes. A
+//!   peer that was this late is asked last for a minute, and nobody waits for it then.
+//! - A peer that gives less than a piece (a body at a time, or nothing) is asked again only when all
+//!   others have been asked.
+//! - There is always room for a block that a quorum voted for: proposals that are only to be voted on
+//!   give up theirs, the oldest first.
 //! - The leaves of a block are compared with its header before anybody is asked for bodies, so that
 //!   there is one list of them, whoever sends it.
 //!
@@ -38,7 +38,7 @@ const PIECE_BYTES: u32 = 1 << 20;
 const AWAITED_MAX: usize = 4;
 /// Requests of a job to one peer.
 const ASKED_OF_ONE_MAX: usize = 2;
-/// Without an answer for so long, somebody else is asked.
+/// Without an answer for this long, somebody else is asked.
 const PATIENCE_MS: u64 = 1_000;
 /// The same where everybody was slow lately: the way to this node may be.
 const PATIENCE_OF_ALL_MS: u64 = 4_000;
@@ -46,9 +46,9 @@ const PATIENCE_OF_ALL_MS: u64 = 4_000;
 const PATIENCE_MAX_MS: u64 = 8_000;
 /// How long a peer that was late is asked last.
 const SLOW_MS: u64 = 60_000;
-/// Pause before peers that were of no help are asked again. It doubles while nobody is.
+/// Pause before peers that were of no help are asked again. It doubles while nobody helps.
 const PAUSE_MS: u64 = 50;
-/// The longest.
+/// The longest such pause.
 const PAUSE_MAX_MS: u64 = 500;
 
 /// Blocks being gathered.
@@ -58,7 +58,7 @@ pub struct Gathering {
     asked: u64,
     /// Peers that were late, until when they are asked last.
     slow: BTreeMap<PublicKey, u64>,
-    /// For the driver.
+    /// Inputs for the driver.
     told: Vec<DriverInput>,
 }
 
@@ -67,11 +67,11 @@ pub struct Gathering {
 pub struct Ask {
     /// Names it when the answer comes.
     pub number: u64,
-    /// Of whom.
+    /// The peer to ask.
     pub peer: PublicKey,
-    /// For which block.
+    /// The block that it is for.
     pub block_hash: Hash,
-    /// What.
+    /// What to ask.
     pub request: Request,
 }
 
@@ -108,9 +108,9 @@ struct Job {
     for_itself: bool,
     /// What the bodies are for: a vote in each of a few views, and a commit.
     purposes: Vec<Purpose>,
-    /// Who is asked first.
+    /// The peers that are asked first.
     first: Vec<PublicKey>,
-    /// Leaves that nobody is being waited for to give.
+    /// Leaves that are not awaited from anybody.
     missing: BTreeSet<Hash>,
     /// All leaves that are wanted and not found.
     wanted: BTreeSet<Hash>,
@@ -118,7 +118,7 @@ struct Job {
     named: BTreeSet<Hash>,
     found: Vec<Arc<VerifiedTransaction>>,
     open: BTreeMap<u64, Open>,
-    /// Who has been of no help since the last pause.
+    /// Peers that have been of no help since the last pause.
     unhelpful: BTreeSet<PublicKey>,
     /// Once somebody has been asked.
     patience_ms: Option<u64>,
@@ -147,7 +147,7 @@ impl Gathering {
     /// Wants bodies of a block; these peers should have them.
     pub fn want_bodies(&mut self, purpose: Purpose, missing: Vec<Hash>, first: Vec<PublicKey>) {
         let block = purpose.block().clone();
-        // Of a height one block is committed.
+        // Only one block of a height is committed.
         let has_room = self.has_room_for(&block.hash())
             || purpose.is_needed() && self.make_room()
             || matches!(purpose, Purpose::Commit { .. });
@@ -194,7 +194,7 @@ impl Gathering {
     /// What to ask, and what to tell the driver.
     pub fn next(&mut self, now: Now<'_>) -> (Vec<Ask>, Vec<DriverInput>) {
         self.slow.retain(|_, until| *until > now.ms);
-        // What is committed is wanted no more.
+        // What is committed is no longer wanted.
         self.jobs.retain(|_, job| job.height > now.tip);
         let mut asks = Vec::new();
         let hashes: Vec<Hash> = self.jobs.keys().copied().collect();
@@ -341,7 +341,7 @@ impl Job {
         }
         let load = |peer: &PublicKey| {
             let of_peer = self.open.values().filter(|open| open.peer == *peer);
-            // Of one that is late nothing more is asked.
+            // A peer that is late is asked for nothing more.
             of_peer.map(|open| if open.late { ASKED_OF_ONE_MAX } else { 1 }).sum::<usize>()
         };
         let place = |peer: &PublicKey| {
@@ -364,7 +364,7 @@ impl Job {
         let all_slow = now.connected.iter().all(|peer| slow.contains_key(peer));
         let patience_ms = if all_slow { PATIENCE_OF_ALL_MS } else { PATIENCE_MS };
         let late_at = now.ms + *self.patience_ms.get_or_insert(patience_ms);
-        // Nobody waits for one that was late a moment ago, as long as there are others.
+        // Nobody waits for one that was late a moment ago, while there are others.
         let late = slow.contains_key(&peer) && !all_slow;
         let request = match &self.block {
             None => {
@@ -386,7 +386,7 @@ impl Job {
         Ask { number, peer, block_hash, request }
     }
 
-    /// Where nobody is left to be asked: waits a moment before all are asked again, or gives up what
+    /// Where nobody is left to be asked, waits a moment before all are asked again, or gives up what
     /// can be given up when nobody may answer any more.
     fn rest(&mut self, now: Now<'_>, told: &mut Vec<DriverInput>) {
         let awaits = self.open.values().any(|open| !open.late);

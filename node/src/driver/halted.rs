@@ -1,4 +1,4 @@
-//! What a node keeps when its core halts: with it, those who made more than f lie can be named.
+//! What a node keeps when its core halts: with it, the liars, who were more than f, can be named.
 
 use customhouse_consensus::HaltReason;
 use customhouse_ledger::agreement::decision::Grounds;

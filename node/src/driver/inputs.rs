@@ -177,8 +177,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 return Ok(None);
             }
         };
-        // Where it is not valid, this node's state is another than the quorum's: to commit it will
-        // say so.
+        // Where it is not valid, this node's state is not the quorum's: committing it will say so.
         let stored = self.check(&block, &transactions)? == Verdict::Valid;
         Ok(stored.then_some(Input::Fetched { block }))
     }

@@ -81,9 +81,9 @@ pub enum Fetch {
     },
     /// The certificates of a view.
     Certificates {
-        /// Of which height.
+        /// The height.
         height: u64,
-        /// Of which view.
+        /// The view.
         view: u64,
     },
     /// Which signatures of this node's key a peer holds.
@@ -92,7 +92,7 @@ pub enum Fetch {
         peer: PublicKey,
         /// The key.
         validator: PublicKey,
-        /// At or above which height.
+        /// The lowest height that is asked about.
         from_height: u64,
     },
     /// Committed blocks up to a height, unless that is under way.

@@ -6,7 +6,7 @@ use customhouse_ledger::{agency::AgencyCode, chain::ChainReader, keys::PublicKey
 /// How often those whose time is over are looked for where the registry does not change, in heights.
 const LOOK_EVERY: u64 = 64;
 
-/// Other nodes' keys, with whose they are. A peer keeps its tag for as long as the driver lives, also
+/// Other nodes' keys, with their agencies. A peer keeps its tag for as long as the driver lives, also
 /// when it is listed no longer.
 pub struct Peers {
     own: PublicKey,

@@ -25,7 +25,7 @@ pub(super) struct Shell {
     pub(super) metrics: Metrics,
     pub(super) clock: ClockStatus,
     pub(super) breaches: Breaches,
-    /// To the reporter.
+    /// The way to the reporter.
     pub(super) evidence: mpsc::Sender<Evidence>,
 }
 
@@ -64,7 +64,7 @@ impl Outside for Shell {
     }
 
     fn committed(&mut self, block: Arc<Committed>) {
-        // Nobody listening is no fault.
+        // That nobody listens is not a fault.
         let _listeners = self.committed.send(block);
     }
 

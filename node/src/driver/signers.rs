@@ -75,8 +75,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     /// Lets the core sign when a quorum of the validators of its height, this node's key counted, has
-    /// been asked, and it is beyond the height that one honest of them at least had committed then: up
-    /// to there all is decided, and nobody holds what the key signed of it any more.
+    /// been asked, and it is beyond the height that at least one honest validator of them had
+    /// committed then: up to there all is decided, and nobody still holds what the key signed of it.
     pub(super) fn may_sign(&self) -> Option<Input> {
         if !self.core.is_unasked() || self.core.is_halted() {
             return None;

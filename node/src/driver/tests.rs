@@ -158,8 +158,8 @@ impl Agencies {
         (0..4).find(|&i| validator(i).public() == leader).expect("a validator leads")
     }
 
-    /// The leader proposes at the heartbeat, and everybody hears everybody, but this one no finalize
-    /// votes: gives those that it lacks, with who signed each.
+    /// The leader proposes at the heartbeat, and everybody hears everybody, except that this one
+    /// hears no finalize votes: gives those that it lacks, each with its signer.
     fn decide_without(&mut self, deaf: usize) -> Vec<(usize, Message)> {
         for driver in &mut self.drivers {
             let now = Now { monotonic_ms: HEARTBEAT_MS, unix_ms: UNIX_MS + HEARTBEAT_MS };

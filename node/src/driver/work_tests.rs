@@ -82,7 +82,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// The driver of one of so many agencies. The others have said that they hold nothing of its key.
+    /// The driver of agency `of`, one of `agencies`. The others have said that they hold nothing of its key.
     fn new(agencies: usize, of: usize) -> Self {
         let (folder, genesis) = (tempfile::tempdir().expect("a folder"), genesis(agencies));
         let chain = Chain::open(folder.path(), &genesis, &StoreOptions::default()).expect("new");
@@ -129,7 +129,7 @@ impl Bench {
         lock(&self.mempool).insert(Arc::new(transaction)).expect("room");
     }
 
-    /// Goes on for so long, as its timers say.
+    /// Goes on for `ms` milliseconds, as its timers say.
     fn wait(&mut self, ms: u64) {
         let end = self.driver.outside.monotonic_ms + ms;
         while let Some(at) = self.driver.wake_at().filter(|at| *at <= end) {

@@ -4,13 +4,14 @@
 //! Nothing else does. What was taken of the others waits in this node's mempool, and is sent again from
 //! there while it waits.
 //!
-//! The sender is at fault for what breaks a rule of every chain's state: bytes that are no transaction, a
-//! signature that does not verify, the name of one transaction with the body of another. Whether a signer
-//! is registered, a transaction expired or a mempool full differs between honest nodes. So nothing costs a
-//! signature that could not wait here in any case: one signed anew, as often as its signer likes, or one
-//! of an agency that has no room left.
+//! The sender is at fault for what breaks a rule whatever the chain's state: bytes that are not a
+//! transaction, a signature that does not verify, the name of one transaction with the body of another.
+//! Whether a signer is registered, a transaction expired or a mempool full differs between honest nodes.
+//! So no signature is checked of a transaction that could not wait here in any case: one that its signer
+//! signs anew as often as it likes, or one of an agency that has no room left.
 //!
-//! Peers take turns: one batch of each is verified or waits for its turn, and the others of it after that.
+//! Peers take turns: one batch of each is verified or waits for its turn, and its other batches come after
+//! that.
 
 use std::sync::Arc;
 
@@ -31,10 +32,10 @@ use crate::{
     priority::let_consensus_go_first,
 };
 
-/// Transactions of one gossiped batch at the most.
+/// Most transactions of one gossiped batch.
 const BATCH_TRANSACTIONS_MAX: usize = 4096;
 
-/// What a node has, by which it judges what is gossiped to it. The simulated one judges by the same.
+/// What a node judges gossip by. The simulated node judges by the same.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
     /// The committed state.
@@ -177,8 +178,8 @@ impl Known<'_> {
         }
     }
 
-    /// One that is on the ledger. A body is read only where the leaf is that very one: of another signature,
-    /// which costs nothing to make up, as many may come as a liar likes.
+    /// One that is on the ledger. A body is read only where the leaf is that very one: a liar may send any
+    /// number under other signatures, which cost nothing to make up.
     fn committed(&self, id: Hash, leaf_hash: Hash, encoded: &Bytes) -> Gossiped {
         match self.reader.transaction_by_leaf(&leaf_hash) {
             Ok(Some(committed)) if committed.encoded != *encoded => {

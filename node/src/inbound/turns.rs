@@ -18,9 +18,9 @@ const BATCHES_MAX: usize = 2;
 /// What a peer is answered in a second, in bytes, or in what costs as much as these: several times what a
 /// node that catches up can take.
 const PACE: u64 = 64 << 20;
-/// For so long a peer may have asked nothing and be answered faster for it.
+/// How much time without questions a peer may save up, to be answered faster afterwards.
 const SAVED: Duration = Duration::from_millis(250);
-/// Peers that are remembered before those are looked for that have nothing under way.
+/// Peers that are remembered before those that are owed no pause are forgotten.
 const PEERS_MAX: usize = 512;
 
 /// Turns for verifying batches: one of each peer is verified or waits for its turn among all.
@@ -70,7 +70,7 @@ impl Turns {
 /// How fast each peer is answered.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// By when what a peer was given will have been its share.
+    /// When a peer will have waited for all that it was given.
     paid_at: Mutex<BTreeMap<PublicKey, Instant>>,
 }
 
@@ -83,7 +83,7 @@ impl Pace {
         }
     }
 
-    /// A peer was given something that costs so much.
+    /// A peer was given something that costs `cost`.
     pub(super) fn spent(&self, peer: PublicKey, cost: u64, now: Instant) {
         let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
         if paid_at.len() >= PEERS_MAX {

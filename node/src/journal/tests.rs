@@ -199,7 +199,7 @@ pub(super) mod disk {
 
     thread_local! {
         static FAILS: Cell<bool> = const { Cell::new(false) };
-        /// By inode, as of their last sync.
+        /// Contents by inode, as of their last sync.
         static FILES: RefCell<HashMap<u64, Vec<u8>>> = RefCell::default();
         static NAMES: RefCell<HashMap<String, u64>> = RefCell::default();
     }

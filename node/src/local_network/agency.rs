@@ -49,7 +49,7 @@ pub fn create_agency_keys(
             label: "node".into(),
         }],
     };
-    // No registry has it: whoever wants to check what it signs is told of it by another way.
+    // No registry has it: whoever wants to check what it signs is told of it in another way.
     make(KeyPurpose::Checkpoint)?;
     write_public(&public_file, &file.to_json())?;
     Ok(file)

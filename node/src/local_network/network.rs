@@ -28,7 +28,7 @@ const CLIENTS: [(&str, Role); 4] = [
     ("auditor", Role::Auditor),
     ("operator", Role::Operator),
 ];
-/// Agencies at the most: a port range has room for them, and a machine hardly.
+/// Most agencies: a port range has room for them, a machine hardly.
 const AGENCIES_MAX: usize = 64;
 
 /// The ports of one node, all on 127.0.0.1.

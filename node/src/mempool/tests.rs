@@ -50,7 +50,7 @@ fn limits(transactions_max: usize, bytes_max: usize) -> MempoolLimits {
     MempoolLimits { transactions_max, bytes_max }
 }
 
-/// Puts in as many as there is room for, up to so many; gives how many, and why no more.
+/// Puts in as many as there is room for, up to `count`; gives how many, and why no more.
 fn fill(mempool: &mut Mempool, of: Of, count: u64) -> (u64, Option<MempoolError>) {
     let from = mempool.arrivals * 1_000;
     for number in 0..count {

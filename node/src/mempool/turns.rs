@@ -21,8 +21,8 @@ pub struct InTurns<'a> {
     agencies: Turns<Turns<Queue<'a>>>,
 }
 
-/// Those who take turns: next is who has taken the least, and of several the one whose next
-/// transaction came first.
+/// Those who take turns: next is the one that has taken the least, and of several such the one
+/// whose next transaction came first.
 struct Turns<T> {
     members: Vec<T>,
     /// What each has taken, when its next came, and its place among the members.

@@ -1,4 +1,4 @@
-//! What the ledger's store has of memory and of the disk, asked of it at each scrape.
+//! How much memory and disk the ledger's store takes, asked of it at each scrape.
 
 use std::fmt;
 

@@ -31,7 +31,7 @@ use super::{
 /// Streams of the sync protocol on one connection, both ways.
 const SYNC_STREAMS_MAX: usize = 64;
 
-/// Stack that making the swarm takes at the most.
+/// The most stack that making the swarm takes.
 const STACK_KIB: usize = 256;
 
 /// Longer than any node runs: an idle connection is no reason to close it.

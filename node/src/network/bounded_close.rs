@@ -60,7 +60,7 @@ impl<M: StreamMuxer + Unpin> StreamMuxer for BoundedClose<M> {
             return Poll::Ready(closed);
         }
         let limit = self.limit.get_or_insert_with(|| Box::pin(sleep(LAST_WORDS_MAX)));
-        // Who asked drops it now, and the socket with it.
+        // The caller drops it now, and the socket with it.
         limit.as_mut().poll(cx).map(Ok)
     }
 }

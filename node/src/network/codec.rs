@@ -20,7 +20,7 @@ use super::{config::Limits, metrics::NetworkMetrics, wire};
 /// block with its body.
 const LEVELS: u32 = 2;
 
-/// Bytes of a request from which on it is large.
+/// A request of this many bytes or more is large.
 const LARGE_BYTES: usize = 64 << 10;
 /// Large requests that are being read, of all peers.
 const LARGE_MAX: usize = 32;
@@ -38,7 +38,7 @@ pub(super) enum FrameFault {
         /// Bytes allowed.
         max: usize,
     },
-    /// The bytes are no such message.
+    /// The bytes are not such a message.
     #[error("not a message of the sync protocol")]
     Undecodable,
 }
@@ -58,7 +58,7 @@ impl FrameFault {
 #[derive(Debug)]
 struct Places {
     of_all: Arc<Semaphore>,
-    /// Of one connection, where this is of one.
+    /// The places of one connection, where these are one connection's.
     of_one: Option<Arc<Semaphore>>,
 }
 
@@ -275,7 +275,7 @@ mod tests {
     async fn is_refused(connection: &SyncCodec) {
         let refused = reading(connection, 1 << 20).await.expect_err("no place");
         assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
-        // It is no fault of whoever asks: another may have the places.
+        // It is not the asking peer's fault: another may have the places.
         assert_eq!(FrameFault::of(&refused), None);
     }
 

@@ -45,7 +45,7 @@ pub struct PeerConfig {
 pub struct Addresses(BTreeMap<AgencyCode, Vec<Multiaddr>>);
 
 impl Addresses {
-    /// Of these agencies.
+    /// The addresses of these agencies.
     pub fn new(of_agencies: impl IntoIterator<Item = (AgencyCode, Vec<Multiaddr>)>) -> Self {
         Self(of_agencies.into_iter().collect())
     }
@@ -176,7 +176,7 @@ impl Default for Limits {
 /// Why the network could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The seed is no Ed25519 key, or the transport cannot be set up with it.
+    /// The seed is not an Ed25519 key, or the transport cannot be set up with it.
     #[error("the peer key cannot be used: {0}")]
     Identity(String),
     /// Two peers have one key.

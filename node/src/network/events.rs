@@ -167,7 +167,7 @@ impl Task {
         }
     }
 
-    /// Only success is looked at: libp2p reports a ping that fails late, or, the first, not at all.
+    /// Only success is looked at: libp2p reports a failed ping late, and the first one not at all.
     fn on_ping(&mut self, event: &ping::Event) {
         if event.result.is_ok() {
             self.alive(&event.peer, event.connection);

@@ -16,7 +16,7 @@ pub struct Faults {
     count: u32,
     last_forgiven: Instant,
     times_cut_off: u32,
-    /// When it was let in again, last.
+    /// When it was last let in again.
     behaved_since: Instant,
     /// Until when it may not connect.
     pub cut_off_until: Option<Instant>,

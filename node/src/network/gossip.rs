@@ -23,11 +23,11 @@ use super::{config::Limits, wire};
 /// Field number that no message of a topic uses, see the module documentation.
 const REPEAT_FIELD: u32 = 15;
 
-/// Bytes of that field at the most: its number and a varint.
+/// Most bytes of that field: its number and a varint.
 const REPEAT_BYTES_MAX: usize = 11;
 
-/// Consensus messages that travel together at the most: a resend has some 32 certificates, and
-/// votes and proposals of a few views.
+/// Most consensus messages that travel together: a resend has some 32 certificates, and votes and
+/// proposals of a few views.
 pub const CONSENSUS_BATCH_MAX: usize = 64;
 
 /// Messages remembered of each kind, own ones and those of others, to tell a repeat from a message that is
@@ -48,7 +48,7 @@ const CONTROL_IDS_MAX: usize = 1024;
 /// stream at a larger one, and its own defaults (5000 ids sent, 16 KiB read) contradict each other.
 const CONTROL_BYTES_MAX: usize = CONTROL_IDS_MAX * 40 + 1024;
 
-/// Peers to whom a consensus message is passed on at the least, where there are so many.
+/// Fewest peers to whom a consensus message is passed on, where there are that many.
 const CONSENSUS_MESH_MIN: usize = 4;
 
 /// How often gossipsub mends its mesh and forgets the oldest messages.
@@ -156,8 +156,8 @@ pub(super) fn decode_messages(data: &[u8]) -> Option<Vec<v1::ConsensusMessage>> 
     (batch.messages.len() <= CONSENSUS_BATCH_MAX).then_some(batch.messages)
 }
 
-/// Whether a batch has bytes that are not these messages' own, which are all that it holds of known
-/// kinds: fields that are not known, or more than the mark of a repeat.
+/// Whether a batch has bytes beside these messages, which are all that it holds of known kinds:
+/// fields that are not known, or more than the mark of a repeat.
 pub(super) fn has_more_than(data: &[u8], messages: &[v1::ConsensusMessage]) -> bool {
     let length = |message: &v1::ConsensusMessage| {
         let length = message.encoded_len();
@@ -188,8 +188,8 @@ pub enum Publication {
 }
 
 /// The messages of the last while, by content address: what this node published, what came, and what of
-/// that it accepted. Each is bounded by count and by the duplicate window, by itself: so that nothing that
-/// peers send makes this node forget what it has published.
+/// that it accepted. Each is bounded on its own, by count and by the duplicate window, so that nothing
+/// that peers send makes this node forget what it has published.
 #[derive(Debug)]
 pub struct Recent {
     published: Seen,
@@ -213,8 +213,8 @@ impl Recent {
     }
 
     /// Notes what came of messages that travelled together: a bit for each that was accepted, from the lowest
-    /// on. What was not accepted goes no further, and so is on its way to nobody by this node: one that
-    /// came before its time, and that this node takes up and publishes later, is sent.
+    /// on. What was not accepted goes no further, so this node is not sending it to anybody: a message that
+    /// came before its time, and that this node takes up and publishes later, is sent then.
     pub fn judged(&mut self, ids: impl IntoIterator<Item = [u8; 32]>, accepted: u64, now: Instant) {
         let bits = (0..u64::BITS).map(|index| accepted >> index & 1 == 1);
         for (id, is_accepted) in ids.into_iter().zip(bits) {
@@ -432,7 +432,7 @@ mod tests {
         let ids = [[1; 32], [2; 32], [3; 32]];
         ids.iter().for_each(|id| recent.received(*id, now));
         recent.judged(ids, 0b010, now);
-        // Coming again, it is no more of use than before.
+        // Coming again, it is of no more use than before.
         recent.judged([ids[1]], 0, now);
         let published = ids.map(|id| recent.publish(id, now));
         use Publication::{First, OnItsWay};

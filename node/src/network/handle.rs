@@ -51,7 +51,7 @@ pub enum RequestError {
     /// The request, or the answer, is larger than its limit.
     #[error("larger than the limit")]
     Oversize,
-    /// The answer is no message of the protocol.
+    /// The answer is not a message of the protocol.
     #[error("the answer cannot be decoded")]
     Undecodable,
     /// The connection was lost, or the peer refused to answer.
@@ -129,8 +129,8 @@ impl NetworkHandle {
         self.command(Command::Push(peer, message));
     }
 
-    /// Holds something wrong against the peer that handed it over in an answer, or that was kept and
-    /// judged later. What came by gossip has a receipt for that. Never waits.
+    /// Holds something wrong against the peer that handed it over, in an answer or in something that
+    /// was kept and judged later. What came by gossip has a receipt for that. Never waits.
     pub fn charge(&self, peer: PeerKey, reason: &'static str) {
         self.command(Command::Charge(peer, reason));
     }
@@ -224,7 +224,7 @@ pub enum NetworkEvent {
     Disconnected(PeerKey),
     /// A consensus message came by gossip.
     Consensus {
-        /// Who passed it on; not necessarily who made it.
+        /// The peer that passed it on; not necessarily the one that made it.
         from: PeerKey,
         /// The message, decoded and nothing more.
         message: v1::ConsensusMessage,
@@ -233,7 +233,7 @@ pub enum NetworkEvent {
     },
     /// Transactions came by gossip.
     Transactions {
-        /// Who passed them on.
+        /// The peer that passed them on.
         from: PeerKey,
         /// Each an encoded [`v1::Transaction`].
         transactions: Vec<Bytes>,
@@ -242,7 +242,7 @@ pub enum NetworkEvent {
     },
     /// A peer asks something. Never a push.
     Request {
-        /// Who asks.
+        /// The peer that asks.
         from: PeerKey,
         /// What it asks; `request` is `None` when a newer version asks what this one does not know.
         request: v1::SyncRequest,
@@ -251,7 +251,7 @@ pub enum NetworkEvent {
     },
     /// A peer sent a consensus message to this node alone. Not passed on.
     Pushed {
-        /// Who sent it.
+        /// The peer that sent it.
         from: PeerKey,
         /// The message.
         message: v1::ConsensusMessage,

@@ -65,11 +65,11 @@ enum Host {
 /// A kind of places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    /// Of the listed peers that are known to be at an address.
+    /// Places of the listed peers that are known to be at an address.
     Listed(IpAddr),
-    /// Of all such addresses together.
+    /// Places of all such addresses together.
     Familiar,
-    /// Of all others of a network: 24 bits of an IPv4 address, 48 of an IPv6 address.
+    /// Places of all others of a network: 24 bits of an IPv4 address, 48 of an IPv6 address.
     Stranger([u8; 6]),
 }
 
@@ -192,7 +192,7 @@ fn prefix(address: IpAddr) -> [u8; 6] {
     match address {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();
-            // No IPv6 network begins so.
+            // No IPv6 network begins like this.
             [0, 0, 4, a, b, c]
         }
         IpAddr::V6(ip) => {

@@ -1,7 +1,7 @@
 //! TCP to peers whose address is a name. Names are asked for anew at every dial, by the system's own
-//! resolver: what a name says is believed for a dial and no longer. Who answers there shows its key, as
-//! at any address. What a name said last is where its peer is expected to come from ([`Found`]): every
-//! peer that is not connected is dialled again and again, from the node's start on.
+//! resolver: what a name says is believed for a dial and no longer. Whoever answers there shows its
+//! key, as at any address. What a name said last is where its peer is expected to come from
+//! ([`Found`]): every peer that is not connected is dialled again and again, from the node's start on.
 
 use std::{
     collections::HashMap,
@@ -36,8 +36,8 @@ pub(super) struct NamedTcp {
     found: Found,
 }
 
-/// The addresses that each name had when it was last asked for. Only names of the configuration are. Cheap
-/// to clone.
+/// The addresses that each name had when it was last asked for. Only names in the configuration are asked
+/// for. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found(Arc<Mutex<HashMap<String, Vec<IpAddr>>>>);
 
@@ -58,7 +58,7 @@ impl Found {
     }
 }
 
-/// The name that a multiaddress has instead of an address of IP.
+/// The name that a multiaddress has instead of an IP address.
 pub(super) fn name_of(address: &Multiaddr) -> Option<String> {
     Named::of(address).map(|named| named.name)
 }
@@ -134,7 +134,7 @@ struct Named {
 }
 
 impl Named {
-    /// `None` where the address is none of a name.
+    /// `None` where the address has no name.
     fn of(address: &Multiaddr) -> Option<Self> {
         let mut parts = address.iter();
         let (name, family): (_, Family) = match parts.next()? {
@@ -147,13 +147,13 @@ impl Named {
         Some(Self { name: name.into_owned(), port, family })
     }
 
-    /// Its addresses: some.
+    /// Its addresses, up to `ADDRESSES_MAX`.
     async fn resolve(self, lookups: Arc<Semaphore>) -> io::Result<Vec<SocketAddr>> {
         let Self { name, port, family } = self;
         let place = lookups.try_acquire_owned();
         let place = place.map_err(|_| io::Error::other("names take long to be found"))?;
         let looked_up = tokio::task::spawn_blocking(move || {
-            // Kept by the thread: who asked may have given up.
+            // Kept by the thread: the caller may have given up.
             let _place = place;
             let found = (name.as_str(), port).to_socket_addrs()?;
             let found: Vec<_> =

@@ -28,8 +28,8 @@ pub(crate) fn peer_id(key: &PeerKey) -> PeerId {
     identity::PublicKey::from(key).to_peer_id()
 }
 
-/// Peers listed at a time at the most. What waits to be judged or answered is bounded for each of
-/// them, and the queues have room for all.
+/// Most peers listed at a time. What waits to be judged or answered is bounded for each of them,
+/// and the queues have room for all.
 pub(super) const PEERS_MAX: usize = 512;
 
 /// All listed peers but this node.
@@ -101,7 +101,7 @@ impl Peers {
     }
 }
 
-/// The open connection to a listed peer, with all that is only true of it.
+/// The open connection to a listed peer, with all that is true of it alone.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
@@ -135,7 +135,7 @@ impl Connection {
         self.change(|connection| connection.consensus = subscribed, now);
     }
 
-    /// The same of the topic of transactions.
+    /// The same for the topic of transactions.
     pub(super) fn subscribed_to_transactions(&mut self, subscribed: bool, now: Instant) {
         self.change(|connection| connection.transactions = subscribed, now);
     }
@@ -261,7 +261,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let full = [0, 3, 6, 9].map(|seconds| backlog.add(at(seconds)));
         assert_eq!(full, [false, false, false, true]);
-        // It is told once, and again after as long.
+        // It is told once, and again after the same time.
         assert_eq!([10, 13, 16, 19].map(|s| backlog.add(at(s))), [false, false, false, true]);
         // Full now and then is a slow peer, not a stuck one.
         assert!((5..50).all(|fours| !backlog.add(at(4 * fours))));

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-/// So many at once, and then so many a second.
+/// A number at once, and then a number a second.
 #[derive(Debug)]
 pub(super) struct Rate {
     most: f64,
@@ -12,12 +12,12 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// So many a second, and as many at once.
+    /// `per_second` a second, and as many at once.
     pub(super) fn of(per_second: u32) -> Self {
         Self::new(per_second, per_second)
     }
 
-    /// At once, and a second.
+    /// `most` at once, and then `per_second` a second.
     pub(super) fn new(most: u32, per_second: u32) -> Self {
         let (most, per_second) = (f64::from(most), f64::from(per_second));
         Self { most, per_second, left: most, at: Instant::now() }

@@ -2,9 +2,10 @@
 //!
 //! A verdict is about one message and whoever handed it over, by whichever way it came. Gossip that
 //! travelled together is judged message by message. It is passed on as it came when every message of it
-//! was verified: whoever gets it holds its forwarder to all of it. What was accepted of the others goes
-//! on by itself, also where something beside it is wrong: it was verified, and whoever put the two
-//! together must not be able to stop it. What others have without it goes on with what is accepted only.
+//! was verified: whoever gets it holds its forwarder to all of it. What was accepted of other gossip
+//! goes on by itself, also where something beside it is wrong: it was verified, and whoever put the two
+//! together must not be able to stop it. A message that others have or get without this one goes on only
+//! together with what is accepted.
 
 use std::{
     fmt,
@@ -16,7 +17,7 @@ use std::{
 
 /// Says what to do with a message of a peer, and whether it was at fault. Gossip is passed on only when
 /// it is accepted, and only within about three seconds of its coming; what was pushed or answered goes no
-/// further in any case. Dropped without a word, it is ignored.
+/// further in any case. A receipt that is dropped without a word means that the message is ignored.
 #[derive(Debug)]
 pub struct GossipReceipt {
     judged: Arc<Judged>,
@@ -34,8 +35,8 @@ pub enum Judgement {
     InPart(u64),
     /// Nothing was accepted, and nobody is at fault.
     Ignored,
-    /// Something was wrong: who handed it over has a fault more, for this reason. What was accepted beside
-    /// it, a bit for each message, goes on.
+    /// Something was wrong: whoever handed it over has one more fault, for this reason. What was accepted
+    /// beside it, a bit for each message, goes on.
     Rejected(&'static str, u64),
 }
 
@@ -50,7 +51,7 @@ impl Judgement {
     }
 }
 
-/// Who is told what came of it, once.
+/// Is told once what came of it.
 type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
 
 /// The judgement of all that travelled together, given when the last receipt of it is gone.
@@ -98,7 +99,7 @@ impl GossipReceipt {
     pub fn ignore(self) {}
 
     /// Wrong in a way that an honest peer would have noticed before sending it. Counted as a fault of
-    /// the peer that did.
+    /// the peer that sent it.
     pub fn reject(self, reason: &'static str) {
         // The first reason is as good as the others.
         let _ = self.judged.rejected.set(reason);

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::config::Limits;
 
-/// When to dial a peer. The pause doubles with every failure and is spread by a quarter either way,
-/// in each process by other amounts, so that those that lost each other at the same moment do not all dial
-/// at the same moment.
+/// When to dial a peer. The pause doubles with every failure and is spread by a quarter either way, by
+/// different amounts in each process, so that those that lost each other at the same moment do not all
+/// dial at the same moment.
 #[derive(Debug)]
 pub(super) struct Redial {
     /// `None`: a dial is under way, or a connection open.
@@ -76,9 +76,9 @@ impl Redial {
     }
 
     /// The connection is gone. `took_part`: for how long the peer was ready on it, where it was. One
-    /// that was gone at once shows nothing (whoever is cut off over there sees its connections open, and
-    /// close), but that it closed an older one beside it: so there is one short pause, and long ones
-    /// after that.
+    /// that was gone at once shows nothing (a node that is cut off over there sees its connections open,
+    /// and close) except that it closed an older one beside it: so there is one short pause, and long
+    /// ones after that.
     pub(super) fn lost(&mut self, took_part: Option<Duration>, now: Instant) {
         if took_part.is_some_and(|time| time >= self.grace) {
             self.failures = 0;

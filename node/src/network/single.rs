@@ -4,7 +4,7 @@
 //! opens, and are expected on that. Where one end still has an old connection whose packets vanish (a
 //! firewall that lost its state, a host that died) and a new one opens, that end would never subscribe on
 //! the new one. So a second connection is never kept beside a first. It is refused, and the first is
-//! closed with it, because whoever dials knows of no connection; the one who dialled does so again, and
+//! closed with it, because whoever dials knows of no connection; the one that dialled does so again, and
 //! finds room.
 //!
 //! Two nodes may dial each other at the same moment. Then both ends keep the one that the lower peer id
@@ -60,12 +60,12 @@ struct Open {
     closing: bool,
 }
 
-/// Why a connection was refused that the allow list let in.
+/// Why a connection that the allow list let in was refused.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0} has connected too often")]
 pub(super) struct TooOften(PeerId);
 
-/// Why a connection was refused that the allow list let in.
+/// Why a connection that the allow list let in was refused.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a second connection to {peer}")]
 pub(super) struct Second {

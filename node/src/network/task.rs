@@ -63,7 +63,7 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// stopped and all connections are closed, the event receiver ends.
 ///
 /// # Errors
-/// See [`NetworkError`]. Peers that cannot be reached are no error.
+/// See [`NetworkError`]. Peers that cannot be reached are not an error.
 pub async fn spawn(
     config: NetworkConfig,
     shutdown: CancellationToken,
@@ -74,7 +74,7 @@ pub async fn spawn(
     let (listening, early) = listen(&mut swarm, &config.listen).await?;
 
     let limits = config.limits;
-    // The list may grow. Channels take memory for what is in them alone.
+    // The list may grow. Channels take memory only for what is in them.
     let shares = 2 * PEERS_MAX * (limits.unjudged_bytes_max / SHARE_BYTES_MIN + 1);
     let (commands_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (transactions_sender, transactions) = mpsc::channel(TRANSACTIONS_MAX);
@@ -232,7 +232,7 @@ impl Task {
         tracing::debug!("the network stops");
     }
 
-    /// When something is to be done next without an input. At every heartbeat at least: gossipsub
+    /// When something is to be done next without an input. At least at every heartbeat: gossipsub
     /// asks to be woken for one heartbeat only, and does the next when it is polled for another
     /// reason, which on an idle network is this.
     fn due(&self) -> Instant {
@@ -313,7 +313,7 @@ impl Task {
         }
     }
 
-    /// Lets in who is new on the list, and disconnects who is off it.
+    /// Lets in the peers that are new on the list, and disconnects those that are off it.
     fn on_list(&mut self, listed: &[PeerConfig]) {
         for id in self.peers.beside(listed) {
             self.remove(&id);

@@ -20,7 +20,7 @@ pub(super) fn is_proportionate(data: &[u8], levels: u32) -> bool {
     })
 }
 
-/// Counts the fields of a message, and of the messages in it down to `levels`. `None`: no message.
+/// Counts the fields of a message, and of the messages in it down to `levels`. `None`: not a message.
 fn fields(mut data: &[u8], levels: u32) -> Option<usize> {
     let mut count = 0;
     while data.has_remaining() {

@@ -1,6 +1,6 @@
 //! Whether the registry at the ledger's tip has this node's keys. It need not: a node that is to join
-//! follows first, and one that is behind does not know the newest registry. So what is missing is said,
-//! and refused nowhere.
+//! follows first, and one that is behind does not know the newest registry. So a missing key is
+//! reported, and never refused.
 
 use customhouse_ledger::{chain::ChainReader, keys::PublicKey};
 

@@ -190,7 +190,7 @@ impl Network {
         self.submit_all(i, &[(number, mrn)]).await.pop().expect("one result")
     }
 
-    /// In one call, so that nothing is committed in between.
+    /// Submits all in one call, so that nothing is committed in between.
     async fn submit_all(&self, i: usize, all: &[(u64, &str)]) -> Vec<Result<Hash, Refusal>> {
         let client =
             ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Integrator };

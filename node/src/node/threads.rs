@@ -1,4 +1,4 @@
-//! The threads that clients and strangers are served by: others than those of consensus and its network.
+//! The threads that clients and strangers are served by, apart from those of consensus and its network.
 //!
 //! Whoever floods a server with handshakes, frames or messages has its tasks run again and again. On the
 //! threads of the network they would come before each message of consensus; on threads of their own it is
@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::priority::let_consensus_go_first;
 
-/// How long threads that were not to be waited for get to end.
+/// How long the threads have to end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends with its threads.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::config::TlsPaths;
 
-/// A certificate that ends within so many days is worth renewing.
+/// A certificate that ends within this many days is worth renewing.
 const DAYS_WORTH: i64 = 30;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -89,7 +89,7 @@ fn private_key(path: &Path, findings: &mut Findings) -> Option<PrivateKeyDer<'st
     key.ok()
 }
 
-/// Not before its beginning, not after its end; soon after is said.
+/// It must have begun and not have ended; that it ends soon is reported.
 fn check_period(field: &str, path: &Path, der: &[u8], now: i64, findings: &mut Findings) {
     let Ok((_, certificate)) = parse_x509_certificate(der) else {
         findings.add(Stops, field, Some(path), "is not an X.509 certificate");
@@ -116,7 +116,7 @@ fn check_period(field: &str, path: &Path, der: &[u8], now: i64, findings: &mut F
 
 /// A client looks for the host that it dialled among those of the certificate, whatever its subject says.
 fn check_hosts(path: &Path, der: &[u8], findings: &mut Findings) {
-    // Of what is no certificate it was said.
+    // What is not a certificate was reported already.
     let Ok((_, certificate)) = parse_x509_certificate(der) else { return };
     let names = certificate.subject_alternative_name().ok().flatten();
     let is_host = |name: &GeneralName<'_>| {
@@ -151,7 +151,7 @@ fn check_key(
     }
 }
 
-/// As a client does it that trusts the authorities, which are those that clients come from too.
+/// Checks as a client does that trusts the authorities, which also sign the clients' certificates.
 fn check_chain(
     tls: &TlsPaths,
     chain: &[CertificateDer<'static>],
@@ -172,7 +172,7 @@ fn check_chain(
     });
     let reason = match verified {
         Ok(()) => return,
-        // Said with the dates.
+        // Reported with the dates.
         Err(Error::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }

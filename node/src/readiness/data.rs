@@ -17,7 +17,7 @@ use crate::config::NodeConfig;
 
 /// Bytes that must be free: a node that starts with less stops within the hour.
 const FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
-/// Bytes below which it is said.
+/// Free bytes below which it is reported.
 const FREE_BYTES_WORTH: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Looks at every directory that a node writes to.
@@ -45,7 +45,7 @@ pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
 }
 
 fn check_directory(field: &str, path: &Path, findings: &mut Findings) {
-    // What is not there is made by the node, in the nearest that is.
+    // A directory that is not there is made by the node, in the nearest that is.
     let existing = path.ancestors().find(|path| path.symlink_metadata().is_ok());
     let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !existing.is_dir() {

@@ -37,7 +37,7 @@ pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
         check_file(field, path, OTHERS, findings);
         check_directories(field, path, findings);
     }
-    // What a key has signed is no secret, and nobody else may change it.
+    // What a key has signed is not a secret, but nobody else may change it.
     for key in [Some(&keys.validator), keys.next_validator.as_ref()].into_iter().flatten() {
         let journal = journal_path(key);
         if journal.exists() {
@@ -49,7 +49,7 @@ pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
 /// A file, through symbolic links, of which others may not have these permissions.
 fn check_file(field: &str, path: &Path, never: u32, findings: &mut Findings) {
     match path.metadata() {
-        // Who reads it says what is wrong.
+        // Whatever reads the file says what is wrong.
         Err(_) => {}
         Ok(found) if !found.is_file() => {
             findings.add(Stops, field, Some(path), "is no regular file");
@@ -89,7 +89,8 @@ fn check_directories(field: &str, path: &Path, findings: &mut Findings) {
     }
 }
 
-/// Whoever may rename a directory puts another in its place: so of those above it, none is everybody's.
+/// Whoever may rename a directory can put another in its place: so none of those above may be writable to
+/// everybody.
 fn check_above(field: &str, directory: &Path, findings: &mut Findings) {
     let Ok(absolute) = std::path::absolute(directory) else { return };
     for above in absolute.ancestors().skip(1) {

@@ -1,12 +1,12 @@
 //! Connections from clients: how many there may be, whose they are, and their end at a shutdown.
 //!
-//! A connection begins as a stranger's: anyone can open one, and say nothing on it. There is room for a
-//! few of these, and the next takes the place of one that has been there: of the network (an IPv4 /24, an
-//! IPv6 /48) that has most, of its address that has most, of that the oldest. So who opens thousands
-//! closes their own, and who comes and shows a certificate within a moment gets through. Over TLS a
-//! connection is known from the end of the handshake on. Known ones stay. A new one that is above a share,
-//! its client's, its address's, its network's or all's, stays a stranger's, for as long as it takes to tell
-//! it so. Some places are for operators only. Plain HTTP knows nobody: there each connection is a stranger's.
+//! A connection begins as a stranger's: anyone can open one, and say nothing on it. There is room for a few
+//! of these, and the next takes the place of another: in the network (an IPv4 /24, an IPv6 /48) that has
+//! most, at the address there that has most, the oldest. So whoever opens thousands closes their own, and
+//! whoever shows a certificate within a moment gets through. Over TLS a connection is known from the end of
+//! the handshake on. Known ones stay. A new one that is above a share, its client's, its address's, its
+//! network's or all's, stays a stranger's, for as long as it takes to tell it so. Some places are for
+//! operators only. Plain HTTP knows nobody: there each connection is a stranger's.
 //!
 //! All places of a listener are part of the process's budget of descriptors ([`crate::descriptors`]),
 //! which counts a connection until it is closed.
@@ -36,7 +36,7 @@ use crate::{descriptors::CLOSING_MAX, health::Responder, metrics::Metrics};
 /// How long to wait after a failed `accept`: it means that the process is out of descriptors or
 /// memory, and trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Failed `accept`s are told of this often at the most.
+/// Failed `accept`s are told of at most this often.
 const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// The surface that metrics count closed connections under.
 const SURFACE: &str = "connections";
@@ -46,7 +46,7 @@ const SURFACE: &str = "connections";
 pub(crate) struct Shares {
     /// Connections of strangers.
     pub(crate) strangers_max: usize,
-    /// Known connections, of all clients but those of operators that have a place of theirs.
+    /// Known connections of all clients, except those of operators that have a place of their own.
     pub(crate) known_max: usize,
     /// Known connections of operators that nobody else can take.
     pub(crate) operators_max: usize,
@@ -57,14 +57,14 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// For so many strangers, and nobody known.
+    /// For `strangers_max` strangers, and nobody known.
     pub(crate) fn of_strangers(strangers_max: usize) -> Self {
         let (all, operators_max) = (usize::MAX, 0);
         Self { strangers_max, known_max: 0, operators_max, address_max: all, network_max: all }
     }
 
-    /// For so many strangers and known connections. An eighth of these is for operators; of the others
-    /// one network has half and one address a quarter at the most.
+    /// For this many strangers and known connections. An eighth of the latter is for operators; of the
+    /// others one network has at most half, and one address at most a quarter.
     pub(crate) fn of_known(strangers_max: usize, connections_max: usize) -> Self {
         let operators_max = connections_max / 8;
         let known_max = connections_max - operators_max;
@@ -343,7 +343,7 @@ struct Place {
     known: OnceLock<Known>,
 }
 
-/// Whose places a known connection's is of.
+/// Among whose places a known connection's is.
 #[derive(Clone, Copy, Debug)]
 enum Known {
     Operator,
@@ -548,7 +548,7 @@ mod tests {
         ] {
             let (client, mut connection) = listening.connect(from).await;
             assert_eq!(connection.become_known(false), found, "{from:?}");
-            // Who is too many is still to be told.
+            // A connection that is too many is still to be told so.
             assert!(!is_cut(&mut connection).await, "{from:?}");
             held.push((client, connection));
         }

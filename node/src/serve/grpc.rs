@@ -209,7 +209,8 @@ fn gated(routes: Routes, gate: gate::Gate) -> Router {
     routes.prepare().into_axum_router().layer(layer)
 }
 
-/// While a loop of the node does not answer, nothing serves; nor does the loop, under its own name.
+/// While a loop of the node does not answer, no service is called serving, and neither is the loop under its
+/// own name.
 async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
     for name in LOOPS {
         let answers = !stalled.contains(name);

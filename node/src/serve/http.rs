@@ -34,7 +34,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// For so many connections at a time.
+    /// For `connections_max` connections at a time.
     pub(crate) fn of_connections(connections_max: usize) -> Self {
         Self {
             connections_max,
@@ -98,7 +98,7 @@ async fn converse(
         }
     };
     if let Err(error) = outcome {
-        // A client's fault, and of no interest to who runs the node.
+        // A client's fault, and of no interest to whoever runs the node.
         tracing::debug!(%error, "a connection ended");
     }
 }

@@ -12,7 +12,8 @@ use crate::{
     services::Services,
 };
 
-/// Serves `/metrics` (Prometheus text) and `/health` until shutdown, to so many connections at a time.
+/// Serves `/metrics` (Prometheus text) and `/health` until shutdown, to a limited number of connections at a
+/// time.
 pub async fn serve(
     listening: (TcpListener, Responder),
     connections_max: usize,
@@ -33,8 +34,8 @@ async fn encoded(State(shared): State<Arc<Services>>) -> impl axum::response::In
     ([(header::CONTENT_TYPE, TEXT)], shared.metrics.encode())
 }
 
-/// 200 while the node follows the network and its loops answer; 503 while it catches up, stands alone, or
-/// a loop does not answer, which is named, or its clock is wrong.
+/// 200 while the node follows the network and its loops answer; 503 while it catches up, stands alone,
+/// has a loop that does not answer (which is named), or has a wrong clock.
 async fn health(State(shared): State<Arc<Services>>) -> (StatusCode, String) {
     let status = shared.status.borrow().clone();
     let tip = shared.reader.tip();

@@ -4,7 +4,7 @@
 //! Everything is held twice: once of the client's own share, and once of what all clients have
 //! together. A client waits for its own share first, so that it never has more than that of what is
 //! everybody's, nor of the queue for it. Operators have a whole of their own: whatever the others do,
-//! there is room for who looks after the node.
+//! there is room for those who look after the node.
 
 use std::{
     collections::HashMap,
@@ -24,9 +24,9 @@ use crate::identity::{ClientIdentity, Role};
 pub(super) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of requests that a client may have while they are read and until they are accepted.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// So many clients may have their whole share of bytes at a time.
+/// How many clients may have their whole share of bytes at a time.
 const WHOLE_SHARES: usize = 4;
-/// Of what all clients have together, one has at most this part.
+/// One client has at most this part of what all clients have together.
 const CALLS_PART: usize = 4;
 /// Calls of operators that are worked on at a time.
 const OPERATOR_CALLS_MAX: usize = 64;
@@ -62,7 +62,7 @@ pub(super) enum Class {
     Read,
     /// Proofs that are made of a large part of the store.
     Proof,
-    /// How the node is.
+    /// The node's state.
     Status,
     /// A backup.
     Backup,
@@ -143,8 +143,8 @@ pub(super) struct AnswerBytes {
     all: OwnedSemaphorePermit,
 }
 
-/// The room for an answer of which the service knows how long it may be before it is made. Clones are of the
-/// same room.
+/// The room for an answer whose greatest length the service knows before it is made. Clones are of the same
+/// room.
 #[derive(Clone)]
 pub(super) struct AnswerRoom {
     bytes: Arc<Mutex<Option<AnswerBytes>>>,
@@ -185,8 +185,8 @@ struct Holdings {
 }
 
 impl Quotas {
-    /// For so many calls that are worked on at a time, of all clients but operators, and so many
-    /// connections of all.
+    /// For `calls_max` calls that are worked on at a time, of all clients but operators, and
+    /// `connections_max` connections of all.
     pub(super) fn new(calls_max: usize, connections_max: usize) -> Self {
         let calls_max = calls_max.clamp(1, Semaphore::MAX_PERMITS);
         let connections_max = connections_max.div_ceil(CONNECTIONS_PART).min(CONNECTIONS_MAX);
@@ -246,8 +246,8 @@ impl Place {
         Worker { _client: of(client).await, _all: of(all).await }
     }
 
-    /// Room for so many records in the line for the one thread that signs and keeps them: what a client has
-    /// there, all others wait for.
+    /// Room for this many records in the line for the one thread that signs and keeps them: all others wait
+    /// for what a client has there.
     pub(super) async fn in_line(&self, records: usize) -> OwnedSemaphorePermit {
         let line = Arc::clone(&self.held.share.client.line);
         let count = u32::try_from(records.min(LINE_MAX)).expect("a share is a thousand");
@@ -318,13 +318,13 @@ impl Share {
 }
 
 impl AnswerRoom {
-    /// Of so many bytes to begin with.
+    /// Room for these bytes to begin with.
     pub(super) fn new(bytes: AnswerBytes, share: &Share) -> Self {
         Self { bytes: Arc::new(Mutex::new(Some(bytes))), share: share.clone() }
     }
 
-    /// Sets so many more bytes aside; waits for them for a while. Asked before the work, so that a client
-    /// that does not read its answers has no more of them made.
+    /// Sets this many more bytes aside; waits for them for a while. Asked before the work, so that a
+    /// client that does not read its answers has no more of them made.
     pub(super) async fn grow(&self, bytes: usize) -> Result<(), Refused> {
         let more = self.share.answer(bytes).await?;
         match self.lock().as_mut() {
@@ -351,7 +351,7 @@ impl AnswerBytes {
         self.client.num_permits() * UNIT
     }
 
-    /// Gives back what is set aside beyond so many bytes.
+    /// Gives back what is set aside beyond `bytes`.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let beyond = self.client.num_permits().saturating_sub(bytes.div_ceil(UNIT).max(1));
         drop((self.client.split(beyond), self.all.split(beyond)));

@@ -41,8 +41,8 @@ pub(super) async fn apart<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.ok()
 }
 
-/// Works where it is, for the call that is being answered: what takes less than to wake another thread. It
-/// counts among what is done for the client at once all the same.
+/// Works where it is, for the call that is being answered: what takes less time than waking another
+/// thread. It counts all the same among what is done for the client at once.
 pub(super) async fn here<T>(work: impl FnOnce() -> T) -> T {
     let _until_it_is_done = match PLACE.try_with(Place::clone) {
         Ok(place) => Some(place.worker().await),
@@ -51,7 +51,7 @@ pub(super) async fn here<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Room for so many records of the call that is being answered in the line of those to be kept.
+/// Room in the line of records to be kept, for this many of the call that is being answered.
 pub(super) async fn in_line(records: usize) -> Option<OwnedSemaphorePermit> {
     match PLACE.try_with(Place::clone) {
         Ok(place) => Some(place.in_line(records).await),
@@ -69,8 +69,8 @@ pub(crate) async fn read<T: Send + 'static>(
     Ok(answer.inspect_err(|error| note_damage(&node.metrics, error))?)
 }
 
-/// Who asked can do nothing about damaged data; who runs the node learns of it from the log and the
-/// metrics: where it is, and not what it says.
+/// The caller can do nothing about damaged data; the operator learns from the log and the metrics
+/// where it is, but not what it says.
 fn note_damage(metrics: &Metrics, error: &StoreError) {
     if let StoreError::Corrupt { table, key, what } = error {
         tracing::error!(table, key, what, "the store is damaged: restore a backup, or remove it");

@@ -18,8 +18,8 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use super::details;
 use crate::{identity::Role, submissions::Refusal, tls::IdentityError};
 
-/// Bytes of a sentence at the most. Some repeat what a client has sent, which may be long: a refusal is a
-/// header of HTTP/2, and one of thousands in an answer.
+/// Most bytes of a sentence. Some repeat what a client has sent, which may be long: a refusal is a header
+/// of HTTP/2, and one of thousands in an answer.
 const MESSAGE_BYTES_MAX: usize = 600;
 
 /// A call, or one submission of a stream, that is refused.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Log lines a second at the most; those left out are counted in the next line.
+/// Most log lines a second; those left out are counted in the next line.
 const LINES_PER_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -6,12 +6,12 @@
 //! | `/checkpoint` | size and root as a note that this node signed |
 //! | `/tile/<L>/<N>[.p/<W>]` | hashes of the tree |
 //! | `/tile/entries/<N>[.p/<W>]` | the log's leaves |
-//! | `/certified-checkpoint` | the block header with this size and root, and its finalization, as JSON: what the note is checked against by who holds the genesis |
+//! | `/certified-checkpoint` | the block header with this size and root, and its finalization, as JSON: what anyone who holds the genesis checks the note against |
 //!
 //! What is served was committed, and leads to the certified log root: damage is an error and a line in
 //! the node's log. A listener of its own, because metrics are for the operator's network and this is
 //! not. No client makes anything grow: [`super::http`] limits connections, their heads and their age, and
-//! here so many reads of the store are made at a time.
+//! here the reads of the store at a time are limited.
 
 use std::{io, sync::Arc};
 
@@ -64,7 +64,7 @@ struct Log {
     bundle_reads: Arc<Semaphore>,
 }
 
-/// Serves the log until shutdown, to so many connections at a time.
+/// Serves the log until shutdown, to a limited number of connections at a time.
 ///
 /// # Errors
 /// What the system says of the listener.
@@ -94,7 +94,7 @@ fn router(node: Arc<Services>, signer: Arc<CheckpointSigner>) -> Router {
         .with_state(Arc::new(Log { node, signer, tile_reads, bundle_reads }))
 }
 
-/// Of entries, whose chain id, signer and agency are often those of the one before. A tile is hashes.
+/// For entries, whose chain id, signer and agency are often those of the one before. A tile is hashes.
 fn compression() -> CompressionLayer {
     CompressionLayer::new().quality(CompressionLevel::Fastest)
 }
@@ -119,7 +119,7 @@ async fn certified_checkpoint(State(log): State<Arc<Log>>) -> Response {
     answer(JSON, NOT_KEPT, format!("{json:#}\n"))
 }
 
-/// Of the path as it came: a tile has one, and every other way to write it is another path.
+/// Takes the path as it came: a tile has one, and every other way to write it is another path.
 async fn tile(State(log): State<Arc<Log>>, uri: Uri) -> Response {
     let path = uri.path().strip_prefix('/').map(str::parse::<TilePath>);
     let Some(Ok(path)) = path else {

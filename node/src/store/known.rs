@@ -1,5 +1,5 @@
 //! What others remember of a store's newest blocks. A store that lost its last blocks is sound in
-//! itself; only who remembers more can tell.
+//! itself; only those who remember more can tell.
 
 use std::path::Path;
 

@@ -14,9 +14,9 @@ use customhouse_ledger::{
     hash::Hash,
 };
 
-/// Bytes of transactions from which on a batch is sent on.
+/// Bytes of transactions at which a batch is sent on.
 const BATCH_BYTES: usize = 1 << 20;
-/// Blocks of a batch at the most: most of an idle chain's are empty.
+/// Most blocks of a batch: those of an idle chain are mostly empty.
 const BATCH_BLOCKS_MAX: usize = 256;
 /// Batches that wait before and after each worker.
 const WAITING: usize = 1;

@@ -31,8 +31,8 @@ pub struct Restore<'a> {
 
 impl Restore<'_> {
     /// Copies the files, each checked against its checksum, beside the store's folder. Unless that is
-    /// to be enough, the store that they are is checked in full. Only where all is right it gets its
-    /// name; otherwise the copy is removed.
+    /// to be enough, the store that they make up is checked in full. Only where all is right does it
+    /// get its name; otherwise the copy is removed.
     ///
     /// Returns the report of the check, where there was one.
     ///

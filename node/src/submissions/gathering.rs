@@ -14,9 +14,9 @@ use super::{
     shares::{self, Parts},
 };
 
-/// Slots of one gathering at the most, beyond the last job's.
+/// Most slots of one gathering, beyond the last job's.
 const SLOTS_MAX: usize = 8192;
-/// Bytes of one gathering at the most, beyond the last job's.
+/// Most bytes of one gathering, beyond the last job's.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a transaction that a record takes, with its slot: hashes, keys and field headers.
 pub(super) fn record_bytes(record: &ValidRecord) -> usize {
@@ -55,7 +55,7 @@ pub(super) struct Gathering {
 
 /// A gathering as transactions, with its answers.
 pub(super) struct Sealed {
-    /// With what each has of its clients' shares.
+    /// The transactions, with what each has of its clients' shares.
     pub(super) transactions: Vec<(Arc<VerifiedTransaction>, Parts)>,
     /// What those have that were not signed.
     pub(super) unsigned: Parts,

@@ -71,8 +71,8 @@ pub(super) enum RecordState {
     Pending = 0,
     /// Its transaction expired.
     Expired = 1,
-    /// It committed as a no-op: another record had its dedupe key. With the same body but for the salt
-    /// its end is that record's.
+    /// It committed as a no-op: another record had its dedupe key. Where their bodies differ in the
+    /// salt only, its end is that record's.
     Duplicate = 2,
 }
 
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
     use crate::driver::answers::tests::transaction;
 
-    /// An outbox with so many transactions, which is closed, and where its log is.
+    /// An outbox with `count` transactions, which is closed, and where its log is.
     fn closed(count: u64) -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let outbox = Outbox::open(folder.path()).expect("opened");

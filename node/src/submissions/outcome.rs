@@ -117,7 +117,7 @@ pub enum Refusal {
          another node of your agency"
     )]
     CatchingUp {
-        /// Of its newest block.
+        /// Height of its newest block.
         height: u64,
     },
     /// The node's clock differs too much from the other validators'.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{Refusal, about};
 use crate::identity::ClientIdentity;
 
-/// Bytes of an idempotency key at the most.
+/// Most bytes of an idempotency key.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
 /// A record with its salt, ready to be signed.
@@ -27,13 +27,13 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Whether the canonical bytes of another record differ in the salt at the most.
+    /// Whether the canonical bytes of another record differ at most in the salt.
     pub(super) fn is_but_for_salt(&self, other: &[u8]) -> bool {
         same_but_for_salt(&self.record.record, other)
     }
 }
 
-/// Whether the canonical bytes of a record differ from another in the salt at the most.
+/// Whether the canonical bytes of a record differ from another at most in the salt.
 pub(super) fn same_but_for_salt(record: &v1::Record, other: &[u8]) -> bool {
     v1::Record::decode(other)
         .is_ok_and(|other| v1::Record { salt: record.salt.clone(), ..other } == *record)

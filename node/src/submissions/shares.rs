@@ -17,7 +17,7 @@ pub(super) struct Shares {
 pub(super) type Parts = Vec<(Arc<str>, u64)>;
 
 impl Shares {
-    /// Whether a client may have more, where there is room for so many bytes of all.
+    /// Whether a client may have more, where there is room for `room` bytes of all clients.
     pub(super) fn has_room(&self, client: &str, room: u64) -> bool {
         let held = self.by_client.get(client).copied().unwrap_or_default();
         let of_others = self.total - held;

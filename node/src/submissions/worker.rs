@@ -115,7 +115,7 @@ pub(super) struct Worker {
 /// A transaction that is not final yet.
 struct Pending {
     bytes: u64,
-    /// Of whose share it is, where this process has signed it.
+    /// What it has of each client's share, where this process has signed it.
     parts: Parts,
 }
 
@@ -287,8 +287,8 @@ impl Worker {
         })
     }
 
-    /// Whether a record is the one at a place but for its salt. An agency's node that has lost its
-    /// outbox, or its second node, derives another salt from the same key.
+    /// Whether a record is the one at a place, except for its salt. An agency's node that has lost
+    /// its outbox, or its second node, derives another salt from the same key.
     fn is_body_of(&self, prepared: &Prepared, place: &DedupePlace) -> Result<bool, StoreError> {
         let first = self.reader.record_at(place.log_index, place.position)?;
         Ok(first.is_some_and(|first| prepared.is_but_for_salt(&first.bytes)))

@@ -71,7 +71,7 @@ impl Authority {
     /// Restores an authority that [`Authority::new`] made, from its PEM.
     ///
     /// # Errors
-    /// A key that is none, and a certificate that is another agency's or another key's.
+    /// A key that is not one, and a certificate that is another agency's or another key's.
     pub fn restore(agency: AgencyCode, own: &KeyedCertificate) -> Result<Self, AuthorityError> {
         let (params, key) = (authority_params(agency), KeyPair::from_pem(&own.key)?);
         let expected = name_and_key(&params.self_signed(&key)?.pem());
@@ -184,7 +184,7 @@ fn distinguished_name(agency: AgencyCode, name: &str, role: Option<Role>) -> Dis
     subject
 }
 
-/// From an hour ago, for clocks that differ, to the given number of days from now.
+/// Makes it valid from an hour ago, for clocks that differ, to the given number of days from now.
 fn set_validity(params: &mut CertificateParams, days: u32) -> Result<(), SystemTimeError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let epoch = date_time_ymd(1970, 1, 1);

@@ -11,7 +11,7 @@ use x509_parser::{
 
 use crate::identity::{ClientIdentity, Role, UnknownRole};
 
-/// Bytes of a client's name at the most: it becomes a record's submitter.
+/// Most bytes of a client's name: it becomes a record's submitter.
 pub const NAME_BYTES_MAX: usize = SUBMITTER_BYTES_MAX;
 
 /// Why a certificate names no client of this agency.
@@ -29,7 +29,7 @@ pub enum IdentityError {
     /// The subject has an attribute twice, so that it could be read in two ways.
     #[error("the client certificate's subject has more than one {0}")]
     Repeated(&'static str),
-    /// The attribute is no text.
+    /// The attribute is not text.
     #[error("the {0} of the client certificate's subject is not UTF-8 text")]
     NotText(&'static str),
     /// `O` is another agency, or none.
@@ -40,13 +40,13 @@ pub enum IdentityError {
         /// The certificate's.
         found: String,
     },
-    /// `OU` is no role.
+    /// `OU` is not a role.
     #[error("the client certificate's OU: {0}")]
     Role(#[from] UnknownRole),
     /// `CN` is empty or too long.
     #[error("a client's name (CN) has 1 to {NAME_BYTES_MAX} bytes, {0} found")]
     NameLength(usize),
-    /// `CN` is no name that the chain takes.
+    /// `CN` is not a name that the chain takes.
     #[error("a client's name (CN): {0}")]
     NameCharacters(TextError),
 }

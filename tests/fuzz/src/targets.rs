@@ -88,8 +88,8 @@ pub const TARGETS: &[(&str, Target)] = targets![
     verifier_key,
 ];
 
-/// What bytes prove, in words that compare; `None` where they are refused. Of a proof these are all its
-/// bytes, but who signed beyond those that must: with fewer signatures it proves the same.
+/// What bytes prove, in words that compare; `None` where they are refused. For a proof these are all
+/// its bytes except the signatures beyond those it needs: with fewer signatures it proves the same.
 type Prove = fn(&[u8]) -> Option<Vec<String>>;
 
 /// The verifiers, by target.

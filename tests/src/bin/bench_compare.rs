@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use serde_json::{Value, json};
 
-/// A median that has moved by less than this is no news.
+/// A median that has moved by less than this is not news.
 const NEWS: f64 = 0.05;
 
 /// Compare the figures of two versions, of several runs each

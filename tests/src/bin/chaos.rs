@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 const CASE: &str = "chaos";
 /// Cycles between two lines of progress.
 const TOLD_EVERY: u32 = 20;
-/// Every so many kills, all nodes are killed at once instead of one.
+/// After this many kills, all nodes are killed at once instead of one.
 const BLACKOUT_EVERY: u32 = 10;
 
 /// Kill, restart and wipe the nodes of a real network under load, and check every acknowledgement

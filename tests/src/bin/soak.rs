@@ -33,15 +33,15 @@ struct Args {
     /// Seeds that once failed, one a line, run before all others
     #[arg(long)]
     regressions: Option<PathBuf>,
-    /// Break a rule on purpose, and stop at the first seed that shows it; a name that there is not
-    /// lists them
+    /// Break a rule on purpose, and stop at the first seed that shows it; an unknown name lists
+    /// them
     #[arg(long, value_parser = mutant, value_name = "NAME")]
     mutant: Option<Mutant>,
     /// Measure what an attacker costs the others instead, seed after seed, until one costs more than
-    /// a tenth; a name that there is not lists them
+    /// a tenth; an unknown name lists them
     #[arg(long, value_parser = attacker, value_name = "NAME")]
     attacker: Option<Attacker>,
-    /// With --attacker: how many of how many validators attack
+    /// With --attacker: how many of the validators attack
     #[arg(long, default_value_t = 1)]
     attackers: usize,
     /// With --attacker: validators
@@ -216,8 +216,8 @@ impl Soak {
     }
 
     fn verdict(&self) -> ExitCode {
-        // The rarest, journals put back, strikes once in 95 seeds: of so many it misses all once in 10⁹
-        // runs.
+        // The rarest, journals put back, strikes once in 95 seeds: with this many seeds all of them
+        // miss it once in 10⁹ runs.
         const SEEDS_FOR_ALL: u64 = 2_000;
         let summary = *locked(&self.summary);
         say(format_args!("{summary}"));

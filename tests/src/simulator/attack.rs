@@ -24,7 +24,7 @@ use super::{
 const KEPT: usize = 6;
 /// Transactions of others that it remembers.
 const HEARD_MAX: usize = 200;
-/// Transactions with which it fills a mempool at the most.
+/// Most transactions with which it fills a mempool.
 const FILLING_MAX: usize = MEMPOOL_MAX;
 /// Votes that it floods others with at each height: its own, and in each other's name.
 const FLOOD: u64 = 30;
@@ -58,7 +58,7 @@ pub(super) enum Answering {
     /// As an honest node does.
     Honestly,
     Never,
-    /// With this, later by so many milliseconds.
+    /// With this, later by this many milliseconds.
     With(u64, Option<Response>),
 }
 
@@ -223,7 +223,7 @@ impl Simulation {
         }
     }
 
-    /// A transaction that nothing is wrong with, but for its signer, whom nobody knows.
+    /// A transaction with nothing wrong except its signer, whom nobody knows.
     fn by_stranger(&mut self, at: usize) -> Bytes {
         let key = SigningKey::from_seed(&[251; 32]);
         self.signed_transaction(at, 1, &key)
@@ -421,8 +421,8 @@ impl Simulation {
         Answering::With(late_ms, Some(answer))
     }
 
-    /// Something true that was not asked for; of bodies mostly nothing, for what is wrong is charged to whoever
-    /// gives it.
+    /// Something true that was not asked for; for bodies mostly nothing, because wrong ones are charged to
+    /// whoever gives them.
     fn wrong(&mut self, at: usize, request: &Request) -> Answering {
         let Some(process) = &self.endpoints[at].process else { return Answering::Never };
         let old = process.reader.block(process.reader.tip().header.height / 2).ok().flatten();

@@ -19,7 +19,7 @@ use super::{
     run::{LIFETIME_MS, Simulation},
 };
 
-/// Validators at the least and at the most.
+/// Fewest and most validators.
 const VALIDATORS_MIN: usize = 4;
 const VALIDATORS_MAX: usize = 9;
 
@@ -27,9 +27,9 @@ const VALIDATORS_MAX: usize = 9;
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Join(usize),
-    /// With this of its keys.
+    /// With this one of its keys.
     Vote(usize, usize),
-    /// To this of its keys.
+    /// To this one of its keys.
     Rotate(usize, usize),
     EndVote(usize),
 }

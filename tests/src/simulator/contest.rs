@@ -1,6 +1,7 @@
 //! What attackers cost the others, in throughput. A few clients of each other node submit one
 //! transaction after another, each when the one before is final at its node, on a network that
-//! loses nothing: whatever holds a height up, or one node, is less committed in the same time.
+//! loses nothing: whatever holds up a height, or one node, shows as less that is committed in the
+//! same time.
 //!
 //! The same seed gives the same network and the same clients with and without the attack. What is
 //! counted begins after one timeout of a view, which an attacker may cost.
@@ -15,17 +16,17 @@ use super::{
 
 /// Clients of each node.
 const CLIENTS: u64 = 3;
-/// How long a client thinks before it submits again, at the most.
+/// The longest that a client thinks before it submits again.
 const THINK_MS: u64 = 300;
 /// Transactions in a mempool: so few that one agency could fill it between two blocks.
 pub(super) const MEMPOOL_MAX: usize = 200;
-/// Until so long after the start nothing is counted: one timeout of a view, and what follows from it.
+/// Nothing is counted until this long after the start: one timeout of a view, and what follows from it.
 const BEGIN_MS: u64 = 4_000;
 
 /// A network, and who attacks it.
 #[derive(Clone, Copy, Debug)]
 pub struct Contest {
-    /// Of the network's delays, the clients' pauses and what the attackers draw.
+    /// The seed of the network's delays, the clients' pauses and what the attackers draw.
     pub seed: u64,
     /// Validators.
     pub validators: usize,

@@ -158,8 +158,9 @@ impl Endpoint {
         self.unsynced_outbox.clear();
     }
 
-    /// A power cut: what was written and not synced is gone, too. Of the store that is nothing: a
-    /// write is all there or not at all, and RocksDB makes what it recovers durable when it opens.
+    /// A power cut: what was written and not synced is gone, too. The store loses nothing by that:
+    /// a write is all there or not at all, and RocksDB makes what it recovers durable when it
+    /// opens.
     pub(super) fn cut_power(&mut self) {
         self.kill();
         self.journals.iter().for_each(JournalDisk::lose_unsynced);

@@ -224,7 +224,7 @@ impl Simulation {
     }
 
     /// Whether one more validator may lose what it had stored: with the liars, those that are behind
-    /// and those whose journals were put back, they are f at the most. Beyond that a block may be
+    /// and those whose journals were put back, they are at most f. Beyond that a block may be
     /// decided that nobody has any more.
     fn may_lose_a_store(&self, index: usize) -> bool {
         let highest = self.oracle.height();

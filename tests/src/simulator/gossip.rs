@@ -26,9 +26,9 @@ use tokio::time::Instant;
 
 use super::{endpoint::endpoints_of, event::Event, liar::encode, run::Simulation};
 
-/// For so long a message of the same bytes is the same one, as in the real network.
+/// For this long a message of the same bytes is the same one, as in the real network.
 const DUPLICATE: Duration = Duration::from_secs(30);
-/// Gossip keeps a message for so long to be judged; later it is passed on no more.
+/// Gossip keeps a message this long to be judged; later it is no longer passed on.
 const KEPT_MS: u64 = 3_000;
 /// Messages remembered before those that are too old are looked for.
 const SEEN_MAX: usize = 8_192;
@@ -132,7 +132,7 @@ fn short_id(content: impl std::hash::Hash) -> u64 {
     hasher.finish()
 }
 
-/// The messages of a batch; none where it is no batch.
+/// The messages of a batch; none where it is not a batch.
 fn decode(bytes: &[u8]) -> Vec<v1::ConsensusMessage> {
     v1::ConsensusBatch::decode(bytes).map(|batch| batch.messages).unwrap_or_default()
 }

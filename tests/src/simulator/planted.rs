@@ -60,7 +60,7 @@ impl Simulation {
         due.into_iter().try_for_each(|_| self.fault(at, from, "held"))
     }
 
-    /// Planted: of a block's bodies nobody is asked but the first that was.
+    /// Planted: only the peer that was asked first is asked for a block's bodies.
     pub(super) fn only_first(&mut self, at: usize, asks: &mut Vec<Ask>) {
         let Some(process) = &mut self.endpoints[at].process else { return };
         if self.mutant == Some(Mutant::OneSource) {

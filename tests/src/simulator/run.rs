@@ -432,8 +432,8 @@ impl Simulation {
     }
 }
 
-/// The record of which there will be a receipt. Of a report of misbehaviour there may be none: another
-/// node's may be the one that counts.
+/// The record of which there will be a receipt. A report of misbehaviour may have none: another node's
+/// may be the one that counts.
 fn provable(transaction: &VerifiedTransaction) -> Option<Hash> {
     let slot = transaction.slots().first()?;
     (slot.scope == DedupeScope::Agency).then_some(slot.record_id)

@@ -343,7 +343,7 @@ impl Simulation {
     }
 
     pub(super) fn delay(&mut self, link: (usize, usize)) -> u64 {
-        // Who attacks hears before all others do, and is quick with what it does to them.
+        // An attacker hears before all others do, and is quick with what it does to them.
         let hears = self.attacks.get(&link.1).is_some_and(|attack| attack.kind.lies());
         let quick = hears || self.attacking;
         let rng = &mut self.streams.network;

@@ -67,7 +67,7 @@ pub(super) struct Swarm {
 }
 
 impl Swarm {
-    /// On which nothing breaks.
+    /// A run in which nothing breaks.
     pub(super) fn calm() -> Self {
         Self {
             validators: 4,

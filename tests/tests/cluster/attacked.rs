@@ -33,15 +33,15 @@ const OFFERED: usize = 100;
 const PACE: Duration = Duration::from_millis(200);
 /// How long after the last was offered they may take to be final.
 const GRACE: Duration = Duration::from_secs(40);
-/// Strangers' new connections: so many to a port every so often, 1,200 a second to three ports.
+/// Strangers' new connections: this many to a port every `NEW_PACE`, 1,200 a second to three ports.
 const NEW_CONNECTIONS: usize = 8;
 const NEW_PACE: Duration = Duration::from_millis(20);
-/// Of which a port's strangers keep so many open.
+/// How many of these a port's strangers keep open.
 const HELD: usize = 400;
 /// What a greedy member submits with a call: records, and the bytes of each; many, or large.
 const GREEDY: [(usize, usize); 2] = [(500, 1000), (60, 60_000)];
 
-/// What the write buffers of a node's two stores may hold that are not worth writing out.
+/// What the write buffers of a node's two stores may hold without being worth writing out.
 const BUFFERS_KIB: u64 = 2 * 8 * 1024;
 
 /// What became of what was offered.
@@ -244,7 +244,7 @@ async fn a_greedy_member_leaves_the_others_what_they_offer_and_the_memory_as_it_
     for _ in 0..4 {
         clients.push(Client::connect(&endpoint, &greedy).await.expect("connected"));
     }
-    // What the store's caches hold of so much is no part of the attack.
+    // What the store's caches hold of so much is not part of the attack.
     let attack = |first: usize| {
         let mut attack = JoinSet::new();
         for task in first..first + 16 {

@@ -38,7 +38,7 @@ pub(crate) struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Gives the height from which on it is in force.
+    /// Gives the height from which it is in force.
     pub(crate) fn make<A: AsRef<OsStr>>(
         self,
         name: &str,
@@ -293,7 +293,7 @@ async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_recor
     nobody_was_suspected(&cluster);
 }
 
-/// Waits until a node is connected to so many others.
+/// Waits until a node is connected to this many others.
 async fn sees(cluster: &Cluster, node: usize, others: u32) {
     until("the node sees who is there", PATIENCE, async || {
         let status = cluster.status(node).await.map_err(|error| error.to_string())?;

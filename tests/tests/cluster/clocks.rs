@@ -20,7 +20,7 @@ const NODE: usize = 3;
 struct Clock(PathBuf);
 
 impl Clock {
-    /// Adds so much to it, from now on.
+    /// Adds `ms` to it, from now on.
     fn shift(&self, ms: i64) {
         // In one step: the node never reads half a number.
         let new = self.0.with_extension("new");

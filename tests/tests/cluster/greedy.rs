@@ -50,7 +50,7 @@ pub(crate) struct Open {
     _calls: Vec<(ResponseFuture, SendStream<Bytes>)>,
 }
 
-/// Asks so many times over connections whose windows are closed, and gives them, unread.
+/// Asks `calls` times over connections whose windows are closed, and gives these, unread.
 pub(crate) async fn ask(
     endpoint: &str,
     tls: &ClientTls,
@@ -60,7 +60,7 @@ pub(crate) async fn ask(
     call_often(endpoint, tls, Some(question), calls).await
 }
 
-/// Begins so many calls of which no message comes.
+/// Begins `calls` calls of which no message comes.
 pub(crate) async fn begin(endpoint: &str, tls: &ClientTls, calls: usize) -> Vec<Open> {
     call_often(endpoint, tls, None, calls).await
 }

@@ -216,7 +216,7 @@ async fn a_known_transaction_with_another_body_is_held_against_who_sent_it_and_g
     assert_eq!(cluster.status(1).await.expect("it runs").peers_connected, 1);
 }
 
-/// How long so many records take, each submitted when the one before it is final.
+/// How long `count` records take, each submitted when the one before it is final.
 async fn one_after_the_other(cluster: &Cluster, round: &str, count: usize) -> Duration {
     let began = Instant::now();
     for number in 0..count {
@@ -249,7 +249,7 @@ fn forgeries(cluster: &Cluster, liar: &ListedLiar, height: u64) -> Vec<Message> 
     forged.collect()
 }
 
-/// How long so many records take while the liar gossips something at every height that it sees.
+/// How long `count` records take while the liar gossips something at every height that it sees.
 async fn under(
     cluster: &Cluster,
     liar: &ListedLiar,

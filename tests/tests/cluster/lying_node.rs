@@ -91,7 +91,7 @@ async fn a_node_that_denies_records_or_shows_what_is_old_is_caught() {
     let answer = audit(&cluster, &honest, &["absent", later]).expect_code(1).json();
     assert_eq!(answer["records"].as_array().map(Vec::len), Some(1), "{answer}");
 
-    // What was right once says as of when, and is too old for who asks for news.
+    // A proof that was right once says as of when, and is too old for anyone who asks for news.
     let old = LyingNode::start(&cluster, 0, Lie::OldProof(Box::new(empty))).await;
     let answer = audit(&cluster, &old, &["absent", later]).expect_code(0).json();
     assert_eq!(answer["as_of"]["height"].as_u64(), Some(height - 1), "{answer}");

@@ -11,7 +11,7 @@ use crate::{
     changes::{Change, follows},
 };
 
-/// Of two validators none may fail: whoever waited for the observer would stand still without it.
+/// Neither of two validators may fail: whoever waited for the observer would stand still without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_observer_follows_and_comes_back_and_nobody_waits_for_it() {
     let mut cluster = Cluster::start(2).await;

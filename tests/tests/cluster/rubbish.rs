@@ -1,4 +1,4 @@
-//! Bytes that are no protocol, sent to every port of a node.
+//! Bytes that are not of any protocol, sent to every port of a node.
 
 use std::{
     io::{Read as _, Write as _},

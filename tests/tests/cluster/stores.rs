@@ -25,7 +25,7 @@ fn check_folder(cluster: &Cluster, node: usize) -> Answer {
     program::run(all)
 }
 
-/// Flips a bit of the largest file with this extension, so many hundredths into it. Returns its name.
+/// Flips a bit of the largest file with this extension, `hundredths` hundredths into it. Returns its name.
 pub(crate) fn flip(folder: &Path, extension: &str, hundredths: usize) -> String {
     let files =
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable").path());

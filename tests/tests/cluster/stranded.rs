@@ -27,7 +27,7 @@ async fn whole(cluster: &Cluster) {
 async fn nodes_that_come_back_while_their_old_connections_seem_open_are_connected_again() {
     let mut cluster = Cluster::start_with_links(4).await;
     let mut promises = vec![submit_final(&cluster, 0, "before", "stranded").await];
-    // On so many the network stands still where they are not connected.
+    // Two of four: where these are not connected, the network stands still.
     for round in 0..3 {
         for node in [0, 1] {
             cluster.links().strand_node(node);

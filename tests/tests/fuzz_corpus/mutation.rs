@@ -1,8 +1,8 @@
 //! Small changes of bytes, the same from the same seed.
 
-/// Changes made to one seed at the most.
+/// Most changes made to one seed.
 const CHANGES_MAX: usize = 4;
-/// Random bytes at the most, where there is no seed.
+/// Most random bytes, where there is no seed.
 const RANDOM_BYTES_MAX: usize = 600;
 /// What lengths, counts and numbers go wrong at.
 const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0x81, 0xfe, 0xff, b'0'];
@@ -69,7 +69,7 @@ impl Mutator {
         }
     }
 
-    /// From anywhere in one of the others to its end.
+    /// A part from anywhere in one of the others to its end.
     fn part(&mut self, others: &[Vec<u8>]) -> Vec<u8> {
         let other = self.pick(others);
         let from = self.below(other.len() + 1);

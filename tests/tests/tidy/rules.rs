@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::source::Source;
 
-/// Lines of a file at the most.
+/// Most lines of a file.
 const FILE_LINES_MAX: usize = 700;
-/// Lines of a function outside tests at the most, from `fn` to its closing brace.
+/// Most lines of a function outside tests, from `fn` to its closing brace.
 const FUNCTION_LINES_MAX: usize = 80;
 
 /// What the core must not name. `std::time::Duration` is a value and allowed.
@@ -308,7 +308,7 @@ pub(crate) fn dependencies_declared_twice(source: &Source) -> Vec<Violation> {
     found
 }
 
-/// Each rule finds a violation and lets the like that is right pass.
+/// Each rule finds a violation, and lets similar text that is right pass.
 mod self_test {
     use super::*;
 

@@ -59,7 +59,7 @@ impl Source {
 
     /// Whether the whole file is for tests.
     fn is_test(&self) -> bool {
-        // What measures is no test.
+        // What measures is not a test.
         let harness = self.path.starts_with("tests/") && !self.path.contains("/bin/");
         harness
             || self.path.contains("/tests/")

@@ -34,7 +34,7 @@ fn steps(page: &Source) -> (usize, Vec<Step>) {
     (walks, steps.iter().map(|(line, text)| Step { line: *line, named: named(text) }).collect())
 }
 
-/// Steps whose file is not there, or has not what they name.
+/// Steps whose file is not there, or lacks what they name.
 pub(crate) fn led_astray(page: &Source, sources: &[Source]) -> Vec<Violation> {
     let (walks, steps) = steps(page);
     let violation = |line, what: String| Violation { path: page.path.clone(), line, what };

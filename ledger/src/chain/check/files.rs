@@ -5,7 +5,7 @@ use crate::{
     store::{FileCheck, FileState},
 };
 
-/// Files of which the whole was compared with what was written.
+/// Files that were compared whole with what was written.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) checked: u64,
@@ -14,8 +14,8 @@ pub(super) struct Files {
 }
 
 impl StoreCheck {
-    /// The files to read, each by itself and on any thread. None where the store does not tell which it
-    /// has, which is damage.
+    /// The files to read, each by itself and on any thread. None where the store does not tell which
+    /// files it has, which is damage.
     pub fn files(&mut self) -> Vec<FileCheck> {
         self.chain.shared.store.files().unwrap_or_else(|error| {
             self.damage.push(error.into());

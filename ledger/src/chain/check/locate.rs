@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct Located {
     /// Rows to be looked up, by table.
     wanted: BTreeMap<&'static str, (Table, Vec<Row>)>,
-    /// Expected rows of which there is one with their key.
+    /// How many expected rows have a row with their key.
     present: BTreeMap<&'static str, u64>,
 }
 

@@ -1,5 +1,5 @@
-//! The tables of which there is little, or whose rows are at hand after the last block: heads,
-//! registry, meta, blocks stored for voting, and what decisions rested on.
+//! The tables that are small, or whose rows are at hand after the last block: heads, registry,
+//! meta, blocks stored for voting, and what decisions rested on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -222,7 +222,7 @@ impl StoreCheck {
                 let what = format!("{} rows, and not the {count} that were written", found.count);
                 self.wrong(None, Table::Decisions, &[], what);
             }
-            // The next decision will have it, unless there never was one.
+            // An earlier version wrote no such row, and the next decision will; or nothing was decided yet.
             Ok(None) => self.decisions_unchecked = found.count > 0,
             Err(error) => self.damage.push(error.into()),
         }

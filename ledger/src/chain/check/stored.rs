@@ -20,7 +20,7 @@ use crate::{
 /// Reads a store's blocks, on any thread.
 pub struct BlockReader(Arc<Shared>);
 
-/// A block as it is stored: nothing of it is checked but that its rows have their places.
+/// A block as it is stored: nothing is checked but that its rows are in their places.
 pub struct StoredBlock {
     header: Header,
     certificate: Option<Certificate>,
@@ -129,7 +129,7 @@ impl Iterator for StoredBlocks<'_> {
             self.tip.is_some_and(|tip| self.height == tip.saturating_add(1))
                 && row.as_ref().is_ok_and(|row| !is_next(row))
         };
-        // Headers of no block are not the chain's end.
+        // A header further beyond the tip is not a block of the chain.
         let block = row.filter(|row| !is_after_tip(row)).map(|row| self.read(row));
         self.ended = !matches!(block, Some(Ok(_)));
         block

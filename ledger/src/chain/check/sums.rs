@@ -9,7 +9,7 @@ use crate::{
     store::{Table, tile::TILE_HASHES},
 };
 
-/// The tables that are compared so. The other indexes are small or at hand.
+/// The tables that are compared in this way. The other indexes are small or at hand.
 pub(super) const SUMMED: [Table; 7] = [
     Table::Heights,
     Table::Leaves,
@@ -31,7 +31,7 @@ pub(super) struct RowHasher(Sha256);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RowSum {
     count: u64,
-    /// The least significant first.
+    /// The least significant word first.
     sum: [u64; 4],
 }
 

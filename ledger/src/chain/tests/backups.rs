@@ -98,7 +98,7 @@ fn a_damaged_backup_is_not_restored_and_another_that_is_sound_is() {
     assert!(all.len() > 10, "{all:?}");
     for file in all {
         let bytes = fs::read(&file).expect("readable");
-        // What says whose it is is no part of it.
+        // The file that names the owner is not a part of the backup.
         if bytes.is_empty() || file.ends_with("OWNER") {
             continue;
         }
@@ -143,7 +143,7 @@ fn a_shared_file_that_rots_fails_the_next_backup_and_nothing_is_removed() {
         assert!(matches!(error, StoreError::BackupDamaged(_)) && error.is_corruption());
         let left = backups(directory.path()).expect("read");
         assert_eq!(left[..before.len()], before);
-        // Of a file that is missing, the engine passes over all backups that have it.
+        // Where a file is missing, the engine passes over all backups that share it.
         fs::remove_file(file).expect("removed");
         let error = reader.back_up(directory.path(), 1, None).expect_err("missing");
         assert!(error.to_string().contains(&*name), "{error}");
@@ -237,7 +237,7 @@ fn names(directory: &Path) -> BTreeSet<OsString> {
     entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect()
 }
 
-/// Waits until what is in a directory has changed so often.
+/// Waits until the contents of a directory have changed `times` times.
 fn until_changed(directory: &Path, times: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     let (mut seen, mut changes) = (names(directory), 0);
@@ -266,7 +266,7 @@ fn a_kill_in_the_middle_of_a_backup_spoils_no_other_and_the_next_is_made() {
             .stderr(Stdio::null())
             .spawn()
             .expect("the test binary starts");
-        // Where names come while files are copied, while what is private is, and when all is there.
+        // Where names appear while shared files are copied, while private ones are, and when all are there.
         let place = directory.join(["shared_checksum", "private", "meta"][round % 3]);
         until_changed(&place, 1 + round / 3);
         child.kill().expect("killed");

@@ -99,7 +99,7 @@ fn quorum(chain: &Chain) -> Vec<u8> {
     (1..=u8::MAX).filter(decides).take(tip.validators.quorum()).collect()
 }
 
-/// Of the tip, by the key that the proposal adds.
+/// The statement that the key which the proposal adds is in sync with the tip.
 fn in_sync(chain: &Chain, proposal: &RegistryProposal) -> Option<InSync> {
     let added = proposal.validator_added()?;
     let own = (1..=u8::MAX).map(key).find(|key| key.public() == added.key).expect("a seed");
@@ -163,7 +163,7 @@ fn refused(chain: &Chain, transaction: Arc<VerifiedTransaction>) -> TransactionI
         .expect_err("refused");
     let [(_, reason)] = &refused[..] else { panic!("{refused:?}") };
     assert_eq!(voter, BlockInvalid::Transaction(0, reason.clone()));
-    // And so does who is asked to keep it for a block, but for what only the block can tell.
+    // And so does a node that is asked to keep it for a block, except for what only the block can tell.
     let asked = chain.reader().check_registered(&transaction, block.header.time_ms);
     match asked.expect("readable") {
         Err(early) => assert_eq!(early, *reason),

@@ -1,4 +1,4 @@
-//! A whole store is checked: what is sound is sound, and all damage is found, named or of no meaning.
+//! A whole store is checked: a sound one passes, and all damage is named, or means nothing.
 
 use std::{fs, path::PathBuf};
 
@@ -59,7 +59,7 @@ pub(super) fn lived(fixture: &Fixture) -> Chain {
     let transactions: Vec<_> = (0..3).map(|i| fixture.transaction(1, i * 2..i * 2 + 2)).collect();
     commit(&mut chain, &transactions);
     changes::apply_new_agency(&mut chain);
-    // Of the first, one record and one key come again; one comes twice here.
+    // One record and one key of the first transaction come again; one key comes twice here.
     let again = |key: &str| (1, key.to_owned());
     let repeated =
         fixture.transaction_with_keys(1, [again("key 1"), again("other"), again("more")]);
@@ -149,7 +149,7 @@ fn damage_of_any_table_is_named_with_table_and_key() {
         let mut surplus = key.to_vec();
         *surplus.last_mut().expect("no key is empty") ^= 0x55;
         damage_is_named(&fixture, table, key, Some(&other), table.name());
-        // What was stored for voting leaves its bodies.
+        // A removed block that was stored for voting leaves its bodies behind.
         match table {
             Table::Pending => damage_is_named(&fixture, table, key, None, "transactions"),
             _ => damage_is_named(&fixture, table, key, None, table.name()),

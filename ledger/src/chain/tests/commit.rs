@@ -103,7 +103,7 @@ fn a_repeated_key_or_record_is_a_no_op_that_points_to_the_first() {
     let later = keyed(&[(6, "a"), (1, "e"), (7, "f")]);
     let committed = commit(&mut chain, std::slice::from_ref(&later));
     assert_eq!(committed.outcomes[0], [first(0, 0), first(0, 0), applied]);
-    // Where the key leads elsewhere than the record, the key counts; the chain before the block.
+    // Where key and record lead to different places, the key counts; and the chain counts before the block.
     let both = keyed(&[(3, "a"), (8, "g"), (9, "h"), (8, "h"), (1, "g"), (9, "b")]);
     let committed = commit(&mut chain, &[both]);
     let expected = [first(0, 0), applied, applied, first(3, 2), first(0, 0), first(0, 2)];

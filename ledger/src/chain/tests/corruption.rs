@@ -117,7 +117,7 @@ fn a_torn_tail_of_the_write_ahead_log_costs_unacknowledged_rows_only() {
     bytes.resize(bytes.len() + 70_000, 0);
     fs::write(&target, &bytes).expect("written");
     assert_eq!(open_at(lengthened.path(), &fixture.genesis).expect("sound").tip(), tip);
-    // Damage in the middle is no torn tail.
+    // Damage in the middle is not a torn tail.
     let damaged = copy(fixture.folder.path());
     let target = damaged.path().join(log.file_name().expect("a name"));
     let mut bytes = fs::read(&target).expect("readable");

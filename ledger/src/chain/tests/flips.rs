@@ -11,7 +11,7 @@ use crate::{
     store::{FileState, Table, files::tests::write_as_before},
 };
 
-/// What `store check --help` says is not looked at.
+/// The files that, as `store check --help` says, are not looked at.
 const NOTES: [&str; 4] = ["IDENTITY", "LOCK", "LOG", "OPTIONS-"];
 
 /// Flips a bit of a file where it is.
@@ -79,7 +79,7 @@ impl Numbers {
 
 /// Flips that are tried in each file with the whole check.
 const FLIPS_A_FILE: u64 = 20;
-/// In each that is not looked at.
+/// Flips in each file that is not looked at.
 const FLIPS_IN_NOTES: u64 = 5;
 
 #[test]
@@ -140,7 +140,7 @@ fn no_node_starts_on_a_log_or_manifest_with_a_flipped_bit() {
     let files = contents(fixture.folder.path());
     for (path, bytes) in &files {
         let name = path.file_name().expect("a name").to_string_lossy();
-        // Logs that are needed no more are empty.
+        // Logs that are no longer needed are empty.
         let is_log = name.starts_with("MANIFEST-") || name.ends_with(".log") && !bytes.is_empty();
         if !is_log {
             continue;

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The rebuild on one thread; ends after so many blocks of the second pass.
+/// The rebuild on one thread; ends after `blocks_max` blocks of the second pass.
 fn rebuild(fixture: &Fixture, blocks_max: usize) -> Result<(), RebuildError> {
     let options = StoreOptions::default();
     let mut rebuild = StoreRebuild::open(fixture.folder.path(), &fixture.genesis, &options)?;

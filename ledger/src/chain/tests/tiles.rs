@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// A chain of blocks of so many transactions, each of one record, and all leaf hashes in order.
+/// A chain of blocks with these numbers of transactions, each of one record, and all leaf hashes in order.
 fn grown(fixture: &Fixture, blocks: &[u64]) -> (Chain, Vec<Hash>) {
     let mut chain = fixture.open();
     let (mut leaves, mut next) = (Vec::new(), 0);

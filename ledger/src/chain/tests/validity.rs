@@ -39,7 +39,7 @@ fn a_transaction_that_cannot_be_in_the_block_is_refused_with_its_reason() {
     assert_eq!(code(&chain, made(1, 129, time_ms + 2 * day, &chain_id)), Some("LIVES_TOO_LONG"));
     assert_eq!(code(&chain, made(1, 129, u64::MAX, &chain_id)), Some("LIVES_TOO_LONG"));
     assert_eq!(code(&chain, made(1, 50, time_ms, &chain_id)), Some("UNKNOWN_SIGNER"));
-    // A validator's key is no signing key.
+    // A validator's key is not a signing key.
     assert_eq!(code(&chain, made(1, 1, time_ms, &chain_id)), Some("UNKNOWN_SIGNER"));
     assert_eq!(code(&chain, made(1, 130, time_ms, &chain_id)), Some("SIGNER_AGENCY"));
     let other = genesis(5).chain_id();

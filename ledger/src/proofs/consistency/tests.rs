@@ -16,7 +16,7 @@ fn log(size: u8) -> Tree {
     Tree::new((0..size).map(|leaf| leaf_hash(&[leaf])).collect())
 }
 
-/// The header at a height, with a log of so many leaves.
+/// The header at a height, with a log of `log_size` leaves.
 fn header(genesis: &Genesis, height: u64, log_size: u8) -> Header {
     Header {
         height,
@@ -28,7 +28,7 @@ fn header(genesis: &Genesis, height: u64, log_size: u8) -> Header {
     }
 }
 
-/// Between these headers, final both.
+/// The proof between these headers, which are both final.
 fn between(genesis: &Genesis, from: &Header, to: &Header) -> v1::ConsistencyProof {
     let finalized = |header: &Header| match header.height {
         0 => Vec::new(),
@@ -44,7 +44,7 @@ fn between(genesis: &Genesis, from: &Header, to: &Header) -> v1::ConsistencyProo
     }
 }
 
-/// From 3 of the log's leaves to 7.
+/// The proof from 3 of the log's leaves to 7.
 fn sample() -> (Genesis, v1::ConsistencyProof) {
     let genesis = genesis(4);
     let proof = between(&genesis, &header(&genesis, 1, 3), &header(&genesis, 2, 7));

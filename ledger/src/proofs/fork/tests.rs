@@ -294,8 +294,8 @@ fn the_lowest_height_at_which_blocks_differ_is_examined() {
     }
 }
 
-/// What the bytes show with `others`, if they are decisions at all: it must never be that an honest
-/// one is named.
+/// What the bytes show with `others`, if they are decisions at all: an honest validator must never
+/// be named.
 fn look_at_bytes(bytes: &[u8], others: &[Decision], chain_id: &Hash) {
     for decision in decision::decode(bytes).iter().flatten() {
         let all: Vec<_> = others.iter().chain([decision]).collect();

@@ -35,7 +35,7 @@ fn head(genesis: &Genesis, height: u64, by: [u8; 4], next: [u8; 4]) -> (Header, 
     (header, certificate)
 }
 
-/// By the first three of a set.
+/// A finalization by the first three of a set.
 fn finalize(genesis: &Genesis, header: &Header, by: [u8; 4]) -> Certificate {
     let (kind, block_hash) = (VoteKind::Finalize, header.hash());
     let ballot = Ballot { kind, height: header.height, view: 1, block_hash };

@@ -13,7 +13,7 @@ use crate::{
     text::{self, TextError},
 };
 
-/// Why text is no id of its scheme in the normal form.
+/// Why a text is not an id of its scheme in the normal form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
     /// The scheme is unset or unknown.
@@ -59,7 +59,7 @@ pub enum FormError {
 /// invisible characters are left out; an EPC keeps the case of its letters where that tells ids apart.
 ///
 /// # Errors
-/// Where it has none: what is left has characters that ids of the scheme do not have, or no id's form.
+/// It has none: what is left has characters that ids of the scheme do not have, or not the form of an id.
 pub fn normal(scheme: Scheme, id: &str) -> Result<String, FormError> {
     let form = match scheme {
         Scheme::DeclarationReference => {
@@ -129,7 +129,7 @@ pub fn check(scheme: Scheme, id: &str) -> Result<(), FormError> {
     }
 }
 
-/// As [`check`], for people: an id that is only spelt otherwise is told its normal form.
+/// As [`check`], for people: where an id is only spelt otherwise, the error has the normal form.
 ///
 /// # Errors
 /// As [`check`], and [`FormError::Spelling`].
@@ -165,8 +165,8 @@ fn check_text(text: &str) -> Result<(), FormError> {
     if text.is_ascii() || is_nfkc(text) { Ok(()) } else { Err(TextError::Form("NFKC").into()) }
 }
 
-/// The characters of a URI, after the name of its scheme; that and what follows it of a URN's or a web
-/// address's name, up to the next `:` or `/`, have no upper-case letters.
+/// The characters of a URI after the name of its scheme. That name, and the namespace of a URN or the
+/// host of a web address after it, up to the next `:` or `/`, have no upper-case letters.
 fn check_uri(id: &str) -> Result<(), FormError> {
     let others = "-._~:/?#[]@!$&'()*+,;=%";
     each(id, "a URI", |c| c.is_ascii_alphanumeric() || others.contains(c))?;

@@ -1,4 +1,4 @@
-//! What a change is of itself, and every way to make it none.
+//! What a change is by itself, and every way to make it invalid.
 
 use super::*;
 use crate::registry::genesis::tests::genesis;

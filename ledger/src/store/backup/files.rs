@@ -1,4 +1,4 @@
-//! The files of a backup, against what RocksDB's backup engine wrote down of them when it copied them.
+//! The files of a backup, against what RocksDB's backup engine wrote down about them when it copied them.
 //!
 //! ```text
 //! meta/ID = seconds LF sequence number LF [ "metadata " … LF ] count LF count × file
@@ -14,7 +14,7 @@ use std::{
 
 use crate::store::{StoreError, files::checksum};
 
-/// Damaged files that are named at the most.
+/// Most damaged files that are named.
 const NAMED_MAX: usize = 10;
 
 /// A file, below the directory of backups.
@@ -126,7 +126,7 @@ mod tests {
                 continue;
             }
             seen += 1;
-            // In the list not its time and number, which are nobody's.
+            // Not the list's time and number, with which nothing is compared.
             let is_list = below == "meta/2";
             let first = bytes.iter().position(|b| *b == b'p' || *b == b's').unwrap_or(0);
             let bits = if is_list { first * 8..bytes.len() * 8 - 8 } else { 0..bytes.len() * 8 };

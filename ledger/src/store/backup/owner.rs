@@ -68,7 +68,7 @@ impl BackupOwner {
         let (path, made) = (directory.join(FILE), directory.join(format!("{FILE}.{}", self.store)));
         let written = File::create(&made).and_then(|file| fill(file, &json));
         let named = written.and_then(|()| give_name(&made, &path, &json));
-        // Where it was not made, that is what is told.
+        // If the file was not made, that is the error which is told.
         let removed = fs::remove_file(&made);
         let synced = || File::open(directory)?.sync_all();
         named.and(removed).and_then(|()| synced()).map_err(|error| super::failed(directory, error))

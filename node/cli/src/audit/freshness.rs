@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use customhouse_audit::{compare::Finding, head::Certified, time, verdict::Verdict};
 
-/// How far a head may be ahead of this machine's clock: more than clocks of machines that are set differ.
+/// How far a head may be ahead of this machine's clock: more than the clocks of machines differ when they are
+/// set.
 const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// How old a node's head may be.

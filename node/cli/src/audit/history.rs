@@ -130,7 +130,7 @@ pub(super) struct Answer {
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
     pub(super) records: Vec<Proven>,
-    /// As of which block these are all.
+    /// The block as of which these are all.
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<AsOf>,
     rests_on: Basis,
@@ -231,7 +231,7 @@ impl Audit {
                     } else if !from_files {
                         let id = receipt.slot.record_id;
                         let reason = format!("the node lists record {id}, which the proof has not");
-                        // What came after the proof is no lie.
+                        // A record that came after the proof is not a lie.
                         if receipt.header.height <= history.header.height {
                             self.answer.refuse(Verdict::Invalid, reason);
                         }
@@ -257,7 +257,7 @@ impl Audit {
         Ok(())
     }
 
-    /// An old proof is no proof of what is so now.
+    /// An old proof does not prove what is so now.
     pub(super) fn check_age(&mut self, max_age: MaxAge) {
         let as_of = self.answer.as_of.as_ref();
         if let Some(why) = as_of.and_then(|as_of| max_age.refuses(as_of.time_ms)) {

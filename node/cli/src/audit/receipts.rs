@@ -101,7 +101,7 @@ pub(super) fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, 
     Ok((files, others))
 }
 
-/// What stands beside receipts and is none.
+/// Files that stand beside receipts and are not receipts.
 const KNOWN_BESIDE: [&str; 2] = [validators::FILE_NAME, PROOF_FILE];
 
 /// What a receipt that was refused makes of an answer.
@@ -210,7 +210,7 @@ impl ReceiptView {
         });
     }
 
-    /// What is longer than a receipt can be is none; what cannot be read says nothing.
+    /// A file that is longer than a receipt can be is not a receipt; one that cannot be read says nothing.
     fn unreadable(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::FileTooLarge {
             (self.verdict, self.code) = (Verdict::Invalid, TOO_LARGE);
@@ -263,7 +263,7 @@ struct Audit {
     against_node: Option<node::Comparison>,
 }
 
-/// Verified receipts are listed one by one up to so many; the rest are counted.
+/// Up to this many verified receipts are listed one by one; the rest are counted.
 const LISTED_MAX: usize = 10;
 
 impl fmt::Display for Audit {

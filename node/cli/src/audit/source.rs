@@ -65,8 +65,8 @@ impl Source {
         }
     }
 
-    /// Hands over the receipts of a subject's records, of which so many are proven, each encoded, in no
-    /// order. With files, there may be others among them.
+    /// Hands over the receipts of a subject's records, of which `proven` are proven, each encoded, in
+    /// no order. With files, there may be others among them.
     pub(super) async fn receipts(
         &self,
         subject: &v1::Subject,

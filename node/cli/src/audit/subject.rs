@@ -1,5 +1,5 @@
 //! Subjects that an auditor asks about. A proof is about exactly one id, byte by byte; records have ids in
-//! their normal forms only, and so they are asked for.
+//! their normal forms only, and are asked for by these.
 
 use std::fmt;
 

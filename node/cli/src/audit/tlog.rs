@@ -233,9 +233,9 @@ struct Proven {
     record_id: Hash,
     agency: String,
     log_index: u64,
-    /// Of the checkpoint.
+    /// Log size of the checkpoint.
     log_size: u64,
-    /// Of the block that certifies the checkpoint.
+    /// Height of the block that certifies the checkpoint.
     height: u64,
 }
 

@@ -93,7 +93,7 @@ pub(super) async fn watch(
         let look = tokio::select! {
             look = watch.look() => look?,
             () = signals.next() => {
-                // Of a look that was cut off nothing is known.
+                // Nothing is known of a look that was cut off.
                 worst = worst.max(Some(Verdict::NotEnoughEvidence));
                 break;
             }
@@ -269,7 +269,7 @@ impl<'a> Watch<'a> {
         };
         let behind = head.header.height < newest.header.height;
         let finding = match (behind, self.newest_of) {
-            // Who was ahead itself has shown more than it shows now.
+            // The node that was ahead has itself shown more than it shows now.
             (true, Some(ahead)) if ahead != index => {
                 let stands = self.nodes[index].stands_at(head.header.height);
                 self.is_prefix(head, ahead, stands).await
@@ -323,8 +323,8 @@ impl<'a> Watch<'a> {
         self.nodes[index].connection.as_ref().expect("it has answered")
     }
 
-    /// The newest head of earlier runs. Where no node has shown the validators that certified it, it is
-    /// waited for one that does.
+    /// The newest head of earlier runs. Where no node has shown the validators that certified it, this
+    /// waits for one that does.
     fn recall(&mut self) -> anyhow::Result<()> {
         if self.newest.is_some() {
             return Ok(());

@@ -1,6 +1,6 @@
 //! `customhouse`: the node and its command line, one binary.
 
-/// Of the program only: tests and whoever embeds the library have their own.
+/// The allocator of the program only: tests and whoever embeds the library have their own.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -17,7 +17,7 @@ use crate::{
     query::StatusView,
 };
 
-/// Between two looks.
+/// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A node that does not answer by then counts as absent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,7 +29,7 @@ pub(crate) struct StatusArgs {
     /// The network's directory.
     #[arg(long, value_name = "DIR")]
     dir: std::path::PathBuf,
-    /// Wait until all nodes answer and have the same head, so long at the most.
+    /// Wait until all nodes answer and have the same head, for at most this long.
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u64>,
     /// Look only at these agencies' nodes.

@@ -13,7 +13,7 @@ use customhouse_proto::v1;
 use prost::Message as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Bytes of a file at the most: 64 entries of a few hundred bytes each, in hexadecimal.
+/// Most bytes of a file: 64 entries of a few hundred bytes each, in hexadecimal.
 const FILE_BYTES_MAX: usize = 256 * 1024;
 
 const PROPOSAL: &str = "customhouse-registry-proposal/1";
@@ -128,7 +128,7 @@ impl InSyncFile {
 fn read<T: DeserializeOwned>(path: &Path, format: &str) -> anyhow::Result<T> {
     let name = || path.display().to_string();
     let text = readfile::text(path, FILE_BYTES_MAX).with_context(name)?;
-    // First what it is: the fields of another kind of file are no help.
+    // First its kind: the fields of another kind of file are no help.
     let found = serde_json::from_str::<Format>(&text).with_context(name)?.format;
     let found = found.as_deref().unwrap_or("none");
     ensure!(found == format, "{}: its format is `{found}`, and `{format}` is needed", name());

@@ -66,7 +66,7 @@ pub(crate) struct ProposeArgs {
     /// For how many hours the proposal may be put on the chain.
     #[arg(long, value_name = "HOURS", default_value_t = 72)]
     valid_hours: u32,
-    /// An agency whose node is away, in spite of which a validator that is there is to lose its vote.
+    /// An agency whose node is away; a validator that is there may lose its vote in spite of that.
     #[arg(long, value_name = "CODE")]
     although_absent: Vec<AgencyCode>,
     /// The file to write.

@@ -42,7 +42,7 @@ pub(crate) struct SubmitArgs {
     /// What `registry in-sync` wrote with it.
     #[arg(long, value_name = "FILE")]
     in_sync: Option<PathBuf>,
-    /// An agency whose node is away, in spite of which a validator that is there is to lose its vote.
+    /// An agency whose node is away; a validator that is there may lose its vote in spite of that.
     #[arg(long, value_name = "CODE")]
     although_absent: Vec<AgencyCode>,
     /// How long to wait until it is final.
@@ -53,7 +53,7 @@ pub(crate) struct SubmitArgs {
 #[derive(Serialize)]
 struct Changed {
     record_id: Hash,
-    /// Of the block that carries it; it counts from the next height on.
+    /// Height of the block that carries it; it counts from the next height on.
     height: u64,
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) ->
     let approvals = args.approvals.iter().map(|path| approval_of(&proposal, path));
     let approvals = approvals.collect::<anyhow::Result<Vec<_>>>()?;
     let present = Present::read(node).await?;
-    // Whether it is still to be done the node says: it may be on the chain already.
+    // The node says whether it is still to be done: it may be on the chain already.
     present.check_chain(&proposal)?;
     let said = match (&args.joining_key, &args.in_sync) {
         (Some(path), _) => {

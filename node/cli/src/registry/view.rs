@@ -55,7 +55,7 @@ pub(super) struct Proposed {
     validators_after: usize,
     quorum_after: usize,
     faulty_max_after: usize,
-    /// What whoever approves should make sure of first.
+    /// What an approver should make sure of first.
     warnings: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl RegistryView {
         let shown = |entry: &&RegistryEntry| all || registry::is_open_at(entry, next_height);
         let mut entries: Vec<EntryView> =
             present.registry.entries().filter(shown).map(EntryView::of).collect();
-        // An agency with all that is its; the registry's order within.
+        // Each agency with all that is its own, in the registry's order.
         entries.sort_by(|a, b| a.agency.cmp(&b.agency));
         Self {
             chain_id: present.chain_id,

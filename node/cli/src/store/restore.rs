@@ -28,7 +28,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "ID")]
     backup: Option<u32>,
     /// Check each file against the checksums that backup and store have of it, and that the store opens,
-    /// and not every row from the genesis on.
+    /// but not every row from the genesis on.
     #[arg(long)]
     quick: bool,
 }
@@ -58,7 +58,7 @@ struct RestoreView {
     #[serde(serialize_with = "lossy")]
     store: PathBuf,
     restored: bool,
-    /// Of the full check.
+    /// The report of the full check.
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<CheckReport>,
 }

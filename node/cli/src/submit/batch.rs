@@ -15,10 +15,10 @@ use tonic::Code;
 
 use crate::{connect::Connection, output::one_line};
 
-/// Between two attempts.
+/// Pause between two attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A transaction that expired is submitted again so often.
+/// How often a transaction that expired is submitted again.
 const EXPIRIES_MAX: u32 = 3;
 /// The reason code of a submission whose key stands for another body.
 const ALREADY_EXISTS: &str = "ALREADY_EXISTS";
@@ -67,7 +67,7 @@ impl<'c> Batch<'c> {
     /// end a submission, in order; submissions with one key are one.
     ///
     /// # Errors
-    /// Where the node refuses the client or the call itself, so that trying again is no use.
+    /// Where the node refuses the client or the call itself, so that trying again is of no use.
     pub(super) async fn submit(
         &self,
         submissions: Vec<v1::RecordSubmission>,

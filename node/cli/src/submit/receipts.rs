@@ -14,8 +14,8 @@ use crate::{audit::validator_chain, connect::Connection, progress};
 /// Receipts fetched at a time.
 const AT_A_TIME: usize = 16;
 
-/// Fetches the receipt of every record of a report that has not its file yet, and the validator chain
-/// that they are verified with.
+/// Fetches the receipt of every record of a report whose file is not there yet, and the validator
+/// chain that they are verified with.
 pub(super) async fn write_all(
     report: &mut Report,
     dir: &Path,

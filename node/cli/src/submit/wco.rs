@@ -79,7 +79,7 @@ impl Held {
 /// Reads every file; what gives no message is noted and left out.
 ///
 /// # Errors
-/// Where there are more than one run holds.
+/// There are more messages than one run holds.
 fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Imported>> {
     let Found { files, unreadable, skipped, other_files } = wco_paths(&args.paths);
     unreadable.iter().for_each(|error| report.add_unread(error));

@@ -19,13 +19,13 @@ const ASKED_OF_ONE_MAX: usize = 2;
 /// Heights of the first pieces. Blocks may be full: the first to come is applied while the others are
 /// being checked.
 const PIECE_FIRST: u64 = 1;
-/// Bytes of transactions that a piece should have, where a block has not more: the driver waits for the
+/// Bytes of transactions that a piece should have, unless one block has more: the driver waits for the
 /// whole of it to be checked.
 const PIECE_BYTES: u64 = 2 << 20;
 
 /// The state of a catch-up.
 pub(super) struct Plan {
-    /// Heights that nobody is being asked for, first to last: disjoint, but for what was asked for anew.
+    /// Heights that nobody is being asked for, first to last: disjoint, except for what was asked for anew.
     missing: BTreeMap<u64, u64>,
     /// What is being asked for, and of whom.
     asked: Vec<(PublicKey, RangeInclusive<u64>)>,
@@ -33,15 +33,15 @@ pub(super) struct Plan {
     late: Vec<(PublicKey, RangeInclusive<u64>)>,
     /// Answers by their first height.
     waiting: BTreeMap<u64, (PublicKey, Blocks)>,
-    /// Whose answer was wrong.
+    /// Peers whose answer was wrong.
     liars: BTreeSet<PublicKey>,
-    /// Who had no answer, or a late one, or blocks that led nowhere.
+    /// Peers that had no answer, or a late one, or blocks that led nowhere.
     unhelpful: BTreeSet<PublicKey>,
-    /// Who gave fewer blocks than it was asked for, the last time.
+    /// Peers that gave fewer blocks than they were asked for, the last time.
     short: BTreeSet<PublicKey>,
-    /// Who was wrong or late lately: asked last, and not waited for as long as there are others.
+    /// Peers that were wrong or late lately: asked last, and not waited for while there are others.
     doubted: BTreeSet<PublicKey>,
-    /// Who has come to be doubted and why; taken out by [`Plan::doubts`].
+    /// Peers that have come to be doubted, and why; taken out by [`Plan::doubts`].
     new_doubts: Vec<(PublicKey, Doubt)>,
     /// Answers had of each peer: the one with the fewest is asked first.
     answers: BTreeMap<PublicKey, u64>,
@@ -68,7 +68,7 @@ impl Plan {
         plan
     }
 
-    /// What a late answer had, too, may be missing already: nothing of that is forgotten.
+    /// Some of these heights may be missing already, for example those of a late answer: none is forgotten.
     pub(super) fn miss(&mut self, heights: RangeInclusive<u64>) {
         if !heights.is_empty() {
             let last = self.missing.entry(*heights.start()).or_default();
@@ -102,7 +102,7 @@ impl Plan {
         Some((peer, first..=end))
     }
 
-    /// What was asked for anew may have come from whom it was asked first.
+    /// What was asked for anew may have come from the peer that was asked first.
     fn pass_over(&mut self, tip: u64) {
         while let Some((&first, &last)) = self.missing.first_key_value()
             && first <= tip
@@ -112,8 +112,9 @@ impl Plan {
         }
     }
 
-    /// Who is to be asked next: of those that can be, who is not doubted, is asked for the least and has
-    /// answered least. First those that give all that they are asked for.
+    /// The peer to ask next, of those that can be asked: first those that are not doubted, then those
+    /// that give all that they are asked for, then the one that is asked for the least, and has answered
+    /// least.
     fn free(&self, connected: &[PublicKey]) -> Option<PublicKey> {
         let load = |peer: &PublicKey| {
             self.asked.iter().chain(&self.late).filter(|(asked, _)| asked == peer).count()
@@ -130,7 +131,7 @@ impl Plan {
         .copied()
     }
 
-    /// Whether a peer's answer is worth waiting for: nobody doubts it, or all.
+    /// Whether a peer's answer is worth waiting for: it is not doubted, or all are.
     fn is_waited_for(&self, peer: &PublicKey, connected: &[PublicKey]) -> bool {
         let is_doubted = |peer: &PublicKey| self.doubted.contains(peer);
         !is_doubted(peer) || connected.iter().all(is_doubted)
@@ -146,7 +147,7 @@ impl Plan {
         !self.late.is_empty()
     }
 
-    /// Who has come to be doubted since this was asked last.
+    /// The peers that have come to be doubted since this was called last.
     pub(super) fn doubts(&mut self) -> impl Iterator<Item = (PublicKey, Doubt)> + use<> {
         std::mem::take(&mut self.new_doubts).into_iter()
     }
@@ -221,8 +222,8 @@ impl Plan {
         };
         *self.answers.entry(peer).or_default() += 1;
         let given = blocks.len() as u64;
-        // Blocks are as large as they are, for whomever one asks. That one peer gives few of them makes no
-        // smaller pieces of what the others are asked for.
+        // Blocks are equally large, whichever peer gives them. That one peer gives few of them does not
+        // make smaller pieces of what the others are asked for.
         if given == last - first + 1 {
             self.piece = self.piece.saturating_mul(2);
             self.short.remove(&peer);
@@ -250,7 +251,7 @@ impl Plan {
         }
     }
 
-    /// Takes how far the driver came with blocks of a peer. Gives whether it came on.
+    /// Takes how far the driver came with blocks of a peer. Gives whether it advanced.
     pub(super) fn applied(
         &mut self,
         peer: PublicKey,
@@ -271,8 +272,8 @@ impl Plan {
         tip >= *heights.start()
     }
 
-    /// Goes on with one more height, of those peers alone that have given something. Gives whether there
-    /// are any.
+    /// Goes on with one more height, asked only of the peers that have given something. Gives whether
+    /// there are any.
     pub(super) fn follow(&mut self, height: u64, connected: &[PublicKey]) -> bool {
         let unknown = connected.iter().filter(|peer| !self.answers.contains_key(peer));
         self.unhelpful.extend(unknown);

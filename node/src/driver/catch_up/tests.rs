@@ -23,7 +23,7 @@ use crate::driver::answers;
 /// How a peer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
-    /// Has the blocks up to a height, and gives at most so many at once.
+    /// Has the blocks up to a height, and gives at most `at_once` of them at once.
     Honest { up_to: u64, at_once: u64 },
     /// Has nothing.
     Silent,
@@ -445,7 +445,7 @@ fn what_waits_is_limited_and_what_all_wait_for_is_asked_for_in_any_case() {
     assert_eq!((from, heights_of(&blocks)), (other, first_heights));
 }
 
-/// The piece that is asked for after eight with blocks of so many transactions of 50 kB.
+/// The piece that is asked for after eight with blocks of this many transactions of 50 kB.
 fn piece_after(transactions: u64) -> u64 {
     let world = World::new(&[HONEST]);
     let mut plan = Plan::new(1..=1_000_000, BTreeSet::new());

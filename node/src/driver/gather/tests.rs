@@ -17,11 +17,11 @@ use crate::driver::answers;
 /// How a peer answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
-    /// With what was asked for, after so long.
+    /// With what was asked for, after this many milliseconds.
     Honest(u64),
     /// The same, but it has bodies from a moment on only.
     HonestFrom(u64),
-    /// With one body, after so long.
+    /// With one body, after this many milliseconds.
     Drips(u64),
     /// With the same body, at once.
     Repeats,
@@ -34,7 +34,7 @@ enum Peer {
 /// When a request without an answer fails.
 const REQUEST_MS: u64 = 15_000;
 
-/// To which request of which block, and what.
+/// The request and the block that it is for, and what was given.
 type Answer = ((u64, Hash), Option<Gave>);
 
 /// Peers in virtual time.
@@ -45,7 +45,7 @@ struct World {
     bodies: BTreeMap<Hash, Arc<VerifiedTransaction>>,
     ms: u64,
     tip: u64,
-    /// By when they come and their numbers.
+    /// Answers by the times when they come and their numbers.
     answers: BTreeMap<(u64, u64), Answer>,
     asked: BTreeMap<PublicKey, u64>,
     open_max: usize,
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// Goes on until the driver has been told of so much, or there is nothing left to happen.
+    /// Goes on until the driver has been told `told` things, or there is nothing left to happen.
     fn run(&mut self, told: usize) {
         self.step();
         while self.told.len() < told {
@@ -374,7 +374,7 @@ fn a_block_is_asked_of_another_where_one_is_silent() {
     assert!(matches!(&world.told[..], [DriverInput::Block(_)]) && world.ms <= PATIENCE_MS + 20);
 }
 
-/// Of the only validator.
+/// A finalization by the only validator.
 fn finalization(block: &Block) -> Certificate {
     let key = SigningKey::from_seed(&[1; 32]);
     let agency = "A000".parse().expect("a code");

@@ -13,8 +13,7 @@ pub(super) struct Method {
     roles: &'static [Role],
     /// Calls of a class share what a client may have of them.
     pub(super) class: Class,
-    /// Bytes that its answer has at the most, but for what a rare store holds: they are set aside
-    /// before it is made.
+    /// Most bytes that its answer has, except in rare stores: they are set aside before it is made.
     pub(super) answer_bytes: usize,
 }
 
@@ -54,8 +53,8 @@ const METHODS: [Method; 21] = [
     row("/customhouse.v1.Admin/CreateBackup", &[Operator], Class::Backup, KIB),
 ];
 
-/// Health and reflection say nothing about trade: everyone with a certificate may call them. What
-/// ends with its path is one call; the others are streams without an end.
+/// Health and reflection say nothing about trade: everyone with a certificate may call them. Those
+/// with a whole path are single calls; the others are streams without an end.
 const STANDARD: [(&str, Class); 5] = [
     ("/grpc.health.v1.Health/Check", Class::Status),
     ("/grpc.health.v1.Health/List", Class::Status),

@@ -117,7 +117,7 @@ impl Admin for AdminService {
     }
 }
 
-/// Whether the change leaves the network to validators that this node sees away.
+/// Whether the change leaves the network to validators that are away, as far as this node sees.
 fn check_absence(
     node: &Services,
     change: &RegistryChange,
@@ -171,7 +171,7 @@ async fn create_backup(node: &Services) -> Result<v1::CreateBackupResponse, Refu
     Ok(v1::CreateBackupResponse { id, directory, height, bytes, files })
 }
 
-/// Where a change is on the chain already.
+/// Looks where a change is on the chain already.
 async fn committed_change(
     node: &Services,
     change: &RegistryChange,

@@ -37,7 +37,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Gate {
     rejections: Rejections,
-    /// What a message of a request may take.
+    /// How long a message of a request may take.
     message_time: Duration,
     shutdown: CancellationToken,
 }
@@ -48,7 +48,7 @@ pub(super) struct Caller {
     pub(super) client: Result<(ClientIdentity, Share), Refused>,
     /// Which share the connection is above: nothing is served on it.
     pub(super) too_many: Option<TooMany>,
-    /// What the client is to read.
+    /// What the client has yet to read.
     pub(super) unsent: Unsent,
 }
 
@@ -260,7 +260,7 @@ fn complete(headers: &mut HeaderMap) -> Option<(String, String)> {
     Some((reason_code.to_owned(), String::new()))
 }
 
-/// Reasons of what is refused of a message, before it is one.
+/// Reasons for refusing bytes before they are a message.
 const OF_MESSAGES: [&str; 6] = [
     "MESSAGE_MALFORMED",
     "MESSAGE_TIMEOUT",

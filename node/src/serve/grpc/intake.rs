@@ -33,9 +33,10 @@ use crate::{
 /// How long a stream is held back by a full mempool before its items are answered as not taken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Records that are checked where they are.
+/// Most records that are checked in place.
 const FEW_RECORDS: usize = 4;
-/// Transactions that are, and their bytes together. The threads of the servers are not those of consensus.
+/// Most transactions that are, and most bytes of them together. The threads of the servers are not those of
+/// consensus.
 const FEW_TRANSACTIONS: usize = 4;
 const FEW_BYTES: usize = 4096;
 
@@ -221,7 +222,7 @@ impl Records {
         Self { node, rejections, shutdown }
     }
 
-    /// Submits a chunk, and what finds no room again: that holds the stream back.
+    /// Submits a chunk, and again what finds no room: that holds the stream back.
     async fn submit(
         &self,
         client: &ClientIdentity,

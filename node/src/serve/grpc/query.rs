@@ -123,7 +123,7 @@ fn key_of(subject_or_key: Option<SubjectOrKey>) -> Result<Hash, Refused> {
             if !known {
                 return Err(Refused::field("subject.scheme", "FIELD", "unset or unknown value"));
             }
-            // Of another spelling there is nothing on the ledger, and "nothing" would be misread.
+            // Under another spelling there is nothing on the ledger, and "nothing" would be misread.
             form::check_spelling(subject.scheme(), &subject.id)
                 .map_err(|why| Refused::field("subject.id", "SUBJECT_FORM", why.to_string()))?;
             Ok(subject_key(&subject))
@@ -158,7 +158,7 @@ impl PageToken {
         HistoryEntry { key: *key, log_index, position }.encode().to_vec()
     }
 
-    /// No token is the first page.
+    /// Without a token it is the first page.
     fn decode(bytes: &[u8], key: &Hash) -> Result<Option<Self>, Refused> {
         if bytes.is_empty() {
             return Ok(None);
@@ -208,7 +208,7 @@ impl Page {
     }
 }
 
-// A page has room for one record at least.
+// A page has room for at least one record.
 const _: () = assert!(PAGE_BYTES_MAX >= RECORD_BYTES_MAX);
 
 /// The transactions that a page is read from. Entries come in log order, so that the many records
@@ -298,7 +298,7 @@ mod tests {
             Some(subject(999, "X")),
             Some(subject(1, "")),
             Some(subject(1, &long)),
-            // Of another spelling there is nothing, and that must not pass for an answer.
+            // Under another spelling there is nothing, and that must not pass for an answer.
             Some(subject(2, "26nl1")),
             Some(subject(4, "CSQU 3054383")),
             Some(SubjectOrKey::SubjectKey(vec![0; 31])),

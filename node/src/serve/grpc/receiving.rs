@@ -2,7 +2,7 @@
 //! time, and its bytes are of the client's share until they are accepted.
 //!
 //! A message says its length before it comes (gRPC's five bytes). One that is longer than any of its
-//! kind, or for which there is no room, is refused by that, and nothing of it is kept.
+//! kind, or for which there is no room, is refused for that alone, and nothing of it is kept.
 
 use std::{
     pin::Pin,
@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 
 use crate::serve::{quotas::Place, refused::Refused};
 
-/// A message of a stream that is not longer is of the stream's own place.
+/// A message of a stream up to this length needs no more than the stream's own place.
 const SMALL_BYTES: usize = 64 * 1024;
 /// Bytes of the flag and the length before a message.
 const PREFIX_BYTES: usize = 5;
@@ -32,7 +32,7 @@ pub(super) struct Receiving {
     /// Whether more messages may follow, without an end.
     streams: bool,
     framing: Framing,
-    /// What a message may take.
+    /// How long a message may take.
     time: Duration,
     /// Runs while a message is on its way.
     due: Option<Pin<Box<Sleep>>>,
@@ -41,7 +41,7 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    /// `message_bytes_max` is what the service decodes at the most, also of what is compressed.
+    /// `message_bytes_max` is the most that the service decodes, also when it is compressed.
     pub(super) fn new(
         body: Body,
         place: Option<Place>,
@@ -58,7 +58,7 @@ impl Receiving {
     fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut longest = 0;
         for (compressed, length) in self.framing.follow(bytes) {
-            // What it is inflated to is not known, only what it may be.
+            // Its inflated length is not known, only the limit of that.
             let bytes = if compressed { self.message_bytes_max } else { length };
             longest = longest.max(bytes.min(self.message_bytes_max));
         }

@@ -1,5 +1,5 @@
 //! An answer's body on its way to the client. Its bytes are of the client's share until they are sent,
-//! and who does not read them loses the connection.
+//! and a client that does not read them loses the connection.
 //!
 //! HTTP/2 asks a body for its next piece when the one before has room in the client's window. An answer
 //! is handed over in small pieces, copied out of it: what HTTP/2 holds by itself is then a piece or two
@@ -81,7 +81,7 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    /// Has a service's answer encoded, which it is when it is asked for.
+    /// Has a service's answer encoded, which happens when it is asked for.
     ///
     /// # Errors
     /// The service's.
@@ -180,7 +180,7 @@ impl HttpBody for Sending {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        // That it is asked means that the piece before has found room.
+        // Being asked means that the piece before has found room.
         let next = self.poll_content(context);
         let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
         waits.piece = next.is_ready().then(Instant::now);
@@ -191,7 +191,7 @@ impl HttpBody for Sending {
 
 fn trailers_of(refused: Refused) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    // A message of ours is no header's end.
+    // Our messages do not end a header.
     let _written = Status::from(refused).add_header(&mut trailers);
     trailers
 }

@@ -60,11 +60,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// for a while.
 const AGE_MAX: Duration = Duration::from_secs(60 * 60);
 const AGE_GRACE: Duration = Duration::from_secs(10 * 60);
-/// What a connection on which nothing is served has to hear why: it is not to take the place of another's.
+/// How long a connection on which nothing is served has to hear why: it must not take the place of another.
 const REFUSED_TIME: Duration = Duration::from_secs(3);
 /// The client's first words: `PRI * HTTP/2.0…`.
 const HTTP2_PREFACE_BYTES: usize = 24;
-/// How often it is looked whether a client reads what it asked for.
+/// How often to look whether a client reads what it asked for.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What all connections of the server share.
@@ -214,7 +214,7 @@ impl Server {
         let mut end: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(std::future::pending());
         loop {
             tokio::select! {
-                // What a client does to its connection is of no interest to who runs the node.
+                // What a client does to its connection is of no interest to whoever runs the node.
                 _ended = connection.as_mut() => return,
                 () = self.cut.cancelled() => return,
                 () = end.as_mut() => return,

@@ -3,9 +3,9 @@
 //!
 //! One task drives a stream. What has arrived is gathered into a chunk, without waiting for more;
 //! a few chunks are accepted at a time, each as a whole; an item that is to be answered when final
-//! then waits by itself, holding no more than its id. Nothing is read while as many chunks or
-//! waiting items are under way as are allowed, so that the client is held back by HTTP/2's flow
-//! control, and the same while it does not read its answers.
+//! then waits by itself, holding no more than its id. Nothing is read while the allowed number of
+//! chunks or waiting items is under way, nor while the client does not read its answers: HTTP/2's
+//! flow control then holds the client back.
 
 use std::{future::Future, sync::Arc};
 
@@ -22,7 +22,7 @@ use super::gate;
 use crate::identity::ClientIdentity;
 use crate::serve::{quotas::Place, reads::holding, refused::Refused, rejections::Rejections};
 
-/// Items of a chunk at the most.
+/// Most items of a chunk.
 const CHUNK_ITEMS_MAX: usize = 256;
 /// Bytes at which a chunk is closed.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -61,9 +61,9 @@ pub(super) enum Step<A> {
     Wait(BoxFuture<'static, A>),
 }
 
-/// Drives a stream; the answers come in the order in which they are ready. The place is given back
-/// when it ends, which is not before what was handed to the worker is answered. On shutdown nothing more is read, what was read is answered, and the stream ends
-/// with UNAVAILABLE.
+/// Drives a stream; the answers come in the order in which they are ready. The place is given back when the
+/// stream ends, which is only after what was handed to the worker was answered. On shutdown nothing more is
+/// read, what was read is answered, and the stream ends with UNAVAILABLE.
 pub(super) fn drive<I: Intake>(
     intake: Arc<I>,
     client: ClientIdentity,
@@ -180,7 +180,7 @@ fn gather<M: Message>(
     (chunk, Input::Open)
 }
 
-/// What ended the input: bytes that are no message, or too many of them, or that did not come.
+/// What ended the input: bytes that are not a message, too many bytes, or bytes that did not come.
 fn of_input(status: Status) -> Refused {
     let (code, reason_code) = gate::reason_of(&status);
     Refused::new(code, reason_code, status.message())

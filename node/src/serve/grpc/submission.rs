@@ -30,7 +30,7 @@ const PIECE_RECORDS: usize = 256;
 const PIECES_AT_ONCE: usize = 4;
 /// Bytes of a record's result, as it is kept until it is sent.
 const RESULT_BYTES: usize = 512;
-/// How long a call waits for an end at the most; the client asks again.
+/// The longest that a call waits for an end; then the client asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]

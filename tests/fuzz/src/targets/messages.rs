@@ -78,7 +78,7 @@ pub fn registry_proposal(bytes: &[u8]) -> bool {
     given_back(bytes, proposal.map(|proposal| proposal.to_proto().encode_to_vec()))
 }
 
-/// A change of the registry with its approvals. What its signatures prove nobody else can say.
+/// A change of the registry with its approvals. Nobody else can say what its signatures prove.
 pub fn registry_change(bytes: &[u8]) -> bool {
     let change =
         canonical::decode(bytes).ok().and_then(|proto| RegistryChange::from_proto(&proto).ok());
@@ -94,7 +94,7 @@ pub(super) fn by_registry_change(bytes: &[u8]) -> Option<Vec<String>> {
     Some(approvals.map(|approval| format!("{} approves {hash}", approval.validator)).collect())
 }
 
-/// Two statements of one key that contradict each other; only who signed both is ever named.
+/// Two statements of one key that contradict each other; only a key that signed both is ever named.
 pub fn misbehaviour(bytes: &[u8]) -> bool {
     let evidence =
         canonical::decode(bytes).ok().and_then(|proto| Evidence::from_proto(&proto).ok());

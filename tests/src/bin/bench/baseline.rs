@@ -1,4 +1,4 @@
-//! What the machine can do at the most, whatever is built on it.
+//! The most that the machine can do, whatever is built on it.
 
 use std::{fs::File, io::Write as _, path::Path, time::Instant};
 

@@ -10,7 +10,7 @@ use crate::{
     work::Kind,
 };
 
-/// How many times faster than the network commits a node should be that catches up.
+/// How many times faster a node that catches up should be than the network commits.
 const RATIO_GOAL: f64 = 5.0;
 
 /// Kills a node, loads the others, starts it again, and times its way to the newest block: from its

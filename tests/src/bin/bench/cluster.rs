@@ -28,7 +28,7 @@ use crate::{
 const AGENCIES: [&str; 4] = ["BE-AADA", "DE-ZOLL", "FR-DGDDI", "NL-DOUANE"];
 /// How long the network may take to be up, or a node to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a node's status.
+/// Time between two looks at a node's status.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A network that runs.
@@ -128,7 +128,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Of each running node.
+    /// What each running node uses.
     pub(crate) fn usage(&self) -> anyhow::Result<Vec<Usage>> {
         let pids = self.running().filter_map(|node| node.process.as_ref()?.id());
         pids.map(Usage::of).collect()

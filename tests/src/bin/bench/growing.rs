@@ -25,22 +25,22 @@ use crate::{
 const SECTION: Section = Section::GrowingLedger;
 /// Records after which something is measured, as far as the ledger grows.
 const STAGES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
-/// With fewer, nothing is asked.
+/// Nothing is asked of a ledger with fewer records.
 const ASKED_FROM: u64 = 100_000;
 /// Records that are asked for at each stage.
 const ASKED: usize = 1_000;
 /// Records between two lines of progress.
 const PROGRESS: u64 = 100_000;
-/// Entries of a history query at the most.
+/// Most entries of a history query.
 const ENTRIES_MAX: usize = 100;
 /// The ledger that is asked.
 const FEW: Kind = Kind { a_signature: 100, containers: 1 };
 /// The same records with more subjects: the difference is what these cost.
 const MANY: Kind = Kind { a_signature: 100, containers: 8 };
-/// Records of the ledger with many subjects at the most: they have 10⁷ entries.
+/// Most records of the ledger with many subjects: they have 10⁷ entries.
 const MANY_RECORDS_MAX: u64 = 1_000_000;
 
-/// Grows ledgers up to the last stage of at most so many records.
+/// Grows ledgers up to the last stage of at most `records_max` records.
 pub(crate) fn measure(dir: &Path, records_max: u64, report: &mut Report) -> anyhow::Result<()> {
     let few = grow(dir, FEW, records_max, report)?;
     let many = grow(dir, MANY, records_max.min(MANY_RECORDS_MAX), report)?;
@@ -100,8 +100,8 @@ impl Ledger {
         Ok(self.chain.as_ref().context("not open")?.reader())
     }
 
-    /// Appends records until there are so many, and opens the ledger anew: all that was written is
-    /// in files then, so that stages can be compared.
+    /// Appends records until there are `records`, and opens the ledger anew: then all that was
+    /// written is in files, so that stages can be compared.
     fn grow_to(&mut self, records: u64, report: &mut Report) -> anyhow::Result<Stage> {
         let added = records - self.records;
         let (cpu_s, written) = (own_cpu_s()?, usage::bytes_written()?);
@@ -112,7 +112,7 @@ impl Ledger {
         Ok(Stage { records: added, cpu_s, bytes_written })
     }
 
-    /// Appends records until there are so many. Gives the processor time that making them took.
+    /// Appends records until there are `records`. Gives the processor time that making them took.
     fn append(&mut self, records: u64) -> anyhow::Result<f64> {
         let mut making_s = 0.0;
         let chain = self.chain.as_mut().context("not open")?;

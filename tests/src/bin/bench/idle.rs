@@ -13,7 +13,7 @@ use crate::{
 
 /// Records submitted.
 const RECORDS: usize = 800;
-/// Between a record's end and the next: the other nodes commit it meanwhile.
+/// Pause between a record's end and the next: the other nodes commit it meanwhile.
 const REST: Duration = Duration::from_millis(20);
 /// What the median should be below.
 const MEDIAN_MS: f64 = 5.0;

@@ -43,7 +43,7 @@ const MEMORY_MB_GOAL: f64 = 500.0;
 pub(crate) enum Pace {
     /// As fast as it is taken.
     Full,
-    /// So many a second over all nodes, evenly.
+    /// This many a second over all nodes, evenly.
     Fixed {
         /// More than 0.
         per_second: f64,
@@ -54,7 +54,7 @@ pub(crate) enum Pace {
 pub(crate) struct Load {
     pub(crate) kind: Kind,
     pub(crate) pace: Pace,
-    /// How long is submitted; what was submitted is then waited for.
+    /// How long records are submitted; what was submitted is then waited for.
     pub(crate) time: Duration,
     /// A node that is down and is started halfway.
     pub(crate) returns: Option<usize>,
@@ -141,7 +141,7 @@ impl Load {
         })
     }
 
-    /// Transactions that one of so many nodes' clients signs ahead.
+    /// Transactions that the client of one of `nodes` nodes signs ahead.
     fn signed_count(&self, nodes: u64) -> u64 {
         let per_second = match self.pace {
             Pace::Full => SIGNED_PER_SECOND,

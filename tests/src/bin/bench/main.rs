@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Five seconds a load, and fewer repetitions: to see that all is well.
     #[arg(long)]
     quick: bool,
-    /// The ledger that is grown has at the most so many records: up to 10,000,000, a power of ten.
+    /// The ledger that is grown has at most this many records: a power of ten, up to 10,000,000.
     /// That many take a quarter of an hour and 10 GB of disk.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     records_max: u64,

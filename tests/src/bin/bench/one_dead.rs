@@ -11,7 +11,7 @@ use crate::{
 };
 
 const SECTION: Section = Section::OneDead;
-/// What three of four nodes should reach of what four do.
+/// The share of what four nodes reach that three of them should reach.
 const RATIO_GOAL: f64 = 0.9;
 
 /// Kills a node and starts it again, and compares. What the first failures of the dead leader cost

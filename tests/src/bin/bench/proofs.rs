@@ -39,11 +39,11 @@ const RECEIPTS: u64 = 100;
 const SUBJECTS: u64 = COUNT / 2;
 /// Proofs of histories, and as many of absence.
 const HISTORIES: u64 = 1_000;
-/// What a receipt should have at the most, without its record.
+/// Most bytes that a receipt should have, without its record.
 const RECEIPT_BYTES: f64 = 1_600.0;
-/// What its check should take less than, beside the signatures.
+/// Its check should take less than this, beside the signatures.
 const RECEIPT_MS: f64 = 0.5;
-/// What a history proof should have at the most, without the records.
+/// Most bytes that a history proof should have, without the records.
 const HISTORY_BYTES: f64 = 2_000.0;
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
@@ -151,7 +151,7 @@ impl Sampled {
         self.root = log.root();
     }
 
-    /// Receipts without records, of the transactions with so many.
+    /// Receipts without records, of the transactions with this many.
     fn receipts(&self, genesis: &Genesis, records: usize) -> anyhow::Result<Vec<v1::Receipt>> {
         let header = Header { log_root: self.root, ..header(genesis, self.size) };
         let certificate = offline::finalization(genesis, &header)?.encode();
@@ -262,7 +262,7 @@ fn asked(first: u64) -> impl Iterator<Item = u64> {
     (0..HISTORIES).map(move |number| first + number * (SUBJECTS / HISTORIES))
 }
 
-/// Of a block with which the log and the history have so many transactions.
+/// The header of a block with which the log and the history have `size` transactions.
 fn header(genesis: &Genesis, size: u64) -> Header {
     Header {
         height: size / BLOCK,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Section {
-    /// What the machine can do at the most: syncs and signature checks.
+    /// The most that the machine can do: syncs and signature checks.
     Baseline,
     /// The full check of a store.
     StoreCheck,
@@ -204,7 +204,7 @@ fn to_json(figure: &Figure) -> Value {
     json
 }
 
-/// The smallest value that at least so many percent of the sorted values do not exceed.
+/// The smallest value that at least this percentage of the sorted values does not exceed.
 fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()

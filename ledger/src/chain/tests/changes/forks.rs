@@ -6,7 +6,7 @@ use crate::{
     proofs::fork::{self, Conclusion},
 };
 
-/// Of the next height, at another time than the chain's own, finalized in view 1 by these validators.
+/// A decision of the next height, at another time than the chain's, finalized in view 1 by these validators.
 fn decided_by(chain: &Chain, time_ms: u64, seeds: &[u8]) -> Decision {
     let (tip, chain_id) = (chain.tip(), chain.chain_id());
     let header = Header { time_ms, ..prepare(chain, &[]).staged.block().header.clone() };

@@ -8,7 +8,7 @@ use crate::{agreement::validators::ValidatorSet, registry::Registry};
 /// What is tried at a height. Numbers choose among what there is.
 #[derive(Clone, Debug)]
 enum Step {
-    /// An agency joins and gets its vote, if there is none of this code.
+    /// An agency joins and gets its vote, unless one of this code is there.
     Join(u8),
     /// Its validator's key, or the one that it signs with, is exchanged for a new one, or ends.
     Exchange { agency: u8, votes: bool, ends: bool },
@@ -36,7 +36,7 @@ struct History {
     /// The registry after each height, and its validators of the next.
     seen: Vec<(Hash, ValidatorSet)>,
     records: Vec<Hash>,
-    /// Of the next key that is made. Peers' and signing keys of agencies have theirs above 64 and 128.
+    /// Seed of the next key. The peer and signing keys of agencies have seeds above 64 and 128.
     seed: u8,
 }
 
@@ -145,7 +145,7 @@ impl History {
         }
     }
 
-    /// All that was seen is still read, and proven to who has the genesis and the steps.
+    /// All that was seen is still read, and proven to anyone who has the genesis and the steps.
     fn check(&self) {
         let reader = self.chain().reader();
         let mut verifier = Verifier::new(&self.fixture.genesis);
@@ -204,7 +204,7 @@ fn an_encoded_chain_of_steps_is_followed_step_by_step_and_has_one_encoding() {
     let long = [&bytes[..2], &[bytes[2] | 0x80, 0], &bytes[3..]].concat();
     let other_field = [&[0x12], &bytes[1..]].concat();
     let unknown_field = [&bytes[..], &[0x10, 1]].concat();
-    // As a message, each pair of bytes would take some 70.
+    // Decoded as a message, each pair of bytes would take some 70.
     let empty_steps = [10, 0].repeat(1 << 20);
     let large_step = [&[10, 0x80, 0x80, 8][..], &vec![0; 1 << 17]].concat();
     let cut = (1..bytes.len()).map(|length| bytes[..length].to_vec());

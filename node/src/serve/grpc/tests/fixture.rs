@@ -7,7 +7,7 @@ use crate::{
     node::{Node, NodeParts},
 };
 
-/// Within which everything here happens.
+/// The time within which everything here happens.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Rejections by surface and reason, as they were counted.
@@ -77,7 +77,7 @@ impl Fixture {
             count.lock().expect("not poisoned").push((surface.to_owned(), reason.to_owned()));
         });
         let stop = shutdown.clone();
-        // Long for these machines, and short for who waits for a test.
+        // Long for these machines, and short for whoever waits for a test.
         let time = Duration::from_secs(3);
         let patience = Patience { handshake: time, message: time, piece: time };
         let mut config = ApiConfig {
@@ -110,7 +110,7 @@ impl Fixture {
         self.tls_of(&self.authority, role)
     }
 
-    /// Of a client with another name.
+    /// TLS settings of a client with another name.
     pub(super) fn tls_named(&self, name: &str, role: Role) -> ClientTls {
         let own = self.authority.client(name, role).expect("made");
         ClientTls { authority: self.authority.certificate().to_owned(), own }

@@ -354,7 +354,7 @@ async fn a_connection_too_many_is_told_so() {
     assert_eq!(fixture.counted("CLIENT_CONNECTIONS"), 1);
     fixture.client(Role::Operator).await.status().await.expect("served");
     drop(client);
-    // Who shows no certificate takes nobody's place.
+    // A connection without a certificate takes nobody's place.
     let connect = |_| TcpStream::connect(&fixture.endpoint);
     let silent = join_all((0..300).map(connect)).await;
     fixture.client(Role::Operator).await.status().await.expect("served");

@@ -58,7 +58,7 @@ async fn a_change_is_taken_when_a_quorum_approves_the_present_registry_s() {
     let (height, after) = client.registry().await.expect("served");
     assert_eq!((height, after.count()), (1, registry.count() + 1));
     assert_ne!(after.root(), registry.root());
-    // The same once more, and another of the registry that is no more.
+    // The same once more, and another change, of the registry as it no longer is.
     assert_eq!(client.submit_registry_change(change, &[]).await.expect("told"), record_id);
     let late = approved(proposal("FI-TULLI", later), &fixture.validator_key);
     let refused = refusal(client.submit_registry_change(late, &[]).await);

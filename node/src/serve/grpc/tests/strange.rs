@@ -1,4 +1,4 @@
-//! Handshakes, frames and messages that no honest client sends, or so many of them.
+//! Handshakes, frames and messages that no honest client sends, or not in such numbers.
 
 use axum::http::{Method, Request};
 use bytes::Bytes;
@@ -203,7 +203,7 @@ async fn odd_calls_come_to_an_end_and_the_next_is_answered() {
     fixture.stop().await;
 }
 
-/// Numbers at their ends, bytes of other lengths, texts that are none: one of each, by number.
+/// Numbers at their limits, bytes of odd lengths, texts that mean nothing: one of each, by number.
 fn odd(kind: &Kind, number: usize, depth: usize) -> Value {
     let bytes = |lengths: [usize; 6]| vec![0xff; lengths[number % 6]];
     match kind {
@@ -219,7 +219,7 @@ fn odd(kind: &Kind, number: usize, depth: usize) -> Value {
         }
         Kind::Double => Value::F64([0.0, f64::NAN, f64::MAX][number % 3]),
         Kind::Float => Value::F32([0.0, f32::NAN, f32::MAX][number % 3]),
-        // Nobody is to wait.
+        // No call must wait.
         Kind::Bool => Value::Bool(false),
         Kind::String => Value::String(
             ["", "\0", "NL-DOUANE", "\u{202e}", "1e308", &"é".repeat(300)][number % 6].into(),
@@ -262,7 +262,7 @@ async fn no_request_ends_a_node() {
             body.send_data(framed(&request), true).expect("sent");
             let (code, reason_code) = ended(response).await;
             assert!(code == Code::Ok || !reason_code.is_empty(), "{path} {number}: {code:?}");
-            // What would be a panic is a refusal by the framework, if it is anything.
+            // A panic would show as a refusal by the framework, if it showed at all.
             assert!(code != Code::Unknown && code != Code::Internal, "{path} {number}: {code:?}");
         }
     }
