@@ -1,7 +1,6 @@
 //! Comparing a certified header that one has with a node's: its head must be certified, and its log must
 //! continue the header's.
 
-use customhouse_client::Client;
 use customhouse_ledger::{
     agreement::header::Header,
     hash::Hash,
@@ -9,16 +8,7 @@ use customhouse_ledger::{
     proofs::verifier::{FinalityError, Verifier},
 };
 
-use crate::{head::Certified, seen::may_follow, validators, verdict::Verdict};
-
-/// A node that is asked, and not trusted.
-#[derive(Clone, Copy, Debug)]
-pub struct Node<'a> {
-    /// The connection to it.
-    pub client: &'a Client,
-    /// What people call it: its endpoint.
-    pub name: &'a str,
-}
+use crate::{asked::AskedNode, head::Certified, seen::may_follow, validators, verdict::Verdict};
 
 /// What a node's head says, held against what was known.
 #[derive(Debug)]
@@ -49,7 +39,7 @@ impl Finding {
 /// inner error says why the head is not certified.
 pub async fn head(
     verifier: &mut Verifier,
-    node: Node<'_>,
+    node: AskedNode<'_>,
 ) -> anyhow::Result<Result<Certified, FinalityError>> {
     let (header, certificate) = node.client.header(None).await?;
     // After the head, so that no change comes between the two.
@@ -59,7 +49,7 @@ pub async fn head(
 }
 
 /// The certified header that a node has at a height; `None` where it gives none.
-pub async fn header_at(height: u64, verifier: &Verifier, node: Node<'_>) -> Option<Certified> {
+pub async fn header_at(height: u64, verifier: &Verifier, node: AskedNode<'_>) -> Option<Certified> {
     let (header, certificate) = node.client.header(Some(height)).await.ok()?;
     let certificate = certificate.map(|certificate| certificate.encode()).unwrap_or_default();
     let found = Certified::check(&header.encode(), certificate, verifier).ok()?;
@@ -71,7 +61,7 @@ pub async fn against(
     known: Option<&Header>,
     head: &Certified,
     verifier: &Verifier,
-    node: Node<'_>,
+    node: AskedNode<'_>,
 ) -> Finding {
     match known {
         None => Finding::new(
@@ -132,7 +122,7 @@ async fn continues(
     known: &Header,
     head: &Certified,
     verifier: &Verifier,
-    node: Node<'_>,
+    node: AskedNode<'_>,
 ) -> Finding {
     let finding = match without_proof(known, head) {
         Some(decided) => decided,
@@ -161,7 +151,7 @@ async fn continues(
 }
 
 /// Asks for the proof that the longer log begins with the shorter.
-async fn proven(from: &Header, to: &Header, node: Node<'_>) -> Finding {
+async fn proven(from: &Header, to: &Header, node: AskedNode<'_>) -> Finding {
     let path = match node.client.consistency_proof(from.log_size, to.log_size).await {
         Ok(path) => path,
         Err(error) => {

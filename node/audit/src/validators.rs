@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use customhouse_ledger::proofs::verifier::Verifier;
 use customhouse_proto::v1;
 
-use crate::{compare::Node, files::read_form};
+use crate::{asked::AskedNode, files::read_form};
 
 /// Its name beside receipts.
 pub const FILE_NAME: &str = "validator.chain";
@@ -22,7 +22,7 @@ pub fn follow_file(verifier: &mut Verifier, file: &Path) -> anyhow::Result<Vec<u
 /// Lets a verifier follow the changes that a node has.
 pub async fn follow_node(
     verifier: &mut Verifier,
-    node: Node<'_>,
+    node: AskedNode<'_>,
 ) -> anyhow::Result<v1::ValidatorChain> {
     let chain = node.client.validator_chain().await?;
     let name = || format!("the validator chain of {}", node.name);
@@ -34,7 +34,7 @@ pub async fn follow_node(
 /// certify: a node that withholds the last change has no such head to show.
 pub async fn certified_chain(
     verifier: &mut Verifier,
-    node: Node<'_>,
+    node: AskedNode<'_>,
 ) -> anyhow::Result<v1::ValidatorChain> {
     let (header, certificate) = node.client.header(None).await?;
     let chain = follow_node(verifier, node).await?;

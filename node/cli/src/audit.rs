@@ -9,7 +9,7 @@ use customhouse_audit::{validators, verdict::Verdict};
 use customhouse_ledger::proofs::verifier::Verifier;
 use serde::Serialize;
 
-use super::{Done, Output, connect::ConnectArgs, failure, genesis};
+use super::{command::Done, connect::ConnectArgs, failure, genesis, output::Output};
 
 mod consistency;
 mod decisions;
@@ -139,7 +139,7 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         Ok(verdict) => verdict,
         Err(error) if failure::is_wrong_usage(&error) => return Err(error),
         Err(error) => {
-            let (verdict, reason) = (Verdict::of_error(&error), crate::sentence(&error));
+            let (verdict, reason) = (Verdict::of_error(&error), crate::failure::sentence(&error));
             let code = failure::code(&error);
             let before = code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default();
             note!("customhouse: {before}{reason}");

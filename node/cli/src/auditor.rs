@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::{
-    Shared,
     arguments::{self, say},
-    audit, block_on, ended, hide_memory,
+    audit,
+    command::{GlobalArgs, block_on, ended, hide_memory},
     output::Output,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 #[command(name = "customhouse-audit", version, about, propagate_version = true, after_help = EXAMPLES)]
 struct AuditCli {
     #[command(flatten)]
-    shared: Shared,
+    shared: GlobalArgs,
     #[command(subcommand)]
     command: audit::AuditCommand,
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use customhouse_audit::compare::Node;
+use customhouse_audit::asked::AskedNode;
 use customhouse_client::{Client, tls::ClientTls};
 use customhouse_files::{certificate::PEM_BYTES_MAX, profile::Profile, readfile};
 use customhouse_ledger::agency::AgencyCode;
@@ -82,8 +82,8 @@ pub(crate) async fn connect(profile: Profile) -> anyhow::Result<Connection> {
 
 impl Connection {
     /// The node, to be asked by an audit.
-    pub(crate) fn node(&self) -> Node<'_> {
-        Node { client: &self.client, name: &self.profile.node }
+    pub(crate) fn node(&self) -> AskedNode<'_> {
+        AskedNode { client: &self.client, name: &self.profile.node }
     }
 
     /// The agency of the client certificate, which is also the node's.

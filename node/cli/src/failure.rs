@@ -29,7 +29,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn of(error: &anyhow::Error) -> Self {
-        Self { error: super::sentence(error), code: code(error) }
+        Self { error: super::failure::sentence(error), code: code(error) }
     }
 }
 
@@ -73,6 +73,20 @@ fn of_store<'a>(_: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
     None
 }
 
+/// What happened and why, in one sentence. Many errors say their cause themselves: it is not said
+/// twice.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
@@ -90,5 +104,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&plain).expect("serializable"), r#"{"error":"no"}"#);
         let usage = anyhow::Error::new(WrongUsage("which node?".into())).context("asking");
         assert!(is_wrong_usage(&usage) && !is_wrong_usage(&error));
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open store: {source}")]
+        struct Outer {
+            source: std::io::Error,
+        }
+        let outer = Outer { source: std::io::Error::other("disk is full") };
+        let error = Err::<(), _>(outer).context("the node stopped").expect_err("an error");
+        assert_eq!(sentence(&error), "the node stopped: cannot open store: disk is full");
     }
 }

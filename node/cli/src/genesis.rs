@@ -23,7 +23,11 @@ use customhouse_ledger::{
 };
 use serde::Serialize;
 
-use super::{Done, Output, failure::WrongUsage, output::one_line};
+use super::{
+    command::Done,
+    failure::WrongUsage,
+    output::{Output, one_line},
+};
 
 #[derive(Subcommand)]
 pub(crate) enum GenesisCommand {

@@ -22,7 +22,8 @@ use libp2p::identity::ed25519;
 use serde::Serialize;
 
 use super::{
-    Done, genesis,
+    command::Done,
+    genesis,
     output::{Output, lossy},
 };
 

@@ -11,7 +11,7 @@ use customhouse_node::local_network::{LocalNetwork, NewNetwork, Ports};
 use serde::Serialize;
 
 use super::{
-    Done,
+    command::Done,
     genesis::{by_name, parse_parameter},
     output::{Output, lossy},
 };
@@ -92,9 +92,9 @@ pub(crate) fn run(command: NetworkCommand, output: Output) -> Done {
         NetworkCommand::Run { dir } => {
             let network = LocalNetwork::open(&dir)?;
             output.print(&NetworkView::of(&network))?;
-            super::block_on(run::run(&network))
+            super::command::block_on(run::run(&network))
         }
-        NetworkCommand::Status(args) => super::block_on(async {
+        NetworkCommand::Status(args) => super::command::block_on(async {
             let agree = status::status(&args, output).await?;
             Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }),

@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Done,
+    command::Done,
     output::{Output, lossy},
     signals::StopSignals,
 };

@@ -64,7 +64,7 @@ impl Output {
 
     /// Says what went wrong: to people, and as a document for scripts.
     pub(crate) fn failed(self, error: &anyhow::Error) {
-        note(&format!("customhouse: {}", super::sentence(error)));
+        note(&format!("customhouse: {}", super::failure::sentence(error)));
         // As elsewhere: that nobody reads it changes nothing.
         let _nobody = self.json(&Failure::of(error));
     }

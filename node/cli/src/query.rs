@@ -10,7 +10,7 @@ use customhouse_proto::v1::{self, get_history_request::SubjectOrKey};
 use futures::StreamExt as _;
 use prost::Message as _;
 
-use super::{Done, Output, connect::Connection, subject::parse_subject};
+use super::{command::Done, connect::Connection, output::Output, subject::parse_subject};
 
 mod record;
 mod views;

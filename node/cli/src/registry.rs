@@ -13,7 +13,7 @@ use customhouse_ledger::{
     registry::{InSync, Registry, RegistryApproval, RegistryChange},
 };
 
-use super::{Done, Output, connect::Connection};
+use super::{command::Done, connect::Connection, output::Output};
 
 mod files;
 mod propose;

@@ -14,7 +14,7 @@ use customhouse_ledger::{
 };
 use customhouse_node::config::{BackupSection, NodeConfig};
 
-use super::{ConnectArgs, Done, Output, failure};
+use super::{command::Done, connect::ConnectArgs, failure, output::Output};
 
 mod backup;
 mod bars;

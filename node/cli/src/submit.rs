@@ -11,7 +11,7 @@ use clap::Subcommand;
 use customhouse_files::readfile;
 use customhouse_proto::v1;
 
-use super::{Done, Output, connect::Connection, record_json};
+use super::{command::Done, connect::Connection, output::Output, record_json};
 
 mod batch;
 mod receipts;

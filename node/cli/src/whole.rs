@@ -11,9 +11,10 @@ use customhouse_files::hardening;
 use customhouse_node::logs;
 
 use crate::{
-    Shared, WRONG_USAGE,
     arguments::{self, say},
-    audit, block_on, ended, genesis, hide_memory, keys, network, node,
+    audit,
+    command::{GlobalArgs, WRONG_USAGE, block_on, ended, hide_memory},
+    genesis, keys, network, node,
     output::Output,
     query, registry, store, submit,
 };
@@ -23,7 +24,7 @@ use crate::{
 #[command(name = "customhouse", version, about, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
-    shared: Shared,
+    shared: GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }

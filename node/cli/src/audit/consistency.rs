@@ -144,7 +144,7 @@ pub(super) async fn check(
         match write_evidence(args, first, other, &seen, connection.as_ref()).await {
             Ok(file) => audit.evidence = Some(file),
             // A fork is one, whether or not it could be written down.
-            Err(error) => note!("customhouse: the evidence: {}", crate::sentence(&error)),
+            Err(error) => note!("customhouse: the evidence: {}", crate::failure::sentence(&error)),
         }
     }
     audit.finish(args, known, head, finding)?;

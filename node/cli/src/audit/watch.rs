@@ -221,7 +221,7 @@ impl<'a> Watch<'a> {
                 match self.write_evidence(index, other).await {
                     Ok(file) => evidence = Some(file),
                     Err(error) => {
-                        let why = crate::sentence(&error);
+                        let why = crate::failure::sentence(&error);
                         reason = format!("{reason}; the evidence is not written: {why}");
                     }
                 }
@@ -238,7 +238,7 @@ impl<'a> Watch<'a> {
     /// A node's certified head.
     async fn head_of(&mut self, index: usize) -> Result<Certified, Finding> {
         let absent = |error: anyhow::Error| {
-            let reason = format!("no answer: {}", crate::sentence(&error));
+            let reason = format!("no answer: {}", crate::failure::sentence(&error));
             Finding::new(Verdict::of_error(&error), reason)
         };
         let node = &mut self.nodes[index];

@@ -88,7 +88,7 @@ async fn look(agency: &LocalAgency) -> NodeView {
     let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(agency)).await;
     let (status, error) = match asked {
         Ok(Ok(status)) => (Some(status), None),
-        Ok(Err(error)) => (None, Some(crate::sentence(&error))),
+        Ok(Err(error)) => (None, Some(crate::failure::sentence(&error))),
         Err(_) => (None, Some(format!("no answer after {ANSWER_TIMEOUT:?}"))),
     };
     NodeView { agency: agency.code().to_string(), status, error }

@@ -11,7 +11,12 @@ use serde::Serialize;
 use tonic::Code;
 
 use super::{Access, Place, StoreArgs, with_hint};
-use crate::{Done, block_on, connect::ConnectArgs, failure::WrongUsage, output::Output};
+use crate::{
+    command::{Done, block_on},
+    connect::ConnectArgs,
+    failure::WrongUsage,
+    output::Output,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct BackupArgs {

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::{Access, Place, StoreArgs, bars::Bars, explained};
 use crate::{
-    Done,
+    command::Done,
     output::{Output, lossy},
 };
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Access, StoreArgs, bars::Bars, explained};
 use crate::{
-    Done,
+    command::Done,
     output::{Output, lossy},
 };
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Access, StoreArgs, bars::Bars, explained};
 use crate::{
-    Done,
+    command::Done,
     failure::WrongUsage,
     output::{Output, lossy},
 };
