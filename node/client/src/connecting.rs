@@ -30,8 +30,7 @@ use tonic::{
     transport::Endpoint,
 };
 
-use super::ClientError;
-use crate::tls::ClientTls;
+use crate::{error::ClientError, no_connection::NoConnection, tls::ClientTls};
 
 /// How long each step of it may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,32 +42,6 @@ const PORT: u16 = 443;
 #[derive(Clone)]
 pub(super) struct Connector {
     tls: TlsConnector,
-}
-
-/// Why there is no connection, in a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NoConnection(String);
-
-impl fmt::Display for NoConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NoConnection {}
-
-impl NoConnection {
-    /// Looks for one among what an error came from.
-    pub(super) fn among<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            if let Some(found) = error.downcast_ref::<Self>() {
-                return Some(found);
-            }
-            cause = error.source();
-        }
-        None
-    }
 }
 
 /// The endpoint and how to connect to it. TLS is spoken by the connector: for the channel, the

@@ -10,8 +10,8 @@ use customhouse_ledger::{
 use tonic::{Code, Status, TimeoutExpired};
 
 use crate::{
-    connecting::NoConnection,
     contract::{REASON_CODE, REFUSED_ID, RETRY_AFTER_MS},
+    no_connection::NoConnection,
     tls::TlsError,
 };
 

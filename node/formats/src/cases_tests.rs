@@ -7,7 +7,7 @@ use customhouse_ledger::{
     record::{self, ValidRecord},
     registry::genesis::Genesis,
 };
-use customhouse_proto::v1::{declaration::Regime, record::Body, subject::Scheme};
+use customhouse_proto::v1::{self, declaration::Regime, record::Body, subject::Scheme};
 
 use super::*;
 

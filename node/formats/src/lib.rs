@@ -39,6 +39,7 @@ mod declaration;
 mod encoding;
 mod error;
 mod extensions;
+mod imported;
 mod link;
 mod naming;
 mod paths;
@@ -56,90 +57,11 @@ mod samples_tests;
 #[cfg(test)]
 mod shared_data_tests;
 
-use customhouse_proto::v1::{self, reference::Relation};
-use sha2::{Digest as _, Sha256};
-
 pub use codes::{has_wrong_check_digit, perhaps_container};
 pub use error::ImportError;
+pub use imported::{DeclarationKey, Imported, MessageRole, Outcome, Skipped};
 pub use link::{Duplicate, Link, LinkTarget, Links, Rule, Unlinked, link_batch, waves};
 pub use paths::{Found, wco_paths};
 pub use rows::{CsvRows, KOREAN_COLUMNS, csv_rows};
 pub use warning::{Place, WARNINGS_MAX, Warning};
 pub use wco::{MESSAGE_BYTES_MAX, wco_file, wco_message};
-
-/// A message that became a record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Imported {
-    /// The record. Salt, agency and submitter are empty: the node fills them.
-    pub record: v1::Record,
-    /// `<form>:<SHA-256 of the message in hexadecimal>`, at most 128 bytes.
-    pub idempotency_key: String,
-    /// The file, and for a row its line: what to name in messages to people.
-    pub label: String,
-    /// At most [`WARNINGS_MAX`].
-    pub warnings: Vec<Warning>,
-    /// What the message is to a declaration.
-    pub role: Role,
-    /// The declaration it is, or is about.
-    pub key: DeclarationKey,
-}
-
-impl Imported {
-    /// States that the record is about an earlier one.
-    pub fn refer(&mut self, relation: Relation, record_id: [u8; 32]) {
-        let reference = v1::Reference { relation: relation as i32, record_id: record_id.to_vec() };
-        if !self.record.references.contains(&reference) {
-            self.record.references.push(reference);
-        }
-    }
-}
-
-/// What a message is to a declaration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It is one.
-    Declaration,
-    /// A further message of the declarant about one lodged earlier: it amends or cancels it, or is
-    /// evidence for it (the goods were presented).
-    Additional(Relation),
-    /// Customs answers it.
-    Status,
-}
-
-/// How messages name a declaration. Either part may be empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeclarationKey {
-    /// The declarant's own reference.
-    pub reference: String,
-    /// The movement reference number that customs gave.
-    pub mrn: String,
-}
-
-/// What a well-formed file turned out to be.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// A declaration, a message about one, or a status.
-    Imported(Box<Imported>),
-    /// Another kind of message, which has no record.
-    Skipped(Skipped),
-}
-
-/// A file that is well-formed and not for the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// The file.
-    pub label: String,
-    /// Name of the root element.
-    pub root: String,
-    /// Why it was skipped.
-    pub reason: &'static str,
-}
-
-/// The idempotency key of a message: the parts are hashed one after the other.
-fn idempotency_key(form: &str, parts: &[&[u8]]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    format!("{form}:{}", hex::encode(hasher.finalize()))
-}

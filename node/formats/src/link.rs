@@ -23,7 +23,7 @@ use std::{
 
 use customhouse_proto::v1::{record::Body, reference::Relation};
 
-use super::{DeclarationKey, Imported, Role};
+use super::imported::{DeclarationKey, Imported, MessageRole};
 
 /// States that one message is about another, or about a record of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +117,9 @@ pub fn waves(batch: &[Imported]) -> [Vec<usize>; 3] {
     let mut waves = [Vec::new(), Vec::new(), Vec::new()];
     for (index, imported) in batch.iter().enumerate() {
         match imported.role {
-            Role::Declaration => waves[0].push(index),
-            Role::Additional(_) => waves[1].push(index),
-            Role::Status => waves[2].push(index),
+            MessageRole::Declaration => waves[0].push(index),
+            MessageRole::Additional(_) => waves[1].push(index),
+            MessageRole::Status => waves[2].push(index),
         }
     }
     waves
@@ -146,7 +146,7 @@ pub fn link_batch(
     for from in batch.to_link() {
         let Some(declaration) = batch.by_reference(from) else { continue };
         found.insert(from, (LinkTarget::Batch(batch.answered(from, declaration)), Rule::Reference));
-        if batch.messages[declaration].role != Role::Declaration {
+        if batch.messages[declaration].role != MessageRole::Declaration {
             continue;
         }
         // An MRN that would name two declarations names none.
@@ -200,7 +200,10 @@ impl<'b> Batch<'b> {
             Self { messages, repeated, references: HashMap::new(), folders: BTreeMap::new() };
         for (index, message) in messages.iter().enumerate() {
             let first = batch.repeated.get(&index).copied().unwrap_or(index);
-            if message.role != Role::Status && first == index && !message.key.reference.is_empty() {
+            if message.role != MessageRole::Status
+                && first == index
+                && !message.key.reference.is_empty()
+            {
                 batch.references.entry(&message.key.reference).or_default().push(index);
             }
             batch.add_to_folders(message, first);
@@ -214,17 +217,17 @@ impl<'b> Batch<'b> {
         }
         let (own, above) = folders(message);
         match message.role {
-            Role::Status if is_rejection(message) || message.key.mrn.is_empty() => {}
-            Role::Status => {
+            MessageRole::Status if is_rejection(message) || message.key.mrn.is_empty() => {}
+            MessageRole::Status => {
                 for folder in [own, above] {
                     let folder = self.folders.entry(folder.to_owned()).or_default();
                     folder.mrns.insert(&message.key.mrn);
                 }
             }
-            Role::Declaration => {
+            MessageRole::Declaration => {
                 self.folders.entry(own.to_owned()).or_default().declarations.push(first);
             }
-            Role::Additional(_) => {
+            MessageRole::Additional(_) => {
                 self.folders.entry(own.to_owned()).or_default().additional.push(first);
             }
         }
@@ -234,7 +237,9 @@ impl<'b> Batch<'b> {
     fn to_link(&self) -> impl Iterator<Item = usize> {
         let messages = self.messages.iter().enumerate();
         messages
-            .filter(|(index, m)| m.role != Role::Declaration && !self.repeated.contains_key(index))
+            .filter(|(index, m)| {
+                m.role != MessageRole::Declaration && !self.repeated.contains_key(index)
+            })
             .map(|(index, _)| index)
     }
 
@@ -248,14 +253,14 @@ impl<'b> Batch<'b> {
             .copied()
             .filter(|index| *index != from && !contradicts(&self.messages[*index], message))
             .collect();
-        let of = |wanted: fn(Role) -> bool| -> Vec<usize> {
+        let of = |wanted: fn(MessageRole) -> bool| -> Vec<usize> {
             same.iter().copied().filter(|index| wanted(self.messages[*index].role)).collect()
         };
-        let declarations = of(|role| role == Role::Declaration);
-        if !declarations.is_empty() || message.role != Role::Status {
+        let declarations = of(|role| role == MessageRole::Declaration);
+        if !declarations.is_empty() || message.role != MessageRole::Status {
             return self.one_of(&declarations, message);
         }
-        self.one_of(&of(|role| matches!(role, Role::Additional(_))), message)
+        self.one_of(&of(|role| matches!(role, MessageRole::Additional(_))), message)
     }
 
     /// The only one, or the only one in the message's folder or the folder above.
@@ -309,8 +314,9 @@ impl<'b> Batch<'b> {
                 folder.additional.clone()
             }
             _ => self.references.get(&*target.key.reference).map_or_else(Vec::new, |same| {
-                let role =
-                    |index: &&usize| matches!(self.messages[**index].role, Role::Additional(_));
+                let role = |index: &&usize| {
+                    matches!(self.messages[**index].role, MessageRole::Additional(_))
+                };
                 same.iter().filter(role).copied().collect()
             }),
         };
@@ -327,9 +333,9 @@ impl<'b> Batch<'b> {
         let mut links = Links { duplicates, ..Links::default() };
         for (from, message) in self.messages.iter().enumerate() {
             let relation = match message.role {
-                Role::Declaration => continue,
-                Role::Additional(relation) => relation,
-                Role::Status => Relation::RespondsTo,
+                MessageRole::Declaration => continue,
+                MessageRole::Additional(relation) => relation,
+                MessageRole::Status => Relation::RespondsTo,
             };
             let first = self.repeated.get(&from).copied().unwrap_or(from);
             match found.get(&first) {

@@ -1,7 +1,7 @@
 //! Which message is about which, in small batches.
 
 use super::*;
-use crate::{Outcome, wco_message};
+use crate::{imported::Outcome, wco::wco_message};
 
 fn declaration(label: &str, reference: &str) -> Imported {
     additional(label, reference, "", "9", "IMA")

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Skipped,
     error::ImportError,
+    imported::Skipped,
     wco::{shown, unreadable},
 };
 
@@ -95,7 +95,7 @@ mod tests {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
     use super::*;
-    use crate::{Outcome, wco_file};
+    use crate::{imported::Outcome, wco::wco_file};
 
     fn names(found: &Found, root: &Path) -> Vec<PathBuf> {
         let name = |file: &PathBuf| file.strip_prefix(root).ok().map(Path::to_owned);

@@ -12,10 +12,10 @@ use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::{self, declaration::Regime, record::Body, subject::Scheme};
 
 use super::{
-    DeclarationKey, Imported, Role, codes, date,
+    codes, date,
     decimal::{self, Decimal},
     error::{ImportError, quoted},
-    idempotency_key,
+    imported::{DeclarationKey, Imported, MessageRole, idempotency_key},
     terms::{ID_BYTES_MAX, Terms},
     warning::{Place, Warning},
 };
@@ -224,7 +224,7 @@ impl<R: BufRead> CsvRows<R> {
             },
             label: format!("{}:{}", self.file, self.line),
             warnings,
-            role: Role::Declaration,
+            role: MessageRole::Declaration,
             key: named,
         })
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use customhouse_proto::v1::reference::Relation;
+
 use super::*;
 
 fn samples() -> std::path::PathBuf {
@@ -25,7 +27,7 @@ fn the_samples_are_imported_without_a_warning_and_linked_by_reference() {
     let links = link_batch(&batch, |_| None);
     assert_eq!((links.unlinked.len(), links.duplicates.len()), (0, 0));
     for link in &links.links {
-        let (from, by_mrn) = (&batch[link.from], Role::Additional(Relation::Amends));
+        let (from, by_mrn) = (&batch[link.from], MessageRole::Additional(Relation::Amends));
         // The amendment has a reference of its own and names the declaration by its MRN.
         let expected = if from.role == by_mrn { Rule::Mrn } else { Rule::Reference };
         assert_eq!(link.rule, expected, "{}", from.label);

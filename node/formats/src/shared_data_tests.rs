@@ -9,7 +9,7 @@ use std::{
 };
 
 use customhouse_ledger::record::ValidRecord;
-use customhouse_proto::v1::{self, record::Body};
+use customhouse_proto::v1::{self, record::Body, reference::Relation};
 use prost::Message as _;
 
 use super::*;
@@ -63,11 +63,11 @@ fn count<T: Ord>(values: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
 fn every_file_is_a_declaration_a_status_skipped_by_name_or_refused() {
     let Some(examples) = examples() else { return };
     let roles = count(examples.imported.iter().map(|imported| match imported.role {
-        Role::Declaration => "declaration",
-        Role::Additional(Relation::Amends) => "amendment",
-        Role::Additional(Relation::Cancels) => "cancellation",
-        Role::Additional(_) => "presentation",
-        Role::Status => "status",
+        MessageRole::Declaration => "declaration",
+        MessageRole::Additional(Relation::Amends) => "amendment",
+        MessageRole::Additional(Relation::Cancels) => "cancellation",
+        MessageRole::Additional(_) => "presentation",
+        MessageRole::Status => "status",
     }));
     let expected = [
         ("amendment", 13),
@@ -131,12 +131,12 @@ fn statuses_and_additional_messages_are_linked_and_the_rules_counted() {
     let Some(examples) = examples() else { return };
     let batch = &examples.imported;
     let links = link_batch(batch, |_| None);
-    let rules = |role: fn(Role) -> bool| {
+    let rules = |role: fn(MessageRole) -> bool| {
         count(links.links.iter().filter(|l| role(batch[l.from].role)).map(|link| link.rule))
     };
-    let statuses = rules(|role| role == Role::Status);
+    let statuses = rules(|role| role == MessageRole::Status);
     assert_eq!(statuses, BTreeMap::from([(Rule::Reference, 284), (Rule::Folder, 78)]));
-    let additional = rules(|role| role != Role::Status);
+    let additional = rules(|role| role != MessageRole::Status);
     let expected = [(Rule::Reference, 11), (Rule::Mrn, 1), (Rule::Folder, 7)];
     assert_eq!(additional, BTreeMap::from(expected));
     // A gallery of notifications without the declarations that they answer.
@@ -148,7 +148,7 @@ fn statuses_and_additional_messages_are_linked_and_the_rules_counted() {
     for link in &links.links {
         let LinkTarget::Batch(to) = link.to else { panic!("nothing is on a ledger") };
         assert!(links.duplicates.iter().all(|duplicate| duplicate.index != to));
-        assert_ne!(batch[to].role, Role::Status);
+        assert_ne!(batch[to].role, MessageRole::Status);
         let scenario = |index: usize| batch[index].label.split('/').next().map(str::to_owned);
         let repeated = links.duplicates.iter().any(|duplicate| duplicate.index == link.from)
             || links.duplicates.iter().any(|duplicate| duplicate.first == to);

@@ -8,12 +8,12 @@ use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
 use super::{
-    DeclarationKey, Imported, Outcome, Role, Skipped,
     declaration::{self, GOODS_ITEM},
     encoding,
     error::ImportError,
     extensions::Extensions,
-    idempotency_key, naming, status,
+    imported::{DeclarationKey, Imported, MessageRole, Outcome, Skipped, idempotency_key},
+    naming, status,
     terms::Terms,
     warning::Warning,
     xml::{self, Element},
@@ -228,7 +228,7 @@ fn declaration_record(
         term(document.text, document.label, at, "Declaration/TypeCode".to_owned(), reason)
     })?;
     let role = declaration::additional(&declaration.type_code, &declaration.function_code)
-        .map_or(Role::Declaration, Role::Additional);
+        .map_or(MessageRole::Declaration, MessageRole::Additional);
     let key =
         DeclarationKey { reference: declaration.reference.clone(), mrn: declaration.mrn.clone() };
     let items = declaration.items.len();
@@ -265,7 +265,7 @@ fn status_record(message: &Message<'_>, document: &Document<'_>) -> Result<Impor
     if let Some(Body::DeclarationStatus(status)) = &mut record.body {
         status.extensions = around.into_iter().chain(extensions.drain()).collect();
     }
-    Ok(imported(record, terms, &extensions, Role::Status, key, document))
+    Ok(imported(record, terms, &extensions, MessageRole::Status, key, document))
 }
 
 /// States every subject that the message names, and that does not follow from the record's fields.
@@ -318,7 +318,7 @@ fn imported(
     record: v1::Record,
     mut terms: Terms,
     extensions: &Extensions,
-    role: Role,
+    role: MessageRole,
     key: DeclarationKey,
     document: &Document<'_>,
 ) -> Imported {

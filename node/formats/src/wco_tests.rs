@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::WARNINGS_MAX;
+use crate::warning::WARNINGS_MAX;
 
 const DECLARATION: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <md:MetaData xmlns:md="urn:m" xmlns="urn:d" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="urn:m x.xsd">
@@ -91,7 +91,7 @@ fn a_declaration_fills_its_fields() {
     let about = v1::Subject { scheme: v1::subject::Scheme::Ucr as i32, id: "6NL123-A1".into() };
     assert_eq!(imported.record.subjects, [about]);
     let key = DeclarationKey { reference: "LRN-1".into(), mrn: String::new() };
-    assert_eq!((imported.role, imported.key), (Role::Declaration, key));
+    assert_eq!((imported.role, imported.key), (MessageRole::Declaration, key));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_response_becomes_a_status() {
     assert_eq!(status.reasons, [reason]);
     assert_eq!(status.taxes[0].item, 4);
     assert_eq!(status.taxes[0].base.as_ref().map(|base| &*base.amount), Some("10.00"));
-    assert_eq!(imported.role, Role::Status);
+    assert_eq!(imported.role, MessageRole::Status);
     assert_eq!(imported.record.source.as_ref().map(|s| &*s.format), Some("WCO-DM/3.7/RES"));
 }
 

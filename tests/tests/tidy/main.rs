@@ -3,6 +3,7 @@
 //! Each rule is a function from text to violations, and each has a test that feeds it a violation,
 //! because a check that finds nothing may also be a check that looks at nothing.
 
+mod circles;
 mod dependencies;
 mod rules;
 mod source;
@@ -122,6 +123,16 @@ fn every_dependency_is_declared_once_with_its_reason() {
 fn no_crate_imports_what_is_behind_a_wall() {
     let is_crate = |path: &str| path.ends_with("/Cargo.toml") && path != "tests/fuzz/Cargo.toml";
     check("who may import whom", is_crate, dependencies::through_a_wall);
+}
+
+#[test]
+fn no_import_leads_in_a_circle_but_inside_one_subject() {
+    let sources = sources();
+    let folders = dependencies::WALLS.iter().map(|(folder, _)| folder);
+    let circles = folders.flat_map(|folder| circles::between_subjects(folder, &sources));
+    assert_none("circles", circles.collect());
+    let of_node = circles::imports("node", &sources);
+    assert!(of_node.len() > 10, "the node's subjects import each other: {of_node:?}");
 }
 
 #[test]

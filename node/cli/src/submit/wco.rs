@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use customhouse_formats::{
-    DeclarationKey, Found, Imported, LinkTarget, Links, Outcome, Role, Rule, link_batch, waves,
-    wco_file, wco_paths,
+    DeclarationKey, Found, Imported, LinkTarget, Links, MessageRole, Outcome, Rule, link_batch,
+    waves, wco_file, wco_paths,
 };
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{
@@ -211,9 +211,9 @@ fn note_end(
     ids: &[Option<Hash>],
 ) {
     let kind = match message.role {
-        Role::Declaration => "declaration",
-        Role::Additional(_) => "amendment",
-        Role::Status => "status",
+        MessageRole::Declaration => "declaration",
+        MessageRole::Additional(_) => "amendment",
+        MessageRole::Status => "status",
     };
     let on_ledger = report.records.len();
     report.add_end(&message.label, kind, end);
