@@ -40,12 +40,12 @@ mod execution;
 mod invalid;
 mod kept;
 mod known;
-mod members;
-mod membership;
 mod pending;
 mod proofs;
 mod reader;
 pub mod rebuild;
+mod registry_reads;
+mod registry_state;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -59,8 +59,8 @@ pub use reader::{
 };
 
 use kept::Kept;
-use members::{EarlierMembers, Members};
 use pending::PendingBlocks;
+use registry_state::{EarlierRegistries, RegistryState};
 
 /// The layout of the store, and the rules that its blocks keep. Another number is refused.
 const FORMAT: u32 = 3;
@@ -86,7 +86,7 @@ pub struct Tip {
 
 /// A committed block and what became of each slot.
 #[derive(Clone, Debug)]
-pub struct Committed {
+pub struct BlockOutcome {
     /// Its header.
     pub header: Header,
     /// Its hash.
@@ -99,30 +99,30 @@ pub struct Committed {
 
 /// The single writer of the ledger.
 pub struct Chain {
-    shared: Arc<Shared>,
+    shared: Arc<ChainState>,
     edge: LogEdge,
     kept: Kept,
 }
 
 /// What the writer and the readers share.
-struct Shared {
+struct ChainState {
     store: Store,
     genesis: Genesis,
     chain_id: Hash,
     state: RwLock<State>,
-    earlier: EarlierMembers,
+    earlier: EarlierRegistries,
 }
 
 /// What a commit replaces, all at once. Rows beyond `tip.header.log_size` are not yet committed for
 /// a reader, even where they are on the disk already.
 struct State {
     tip: Arc<Tip>,
-    members: Arc<Members>,
+    members: Arc<RegistryState>,
     history: HistoryTree,
     pending: PendingBlocks,
 }
 
-impl Shared {
+impl ChainState {
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().expect("no writer panics while it holds the lock")
     }
@@ -134,7 +134,7 @@ impl Shared {
 
 impl State {
     fn at_genesis(genesis: &Genesis) -> Self {
-        let members = Arc::new(Members::of_genesis(genesis));
+        let members = Arc::new(RegistryState::of_genesis(genesis));
         let tip = Tip::new(genesis.header(), None, Leaders::default(), &members);
         Self {
             tip: Arc::new(tip),
@@ -150,7 +150,7 @@ impl Tip {
         header: Header,
         certificate: Option<Certificate>,
         leaders: Leaders,
-        members: &Members,
+        members: &RegistryState,
     ) -> Self {
         Self {
             hash: header.hash(),
@@ -199,7 +199,7 @@ impl Chain {
     fn begun(store: Store, genesis: &Genesis) -> Result<Self, StoreError> {
         let chain_id = genesis.chain_id();
         let (header, certificate) = read_tip(&store)?;
-        let members = Arc::new(Members::read(&store, genesis, header.height)?);
+        let members = Arc::new(RegistryState::read(&store, genesis, header.height)?);
         let edge = LogEdge::read(&store, header.log_size)?;
         let history = read_history(&store, genesis.history_bits)?;
         check_roots(&header, &edge, &history, &members)?;
@@ -208,16 +208,16 @@ impl Chain {
         let kept = Kept::read(&store)?;
         let tip = Arc::new(Tip::new(header, certificate, leaders, &members));
         let state = RwLock::new(State { tip, members, history, pending });
-        let (genesis, earlier) = (genesis.clone(), EarlierMembers::default());
-        let shared = Shared { store, genesis, chain_id, state, earlier };
+        let (genesis, earlier) = (genesis.clone(), EarlierRegistries::default());
+        let shared = ChainState { store, genesis, chain_id, state, earlier };
         Ok(Self { shared: Arc::new(shared), edge, kept })
     }
 
     /// The chain at its genesis, whatever more the store holds: to go through its blocks from there.
     fn at_genesis(store: Store, genesis: &Genesis) -> Self {
-        let (chain_id, earlier) = (genesis.chain_id(), EarlierMembers::default());
+        let (chain_id, earlier) = (genesis.chain_id(), EarlierRegistries::default());
         let (genesis, state) = (genesis.clone(), RwLock::new(State::at_genesis(genesis)));
-        let shared = Shared { store, genesis, chain_id, state, earlier };
+        let shared = ChainState { store, genesis, chain_id, state, earlier };
         Self { shared: Arc::new(shared), edge: LogEdge::default(), kept: Kept::default() }
     }
 
@@ -258,7 +258,7 @@ impl Chain {
         &mut self,
         staged: Staged,
         certificate: Certificate,
-    ) -> Result<Committed, CommitError> {
+    ) -> Result<BlockOutcome, CommitError> {
         self.commit_with(staged, certificate, Grounds::default())
     }
 
@@ -271,7 +271,7 @@ impl Chain {
         staged: Staged,
         certificate: Certificate,
         grounds: Grounds,
-    ) -> Result<Committed, CommitError> {
+    ) -> Result<BlockOutcome, CommitError> {
         let tip = self.tip();
         let header = &staged.block.header;
         if header.parent_hash != tip.hash {
@@ -284,7 +284,7 @@ impl Chain {
     }
 
     /// Makes a block the new tip; it follows the tip, is final and is written.
-    fn advance(&mut self, staged: Staged, certificate: Certificate) -> Committed {
+    fn advance(&mut self, staged: Staged, certificate: Certificate) -> BlockOutcome {
         let Staged { block, transactions, outcomes, history, edge, members, .. } = staged;
         let tip = self.tip();
         let members = members.unwrap_or_else(|| self.shared.members());
@@ -301,7 +301,7 @@ impl Chain {
         state.members = members;
         drop(state);
         self.edge = edge;
-        Committed { header: block.header, hash, transactions, outcomes }
+        BlockOutcome { header: block.header, hash, transactions, outcomes }
     }
 }
 
@@ -393,7 +393,7 @@ fn check_roots(
     header: &Header,
     edge: &LogEdge,
     history: &HistoryTree,
-    members: &Members,
+    members: &RegistryState,
 ) -> Result<(), StoreError> {
     let key = table::number(header.height);
     let checks = [

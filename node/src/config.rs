@@ -124,7 +124,7 @@ pub struct NodeConfig {
     pub backup: Option<BackupSection>,
     /// What bounds the node's use of memory and disk.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: LimitsSection,
     /// Logs.
     #[serde(default)]
     pub log: LogSection,
@@ -235,7 +235,7 @@ pub const fn backups_kept() -> usize {
 /// What bounds a node.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct LimitsSection {
     /// Bytes of transactions waiting for a block.
     pub mempool_bytes: u64,
     /// Transactions waiting for a block.
@@ -248,7 +248,7 @@ pub struct Limits {
     pub store_cache_bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for LimitsSection {
     fn default() -> Self {
         Self {
             mempool_bytes: 64 * 1024 * 1024,
@@ -500,7 +500,7 @@ impl NodeConfig {
     }
 }
 
-impl Limits {
+impl LimitsSection {
     fn check(&self) -> Result<(), (String, String)> {
         const MIB: u64 = 1024 * 1024;
         for (field, value, min) in [

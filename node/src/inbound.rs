@@ -4,7 +4,7 @@ pub mod serve;
 mod transactions;
 mod turns;
 
-pub use transactions::Known;
+pub use transactions::KnownTransactions;
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@
 //!     …
 //! ```
 
-use customhouse_files::{certificate::FileError, folder::FolderError, keyfile::KeyFileError};
+use customhouse_files::{folder::FolderError, keyfile::KeyFileError, pem::PemError};
 use customhouse_ledger::registry::genesis::GenesisError;
 
 use crate::{config::ConfigError, journal::JournalError, tls::AuthorityError};
@@ -51,5 +51,5 @@ pub enum LocalNetworkError {
     Authority(#[from] AuthorityError),
     /// Certificate files.
     #[error(transparent)]
-    Certificate(#[from] FileError),
+    Certificate(#[from] PemError),
 }

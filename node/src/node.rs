@@ -17,7 +17,7 @@ use std::{
 };
 
 use customhouse_consensus::Timing;
-use customhouse_files::certificate::FileError;
+use customhouse_files::pem::PemError;
 use customhouse_ledger::{
     agency::AgencyCode,
     chain::Chain,
@@ -110,7 +110,7 @@ pub enum NodeError {
     Api(#[from] ServeError),
     /// A certificate or its key.
     #[error("{0}")]
-    Tls(#[from] FileError),
+    Tls(#[from] PemError),
     /// The process may open too few files.
     #[error("{0}")]
     Descriptors(#[from] TooFew),

@@ -17,7 +17,7 @@ use std::{path::Path, sync::Arc, thread};
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    chain::{ChainReader, Committed},
+    chain::{BlockOutcome, ChainReader},
     hash::{Hash, Tag},
     keys::{Signature, SigningKey},
     registry::RegistryChange,
@@ -34,7 +34,7 @@ use self::{
 };
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
-    outcome::{Accepted, End, First, Refusal},
+    outcome::{Accepted, End, First, SubmissionRefusal},
     worker::WorkerError,
 };
 use crate::{
@@ -70,7 +70,7 @@ pub struct Submissions {
 }
 
 /// Records of a client that were checked, each with what is wrong with it.
-pub struct CheckedRecords(Vec<Result<Prepared, Refusal>>);
+pub struct CheckedRecords(Vec<Result<Prepared, SubmissionRefusal>>);
 
 /// What submissions are made of.
 pub struct SubmissionParts {
@@ -144,12 +144,12 @@ impl Submissions {
     /// Submits a change of the registry in a transaction that this node signs.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`SubmissionRefusal`].
     pub async fn submit_registry_change(
         &self,
         client: &ClientIdentity,
         change: &RegistryChange,
-    ) -> Result<Accepted, Refusal> {
+    ) -> Result<Accepted, SubmissionRefusal> {
         let lifetime_ms = self.reader.tip().parameters.transaction_lifetime_ms_max;
         let not_after_ms = clock::unix_ms().saturating_add(lifetime_ms);
         let transaction = VerifiedTransaction::change_registry(
@@ -170,7 +170,7 @@ impl Submissions {
         &self,
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
-    ) -> Vec<Result<Accepted, Refusal>> {
+    ) -> Vec<Result<Accepted, SubmissionRefusal>> {
         self.submit_checked(self.check(client, submissions)).await
     }
 
@@ -192,8 +192,8 @@ impl Submissions {
     pub async fn submit_checked(
         &self,
         CheckedRecords(checked): CheckedRecords,
-    ) -> Vec<Result<Accepted, Refusal>> {
-        let mut results: Vec<Option<Result<Accepted, Refusal>>> = Vec::new();
+    ) -> Vec<Result<Accepted, SubmissionRefusal>> {
+        let mut results: Vec<Option<Result<Accepted, SubmissionRefusal>>> = Vec::new();
         let mut records = Vec::new();
         for checked in checked {
             match checked {
@@ -207,7 +207,7 @@ impl Submissions {
         let sealed = self.ask(|reply| Job::Records { records, reply }).await;
         let mut sealed = sealed.unwrap_or_default().into_iter();
         let next = |result: Option<_>| {
-            result.unwrap_or_else(|| sealed.next().unwrap_or(Err(Refusal::ShuttingDown)))
+            result.unwrap_or_else(|| sealed.next().unwrap_or(Err(SubmissionRefusal::ShuttingDown)))
         };
         results.into_iter().map(next).collect()
     }
@@ -215,39 +215,39 @@ impl Submissions {
     /// Submits a transaction that the client has signed for its own agency.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`SubmissionRefusal`].
     pub async fn submit_transaction(
         &self,
         client: &ClientIdentity,
         transaction: VerifiedTransaction,
-    ) -> Result<Accepted, Refusal> {
+    ) -> Result<Accepted, SubmissionRefusal> {
         self.check_current()?;
         let stated = transaction.header().agency;
         if stated != client.agency {
             let client = client.agency;
-            return Err(Refusal::NotPermitted(format!(
+            return Err(SubmissionRefusal::NotPermitted(format!(
                 "transaction.header.agency: {stated}, but your certificate is of {client}"
             )));
         }
         about::check_transaction(&transaction)?;
         let transaction = Arc::new(transaction);
         let answer = self.ask(|reply| Job::Transaction { transaction, reply }).await;
-        answer.unwrap_or(Err(Refusal::ShuttingDown))
+        answer.unwrap_or(Err(SubmissionRefusal::ShuttingDown))
     }
 
     /// Whether this node knows what was committed lately. One that does not could not tell a retry: its
     /// key was perhaps used in a block that is yet to be fetched. It would end as the first does, but
     /// only after its slot has gone through a block again. One with a wrong clock would sign what no block
     /// may carry.
-    fn check_current(&self) -> Result<(), Refusal> {
+    fn check_current(&self) -> Result<(), SubmissionRefusal> {
         let ClockState { ahead_ms, wrong } = *self.clock.borrow();
         if wrong {
-            return Err(Refusal::Clock { ahead_ms: ahead_ms.unwrap_or_default() });
+            return Err(SubmissionRefusal::Clock { ahead_ms: ahead_ms.unwrap_or_default() });
         }
         let header = &self.reader.tip().header;
         let behind_ms = crate::clock::unix_ms().saturating_sub(header.time_ms);
         if self.status.borrow().catching_up && behind_ms > BEHIND_MS_MAX {
-            return Err(Refusal::CatchingUp { height: header.height });
+            return Err(SubmissionRefusal::CatchingUp { height: header.height });
         }
         Ok(())
     }
@@ -255,19 +255,19 @@ impl Submissions {
     /// Waits until a record has ended. Does not give up: the caller sets the deadline.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] where it was never accepted.
-    pub async fn wait_record(&self, record_id: Hash) -> Result<End, Refusal> {
+    /// [`SubmissionRefusal::NotFound`] where it was never accepted.
+    pub async fn wait_record(&self, record_id: Hash) -> Result<End, SubmissionRefusal> {
         let answer = self.ask(|reply| Job::WaitRecord { record_id, reply }).await;
-        answer.unwrap_or(Err(Refusal::ShuttingDown))
+        answer.unwrap_or(Err(SubmissionRefusal::ShuttingDown))
     }
 
     /// Waits until a transaction has ended. Does not give up: the caller sets the deadline.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] where it was never accepted.
-    pub async fn wait_transaction(&self, id: Hash) -> Result<End, Refusal> {
+    /// [`SubmissionRefusal::NotFound`] where it was never accepted.
+    pub async fn wait_transaction(&self, id: Hash) -> Result<End, SubmissionRefusal> {
         let answer = self.ask(|reply| Job::WaitTransaction { id, reply }).await;
-        answer.unwrap_or(Err(Refusal::ShuttingDown))
+        answer.unwrap_or(Err(SubmissionRefusal::ShuttingDown))
     }
 
     /// Done when the worker has answered, in its turn among what waits; false where it is gone.
@@ -298,7 +298,7 @@ impl Submissions {
 
 /// Hands commits to the worker, in the order of the submissions that they end.
 async fn forward(
-    mut committed: broadcast::Receiver<Arc<Committed>>,
+    mut committed: broadcast::Receiver<Arc<BlockOutcome>>,
     jobs: mpsc::WeakSender<Job>,
     reader: ChainReader,
 ) {

@@ -8,7 +8,7 @@
 use std::{path::Path, sync::Arc};
 
 use customhouse_client::tls::{ALPN_HTTP2, TlsError, chain_and_key, provider, roots};
-use customhouse_files::certificate::{self, FileError, KeyedCertificate};
+use customhouse_files::pem::{self, KeyedCertificate, PemError};
 use tokio_rustls::rustls::{
     self,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
@@ -34,9 +34,9 @@ impl ServerTls {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, FileError> {
+    pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, PemError> {
         Ok(Self {
-            authority: certificate::read(authority)?,
+            authority: pem::read(authority)?,
             own: KeyedCertificate::read(certificate, key)?,
         })
     }

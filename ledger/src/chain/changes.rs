@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     agreement::evidence::Evidence,
-    chain::{ChainReader, Members, Shared, Tip, TransactionInvalid, reader},
+    chain::{ChainReader, ChainState, RegistryState, Tip, TransactionInvalid, reader},
     hash::Hash,
     limits::IN_SYNC_HEIGHTS_MAX,
     registry::{ApplyError, InSync, RegistryChange, parameters::Parameters},
@@ -48,16 +48,16 @@ impl ChainReader {
     }
 }
 
-impl Shared {
+impl ChainState {
     /// The members after the next block, where it carries this change. Its signatures were checked
     /// with the transaction.
     pub(super) fn change_members(
         &self,
         tip: &Tip,
-        members: &Members,
+        members: &RegistryState,
         change: &RegistryChange,
         time_ms: u64,
-    ) -> Result<Result<Members, TransactionInvalid>, StoreError> {
+    ) -> Result<Result<RegistryState, TransactionInvalid>, StoreError> {
         if let Err(invalid) = check_approved(tip, members, change, time_ms) {
             return Ok(Err(invalid));
         }
@@ -98,7 +98,7 @@ impl Shared {
 /// Whether a change is of the present registry, in time, and approved by a quorum.
 fn check_approved(
     tip: &Tip,
-    members: &Members,
+    members: &RegistryState,
     change: &RegistryChange,
     time_ms: u64,
 ) -> Result<(), TransactionInvalid> {
@@ -125,7 +125,7 @@ fn check_approved(
 
 /// A transaction's key signs for its agency at the height of its block.
 pub(super) fn check_signer(
-    members: &Members,
+    members: &RegistryState,
     header: &TransactionHeader,
     height: u64,
 ) -> Result<(), TransactionInvalid> {
@@ -162,7 +162,7 @@ pub(super) fn check_size(
 
 /// The key that broke a rule was a validator's at the height of the breach. It need not be one now.
 pub(super) fn check_culprit(
-    members: &Members,
+    members: &RegistryState,
     evidence: &Evidence,
 ) -> Result<(), TransactionInvalid> {
     let (key, (height, _)) = (evidence.culprit(), evidence.place());

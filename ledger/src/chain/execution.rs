@@ -8,7 +8,7 @@ use std::{
 use crate::{
     agreement::header::{Block, Header},
     chain::{
-        BlockInvalid, Chain, Members, Tip, TransactionInvalid, changes,
+        BlockInvalid, Chain, RegistryState, Tip, TransactionInvalid, changes,
         known::{DedupeKey, Known, Lookup, dedupe_key},
     },
     hash::Hash,
@@ -59,7 +59,7 @@ pub struct Staged {
     pub(super) edge: LogEdge,
     pub(super) tiles: ChangedTiles,
     /// The members after the block, where it changes the registry.
-    pub(super) members: Option<Arc<Members>>,
+    pub(super) members: Option<Arc<RegistryState>>,
 }
 
 /// What becomes of a slot.
@@ -245,8 +245,8 @@ struct Execution<'a> {
     edge: LogEdge,
     tiles: ChangedTiles,
     /// The members as the block finds them, and as it leaves them where it changes the registry.
-    members: Arc<Members>,
-    changed: Option<Arc<Members>>,
+    members: Arc<RegistryState>,
+    changed: Option<Arc<RegistryState>>,
     transactions: Vec<Arc<VerifiedTransaction>>,
     outcomes: Vec<Vec<SlotOutcome>>,
     entries: Vec<HistoryEntry>,
@@ -305,7 +305,7 @@ impl<'a> Execution<'a> {
     fn change_members(
         &self,
         transaction: &VerifiedTransaction,
-    ) -> Result<Result<Option<Members>, TransactionInvalid>, StoreError> {
+    ) -> Result<Result<Option<RegistryState>, TransactionInvalid>, StoreError> {
         if let Some(evidence) = transaction.evidence()
             && let Err(invalid) = changes::check_culprit(&self.members, evidence)
         {

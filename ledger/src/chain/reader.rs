@@ -12,7 +12,7 @@ use crate::{
         certificate::Certificate,
         header::{Block, Header},
     },
-    chain::{Chain, Shared, Tip, check_begun},
+    chain::{Chain, ChainState, Tip, check_begun},
     hash::Hash,
     history::HistoryEntry,
     merkle,
@@ -29,7 +29,7 @@ use crate::{
 /// the disk but not yet committed are not seen.
 #[derive(Clone)]
 pub struct ChainReader {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ChainState>,
 }
 
 /// A header with its finalization, which is `None` at height 0.
@@ -103,7 +103,7 @@ pub struct DedupePlace {
 }
 
 impl ChainReader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<ChainState>) -> Self {
         Self { shared }
     }
 

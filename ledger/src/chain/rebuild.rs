@@ -12,7 +12,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     agreement::header::{Block, Header},
     chain::{
-        Chain, FORMAT, Members, Tip,
+        Chain, FORMAT, RegistryState, Tip,
         check::{BlockReader, Damage, VerifiedBlock},
         check_genesis,
         kept::Kept,
@@ -57,7 +57,7 @@ pub struct StoreRebuild {
 struct Surveyed {
     header: Header,
     log: Frontier,
-    members: Arc<Members>,
+    members: Arc<RegistryState>,
     next: u64,
 }
 
@@ -82,7 +82,7 @@ impl StoreRebuild {
         let surveyed = Surveyed {
             header: genesis.header(),
             log: Frontier::default(),
-            members: Arc::new(Members::of_genesis(genesis)),
+            members: Arc::new(RegistryState::of_genesis(genesis)),
             next: 0,
         };
         let chain = Chain::at_genesis(store, genesis);

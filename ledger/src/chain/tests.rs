@@ -17,7 +17,7 @@ use crate::{
         header::Header,
         vote::{Ballot, Vote, VoteKind},
     },
-    chain::{BlockContext, Candidate, Chain, ChainReader, Committed},
+    chain::{BlockContext, BlockOutcome, Candidate, Chain, ChainReader},
     hash::Hash,
     history::{HistoryEntry, HistoryTree},
     keys::SigningKey,
@@ -154,7 +154,7 @@ fn finalization(chain: &Chain, header: &Header) -> Certificate {
 }
 
 /// Prepares, stores for voting, and commits: none of the transactions may be refused.
-fn commit(chain: &mut Chain, transactions: &[Arc<VerifiedTransaction>]) -> Committed {
+fn commit(chain: &mut Chain, transactions: &[Arc<VerifiedTransaction>]) -> BlockOutcome {
     let Candidate { staged, refused } = prepare(chain, transactions);
     assert_eq!(refused, []);
     chain.store_pending(staged.block(), staged.transactions()).expect("stored");

@@ -12,7 +12,7 @@ use crate::{asked::AskedNode, head::Certified, seen::may_follow, validators, ver
 
 /// What a node's head says, held against what was known.
 #[derive(Debug)]
-pub struct Finding {
+pub struct HeadComparison {
     /// What it comes to.
     pub verdict: Verdict,
     /// A sentence.
@@ -23,7 +23,7 @@ pub struct Finding {
     pub other: Option<Certified>,
 }
 
-impl Finding {
+impl HeadComparison {
     /// A finding with no more than its reason.
     pub fn new(verdict: Verdict, reason: impl Into<String>) -> Self {
         Self { verdict, reason: reason.into(), path: Vec::new(), other: None }
@@ -62,9 +62,9 @@ pub async fn against(
     head: &Certified,
     verifier: &Verifier,
     node: AskedNode<'_>,
-) -> Finding {
+) -> HeadComparison {
     match known {
-        None => Finding::new(
+        None => HeadComparison::new(
             Verdict::Verified,
             "its head is certified; there was nothing to compare it with",
         ),
@@ -75,18 +75,18 @@ pub async fn against(
 /// What two certified headers say by themselves: two blocks of one height, and different logs of one
 /// size, are a fork; two logs of one size leave nothing to prove, and an empty one is the beginning
 /// of any. Time only goes on, and a log only grows.
-pub fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
+pub fn without_proof(known: &Header, head: &Certified) -> Option<HeadComparison> {
     let found = &head.header;
     if known.height == found.height && known.hash() != found.hash() {
         let reason = format!("another certified block at height {}", known.height);
-        return Some(Finding::fork(reason, head.clone()));
+        return Some(HeadComparison::fork(reason, head.clone()));
     }
     if known.log_size == found.log_size && known.log_root != found.log_root {
         let reason = format!(
             "heights {} and {} certify different logs of {} transactions",
             known.height, found.height, known.log_size
         );
-        return Some(Finding::fork(reason, head.clone()));
+        return Some(HeadComparison::fork(reason, head.clone()));
     }
     let (below, above) = match known.height <= found.height {
         true => (known, found),
@@ -97,11 +97,11 @@ pub fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
             "the certified headers of heights {} and {} are not of one chain",
             below.height, above.height
         );
-        return Some(Finding::fork(reason, head.clone()));
+        return Some(HeadComparison::fork(reason, head.clone()));
     }
     if known.log_size == found.log_size {
         let reason = format!("both certify the same log of {} transactions", known.log_size);
-        return Some(Finding::new(Verdict::Verified, reason));
+        return Some(HeadComparison::new(Verdict::Verified, reason));
     }
     if known.height > found.height {
         let reason = format!(
@@ -109,10 +109,10 @@ pub fn without_proof(known: &Header, head: &Certified) -> Option<Finding> {
              head as its newest; ask it again, or another node",
             found.height, known.height
         );
-        return Some(Finding::new(Verdict::NotEnoughEvidence, reason));
+        return Some(HeadComparison::new(Verdict::NotEnoughEvidence, reason));
     }
     let reason = "there were no transactions yet";
-    (known.log_size == 0).then(|| Finding::new(Verdict::Verified, reason))
+    (known.log_size == 0).then(|| HeadComparison::new(Verdict::Verified, reason))
 }
 
 /// Whether a node's log continues the known one, and its block of the known height is the known one:
@@ -123,7 +123,7 @@ async fn continues(
     head: &Certified,
     verifier: &Verifier,
     node: AskedNode<'_>,
-) -> Finding {
+) -> HeadComparison {
     let finding = match without_proof(known, head) {
         Some(decided) => decided,
         None => proven(known, &head.header, node).await,
@@ -136,7 +136,7 @@ async fn continues(
         Some(own) if own.header.hash() == known.hash() => finding,
         Some(other) => {
             let reason = format!("another certified block at height {}", known.height);
-            Finding::fork(reason, other)
+            HeadComparison::fork(reason, other)
         }
         None if finding.verdict == Verdict::Verified => {
             let reason = format!(
@@ -144,19 +144,19 @@ async fn continues(
                  {}; ask it again, or another node",
                 known.height
             );
-            Finding::new(Verdict::NotEnoughEvidence, reason)
+            HeadComparison::new(Verdict::NotEnoughEvidence, reason)
         }
         None => finding,
     }
 }
 
 /// Asks for the proof that the longer log begins with the shorter.
-async fn proven(from: &Header, to: &Header, node: AskedNode<'_>) -> Finding {
+async fn proven(from: &Header, to: &Header, node: AskedNode<'_>) -> HeadComparison {
     let path = match node.client.consistency_proof(from.log_size, to.log_size).await {
         Ok(path) => path,
         Err(error) => {
             let reason = format!("no proof that its log continues what was seen: {error}");
-            return Finding::new(Verdict::NotEnoughEvidence, reason);
+            return HeadComparison::new(Verdict::NotEnoughEvidence, reason);
         }
     };
     let (from_size, to_size) = (from.log_size, to.log_size);
@@ -164,14 +164,14 @@ async fn proven(from: &Header, to: &Header, node: AskedNode<'_>) -> Finding {
         Ok(()) => {
             let reason =
                 format!("the log of {to_size} transactions continues the log of {from_size}");
-            Finding { path, ..Finding::new(Verdict::Verified, reason) }
+            HeadComparison { path, ..HeadComparison::new(Verdict::Verified, reason) }
         }
         Err(error) => {
             let reason = format!(
                 "its proof does not show that its log continues what was seen ({error}); ask another \
                  node"
             );
-            Finding::new(Verdict::NotEnoughEvidence, reason)
+            HeadComparison::new(Verdict::NotEnoughEvidence, reason)
         }
     }
 }

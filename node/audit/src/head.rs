@@ -126,13 +126,13 @@ pub fn saved_header(path: &Path, verifier: &Verifier) -> anyhow::Result<Header> 
 
 /// A head's place, for answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct HeadPlace {
     height: u64,
     time_ms: u64,
     log_size: u64,
 }
 
-impl Place {
+impl HeadPlace {
     /// Height of the block.
     pub fn height(self) -> u64 {
         self.height
@@ -145,7 +145,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for HeadPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { height, time_ms, log_size } = self;
         write!(f, "height {height}, {log_size} transactions, {}", time::shown(*time_ms))

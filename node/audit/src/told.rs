@@ -28,7 +28,7 @@ pub struct Told {
 }
 
 /// What was not looked at.
-pub struct Refusal {
+pub struct RefusedDecision {
     /// What it comes to where nothing else is found.
     pub verdict: Verdict,
     /// A sentence that names the file.
@@ -41,7 +41,7 @@ pub struct Gathered {
     /// What was read.
     pub told: Vec<Told>,
     /// What was not.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<RefusedDecision>,
     /// Files that were named before, by the same name or another.
     pub repeated: Vec<PathBuf>,
 }
@@ -63,7 +63,7 @@ impl Gathered {
     }
 
     fn refuse(&mut self, verdict: Verdict, why: String) {
-        self.refused.push(Refusal { verdict, why });
+        self.refused.push(RefusedDecision { verdict, why });
     }
 
     fn read_file(&mut self, file: &Path, verifier: &mut Verifier) {
@@ -129,14 +129,14 @@ impl Gathered {
                         FinalityError::StepMissing { .. } => Verdict::NotEnoughEvidence,
                         _ => Verdict::Invalid,
                     };
-                    first = Some(Refusal { verdict, why });
+                    first = Some(RefusedDecision { verdict, why });
                     false
                 }
             });
             let more =
                 if more == 0 { String::new() } else { format!(" (and {more} heights more)") };
             self.refused.extend(
-                first.map(|first| Refusal { why: format!("{}{more}", first.why), ..first }),
+                first.map(|first| RefusedDecision { why: format!("{}{more}", first.why), ..first }),
             );
         }
     }

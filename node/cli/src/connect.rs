@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use customhouse_audit::asked::AskedNode;
 use customhouse_client::{Client, tls::ClientTls};
-use customhouse_files::{certificate::PEM_BYTES_MAX, profile::Profile, readfile};
+use customhouse_files::{pem::PEM_BYTES_MAX, profile::Profile, readfile};
 use customhouse_ledger::agency::AgencyCode;
 use x509_parser::{pem::parse_x509_pem, x509::AttributeTypeAndValue};
 

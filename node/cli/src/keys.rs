@@ -9,9 +9,9 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 use customhouse_files::{
-    certificate::KeyedCertificate,
     folder::write_public,
     keyfile::{KeyFile, KeyPurpose},
+    pem::KeyedCertificate,
     profile::Profile,
 };
 use customhouse_ledger::{agency::AgencyCode, keys::PublicKey, registry::genesis::Genesis};

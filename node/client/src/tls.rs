@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use customhouse_files::certificate::{self, FileError, KeyedCertificate};
+use customhouse_files::pem::{self, KeyedCertificate, PemError};
 use tokio_rustls::rustls::{
     self, RootCertStore,
     crypto::CryptoProvider,
@@ -44,9 +44,9 @@ impl ClientTls {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, FileError> {
+    pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Self, PemError> {
         Ok(Self {
-            authority: certificate::read(authority)?,
+            authority: pem::read(authority)?,
             own: KeyedCertificate::read(certificate, key)?,
         })
     }

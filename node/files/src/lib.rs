@@ -2,10 +2,10 @@
 //! their owner only.
 
 pub mod agency_file;
-pub mod certificate;
 pub mod folder;
 pub mod hardening;
 pub mod keyfile;
 pub mod newfile;
+pub mod pem;
 pub mod profile;
 pub mod readfile;

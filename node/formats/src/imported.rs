@@ -14,7 +14,7 @@ pub struct Imported {
     pub idempotency_key: String,
     /// The file, and for a row its line: what to name in messages to people.
     pub label: String,
-    /// At most [`WARNINGS_MAX`].
+    /// At most [`WARNINGS_MAX`](crate::WARNINGS_MAX).
     pub warnings: Vec<Warning>,
     /// What the message is to a declaration.
     pub role: MessageRole,

@@ -11,7 +11,7 @@ fn refusal(text: &str) -> String {
 #[test]
 fn the_template_is_a_valid_configuration_with_the_default_limits() {
     let config = parse(TEMPLATE).expect("valid");
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits, LimitsSection::default());
     assert_eq!(config.log, LogSection::default());
     assert_eq!(config.agency.as_str(), "NL-DOUANE");
     assert_eq!(config.network.peers.len(), 1);
@@ -46,7 +46,7 @@ fn the_next_validator_key_and_keys_of_peers_are_optional() {
 fn limits_log_and_metrics_may_be_left_out() {
     let end = TEMPLATE.find("# Prometheus").expect("in the template");
     let config = parse(&TEMPLATE[..end]).expect("valid");
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits, LimitsSection::default());
     assert!(config.metrics.is_none() && config.tlog.is_none());
 }
 

@@ -7,7 +7,7 @@ use customhouse_consensus::{
 };
 use customhouse_ledger::{
     agreement::{certificate::Certificate, header::Block},
-    chain::{BlockContext, Committed, Staged, Tip, TransactionInvalid},
+    chain::{BlockContext, BlockOutcome, Staged, Tip, TransactionInvalid},
     hash::Hash,
     keys::PublicKey,
     registry::parameters::Parameters,
@@ -299,7 +299,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
 
     fn height_committed(
         &mut self,
-        committed: Committed,
+        committed: BlockOutcome,
         registry_changed: bool,
     ) -> Result<Input, DriverError> {
         let header = &committed.header;

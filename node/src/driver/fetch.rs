@@ -31,7 +31,7 @@ use tokio::{
 use super::{
     DriverInput, Fetch, answers,
     catch_up::{self, Answer, Applied, Blocks, Doubt, Source},
-    gather::{Ask, Gathering, Gave, Now},
+    gather::{Ask, Gathering, Gave, Surroundings},
 };
 use crate::network::NetworkHandle;
 
@@ -161,7 +161,8 @@ impl Fetcher {
                 let peers = Fetcher::connected(&self);
                 let tip = self.reader.tip().header.height;
                 let mut gathering = locked(&self.gathering);
-                let (asks, told) = gathering.next(Now { ms: ms(), tip, connected: &peers });
+                let (asks, told) =
+                    gathering.next(Surroundings { ms: ms(), tip, connected: &peers });
                 (asks, told, gathering.wake_at())
             };
             for ask in asks {

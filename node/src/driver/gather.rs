@@ -91,7 +91,7 @@ pub enum Gave {
 
 /// How things stand around the node.
 #[derive(Clone, Copy, Debug)]
-pub struct Now<'a> {
+pub struct Surroundings<'a> {
     /// Monotonic milliseconds.
     pub ms: u64,
     /// The newest committed height.
@@ -192,7 +192,7 @@ impl Gathering {
     }
 
     /// What to ask, and what to tell the driver.
-    pub fn next(&mut self, now: Now<'_>) -> (Vec<Ask>, Vec<DriverInput>) {
+    pub fn next(&mut self, now: Surroundings<'_>) -> (Vec<Ask>, Vec<DriverInput>) {
         self.slow.retain(|_, until| *until > now.ms);
         // What is committed is no longer wanted.
         self.jobs.retain(|_, job| job.height > now.tip);
@@ -281,7 +281,7 @@ impl Job {
         late.chain(self.again_at)
     }
 
-    fn look_at_the_clock(&mut self, now: Now<'_>, slow: &mut BTreeMap<PublicKey, u64>) {
+    fn look_at_the_clock(&mut self, now: Surroundings<'_>, slow: &mut BTreeMap<PublicKey, u64>) {
         let late = self.open.values_mut().filter(|open| !open.late && now.ms >= open.late_at);
         let mut any_late = false;
         for open in late {
@@ -322,7 +322,7 @@ impl Job {
     /// Whom to ask next for what.
     fn next_ask(
         &self,
-        now: Now<'_>,
+        now: Surroundings<'_>,
         slow: &BTreeMap<PublicKey, u64>,
     ) -> Option<(PublicKey, Vec<Hash>)> {
         let awaited = || self.open.values().filter(|open| !open.late);
@@ -358,7 +358,7 @@ impl Job {
         &mut self,
         number: u64,
         (peer, leaves): (PublicKey, Vec<Hash>),
-        (block_hash, now): (Hash, Now<'_>),
+        (block_hash, now): (Hash, Surroundings<'_>),
         slow: &BTreeMap<PublicKey, u64>,
     ) -> Ask {
         let all_slow = now.connected.iter().all(|peer| slow.contains_key(peer));
@@ -388,7 +388,7 @@ impl Job {
 
     /// Where nobody is left to be asked, waits a moment before all are asked again, or gives up what
     /// can be given up when nobody may answer any more.
-    fn rest(&mut self, now: Now<'_>, told: &mut Vec<DriverInput>) {
+    fn rest(&mut self, now: Surroundings<'_>, told: &mut Vec<DriverInput>) {
         let awaits = self.open.values().any(|open| !open.late);
         if self.is_over() || awaits || self.again_at.is_some() {
             return;

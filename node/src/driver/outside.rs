@@ -8,7 +8,7 @@ use customhouse_consensus::{Evidence, Journal, Message, Now, Validate};
 use customhouse_ledger::{
     agency::AgencyCode,
     agreement::{certificate::Certificate, header::Block},
-    chain::Committed,
+    chain::BlockOutcome,
     hash::Hash,
     keys::PublicKey,
 };
@@ -39,7 +39,7 @@ pub trait Outside {
     /// Whether committed blocks are being fetched that are known to be there.
     fn is_catching_up(&self) -> bool;
     /// A block was committed and is durable.
-    fn committed(&mut self, block: Arc<Committed>);
+    fn committed(&mut self, block: Arc<BlockOutcome>);
     /// These peers may connect from now on, and no others.
     fn listed(&mut self, peers: &[(AgencyCode, PublicKey)]);
     /// A validator has provably broken a rule.

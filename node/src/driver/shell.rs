@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use customhouse_consensus::{Evidence, Message, Now};
-use customhouse_ledger::{agency::AgencyCode, chain::Committed, keys::PublicKey};
+use customhouse_ledger::{agency::AgencyCode, chain::BlockOutcome, keys::PublicKey};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{ConsensusStatus, Fetch, Outside, fetch::Fetcher};
@@ -20,7 +20,7 @@ pub(super) struct Shell {
     pub(super) fetcher: Fetcher,
     pub(super) addresses: Addresses,
     pub(super) started: Instant,
-    pub(super) committed: broadcast::Sender<Arc<Committed>>,
+    pub(super) committed: broadcast::Sender<Arc<BlockOutcome>>,
     pub(super) status: watch::Sender<ConsensusStatus>,
     pub(super) metrics: Metrics,
     pub(super) clock: ClockStatus,
@@ -63,7 +63,7 @@ impl Outside for Shell {
         self.fetcher.is_catching_up()
     }
 
-    fn committed(&mut self, block: Arc<Committed>) {
+    fn committed(&mut self, block: Arc<BlockOutcome>) {
         // That nobody listens is not a fault.
         let _listeners = self.committed.send(block);
     }

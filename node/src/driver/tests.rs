@@ -6,7 +6,7 @@ use bytes::Bytes;
 use customhouse_consensus::{Entry, Evidence, Journal, Now, Signatures, Timing};
 use customhouse_ledger::{
     agreement::vote::{Ballot, Vote, VoteKind},
-    chain::Committed,
+    chain::BlockOutcome,
     keys::{Signature, SigningKey},
     registry::genesis::Genesis,
     store::StoreOptions,
@@ -86,7 +86,7 @@ impl Outside for World {
         false
     }
 
-    fn committed(&mut self, _block: Arc<Committed>) {}
+    fn committed(&mut self, _block: Arc<BlockOutcome>) {}
 
     fn listed(&mut self, _peers: &[(AgencyCode, PublicKey)]) {}
 
@@ -295,7 +295,7 @@ fn a_block_whose_leaves_are_not_its_own_is_charged_to_who_sent_it_and_asked_of_o
     block.leaves.push(Hash([3; 32]));
     let driver = &mut agencies.drivers[deaf];
     let connected = [peer(liar), peer(leader)];
-    let now = |ms| gather::Now { ms, tip: 0, connected: &connected };
+    let now = |ms| gather::Surroundings { ms, tip: 0, connected: &connected };
     let mut gathering = gather::Gathering::default();
     gathering.want_block(1, block.hash(), vec![peer(liar)]);
     let (asks, _) = gathering.next(now(0));

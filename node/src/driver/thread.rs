@@ -6,7 +6,7 @@ use std::{
 };
 
 use customhouse_consensus::Evidence;
-use customhouse_ledger::chain::Committed;
+use customhouse_ledger::chain::BlockOutcome;
 use tokio::{
     sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch},
     task::{JoinError, JoinHandle},
@@ -37,7 +37,7 @@ const COMMITTED_MAX: usize = 1024;
 pub struct DriverHandle {
     inputs: mpsc::Sender<DriverInput>,
     work: Arc<Notify>,
-    committed: broadcast::Sender<Arc<Committed>>,
+    committed: broadcast::Sender<Arc<BlockOutcome>>,
     status: watch::Receiver<ConsensusStatus>,
     probe: Probe,
 }
@@ -54,7 +54,7 @@ impl DriverHandle {
     }
 
     /// Committed blocks from now on.
-    pub fn committed(&self) -> broadcast::Receiver<Arc<Committed>> {
+    pub fn committed(&self) -> broadcast::Receiver<Arc<BlockOutcome>> {
         self.committed.subscribe()
     }
 

@@ -2,7 +2,7 @@
 
 use customhouse_consensus::{Entry, Journal, Now, Signatures, Timing};
 use customhouse_ledger::{
-    agreement::vote::VoteKind, chain::Committed, keys::SigningKey, store::StoreOptions,
+    agreement::vote::VoteKind, chain::BlockOutcome, keys::SigningKey, store::StoreOptions,
 };
 use tempfile::TempDir;
 
@@ -18,7 +18,7 @@ struct Still {
     unix_ms: u64,
     monotonic_ms: u64,
     said: Vec<Message>,
-    committed: Vec<Arc<Committed>>,
+    committed: Vec<Arc<BlockOutcome>>,
 }
 
 impl Outside for Still {
@@ -44,7 +44,7 @@ impl Outside for Still {
         false
     }
 
-    fn committed(&mut self, block: Arc<Committed>) {
+    fn committed(&mut self, block: Arc<BlockOutcome>) {
         self.committed.push(block);
     }
 

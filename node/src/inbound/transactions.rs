@@ -37,7 +37,7 @@ const BATCH_TRANSACTIONS_MAX: usize = 4096;
 
 /// What a node judges gossip by. The simulated node judges by the same.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
+pub struct KnownTransactions<'a> {
     /// The committed state.
     pub reader: &'a ChainReader,
     /// What waits.
@@ -112,13 +112,13 @@ impl Inbound {
 
     fn admit_all(&self, transactions: Vec<Bytes>) -> Result<bool, &'static str> {
         let (reader, mempool) = (&self.reader, &self.mempool);
-        let known = Known { reader, mempool, unix_ms: crate::clock::unix_ms() };
+        let known = KnownTransactions { reader, mempool, unix_ms: crate::clock::unix_ms() };
         let rejected = |code| self.metrics.rejected("gossip", code);
         known.admit_all(transactions, |transaction| self.admission.admit(transaction), rejected)
     }
 }
 
-impl Known<'_> {
+impl KnownTransactions<'_> {
     /// Admits what is new; whether the batch may go on. `rejected` is told why something was not taken,
     /// unless it is here or was committed.
     ///
@@ -244,7 +244,7 @@ mod tests {
         let in_a_minute = crate::clock::unix_ms() + 60_000;
         let signed = |number| Arc::new(signed_until(chain_id, (0, &signing), number, in_a_minute));
         let unix_ms = crate::clock::unix_ms();
-        let known = Known { reader: &reader, mempool: &mempool, unix_ms };
+        let known = KnownTransactions { reader: &reader, mempool: &mempool, unix_ms };
         let look_at = |encoded: &Bytes| known.look_at(encoded.clone());
         let first = signed(1);
         assert!(matches!(look_at(&forged(&first)), Gossiped::Wrong(Wrong::Transaction(_))));
@@ -297,7 +297,7 @@ mod tests {
         commit(&mut chain, &transaction);
         let mempool = Arc::new(Mutex::new(Mempool::new(MempoolLimits::default())));
         let reader = chain.reader();
-        let known = Known { reader: &reader, mempool: &mempool, unix_ms };
+        let known = KnownTransactions { reader: &reader, mempool: &mempool, unix_ms };
         let code_of = |encoded: &Bytes| match known.look_at(encoded.clone()) {
             Gossiped::Refused(error) => error.code(),
             Gossiped::Wrong(wrong) => wrong.code(),

@@ -24,7 +24,7 @@ use crate::{
     identity::{ClientIdentity, Role as ClientRole},
     journal::SignerJournal,
     network::{NetworkEvent, PeerConfig},
-    submissions::{End, Refusal},
+    submissions::{End, SubmissionRefusal},
 };
 
 mod idle;
@@ -186,12 +186,16 @@ impl Network {
         results.expect("accepted")
     }
 
-    async fn submit_as(&self, i: usize, number: u64, mrn: &str) -> Result<Hash, Refusal> {
+    async fn submit_as(&self, i: usize, number: u64, mrn: &str) -> Result<Hash, SubmissionRefusal> {
         self.submit_all(i, &[(number, mrn)]).await.pop().expect("one result")
     }
 
     /// Submits all in one call, so that nothing is committed in between.
-    async fn submit_all(&self, i: usize, all: &[(u64, &str)]) -> Vec<Result<Hash, Refusal>> {
+    async fn submit_all(
+        &self,
+        i: usize,
+        all: &[(u64, &str)],
+    ) -> Vec<Result<Hash, SubmissionRefusal>> {
         let client =
             ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Integrator };
         let submission = |&(number, mrn): &(u64, &str)| v1::RecordSubmission {
@@ -263,7 +267,7 @@ async fn a_retry_gives_the_first_record_and_another_body_is_refused() {
     assert!(matches!(end, End::Final { .. }));
     assert_eq!(network.submit(0, 7).await, first);
     let refused = network.submit_as(0, 7, "ANOTHER").await.expect_err("refused");
-    assert!(matches!(refused, Refusal::AlreadyExists { first: of, .. } if of == first));
+    assert!(matches!(refused, SubmissionRefusal::AlreadyExists { first: of, .. } if of == first));
     assert_eq!(network.shared(0).reader.tip().header.log_size, 1, "committed once");
     network.stop().await;
 }
@@ -373,7 +377,7 @@ async fn a_change_that_came_second_costs_no_block_and_is_not_taken_again() {
         ClientIdentity { agency: code(0), name: "broker".into(), role: ClientRole::Operator };
     let again = VerifiedTransaction::clone(&second);
     let refused = network.shared(0).submissions.submit_transaction(&client, again).await;
-    let Err(Refusal::NotPermitted(why)) = refused else { panic!("{refused:?}") };
+    let Err(SubmissionRefusal::NotPermitted(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("another change came first"), "{why}");
     network.stop().await;
 }

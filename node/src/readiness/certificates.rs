@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::SystemTime};
 
-use customhouse_files::{certificate::PEM_BYTES_MAX, readfile};
+use customhouse_files::{pem::PEM_BYTES_MAX, readfile};
 use rustls::{
     CertificateError, Error, InconsistentKeys, RootCertStore,
     client::verify_server_cert_signed_by_trust_anchor,

@@ -21,7 +21,7 @@ use crate::{
 
 /// What a client may have of the server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct HttpLimits {
     /// Connections at a time. The next takes the place of one of whoever has most.
     pub(crate) connections_max: usize,
     /// Bytes of a request's head: a path and what a browser adds.
@@ -33,7 +33,7 @@ pub(crate) struct Limits {
     pub(crate) age_max: Duration,
 }
 
-impl Limits {
+impl HttpLimits {
     /// For `connections_max` connections at a time.
     pub(crate) fn of_connections(connections_max: usize) -> Self {
         Self {
@@ -52,7 +52,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 pub(crate) async fn serve(
     (listener, responder): (TcpListener, Responder),
     router: Router,
-    limits: Limits,
+    limits: HttpLimits,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
 async fn converse(
     connection: Connection,
     router: Router,
-    limits: Limits,
+    limits: HttpLimits,
     shutdown: CancellationToken,
 ) {
     let served = http1::Builder::new()

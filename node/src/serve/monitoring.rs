@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     health::Responder,
-    serve::http::{self, Limits},
+    serve::http::{self, HttpLimits},
     services::Services,
 };
 
@@ -25,7 +25,7 @@ pub async fn serve(
         .route("/metrics", get(encoded))
         .route("/health", get(health))
         .with_state(shared);
-    let limits = Limits::of_connections(connections_max);
+    let limits = HttpLimits::of_connections(connections_max);
     http::serve(listening, router, limits, metrics, shutdown).await;
 }
 

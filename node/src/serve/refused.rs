@@ -16,7 +16,7 @@ use customhouse_ledger::{
 use tonic::{Code, Status, metadata::MetadataMap};
 
 use super::details;
-use crate::{identity::Role, submissions::Refusal, tls::IdentityError};
+use crate::{identity::Role, submissions::SubmissionRefusal, tls::IdentityError};
 
 /// Most bytes of a sentence. Some repeat what a client has sent, which may be long: a refusal is a header
 /// of HTTP/2, and one of thousands in an answer.
@@ -63,7 +63,7 @@ impl Refused {
 
     /// The node is going down.
     pub fn shutting_down() -> Self {
-        Refusal::ShuttingDown.into()
+        SubmissionRefusal::ShuttingDown.into()
     }
 
     /// The time that the caller gave is over.
@@ -134,51 +134,51 @@ fn u64_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
+impl From<SubmissionRefusal> for Refused {
+    fn from(refusal: SubmissionRefusal) -> Self {
         let (code, reason_code) = (code_of(&refusal), refusal.code());
         let retry_after = match &refusal {
-            Refusal::Exhausted { retry_after_ms, .. } => {
+            SubmissionRefusal::Exhausted { retry_after_ms, .. } => {
                 Some(Duration::from_millis(*retry_after_ms))
             }
             _ => None,
         };
         let id = match &refusal {
-            Refusal::AlreadyExists { first, .. } => Some(*first),
+            SubmissionRefusal::AlreadyExists { first, .. } => Some(*first),
             _ => None,
         };
         Self { retry_after, id, ..Self::new(code, reason_code, refusal.to_string()) }
     }
 }
 
-fn code_of(refusal: &Refusal) -> Code {
+fn code_of(refusal: &SubmissionRefusal) -> Code {
     match refusal {
-        Refusal::Record(RecordError::TooLarge(_))
-        | Refusal::Transaction(
+        SubmissionRefusal::Record(RecordError::TooLarge(_))
+        | SubmissionRefusal::Transaction(
             TransactionError::TooLarge(_) | TransactionError::Record(_, RecordError::TooLarge(_)),
         ) => Code::OutOfRange,
-        Refusal::Transaction(
+        SubmissionRefusal::Transaction(
             TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
         )
-        | Refusal::Lifetime(_) => Code::FailedPrecondition,
-        Refusal::Record(_)
-        | Refusal::Transaction(_)
-        | Refusal::Field { .. }
-        | Refusal::AboutNothing(_) => Code::InvalidArgument,
-        Refusal::NotPermitted(_) => Code::PermissionDenied,
-        Refusal::AlreadyExists { .. } => Code::AlreadyExists,
-        Refusal::Exhausted { .. } => Code::ResourceExhausted,
-        Refusal::NotFound(_) => Code::NotFound,
-        Refusal::Store(_) => Code::DataLoss,
-        Refusal::CatchingUp { .. } | Refusal::Clock { .. } | Refusal::ShuttingDown => {
-            Code::Unavailable
-        }
+        | SubmissionRefusal::Lifetime(_) => Code::FailedPrecondition,
+        SubmissionRefusal::Record(_)
+        | SubmissionRefusal::Transaction(_)
+        | SubmissionRefusal::Field { .. }
+        | SubmissionRefusal::AboutNothing(_) => Code::InvalidArgument,
+        SubmissionRefusal::NotPermitted(_) => Code::PermissionDenied,
+        SubmissionRefusal::AlreadyExists { .. } => Code::AlreadyExists,
+        SubmissionRefusal::Exhausted { .. } => Code::ResourceExhausted,
+        SubmissionRefusal::NotFound(_) => Code::NotFound,
+        SubmissionRefusal::Store(_) => Code::DataLoss,
+        SubmissionRefusal::CatchingUp { .. }
+        | SubmissionRefusal::Clock { .. }
+        | SubmissionRefusal::ShuttingDown => Code::Unavailable,
     }
 }
 
 impl From<TransactionError> for Refused {
     fn from(error: TransactionError) -> Self {
-        Refusal::Transaction(error).into()
+        SubmissionRefusal::Transaction(error).into()
     }
 }
 
@@ -209,12 +209,12 @@ mod tests {
 
     use super::*;
 
-    fn field(reason: &str) -> Refusal {
-        Refusal::Field { field: "record.salt", reason: reason.into() }
+    fn field(reason: &str) -> SubmissionRefusal {
+        SubmissionRefusal::Field { field: "record.salt", reason: reason.into() }
     }
 
-    fn exhausted() -> Refusal {
-        Refusal::Exhausted { what: "the mempool is full".into(), retry_after_ms: 250 }
+    fn exhausted() -> SubmissionRefusal {
+        SubmissionRefusal::Exhausted { what: "the mempool is full".into(), retry_after_ms: 250 }
     }
 
     /// The table of reasons.
@@ -222,8 +222,8 @@ mod tests {
     fn every_refusal_has_its_code() {
         let wrong_chain =
             TransactionError::WrongChain { expected: Hash([1; 32]), found: Hash([2; 32]) };
-        let exists = Refusal::AlreadyExists { key: "k".into(), first: Hash([3; 32]) };
-        let table: Vec<(Refusal, Code, &str)> = vec![
+        let exists = SubmissionRefusal::AlreadyExists { key: "k".into(), first: Hash([3; 32]) };
+        let table: Vec<(SubmissionRefusal, Code, &str)> = vec![
             (
                 TransactionError::from(CanonicalError::NotCanonical).into(),
                 Code::InvalidArgument,
@@ -233,18 +233,18 @@ mod tests {
             (RecordError::Body.into(), Code::InvalidArgument, "RECORD_BODY"),
             (field("must be empty"), Code::InvalidArgument, "FIELD"),
             (
-                Refusal::AboutNothing("risk_alert.alert_id"),
+                SubmissionRefusal::AboutNothing("risk_alert.alert_id"),
                 Code::InvalidArgument,
                 "RECORD_ABOUT_NOTHING",
             ),
             (wrong_chain.into(), Code::FailedPrecondition, "WRONG_CHAIN"),
-            (Refusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),
+            (SubmissionRefusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),
             (
                 TransactionError::Slot(0, SlotError::Sealed).into(),
                 Code::FailedPrecondition,
                 "SEALED_NOT_ADMITTED",
             ),
-            (Refusal::NotPermitted("no".into()), Code::PermissionDenied, "NOT_PERMITTED"),
+            (SubmissionRefusal::NotPermitted("no".into()), Code::PermissionDenied, "NOT_PERMITTED"),
             (exists, Code::AlreadyExists, "ALREADY_EXISTS"),
             (exhausted(), Code::ResourceExhausted, "EXHAUSTED"),
             (RecordError::TooLarge(70_000).into(), Code::OutOfRange, "RECORD_TOO_LARGE"),
@@ -253,10 +253,10 @@ mod tests {
                 Code::OutOfRange,
                 "TRANSACTION_TOO_LARGE",
             ),
-            (Refusal::NotFound("no".into()), Code::NotFound, "NOT_FOUND"),
-            (Refusal::Store("damaged".into()), Code::DataLoss, "STORE"),
-            (Refusal::Clock { ahead_ms: 3_600_000 }, Code::Unavailable, "CLOCK"),
-            (Refusal::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN"),
+            (SubmissionRefusal::NotFound("no".into()), Code::NotFound, "NOT_FOUND"),
+            (SubmissionRefusal::Store("damaged".into()), Code::DataLoss, "STORE"),
+            (SubmissionRefusal::Clock { ahead_ms: 3_600_000 }, Code::Unavailable, "CLOCK"),
+            (SubmissionRefusal::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN"),
         ];
         for (refusal, code, reason_code) in table {
             let status = Status::from(Refused::from(refusal.clone()));
@@ -271,8 +271,11 @@ mod tests {
     fn what_a_client_has_sent_is_not_sent_back_to_it_however_long_it_is() {
         let id = "\u{202e}".repeat(20_000);
         let why = customhouse_ledger::record::subject::form::FormError::TooLong(id.len());
-        let refused =
-            Refused::from(Refusal::from(RecordError::SubjectForm { scheme: "EPC", id, why }));
+        let refused = Refused::from(SubmissionRefusal::from(RecordError::SubjectForm {
+            scheme: "EPC",
+            id,
+            why,
+        }));
         let field = Refused::field("page_token", "FIELD", "é".repeat(10_000));
         for Refused { message, .. } in [refused, field] {
             assert!(message.len() <= MESSAGE_BYTES_MAX && message.ends_with('…'), "{message}");
@@ -302,13 +305,13 @@ mod tests {
 
     #[test]
     fn the_field_at_fault_is_named() {
-        let at = |refusal: Refusal| {
+        let at = |refusal: SubmissionRefusal| {
             let refused = Refused::from(refusal);
             refused.at_fault().map(|(field, _)| field.to_owned())
         };
         assert_eq!(at(field("must be empty")).as_deref(), Some("record.salt"));
         assert_eq!(at(RecordError::Body.into()).as_deref(), Some("record.body"));
-        let nothing = Refusal::AboutNothing("inspection.mrn");
+        let nothing = SubmissionRefusal::AboutNothing("inspection.mrn");
         assert_eq!(at(nothing).as_deref(), Some("record.inspection.mrn"));
         assert_eq!(at(KeyError::Signature.into()).as_deref(), Some("transaction.signature"));
         assert_eq!(at(exhausted()), None);

@@ -35,7 +35,7 @@ use crate::{
     checkpoint::CheckpointSigner,
     health::Responder,
     serve::{
-        http::{self, Limits},
+        http::{self, HttpLimits},
         reads::read,
         refused::Refused,
     },
@@ -78,7 +78,7 @@ pub async fn serve(
     let address = listener.local_addr()?;
     tracing::info!(%address, verifier_key = %signer.verifier(), "serving the log as tiles");
     let metrics = node.metrics.clone();
-    let limits = Limits::of_connections(connections_max);
+    let limits = HttpLimits::of_connections(connections_max);
     http::serve((listener, responder), router(node, signer), limits, metrics, shutdown).await;
     Ok(())
 }

@@ -7,14 +7,14 @@ use customhouse_ledger::{record::kind_of, transaction::VerifiedTransaction};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
-use super::Refusal;
+use super::SubmissionRefusal;
 
 /// Checks a record that has no subject.
 ///
 /// # Errors
-/// [`Refusal::AboutNothing`] where it has no reference to an earlier record and no id of its own
+/// [`SubmissionRefusal::AboutNothing`] where it has no reference to an earlier record and no id of its own
 /// either.
-pub(super) fn check_without_subject(record: &v1::Record) -> Result<(), Refusal> {
+pub(super) fn check_without_subject(record: &v1::Record) -> Result<(), SubmissionRefusal> {
     let Some(body) = &record.body else { return Ok(()) };
     // It is about the registry, and found by the hash of its proposal.
     if matches!(body, Body::RegistryChange(_)) {
@@ -22,13 +22,15 @@ pub(super) fn check_without_subject(record: &v1::Record) -> Result<(), Refusal> 
     }
     let kind = kind_of(body);
     if kind.own_id().is_empty() && record.references.is_empty() {
-        return Err(Refusal::AboutNothing(kind.field()));
+        return Err(SubmissionRefusal::AboutNothing(kind.field()));
     }
     Ok(())
 }
 
 /// The same for every record of a transaction that has no subject.
-pub(super) fn check_transaction(transaction: &VerifiedTransaction) -> Result<(), Refusal> {
+pub(super) fn check_transaction(
+    transaction: &VerifiedTransaction,
+) -> Result<(), SubmissionRefusal> {
     for (slot, record) in transaction.slots().iter().zip(&transaction.parts().records) {
         if slot.subject_keys.is_empty() {
             // Verified, so that it decodes.

@@ -9,7 +9,7 @@ use customhouse_ledger::{
 use tokio::sync::oneshot;
 
 use super::{
-    Accepted, Refusal,
+    Accepted, SubmissionRefusal,
     prepare::Prepared,
     shares::{self, Parts},
 };
@@ -29,7 +29,7 @@ const TRANSACTION_OVERHEAD_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) enum Plan {
     /// Answered without being sealed.
-    Done(Result<Accepted, Refusal>),
+    Done(Result<Accepted, SubmissionRefusal>),
     /// Record number i of the gathering.
     Record(usize),
     /// Transaction number i of the gathering.
@@ -37,8 +37,8 @@ pub(super) enum Plan {
 }
 
 enum Reply {
-    Records(Vec<Plan>, oneshot::Sender<Vec<Result<Accepted, Refusal>>>),
-    Transaction(Plan, oneshot::Sender<Result<Accepted, Refusal>>),
+    Records(Vec<Plan>, oneshot::Sender<Vec<Result<Accepted, SubmissionRefusal>>>),
+    Transaction(Plan, oneshot::Sender<Result<Accepted, SubmissionRefusal>>),
 }
 
 #[derive(Default)]
@@ -59,7 +59,7 @@ pub(super) struct Sealed {
     pub(super) transactions: Vec<(Arc<VerifiedTransaction>, Parts)>,
     /// What those have that were not signed.
     pub(super) unsigned: Parts,
-    results: Vec<Result<Accepted, Refusal>>,
+    results: Vec<Result<Accepted, SubmissionRefusal>>,
     gathering: Gathering,
 }
 
@@ -100,7 +100,7 @@ impl Gathering {
     pub(super) fn answer_records(
         &mut self,
         plans: Vec<Plan>,
-        reply: oneshot::Sender<Vec<Result<Accepted, Refusal>>>,
+        reply: oneshot::Sender<Vec<Result<Accepted, SubmissionRefusal>>>,
     ) {
         self.replies.push(Reply::Records(plans, reply));
     }
@@ -108,7 +108,7 @@ impl Gathering {
     pub(super) fn answer_transaction(
         &mut self,
         plan: Plan,
-        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+        reply: oneshot::Sender<Result<Accepted, SubmissionRefusal>>,
     ) {
         self.replies.push(Reply::Transaction(plan, reply));
     }
@@ -149,7 +149,8 @@ impl Gathering {
                 // Every record was checked; only a limit can be to blame.
                 Err(error) => {
                     unsigned.extend(parts);
-                    results.extend(chunk.iter().map(|_| Err(Refusal::from(error.clone()))));
+                    results
+                        .extend(chunk.iter().map(|_| Err(SubmissionRefusal::from(error.clone()))));
                 }
             }
         }
@@ -158,16 +159,16 @@ impl Gathering {
     }
 
     /// Sends the answers; `results` are those of the gathered records.
-    pub(super) fn answer(self, results: &[Result<Accepted, Refusal>]) {
+    pub(super) fn answer(self, results: &[Result<Accepted, SubmissionRefusal>]) {
         let transactions = self.transactions;
         let outcome = |plan: Plan| match plan {
             Plan::Done(result) => result,
             Plan::Record(index) => {
-                results.get(index).cloned().unwrap_or(Err(Refusal::ShuttingDown))
+                results.get(index).cloned().unwrap_or(Err(SubmissionRefusal::ShuttingDown))
             }
             Plan::Transaction(index) => match transactions.get(index) {
                 Some(transaction) => Ok(accepted(transaction)),
-                None => Err(Refusal::ShuttingDown),
+                None => Err(SubmissionRefusal::ShuttingDown),
             },
         };
         for reply in self.replies {

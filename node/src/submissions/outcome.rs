@@ -59,7 +59,7 @@ pub struct First {
 
 /// Why a submission was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum SubmissionRefusal {
     /// A record breaks a rule.
     #[error("{0}")]
     Record(#[from] RecordError),
@@ -135,7 +135,7 @@ pub enum Refusal {
     ShuttingDown,
 }
 
-impl Refusal {
+impl SubmissionRefusal {
     /// A stable code for clients and metrics.
     pub fn code(&self) -> &'static str {
         match self {
@@ -156,7 +156,7 @@ impl Refusal {
     }
 }
 
-impl From<KeyError> for Refusal {
+impl From<KeyError> for SubmissionRefusal {
     fn from(error: KeyError) -> Self {
         Self::Transaction(error.into())
     }

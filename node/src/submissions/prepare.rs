@@ -12,7 +12,7 @@ use prost::Message as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{Refusal, about};
+use super::{SubmissionRefusal, about};
 use crate::identity::ClientIdentity;
 
 /// Most bytes of an idempotency key.
@@ -55,9 +55,9 @@ pub(super) fn prepare(
     client: &ClientIdentity,
     agency: &AgencyCode,
     salt_secret: &[u8; 32],
-) -> Result<Prepared, Refusal> {
+) -> Result<Prepared, SubmissionRefusal> {
     let v1::RecordSubmission { record, idempotency_key } = submission;
-    let field = |field, reason: &str| Refusal::Field { field, reason: reason.to_owned() };
+    let field = |field, reason: &str| SubmissionRefusal::Field { field, reason: reason.to_owned() };
     let mut record = record.ok_or_else(|| field("record", "missing"))?;
     if !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&idempotency_key.len()) {
         return Err(field("idempotency_key", "1 to 128 bytes expected"));
@@ -117,7 +117,10 @@ mod tests {
         v1::RecordSubmission { record, idempotency_key: key.into() }
     }
 
-    fn prepared(submission: v1::RecordSubmission, name: &str) -> Result<Prepared, Refusal> {
+    fn prepared(
+        submission: v1::RecordSubmission,
+        name: &str,
+    ) -> Result<Prepared, SubmissionRefusal> {
         let client = client(name);
         prepare(submission, &client, &client.agency, &[9; 32])
     }
@@ -165,7 +168,7 @@ mod tests {
         };
         for (body, field) in empty_bodies() {
             let refused = with(&|r| r.body = Some(body.clone())).expect_err("refused");
-            assert_eq!(refused, Refusal::AboutNothing(field));
+            assert_eq!(refused, SubmissionRefusal::AboutNothing(field));
             let reference = v1::Reference { relation: 3, record_id: vec![7; 32] };
             let about = with(&|r| {
                 (r.body, r.references) = (Some(body.clone()), vec![reference.clone()]);
@@ -229,7 +232,7 @@ mod tests {
         let long = "k".repeat(129);
         for key in ["", long.as_str()] {
             let refused = prepared(submission(key, "M"), "broker").expect_err("refused");
-            assert!(matches!(refused, Refusal::Field { field: "idempotency_key", .. }));
+            assert!(matches!(refused, SubmissionRefusal::Field { field: "idempotency_key", .. }));
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    chain::{ChainReader, Committed, DedupePlace, SlotOutcome},
+    chain::{BlockOutcome, ChainReader, DedupePlace, SlotOutcome},
     hash::{Hash, Tag},
     keys::{PublicKey, SigningKey},
     registry::signer_of,
@@ -23,7 +23,7 @@ use customhouse_ledger::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Accepted, BEHIND_MS_MAX, End, Refusal, SubmissionParts,
+    Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
     gathering::{Gathering, Plan, record_bytes},
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
@@ -59,21 +59,21 @@ pub enum WorkerError {
 pub(super) enum Job {
     Records {
         records: Vec<Prepared>,
-        reply: oneshot::Sender<Vec<Result<Accepted, Refusal>>>,
+        reply: oneshot::Sender<Vec<Result<Accepted, SubmissionRefusal>>>,
     },
     Transaction {
         transaction: Arc<VerifiedTransaction>,
-        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+        reply: oneshot::Sender<Result<Accepted, SubmissionRefusal>>,
     },
     WaitRecord {
         record_id: Hash,
-        reply: oneshot::Sender<Result<End, Refusal>>,
+        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
     },
     WaitTransaction {
         id: Hash,
-        reply: oneshot::Sender<Result<End, Refusal>>,
+        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
     },
-    Committed(Arc<Committed>),
+    Committed(Arc<BlockOutcome>),
     /// Asks for a sign of life.
     Ping(oneshot::Sender<()>),
     /// Commits were missed: every pending transaction is looked up on the ledger.
@@ -84,7 +84,7 @@ pub(super) enum Job {
 struct Waiter {
     /// `None`: for the transaction as a whole.
     record_id: Option<Hash>,
-    reply: oneshot::Sender<Result<End, Refusal>>,
+    reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
 }
 
 pub(super) struct Worker {
@@ -222,8 +222,10 @@ impl Worker {
     /// What is to be done with a record: nothing, where its key was used before.
     fn plan(&mut self, prepared: Prepared, gathering: &mut Gathering) -> Result<Plan, WorkerError> {
         let record_id = prepared.record.id;
-        let conflict =
-            |first| Refusal::AlreadyExists { key: prepared.idempotency_key.clone(), first };
+        let conflict = |first| SubmissionRefusal::AlreadyExists {
+            key: prepared.idempotency_key.clone(),
+            first,
+        };
         if let Some(place) = self.reader.dedupe(&self.agency, &prepared.dedupe_key)? {
             let first = place.record_id;
             if first != record_id && !self.is_body_of(&prepared, &place)? {
@@ -274,7 +276,7 @@ impl Worker {
 
     /// Whether what this node signs could be committed. A node whose registry does not have its key
     /// may not have come to the block that registers it; a key that has ended is over.
-    fn check_own_key(&self) -> Result<(), Refusal> {
+    fn check_own_key(&self) -> Result<(), SubmissionRefusal> {
         let (tip, key) = (self.reader.tip(), self.signing_key.public());
         if tip.registry.signer_at(&key, tip.header.height + 1).is_some() {
             return Ok(());
@@ -282,8 +284,10 @@ impl Worker {
         let known = tip.registry.entries().any(|entry| signer_of(entry, &key).is_some());
         let behind = clock::unix_ms().saturating_sub(tip.header.time_ms) > BEHIND_MS_MAX;
         Err(match !known && behind {
-            true => Refusal::CatchingUp { height: tip.header.height },
-            false => Refusal::NotPermitted(AdmissionError::UnknownSigner(key).to_string()),
+            true => SubmissionRefusal::CatchingUp { height: tip.header.height },
+            false => {
+                SubmissionRefusal::NotPermitted(AdmissionError::UnknownSigner(key).to_string())
+            }
         })
     }
 
@@ -312,9 +316,11 @@ impl Worker {
             }
             Err(AdmissionError::Store(error)) => return Err(error.into()),
             Err(error @ (AdmissionError::Expired { .. } | AdmissionError::TooLongLived { .. })) => {
-                return Ok(Plan::Done(Err(Refusal::Lifetime(error.to_string()))));
+                return Ok(Plan::Done(Err(SubmissionRefusal::Lifetime(error.to_string()))));
             }
-            Err(error) => return Ok(Plan::Done(Err(Refusal::NotPermitted(error.to_string())))),
+            Err(error) => {
+                return Ok(Plan::Done(Err(SubmissionRefusal::NotPermitted(error.to_string()))));
+            }
         }
         if self.room(transaction.header().agency, &transaction.header().signer).is_none() {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
@@ -410,7 +416,7 @@ impl Worker {
     fn wait_record(
         &mut self,
         record_id: Hash,
-        reply: oneshot::Sender<Result<End, Refusal>>,
+        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
     ) -> Result<(), WorkerError> {
         if let Some(end) = self.end_of_record(&record_id)? {
             let _gone = reply.send(Ok(end));
@@ -427,7 +433,7 @@ impl Worker {
             None => {
                 let what =
                     format!("record {record_id} is not on the ledger and was not submitted here");
-                let _gone = reply.send(Err(Refusal::NotFound(what)));
+                let _gone = reply.send(Err(SubmissionRefusal::NotFound(what)));
             }
         }
         Ok(())
@@ -436,7 +442,7 @@ impl Worker {
     fn wait_transaction(
         &mut self,
         id: Hash,
-        reply: oneshot::Sender<Result<End, Refusal>>,
+        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
     ) -> Result<(), WorkerError> {
         if let Some(end) = self.end_of_transaction(&id)? {
             let _gone = reply.send(Ok(end));
@@ -444,7 +450,7 @@ impl Worker {
             self.wait(id, None, reply);
         } else {
             let what = format!("transaction {id} is not on the ledger and not pending here");
-            let _gone = reply.send(Err(Refusal::NotFound(what)));
+            let _gone = reply.send(Err(SubmissionRefusal::NotFound(what)));
         }
         Ok(())
     }
@@ -453,14 +459,15 @@ impl Worker {
         &mut self,
         transaction_id: Hash,
         record_id: Option<Hash>,
-        reply: oneshot::Sender<Result<End, Refusal>>,
+        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
     ) {
         if self.waiting >= WAITING_MAX {
             self.forget_those_who_left();
         }
         if self.waiting >= WAITING_MAX {
             let what = "too many callers wait for receipts".to_owned();
-            let _gone = reply.send(Err(Refusal::Exhausted { what, retry_after_ms: 1000 }));
+            let _gone =
+                reply.send(Err(SubmissionRefusal::Exhausted { what, retry_after_ms: 1000 }));
             return;
         }
         self.waiting += 1;
@@ -476,7 +483,7 @@ impl Worker {
     }
 
     /// A block was committed: ends what it contains, then what its time has expired.
-    fn committed(&mut self, committed: &Committed) -> Result<(), WorkerError> {
+    fn committed(&mut self, committed: &BlockOutcome) -> Result<(), WorkerError> {
         let mut changes = Changes::default();
         for (transaction, outcomes) in committed.transactions.iter().zip(&committed.outcomes) {
             let key = (transaction.header().not_after_ms, transaction.id());
@@ -595,6 +602,6 @@ impl Worker {
     }
 }
 
-fn full(what: &str) -> Refusal {
-    Refusal::Exhausted { what: what.to_owned(), retry_after_ms: 250 }
+fn full(what: &str) -> SubmissionRefusal {
+    SubmissionRefusal::Exhausted { what: what.to_owned(), retry_after_ms: 250 }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, SystemTimeError};
 
-use customhouse_files::certificate::KeyedCertificate;
+use customhouse_files::pem::KeyedCertificate;
 use customhouse_ledger::agency::AgencyCode;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,

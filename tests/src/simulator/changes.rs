@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use customhouse_ledger::{
     agreement::validators::ValidatorSet,
-    chain::{Committed, Tip},
+    chain::{BlockOutcome, Tip},
     keys::PublicKey,
     registry::{InSync, RegistryChange, RegistryProposal},
     transaction::VerifiedTransaction,
@@ -218,7 +218,7 @@ impl Simulation {
     }
 
     /// Counts what a block changes; liars learn it too.
-    pub(super) fn note_changes(&mut self, index: usize, block: &Committed) {
+    pub(super) fn note_changes(&mut self, index: usize, block: &BlockOutcome) {
         for change in block.transactions.iter().filter_map(|t| t.registry_change()) {
             let proto = change.proposal().to_proto();
             let votes = |list: &[v1::RegistryEntry]| {

@@ -18,7 +18,7 @@ use customhouse_ledger::{
 use customhouse_node::{
     admission::{self, AdmissionError},
     driver::{Driver, DriverParts, SharedMempool, Signer, lock},
-    inbound::Known,
+    inbound::KnownTransactions,
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
 };
@@ -221,7 +221,7 @@ impl Process {
         transactions: Vec<Bytes>,
         unix_ms: u64,
     ) -> (bool, Result<bool, &'static str>) {
-        let known = Known { reader: &self.reader, mempool: &self.mempool, unix_ms };
+        let known = KnownTransactions { reader: &self.reader, mempool: &self.mempool, unix_ms };
         let mut any = false;
         let admit = |transaction| {
             let admitted = self.admit(transaction, unix_ms);

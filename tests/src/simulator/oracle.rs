@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use customhouse_consensus::{Evidence, Message};
 use customhouse_ledger::{
     agreement::vote::{Proposal, VoteKind},
-    chain::{ChainReader, Committed, SlotOutcome},
+    chain::{BlockOutcome, ChainReader, SlotOutcome},
     hash::Hash,
     keys::PublicKey,
     proofs::verifier::Verifier,
@@ -101,7 +101,7 @@ impl Oracle {
     }
 
     /// True where no other node has committed it before.
-    pub(super) fn committed(&mut self, block: &Committed) -> Result<bool, String> {
+    pub(super) fn committed(&mut self, block: &BlockOutcome) -> Result<bool, String> {
         let header = &block.header;
         let (height, roots) = (header.height, (block.hash, header.log_root, header.history_root));
         let new = !self.blocks.contains_key(&height);

@@ -4,7 +4,7 @@
 use customhouse_consensus::Message;
 use customhouse_ledger::keys::PublicKey;
 use customhouse_node::{
-    driver::{DriverInput, answers, gather::Now},
+    driver::{DriverInput, answers, gather::Surroundings},
     inbound::serve,
 };
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
@@ -64,7 +64,8 @@ impl Simulation {
         let Some(process) = &mut self.endpoints[at].process else { return };
         let tip = process.reader.tip().header.height;
         let fetching = &mut process.fetching;
-        let (mut asks, told) = fetching.gathering.next(Now { ms, tip, connected: &connected });
+        let (mut asks, told) =
+            fetching.gathering.next(Surroundings { ms, tip, connected: &connected });
         let wake_at = fetching.gathering.wake_at();
         self.only_first(at, &mut asks);
         let wanted: Vec<_> = asks.iter().map(|ask| (ask.number, ask.peer)).collect();

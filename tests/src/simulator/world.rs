@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use customhouse_consensus::{Evidence, Message, Now};
-use customhouse_ledger::{agency::AgencyCode, chain::Committed, keys::PublicKey};
+use customhouse_ledger::{agency::AgencyCode, chain::BlockOutcome, keys::PublicKey};
 use customhouse_node::driver::{ConsensusStatus, Fetch, Outside};
 
 /// Something that a driver wants done, in the order in which it said so.
@@ -15,7 +15,7 @@ pub(super) enum Out {
     Charged(PublicKey, &'static str),
     Transaction(Bytes),
     Fetch(Fetch),
-    Committed(Arc<Committed>),
+    Committed(Arc<BlockOutcome>),
     Evidence(Evidence),
     /// Who may connect from now on.
     Listed(BTreeSet<PublicKey>),
@@ -62,7 +62,7 @@ impl Outside for World {
         self.catching_up
     }
 
-    fn committed(&mut self, block: Arc<Committed>) {
+    fn committed(&mut self, block: Arc<BlockOutcome>) {
         self.out.push(Out::Committed(block));
     }
 

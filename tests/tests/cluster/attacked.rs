@@ -7,7 +7,7 @@ use std::{
 };
 
 use customhouse_client::{Client, tls::ClientTls};
-use customhouse_files::certificate::KeyedCertificate;
+use customhouse_files::pem::KeyedCertificate;
 use customhouse_node::{identity::Role, tls::Authority};
 use customhouse_proto::v1::{self, Phase};
 use customhouse_tests::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     chain::{
-        Shared,
+        ChainState,
         check::{Damage, Pass, StoreCheck},
         known::dedupe_key,
         reader::{history_entry, read_header},
@@ -94,7 +94,7 @@ impl StoreCheck {
         }
     }
 
-    fn find_surplus_of(&mut self, shared: &Shared, table: Table) {
+    fn find_surplus_of(&mut self, shared: &ChainState, table: Table) {
         let mut origin = Origin { shared, last: None };
         for (key, value) in shared.store.whole(table).filter_map(Result::ok) {
             if !origin.has(table, &key, &value).unwrap_or(false) {
@@ -106,7 +106,7 @@ impl StoreCheck {
 
 /// Where rows say that they come from.
 struct Origin<'a> {
-    shared: &'a Shared,
+    shared: &'a ChainState,
     last: Option<(u64, VerifiedTransaction)>,
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     agreement::{certificate::Certificate, header::Header},
-    chain::{Shared, check::Damage},
+    chain::{ChainState, check::Damage},
     hash::Hash,
     limits::BLOCK_TRANSACTIONS_MAX,
     store::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Reads a store's blocks, on any thread.
-pub struct BlockReader(Arc<Shared>);
+pub struct BlockReader(Arc<ChainState>);
 
 /// A block as it is stored: nothing is checked but that its rows are in their places.
 pub struct StoredBlock {
@@ -39,7 +39,7 @@ pub struct VerifiedBlock {
 }
 
 impl BlockReader {
-    pub(in crate::chain) fn new(shared: Arc<Shared>) -> Self {
+    pub(in crate::chain) fn new(shared: Arc<ChainState>) -> Self {
         Self(shared)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    chain::{Shared, check::Damage, rows::Rows},
+    chain::{ChainState, check::Damage, rows::Rows},
     store::{Table, tile::TILE_HASHES},
 };
 
@@ -98,7 +98,7 @@ impl Rows for Summing<'_> {
 
 /// A table to be scanned.
 pub struct TableCheck {
-    shared: Arc<Shared>,
+    shared: Arc<ChainState>,
     table: Table,
     hasher: RowHasher,
 }
@@ -113,7 +113,7 @@ pub struct TableSum {
 }
 
 impl TableCheck {
-    pub(super) fn new(shared: &Arc<Shared>, table: Table, hasher: RowHasher) -> Self {
+    pub(super) fn new(shared: &Arc<ChainState>, table: Table, hasher: RowHasher) -> Self {
         Self { shared: Arc::clone(shared), table, hasher }
     }
 

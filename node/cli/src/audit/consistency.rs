@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::Context as _;
 use customhouse_audit::{
-    compare::{self, Finding},
+    compare::{self, HeadComparison},
     evidence::{EvidenceFile, Side},
     files::read_form,
-    head::{Certified, Place, SavedHead},
+    head::{Certified, HeadPlace, SavedHead},
     seen::{Basis, Seen},
     validators,
     verdict::Verdict,
@@ -76,12 +76,12 @@ Examples:
   customhouse audit consistency --proof nl-to-de.consistency --head nl.head --genesis genesis.json";
 
 #[derive(Serialize)]
-struct Audit {
+struct ConsistencyAudit {
     verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none")]
-    saved: Option<Place>,
+    saved: Option<HeadPlace>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    head: Option<Place>,
+    head: Option<HeadPlace>,
     reason: String,
     /// Whether the head is saved now.
     written: bool,
@@ -114,18 +114,18 @@ pub(super) async fn check(
     if let Some(file) = &args.validator_chain {
         validators::follow_file(&mut seen.verifier, file)?;
     }
-    let mut audit = Audit::new(&seen);
+    let mut audit = ConsistencyAudit::new(&seen);
     audit.from_file = args.proof.is_some();
     let known = match saved.map(|saved| saved.certified(&seen.verifier)).transpose() {
         Ok(known) => known,
         Err(error) => {
             let reason = format!("{}: {error}", args.head.display());
-            audit.conclude(Finding::new(error.verdict(), reason));
+            audit.conclude(HeadComparison::new(error.verdict(), reason));
             output.print(&audit)?;
             return Ok(audit.verdict);
         }
     };
-    audit.saved = known.as_ref().map(|known| Place::of(&known.header));
+    audit.saved = known.as_ref().map(|known| HeadPlace::of(&known.header));
     let Compared { from, head, finding, between_ends } = match (&connection, &args.proof) {
         (Some(connection), _) => by_node(known.as_ref(), &mut seen, connection).await?,
         (None, Some(file)) => by_file(known.as_ref(), &seen, file)?,
@@ -158,7 +158,7 @@ struct Compared {
     from: Option<Certified>,
     /// The certified newer head.
     head: Option<Certified>,
-    finding: Finding,
+    finding: HeadComparison,
     /// Whether a contradiction is one between the two ends of a proof.
     between_ends: bool,
 }
@@ -177,7 +177,7 @@ async fn by_node(
         }
         Err(error) => {
             let reason = format!("its head is not certified: {error}");
-            (None, Finding::new(Verdict::of_finality(&error), reason))
+            (None, HeadComparison::new(Verdict::of_finality(&error), reason))
         }
     };
     Ok(Compared { from: None, head, finding, between_ends: false })
@@ -187,7 +187,7 @@ async fn by_node(
 fn by_file(known: Option<&Certified>, seen: &Seen, file: &Path) -> anyhow::Result<Compared> {
     let bytes = read_form::<v1::ConsistencyProof>(file, "CONSISTENCY_PROOF_TOO_LARGE")?;
     let refused = |from, verdict, code: &str, error: &dyn fmt::Display| {
-        let finding = Finding::new(verdict, format!("{code}: {error}"));
+        let finding = HeadComparison::new(verdict, format!("{code}: {error}"));
         Ok(Compared { from, head: None, finding, between_ends: false })
     };
     let [from, to] = certified_ends(&bytes, seen);
@@ -214,12 +214,12 @@ fn by_file(known: Option<&Certified>, seen: &Seen, file: &Path) -> anyhow::Resul
                 proof.from.height,
                 proof.from.hash().short()
             );
-            Finding::new(Verdict::NotEnoughEvidence, reason)
+            HeadComparison::new(Verdict::NotEnoughEvidence, reason)
         }
         _ => {
             let (from, to) = (proof.from.log_size, proof.to.log_size);
             let reason = format!("the log of {to} transactions continues the log of {from}");
-            Finding::new(Verdict::Verified, reason)
+            HeadComparison::new(Verdict::Verified, reason)
         }
     };
     Ok(Compared { from, head: to, finding, between_ends: false })
@@ -240,7 +240,7 @@ fn certified_ends(proof: &[u8], seen: &Seen) -> [Option<Certified>; 2] {
 fn contradiction<'a>(
     first: &Certified,
     mut others: impl Iterator<Item = &'a Certified>,
-) -> Option<Finding> {
+) -> Option<HeadComparison> {
     others.find_map(|other| {
         compare::without_proof(&first.header, other).filter(|found| found.verdict == Verdict::Fork)
     })
@@ -284,7 +284,7 @@ fn proof_of(known: &Certified, head: &Certified, path: &[Hash]) -> v1::Consisten
     }
 }
 
-impl Audit {
+impl ConsistencyAudit {
     fn new(seen: &Seen) -> Self {
         Self {
             verdict: Verdict::NotEnoughEvidence,
@@ -302,7 +302,7 @@ impl Audit {
         if self.from_file { "proof" } else { "node" }
     }
 
-    fn conclude(&mut self, finding: Finding) {
+    fn conclude(&mut self, finding: HeadComparison) {
         (self.verdict, self.reason) = (finding.verdict, finding.reason);
     }
 
@@ -312,13 +312,13 @@ impl Audit {
         args: &ConsistencyArgs,
         known: Option<Certified>,
         head: Option<Certified>,
-        finding: Finding,
+        finding: HeadComparison,
     ) -> anyhow::Result<()> {
         let Some(head) = head else {
             self.conclude(finding);
             return Ok(());
         };
-        self.head = Some(Place::of(&head.header));
+        self.head = Some(HeadPlace::of(&head.header));
         let finding = too_old(&head, args.max_age, finding);
         let verified = finding.verdict == Verdict::Verified;
         if let Some(file) = args.write_proof.as_ref().filter(|_| verified) {
@@ -337,7 +337,7 @@ impl Audit {
     }
 }
 
-impl fmt::Display for Audit {
+impl fmt::Display for ConsistencyAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(saved) = &self.saved {
             writeln!(f, "saved  {saved}")?;

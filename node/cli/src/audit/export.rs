@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use crate::{
     audit::{
-        history::{Audit, HistoryArgs},
+        history::{HistoryArgs, HistoryAudit},
         receipts,
         source::{PROOF_FILE, Source, receipts_of},
         verifier,
@@ -135,7 +135,7 @@ async fn history(
     connect: &ConnectArgs,
 ) -> anyhow::Result<Verdict> {
     let source = Source::open(args.history.files.as_deref(), connect).await?;
-    let mut audit = Audit::begin(&args.history, &source).await?;
+    let mut audit = HistoryAudit::begin(&args.history, &source).await?;
     let mut folder = Folder::create(&args.out, args.form)?;
     audit.prove_records(&source, |id, receipt| folder.receipt(id, receipt)).await?;
     audit.check_age(args.history.max_age);

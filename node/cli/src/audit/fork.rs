@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, mem, path::PathBuf};
 
 use customhouse_audit::{
-    told::{Gathered, Refusal, Told},
+    told::{Gathered, RefusedDecision, Told},
     validators,
     verdict::Verdict,
 };
@@ -69,7 +69,7 @@ Examples:
     --genesis genesis.json | jq '.culprits[].agency'";
 
 #[derive(Serialize)]
-struct Audit {
+struct ForkAudit {
     verdict: Verdict,
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +140,7 @@ pub(super) fn examine(args: &ForkArgs, output: Output) -> anyhow::Result<Verdict
         validators::follow_file(&mut verifier, file)?;
     }
     let gathered = Gathered::read(&args.files, &mut verifier);
-    let mut audit = Audit::new(&verifier);
+    let mut audit = ForkAudit::new(&verifier);
     audit.look_at(&gathered, &verifier);
     audit.weigh(&gathered.refused);
     output.print(&audit)?;
@@ -189,7 +189,7 @@ fn no_common_height(gathered: &Gathered) -> String {
     )
 }
 
-impl Audit {
+impl ForkAudit {
     fn new(verifier: &Verifier) -> Self {
         Self {
             verdict: Verdict::Verified,
@@ -225,7 +225,7 @@ impl Audit {
     }
 
     /// A fork is one, whatever else was given; what was not looked at counts where none is found.
-    fn weigh(&mut self, refused: &[Refusal]) {
+    fn weigh(&mut self, refused: &[RefusedDecision]) {
         self.refused = refused.iter().map(|refusal| refusal.why.clone()).collect();
         let Some(worst) = refused.iter().rev().max_by_key(|refusal| refusal.verdict) else {
             return;
@@ -358,7 +358,7 @@ impl MissingView {
     }
 }
 
-impl fmt::Display for Audit {
+impl fmt::Display for ForkAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |agencies: &[AgencyCode]| {
             agencies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

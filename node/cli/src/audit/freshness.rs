@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use customhouse_audit::{compare::Finding, head::Certified, time, verdict::Verdict};
+use customhouse_audit::{compare::HeadComparison, head::Certified, time, verdict::Verdict};
 
 /// How far a head may be ahead of this machine's clock: more than the clocks of machines differ when they are
 /// set.
@@ -48,10 +48,14 @@ impl MaxAge {
 }
 
 /// What was found, unless the head is too old for it to count.
-pub(super) fn too_old(head: &Certified, max_age: MaxAge, finding: Finding) -> Finding {
+pub(super) fn too_old(
+    head: &Certified,
+    max_age: MaxAge,
+    finding: HeadComparison,
+) -> HeadComparison {
     match max_age.refuses(head.header.time_ms) {
         Some(why) if finding.verdict == Verdict::Verified => {
-            Finding::new(Verdict::NotEnoughEvidence, why)
+            HeadComparison::new(Verdict::NotEnoughEvidence, why)
         }
         _ => finding,
     }

@@ -81,7 +81,7 @@ pub(super) async fn prove(
 ) -> anyhow::Result<Verdict> {
     args.subject.subject()?;
     let source = Source::open(args.files.as_deref(), connect).await?;
-    let mut audit = Audit::begin(args, &source).await?;
+    let mut audit = HistoryAudit::begin(args, &source).await?;
     audit.prove_records(&source, |_, _| Ok(())).await?;
     audit.check_age(args.max_age);
     output.print(&audit.answer)?;
@@ -96,7 +96,7 @@ pub(super) async fn absent(
 ) -> anyhow::Result<Verdict> {
     args.subject.subject()?;
     let source = Source::open(args.files.as_deref(), connect).await?;
-    let mut audit = Audit::begin(args, &source).await?;
+    let mut audit = HistoryAudit::begin(args, &source).await?;
     audit.check_age(args.max_age);
     let entries = audit.history.as_ref().map_or(0, |history| history.entries.len());
     if entries > 0 {
@@ -104,14 +104,14 @@ pub(super) async fn absent(
         let reason = format!("records about it are on the ledger: {entries}");
         audit.answer.refuse(Verdict::Invalid, reason);
     }
-    let Audit { answer, .. } = audit;
+    let HistoryAudit { answer, .. } = audit;
     let verdict = answer.verdict;
     output.print(&Absence { answer, covers: COVERS })?;
     Ok(verdict)
 }
 
 /// An audit in progress.
-pub(super) struct Audit {
+pub(super) struct HistoryAudit {
     pub(super) answer: Answer,
     /// The proof, encoded.
     pub(super) proof: Vec<u8>,
@@ -165,7 +165,7 @@ impl Proven {
     }
 }
 
-impl Audit {
+impl HistoryAudit {
     /// Gets the proof and verifies it.
     pub(super) async fn begin(args: &HistoryArgs, source: &Source) -> anyhow::Result<Self> {
         let subject = args.subject.subject()?.clone();

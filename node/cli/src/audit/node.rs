@@ -4,7 +4,7 @@
 use std::fmt;
 
 use customhouse_audit::{
-    compare::{Finding, against, head},
+    compare::{HeadComparison, against, head},
     seen::{Fork, Seen},
     verdict::Verdict,
 };
@@ -38,7 +38,7 @@ pub(super) async fn compare(
     let newest = seen.newest().cloned();
     let found = match head(&mut seen.verifier, connection.node()).await? {
         Err(error) => {
-            let finding = Finding::new(
+            let finding = HeadComparison::new(
                 Verdict::of_finality(&error),
                 format!("its head is not certified: {error}"),
             );
@@ -57,6 +57,6 @@ pub(super) async fn compare(
         // A second block of that height is in the finding already.
         let _in_the_finding = seen.note(&head.header, head.signers);
     }
-    let Finding { verdict, reason, .. } = finding;
+    let HeadComparison { verdict, reason, .. } = finding;
     Ok(Comparison { verdict, node, head_height, reason, fork })
 }

@@ -63,7 +63,7 @@ pub(super) async fn verify(
     let verdict = verdicts.chain(against_node.as_ref().map(|n| n.verdict)).max();
     let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
     let rests_on = seen.basis();
-    output.print(&Audit { verdict, rests_on, receipts, not_looked_at, against_node })?;
+    output.print(&ReceiptsAudit { verdict, rests_on, receipts, not_looked_at, against_node })?;
     Ok(verdict)
 }
 
@@ -253,7 +253,7 @@ impl fmt::Display for ReceiptView {
 }
 
 #[derive(Serialize)]
-struct Audit {
+struct ReceiptsAudit {
     verdict: Verdict,
     rests_on: Basis,
     receipts: Vec<ReceiptView>,
@@ -266,7 +266,7 @@ struct Audit {
 /// Up to this many verified receipts are listed one by one; the rest are counted.
 const LISTED_MAX: usize = 10;
 
-impl fmt::Display for Audit {
+impl fmt::Display for ReceiptsAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (good, bad): (Vec<_>, Vec<_>) =
             self.receipts.iter().partition(|receipt| receipt.verdict == Verdict::Verified);

@@ -132,7 +132,7 @@ pub(super) async fn export(
     let connection = connect.connect().await?;
     validators::follow_node(&mut trust.seen.verifier, connection.node()).await?;
     if let Err(error) = trust.seen.verifier.verify_receipt(&bytes) {
-        let mut audit = Audit::new(&trust.seen);
+        let mut audit = TlogAudit::new(&trust.seen);
         audit.refuse(&error.into());
         return audit.told(output);
     }
@@ -173,9 +173,9 @@ fn examine(
     text: &str,
     trust: &mut Trust,
     key: Option<&VerifierKey>,
-) -> (Audit, Option<VerifiedTlogProof>) {
+) -> (TlogAudit, Option<VerifiedTlogProof>) {
     let verified = export::verify(text, &trust.seen.verifier, &trust.origin, key);
-    let mut audit = Audit::new(&trust.seen);
+    let mut audit = TlogAudit::new(&trust.seen);
     let verified = match verified {
         Ok(verified) => verified,
         Err(error) => {
@@ -207,7 +207,7 @@ fn examine(
 }
 
 #[derive(Serialize)]
-struct Audit {
+struct TlogAudit {
     verdict: Verdict,
     /// Stable code of the refusal.
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -239,7 +239,7 @@ struct Proven {
     height: u64,
 }
 
-impl Audit {
+impl TlogAudit {
     fn new(seen: &Seen) -> Self {
         Self {
             verdict: Verdict::Verified,
@@ -268,7 +268,7 @@ impl Audit {
     }
 }
 
-impl fmt::Display for Audit {
+impl fmt::Display for TlogAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Proven { record_id, agency, log_index, log_size, height }) = &self.proves {
             writeln!(

@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use customhouse_audit::{
-    compare::{self, Finding},
+    compare::{self, HeadComparison},
     evidence::{EvidenceFile, Side},
-    head::{Certified, Place, SavedHead, SavedHeadError},
+    head::{Certified, HeadPlace, SavedHead, SavedHeadError},
     seen::{Basis, Seen},
     validators,
     verdict::Verdict,
@@ -163,7 +163,7 @@ struct NodeView {
     node: String,
     verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none")]
-    head: Option<Place>,
+    head: Option<HeadPlace>,
     reason: String,
 }
 
@@ -204,10 +204,10 @@ impl<'a> Watch<'a> {
         let mut heads: Vec<_> = heads.into_iter().enumerate().collect();
         // The newest first: the others are compared with it.
         let height =
-            |head: &Result<Certified, Finding>| head.as_ref().ok().map(|h| h.header.height);
+            |head: &Result<Certified, HeadComparison>| head.as_ref().ok().map(|h| h.header.height);
         heads.sort_by_key(|(_, head)| std::cmp::Reverse(height(head)));
         for (index, head) in heads {
-            let place = head.as_ref().ok().map(|head| Place::of(&head.header));
+            let place = head.as_ref().ok().map(|head| HeadPlace::of(&head.header));
             let finding = match head {
                 Ok(head) => {
                     let compared = tokio::time::timeout(ANSWER_TIMEOUT, self.compare(index, &head));
@@ -215,7 +215,7 @@ impl<'a> Watch<'a> {
                 }
                 Err(finding) => finding,
             };
-            let Finding { verdict, mut reason, other, .. } = finding;
+            let HeadComparison { verdict, mut reason, other, .. } = finding;
             if let Some(other) = &other {
                 // A fork is one, whether or not it could be written down.
                 match self.write_evidence(index, other).await {
@@ -236,10 +236,10 @@ impl<'a> Watch<'a> {
     }
 
     /// A node's certified head.
-    async fn head_of(&mut self, index: usize) -> Result<Certified, Finding> {
+    async fn head_of(&mut self, index: usize) -> Result<Certified, HeadComparison> {
         let absent = |error: anyhow::Error| {
             let reason = format!("no answer: {}", crate::failure::sentence(&error));
-            Finding::new(Verdict::of_error(&error), reason)
+            HeadComparison::new(Verdict::of_error(&error), reason)
         };
         let node = &mut self.nodes[index];
         let connection = match &mut node.connection {
@@ -252,19 +252,19 @@ impl<'a> Watch<'a> {
         let head = compare::head(&mut self.verifier, connection.node()).await.map_err(absent)?;
         head.map_err(|error| {
             let reason = format!("its head is not certified: {error}");
-            Finding::new(Verdict::of_finality(&error), reason)
+            HeadComparison::new(Verdict::of_finality(&error), reason)
         })
     }
 
     /// What a node's head says beside the newest that any has shown, which it may become.
-    async fn compare(&mut self, index: usize, head: &Certified) -> Finding {
+    async fn compare(&mut self, index: usize, head: &Certified) -> HeadComparison {
         if let Some(why) = &self.waiting {
             let reason = format!("its head is certified, and not compared: {why}");
-            return Finding::new(Verdict::NotEnoughEvidence, reason);
+            return HeadComparison::new(Verdict::NotEnoughEvidence, reason);
         }
         let Some(newest) = &self.newest else {
             (self.newest, self.newest_of) = (Some(head.clone()), Some(index));
-            let finding = Finding::new(Verdict::Verified, "its head is certified");
+            let finding = HeadComparison::new(Verdict::Verified, "its head is certified");
             return too_old(head, self.args.max_age, finding);
         };
         let behind = head.header.height < newest.header.height;
@@ -287,13 +287,13 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether the block of a node that is behind is on the chain of the one that is ahead.
-    async fn is_prefix(&self, head: &Certified, ahead: usize, stands: bool) -> Finding {
+    async fn is_prefix(&self, head: &Certified, ahead: usize, stands: bool) -> HeadComparison {
         let height = head.header.height;
         let named = &self.nodes[ahead].profile.node;
         match compare::header_at(height, &self.verifier, self.connection(ahead).node()).await {
             None => {
                 let reason = format!("{named} does not show its block of height {height}");
-                Finding::new(Verdict::NotEnoughEvidence, reason)
+                HeadComparison::new(Verdict::NotEnoughEvidence, reason)
             }
             Some(other) if other.header.hash() == head.header.hash() => {
                 let newest = self.newest.as_ref().map_or(height, |newest| newest.header.height);
@@ -301,20 +301,20 @@ impl<'a> Watch<'a> {
                 match stands {
                     false => {
                         let reason = format!("on the same chain, {behind} blocks behind");
-                        Finding::new(Verdict::Verified, reason)
+                        HeadComparison::new(Verdict::Verified, reason)
                     }
                     true => {
                         let reason = format!(
                             "stands still, {behind} blocks behind: it does not follow, or shows an \
                              old head as its newest"
                         );
-                        Finding::new(Verdict::NotEnoughEvidence, reason)
+                        HeadComparison::new(Verdict::NotEnoughEvidence, reason)
                     }
                 }
             }
             Some(_) => {
                 let reason = format!("{named} has another certified block at height {height}");
-                Finding::fork(reason, head.clone())
+                HeadComparison::fork(reason, head.clone())
             }
         }
     }
@@ -390,10 +390,10 @@ impl<'a> Watch<'a> {
         let mut has_news = false;
         for (index, view) in &views {
             let node = &mut self.nodes[*index];
-            let now = Some((view.verdict, view.head.map(Place::height)));
+            let now = Some((view.verdict, view.head.map(HeadPlace::height)));
             has_news |= node.last != now;
             node.last = now;
-            node.highest = node.highest.max(view.head.map(Place::height));
+            node.highest = node.highest.max(view.head.map(HeadPlace::height));
         }
         let mut seen = Seen::new(self.verifier.clone());
         if let Some(newest) = self.newest.clone() {
@@ -423,8 +423,8 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn no_answer() -> Finding {
-    Finding::new(Verdict::NotEnoughEvidence, format!("no answer in {ANSWER_TIMEOUT:?}"))
+fn no_answer() -> HeadComparison {
+    HeadComparison::new(Verdict::NotEnoughEvidence, format!("no answer in {ANSWER_TIMEOUT:?}"))
 }
 
 /// What a node that may never answer gives in time.

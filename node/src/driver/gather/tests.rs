@@ -114,7 +114,7 @@ impl World {
 
     fn step(&mut self) {
         let connected: Vec<_> = self.peers.iter().map(|(key, _)| *key).collect();
-        let now = Now { ms: self.ms, tip: self.tip, connected: &connected };
+        let now = Surroundings { ms: self.ms, tip: self.tip, connected: &connected };
         let (asks, told) = self.gathering.next(now);
         self.told.extend(told);
         for ask in asks {

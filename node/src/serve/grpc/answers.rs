@@ -117,7 +117,7 @@ pub(super) fn receipt(receipt: v1::Receipt) -> v1::WaitReceiptResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::submissions::{First, Refusal};
+    use crate::submissions::{First, SubmissionRefusal};
 
     #[test]
     fn the_phases_are_told_apart() {
@@ -134,8 +134,8 @@ mod tests {
         };
         let repeat = of_record("k".into(), accepted(Some(End::Repeat(first))));
         assert_eq!(repeat.record_id, [6; 32], "the record that is on the ledger");
-        let full = Refusal::Exhausted { what: "full".into(), retry_after_ms: 1 };
-        let wrong = Refusal::Field { field: "record", reason: "missing".into() };
+        let full = SubmissionRefusal::Exhausted { what: "full".into(), retry_after_ms: 1 };
+        let wrong = SubmissionRefusal::Field { field: "record", reason: "missing".into() };
         let table = [
             (accepted(None), Phase::Accepted, ""),
             (accepted(Some(end)), Phase::Final, ""),

@@ -27,7 +27,7 @@ use crate::serve::{
 use crate::{
     identity::ClientIdentity,
     services::Services,
-    submissions::{Accepted, Refusal, Submissions},
+    submissions::{Accepted, SubmissionRefusal, Submissions},
 };
 
 /// How long a stream is held back by a full mempool before its items are answered as not taken.
@@ -49,7 +49,7 @@ pub(super) async fn submit_records(
     submissions: &Submissions,
     client: &ClientIdentity,
     records: Vec<v1::RecordSubmission>,
-) -> Vec<Result<Accepted, Refusal>> {
+) -> Vec<Result<Accepted, SubmissionRefusal>> {
     let count = records.len();
     let checked = if count <= FEW_RECORDS {
         Some(submissions.check(client, records))
@@ -57,7 +57,7 @@ pub(super) async fn submit_records(
         let (submissions, client) = (submissions.clone(), client.clone());
         apart(move || submissions.check(&client, records)).await
     };
-    let Some(checked) = checked else { return vec![Err(Refusal::ShuttingDown); count] };
+    let Some(checked) = checked else { return vec![Err(SubmissionRefusal::ShuttingDown); count] };
     let _until_it_is_answered = in_line(count).await;
     submissions.submit_checked(checked).await
 }
@@ -227,13 +227,13 @@ impl Records {
         &self,
         client: &ClientIdentity,
         records: Vec<v1::RecordSubmission>,
-    ) -> Vec<Result<Accepted, Refusal>> {
+    ) -> Vec<Result<Accepted, SubmissionRefusal>> {
         let deadline = Instant::now() + PATIENCE;
         let submissions = &self.node.submissions;
         let mut taken = submit_records(submissions, client, records.clone()).await;
         loop {
-            let full = |result: &Result<Accepted, Refusal>| {
-                matches!(result, Err(Refusal::Exhausted { .. }))
+            let full = |result: &Result<Accepted, SubmissionRefusal>| {
+                matches!(result, Err(SubmissionRefusal::Exhausted { .. }))
             };
             let Some(Err(refusal)) = taken.iter().find(|result| full(result)).cloned() else {
                 return taken;
@@ -255,7 +255,7 @@ impl Records {
         &self,
         client: &ClientIdentity,
         key: String,
-        taken: &Result<Accepted, Refusal>,
+        taken: &Result<Accepted, SubmissionRefusal>,
     ) -> v1::RecordResult {
         let taken = taken.clone().map_err(Refused::from);
         if let Err(refused) = &taken {
@@ -326,8 +326,12 @@ impl Intake for Records {
 }
 
 /// Whether to try again, after the pause that the refusal asks for.
-async fn pause(refusal: &Refusal, deadline: Instant, shutdown: &CancellationToken) -> bool {
-    let Refusal::Exhausted { retry_after_ms, .. } = refusal else { return false };
+async fn pause(
+    refusal: &SubmissionRefusal,
+    deadline: Instant,
+    shutdown: &CancellationToken,
+) -> bool {
+    let SubmissionRefusal::Exhausted { retry_after_ms, .. } = refusal else { return false };
     let until = Instant::now() + Duration::from_millis((*retry_after_ms).max(1));
     if until > deadline {
         return false;

@@ -20,7 +20,7 @@ use crate::serve::{
 use crate::{
     identity::ClientIdentity,
     services::Services,
-    submissions::{Accepted, End, Refusal, Submissions},
+    submissions::{Accepted, End, SubmissionRefusal, Submissions},
 };
 
 /// Records of one request.
@@ -51,7 +51,7 @@ impl SubmissionService {
         &self,
         client: &ClientIdentity,
         records: Vec<v1::RecordSubmission>,
-    ) -> Vec<Result<Accepted, Refusal>> {
+    ) -> Vec<Result<Accepted, SubmissionRefusal>> {
         let mut records = records.into_iter();
         let pieces = std::iter::from_fn(|| {
             let piece: Vec<_> = records.by_ref().take(PIECE_RECORDS).collect();
@@ -263,8 +263,8 @@ impl SubmissionService {
 
 /// Whether the call as a whole fails: its only record is refused, or all are for a reason that
 /// passes.
-fn nothing_taken(taken: &[Result<Accepted, Refusal>]) -> Option<Refused> {
-    let refused = |result: &Result<Accepted, Refusal>| {
+fn nothing_taken(taken: &[Result<Accepted, SubmissionRefusal>]) -> Option<Refused> {
+    let refused = |result: &Result<Accepted, SubmissionRefusal>| {
         result.as_ref().err().map(|refusal| Refused::from(refusal.clone()))
     };
     let first = refused(taken.first()?)?;
@@ -285,8 +285,8 @@ mod tests {
             let (record_id, transaction_id) = (Hash([1; 32]), Hash([2; 32]));
             Ok(Accepted { record_id, transaction_id, end: None })
         };
-        let full = || Err(Refusal::Exhausted { what: "full".into(), retry_after_ms: 9 });
-        let wrong = || Err(Refusal::Field { field: "record", reason: "missing".into() });
+        let full = || Err(SubmissionRefusal::Exhausted { what: "full".into(), retry_after_ms: 9 });
+        let wrong = || Err(SubmissionRefusal::Field { field: "record", reason: "missing".into() });
         let code = |taken: &[_]| nothing_taken(taken).map(|refused| refused.reason_code);
         assert_eq!(code(&[accepted()]), None);
         assert_eq!(code(&[wrong()]), Some("FIELD"));

@@ -17,8 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: log\r\n\r\n";
 
-fn limits() -> Limits {
-    Limits::of_connections(64)
+fn limits() -> HttpLimits {
+    HttpLimits::of_connections(64)
 }
 
 struct Served {
@@ -29,7 +29,7 @@ struct Served {
 
 impl Served {
     /// One page, under these limits.
-    async fn start(limits: Limits) -> Self {
+    async fn start(limits: HttpLimits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
@@ -82,7 +82,7 @@ async fn a_head_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_client_that_does_not_finish_its_request_is_hung_up_on() {
-    let served = Served::start(Limits { head_timeout: SHORT, ..limits() }).await;
+    let served = Served::start(HttpLimits { head_timeout: SHORT, ..limits() }).await;
     for said in [&REQUEST[..7], b""] {
         let mut stream = served.connect().await;
         stream.write_all(said).await.expect("sent");
@@ -94,7 +94,7 @@ async fn a_client_that_does_not_finish_its_request_is_hung_up_on() {
 
 #[tokio::test]
 async fn an_old_connection_ends_and_a_new_one_is_taken() {
-    let served = Served::start(Limits { age_max: SHORT, ..limits() }).await;
+    let served = Served::start(HttpLimits { age_max: SHORT, ..limits() }).await;
     for _ in 0..2 {
         let mut stream = served.connect().await;
         answered(&mut stream).await;

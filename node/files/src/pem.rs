@@ -25,7 +25,7 @@ pub struct KeyedCertificate {
 /// A certificate or key file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
-pub struct FileError {
+pub struct PemError {
     /// Which file.
     pub path: PathBuf,
     /// What the system said.
@@ -37,7 +37,7 @@ impl KeyedCertificate {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn read(certificate: &Path, key: &Path) -> Result<Self, FileError> {
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, PemError> {
         Ok(Self { certificate: read(certificate)?, key: Zeroizing::new(read(key)?) })
     }
 
@@ -46,7 +46,7 @@ impl KeyedCertificate {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, certificate: &Path, key: &Path) -> Result<(), FileError> {
+    pub fn write(&self, certificate: &Path, key: &Path) -> Result<(), PemError> {
         write_private(key, self.key.as_bytes())?;
         fs::write(certificate, &self.certificate).map_err(at(certificate))
     }
@@ -56,13 +56,13 @@ impl KeyedCertificate {
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn read(path: &Path) -> Result<String, FileError> {
+pub fn read(path: &Path) -> Result<String, PemError> {
     readfile::text(path, PEM_BYTES_MAX).map_err(at(path))
 }
 
 /// The file is made with mode 0600, so that there is no moment at which others could open it. One
 /// that exists is removed first, because its mode would stay.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), PemError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(path)(error)),
         _ => {}
@@ -72,6 +72,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     file.and_then(|mut file| file.write_all(bytes)).map_err(at(path))
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> FileError + '_ {
-    move |source| FileError { path: path.to_owned(), source }
+fn at(path: &Path) -> impl Fn(io::Error) -> PemError + '_ {
+    move |source| PemError { path: path.to_owned(), source }
 }

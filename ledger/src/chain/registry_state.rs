@@ -1,6 +1,6 @@
 //! The registry as execution uses it: looked up by key, with its tree at hand.
 //!
-//! [`Members`] are those after one block. A block that changes the registry stages others, which its
+//! [`RegistryState`] are those after one block. A block that changes the registry stages others, which its
 //! commit puts in their place. Those after earlier blocks follow from the newest registry, because
 //! entries are only added and ended.
 
@@ -15,7 +15,7 @@ use prost::Message as _;
 use crate::{
     agency::AgencyCode,
     agreement::validators::ValidatorSet,
-    chain::Shared,
+    chain::ChainState,
     hash::Hash,
     keys::PublicKey,
     merkle::Tree,
@@ -32,7 +32,7 @@ const EARLIER_MAX: usize = 8;
 
 /// Who may do what in the block after a height.
 #[derive(Debug)]
-pub(super) struct Members {
+pub(super) struct RegistryState {
     registry: Arc<Registry>,
     /// Heights of the blocks that changed the registry.
     changes: BTreeSet<u64>,
@@ -45,7 +45,7 @@ pub(super) struct Members {
     parameters: Parameters,
 }
 
-impl Members {
+impl RegistryState {
     /// Those after a height, from the registry as it is then.
     fn new(registry: Registry, height: u64) -> Result<Self, RegistryError> {
         let entries: Vec<_> = registry.entries().map(v1::RegistryEntry::encode_to_vec).collect();
@@ -162,17 +162,17 @@ impl Members {
     }
 }
 
-/// Members after earlier changes, the most recently asked for at the end.
+/// RegistryState after earlier changes, the most recently asked for at the end.
 #[derive(Default)]
-pub(super) struct EarlierMembers(Mutex<VecDeque<(u64, Arc<Members>)>>);
+pub(super) struct EarlierRegistries(Mutex<VecDeque<(u64, Arc<RegistryState>)>>);
 
-impl Shared {
-    pub(super) fn members(&self) -> Arc<Members> {
+impl ChainState {
+    pub(super) fn members(&self) -> Arc<RegistryState> {
         Arc::clone(&self.state().members)
     }
 
     /// Those after a committed block.
-    pub(super) fn members_as_of(&self, height: u64) -> Result<Arc<Members>, StoreError> {
+    pub(super) fn members_as_of(&self, height: u64) -> Result<Arc<RegistryState>, StoreError> {
         let newest = self.members();
         let change = newest.last_change(height);
         if change == newest.last_change(u64::MAX) {
@@ -185,7 +185,7 @@ impl Shared {
             earlier.push_back(found.clone());
             return Ok(found.1);
         }
-        let members = Members::new(newest.registry.as_of(change), change)
+        let members = RegistryState::new(newest.registry.as_of(change), change)
             .map_err(|error| StoreError::corrupt(Table::Registry, &[], error.to_string()))?;
         let members = Arc::new(members);
         if earlier.len() >= EARLIER_MAX {
