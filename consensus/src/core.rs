@@ -12,12 +12,14 @@ use customhouse_ledger::{
 use crate::{
     action::{Action, HaltReason, Reception, Refusal, StopReason},
     early::{Early, Pace},
+    guards::Planted,
     height::{Check, Height},
     input::{Committed, Config, Input, Message, Now, PeerTag, Tip, Verdict},
     journal::Entry,
     ready::Ready,
     recover::Memory,
     timers::Timers,
+    told::Told,
 };
 
 /// The consensus of one node: inputs in, effects out. See the [crate] for the rules.
@@ -41,12 +43,10 @@ pub struct Core {
     pub(crate) pending: bool,
     started: bool,
     halted: bool,
-    /// Whether peers have yet to be asked which signatures of this node's key they hold.
-    pub(crate) unasked: bool,
-    /// Whether they must be asked at all: then also wherever the validators change.
-    asks: bool,
-    #[cfg(feature = "mutants")]
-    pub(crate) mutants: Vec<crate::mutants::Mutant>,
+    /// Who has told which signatures of this node's key it holds.
+    pub(crate) told: Told,
+    /// None, but in a test of this crate.
+    pub(crate) planted: Planted,
     /// Time of the step, and what it leaves to do.
     pub(crate) now: Now,
     pub(crate) out: Ready,
@@ -79,20 +79,22 @@ impl Core {
             pending: false,
             started: false,
             halted: false,
-            unasked: false,
-            asks: false,
-            #[cfg(feature = "mutants")]
-            mutants: Vec::new(),
+            told: Told::default(),
+            planted: Planted::default(),
             now: Now { monotonic_ms: 0, unix_ms: 0 },
             out: Ready::default(),
         }
     }
 
-    /// The same, but it signs nothing before [`Input::Asked`]: a journal that was rolled back with
-    /// its store does not know what this key has signed, but a peer may. Where the validators change,
-    /// those who were asked may not be enough of the new ones: it waits for the input again.
-    pub fn unasked(self) -> Self {
-        Self { unasked: true, asks: true, ..self }
+    /// The same, but it signs nothing before so many validators of the height have told what they hold of
+    /// its key ([`Input::Signatures`]), the key itself counted, that no quorum is without them: a journal
+    /// that was rolled back with its store does not know what this key has signed, but a peer may. One that
+    /// had committed the height does not count, for it holds nothing of that any more. Where the
+    /// validators change, those that told may not be enough of the new ones: it waits for the others.
+    pub fn unasked(mut self) -> Self {
+        self.told = Told::nothing();
+        self.weigh_told();
+        self
     }
 
     /// The same node's core under another key, with that key's journal, on the block that this core
@@ -108,12 +110,9 @@ impl Core {
         let mut core = Self::blank(Config { signer, ..self.config }, committed, recovered);
         core.tip_validators = Some(self.height.validators);
         (core.early, core.pace, core.ahead) = (self.early, self.pace, self.ahead);
-        (core.unasked, core.asks) = (self.asks, self.asks);
         (core.halted, core.now) = (self.halted, self.now);
-        #[cfg(feature = "mutants")]
-        {
-            core.mutants = self.mutants;
-        }
+        (core.told, core.planted) = (self.told.of_another_key(), self.planted);
+        core.weigh_told();
         core.recall();
         core
     }
@@ -162,12 +161,12 @@ impl Core {
                 let reception = self.receive(from, message);
                 self.out.outbox.reception = Some(reception);
             }
-            Input::Signatures { from, held } => {
+            Input::Signatures { from, agency, tip_height, held } => {
                 let reception = self.take_signatures(from, held);
+                self.take_teller(agency, tip_height);
                 self.out.outbox.reception = Some(reception);
             }
             Input::Connected(peer) => self.greet(peer),
-            Input::Asked => self.unasked = false,
             Input::Work { pending } => self.take_work(pending),
             Input::Built { view, block } => self.take_built(view, block),
             Input::Validated { height, view, block_hash, verdict } => {
@@ -256,10 +255,11 @@ impl Core {
             return self.halt(HaltReason::WrongCommit { height, decided, committed: hash });
         }
         if committed.header.validators_hash != committed.header.next_validators_hash {
-            self.unasked = self.asks;
+            self.told.weigh_again();
         }
         let next = Height::after(&committed);
         let last = std::mem::replace(&mut self.height, next);
+        self.weigh_told();
         self.tip_validators = Some(last.validators);
         self.tip = committed;
         self.tip_hash = hash;
@@ -369,11 +369,6 @@ impl Core {
     /// to be decided.
     pub fn is_signing(&self) -> bool {
         self.signing_key().is_some()
-    }
-
-    /// Whether it waits for [`Input::Asked`] to sign.
-    pub fn is_unasked(&self) -> bool {
-        self.unasked
     }
 
     /// Whether the core has halted.

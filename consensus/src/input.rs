@@ -1,6 +1,7 @@
 //! What the shell tells the core.
 
 use customhouse_ledger::{
+    agency::AgencyCode,
     agreement::{
         certificate::Certificate,
         evidence::Claim,
@@ -155,19 +156,20 @@ pub enum Input {
         message: Message,
     },
     /// A peer told which signatures of this node's key it holds ([`crate::Core::signed_by`]). What the
-    /// journal does not have stops the key.
+    /// journal does not have stops the key. A core made [`crate::Core::unasked`] signs when enough have
+    /// told.
     Signatures {
         /// Who told it.
         from: PeerTag,
+        /// Whose peer that is, as the registry has it.
+        agency: AgencyCode,
+        /// The newest height that it has committed, as it says.
+        tip_height: u64,
         /// What it holds.
         held: Signatures,
     },
     /// A peer connected: it is told the tip.
     Connected(PeerTag),
-    /// So many validators of the height in progress have told which signatures of this node's key
-    /// they hold that the others could not decide anything without them. What they hold has been fed
-    /// as [`Input::Signatures`].
-    Asked,
     /// Whether there is a transaction that the leader could include in the next block now. Also the
     /// answer to [`crate::Action::Build`] where there turned out to be none.
     Work {

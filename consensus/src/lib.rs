@@ -73,9 +73,12 @@
 //! A journal that is ahead of the store is believed: heights below the newest it knows are
 //! followed, not signed. A valid signature of this node's own key that the journal does not have
 //! stops it from signing ([`Action::StoppedSigning`]), for good: the stop is in the journal too. A core
-//! made [`Core::unasked`] signs nothing until enough validators have told what they hold of its key
-//! that no quorum can do without them ([`Input::Asked`]); that costs nothing, because the height could
-//! not be decided without them either. What no peer that is up remembers cannot be known.
+//! made [`Core::unasked`] signs nothing before so many validators of the height have told what they hold
+//! of its key ([`Input::Signatures`]), the key itself counted, that no quorum is without them; that costs
+//! nothing, because it could not decide without them either. They tell how far they are, too: one that had
+//! committed the height holds nothing of it any more, and counts at later heights only. f liars that tell of
+//! heights far ahead do no more by that than liars that are silent. What no peer that is up remembers, or
+//! has heard by then, cannot be known.
 //!
 //! # Work and timers
 //!
@@ -117,8 +120,9 @@
 //! - A core has one key. A node whose agency has been given another goes on with [`Core::under`], on
 //!   that key's own journal. Signatures by different keys never contradict each other, and a key that
 //!   has ended is never registered again, so neither journal needs to know of the other.
-//! - Where a core waits for what peers hold of its key, those of the old set who were asked may not be
-//!   enough of the new: it waits for [`Input::Asked`] again.
+//! - Where a core waits for what peers hold of its key, those of the old set that told may not be enough
+//!   among the new: at the first height of the new set it is weighed again who has told. Under another
+//!   key, all must tell anew.
 //!
 //! # What is passed on, and who answers
 //!
@@ -141,22 +145,23 @@
 //! | certificates for the next height | each peer's own share: of the same views |
 //! | evidence | once a validator and view |
 //! | what is told of a key | its newest signatures, [`VOTES_TOLD_MAX`] and [`CLAIMS_TOLD_MAX`] |
+//! | who told of this node's key | each agency once, with its highest tip; twice as many as may be validators |
 //! | signature checks | none for what is held already, is of another height, or comes from no validator |
 //!
 //! # How it is checked
 //!
 //! `tests/model.rs` visits every state that this very core can come to with one of four validators
-//! lying, up to a bound of views; `tests/twins.rs` tries every partition with a key in two places;
-//! `tests/adversary.rs` and `tests/simulation.rs` go far at random. `tests/mutants.rs` plants bugs
-//! (feature `mutants`, for that test alone) and shows what finds each.
+//! lying, and with another's journal lost beside it, up to a bound of views; `tests/twins.rs` tries every
+//! partition with a key in two places; `tests/adversary.rs` and `tests/simulation.rs` go far at random.
+//! `tests/mutants.rs` plants bugs (feature `mutants`, for that test alone) and shows what finds each.
 //!
 //! # Map
 //!
-//! [`core`] takes inputs · `rules` applies the six rules · `receive` verifies messages · `height`
-//! holds the height's state, `votes` its votes, `signed` this node's own · `justify` · `timers` ·
-//! `recover` the journal's memory · `asked` what is held of another's key · `early` buffers for the
-//! next height · [`evidence`] · [`wire`]
-//! and [`journal`] the bytes · [`ready`] persist before send.
+//! [`core`] takes inputs · `rules` applies the six rules · `guards` is what they ask · `receive` verifies
+//! messages · `height` holds the height's state, `votes` its votes, `signed` this node's own · `justify` ·
+//! `timers` · `recover` the journal's memory · `asked` what is held of another's key · `told` who has told
+//! what is held of this node's · `early` buffers for the next height · [`evidence`] · [`wire`] and
+//! [`journal`] the bytes · [`ready`] persist before send.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -164,6 +169,7 @@ pub mod action;
 mod asked;
 pub mod core;
 mod early;
+mod guards;
 mod height;
 pub mod input;
 pub mod journal;
@@ -176,6 +182,7 @@ mod recover;
 mod rules;
 mod signed;
 mod timers;
+mod told;
 mod votes;
 pub mod wire;
 

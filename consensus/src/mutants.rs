@@ -1,14 +1,14 @@
-//! Planted bugs, to show that the checks of this crate find them. Compiled only with the feature
-//! `mutants`, which nothing but those tests enables.
+//! Planted bugs, to show that the checks of this crate find them: answers that `guards` does not give.
+//! Compiled only with the feature `mutants`, which nothing but those tests enables.
 
 use customhouse_ledger::{
     agreement::{
         certificate::Certificate,
-        header::Header,
         validators::ValidatorSet,
         vote::{Ballot, Proposal, Vote, VoteKind},
     },
     hash::Hash,
+    keys::{PublicKey, SigningKey},
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     input::{Committed, Config},
     journal::Entry,
     signed::Signed,
+    told::Told,
 };
 
 /// A rule that is broken.
@@ -42,7 +43,16 @@ pub enum Mutant {
     UnsignedLeaves,
     /// What is kept for the next height is believed without its signature.
     BelievedEarly,
+    /// A key signs when one validator less than is needed has told what it holds of it.
+    TellerLess,
+    /// A validator that has committed the height counts among those that have told of it, unless f others
+    /// have too.
+    TellerBeyond,
 }
+
+/// The bugs of a core.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Planted(Vec<Mutant>);
 
 impl Core {
     /// As [`Core::new`], with these bugs.
@@ -53,24 +63,19 @@ impl Core {
         mutants: &[Mutant],
     ) -> Self {
         let mut core = Self::blank(config, committed, recovered);
-        core.mutants = mutants.to_vec();
+        core.planted = Planted(mutants.to_vec());
         core.recall();
         core
     }
+}
 
-    pub(crate) fn has(&self, mutant: Mutant) -> bool {
-        self.mutants.contains(&mutant)
-    }
-
-    /// Whether the block may be voted for by its time, also where it is proposed again.
-    pub(crate) fn likes_the_time(&self, header: &Header) -> bool {
-        let skew_ms = header.time_ms.abs_diff(self.now.unix_ms);
-        !self.has(Mutant::TimeOfReproposal) || skew_ms <= self.tip.parameters.time_skew_ms_max
+impl Planted {
+    fn has(&self, mutant: Mutant) -> bool {
+        self.0.contains(&mutant)
     }
 
     /// Whether a vote is signed though an earlier one forbids it.
-    pub(crate) fn breaks_a_guard(&self, kind: VoteKind, view: u64) -> bool {
-        let signed = self.height.signed(view);
+    pub(crate) fn frees(&self, kind: VoteKind, signed: &Signed) -> bool {
         match kind {
             VoteKind::Nullify => {
                 self.has(Mutant::NullifyAfterFinalize) && signed.vote(kind).is_none()
@@ -82,31 +87,71 @@ impl Core {
         }
     }
 
-    /// A vote that the guards forbid.
-    pub(crate) fn sign_unasked(&self, signed: &mut Signed, ballot: Ballot) -> Option<Vote> {
-        let vote = Vote::sign(ballot, &self.config.chain_id, self.signing_key()?);
+    /// A vote that is signed though an earlier one forbids it.
+    pub(crate) fn sign(
+        &self,
+        signed: &mut Signed,
+        ballot: Ballot,
+        chain_id: &Hash,
+        key: &SigningKey,
+    ) -> Option<Vote> {
+        let freed = self.frees(ballot.kind, signed);
+        let vote = freed.then(|| Vote::sign(ballot, chain_id, key))?;
         signed.recall_vote(vote);
         Some(vote)
     }
 
-    /// A proposal signed as if it had no leaves.
-    pub(crate) fn without_leaves(&self, proposal: Proposal) -> Proposal {
-        let key = self.signing_key().filter(|_| self.has(Mutant::UnsignedLeaves));
-        let Some(key) = key else { return proposal };
-        let claim = self.claim_without_leaves(Claim::of(&proposal));
-        Proposal { signature: key.sign(&claim.proposed.message(&self.config.chain_id)), ..proposal }
+    /// A proposal, signed as if it had no leaves.
+    pub(crate) fn proposal(
+        &self,
+        proposal: Proposal,
+        chain_id: &Hash,
+        key: &SigningKey,
+    ) -> Proposal {
+        let claim = self.claim(Claim::of(&proposal));
+        Proposal { signature: key.sign(&claim.proposed.message(chain_id)), ..proposal }
     }
 
     /// What a proposal claims, its leaves left out.
-    pub(crate) fn claim_without_leaves(&self, mut claim: Claim) -> Claim {
+    pub(crate) fn claim(&self, mut claim: Claim) -> Claim {
         if self.has(Mutant::UnsignedLeaves) {
             claim.proposed.leaves_hash = Hash::ZERO;
         }
         claim
     }
 
+    /// What is said of a view's proposal, whatever it rests on.
+    pub(crate) fn justifies(&self, core: &Core, view: u64) -> Option<bool> {
+        let held = core.height.proposals.get(&view);
+        let off_ms = held.map(|held| held.proposal.block.header.time_ms.abs_diff(core.now.unix_ms));
+        let is_off = off_ms.is_some_and(|off_ms| off_ms > core.tip.parameters.time_skew_ms_max);
+        if self.has(Mutant::TimeOfReproposal) && is_off {
+            return Some(false);
+        }
+        self.has(Mutant::UncheckedJustification).then_some(true)
+    }
+
+    /// A certificate of one vote less than a quorum.
+    pub(crate) fn certify<'a>(
+        &self,
+        ballot: Ballot,
+        votes: impl IntoIterator<Item = &'a Vote>,
+        validators: &ValidatorSet,
+    ) -> Option<Certificate> {
+        let small = self.has(Mutant::SmallQuorum);
+        small.then(|| lay_out(ballot, votes, validators)).flatten()
+    }
+
+    pub(crate) fn believes_certificates(&self) -> bool {
+        self.has(Mutant::UnverifiedCertificate)
+    }
+
+    pub(crate) fn believes_early(&self) -> bool {
+        self.has(Mutant::BelievedEarly)
+    }
+
     /// What a restart remembers of the journal.
-    pub(crate) fn forgetful(&self, entries: Vec<Entry>) -> Vec<Entry> {
+    pub(crate) fn forget(&self, entries: Vec<Entry>) -> Vec<Entry> {
         let remembered = entries.into_iter().filter(|entry| match entry {
             Entry::Vote(_) => !self.has(Mutant::ForgottenVote),
             Entry::Certificate(_) => !self.has(Mutant::ForgottenCertificate),
@@ -115,17 +160,31 @@ impl Core {
         remembered.collect()
     }
 
-    /// A certificate of one vote less than a quorum.
-    pub(crate) fn small_certificate(&self, ballot: Ballot, votes: &[Vote]) -> Option<Certificate> {
-        let small = self.has(Mutant::SmallQuorum);
-        small.then(|| lay_out(ballot, votes, &self.height.validators)).flatten()
+    /// Whether those that have told of this key pass for enough.
+    pub(crate) fn have_told_enough(
+        &self,
+        told: &Told,
+        key: &PublicKey,
+        validators: &ValidatorSet,
+        height: u64,
+    ) -> bool {
+        let here = told.count(key, validators, |tip| tip < height);
+        let beyond = told.count(key, validators, |tip| tip >= height);
+        let all_pass =
+            beyond <= validators.faulty_max() && here + beyond + 1 >= validators.quorum();
+        (self.has(Mutant::TellerBeyond) && all_pass)
+            || (self.has(Mutant::TellerLess) && here + 2 >= validators.quorum())
     }
 }
 
 /// A certificate laid out by hand: the ledger makes none of so few votes.
-fn lay_out(ballot: Ballot, votes: &[Vote], validators: &ValidatorSet) -> Option<Certificate> {
+fn lay_out<'a>(
+    ballot: Ballot,
+    votes: impl IntoIterator<Item = &'a Vote>,
+    validators: &ValidatorSet,
+) -> Option<Certificate> {
     let mut by_index: Vec<_> = votes
-        .iter()
+        .into_iter()
         .filter(|vote| vote.ballot == ballot)
         .filter_map(|vote| Some((validators.index_of(&vote.validator)?, vote.signature)))
         .collect();

@@ -209,29 +209,18 @@ impl Core {
 
     /// The votes that a certificate is made of, each verified unless it is held already.
     fn verified_votes(&self, certificate: &Certificate) -> Result<Vec<Vote>, Refusal> {
-        let (chain_id, validators) = (&self.config.chain_id, &self.height.validators);
         let ballot = certificate.ballot;
         if (ballot.kind == VoteKind::Nullify) != (ballot.block_hash == Hash::ZERO) {
             return Err(Refusal::Certificate);
         }
-        let votes = certificate.votes(validators);
+        let votes = certificate.votes(&self.height.validators);
         // Gathering its votes again must give the certificate: so nothing about it is left over.
-        let again = Certificate::from_votes(ballot, &votes, validators);
-        #[cfg(feature = "mutants")]
-        let again = again.or_else(|| self.small_certificate(ballot, &votes));
-        if again.as_ref() != Some(certificate) {
+        if self.certificate_from(ballot, &votes).as_ref() != Some(certificate)
+            || !votes.iter().all(|vote| self.is_genuine(vote))
+        {
             return Err(Refusal::Certificate);
         }
-        let verified = |vote: &Vote| {
-            #[cfg(feature = "mutants")]
-            if self.has(crate::mutants::Mutant::UnverifiedCertificate) {
-                return true;
-            }
-            let index = validators.index_of(&vote.validator);
-            index.is_some_and(|index| self.height.votes.holds(index, vote))
-                || vote.verify(chain_id).is_ok()
-        };
-        if votes.iter().all(verified) { Ok(votes) } else { Err(Refusal::Certificate) }
+        Ok(votes)
     }
 
     /// Counts a verified vote; makes the certificate it completes.
@@ -254,17 +243,6 @@ impl Core {
         {
             self.hold(certificate);
         }
-    }
-
-    /// The certificate of a ballot, once a quorum has cast it.
-    fn certificate_of(&self, ballot: &Ballot) -> Option<Certificate> {
-        let certificate = self.height.votes.certificate(ballot, &self.height.validators);
-        #[cfg(feature = "mutants")]
-        let certificate = certificate.or_else(|| {
-            let votes = self.height.votes.matching(ballot).copied();
-            self.small_certificate(*ballot, &votes.collect::<Vec<_>>())
-        });
-        certificate
     }
 
     fn hold(&mut self, certificate: Certificate) {
@@ -338,7 +316,7 @@ impl Core {
         if !self.early.has_room_for_vote(&of, &vote) {
             return Ok(false);
         }
-        if !self.believes_early() && vote.verify(&self.config.chain_id).is_err() {
+        if !self.is_signed_early_vote(&vote) {
             return Err(Refusal::Signature);
         }
         self.early.keep_vote(&of, vote);
@@ -353,20 +331,11 @@ impl Core {
         if !self.early.has_room_for_proposal(&of, proposal.view) {
             return Ok(false);
         }
-        if !self.believes_early() && !self.claim_of(&proposal).is_signed(&self.config.chain_id) {
+        if !self.is_signed_early_proposal(&proposal) {
             return Err(Refusal::Signature);
         }
         self.early.keep_proposal(&of, proposal);
         Ok(true)
-    }
-
-    /// Never, but where a test plants it.
-    fn believes_early(&self) -> bool {
-        #[cfg(feature = "mutants")]
-        if self.has(crate::mutants::Mutant::BelievedEarly) {
-            return true;
-        }
-        false
     }
 
     fn origin(&self, from: PeerTag, author: PublicKey) -> Origin {

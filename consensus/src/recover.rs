@@ -35,17 +35,20 @@ impl Memory {
         }
         memory
     }
+
+    /// Takes out what is of this height, and forgets what is of earlier ones.
+    pub(crate) fn take(&mut self, height: u64) -> Vec<Entry> {
+        let of_height = self.entries.remove(&height).unwrap_or_default();
+        self.entries.retain(|other, _| *other > height);
+        of_height
+    }
 }
 
 impl Core {
     /// Takes up what the journal remembers of the height in progress: the state is then what it
     /// was when the entries were written, and the rules go on from there. Nothing is sent here.
     pub(crate) fn recall(&mut self) {
-        let number = self.height.number;
-        let entries = self.memory.entries.remove(&number).unwrap_or_default();
-        #[cfg(feature = "mutants")]
-        let entries = self.forgetful(entries);
-        self.memory.entries.retain(|height, _| *height > number);
+        let entries = self.remembered();
         // Certificates first: they tell the view, and votes are kept near it only.
         for entry in &entries {
             if let Entry::Certificate(certificate) = entry {

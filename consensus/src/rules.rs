@@ -14,7 +14,6 @@ use customhouse_ledger::{
 use crate::{
     action::{Action, Build, HaltReason, Validate},
     core::Core,
-    evidence::Claim,
     height::{Check, Held},
     input::Message,
     journal::Entry,
@@ -58,14 +57,10 @@ impl Core {
     }
 
     fn sign_proposal(&mut self, block: Block, parent_view: u64) -> bool {
-        let (view, chain_id) = (self.height.view, self.config.chain_id);
+        let view = self.height.view;
         let mut signed = self.height.signed(view).clone();
-        let proposal = self
-            .signing_key()
-            .and_then(|key| signed.sign_proposal(block, view, parent_view, &chain_id, key));
+        let proposal = self.propose_beside(&mut signed, block, parent_view);
         let Some(proposal) = proposal else { return false };
-        #[cfg(feature = "mutants")]
-        let proposal = self.without_leaves(proposal);
         self.height.signed.insert(view, signed);
         self.keep_proposal(proposal.clone());
         self.out.entries.push(Entry::Proposal(proposal.clone()));
@@ -107,10 +102,6 @@ impl Core {
             self.fetch_certificates(missing);
             return false;
         }
-        #[cfg(feature = "mutants")]
-        if !self.likes_the_time(&held.proposal.block.header) {
-            return false;
-        }
         let new = parent_view == 0;
         let of_view = held.proposal.block.header.view == view;
         let stored = self.height.blocks.get(&hash);
@@ -147,15 +138,6 @@ impl Core {
         }
     }
 
-    /// Whether a proposal is justified.
-    fn justify(&self, view: u64, parent_view: u64, hash: &Hash) -> Result<(), Vec<u64>> {
-        #[cfg(feature = "mutants")]
-        if self.has(crate::mutants::Mutant::UncheckedJustification) {
-            return Ok(());
-        }
-        self.height.justify(view, parent_view, hash)
-    }
-
     fn ask_to_validate(&mut self, view: u64, new: bool) {
         let Some(held) = self.height.proposals.get(&view) else { return };
         if held.check != Check::Open {
@@ -166,8 +148,6 @@ impl Core {
             return;
         }
         let right = !new || self.is_right_new_header(&proposal.block.header, view);
-        #[cfg(feature = "mutants")]
-        let right = right && self.likes_the_time(&proposal.block.header);
         let notarization =
             self.height.certificate(VoteKind::Notarize, proposal.parent_view).filter(|_| !new);
         let from = match notarization {
@@ -293,7 +273,7 @@ impl Core {
 
     /// The key, if it may sign at this height.
     pub(crate) fn signing_key(&self) -> Option<&SigningKey> {
-        let me = self.signer.filter(|_| !self.unasked)?;
+        let me = self.signer.filter(|_| !self.is_unasked())?;
         self.height.validators.index_of(&me)?;
         // The journal is ahead of the store: follow, then sign. What others have decided needs no
         // vote either.
@@ -301,14 +281,6 @@ impl Core {
             return None;
         }
         self.config.signer.as_ref()
-    }
-
-    fn may_vote(&self, kind: VoteKind, view: u64) -> bool {
-        #[cfg(feature = "mutants")]
-        if self.breaks_a_guard(kind, view) {
-            return self.signing_key().is_some();
-        }
-        self.height.signed(view).may_vote(kind) && self.signing_key().is_some()
     }
 
     fn ballot(&self, kind: VoteKind, view: u64, block_hash: Hash) -> Ballot {
@@ -322,10 +294,7 @@ impl Core {
             return false;
         }
         let mut signed = self.height.signed.remove(&view).unwrap_or_default();
-        let chain_id = self.config.chain_id;
-        let vote = self.signing_key().and_then(|key| signed.sign_vote(ballot, &chain_id, key));
-        #[cfg(feature = "mutants")]
-        let vote = vote.or_else(|| self.sign_unasked(&mut signed, ballot));
+        let vote = self.sign_beside(&mut signed, ballot);
         self.height.signed.insert(view, signed);
         let Some(vote) = vote else { return false };
         self.out.entries.push(Entry::Vote(vote));
@@ -350,14 +319,6 @@ impl Core {
     pub(crate) fn keep_proposal(&mut self, proposal: Proposal) {
         self.height.claims.insert(proposal.view, self.claim_of(&proposal));
         self.height.proposals.insert(proposal.view, Held::new(proposal));
-    }
-
-    /// What a proposal claims, as its leader should have signed it.
-    pub(crate) fn claim_of(&self, proposal: &Proposal) -> Claim {
-        let claim = Claim::of(proposal);
-        #[cfg(feature = "mutants")]
-        let claim = self.claim_without_leaves(claim);
-        claim
     }
 
     fn fetch_certificates(&mut self, missing: Vec<u64>) {

@@ -3,11 +3,11 @@
 
 mod network;
 
-use customhouse_consensus::{Committed, Config, Core, Entry, Input};
+use customhouse_consensus::{Committed, Config, Core, Entry};
 use customhouse_ledger::{
     agreement::validators::ValidatorSet, keys::SigningKey, registry::parameters::Parameters,
 };
-use network::{CALM, CrashPoint, MemoryJournal, Network, TIMING, Weather, key, set_of};
+use network::{CALM, CrashPoint, Network, TIMING, Weather, key, node::MemoryJournal, set_of};
 use rand::RngExt;
 
 /// A second key of a node.
@@ -161,26 +161,67 @@ fn unasked(config: Config, committed: Committed, entries: Vec<Entry>) -> Core {
     Core::new(config, committed, entries).unasked()
 }
 
+/// Every node that runs tells each other what it holds of that one's key.
+fn all_tell(network: &mut Network) {
+    let count = network.nodes.len();
+    for (by, node) in (0..count).flat_map(|by| (0..count).map(move |node| (by, node))) {
+        if by != node {
+            network.tell(by, node);
+        }
+    }
+}
+
+fn signing(network: &Network) -> Vec<usize> {
+    let signs = |node: &usize| network.nodes[*node].core.as_ref().is_some_and(Core::is_signing);
+    (0..network.nodes.len()).filter(signs).collect()
+}
+
 #[test]
-fn those_who_were_asked_about_a_key_may_not_be_enough_after_a_change() {
+fn those_who_told_of_a_key_may_not_be_enough_after_a_change() {
     let size = (3, 1);
     let mut network = Network::with_followers(unasked, size, 1, CALM, Parameters::default());
-    network.change(3, &first_keys(0..4));
-    for node in 0..4 {
-        network.step(node, Input::Asked);
+    network.change(3, &first_keys([0, 1, 3]));
+    // The one that follows tells nobody.
+    for (by, node) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        network.tell(by, node);
     }
+    assert_eq!(signing(&network), [0, 1, 2]);
     one_final(&mut network, 100);
     one_final(&mut network, 100);
-    let signing = |network: &Network| {
-        network.nodes.iter().filter(|n| n.core.as_ref().is_some_and(Core::is_signing)).count()
-    };
-    assert_eq!(signing(&network), 0, "nobody signs before the new ones were asked too");
+    assert!(signing(&network).is_empty(), "all three are needed, and the new one told nobody");
     let leaf = network.submit();
     network.run_for(2_000);
     assert!(!network.all_committed(&leaf));
-    for node in 0..4 {
-        network.step(node, Input::Asked);
-    }
+    all_tell(&mut network);
     network.run_until("final", 1_000, |network| network.all_committed(&leaf));
-    assert_eq!(signing(&network), 4);
+    assert_eq!(signing(&network), [0, 1, 3]);
+}
+
+#[test]
+fn those_who_told_before_a_change_count_after_it() {
+    let size = (4, 1);
+    let mut network = Network::with_followers(unasked, size, 1, CALM, Parameters::default());
+    network.change(3, &first_keys(0..5));
+    all_tell(&mut network);
+    for _ in 1..=4 {
+        one_final(&mut network, 100);
+    }
+    assert_eq!(signing(&network), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn another_key_of_a_node_waits_until_all_have_told_of_it_too() {
+    let mut network = Network::with_followers(unasked, (2, 0), 1, CALM, Parameters::default());
+    network.change(3, &set_of([(0, second(0)), (1, key(1))]));
+    network.nodes[0].next = Some((second(0), MemoryJournal::default()));
+    all_tell(&mut network);
+    one_final(&mut network, 100);
+    one_final(&mut network, 100);
+    assert!(!signing(&network).contains(&0));
+    let leaf = network.submit();
+    network.run_for(2_000);
+    assert!(!network.all_committed(&leaf));
+    all_tell(&mut network);
+    network.run_until("final", 1_000, |network| network.all_committed(&leaf));
+    assert_eq!(signing(&network), [0, 1]);
 }

@@ -1,5 +1,6 @@
 //! Every state that four real cores can come to at one height, one of them faulty, up to a bound of
-//! views: nobody divides, contradicts itself or halts. `CUSTOMHOUSE_MODEL_VIEWS` sets the bound.
+//! views: nobody divides, contradicts itself or halts, also where a journal was lost.
+//! `CUSTOMHOUSE_MODEL_VIEWS` sets the bound.
 
 mod bench;
 mod checker;
@@ -38,6 +39,7 @@ fn model(views: u64, faulty: usize, twins: bool, restarts: bool) -> Model {
         twins,
         restarts,
         forgeries: false,
+        loser: None,
         make: Core::new,
         states_max: usize::MAX,
     }
@@ -55,6 +57,21 @@ fn short(name: &str, faulty: usize, twins: bool, restarts: bool) {
     let report = check(name, model(bound(1), faulty, twins, restarts));
     assert!(report.complete && report.states > 100, "{report:?}");
     assert!(report.decidable_in[1] > 0, "{report:?}");
+}
+
+/// Each honest node in turn loses its journal, beside a liar that lies about its key too, and restarts; one
+/// of them also within two views and without restarts, which takes longest.
+fn loss(faulty: usize, longest: usize) {
+    let honest = (0..4).filter(|key| *key != faulty).map(|loser| (loser, bound(1), true));
+    for (loser, views, restarts) in honest.chain([(longest, bound(2), false)]) {
+        let model = Model { loser: Some(loser), ..model(views, faulty, false, restarts) };
+        let report = check(&format!("liar and the journal of {loser} lost"), model);
+        assert!(report.complete && report.states > 100, "{report:?}");
+        let (stopped, signed_since) = report.after_loss;
+        // Who leads view 1 has proposed before it can lose anything.
+        let leads = leaders(1) == [loser];
+        assert!(stopped > 0 && (signed_since > 0) != leads, "{report:?}");
+    }
 }
 
 #[test]
@@ -85,4 +102,14 @@ fn restarts_and_a_liar_that_leads_view_1_divide_nobody() {
 #[test]
 fn restarts_and_a_liar_that_leads_view_2_divide_nobody() {
     short("liar and restarts", 3, false, true);
+}
+
+#[test]
+fn a_journal_lost_beside_a_liar_that_leads_view_1_divides_nobody() {
+    loss(2, 3);
+}
+
+#[test]
+fn a_journal_lost_beside_a_liar_that_leads_view_2_divides_nobody() {
+    loss(3, 0);
 }

@@ -24,7 +24,8 @@ fn says(line: &str) {
 
 fn model(make: MakeCore, faulty: usize, views: u64) -> Model {
     let (twins, restarts, forgeries) = (false, false, false);
-    Model { views, faulty, twins, restarts, forgeries, make, states_max: usize::MAX }
+    let (loser, states_max) = (None, usize::MAX);
+    Model { views, faulty, twins, restarts, forgeries, loser, make, states_max }
 }
 
 /// The search finds it within `states_max` states, and nothing in the core as it is.
@@ -63,6 +64,20 @@ fn a_vote_forgotten_in_a_restart_contradicts_itself() {
     let make: MakeCore = |c, s, j| Core::with_mutants(c, s, j, &[Mutant::ForgottenVote]);
     let model = Model { restarts: true, ..model(make, 2, 1) };
     is_found("forgotten vote", model, 1_000, "");
+}
+
+#[test]
+fn a_key_that_signs_before_enough_have_told_of_it_contradicts_itself() {
+    let make: MakeCore = |c, s, j| Core::with_mutants(c, s, j, &[Mutant::TellerLess]);
+    let model = Model { loser: Some(0), ..model(make, 2, 1) };
+    is_found("a teller less", model, 1_000, "contradicts");
+}
+
+#[test]
+fn one_that_has_committed_the_height_does_not_know_what_a_key_has_signed_at_it() {
+    let make: MakeCore = |c, s, j| Core::with_mutants(c, s, j, &[Mutant::TellerBeyond]);
+    let model = Model { loser: Some(0), ..model(make, 2, 1) };
+    is_found("a teller beyond the height", model, 1_000, "contradicts");
 }
 
 #[test]

@@ -200,8 +200,6 @@ pub struct Driver<O, J> {
     chain_id: Hash,
     signer: Signer<J>,
     next_signer: Option<Signer<J>>,
-    /// Peers that have told which signatures of this node's key they hold, and how far they were.
-    asked: BTreeMap<PublicKey, u64>,
     signing_reason: String,
     mempool: SharedMempool,
     outside: O,
@@ -237,7 +235,6 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             chain_id,
             signer,
             next_signer,
-            asked: BTreeMap::new(),
             signing_reason,
             mempool: parts.mempool,
             outside,
@@ -321,7 +318,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         for action in actions {
             inputs.extend(self.act(action)?);
         }
-        while let Some(input) = inputs.pop_front().or_else(|| self.may_sign()) {
+        while let Some(input) = inputs.pop_front() {
             let (actions, _no_message) = self.step_core(input)?;
             for action in actions {
                 inputs.extend(self.act(action)?);

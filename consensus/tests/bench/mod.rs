@@ -8,9 +8,10 @@
 
 use customhouse_consensus::{
     Action, Build, Committed, Config, Core, Entry, Input, Journal, Message, Now, PeerTag,
-    Reception, Timing, Tip, Verdict,
+    Reception, Signatures, Timing, Tip, Verdict,
 };
 use customhouse_ledger::{
+    agency::AgencyCode,
     agreement::{
         certificate::Certificate,
         header::{Block, Header},
@@ -38,16 +39,22 @@ pub fn key(index: usize) -> SigningKey {
     SigningKey::from_seed(&[index as u8 + 1; 32])
 }
 
+pub fn agency(index: usize) -> AgencyCode {
+    format!("A{index:03}").parse().expect("a code")
+}
+
 pub fn validators(n: usize) -> ValidatorSet {
-    let validator = |i: usize| Validator {
-        agency: format!("A{i:03}").parse().expect("a code"),
-        key: key(i).public(),
-    };
+    let validator = |i: usize| Validator { agency: agency(i), key: key(i).public() };
     ValidatorSet::new((0..n).map(validator).collect()).expect("a set")
 }
 
 pub fn genesis() -> Committed {
-    let validators = validators(4);
+    genesis_of(4)
+}
+
+/// The state before any block, of so many validators.
+pub fn genesis_of(n: usize) -> Committed {
+    let validators = validators(n);
     let header = Header {
         version: Header::VERSION,
         chain_id: CHAIN,
@@ -189,6 +196,16 @@ pub fn built(view: u64, block: Block) -> Event {
 
 pub fn fetched(block: Block) -> Event {
     step(Input::Fetched { block })
+}
+
+/// A peer of an agency tells what it holds of this node's key, and how far it is.
+pub fn tells(by: usize, tip_height: u64, held: Signatures) -> Event {
+    step(Input::Signatures { from: PEER, agency: agency(by), tip_height, held })
+}
+
+/// The same of one that holds nothing, at the height of the bench.
+pub fn tells_nothing(by: usize) -> Event {
+    tells(by, 0, Signatures::default())
 }
 
 pub fn work() -> Event {

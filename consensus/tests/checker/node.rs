@@ -1,23 +1,24 @@
 //! One node: a real core, stepped once for each of its states and each thing that may happen.
 
-use std::convert::Infallible;
+use std::{cell::RefCell, collections::HashMap, convert::Infallible};
 
 use customhouse_consensus::{
-    Action, Committed, Config, Core, Entry, Input, Journal, Message, Now, Timing, Verdict,
+    Action, Committed, Config, Core, Entry, Input, Journal, Message, Now, Signatures, Timing,
+    Verdict,
 };
 use customhouse_ledger::{
     agreement::{
         certificate::Certificate,
-        vote::{Ballot, VoteKind},
+        vote::{Ballot, Vote, VoteKind},
     },
     hash::Hash,
 };
 
 use super::{
     catalogue::{Catalogue, Facts},
-    inputs::{Happening, Possible},
+    inputs::{Happening, Possible, Teller},
 };
-use crate::bench::{CHAIN, PEER, TIMING, UNIX_MS, genesis, key, validators};
+use crate::bench::{self, CHAIN, PEER, TIMING, UNIX_MS, after, agency, genesis, key, validators};
 
 /// How a core is made: where a mutant is planted.
 pub type MakeCore = fn(Config, Committed, Vec<Entry>) -> Core;
@@ -35,8 +36,21 @@ pub struct Seen {
     held: Facts,
     /// Votes and proposals in the journal; certificates in it.
     journal: (Facts, Facts),
-    stopped: bool,
+    pub stopped: bool,
     pub committed: Option<(u64, usize)>,
+    pub loss: Option<Loss>,
+}
+
+/// What has become of a node since it lost its journal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loss {
+    /// What it had signed and sent until then.
+    pub before: Facts,
+    /// What it has signed and sent since: it remembers that.
+    pub since: Facts,
+    /// Whether it waits for what others tell. Who has told, where they were not enough, is left out: they
+    /// tell again together with those that make them enough.
+    unasked: bool,
 }
 
 /// A node in one of its states.
@@ -66,13 +80,15 @@ pub struct Rig {
     pub views: u64,
     /// Whether nodes may restart: without that, what the journal holds decides nothing.
     pub restarts: bool,
+    /// What was told of each key, by whom, and after what this key had said: it is asked often.
+    pub told: RefCell<HashMap<(usize, usize, Teller, Facts), Input>>,
 }
 
 impl Node {
     /// Just started. `second`: the twin that proposes the other block.
     pub fn new(rig: &Rig, key_index: usize, second: bool) -> Result<Self, String> {
-        let seen =
-            Seen { view: 1, said: 0, held: 0, journal: (0, 0), stopped: false, committed: None };
+        let (journal, committed, loss) = ((0, 0), None, None);
+        let seen = Seen { view: 1, said: 0, held: 0, journal, stopped: false, committed, loss };
         let now = Now { monotonic_ms: 0, unix_ms: UNIX_MS };
         let core = new_core(rig, key_index, Vec::new());
         let mut node = Self { key: key_index, core, entries: Vec::new(), now, seen };
@@ -100,7 +116,22 @@ impl Node {
             }
             Happening::Restart => {
                 node.core = new_core(rig, node.key, node.entries.clone());
+                if let Some(loss) = &mut node.seen.loss {
+                    node.core = node.core.unasked();
+                    loss.unasked = true;
+                }
                 node.step(rig, Input::Work { pending: true }, second)?;
+            }
+            Happening::Loss(_) => node.lose(rig, second)?,
+            Happening::Told(tellers) => {
+                let tellers = tellers.iter().enumerate();
+                for (by, teller) in tellers.filter_map(|(by, teller)| Some((by, (*teller)?))) {
+                    let told = node.told(rig, by, teller);
+                    node.step(rig, told, second)?;
+                }
+                if node.core.is_unasked() && !node.seen.stopped {
+                    return Ok(self.clone());
+                }
             }
             _ => {
                 for message in node.messages(rig, possible, said) {
@@ -110,6 +141,63 @@ impl Node {
         }
         node.look(rig)?;
         Ok(node)
+    }
+
+    /// Whether it takes no notice of what happens: a journal is lost once, and others tell while the key
+    /// waits for that.
+    pub fn is_deaf_to(&self, possible: &Possible) -> bool {
+        let loss = self.seen.loss.as_ref();
+        match possible.what {
+            Happening::Loss(_) => loss.is_some(),
+            Happening::Told(_) => loss.is_none_or(|loss| !loss.unasked),
+            _ => false,
+        }
+    }
+
+    /// Starts from nothing. It will be told what others hold of its key.
+    fn lose(&mut self, rig: &Rig, second: bool) -> Result<(), String> {
+        self.entries.clear();
+        self.core = new_core(rig, self.key, Vec::new()).unasked();
+        self.seen.loss = Some(Loss { before: self.seen.said, since: 0, unasked: true });
+        self.step(rig, Input::Work { pending: true }, second)
+    }
+
+    /// One of the others tells what it holds of this node's key: what a real core says that has heard all
+    /// that this node has said, unless it lies.
+    fn told(&self, rig: &Rig, by: usize, teller: Teller) -> Input {
+        let asked = (self.key, by, teller, self.seen.said);
+        let mut told = rig.told.borrow_mut();
+        told.entry(asked).or_insert_with(|| self.tell(rig, by, teller)).clone()
+    }
+
+    fn tell(&self, rig: &Rig, by: usize, teller: Teller) -> Input {
+        let own = key(self.key).public();
+        let (tip_height, held) = match teller {
+            Teller::Honest => {
+                let mut teller = new_core(rig, by, Vec::new());
+                let all = 0..rig.catalogue.facts.len();
+                for number in all.filter(|number| self.seen.said >> number & 1 == 1) {
+                    let message = rig.catalogue.signed(number, self.key);
+                    let _ = teller.step(self.now, Input::Message { from: PEER, message });
+                }
+                (0, teller.signed_by(&own, 1))
+            }
+            Teller::Committed => {
+                let block = &rig.catalogue.blocks[0];
+                let finalization = bench::certificate(VoteKind::Finalize, &[0, 1, 2], 1, block);
+                let teller = Core::new(config(by), after(block, finalization), Vec::new());
+                (1, teller.signed_by(&own, 1))
+            }
+            Teller::Nothing => (0, Signatures::default()),
+            Teller::Far => (u64::MAX, Signatures::default()),
+            Teller::Forged => {
+                let block_hash = Hash::ZERO;
+                let ballot = Ballot { kind: VoteKind::Nullify, height: 1, view: 1, block_hash };
+                let vote = Vote { validator: own, ..Vote::sign(ballot, &CHAIN, &key(by)) };
+                (0, Signatures { votes: vec![vote], claims: Vec::new() })
+            }
+        };
+        Input::Signatures { from: PEER, agency: agency(by), tip_height, held }
     }
 
     /// The messages of a happening.
@@ -146,7 +234,9 @@ impl Node {
             let ready = self.core.step(self.now, input);
             let Ok(outbox) = ready.persist(self);
             for outgoing in &outbox.messages {
-                self.seen.said |= self.own(rig, &outgoing.message);
+                let own = self.own(rig, &outgoing.message);
+                self.seen.said |= own;
+                self.seen.loss.iter_mut().for_each(|loss| loss.since |= own);
             }
             for action in outbox.actions {
                 inputs.extend(self.carry_out(rig, action, second)?);
@@ -201,7 +291,9 @@ impl Node {
                 return Err(format!("evidence that proves nothing: {evidence:?}"));
             }
             Action::Halt { reason } => return Err(format!("it halts: {reason}")),
-            Action::StoppedSigning { reason } if self.key != rig.faulty => {
+            Action::StoppedSigning { reason }
+                if self.key != rig.faulty && !self.has_forgotten() =>
+            {
                 return Err(format!("an honest node stops signing: {reason}"));
             }
             Action::StoppedSigning { .. } => {
@@ -210,6 +302,16 @@ impl Node {
             }
             _ => None,
         })
+    }
+
+    /// Whether it has signed something that it does not know of.
+    fn has_forgotten(&self) -> bool {
+        self.seen.loss.as_ref().is_some_and(|loss| loss.before & !loss.since != 0)
+    }
+
+    /// Whether nothing that happens to it matters any more.
+    pub fn is_done(&self) -> bool {
+        self.seen.committed.is_some() || (self.seen.loss.is_some() && self.seen.stopped)
     }
 
     /// Sees what has become of it.
@@ -223,6 +325,15 @@ impl Node {
             // It does nothing more; only what it has said matters to others.
             *seen = Seen { view: 0, held: 0, journal: (0, 0), ..seen.clone() };
             return Ok(());
+        }
+        if let Some(loss) = &mut seen.loss {
+            loss.unasked = self.core.is_unasked();
+            if seen.stopped {
+                // It says nothing more, and what it could commit the others can too.
+                *loss = Loss { before: 0, since: 0, unasked: false };
+                *seen = Seen { view: 0, held: 0, journal: (0, 0), ..seen.clone() };
+                return Ok(());
+            }
         }
         seen.view = self.core.view();
         let held = (1..=rig.views).flat_map(|view| self.core.certificates(1, view));
@@ -241,10 +352,13 @@ impl Node {
 }
 
 fn new_core(rig: &Rig, index: usize, entries: Vec<Entry>) -> Core {
+    (rig.make)(config(index), genesis(), entries)
+}
+
+fn config(index: usize) -> Config {
     // A timer fires when the clock goes on at all.
     let timing = Timing { view_ms: 1, view_ms_max: 1, repropose_ms: 0, ..TIMING };
-    let config = Config { chain_id: CHAIN, signer: Some(key(index)), timing };
-    (rig.make)(config, genesis(), entries)
+    Config { chain_id: CHAIN, signer: Some(key(index)), timing }
 }
 
 fn certificate(votes: &[Message]) -> Vec<Message> {

@@ -19,6 +19,7 @@
 //!   later message.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     time::Instant,
@@ -43,6 +44,10 @@ pub struct Model {
     pub restarts: bool,
     /// Whether certificates with made-up signatures are tried wherever they could matter.
     pub forgeries: bool,
+    /// The honest key whose node loses its journal once, at any moment, and is told what the others hold
+    /// of it. By then all that it said has come to the others: putting a machine back takes longer. What
+    /// has come to nobody who answers cannot be known, and is no part of the model.
+    pub loser: Option<usize>,
     pub make: MakeCore,
     /// States after which the search gives up.
     pub states_max: usize,
@@ -63,6 +68,9 @@ pub struct Report {
     pub seconds: f64,
     /// Whether every state within the bound was visited.
     pub complete: bool,
+    /// States of a node that has lost its journal: those in which its key was stopped for what others
+    /// told, and those in which it has signed something since.
+    pub after_loss: (usize, usize),
 }
 
 /// What must not be, and how it came to be.
@@ -114,8 +122,7 @@ impl Actor {
         if number == next {
             self.said.push(node.seen.said);
             self.committed.push(node.seen.committed);
-            let closed = node.seen.committed.is_some();
-            self.untried.push(if closed { Vec::new() } else { all.to_vec() });
+            self.untried.push(if node.is_done() { Vec::new() } else { all.to_vec() });
             self.edges.push(Vec::new());
             self.nodes.push(node);
         }
@@ -169,6 +176,7 @@ pub fn run(model: Model) -> Result<Report, Violation> {
     report.states = visited.len();
     report.locals = search.actors.iter().map(|actor| actor.said.len()).sum();
     report.core_steps = search.core_steps;
+    report.after_loss = search.after_loss();
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -199,10 +207,11 @@ struct Move {
 impl Search {
     fn new(model: Model) -> Result<Self, String> {
         let catalogue = Catalogue::new(model.views, model.faulty);
-        let possible = inputs::all(&catalogue, model.restarts, model.forgeries);
+        let possible = inputs::all(&catalogue, &model);
         let all: Vec<u16> = (0..possible.len() as u16).collect();
         let Model { make, faulty, views, restarts, .. } = model;
-        let rig = Rig { catalogue, make, faulty, views, restarts };
+        let told = RefCell::default();
+        let rig = Rig { catalogue, make, faulty, views, restarts, told };
         let mut nodes: Vec<_> = (0..4).filter(|&key| key != faulty).map(|k| (k, false)).collect();
         if model.twins {
             nodes.extend([(faulty, false), (faulty, true)]);
@@ -233,6 +242,14 @@ impl Search {
             said[self.model.faulty] = Facts::MAX;
         }
         said
+    }
+
+    fn after_loss(&self) -> (usize, usize) {
+        let nodes = || self.actors.iter().flat_map(|actor| &actor.nodes);
+        let lost = |node: &&Node| node.seen.loss.is_some();
+        let stopped = nodes().filter(lost).filter(|node| node.seen.stopped).count();
+        let signed = |node: &&Node| node.seen.loss.as_ref().is_some_and(|loss| loss.since != 0);
+        (stopped, nodes().filter(signed).count())
     }
 
     /// All states that one move leads to, and what can be decided here: in which view, which block.
@@ -312,6 +329,9 @@ impl Search {
                 continue;
             }
             of.untried[from].swap_remove(position);
+            if of.nodes[from].is_deaf_to(happening) {
+                continue;
+            }
             self.core_steps += 1;
             let after = of.nodes[from].after(rig, happening, said, of.second);
             let after = after.map_err(|what| (Move { actor, from, input: Some(input) }, what))?;
@@ -347,7 +367,12 @@ impl Search {
     /// A move in words, the silent steps before it included.
     fn in_words(&mut self, state: State, how: Move) -> Vec<String> {
         let said = self.heard(state, how.actor);
-        let silent = self.silently(state, how.actor, &said).unwrap_or_default();
+        // What is wrong is tried once, and not again.
+        let silent = loop {
+            if let Ok(silent) = self.silently(state, how.actor, &said) {
+                break silent;
+            }
+        };
         let mut inputs: Vec<u16> = how.input.into_iter().collect();
         let mut at = silent.iter().position(|(local, _, _)| *local == how.from).unwrap_or(0);
         while at > 0 {

@@ -7,23 +7,17 @@
 mod gossip;
 mod ledger;
 mod liar;
+pub mod node;
 pub mod progress;
+mod step;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use customhouse_consensus::{
-    Action, Committed, Config, Core, Entry, Evidence, HaltReason, Input, Journal, Message, Now,
-    PeerTag, Ready, Reception, Recipient, Timing, Validate, Verdict,
-};
+use customhouse_consensus::{Committed, Config, Core, Entry, Input, Message, PeerTag, Timing};
 use customhouse_ledger::{
-    agreement::{
-        certificate::Certificate,
-        decision::{Decision, Grounds},
-        validators::{Validator, ValidatorSet},
-    },
+    agreement::validators::ValidatorSet,
     hash::{Hash, Tag},
-    keys::SigningKey,
     registry::parameters::Parameters,
 };
 use rand::{Rng, RngExt, SeedableRng};
@@ -32,6 +26,7 @@ use rand_chacha::ChaCha8Rng;
 pub use ledger::{CHAIN, GENESIS_TIME_MS, Ledger};
 use liar::Liar;
 pub use liar::Lies;
+pub use node::{CrashPoint, Node, agency, key, set_of};
 use witness::Witness;
 
 pub const TIMING: Timing =
@@ -50,81 +45,6 @@ pub const CALM: Weather = Weather { delay_ms_max: 1, loss: 0, duplication: 0 };
 
 /// How a core is made: where a mutant is planted.
 pub type MakeCore = fn(Config, Committed, Vec<Entry>) -> Core;
-
-/// A journal in memory: encoded, as a file would be.
-#[derive(Default)]
-pub struct MemoryJournal {
-    entries: Vec<Vec<u8>>,
-    held: BTreeSet<Vec<u8>>,
-}
-
-impl Journal for MemoryJournal {
-    type Error = std::convert::Infallible;
-
-    fn append(&mut self, entries: &[Entry]) -> Result<(), Self::Error> {
-        assert!(!entries.is_empty(), "an append costs a sync");
-        for entry in entries.iter().map(Entry::encode) {
-            self.entries.push(entry.clone());
-            self.held.insert(entry);
-        }
-        Ok(())
-    }
-}
-
-impl MemoryJournal {
-    pub fn read(&self) -> Vec<Entry> {
-        self.entries.iter().map(|b| Entry::decode(b).expect("as written")).collect()
-    }
-
-    pub fn holds(&self, entry: &Entry) -> bool {
-        self.held.contains(&entry.encode())
-    }
-}
-
-/// Where in a step a node dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CrashPoint {
-    BeforePersist,
-    AfterPersist,
-    AfterSend,
-}
-
-pub struct Node {
-    pub key: SigningKey,
-    /// The key that is to take its place, with its journal.
-    pub next: Option<(SigningKey, MemoryJournal)>,
-    /// None while it is down.
-    pub core: Option<Core>,
-    pub journal: MemoryJournal,
-    pub ledger: Ledger,
-    /// Counts restarts: what was under way before a crash never arrives.
-    life: u64,
-    wake_at: Option<u64>,
-    sync: Option<(usize, u64)>,
-    crash_at: Option<CrashPoint>,
-    pub evidence: Vec<Evidence>,
-    pub actions: Vec<Action>,
-    /// What it has passed on.
-    passed_on: BTreeSet<Vec<u8>>,
-    /// How often it has held something against a peer.
-    pub charges: usize,
-    /// By height: what was held when it committed. Durable.
-    pub grounds: BTreeMap<u64, Grounds>,
-}
-
-/// The first key of a node.
-pub fn key(node: usize) -> SigningKey {
-    SigningKey::from_seed(&[node as u8 + 1; 32])
-}
-
-/// A set of nodes, each with the key that votes.
-pub fn set_of(members: impl IntoIterator<Item = (usize, SigningKey)>) -> ValidatorSet {
-    let validator = |(i, key): (usize, SigningKey)| Validator {
-        agency: format!("A{i:03}").parse().expect("a code"),
-        key: key.public(),
-    };
-    ValidatorSet::new(members.into_iter().map(validator).collect()).expect("a set")
-}
 
 enum Event {
     Message { from: usize, to: usize, bytes: Vec<u8> },
@@ -290,6 +210,15 @@ impl Network {
         self.step(index, Input::Work { pending });
     }
 
+    /// A node tells another what it holds of that one's key.
+    pub fn tell(&mut self, by: usize, node: usize) {
+        let Some(teller) = &self.nodes[by].core else { return };
+        let held = teller.signed_by(&self.nodes[node].key.public(), self.height_of(node) + 1);
+        let (from, agency) = (PeerTag(by as u64), agency(by));
+        let tip_height = self.height_of(by);
+        self.step(node, Input::Signatures { from, agency, tip_height, held });
+    }
+
     /// This node's key falls into bad hands.
     pub fn corrupt(&mut self, index: usize, lies: Lies) {
         self.kill(index);
@@ -446,206 +375,5 @@ impl Network {
             return;
         }
         self.step(to, Input::Message { from: PeerTag(from as u64), message });
-    }
-
-    // ------------------------------------------------------------ a node's step
-
-    pub fn step(&mut self, index: usize, input: Input) {
-        let now = Now { monotonic_ms: self.now, unix_ms: GENESIS_TIME_MS + self.now };
-        let node = &mut self.nodes[index];
-        let Some(core) = node.core.as_mut() else { return };
-        let heard = match &input {
-            Input::Message { from, message } => Some((from.0 as usize, message.clone())),
-            _ => None,
-        };
-        let ready = core.step(now, input);
-        let crash = node.crash_at.take();
-        if crash == Some(CrashPoint::BeforePersist) {
-            drop(ready);
-            return self.kill(index);
-        }
-        let reception = self.carry_out(index, ready, crash);
-        self.judged(index, heard, reception);
-    }
-
-    fn carry_out(
-        &mut self,
-        index: usize,
-        ready: Ready,
-        crash: Option<CrashPoint>,
-    ) -> Option<Reception> {
-        let node = &mut self.nodes[index];
-        let Ok(outbox) = ready.persist(&mut node.journal);
-        if crash == Some(CrashPoint::AfterPersist) {
-            self.kill(index);
-            return None;
-        }
-        node.wake_at = outbox.wake_at;
-        for outgoing in outbox.messages {
-            self.witness.sends(&self.nodes[index], &outgoing.message);
-            match outgoing.to {
-                Recipient::Peer(peer) => self.send(index, peer.0 as usize, &outgoing.message),
-                Recipient::All => {
-                    for to in (0..self.nodes.len()).filter(|&to| to != index) {
-                        self.send(index, to, &outgoing.message);
-                    }
-                }
-            }
-        }
-        if crash == Some(CrashPoint::AfterSend) {
-            self.kill(index);
-            return None;
-        }
-        for action in outbox.actions {
-            self.act(index, action);
-        }
-        outbox.reception
-    }
-
-    fn act(&mut self, index: usize, action: Action) {
-        let delay = self.rng.random_range(0..=self.weather.delay_ms_max / 2);
-        self.nodes[index].actions.push(action.clone());
-        match action {
-            Action::Build(build) => {
-                let ledger = &mut self.nodes[index].ledger;
-                let leaves = ledger.pending.iter().take(4).copied().collect();
-                let block = ledger.build(&build, leaves);
-                self.later(delay, index, Input::Built { view: build.view, block });
-            }
-            Action::Validate(validate) => self.validate(index, delay, validate),
-            Action::Commit { block, finalization } => {
-                self.witness.commits(index, &block);
-                let node = &mut self.nodes[index];
-                let grounds = node.core.as_ref().map(Core::grounds).unwrap_or_default();
-                node.grounds.insert(block.header.height, grounds);
-                let ledger = &mut node.ledger;
-                ledger.commit(block, finalization);
-                let pending = !ledger.pending.is_empty();
-                let committed = ledger.committed();
-                if self.nodes[index].change_key() {
-                    let node = &mut self.nodes[index];
-                    let (key, entries) = (Some(node.key.clone()), node.journal.read());
-                    node.core = node.core.take().map(|core| core.under(key, committed, entries));
-                    self.later(0, index, Input::Work { pending });
-                } else {
-                    self.later(0, index, Input::Committed { committed, pending });
-                }
-                self.sync(index, delay);
-            }
-            Action::FetchBlock { block_hash, from, .. } => {
-                let holders = self.nodes.iter().enumerate().filter(|(i, node)| {
-                    from.contains(&node.key.public()) && !self.cut.contains(&(index, *i))
-                });
-                let block = holders.filter_map(|(_, node)| node.find(&block_hash)).next().cloned();
-                if let Some(block) = block {
-                    self.nodes[index].ledger.blocks.insert(block_hash, block.clone());
-                    self.later(delay, index, Input::Fetched { block });
-                }
-            }
-            Action::FetchCertificates { height, view } => {
-                for peer in (0..self.nodes.len()).filter(|&peer| peer != index) {
-                    let core = self.nodes[peer].core.as_ref();
-                    let held = core.map(|core| core.certificates(height, view)).unwrap_or_default();
-                    for certificate in held {
-                        self.send(peer, index, &Message::Certificate(certificate));
-                    }
-                }
-            }
-            Action::SyncFrom { peer, height } => {
-                self.nodes[index].sync = Some((peer.0 as usize, height));
-                self.sync(index, delay);
-            }
-            Action::Evidence(evidence) => {
-                let liar = self.liar.as_ref().map(|liar| liar.key.public());
-                self.witness.accuses(liar, &evidence);
-                self.nodes[index].evidence.push(evidence);
-            }
-            Action::Halt { reason } => self.witness.halts(index, &reason),
-            Action::Refused { peer, reason } => self.charged(index, peer.0 as usize, reason),
-            Action::StoppedSigning { .. } | Action::ResendTransactions => {}
-        }
-    }
-
-    fn validate(&mut self, index: usize, delay: u64, validate: Validate) {
-        let Validate { block, view, .. } = validate;
-        let (height, block_hash) = (block.header.height, block.hash());
-        let verdict = match self.nodes[index].ledger.validate(&block) {
-            _ if self.chance(self.weather.loss / 2) => Verdict::Unavailable,
-            true => Verdict::Valid,
-            false => Verdict::Invalid,
-        };
-        self.later(delay, index, Input::Validated { height, view, block_hash, verdict });
-    }
-
-    fn sync(&mut self, index: usize, delay: u64) {
-        let Some((peer, _)) = self.nodes[index].sync else { return };
-        let next = self.height_of(index) as usize;
-        if self.cut.contains(&(index, peer)) || self.nodes[peer].core.is_none() {
-            return;
-        }
-        if let Some((block, finalization)) = self.nodes[peer].ledger.chain.get(next).cloned() {
-            let from = PeerTag(peer as u64);
-            self.later(delay, index, Input::Certified { from, block, finalization });
-        }
-    }
-}
-
-impl Node {
-    fn new(key: SigningKey, ledger: Ledger) -> Self {
-        Self {
-            key,
-            next: None,
-            core: None,
-            journal: MemoryJournal::default(),
-            ledger,
-            life: 0,
-            wake_at: None,
-            sync: None,
-            crash_at: None,
-            evidence: Vec::new(),
-            actions: Vec::new(),
-            passed_on: BTreeSet::new(),
-            charges: 0,
-            grounds: BTreeMap::new(),
-        }
-    }
-
-    /// Goes over to the next key where it is the one that votes. True where it is so now.
-    fn change_key(&mut self) -> bool {
-        let validators = self.ledger.validators();
-        let votes = |key: &SigningKey| validators.index_of(&key.public()).is_some();
-        let takes_over = |next: &mut (SigningKey, MemoryJournal)| votes(&next.0);
-        match self.next.take_if(takes_over) {
-            Some((key, journal)) => {
-                (self.key, self.journal) = (key, journal);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// What this node can tell of how a height was decided, as the driver keeps it.
-    pub fn decision(&self, height: u64) -> Decision {
-        let index = usize::try_from(height - 1).expect("a height of a test");
-        let decided = self.ledger.chain.get(index);
-        let decided =
-            decided.map(|(block, certificate)| (block.header.clone(), certificate.clone()));
-        let mut grounds = self.grounds.get(&height).cloned().unwrap_or_default();
-        let core = self.core.as_ref().filter(|core| core.height() == height);
-        grounds.join(core.map(Core::grounds).unwrap_or_default());
-        for action in &self.actions {
-            if let Action::Halt { reason: HaltReason::ContradictingCertificates(a, b) } = action {
-                let both = [a, b].map(|certificate| Certificate::clone(certificate));
-                let certificates = both.into_iter().filter(|c| c.ballot.height == height).collect();
-                grounds.join(Grounds { certificates, claims: Vec::new() });
-            }
-        }
-        Decision { height, decided, grounds }
-    }
-
-    fn find(&self, hash: &Hash) -> Option<&customhouse_ledger::agreement::header::Block> {
-        let committed = self.ledger.chain.iter().map(|(block, _)| block);
-        let mut committed = committed.filter(|block| block.hash() == *hash);
-        self.ledger.blocks.get(hash).or_else(|| committed.next())
     }
 }

@@ -116,14 +116,11 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         let Some(from) = self.peers.tag(&peer).filter(|_| *validator == self.signer.public) else {
             return Ok(());
         };
-        let (actions, reception) = self.step_core(Input::Signatures { from, held: signed })?;
+        let Some(agency) = self.peers.agency(from) else { return Ok(()) };
+        let told = Input::Signatures { from, agency, tip_height, held: signed };
+        let (actions, reception) = self.step_core(told)?;
         self.settle(&peer, reception, None);
-        self.carry_out(actions)?;
-        self.asked.insert(peer, tip_height);
-        match self.may_sign() {
-            Some(asked) => self.step(asked),
-            None => Ok(()),
-        }
+        self.carry_out(actions)
     }
 
     fn signed_by(&self, validator: &PublicKey, from_height: u64) -> v1::JournalResponse {

@@ -71,8 +71,9 @@ impl Peers {
         Some(PeerTag(index as u64))
     }
 
-    /// The agencies of these peers.
-    pub(super) fn agency_of(&self, peer: &PublicKey) -> Option<AgencyCode> {
-        self.known.iter().find(|(_, known)| known == peer).map(|(agency, _)| *agency)
+    /// The agency of this peer.
+    pub(super) fn agency(&self, tag: PeerTag) -> Option<AgencyCode> {
+        let known = usize::try_from(tag.0).ok().and_then(|index| self.known.get(index));
+        known.map(|(agency, _)| *agency)
     }
 }

@@ -1,11 +1,8 @@
-//! The keys that this node may vote with: which one votes, what peers must have told before it does,
-//! and the change from one to the next.
+//! The keys that this node may vote with: which one votes, what peers are asked about it, and the change
+//! from one to the next.
 
-use std::collections::BTreeMap;
-
-use customhouse_consensus::{Entry, Input, StopReason};
+use customhouse_consensus::{Entry, StopReason};
 use customhouse_ledger::{
-    agency::AgencyCode,
     agreement::validators::ValidatorSet,
     keys::{PublicKey, SigningKey},
 };
@@ -60,7 +57,6 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         let core = self.core.clone();
         self.core = core.under(key, committed_state(&tip), entries);
         (self.signer, self.signing_reason) = (next, signing_reason);
-        self.asked.clear();
         let connected: Vec<_> = self.peers.listed().iter().map(|(_, key)| *key).collect();
         connected.into_iter().for_each(|peer| self.ask_about_own_key(peer));
         true
@@ -72,29 +68,6 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             let (validator, from_height) = (self.signer.public, self.core.height());
             self.outside.fetch(Fetch::OwnSignatures { peer, validator, from_height });
         }
-    }
-
-    /// Lets the core sign when a quorum of the validators of its height, this node's key counted, has
-    /// been asked, and it is beyond the height that at least one honest validator of them had
-    /// committed then: up to there all is decided, and nobody still holds what the key signed of it.
-    pub(super) fn may_sign(&self) -> Option<Input> {
-        if !self.core.is_unasked() || self.core.is_halted() {
-            return None;
-        }
-        let mut tips: BTreeMap<AgencyCode, u64> = BTreeMap::new();
-        for (peer, height) in &self.asked {
-            if let Some(agency) = self.peers.agency_of(peer) {
-                let tip = tips.entry(agency).or_default();
-                *tip = (*tip).max(*height);
-            }
-        }
-        let validators = &self.core.committed().validators;
-        let others = validators.as_slice().iter().filter(|v| v.key != self.signer.public);
-        let mut told: Vec<u64> = others.filter_map(|v| tips.get(&v.agency)).copied().collect();
-        told.sort_unstable_by(|a, b| b.cmp(a));
-        let decided = told.get(validators.faulty_max()).copied().unwrap_or(0);
-        let enough = told.len() + 1 >= validators.quorum() && self.core.height() > decided;
-        enough.then_some(Input::Asked)
     }
 
     pub(super) fn why_not_signing(&self) -> String {

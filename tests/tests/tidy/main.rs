@@ -72,6 +72,15 @@ fn code_that_the_compiler_does_not_check_is_in_one_module() {
 }
 
 #[test]
+fn planted_bugs_interrupt_no_rule_of_consensus() {
+    check(
+        "the rules are read as they are",
+        |path| is_rust(path) && path.starts_with("consensus/src/"),
+        rules::planted_bugs,
+    );
+}
+
+#[test]
 fn nothing_that_is_said_can_panic_for_want_of_a_reader() {
     let shipped = ["node/", "consensus/src/", "ledger/src/"];
     check(

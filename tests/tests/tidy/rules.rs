@@ -151,6 +151,31 @@ pub(crate) fn unchecked_code(source: &Source) -> Vec<Violation> {
     found.map(|(number, word)| violation(source, number, format!("names {word}"))).collect()
 }
 
+/// The planted bugs of the consensus core, and the one file of it that asks for them.
+const PLANTED_BUGS: &str = "consensus/src/mutants.rs";
+const PLANTED_BUGS_ASKED: &str = "consensus/src/guards.rs";
+
+/// Code of the consensus core that a planted bug interrupts: any that names them outside their file and
+/// that which asks for them, and there inside of a function.
+pub(crate) fn planted_bugs(source: &Source) -> Vec<Violation> {
+    if source.path == PLANTED_BUGS {
+        return Vec::new();
+    }
+    let declares = |line: &str| {
+        let line = line.trim_end();
+        source.path == "consensus/src/lib.rs"
+            && (line == "#[cfg(feature = \"mutants\")]" || line == "pub mod mutants;")
+    };
+    let interrupts = |line: &str| match source.path == PLANTED_BUGS_ASKED {
+        true => line.starts_with(' ') && (line.contains("cfg") || names(line, "mutants")),
+        false => {
+            ["mutants", "Mutant"].iter().any(|word| names(line, word)) || line.contains("planted.")
+        }
+    };
+    let found = source.shipped_code().filter(|(_, line)| interrupts(line) && !declares(line));
+    found.map(|(number, _)| violation(source, number, "a planted bug")).collect()
+}
+
 /// Printing that panics where standard output or error is closed or full, in shipped code.
 pub(crate) fn prints(source: &Source) -> Vec<Violation> {
     let words = ["println!", "eprintln!", "print!", "eprint!"];
@@ -377,6 +402,34 @@ mod self_test {
     fn a_citation_of_an_absent_document_is_found() {
         let text = concat!("//! What a vote says (DESI", "GN §4).\n//! As designed.\n");
         assert_eq!(absent_documents(&rust(text)).len(), 1);
+    }
+
+    #[test]
+    fn a_planted_bug_is_found_where_it_interrupts_a_rule() {
+        let feature = "#[cfg(feature = \"mutants\")]";
+        for bad in [
+            &format!("    {feature}"),
+            "use crate::mutants::Planted;",
+            "if self.has(Mutant::SmallQuorum) {",
+            "    if self.planted.believes_early() {",
+            "    let small = cfg!(feature = \"mutants\");",
+            "pub mod mutants;",
+        ] {
+            assert_eq!(planted_bugs(&rust(bad)).len(), 1, "{bad}");
+            assert!(planted_bugs(&file(PLANTED_BUGS, bad)).is_empty(), "{bad}");
+        }
+        for good in ["core.planted = self.planted;", "// a planted. mutants", "let mutant = 1;"] {
+            assert!(planted_bugs(&rust(good)).is_empty(), "{good}");
+        }
+        let module = format!("{feature}\npub mod mutants;\n");
+        assert!(planted_bugs(&file("consensus/src/lib.rs", &module)).is_empty());
+        assert_eq!(planted_bugs(&file("consensus/src/lib.rs", &format!("    {feature}"))).len(), 1);
+        // Where they are asked for, whole items are chosen, and nothing inside of one.
+        let item = format!("{feature}\npub(crate) use crate::mutants::Planted;\n");
+        assert!(planted_bugs(&file(PLANTED_BUGS_ASKED, &item)).is_empty());
+        for inside in [format!("    {feature}"), "    crate::mutants::f();".to_owned()] {
+            assert_eq!(planted_bugs(&file(PLANTED_BUGS_ASKED, &inside)).len(), 1, "{inside}");
+        }
     }
 
     #[test]

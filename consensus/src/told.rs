@@ -1,0 +1,137 @@
+//! Whether enough validators have told what they hold of this node's key for it to sign. A journal that was
+//! rolled back with its store does not know what the key has signed; a peer may.
+
+use std::collections::BTreeMap;
+
+use customhouse_ledger::{
+    agency::AgencyCode, agreement::validators::ValidatorSet, keys::PublicKey,
+    limits::VALIDATORS_MAX,
+};
+
+use crate::core::Core;
+
+/// Agencies that are remembered to have told. Where there are more, those that decide the height have the
+/// room: they are half as many at the most.
+const AGENCIES_MAX: usize = 2 * VALIDATORS_MAX;
+
+/// Who has told what it holds of this node's key, and whether the key waits for that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    /// Whether the key waits for it at all: then also wherever the validators change.
+    asks: bool,
+    /// Whether it waits now.
+    waits: bool,
+    /// By agency, whichever of its peers told: the highest of the heights that these had committed.
+    tips: BTreeMap<AgencyCode, u64>,
+}
+
+impl Told {
+    /// Nobody has told yet, and the key waits.
+    pub(crate) fn nothing() -> Self {
+        Self { asks: true, waits: true, tips: BTreeMap::new() }
+    }
+
+    /// The same of another key, about which nobody has told.
+    pub(crate) fn of_another_key(&self) -> Self {
+        if self.asks { Self::nothing() } else { Self::default() }
+    }
+
+    /// Other validators decide from here on: those that told may not be enough of these.
+    pub(crate) fn weigh_again(&mut self) {
+        self.waits = self.asks;
+    }
+
+    fn note(&mut self, agency: AgencyCode, tip_height: u64, validators: &ValidatorSet) {
+        let decides = |agency: &AgencyCode| {
+            validators.as_slice().iter().any(|validator| validator.agency == *agency)
+        };
+        if self.tips.len() >= AGENCIES_MAX && !self.tips.contains_key(&agency) {
+            if !decides(&agency) {
+                return;
+            }
+            self.tips.retain(|agency, _| decides(agency));
+        }
+        let tip = self.tips.entry(agency).or_default();
+        *tip = (*tip).max(tip_height);
+    }
+
+    /// Whether a key may sign at a height that these validators decide: a quorum of them has told, the key
+    /// itself counted. One that had committed the height holds nothing of it any more, so it has told of
+    /// later heights only.
+    pub(crate) fn is_enough(
+        &self,
+        key: &PublicKey,
+        validators: &ValidatorSet,
+        height: u64,
+    ) -> bool {
+        self.count(key, validators, |tip| tip < height) + 1 >= validators.quorum()
+    }
+
+    /// How many validators beside a key's own have told, being as far as that.
+    pub(crate) fn count(
+        &self,
+        key: &PublicKey,
+        validators: &ValidatorSet,
+        is_as_far: impl Fn(u64) -> bool,
+    ) -> usize {
+        let others = validators.as_slice().iter().filter(|validator| validator.key != *key);
+        let tips = others.filter_map(|validator| self.tips.get(&validator.agency));
+        tips.filter(|tip| is_as_far(**tip)).count()
+    }
+}
+
+impl Core {
+    /// A peer of this agency has told what it holds of this node's key, and how far it is. That counts
+    /// whatever it told: a liar can as well tell nothing.
+    pub(crate) fn take_teller(&mut self, agency: AgencyCode, tip_height: u64) {
+        if self.told.asks {
+            self.told.note(agency, tip_height, &self.height.validators);
+            self.weigh_told();
+        }
+    }
+
+    /// Lets the key sign where it waited and enough have told.
+    pub(crate) fn weigh_told(&mut self) {
+        let Some(key) = self.signer else { return };
+        if self.have_told_enough(&key) {
+            self.told.waits = false;
+        }
+    }
+
+    /// Whether the key waits for more validators to tell what they hold of it ([`Core::unasked`]).
+    pub fn is_unasked(&self) -> bool {
+        self.told.waits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use customhouse_ledger::{
+        agreement::validators::{Validator, ValidatorSet},
+        keys::SigningKey,
+    };
+
+    use super::*;
+
+    fn code(number: usize) -> AgencyCode {
+        format!("A{number:03}").parse().expect("a code")
+    }
+
+    #[test]
+    fn agencies_without_end_leave_room_for_those_that_decide() {
+        let key = |number: usize| SigningKey::from_seed(&[number as u8; 32]).public();
+        let validator = |number| Validator { agency: code(number), key: key(number) };
+        let validators = ValidatorSet::new((0..4).map(validator).collect()).expect("a set");
+        let mut told = Told::nothing();
+        told.note(code(1), 6, &validators);
+        for stranger in 4..4 + 2 * AGENCIES_MAX {
+            told.note(code(stranger), 0, &validators);
+            assert!(told.tips.len() <= AGENCIES_MAX);
+        }
+        assert!(!told.is_enough(&key(0), &validators, 7));
+        told.note(code(2), 6, &validators);
+        assert!(told.tips.len() <= AGENCIES_MAX);
+        assert_eq!(told.tips.get(&code(1)), Some(&6), "it keeps its place");
+        assert!(told.is_enough(&key(0), &validators, 7));
+    }
+}
