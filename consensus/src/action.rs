@@ -1,7 +1,7 @@
 //! What the core asks of the shell.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::{Block, Header},
     },
@@ -9,7 +9,8 @@ use customhouse_ledger::{
     keys::PublicKey,
 };
 
-use crate::{evidence::Evidence, input::PeerTag};
+use crate::input::PeerTag;
+use customhouse_ledger::finality::evidence::Evidence;
 
 /// Something to do. Actions may be carried out in any order and at leisure; what comes of them is
 /// an [`crate::Input`].
@@ -66,7 +67,7 @@ pub enum Action {
     Evidence(Evidence),
     /// Something that was handed over earlier, or that is not a message, was dropped: a message that
     /// was held for this height, or a certified block. What became of the message of this very step
-    /// is [`crate::Outbox::reception`], and never here: whoever is speaking has nothing to do with
+    /// is [`crate::Effects::reception`], and never here: whoever is speaking has nothing to do with
     /// it.
     Refused {
         /// Who handed it over.

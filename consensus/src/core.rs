@@ -1,7 +1,7 @@
 //! The state machine: its state, its one entry point, and what each input changes.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate, decision::Grounds, header::Block, validators::ValidatorSet,
         vote::VoteKind,
     },
@@ -11,16 +11,23 @@ use customhouse_ledger::{
 
 use crate::{
     action::{Action, HaltReason, Reception, Refusal, StopReason},
+    core::{guards::Planted, recover::Memory, timers::Timers, told::Told},
     early::{Early, Pace},
-    guards::Planted,
     height::{Check, Height},
-    input::{Committed, Config, Input, Message, Now, PeerTag, Tip, Verdict},
+    input::{BlockVerdict, CertifiedTip, Committed, Config, Input, Message, Now, PeerTag},
     journal::Entry,
     ready::Ready,
-    recover::Memory,
-    timers::Timers,
-    told::Told,
 };
+
+pub(crate) mod asked;
+mod guards;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+mod receive;
+mod recover;
+mod rules;
+mod timers;
+mod told;
 
 /// The consensus of one node: inputs in, effects out. See the [crate] for the rules.
 #[derive(Clone, Debug)]
@@ -34,7 +41,7 @@ pub struct Core {
     pub(crate) tip_validators: Option<ValidatorSet>,
     pub(crate) height: Height,
     /// The newest verified tip that is ahead of this node.
-    pub(crate) ahead: Option<Tip>,
+    pub(crate) ahead: Option<CertifiedTip>,
     pub(crate) memory: Memory,
     pub(crate) early: Early,
     pub(crate) pace: Pace,
@@ -138,18 +145,18 @@ impl Core {
         self.settle();
         if !self.halted
             && ballot.is_some_and(|ballot| self.has_sent_certificate_of(&ballot))
-            && self.out.outbox.reception == Some(Reception::Accepted)
+            && self.out.effects.reception == Some(Reception::Accepted)
         {
-            self.out.outbox.reception = Some(Reception::Contained);
+            self.out.effects.reception = Some(Reception::Contained);
         }
         self.set_timers();
         let mut ready = std::mem::take(&mut self.out);
         if self.halted {
             // What was signed before the contradiction showed is as durable as ever; but nothing
             // more is said.
-            ready.outbox.messages.clear();
+            ready.effects.messages.clear();
         } else {
-            ready.outbox.wake_at = self.wake_at();
+            ready.effects.wake_at = self.wake_at();
         }
         ready
     }
@@ -159,12 +166,12 @@ impl Core {
             Input::Tick => self.tick(),
             Input::Message { from, message } => {
                 let reception = self.receive(from, message);
-                self.out.outbox.reception = Some(reception);
+                self.out.effects.reception = Some(reception);
             }
             Input::Signatures { from, agency, tip_height, held } => {
                 let reception = self.take_signatures(from, held);
                 self.take_teller(agency, tip_height);
-                self.out.outbox.reception = Some(reception);
+                self.out.effects.reception = Some(reception);
             }
             Input::Connected(peer) => self.greet(peer),
             Input::Work { pending } => self.take_work(pending),
@@ -220,7 +227,7 @@ impl Core {
         }
     }
 
-    fn take_verdict(&mut self, height: u64, view: u64, block_hash: Hash, verdict: Verdict) {
+    fn take_verdict(&mut self, height: u64, view: u64, block_hash: Hash, verdict: BlockVerdict) {
         if height != self.height.number {
             return;
         }
@@ -229,13 +236,13 @@ impl Core {
             return;
         }
         match verdict {
-            Verdict::Valid => {
+            BlockVerdict::Valid => {
                 held.check = Check::Open;
                 let (block, new) = (held.proposal.block.clone(), held.proposal.parent_view == 0);
                 self.height.store(block, new);
             }
-            Verdict::Invalid => held.check = Check::Failed,
-            Verdict::Unavailable => held.check = Check::Unavailable,
+            BlockVerdict::Invalid => held.check = Check::Failed,
+            BlockVerdict::Unavailable => held.check = Check::Unavailable,
         }
     }
 
@@ -329,9 +336,9 @@ impl Core {
     }
 
     /// The newest committed block; none at height 0, which has no certificate.
-    pub fn tip(&self) -> Option<Tip> {
+    pub fn tip(&self) -> Option<CertifiedTip> {
         let finalization = self.tip.finalization.clone()?;
-        Some(Tip { header: self.tip.header.clone(), finalization })
+        Some(CertifiedTip { header: self.tip.header.clone(), finalization })
     }
 
     /// The committed state that the height in progress rests on.

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         vote::{Proposal, Vote, VoteKind},
     },

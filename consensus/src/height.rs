@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::Block,
         leaders::Leaders,
@@ -16,11 +16,11 @@ use customhouse_ledger::{
 
 use crate::{
     action::Build,
-    evidence::Claim,
     input::Committed,
     signed::Signed,
     votes::{Votes, is_near},
 };
+use customhouse_ledger::finality::evidence::Claim;
 
 /// Proposals are kept for this many views before the current one: their verdicts may be late.
 const PROPOSALS_BEHIND: u64 = 2;

@@ -2,7 +2,7 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{
+    finality::{
         certificate::Certificate,
         evidence::Claim,
         header::{Block, Header},
@@ -99,7 +99,7 @@ pub enum Message {
     /// A quorum has voted.
     Certificate(Certificate),
     /// The sender's newest committed block.
-    Tip(Tip),
+    Tip(CertifiedTip),
 }
 
 impl Message {
@@ -116,7 +116,7 @@ impl Message {
 
 /// The newest block its sender has committed, with its finalization.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tip {
+pub struct CertifiedTip {
     /// Header of the block.
     pub header: Header,
     /// Its finalization.
@@ -134,7 +134,7 @@ pub struct Signatures {
 
 /// The outcome of [`crate::Action::Validate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BlockVerdict {
     /// The block passed, and it and its bodies are durably stored.
     Valid,
     /// The block is not valid on the committed state. The core will not vote for it.
@@ -192,7 +192,7 @@ pub enum Input {
         /// As asked.
         block_hash: Hash,
         /// What was found.
-        verdict: Verdict,
+        verdict: BlockVerdict,
     },
     /// Answers [`crate::Action::FetchBlock`]: the block, durably stored with its bodies. That the
     /// header has the wanted hash and that the leaves belong to it has been checked.

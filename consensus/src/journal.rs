@@ -1,6 +1,6 @@
 //! What must survive a crash, and its bytes.
 
-use customhouse_ledger::agreement::{
+use customhouse_ledger::finality::{
     certificate::Certificate,
     vote::{Proposal, Vote},
 };

@@ -1,6 +1,6 @@
 //! What a proposal rests on (rule 1 of [the specification](crate)).
 
-use customhouse_ledger::{agreement::vote::VoteKind, hash::Hash};
+use customhouse_ledger::{finality::vote::VoteKind, hash::Hash};
 
 use crate::height::Height;
 

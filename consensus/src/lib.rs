@@ -98,7 +98,7 @@
 //! # Leaders
 //!
 //! Leaders take turns; one whose first view was passed over is at the end of the order for the rest
-//! of a term of 64·n heights, and is tried again in the next ([`customhouse_ledger::agreement::leaders`]). What
+//! of a term of 64·n heights, and is tried again in the next ([`customhouse_ledger::finality::leaders`]). What
 //! the rule rests on is rule 1 here: a *new* block is justified in v only where all views before v
 //! were nullified, so the view in a committed header proves which leaders a quorum passed over. It
 //! reorders and no more: in every height all n lead before any leads again, so every argument above
@@ -126,7 +126,7 @@
 //!
 //! # What is passed on, and who answers
 //!
-//! The shell passes on what [`Outbox::reception`] says is accepted, and nothing else: all of it was
+//! The shell passes on what [`Effects::reception`] says is accepted, and nothing else: all of it was
 //! verified here, so whoever it comes to next cannot but accept it too, or find it of no use. A vote
 //! for a ballot whose certificate this node has sent to all need not go on by itself
 //! ([`Reception::Contained`]); nor need another certificate of that ballot. What nobody can judge yet
@@ -157,44 +157,40 @@
 //!
 //! # Map
 //!
-//! [`core`] takes inputs · `rules` applies the six rules · `guards` is what they ask · `receive` verifies
-//! messages · `height` holds the height's state, `votes` its votes, `signed` this node's own · `justify` ·
-//! `timers` · `recover` the journal's memory · `asked` what is held of another's key · `told` who has told
-//! what is held of this node's · `early` buffers for the next height · [`evidence`] · [`wire`] and
-//! [`journal`] the bytes · [`ready`] persist before send.
+//! [`core`] takes inputs. Inside it, `rules` applies the six rules · `guards` is what they ask · `receive`
+//! verifies messages · `timers` · `recover` takes up what the journal remembers · `asked` is what is held of
+//! another's key · `told` is who has told what is held of this node's.
+//!
+//! Below it, `height` holds the height's state, `votes` its votes, `signed` this node's own · `justify` ·
+//! `early` buffers for the next height · [`wire`] and [`journal`] are the bytes · [`ready`] persists before it
+//! sends. What a breach is, [`customhouse_ledger::finality::evidence`] says.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod action;
-mod asked;
 pub mod core;
 mod early;
-mod guards;
 mod height;
 pub mod input;
 pub mod journal;
 mod justify;
-#[cfg(feature = "mutants")]
-pub mod mutants;
 pub mod ready;
-mod receive;
-mod recover;
-mod rules;
 mod signed;
-mod timers;
-mod told;
 mod votes;
 pub mod wire;
 
-pub use customhouse_ledger::agreement::evidence;
-
 pub use crate::{
     action::{Action, Build, HaltReason, Reception, Refusal, StopReason, Validate},
-    asked::{CLAIMS_TOLD_MAX, VOTES_TOLD_MAX},
-    core::Core,
-    evidence::{Claim, Evidence},
-    input::{Committed, Config, Input, Message, Now, PeerTag, Signatures, Timing, Tip, Verdict},
+    core::{
+        Core,
+        asked::{CLAIMS_TOLD_MAX, VOTES_TOLD_MAX},
+    },
+    input::{
+        BlockVerdict, CertifiedTip, Committed, Config, Input, Message, Now, PeerTag, Signatures,
+        Timing,
+    },
     journal::Entry,
-    ready::{Journal, Outbox, Outgoing, Ready, Recipient},
+    ready::{Effects, Journal, Outgoing, Ready, Recipient},
     wire::WireError,
 };
+pub use customhouse_ledger::finality::evidence::{Claim, Evidence};

@@ -24,12 +24,12 @@ pub trait Journal {
 #[derive(Clone, Debug, Default)]
 pub struct Ready {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) outbox: Outbox,
+    pub(crate) effects: Effects,
 }
 
 /// Messages to send and actions to take, after what they rest on has been made durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outbox {
+pub struct Effects {
     /// In the order in which they should leave.
     pub messages: Vec<Outgoing>,
     /// In any order.
@@ -64,11 +64,11 @@ impl Ready {
     ///
     /// # Errors
     /// The journal's. Nothing may leave then: stop.
-    pub fn persist<J: Journal>(self, journal: &mut J) -> Result<Outbox, J::Error> {
+    pub fn persist<J: Journal>(self, journal: &mut J) -> Result<Effects, J::Error> {
         if !self.entries.is_empty() {
             journal.append(&self.entries)?;
         }
-        Ok(self.outbox)
+        Ok(self.effects)
     }
 
     /// What [`Ready::persist`] would append.
@@ -77,14 +77,14 @@ impl Ready {
     }
 
     pub(crate) fn send_all(&mut self, message: Message) {
-        self.outbox.messages.push(Outgoing { to: Recipient::All, message });
+        self.effects.messages.push(Outgoing { to: Recipient::All, message });
     }
 
     pub(crate) fn send(&mut self, peer: PeerTag, message: Message) {
-        self.outbox.messages.push(Outgoing { to: Recipient::Peer(peer), message });
+        self.effects.messages.push(Outgoing { to: Recipient::Peer(peer), message });
     }
 
     pub(crate) fn act(&mut self, action: Action) {
-        self.outbox.actions.push(action);
+        self.effects.actions.push(action);
     }
 }

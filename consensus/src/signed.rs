@@ -5,7 +5,7 @@
 //! honest key honest within a run; the journal is what keeps it so beyond one.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         header::Block,
         vote::{Ballot, Proposal, Vote, VoteKind},
     },
@@ -107,7 +107,7 @@ impl Signed {
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::agreement::header::Header;
+    use customhouse_ledger::finality::header::Header;
 
     use super::*;
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use customhouse_ledger::agreement::{
+use customhouse_ledger::finality::{
     certificate::Certificate,
     validators::ValidatorSet,
     vote::{Ballot, Vote, VoteKind},
 };
 
-use crate::evidence::{Evidence, conflict};
+use customhouse_ledger::finality::evidence::{Evidence, conflict};
 
 /// Votes are kept for this many views before the current one …
 pub(crate) const VIEWS_BEHIND: u64 = 8;

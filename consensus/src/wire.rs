@@ -4,7 +4,7 @@
 //! [`crate::Core`]'s to check.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::{Certificate, CertificateError},
         header::{Block, Header},
         vote::{Ballot, Proposal, Vote, VoteKind},
@@ -17,7 +17,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1::{self, consensus_message, vote::Kind};
 use prost::Message as _;
 
-use crate::input::{Message, Tip};
+use crate::input::{CertifiedTip, Message};
 
 /// Most bytes of an encoded message: a proposal of [`BLOCK_TRANSACTIONS_MAX`] transactions, each with
 /// its field's 2 bytes of tag and length, and the rest of it.
@@ -209,7 +209,7 @@ pub fn certificate_from_bytes(bytes: &[u8]) -> Result<Certificate, WireError> {
 }
 
 /// The protobuf tip.
-pub fn tip_to_proto(tip: &Tip) -> v1::Tip {
+pub fn tip_to_proto(tip: &CertifiedTip) -> v1::Tip {
     v1::Tip { header: tip.header.encode(), certificate: tip.finalization.encode() }
 }
 
@@ -217,7 +217,7 @@ pub fn tip_to_proto(tip: &Tip) -> v1::Tip {
 ///
 /// # Errors
 /// [`WireError`].
-pub fn tip_from_proto(tip: &v1::Tip) -> Result<Tip, WireError> {
+pub fn tip_from_proto(tip: &v1::Tip) -> Result<CertifiedTip, WireError> {
     let header = Header::decode(&tip.header)?;
     let finalization = certificate_from_bytes(&tip.certificate)?;
     let ballot = finalization.ballot;
@@ -225,5 +225,5 @@ pub fn tip_from_proto(tip: &v1::Tip) -> Result<Tip, WireError> {
     if named != (VoteKind::Finalize, header.height, header.hash()) {
         return Err(WireError::Value("certificate"));
     }
-    Ok(Tip { header, finalization })
+    Ok(CertifiedTip { header, finalization })
 }

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bench::*;
 use customhouse_consensus::{
-    Action, Config, Core, Entry, Input, Journal, Message, Now, Timing, Verdict,
+    Action, BlockVerdict, Config, Core, Entry, Input, Journal, Message, Now, Timing,
 };
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         header::Block,
         vote::{Ballot, Proposal, Vote, VoteKind},
     },
@@ -167,11 +167,11 @@ impl Walk {
         while let Some(input) = inputs.pop() {
             let Some(node) = self.honest.get_mut(&index) else { return };
             let ready = node.core.step(node.now, input);
-            let Ok(outbox) = ready.persist(node);
-            for outgoing in outbox.messages {
+            let Ok(effects) = ready.persist(node);
+            for outgoing in effects.messages {
                 self.hear(index, outgoing.message);
             }
-            for action in outbox.actions {
+            for action in effects.actions {
                 inputs.extend(self.carry_out(index, action));
             }
         }
@@ -198,7 +198,7 @@ impl Walk {
         match action {
             Action::Build(build) => {
                 let block = block(build.view, ['A', 'B', 'C'][index % 3]);
-                let header = customhouse_ledger::agreement::header::Header {
+                let header = customhouse_ledger::finality::header::Header {
                     time_ms: build.time_ms,
                     ..block.header.clone()
                 };
@@ -208,7 +208,7 @@ impl Walk {
             }
             Action::Validate(validate) => {
                 let (height, block_hash) = (1, validate.block.hash());
-                let verdict = Verdict::Valid;
+                let verdict = BlockVerdict::Valid;
                 Some(Input::Validated { height, view: validate.view, block_hash, verdict })
             }
             Action::FetchBlock { block_hash, .. } => {

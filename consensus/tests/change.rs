@@ -5,7 +5,7 @@ mod network;
 
 use customhouse_consensus::{Committed, Config, Core, Entry};
 use customhouse_ledger::{
-    agreement::validators::ValidatorSet, keys::SigningKey, registry::parameters::Parameters,
+    finality::validators::ValidatorSet, keys::SigningKey, registry::parameters::Parameters,
 };
 use network::{CALM, CrashPoint, Network, TIMING, Weather, key, node::MemoryJournal, set_of};
 use rand::RngExt;

@@ -4,9 +4,9 @@
 mod bench;
 
 use bench::*;
-use customhouse_consensus::{Input, Message, PeerTag, Tip};
+use customhouse_consensus::{CertifiedTip, Input, Message, PeerTag};
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::Block,
         vote::{Ballot, Proposal, Vote, VoteKind},
@@ -156,7 +156,7 @@ fn a_tip_of_other_validators_is_a_question_and_is_not_passed_on() {
     header.validators_hash = Hash([9; 32]);
     let finalization =
         certificate(VoteKind::Finalize, &[1, 2, 3], 1, &Block { header: header.clone(), ..d() });
-    let tip = Message::Tip(Tip { header, finalization });
+    let tip = Message::Tip(CertifiedTip { header, finalization });
     assert_eq!(bench().take(said(tip)), ["sync to 2", "ignore: Unverifiable"]);
 }
 

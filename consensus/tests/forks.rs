@@ -12,7 +12,7 @@ mod network;
 use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         decision::{self, Decision, Grounds},
         evidence::Evidence,
         vote::VoteKind,

@@ -4,7 +4,7 @@ mod bench;
 
 use bench::*;
 use customhouse_consensus::{Input, Message, PeerTag};
-use customhouse_ledger::agreement::{certificate::Certificate, header::Block, vote::VoteKind};
+use customhouse_ledger::finality::{certificate::Certificate, header::Block, vote::VoteKind};
 
 fn a() -> Block {
     block(1, 'A')
@@ -44,7 +44,7 @@ fn a_tip_ahead_is_synced_to_and_its_heights_are_not_signed() {
     forged[0].signature.0[0] ^= 1;
     let ballot = forged[0].ballot;
     let finalization = Certificate::from_votes(ballot, &forged, &validators(4)).expect("three");
-    let tip = customhouse_consensus::Tip { header: second.header, finalization };
+    let tip = customhouse_consensus::CertifiedTip { header: second.header, finalization };
     let mut bench = Bench::new(2);
     assert_eq!(bench.take(said(Message::Tip(tip))), ["refuse: Certificate"]);
     assert!(!bench.core.is_catching_up());
@@ -65,7 +65,7 @@ fn a_tip_that_is_older_than_a_known_one_costs_no_signature() {
     forged[0].signature.0[0] ^= 1;
     let finalization = Certificate::from_votes(forged[0].ballot, &forged, &validators(4));
     let finalization = finalization.expect("three");
-    let forged = customhouse_consensus::Tip { header: second.header, finalization };
+    let forged = customhouse_consensus::CertifiedTip { header: second.header, finalization };
     assert_eq!(bench.take(said(Message::Tip(forged))), ["ignore: Known"]);
 }
 

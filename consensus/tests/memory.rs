@@ -4,7 +4,7 @@ mod bench;
 
 use bench::*;
 use customhouse_consensus::{Core, Entry, Input, Message, PeerTag};
-use customhouse_ledger::agreement::{
+use customhouse_ledger::finality::{
     header::Block,
     vote::{Proposal, VoteKind},
 };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use checker::{Model, run};
-use customhouse_consensus::{Core, mutants::Mutant};
+use customhouse_consensus::{Core, core::mutants::Mutant};
 use customhouse_ledger::registry::parameters::Parameters;
 use network::{Lies, MakeCore, Network, Weather, progress::beside_a_liar};
 use rand::RngExt;

@@ -3,14 +3,14 @@
 mod bench;
 
 use bench::*;
-use customhouse_consensus::{Input, Message, Timing, Verdict};
-use customhouse_ledger::agreement::vote::VoteKind;
+use customhouse_consensus::{BlockVerdict, Input, Message, Timing};
+use customhouse_ledger::finality::vote::VoteKind;
 
-fn a() -> customhouse_ledger::agreement::header::Block {
+fn a() -> customhouse_ledger::finality::header::Block {
     block(1, 'A')
 }
 
-fn b() -> customhouse_ledger::agreement::header::Block {
+fn b() -> customhouse_ledger::finality::header::Block {
     block(1, 'B')
 }
 
@@ -18,7 +18,7 @@ fn b() -> customhouse_ledger::agreement::header::Block {
 fn bodies_that_could_not_be_had_are_asked_for_again() {
     let mut bench = Bench::timed(0, Timing { resend_ms: 100, ..TIMING });
     bench.take(proposal(1, 0, a()));
-    bench.take(verdict(1, a(), Verdict::Unavailable));
+    bench.take(verdict(1, a(), BlockVerdict::Unavailable));
     assert!(bench.take(Event::Wait(99)).is_empty());
     assert_eq!(bench.take(Event::Wait(1)), ["validate 1 A"]);
 }

@@ -5,7 +5,7 @@ mod bench;
 use bench::*;
 use customhouse_consensus::{Message, Refusal};
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::Block,
         vote::{Ballot, Proposal, Vote, VoteKind},

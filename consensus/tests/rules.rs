@@ -4,7 +4,7 @@
 mod bench;
 
 use bench::*;
-use customhouse_consensus::{Input, Verdict};
+use customhouse_consensus::{BlockVerdict, Input};
 
 struct Row {
     what: &'static str,
@@ -23,11 +23,11 @@ fn check(rows: Vec<Row>) {
     }
 }
 
-fn a() -> customhouse_ledger::agreement::header::Block {
+fn a() -> customhouse_ledger::finality::header::Block {
     block(1, 'A')
 }
 
-fn b() -> customhouse_ledger::agreement::header::Block {
+fn b() -> customhouse_ledger::finality::header::Block {
     block(1, 'B')
 }
 
@@ -182,7 +182,7 @@ fn rule_2_notarize() {
             what: "an invalid one is not",
             me: 0,
             given: vec![proposal(1, 0, a())],
-            when: verdict(1, a(), Verdict::Invalid),
+            when: verdict(1, a(), BlockVerdict::Invalid),
             then: &[],
         },
         Row {
@@ -204,7 +204,7 @@ fn rule_2_notarize() {
             me: 0,
             given: vec![],
             when: said(customhouse_consensus::Message::Proposal(
-                customhouse_ledger::agreement::vote::Proposal::sign(a(), 1, 0, &CHAIN, &key(1)),
+                customhouse_ledger::finality::vote::Proposal::sign(a(), 1, 0, &CHAIN, &key(1)),
             )),
             then: &["refuse: NotTheLeader"],
         },
@@ -294,7 +294,7 @@ fn rule_2_notarize() {
 
 #[test]
 fn a_new_block_must_say_the_right_things_in_its_header() {
-    let wrong: [fn(&mut customhouse_ledger::agreement::header::Header); 9] = [
+    let wrong: [fn(&mut customhouse_ledger::finality::header::Header); 9] = [
         |header| header.version = 2,
         |header| header.parent_hash.0[0] ^= 1,
         |header| header.chain_id.0[0] ^= 1,

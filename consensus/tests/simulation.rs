@@ -3,7 +3,7 @@
 mod network;
 
 use customhouse_consensus::Core;
-use customhouse_ledger::{agreement::leaders::term, registry::parameters::Parameters};
+use customhouse_ledger::{finality::leaders::term, registry::parameters::Parameters};
 use network::{CALM, CrashPoint, Lies, Network, Weather, progress::beside_a_liar};
 use rand::RngExt;
 

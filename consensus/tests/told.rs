@@ -6,7 +6,7 @@ use bench::*;
 use customhouse_consensus::{
     Committed, Config, Core, Input, Message, Now, PeerTag, Signatures, VOTES_TOLD_MAX,
 };
-use customhouse_ledger::agreement::{header::Header, vote::VoteKind};
+use customhouse_ledger::finality::{header::Header, vote::VoteKind};
 
 /// The height of the table.
 const HEIGHT: u64 = 5;

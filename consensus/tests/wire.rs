@@ -5,7 +5,7 @@ mod bench;
 use bench::*;
 use customhouse_consensus::{Entry, Message};
 use customhouse_ledger::{
-    agreement::{header::Block, vote::VoteKind},
+    finality::{header::Block, vote::VoteKind},
     hash::Hash,
     limits::{BLOCK_TRANSACTIONS_MAX, CERTIFICATE_BYTES_MAX},
 };
@@ -22,7 +22,7 @@ fn every_message_and_entry_round_trips() {
         Message::Vote(vote(VoteKind::Nullify, 1, 2, &a())),
         Message::Vote(vote(VoteKind::Finalize, 1, 2, &a())),
         Message::Certificate(certificate(VoteKind::Nullify, &[0, 1, 3], 4, &a())),
-        Message::Tip(customhouse_consensus::Tip {
+        Message::Tip(customhouse_consensus::CertifiedTip {
             header: a().header,
             finalization: certificate(VoteKind::Finalize, &[0, 1, 3], 1, &a()),
         }),
@@ -51,7 +51,7 @@ fn every_message_and_entry_round_trips() {
 fn no_bytes_make_decoding_panic() {
     use rand::{RngExt, SeedableRng};
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-    let tip = customhouse_consensus::Tip {
+    let tip = customhouse_consensus::CertifiedTip {
         header: a().header,
         finalization: certificate(VoteKind::Finalize, &[0, 1, 3], 1, &a()),
     };

@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    agreement::{
+    finality::{
         certificate::Certificate, decision::Grounds, header::Header, leaders::Leaders,
         validators::ValidatorSet,
     },

@@ -11,8 +11,8 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    agreement::validators::{Validator, ValidatorSet, ValidatorSetError},
     canonical::{self, CanonicalError},
+    finality::validators::{Validator, ValidatorSet, ValidatorSetError},
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey},
     limits::{NAME_BYTES_MAX, REGISTRY_ENTRIES_MAX},

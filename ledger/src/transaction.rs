@@ -6,8 +6,8 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    agreement::evidence::Evidence,
     canonical::CanonicalError,
+    finality::evidence::Evidence,
     hash::{Hash, Tag},
     keys::{KeyError, Signature, SigningKey},
     layout::LayoutError,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use customhouse_ledger::{agency::AgencyCode, agreement::validators::ValidatorSet};
+use customhouse_ledger::{agency::AgencyCode, finality::validators::ValidatorSet};
 
 /// Why a change is not made yet, and what it would do; `None` where nothing speaks against it.
 ///
@@ -53,7 +53,7 @@ pub fn objection(
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::{agreement::validators::Validator, keys::SigningKey};
+    use customhouse_ledger::{finality::validators::Validator, keys::SigningKey};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Checkpoints of the log, as notes that this node signs.
 
 use customhouse_ledger::{
-    agreement::header::Header,
+    finality::header::Header,
     keys::SigningKey,
     registry::genesis::Genesis,
     tlog::{

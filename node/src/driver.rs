@@ -21,8 +21,8 @@ mod journalled;
 mod outside;
 mod peers;
 mod shell;
-mod signers;
 mod thread;
+mod voting_keys;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -34,8 +34,8 @@ use customhouse_consensus::{
 };
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{certificate::Certificate, header::Block},
     chain::{Chain, CommitError, Staged},
+    finality::{certificate::Certificate, header::Block},
     hash::Hash,
     keys::PublicKey,
     store::StoreError,
@@ -45,16 +45,16 @@ use customhouse_proto::v1;
 use tokio::sync::oneshot;
 
 pub(crate) use self::breaches::EVIDENCE_MAX;
-use self::{actions::committed_state, bodies::Bodies, signers::takes_over};
+use self::{actions::committed_state, bodies::Bodies, voting_keys::takes_over};
 pub use self::{
     fetch::CertifiedBlock,
     journalled::{JournalledSigner, SignerError},
     outside::{Fetch, Outside, Purpose, SignerMemory},
     peers::{Peers, listed_peers},
-    signers::Signer,
     thread::{DriverHandle, spawn},
+    voting_keys::VotingKey,
 };
-use crate::{journal::JournalError, mempool::Mempool, metrics::Metrics, network::GossipReceipt};
+use crate::{journal::JournalError, mempool::Mempool, metrics::Metrics, network::PendingJudgement};
 
 /// The mempool, shared between the driver and those who fill it.
 pub type SharedMempool = Arc<Mutex<Mempool>>;
@@ -78,7 +78,7 @@ pub enum DriverInput {
         /// The message.
         message: Message,
         /// Where it came by gossip: answered when the core has looked at it.
-        receipt: Option<GossipReceipt>,
+        receipt: Option<PendingJudgement>,
     },
     /// A peer connected.
     Connected(PublicKey),
@@ -177,10 +177,10 @@ pub struct DriverParts<J> {
     /// The ledger's writer.
     pub chain: Chain,
     /// The key that votes for this agency, or is to.
-    pub signer: Signer<J>,
+    pub signer: VotingKey<J>,
     /// The key that is to take its place, if one is: it does from the height on at which the registry
     /// says so.
-    pub next_signer: Option<Signer<J>>,
+    pub next_signer: Option<VotingKey<J>>,
     /// Where transactions wait.
     pub mempool: SharedMempool,
     /// This node's own peer key.
@@ -198,8 +198,8 @@ pub struct Driver<O, J> {
     core: Core,
     chain: Chain,
     chain_id: Hash,
-    signer: Signer<J>,
-    next_signer: Option<Signer<J>>,
+    signer: VotingKey<J>,
+    next_signer: Option<VotingKey<J>>,
     signing_reason: String,
     mempool: SharedMempool,
     outside: O,

@@ -19,7 +19,7 @@ use crate::{
     driver::{DriverHandle, DriverInput},
     health::Responder,
     metrics::Metrics,
-    network::{GossipReceipt, NetworkEvent},
+    network::{NetworkEvent, PendingJudgement},
 };
 
 /// Takes the network's events until it stops.
@@ -97,7 +97,7 @@ impl Inbound {
         &self,
         from: PublicKey,
         message: &v1::ConsensusMessage,
-        receipt: GossipReceipt,
+        receipt: PendingJudgement,
     ) {
         match Message::from_proto(message) {
             Ok(message) => {

@@ -37,7 +37,7 @@
 //! # Gossip
 //! Transactions and consensus messages travel by gossipsub, each on its topic. A node's own message
 //! goes to all its peers at once; others pass it on to their mesh (a third of the peers, at most 8),
-//! but only after the node has judged it ([`GossipReceipt`]), and nothing that it could not verify.
+//! but only after the node has judged it ([`PendingJudgement`]), and nothing that it could not verify.
 //! Messages carry no author: what is in them is signed already. Their id is the hash of their content. A message that is published again
 //! is marked as a repeat, which makes its id new, see `gossip`; a consensus message is then also pushed
 //! to every connected peer, so that no state of gossip's queues can keep a height from being decided.
@@ -67,11 +67,11 @@ mod faults;
 mod gossip;
 mod handle;
 mod handshakes;
+mod judgement;
 mod metrics;
 mod names;
 mod peers;
 mod rate;
-mod receipt;
 mod redial;
 mod single;
 mod task;
@@ -83,8 +83,8 @@ pub use config::{Addresses, Limits, NetworkConfig, NetworkError, PeerConfig, Pee
 pub use faults::Faults;
 pub use gossip::{CONSENSUS_BATCH_MAX, Publication, Recent, mesh};
 pub use handle::{ConnectedPeer, NetworkEvent, NetworkHandle, Reply, RequestError};
+pub use judgement::{Judgement, PendingJudgement};
 pub use libp2p::Multiaddr;
 pub use metrics::{DropReason, NetworkMetrics};
 pub(crate) use peers::peer_id;
-pub use receipt::{GossipReceipt, Judgement};
 pub use task::spawn;

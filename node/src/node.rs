@@ -41,7 +41,7 @@ use crate::{
     config::{BackupSection, ConfigError, NodeConfig},
     descriptors::{Descriptors, TooFew},
     driver::{
-        self, DriverError, DriverParts, EVIDENCE_MAX, JournalledSigner, Signer, SignerError,
+        self, DriverError, DriverParts, EVIDENCE_MAX, JournalledSigner, SignerError, VotingKey,
         listed_peers,
     },
     health::{GRPC_SERVER, Health, LOG_SERVER, METRICS_SERVER},
@@ -413,7 +413,7 @@ fn outcome<E: Into<NodeError>>(
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A
 /// second process with the key, or a failing disk, stops the node.
-fn open_signer(validator: ValidatorKey) -> Result<Signer<JournalledSigner>, NodeError> {
+fn open_signer(validator: ValidatorKey) -> Result<VotingKey<JournalledSigner>, NodeError> {
     let public = validator.key.public();
     let (key, journal, entries) = match JournalledSigner::open(&validator.journal, &public) {
         Ok((journal, entries)) => (Ok(validator.key), journal, entries),
@@ -425,7 +425,7 @@ fn open_signer(validator: ValidatorKey) -> Result<Signer<JournalledSigner>, Node
             (Err(error.to_string()), JournalledSigner::observer(), Vec::new())
         }
     };
-    Ok(Signer { public, key, journal, entries })
+    Ok(VotingKey { public, key, journal, entries })
 }
 
 /// A store that ends below what a journal knows of has lost blocks, or is an older one that was put

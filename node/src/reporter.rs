@@ -1,5 +1,5 @@
 //! The reporter: puts proof that a validator broke a rule on the chain, once
-//! ([`customhouse_ledger::agreement::evidence`]).
+//! ([`customhouse_ledger::finality::evidence`]).
 //!
 //! Every node that sees a breach holds the proof of it. They take turns, in the order of the validators: a
 //! node that finds the breach on the chain when its turn comes says nothing. Two reports at once do no harm
@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use customhouse_ledger::{
-    agency::AgencyCode, agreement::evidence::Evidence, chain::ChainReader, keys::SigningKey,
+    agency::AgencyCode, chain::ChainReader, finality::evidence::Evidence, keys::SigningKey,
     transaction::VerifiedTransaction,
 };
 use tokio::sync::mpsc;

@@ -7,6 +7,7 @@
 mod about;
 mod ends;
 mod gathering;
+mod job;
 mod outbox;
 mod outcome;
 mod prepare;
@@ -27,11 +28,7 @@ use customhouse_proto::v1;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
-use self::{
-    outbox::Outbox,
-    prepare::Prepared,
-    worker::{Job, Worker},
-};
+use self::{job::Job, outbox::Outbox, prepare::Prepared, worker::Worker};
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
     outcome::{Accepted, End, First, SubmissionRefusal},

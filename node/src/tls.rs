@@ -16,10 +16,10 @@ use tokio_rustls::rustls::{
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 mod authority;
-mod subject;
+mod distinguished_name;
 
 pub use authority::{Authority, AuthorityError};
-pub use subject::{IdentityError, NAME_BYTES_MAX, identity_of};
+pub use distinguished_name::{IdentityError, NAME_BYTES_MAX, identity_of};
 
 /// What a node needs to serve its agency's clients.
 pub struct ServerTls {

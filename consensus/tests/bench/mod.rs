@@ -7,12 +7,12 @@
 #![allow(dead_code, unreachable_pub)]
 
 use customhouse_consensus::{
-    Action, Build, Committed, Config, Core, Entry, Input, Journal, Message, Now, PeerTag,
-    Reception, Signatures, Timing, Tip, Verdict,
+    Action, BlockVerdict, Build, CertifiedTip, Committed, Config, Core, Entry, Input, Journal,
+    Message, Now, PeerTag, Reception, Signatures, Timing,
 };
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::{Block, Header},
         leaders::Leaders,
@@ -181,13 +181,13 @@ pub fn tip(block: Block) -> Event {
     Event::Tip(block)
 }
 
-pub fn verdict(view: u64, block: Block, verdict: Verdict) -> Event {
+pub fn verdict(view: u64, block: Block, verdict: BlockVerdict) -> Event {
     let (height, block_hash) = (block.header.height, block.hash());
     step(Input::Validated { height, view, block_hash, verdict })
 }
 
 pub fn valid(view: u64, block: Block) -> Event {
-    verdict(view, block, Verdict::Valid)
+    verdict(view, block, BlockVerdict::Valid)
 }
 
 pub fn built(view: u64, block: Block) -> Event {
@@ -287,21 +287,21 @@ impl Bench {
             }
             Event::Tip(block) => {
                 let finalization = self.of_others(VoteKind::Finalize, 1, &block);
-                let message = Message::Tip(Tip { header: block.header, finalization });
+                let message = Message::Tip(CertifiedTip { header: block.header, finalization });
                 Input::Message { from: PEER, message }
             }
         };
         let ready = self.core.step(self.now, input);
         let mut words: Vec<_> = ready.entries().iter().map(entry_in_words).collect();
-        let Ok(outbox) = ready.persist(self);
-        self.wake_at = outbox.wake_at;
-        self.builds.extend(outbox.actions.iter().filter_map(|action| match action {
+        let Ok(effects) = ready.persist(self);
+        self.wake_at = effects.wake_at;
+        self.builds.extend(effects.actions.iter().filter_map(|action| match action {
             Action::Build(build) => Some(build.clone()),
             _ => None,
         }));
-        words.extend(outbox.messages.iter().map(|o| format!("send {}", in_words(&o.message))));
-        words.extend(outbox.actions.iter().map(action_in_words));
-        words.extend(outbox.reception.and_then(reception_in_words));
+        words.extend(effects.messages.iter().map(|o| format!("send {}", in_words(&o.message))));
+        words.extend(effects.actions.iter().map(action_in_words));
+        words.extend(effects.reception.and_then(reception_in_words));
         words
     }
 

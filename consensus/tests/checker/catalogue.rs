@@ -2,7 +2,7 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         header::Block,
         vote::{Ballot, Proposal, Vote, VoteKind},
     },
@@ -125,7 +125,7 @@ fn sign(blocks: &[Block], fact: Fact, by: usize) -> Message {
     }
 }
 
-/// The rule of `customhouse_ledger::agreement::evidence`, written a second time.
+/// The rule of `customhouse_ledger::finality::evidence`, written a second time.
 fn conflict(a: Fact, b: Fact) -> bool {
     use VoteKind::{Finalize, Notarize, Nullify};
     if a.view() != b.view() {

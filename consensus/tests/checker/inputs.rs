@@ -1,6 +1,6 @@
 //! What may happen to a node.
 
-use customhouse_ledger::agreement::vote::VoteKind;
+use customhouse_ledger::finality::vote::VoteKind;
 
 use super::{
     catalogue::{Catalogue, Fact, Facts, leader_of},

@@ -3,11 +3,11 @@
 use std::{cell::RefCell, collections::HashMap, convert::Infallible};
 
 use customhouse_consensus::{
-    Action, Committed, Config, Core, Entry, Input, Journal, Message, Now, Signatures, Timing,
-    Verdict,
+    Action, BlockVerdict, Committed, Config, Core, Entry, Input, Journal, Message, Now, Signatures,
+    Timing,
 };
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         vote::{Ballot, Vote, VoteKind},
     },
@@ -212,10 +212,7 @@ impl Node {
                 let votes = others.iter().map(|&by| {
                     // The faulty key's own signature in everybody's name.
                     let Message::Vote(vote) = signed(rig.faulty) else { unreachable!("a ballot") };
-                    customhouse_ledger::agreement::vote::Vote {
-                        validator: key(by).public(),
-                        ..vote
-                    }
+                    customhouse_ledger::finality::vote::Vote { validator: key(by).public(), ..vote }
                 });
                 certificate(&votes.map(Message::Vote).collect::<Vec<_>>())
             }
@@ -232,13 +229,13 @@ impl Node {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let ready = self.core.step(self.now, input);
-            let Ok(outbox) = ready.persist(self);
-            for outgoing in &outbox.messages {
+            let Ok(effects) = ready.persist(self);
+            for outgoing in &effects.messages {
                 let own = self.own(rig, &outgoing.message);
                 self.seen.said |= own;
                 self.seen.loss.iter_mut().for_each(|loss| loss.since |= own);
             }
-            for action in outbox.actions {
+            for action in effects.actions {
                 inputs.extend(self.carry_out(rig, action, second)?);
             }
         }
@@ -272,7 +269,7 @@ impl Node {
             }
             Action::Validate(validate) => {
                 let (height, block_hash) = (1, validate.block.hash());
-                let verdict = Verdict::Valid;
+                let verdict = BlockVerdict::Valid;
                 Some(Input::Validated { height, view: validate.view, block_hash, verdict })
             }
             Action::FetchBlock { block_hash, .. } => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Build, Committed};
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::{Block, Header},
         leaders::Leaders,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use customhouse_consensus::{Build, Message};
 use customhouse_ledger::{
-    agreement::vote::{Ballot, Proposal, Vote, VoteKind},
+    finality::vote::{Ballot, Proposal, Vote, VoteKind},
     hash::Hash,
     keys::SigningKey,
 };

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Committed, Config, Core, Entry, Input, Message, PeerTag, Timing};
 use customhouse_ledger::{
-    agreement::validators::ValidatorSet,
+    finality::validators::ValidatorSet,
     hash::{Hash, Tag},
     registry::parameters::Parameters,
 };

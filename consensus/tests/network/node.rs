@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use customhouse_consensus::{Action, Core, Entry, Evidence, HaltReason, Journal};
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{
+    finality::{
         certificate::Certificate,
         decision::{Decision, Grounds},
         header::Block,

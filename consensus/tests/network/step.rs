@@ -1,7 +1,7 @@
 //! A step of a node, and what it asks for, carried out.
 
 use customhouse_consensus::{
-    Action, Core, Input, Message, Now, PeerTag, Ready, Reception, Recipient, Validate, Verdict,
+    Action, BlockVerdict, Core, Input, Message, Now, PeerTag, Ready, Reception, Recipient, Validate,
 };
 use rand::RngExt;
 
@@ -33,13 +33,13 @@ impl Network {
         crash: Option<CrashPoint>,
     ) -> Option<Reception> {
         let node = &mut self.nodes[index];
-        let Ok(outbox) = ready.persist(&mut node.journal);
+        let Ok(effects) = ready.persist(&mut node.journal);
         if crash == Some(CrashPoint::AfterPersist) {
             self.kill(index);
             return None;
         }
-        node.wake_at = outbox.wake_at;
-        for outgoing in outbox.messages {
+        node.wake_at = effects.wake_at;
+        for outgoing in effects.messages {
             self.witness.sends(&self.nodes[index], &outgoing.message);
             match outgoing.to {
                 Recipient::Peer(peer) => self.send(index, peer.0 as usize, &outgoing.message),
@@ -54,10 +54,10 @@ impl Network {
             self.kill(index);
             return None;
         }
-        for action in outbox.actions {
+        for action in effects.actions {
             self.act(index, action);
         }
-        outbox.reception
+        effects.reception
     }
 
     fn act(&mut self, index: usize, action: Action) {
@@ -128,9 +128,9 @@ impl Network {
         let Validate { block, view, .. } = validate;
         let (height, block_hash) = (block.header.height, block.hash());
         let verdict = match self.nodes[index].ledger.validate(&block) {
-            _ if self.chance(self.weather.loss / 2) => Verdict::Unavailable,
-            true => Verdict::Valid,
-            false => Verdict::Invalid,
+            _ if self.chance(self.weather.loss / 2) => BlockVerdict::Unavailable,
+            true => BlockVerdict::Valid,
+            false => BlockVerdict::Invalid,
         };
         self.later(delay, index, Input::Validated { height, view, block_hash, verdict });
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Entry, Evidence, HaltReason, Message, Refusal};
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         header::Block,
         vote::{Vote, VoteKind},
     },

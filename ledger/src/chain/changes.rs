@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::{
-    agreement::evidence::Evidence,
     chain::{ChainReader, ChainState, RegistryState, Tip, TransactionInvalid, reader},
+    finality::evidence::Evidence,
     hash::Hash,
     limits::IN_SYNC_HEIGHTS_MAX,
     registry::{ApplyError, InSync, RegistryChange, parameters::Parameters},

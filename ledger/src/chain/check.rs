@@ -37,8 +37,8 @@ use std::{fmt, path::Path, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    agreement::header::Block,
     chain::{BlockInvalid, Chain, FORMAT, Staged, Tip, check_genesis, known::Lookup, rows},
+    finality::header::Block,
     hash::Hash,
     proofs::verifier::verify_finalization,
     registry::genesis::Genesis,

@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    agreement::header::{Block, Header},
     chain::{
         BlockInvalid, Chain, RegistryState, Tip, TransactionInvalid, changes,
         known::{DedupeKey, Known, Lookup, dedupe_key},
     },
+    finality::header::{Block, Header},
     hash::Hash,
     history::{HistoryDelta, HistoryEntry},
     keys::PublicKey,

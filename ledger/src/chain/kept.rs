@@ -1,11 +1,11 @@
-//! What the decisions of recent heights rested on ([`crate::agreement::decision`]). It is written in the
+//! What the decisions of recent heights rested on ([`crate::finality::decision`]). It is written in the
 //! block's own batch, which also removes the oldest where there is too much.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    agreement::decision::{Decision, Grounds},
     chain::{Chain, ChainReader},
+    finality::decision::{Decision, Grounds},
     hash::Hash,
     limits::{KEPT_BYTES_MAX, KEPT_HEIGHTS_MAX},
     store::{

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    agreement::header::Block,
     chain::Chain,
+    finality::header::Block,
     hash::Hash,
     store::{
         Store, StoreError, Table,

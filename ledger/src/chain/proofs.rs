@@ -5,11 +5,11 @@ use std::sync::Arc;
 use customhouse_proto::v1;
 
 use crate::{
-    agreement::certificate::Certificate,
     chain::{
         ChainReader,
         reader::{CommittedTransaction, history_entry},
     },
+    finality::certificate::Certificate,
     hash::Hash,
     history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},

@@ -8,11 +8,11 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    agreement::{
+    chain::{Chain, ChainState, Tip, check_begun},
+    finality::{
         certificate::Certificate,
         header::{Block, Header},
     },
-    chain::{Chain, ChainState, Tip, check_begun},
     hash::Hash,
     history::HistoryEntry,
     merkle,
@@ -373,7 +373,7 @@ impl ChainReader {
         self.place_of_key(table::dedupe(None, proposal))
     }
 
-    /// Where a breach of the rules is recorded, by [`crate::agreement::evidence::Evidence::dedupe_key`].
+    /// Where a breach of the rules is recorded, by [`crate::finality::evidence::Evidence::dedupe_key`].
     ///
     /// # Errors
     /// [`StoreError`].

@@ -10,7 +10,6 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    agreement::header::{Block, Header},
     chain::{
         Chain, FORMAT, RegistryState, Tip,
         check::{BlockReader, Damage, VerifiedBlock},
@@ -18,6 +17,7 @@ use crate::{
         kept::Kept,
         rows::{INDEXES, put_indexes},
     },
+    finality::header::{Block, Header},
     hash::Hash,
     merkle::Frontier,
     proofs::verifier::verify_finalization,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     agency::AgencyCode,
-    agreement::validators::ValidatorSet,
     chain::ChainReader,
+    finality::validators::ValidatorSet,
     keys::PublicKey,
     proofs::verifier::ValidatorStep,
     registry::Registry,

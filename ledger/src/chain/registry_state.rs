@@ -14,8 +14,8 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    agreement::validators::ValidatorSet,
     chain::ChainState,
+    finality::validators::ValidatorSet,
     hash::Hash,
     keys::PublicKey,
     merkle::Tree,

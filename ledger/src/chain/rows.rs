@@ -1,8 +1,8 @@
 //! The rows that a block writes, in one synced batch.
 
 use crate::{
-    agreement::{certificate::Certificate, decision::Grounds},
     chain::{Chain, SlotOutcome, Staged, known::dedupe_key},
+    finality::{certificate::Certificate, decision::Grounds},
     hash::Hash,
     history::HistoryEntry,
     store::{

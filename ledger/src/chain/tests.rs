@@ -12,12 +12,12 @@ use customhouse_proto::v1::{self, registry_entry::Entry};
 use tempfile::TempDir;
 
 use crate::{
-    agreement::{
+    chain::{BlockContext, BlockOutcome, Candidate, Chain, ChainReader},
+    finality::{
         certificate::Certificate,
         header::Header,
         vote::{Ballot, Vote, VoteKind},
     },
-    chain::{BlockContext, BlockOutcome, Candidate, Chain, ChainReader},
     hash::Hash,
     history::{HistoryEntry, HistoryTree},
     keys::SigningKey,

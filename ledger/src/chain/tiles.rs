@@ -1,8 +1,8 @@
 //! The log as tiles and entry bundles, for those who compute the proofs themselves (`tlog`).
 
 use crate::{
-    agreement::header::Header,
     chain::ChainReader,
+    finality::header::Header,
     hash::Hash,
     merkle::{self, Frontier, NodeId},
     store::{StoreError, Table, table, tile::TileReader},

@@ -8,10 +8,9 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    agreement::{header::Header, vote::VoteKind},
+    finality::{header::Header, vote::VoteKind},
     limits::HISTORY_PROOF_BYTES_MAX,
-    proofs::history::*,
-    proofs::{receipt::tests::finalize, verifier::Verifier},
+    proofs::{history::*, receipt::tests::finalize, verifier::Verifier},
     registry::genesis::{Genesis, tests::genesis},
 };
 

@@ -6,8 +6,8 @@
 use customhouse_proto::v1;
 
 use crate::{
-    agreement::header::Header,
     canonical::{self, CanonicalError},
+    finality::header::Header,
     limits::CONSISTENCY_PROOF_BYTES_MAX,
     merkle::{self, PathBytesError, ProofError},
     proofs::verifier::{FinalityError, Verifier},

@@ -43,7 +43,7 @@
 //!
 //! So what is needed beside the two finalizations is a nullification of v₁, or the notarizations of
 //! both blocks in v₁, and honest validators hold them: a certificate that a vote rests on is in the
-//! signer's journal before the vote leaves, and in the store ([`crate::agreement::decision`]) when the height
+//! signer's journal before the vote leaves, and in the store ([`crate::finality::decision`]) when the height
 //! commits or the node halts. The one that signed the notarization in w need not be the one whose
 //! file was given first. Where something is missing, [`Missing`] says which certificate and who must
 //! have it: each such answer either proves the culprits or lowers w, so after at most v₂ − v₁ + 1
@@ -56,7 +56,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         decision::{Decision, Grounds},
         evidence::{Claim, Evidence, conflict},

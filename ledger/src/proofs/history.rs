@@ -3,8 +3,8 @@
 use customhouse_proto::v1;
 
 use crate::{
-    agreement::header::Header,
     canonical::{self, CanonicalError},
+    finality::header::Header,
     hash::{Hash, LengthError},
     history::{HistoryEntry, bucket_of, head_of},
     layout::LayoutError,

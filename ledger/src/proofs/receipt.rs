@@ -13,8 +13,8 @@ use bytes::Bytes;
 use customhouse_proto::v1;
 
 use crate::{
-    agreement::header::Header,
     canonical::{self, CanonicalError},
+    finality::header::Header,
     hash::Hash,
     keys::{KeyError, Signature},
     layout::LayoutError,

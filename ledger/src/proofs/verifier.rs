@@ -5,13 +5,13 @@ use std::sync::Arc;
 use customhouse_proto::v1;
 
 use crate::{
-    agreement::{
+    canonical,
+    finality::{
         certificate::{Certificate, CertificateError},
         header::Header,
         validators::{Validator, ValidatorSet, ValidatorSetError},
         vote::VoteKind,
     },
-    canonical,
     hash::Hash,
     keys::PublicKey,
     layout::LayoutError,

@@ -4,7 +4,7 @@
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{RecordError, kind::Kind};
-use crate::{agreement::evidence::Evidence, record::subject::Subjects};
+use crate::{finality::evidence::Evidence, record::subject::Subjects};
 
 impl Kind for v1::Misbehaviour {
     fn name(&self) -> &'static str {

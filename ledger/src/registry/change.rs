@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     agency::AgencyCode,
-    agreement::validators::Validator,
+    finality::validators::Validator,
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey, Signature, SigningKey},
     limits::{CHANGE_ENTRIES_MAX, REASON_BYTES_MAX, VALIDATORS_MAX},

@@ -13,8 +13,8 @@ use serde::{
 
 use crate::{
     agency::AgencyCode,
-    agreement::{header::Header, validators::ValidatorSet},
     canonical::{self, CanonicalError},
+    finality::{header::Header, validators::ValidatorSet},
     hash::{Hash, Tag},
     history,
     keys::PublicKey,

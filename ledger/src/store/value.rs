@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     agency::AgencyCode,
-    agreement::{
+    finality::{
         certificate::Certificate,
         decision::Grounds,
         evidence::Claim,

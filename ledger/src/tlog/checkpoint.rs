@@ -1,7 +1,7 @@
 //! Checkpoints (C2SP `tlog-checkpoint`): the size and root of a log as the text of a signed note.
 
 use super::{decimal, encode_base64, hash_from_base64, origin};
-use crate::{agreement::header::Header, hash::Hash};
+use crate::{finality::header::Header, hash::Hash};
 
 /// Why a text is not a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

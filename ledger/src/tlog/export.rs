@@ -14,8 +14,8 @@ use super::{
     proof::{ProofTextError, TlogProof},
 };
 use crate::{
-    agreement::header::Header,
     canonical::{self, CanonicalError},
+    finality::header::Header,
     hash::Hash,
     merkle::{self, ProofError},
     proofs::{
@@ -179,7 +179,7 @@ fn check_note(
 mod tests {
     use super::*;
     use crate::{
-        agreement::vote::VoteKind,
+        finality::vote::VoteKind,
         keys::SigningKey,
         merkle::Tree,
         proofs::receipt::tests::{finalize, log_sample},

@@ -1,7 +1,7 @@
 //! A fork: how two nodes tell of one height, and whom that names.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         decision::{self, Decision, Grounds},
         evidence::Claim,

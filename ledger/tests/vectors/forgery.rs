@@ -1,7 +1,7 @@
 //! Receipts of a block that never was, signed all through: for what no honest chain holds.
 
 use customhouse_ledger::{
-    agreement::{header::Header, vote::VoteKind},
+    finality::{header::Header, vote::VoteKind},
     hash::{Hash, Tag},
     merkle::{Tree, path_bytes},
     registry,

@@ -1,7 +1,7 @@
 //! The genesis, registry entries, and changes of the registry.
 
 use customhouse_ledger::{
-    agreement::validators::Validator,
+    finality::validators::Validator,
     hash::Hash,
     limits::GENESIS_BYTES_MAX,
     merkle::Tree,

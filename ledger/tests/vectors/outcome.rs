@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{certificate::Certificate, decision, header::Header},
     canonical,
+    finality::{certificate::Certificate, decision, header::Header},
     hash::Hash,
     keys::{PublicKey, Signature},
     proofs::{

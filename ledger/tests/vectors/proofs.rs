@@ -1,7 +1,7 @@
 //! History proofs, consistency proofs and validator chains, and the same changed in one thing.
 
 use customhouse_ledger::{
-    agreement::{header::Header, vote::VoteKind},
+    finality::{header::Header, vote::VoteKind},
     hash::Hash,
     history::{HistoryEntry, bucket_of},
     limits::{CONSISTENCY_PROOF_BYTES_MAX, HISTORY_PROOF_BYTES_MAX},

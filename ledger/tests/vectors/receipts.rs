@@ -1,7 +1,7 @@
 //! Receipts, and receipts changed in one thing.
 
 use customhouse_ledger::{
-    agreement::{header::Header, vote::VoteKind},
+    finality::{header::Header, vote::VoteKind},
     limits::RECEIPT_BYTES_MAX,
     merkle::{Tree, path_bytes},
 };

@@ -2,7 +2,7 @@
 //! blocks that exchange a validator's key each, and a block of two transactions.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::{Block, Header},
         validators::ValidatorSet,

@@ -2,7 +2,7 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{
+    finality::{
         certificate::Certificate,
         evidence::Evidence,
         header::{Block, Header},

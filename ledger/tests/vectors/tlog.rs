@@ -2,7 +2,7 @@
 //! `tlog-proof`, as text.
 
 use customhouse_ledger::{
-    agreement::header::Header,
+    finality::header::Header,
     hash::Hash,
     merkle,
     proofs::verifier::Verifier,

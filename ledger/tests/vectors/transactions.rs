@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         evidence::Claim,
         vote::{Ballot, Proposed, Vote, VoteKind},
     },

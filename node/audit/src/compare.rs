@@ -2,7 +2,7 @@
 //! continue the header's.
 
 use customhouse_ledger::{
-    agreement::header::Header,
+    finality::header::Header,
     hash::Hash,
     merkle,
     proofs::verifier::{FinalityError, Verifier},

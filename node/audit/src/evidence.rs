@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use customhouse_files::newfile;
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         decision::{self, Decision, Grounds},
     },
@@ -190,7 +190,7 @@ impl EvidenceFile {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        agreement::{
+        finality::{
             header::Header,
             validators::{Validator, ValidatorSet},
             vote::{Ballot, Vote, VoteKind},

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use anyhow::Context as _;
 use customhouse_files::{newfile, readfile};
 use customhouse_ledger::{
-    agreement::header::Header,
+    finality::header::Header,
     hash::Hash,
     proofs::verifier::{FinalityError, Verifier},
 };

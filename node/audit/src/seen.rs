@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::Bound};
 
-use customhouse_ledger::{agreement::header::Header, hash::Hash, proofs::verifier::Verifier};
+use customhouse_ledger::{finality::header::Header, hash::Hash, proofs::verifier::Verifier};
 use serde::Serialize;
 
 use crate::time;
@@ -196,7 +196,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        agreement::{
+        finality::{
             certificate::Certificate,
             validators::{Validator, ValidatorSet},
             vote::{Ballot, Vote, VoteKind},

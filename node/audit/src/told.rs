@@ -10,7 +10,7 @@ use std::{
 
 use customhouse_files::readfile;
 use customhouse_ledger::{
-    agreement::decision::{self, Decision},
+    finality::decision::{self, Decision},
     proofs::verifier::{FinalityError, Verifier},
 };
 

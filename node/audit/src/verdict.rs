@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use customhouse_ledger::{
-    agreement::certificate::CertificateError,
+    finality::certificate::CertificateError,
     proofs::{
         json::ProofJsonError,
         verifier::{FinalityError, StepError},

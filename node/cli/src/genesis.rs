@@ -169,7 +169,7 @@ struct ValidatorView {
 impl GenesisView {
     fn of(genesis: &Genesis) -> anyhow::Result<Self> {
         let validators = genesis.validators();
-        let view = |v: &customhouse_ledger::agreement::validators::Validator| ValidatorView {
+        let view = |v: &customhouse_ledger::finality::validators::Validator| ValidatorView {
             agency: v.agency.to_string(),
             public_key: v.key.to_string(),
         };

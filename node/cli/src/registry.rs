@@ -7,7 +7,7 @@ use clap::Subcommand;
 use customhouse_files::keyfile::{KeyFile, KeyPurpose};
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::validators::ValidatorSet,
+    finality::validators::ValidatorSet,
     hash::Hash,
     keys::PublicKey,
     registry::{InSync, Registry, RegistryApproval, RegistryChange},

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::Arc};
 
 use customhouse_files::agency_file::{AgencyFile, genesis_of};
 use customhouse_ledger::{
-    agreement::{
+    chain::{BlockContext, CertifiedHeader, Chain},
+    finality::{
         certificate::Certificate,
         decision::{self, Decision, Grounds},
         header::Header,
         validators::{Validator, ValidatorSet},
         vote::{Ballot, Vote, VoteKind},
     },
-    chain::{BlockContext, CertifiedHeader, Chain},
     hash::Hash,
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},

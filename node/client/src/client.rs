@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{certificate::Certificate, decision::Decision, header::Header},
+    finality::{certificate::Certificate, decision::Decision, header::Header},
     hash::Hash,
     history::HistoryEntry,
     limits::{HISTORY_PROOF_BYTES_MAX, VALIDATOR_CHAIN_BYTES_MAX},

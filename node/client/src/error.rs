@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use customhouse_ledger::{
-    agreement::{certificate::CertificateError, decision::DecisionError},
+    finality::{certificate::CertificateError, decision::DecisionError},
     layout::LayoutError,
     registry::genesis::GenesisError,
 };

@@ -3,11 +3,11 @@
 use std::{ops::RangeInclusive, sync::Arc};
 
 use customhouse_consensus::{
-    Action, Build, Committed as CommittedState, Input, Refusal, Validate, Verdict,
+    Action, BlockVerdict, Build, Committed as CommittedState, Input, Refusal, Validate,
 };
 use customhouse_ledger::{
-    agreement::{certificate::Certificate, header::Block},
     chain::{BlockContext, BlockOutcome, Staged, Tip, TransactionInvalid},
+    finality::{certificate::Certificate, header::Block},
     hash::Hash,
     keys::PublicKey,
     registry::parameters::Parameters,
@@ -163,7 +163,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             // No bodies are asked for where the leaves are not the header's.
             Err(_) if !self.chain.reader().has_leaves(&validate.block)? => {
                 self.metrics.rejected("block", "LEAVES");
-                Verdict::Invalid
+                BlockVerdict::Invalid
             }
             Err(missing) => {
                 let from = self.peers_of(&validate.from);
@@ -183,9 +183,9 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         block: &Block,
         transactions: &[Arc<VerifiedTransaction>],
-    ) -> Result<Verdict, DriverError> {
+    ) -> Result<BlockVerdict, DriverError> {
         let verdict = self.execute(block, transactions)?;
-        if verdict == Verdict::Valid {
+        if verdict == BlockVerdict::Valid {
             self.chain.store_pending(block, transactions)?;
         }
         Ok(verdict)
@@ -196,23 +196,23 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         block: &Block,
         transactions: &[Arc<VerifiedTransaction>],
-    ) -> Result<Verdict, DriverError> {
+    ) -> Result<BlockVerdict, DriverError> {
         let block_hash = block.hash();
         if let Some(staged) = self.staged.get(&block_hash) {
             // One list of leaves has executed to the header's roots, so no other one does.
             let same = staged.block() == block;
-            return Ok(if same { Verdict::Valid } else { Verdict::Invalid });
+            return Ok(if same { BlockVerdict::Valid } else { BlockVerdict::Invalid });
         }
         match self.chain.validate(block, transactions)? {
             Ok(staged) => {
                 self.staged.insert(block_hash, staged);
-                Ok(Verdict::Valid)
+                Ok(BlockVerdict::Valid)
             }
             Err(invalid) => {
                 let height = block.header.height;
                 tracing::warn!(height, block = %block_hash.short(), reason = %invalid, "a proposed block is invalid");
                 self.metrics.rejected("block", invalid.code());
-                Ok(Verdict::Invalid)
+                Ok(BlockVerdict::Invalid)
             }
         }
     }
@@ -380,7 +380,7 @@ pub(super) fn refusal_code(reason: Refusal) -> &'static str {
     }
 }
 
-pub(super) fn validated(validate: &Validate, verdict: Verdict) -> Input {
+pub(super) fn validated(validate: &Validate, verdict: BlockVerdict) -> Input {
     Input::Validated {
         height: validate.block.header.height,
         view: validate.view,

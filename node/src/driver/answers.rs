@@ -14,8 +14,8 @@ use std::{
 use bytes::Bytes;
 use customhouse_consensus::{CLAIMS_TOLD_MAX, Claim, Message, Signatures, VOTES_TOLD_MAX, wire};
 use customhouse_ledger::{
-    agreement::{header::Block, validators::ValidatorSet},
     chain::ChainReader,
+    finality::{header::Block, validators::ValidatorSet},
     hash::Hash,
     proofs::verifier::verify_finalization,
     transaction::VerifiedTransaction,
@@ -234,7 +234,7 @@ fn of_leaves(leaves: &[Hash], by_leaf: &ByLeaf) -> Option<Vec<Arc<VerifiedTransa
 #[cfg(test)]
 pub(crate) mod tests {
     use customhouse_ledger::{
-        agreement::{
+        finality::{
             certificate::Certificate,
             header::{Block, Header},
             validators::Validator,

@@ -16,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use customhouse_ledger::{
-    agreement::{certificate::Certificate, header::Block},
     chain::ChainReader,
+    finality::{certificate::Certificate, header::Block},
     hash::Hash,
     keys::PublicKey,
     transaction::VerifiedTransaction,

@@ -21,7 +21,7 @@ use std::{
 };
 
 use customhouse_ledger::{
-    agreement::header::Block, hash::Hash, keys::PublicKey, transaction::VerifiedTransaction,
+    finality::header::Block, hash::Hash, keys::PublicKey, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request};
 

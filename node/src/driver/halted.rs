@@ -1,7 +1,7 @@
 //! What a node keeps when its core halts: with it, the liars, who were more than f, can be named.
 
 use customhouse_consensus::HaltReason;
-use customhouse_ledger::agreement::decision::Grounds;
+use customhouse_ledger::finality::decision::Grounds;
 
 use super::{Driver, DriverError, Outside, SignerMemory};
 

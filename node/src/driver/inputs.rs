@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use customhouse_consensus::{Claim, Input, Message, Reception, Refusal, Signatures, Verdict, wire};
+use customhouse_consensus::{
+    BlockVerdict, Claim, Input, Message, Reception, Refusal, Signatures, wire,
+};
 use customhouse_ledger::{
-    agreement::header::Block, keys::PublicKey, transaction::VerifiedTransaction,
+    finality::header::Block, keys::PublicKey, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
 
@@ -12,7 +14,7 @@ use super::{
     CertifiedBlock, Driver, DriverError, DriverInput, Fetch, Outside, Purpose, SignerMemory,
     actions::{refusal_code, validated},
 };
-use crate::network::GossipReceipt;
+use crate::network::PendingJudgement;
 
 impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Takes one input.
@@ -56,7 +58,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         from: &PublicKey,
         message: Message,
-        receipt: Option<GossipReceipt>,
+        receipt: Option<PendingJudgement>,
     ) -> Result<(), DriverError> {
         let Some(tag) = self.peers.tag(from) else { return Ok(()) };
         let (actions, reception) = self.step_core(Input::Message { from: tag, message })?;
@@ -70,7 +72,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         from: &PublicKey,
         reception: Option<Reception>,
-        receipt: Option<GossipReceipt>,
+        receipt: Option<PendingJudgement>,
     ) {
         match (reception, receipt) {
             (Some(Reception::Accepted), Some(receipt)) => receipt.accept(),
@@ -88,7 +90,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         peer: &PublicKey,
         reason: Refusal,
-        receipt: Option<GossipReceipt>,
+        receipt: Option<PendingJudgement>,
     ) {
         let code = refusal_code(reason);
         self.metrics.rejected("consensus", code);
@@ -146,7 +148,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             Purpose::Validate(validate) => {
                 let verdict = match self.transactions_of(&validate.block) {
                     Ok(transactions) => self.check(&validate.block, &transactions)?,
-                    Err(_missing) => Verdict::Unavailable,
+                    Err(_missing) => BlockVerdict::Unavailable,
                 };
                 Some(validated(&validate, verdict))
             }
@@ -175,7 +177,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             }
         };
         // Where it is not valid, this node's state is not the quorum's: committing it will say so.
-        let stored = self.check(&block, &transactions)? == Verdict::Valid;
+        let stored = self.check(&block, &transactions)? == BlockVerdict::Valid;
         Ok(stored.then_some(Input::Fetched { block }))
     }
 
@@ -190,7 +192,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             return Ok(());
         }
         // Not stored for a vote: with its finalization it is committed in this very step.
-        if self.execute(&block, &transactions)? != Verdict::Valid {
+        if self.execute(&block, &transactions)? != BlockVerdict::Valid {
             self.refused(from, Refusal::Block, None);
             return Ok(());
         }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use customhouse_consensus::{Evidence, Journal, Message, Now, Validate};
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{certificate::Certificate, header::Block},
     chain::BlockOutcome,
+    finality::{certificate::Certificate, header::Block},
     hash::Hash,
     keys::PublicKey,
 };

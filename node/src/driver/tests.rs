@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use customhouse_consensus::{Entry, Evidence, Journal, Now, Signatures, Timing};
 use customhouse_ledger::{
-    agreement::vote::{Ballot, Vote, VoteKind},
     chain::BlockOutcome,
+    finality::vote::{Ballot, Vote, VoteKind},
     keys::{Signature, SigningKey},
     registry::genesis::Genesis,
     store::StoreOptions,
@@ -130,7 +130,7 @@ impl Agencies {
             let (public, key) = (key.public(), Ok(key));
             let parts = DriverParts {
                 chain,
-                signer: Signer { public, key, journal: Forgetful, entries: Vec::new() },
+                signer: VotingKey { public, key, journal: Forgetful, entries: Vec::new() },
                 next_signer: None,
                 mempool: Arc::new(Mutex::new(Mempool::new(MempoolLimits::default()))),
                 own_peer: peer(i),
@@ -197,7 +197,7 @@ impl Agencies {
     }
 }
 
-fn message_of(from: usize, message: Message, receipt: Option<GossipReceipt>) -> DriverInput {
+fn message_of(from: usize, message: Message, receipt: Option<PendingJudgement>) -> DriverInput {
     DriverInput::Message { from: peer(from), message, receipt }
 }
 
@@ -220,7 +220,7 @@ fn hand_over(
 fn gossip(driver: &mut TestDriver, from: usize, message: Message) -> Judgement {
     let (judge, judged) = mpsc::channel();
     let told = move |judgement| judge.send(judgement).expect("somebody listens");
-    let receipt = GossipReceipt::told_to(1, told);
+    let receipt = PendingJudgement::told_to(1, told);
     driver.take(message_of(from, message, Some(receipt))).expect("taken");
     judged.try_recv().expect("judged in the same turn")
 }

@@ -2,7 +2,7 @@
 
 use customhouse_consensus::{Entry, Journal, Now, Signatures, Timing};
 use customhouse_ledger::{
-    agreement::vote::VoteKind, chain::BlockOutcome, keys::SigningKey, store::StoreOptions,
+    chain::BlockOutcome, finality::vote::VoteKind, keys::SigningKey, store::StoreOptions,
 };
 use tempfile::TempDir;
 
@@ -88,7 +88,7 @@ impl Bench {
         let chain = Chain::open(folder.path(), &genesis, &StoreOptions::default()).expect("new");
         let mempool = Arc::new(Mutex::new(Mempool::new(MempoolLimits::default())));
         let key_of = |agency| key(1, agency);
-        let signer = Signer {
+        let signer = VotingKey {
             public: key_of(of).public(),
             key: Ok(key_of(of)),
             journal: NoMemory,

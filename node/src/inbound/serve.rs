@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use customhouse_consensus::wire;
 use customhouse_ledger::{
-    agreement::certificate::Certificate,
     chain::{ChainReader, CommittedBlock},
+    finality::certificate::Certificate,
     hash::Hash,
     keys::PublicKey,
     limits::BLOCK_BYTES_MAX,

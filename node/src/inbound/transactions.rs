@@ -28,7 +28,7 @@ use crate::{
     admission::{self, AdmissionError},
     driver::{SharedMempool, lock},
     mempool::MempoolError,
-    network::GossipReceipt,
+    network::PendingJudgement,
     priority::let_consensus_go_first,
 };
 
@@ -80,7 +80,12 @@ impl Wrong {
 impl Inbound {
     /// Verifies a batch beside the consensus messages, which must not wait behind it. What waits
     /// for a turn is bounded by the network: a peer's messages that have no verdict yet count.
-    pub(super) fn verify(&self, from: PublicKey, transactions: Vec<Bytes>, receipt: GossipReceipt) {
+    pub(super) fn verify(
+        &self,
+        from: PublicKey,
+        transactions: Vec<Bytes>,
+        receipt: PendingJudgement,
+    ) {
         if transactions.len() > BATCH_TRANSACTIONS_MAX {
             self.metrics.rejected("gossip", "BATCH_TOO_LARGE");
             return receipt.reject("more transactions than a batch may have");
@@ -209,11 +214,11 @@ mod tests {
     use std::sync::Mutex;
 
     use customhouse_ledger::{
-        agreement::{
+        chain::{BlockContext, Chain},
+        finality::{
             certificate::Certificate,
             vote::{Ballot, Vote, VoteKind},
         },
-        chain::{BlockContext, Chain},
         store::StoreOptions,
     };
     use prost::Message as _;

@@ -20,9 +20,9 @@ use super::{
     config::PeerKey,
     gossip,
     handle::{Gossiped, NetworkEvent, Reply, RequestError, Verdict},
+    judgement::PendingJudgement,
     metrics::DropReason,
     peers::Connection,
-    receipt::GossipReceipt,
     single::Second,
     task::{Asked, SHARE_BYTES_MIN, Task},
 };
@@ -330,9 +330,9 @@ impl Task {
         count: usize,
         gossip: Option<Gossiped>,
         share: OwnedSemaphorePermit,
-    ) -> GossipReceipt {
+    ) -> PendingJudgement {
         let verdicts = self.verdicts.clone();
-        GossipReceipt::told_to(count, move |judgement| {
+        PendingJudgement::told_to(count, move |judgement| {
             // Every verdict holds a share of the peer's budget, and the channel has room for all
             // shares: this fails only when the network has stopped.
             let _ = verdicts.try_send(Verdict { source, judgement, gossip, _share: share });

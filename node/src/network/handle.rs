@@ -21,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
     config::{PeerConfig, PeerKey},
+    judgement::{Judgement, PendingJudgement},
     metrics::{DropReason, NetworkMetrics},
-    receipt::{GossipReceipt, Judgement},
 };
 
 /// A listed peer that is connected.
@@ -229,7 +229,7 @@ pub enum NetworkEvent {
         /// The message, decoded and nothing more.
         message: v1::ConsensusMessage,
         /// Says whether it is passed on.
-        receipt: GossipReceipt,
+        receipt: PendingJudgement,
     },
     /// Transactions came by gossip.
     Transactions {
@@ -238,7 +238,7 @@ pub enum NetworkEvent {
         /// Each an encoded [`v1::Transaction`].
         transactions: Vec<Bytes>,
         /// Says whether the whole batch is passed on.
-        receipt: GossipReceipt,
+        receipt: PendingJudgement,
     },
     /// A peer asks something. Never a push.
     Request {
@@ -256,7 +256,7 @@ pub enum NetworkEvent {
         /// The message.
         message: v1::ConsensusMessage,
         /// Says whether the peer is at fault.
-        receipt: GossipReceipt,
+        receipt: PendingJudgement,
     },
 }
 

@@ -37,9 +37,9 @@ use super::{
         Answer, Command, ConnectedPeer, Gossiped, NetworkEvent, NetworkHandle, OpenRequest,
         RequestError, Sender, Verdict,
     },
+    judgement::Judgement,
     metrics::{DropReason, NetworkMetrics},
     peers::{self, PEERS_MAX, Peers},
-    receipt::Judgement,
 };
 
 /// Commands waiting for the task.

@@ -1,6 +1,6 @@
 //! The loops of a node: each a task that ends the node with it, and each asked whether it goes round.
 
-use customhouse_ledger::agreement::evidence::Evidence;
+use customhouse_ledger::finality::evidence::Evidence;
 use tokio::sync::{mpsc, watch};
 
 use crate::{

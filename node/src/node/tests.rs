@@ -1,8 +1,8 @@
 //! Four nodes in one process, over loopback.
 
-use customhouse_consensus::{Message, Tip};
+use customhouse_consensus::{CertifiedTip, Message};
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         validators::{Validator, ValidatorSet},
         vote::{Ballot, Vote, VoteKind},
@@ -460,7 +460,7 @@ async fn that_a_peer_tells_of_heights_that_nobody_has_is_not_being_behind() {
 }
 
 /// Far ahead, and decided by validators of which nobody has heard.
-fn invented_tip(header: &customhouse_ledger::agreement::header::Header) -> Tip {
+fn invented_tip(header: &customhouse_ledger::finality::header::Header) -> CertifiedTip {
     let validators =
         ValidatorSet::new(vec![Validator { agency: code(3), key: key(1, 3).public() }]);
     let validators = validators.expect("a set");
@@ -470,7 +470,7 @@ fn invented_tip(header: &customhouse_ledger::agreement::header::Header) -> Tip {
     let ballot = Ballot { kind: VoteKind::Finalize, height, view: 1, block_hash };
     let vote = Vote::sign(ballot, &header.chain_id, &key(1, 3));
     let finalization = Certificate::from_votes(ballot, &[vote], &validators).expect("a quorum");
-    Tip { header, finalization }
+    CertifiedTip { header, finalization }
 }
 
 #[tokio::test(flavor = "multi_thread")]

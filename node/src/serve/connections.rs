@@ -12,11 +12,9 @@
 //! which counts a connection until it is closed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -25,89 +23,23 @@ use futures::{Stream, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::Notify,
     time::{Instant, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::{descriptors::CLOSING_MAX, health::Responder, metrics::Metrics};
+pub(crate) use self::places::Shares;
+pub(super) use self::places::TooMany;
+use self::places::{Place, Places};
+use crate::{health::Responder, metrics::Metrics};
+
+mod places;
 
 /// How long to wait after a failed `accept`: it means that the process is out of descriptors or
 /// memory, and trying at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Failed `accept`s are told of at most this often.
 const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(10);
-/// The surface that metrics count closed connections under.
-const SURFACE: &str = "connections";
-
-/// What the clients of a listener may have of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shares {
-    /// Connections of strangers.
-    pub(crate) strangers_max: usize,
-    /// Known connections of all clients, except those of operators that have a place of their own.
-    pub(crate) known_max: usize,
-    /// Known connections of operators that nobody else can take.
-    pub(crate) operators_max: usize,
-    /// Of one address: for IPv6 a /64, which one machine has.
-    pub(crate) address_max: usize,
-    /// Of one network: an IPv4 /24, an IPv6 /48.
-    pub(crate) network_max: usize,
-}
-
-impl Shares {
-    /// For `strangers_max` strangers, and nobody known.
-    pub(crate) fn of_strangers(strangers_max: usize) -> Self {
-        let (all, operators_max) = (usize::MAX, 0);
-        Self { strangers_max, known_max: 0, operators_max, address_max: all, network_max: all }
-    }
-
-    /// For this many strangers and known connections. An eighth of the latter is for operators; of the
-    /// others one network has at most half, and one address at most a quarter.
-    pub(crate) fn of_known(strangers_max: usize, connections_max: usize) -> Self {
-        let operators_max = connections_max / 8;
-        let known_max = connections_max - operators_max;
-        let share = |parts: usize| (known_max / parts).max(1);
-        let (address_max, network_max) = (share(4), share(2));
-        Self { strangers_max, known_max, operators_max, address_max, network_max }
-    }
-}
-
-/// Which share a connection is above.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TooMany {
-    /// Its client's.
-    Client,
-    /// That of its address.
-    Address,
-    /// That of its network.
-    Network,
-    /// That of all clients together.
-    All,
-}
-
-impl TooMany {
-    /// What there are too many of.
-    pub(super) fn of_what(self) -> &'static str {
-        match self {
-            Self::Client => "connections of this client",
-            Self::Address => "connections from this address",
-            Self::Network => "connections from this network",
-            Self::All => "connections of all clients",
-        }
-    }
-
-    /// The reason that it is counted by.
-    pub(super) fn reason_code(self) -> &'static str {
-        match self {
-            Self::Client => "CLIENT_CONNECTIONS",
-            Self::Address => "ADDRESS_CONNECTIONS",
-            Self::Network => "NETWORK_CONNECTIONS",
-            Self::All => "ALL_CONNECTIONS",
-        }
-    }
-}
 
 /// Accepts connections as their shares allow. When `cut` is cancelled, all of them end. Whoever polls the
 /// stream answers through `responder`.
@@ -117,7 +49,7 @@ pub(crate) fn accept(
     metrics: Metrics,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Arc::new(Places { shares, metrics, open: Mutex::default(), freed: Notify::new() });
+    let places = Places::new(shares, metrics);
     let state = (Door { listener, responder, told: None }, places, cut);
     stream::unfold(state, |(mut door, places, cut)| async move {
         loop {
@@ -163,216 +95,6 @@ impl Door {
                 }
             }
         }
-    }
-}
-
-/// The places of a listener.
-struct Places {
-    shares: Shares,
-    metrics: Metrics,
-    open: Mutex<Open>,
-    /// A connection was closed.
-    freed: Notify,
-}
-
-/// Open connections.
-#[derive(Default)]
-struct Open {
-    /// All, those that are closing included.
-    count: usize,
-    /// By number, the oldest first.
-    strangers: BTreeMap<u64, Stranger>,
-    next: u64,
-    /// Operators' own.
-    operators: usize,
-    /// The other known ones.
-    known: usize,
-    /// These by address and by network.
-    addresses: HashMap<IpAddr, usize>,
-    networks: HashMap<IpAddr, usize>,
-}
-
-struct Stranger {
-    address: IpAddr,
-    cut: CancellationToken,
-}
-
-impl Places {
-    /// Waits while too many connections are closing.
-    async fn room(&self) {
-        let Shares { strangers_max, known_max, operators_max, .. } = self.shares;
-        loop {
-            let freed = self.freed.notified();
-            if self.lock().count < strangers_max + known_max + operators_max + CLOSING_MAX {
-                return;
-            }
-            freed.await;
-        }
-    }
-
-    /// A stranger's place. Where all are taken, another stranger's connection is closed for it.
-    fn enter(self: &Arc<Self>, from: IpAddr, cut: CancellationToken) -> Place {
-        let address = address_of(from);
-        let mut open = self.lock();
-        if open.strangers.len() >= self.shares.strangers_max
-            && let Some(stranger) = open.in_the_way()
-        {
-            stranger.cut.cancel();
-            self.metrics.rejected(SURFACE, "STRANGERS");
-        }
-        let number = open.next;
-        open.next += 1;
-        open.count += 1;
-        open.strangers.insert(number, Stranger { address, cut: cut.clone() });
-        Place { places: Arc::clone(self), number, address, cut, known: OnceLock::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Open {
-    /// Takes out the stranger whose place the next one gets.
-    fn in_the_way(&mut self) -> Option<Stranger> {
-        let mut networks: HashMap<IpAddr, usize> = HashMap::new();
-        let mut addresses: HashMap<IpAddr, usize> = HashMap::new();
-        for stranger in self.strangers.values() {
-            *networks.entry(network_of(stranger.address)).or_default() += 1;
-            *addresses.entry(stranger.address).or_default() += 1;
-        }
-        let held = |address: &IpAddr| (networks.get(&network_of(*address)), addresses.get(address));
-        // Of equals the first is the oldest: `max_by_key` gives the last, so they come in reverse.
-        let newest_first = self.strangers.iter().rev();
-        let (number, _) = newest_first.max_by_key(|(_, stranger)| held(&stranger.address))?;
-        let number = *number;
-        self.strangers.remove(&number)
-    }
-
-    /// Makes a stranger known, or says which share is used up.
-    fn make_known(
-        &mut self,
-        place: &Place,
-        is_operator: bool,
-        shares: &Shares,
-    ) -> Result<Known, TooMany> {
-        let known = match is_operator && self.operators < shares.operators_max {
-            true => {
-                self.operators += 1;
-                Known::Operator
-            }
-            false => {
-                self.take_share(place.address, shares)?;
-                Known::Member
-            }
-        };
-        self.strangers.remove(&place.number);
-        Ok(known)
-    }
-
-    fn take_share(&mut self, address: IpAddr, shares: &Shares) -> Result<(), TooMany> {
-        let network = network_of(address);
-        let held = |of: &HashMap<IpAddr, usize>, key| of.get(key).copied().unwrap_or_default();
-        for (full, share) in [
-            (held(&self.addresses, &address) >= shares.address_max, TooMany::Address),
-            (held(&self.networks, &network) >= shares.network_max, TooMany::Network),
-            (self.known >= shares.known_max, TooMany::All),
-        ] {
-            if full {
-                return Err(share);
-            }
-        }
-        self.known += 1;
-        *self.addresses.entry(address).or_default() += 1;
-        *self.networks.entry(network).or_default() += 1;
-        Ok(())
-    }
-
-    fn forget(&mut self, known: Known, address: IpAddr) {
-        match known {
-            Known::Operator => self.operators -= 1,
-            Known::Member => self.give_share_back(address),
-        }
-    }
-
-    fn give_share_back(&mut self, address: IpAddr) {
-        self.known -= 1;
-        let network = network_of(address);
-        for (of, key) in [(&mut self.addresses, address), (&mut self.networks, network)] {
-            if let Some(count) = of.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    of.remove(&key);
-                }
-            }
-        }
-    }
-}
-
-/// What one machine has of the address space.
-fn address_of(ip: IpAddr) -> IpAddr {
-    masked(ip, 32, 64)
-}
-
-/// What one network has of it.
-fn network_of(ip: IpAddr) -> IpAddr {
-    masked(ip, 24, 48)
-}
-
-fn masked(ip: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32 - v4_bits).unwrap_or(0);
-            Ipv4Addr::from_bits(ip.to_bits() & mask).into()
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128 - v6_bits).unwrap_or(0);
-            Ipv6Addr::from_bits(ip.to_bits() & mask).into()
-        }
-    }
-}
-
-/// A connection's place, given back when dropped.
-struct Place {
-    places: Arc<Places>,
-    number: u64,
-    address: IpAddr,
-    /// Ends this connection.
-    cut: CancellationToken,
-    /// Set where it is a stranger's no longer.
-    known: OnceLock<Known>,
-}
-
-/// Among whose places a known connection's is.
-#[derive(Clone, Copy, Debug)]
-enum Known {
-    Operator,
-    Member,
-}
-
-impl Place {
-    /// See [`Connection::become_known`].
-    fn become_known(&self, is_operator: bool) -> Result<(), TooMany> {
-        let mut open = self.places.lock();
-        // One that is cut off has lost its place.
-        if self.known.get().is_none() && !self.cut.is_cancelled() {
-            let known = open.make_known(self, is_operator, &self.places.shares)?;
-            let _first = self.known.set(known);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.places.lock();
-        match self.known.get() {
-            Some(known) => open.forget(*known, self.address),
-            None => _ = open.strangers.remove(&self.number),
-        }
-        open.count -= 1;
-        drop(open);
-        self.places.freed.notify_one();
     }
 }
 
@@ -455,11 +177,13 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use futures::StreamExt as _;
     use tokio::{io::AsyncReadExt as _, net::TcpSocket, time::timeout};
 
     use super::*;
-    use crate::health::probe;
+    use crate::{descriptors::CLOSING_MAX, health::probe};
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -560,8 +284,7 @@ mod tests {
         held.remove(0);
         let (_client, connection) = listening.connect([0, 0, 1]).await;
         connection.become_known(false).expect("a place");
-        let open = connection.place.places.lock();
-        assert_eq!((open.known, open.operators), (4, 1));
+        assert_eq!(connection.place.known_and_operators(), (4, 1));
     }
 
     #[tokio::test]
@@ -591,18 +314,6 @@ mod tests {
         assert!(timeout(DEADLINE, probe.clone().answered()).await.expect("in time"));
         accepting.abort();
         assert!(!timeout(DEADLINE, probe.answered()).await.expect("in time"), "it is gone");
-    }
-
-    #[test]
-    fn machines_and_networks_are_told_apart_by_their_prefixes() {
-        for (ip, address, network) in [
-            ("192.0.2.77", "192.0.2.77", "192.0.2.0"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::", "2001:db8:1::"),
-        ] {
-            let parsed = |text: &str| text.parse::<IpAddr>().expect("an address");
-            assert_eq!(address_of(parsed(ip)), parsed(address));
-            assert_eq!(network_of(parsed(ip)), parsed(network));
-        }
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use customhouse_consensus::Entry;
 use customhouse_ledger::{
-    agreement::header::Header, chain::check::Damage, hash::Hash, keys::PublicKey,
+    chain::check::Damage, finality::header::Header, hash::Hash, keys::PublicKey,
 };
 
 use crate::journal::{JournalError, SignerJournal};
@@ -64,7 +64,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        agreement::vote::{Ballot, Vote, VoteKind},
+        finality::vote::{Ballot, Vote, VoteKind},
         keys::SigningKey,
     };
 

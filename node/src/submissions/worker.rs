@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
     gathering::{Gathering, Plan, record_bytes},
+    job::Job,
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
     shares::{Parts, Shares},
@@ -53,31 +54,6 @@ pub enum WorkerError {
     /// The ledger's store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
-}
-
-/// What the worker is asked to do.
-pub(super) enum Job {
-    Records {
-        records: Vec<Prepared>,
-        reply: oneshot::Sender<Vec<Result<Accepted, SubmissionRefusal>>>,
-    },
-    Transaction {
-        transaction: Arc<VerifiedTransaction>,
-        reply: oneshot::Sender<Result<Accepted, SubmissionRefusal>>,
-    },
-    WaitRecord {
-        record_id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
-    },
-    WaitTransaction {
-        id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
-    },
-    Committed(Arc<BlockOutcome>),
-    /// Asks for a sign of life.
-    Ping(oneshot::Sender<()>),
-    /// Commits were missed: every pending transaction is looked up on the ledger.
-    LookAgain,
 }
 
 /// Who waits for what of a transaction.

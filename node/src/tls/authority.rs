@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use x509_parser::pem::parse_x509_pem;
 use zeroize::Zeroizing;
 
-use super::subject::{self, IdentityError};
+use super::distinguished_name::{self, IdentityError};
 use crate::identity::Role;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -117,7 +117,7 @@ impl Authority {
     /// # Errors
     /// A name that no client may have; otherwise [`AuthorityError`].
     pub fn client(&self, name: &str, role: Role) -> Result<KeyedCertificate, AuthorityError> {
-        subject::check_name(name)?;
+        distinguished_name::check_name(name)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(self.agency, name, Some(role));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    agreement::vote::{Proposal, VoteKind},
     chain::Tip,
+    finality::vote::{Proposal, VoteKind},
     hash::Hash,
     keys::{PublicKey, SigningKey},
     transaction::VerifiedTransaction,

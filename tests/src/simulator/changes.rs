@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use customhouse_ledger::{
-    agreement::validators::ValidatorSet,
     chain::{BlockOutcome, Tip},
+    finality::validators::ValidatorSet,
     keys::PublicKey,
     registry::{InSync, RegistryChange, RegistryProposal},
     transaction::VerifiedTransaction,

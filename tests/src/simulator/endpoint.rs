@@ -17,7 +17,7 @@ use customhouse_ledger::{
 };
 use customhouse_node::{
     admission::{self, AdmissionError},
-    driver::{Driver, DriverParts, SharedMempool, Signer, lock},
+    driver::{Driver, DriverParts, SharedMempool, VotingKey, lock},
     inbound::KnownTransactions,
     mempool::{Mempool, MempoolLimits},
     metrics::Metrics,
@@ -130,7 +130,7 @@ impl Endpoint {
         let signer = |place: usize| {
             let (key, journal) = (own.validators.get(place)?, &self.journals[place]);
             let (public, entries) = (key.public(), journal.open());
-            Some(Signer { public, key: Ok(key.clone()), journal: journal.clone(), entries })
+            Some(VotingKey { public, key: Ok(key.clone()), journal: journal.clone(), entries })
         };
         let parts = DriverParts {
             chain,

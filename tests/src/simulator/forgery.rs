@@ -2,7 +2,7 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         header::{Block, Header},
         vote::{Ballot, Proposal, Vote, VoteKind},
     },

@@ -16,7 +16,7 @@ use customhouse_ledger::keys::PublicKey;
 use customhouse_node::{
     driver::DriverInput,
     network::{
-        self, CONSENSUS_BATCH_MAX, Faults, GossipReceipt, Judgement, Limits, Publication, Recent,
+        self, CONSENSUS_BATCH_MAX, Faults, Judgement, Limits, PendingJudgement, Publication, Recent,
     },
 };
 use customhouse_proto::v1;
@@ -95,13 +95,13 @@ impl Gossip {
         true
     }
 
-    fn receipt(&self, from: usize, topic: Topic, bytes: &Bytes, came: u64) -> GossipReceipt {
+    fn receipt(&self, from: usize, topic: Topic, bytes: &Bytes, came: u64) -> PendingJudgement {
         let (judged, bytes) = (Arc::clone(&self.judged), bytes.clone());
         let count = match topic {
             Topic::Consensus => decode(&bytes).len(),
             Topic::Transactions => 1,
         };
-        GossipReceipt::told_to(count, move |judgement| {
+        PendingJudgement::told_to(count, move |judgement| {
             let verdict = Judged { from, topic, bytes, came, judgement };
             judged.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
         })
@@ -267,7 +267,7 @@ impl Simulation {
         &mut self,
         (to, from): (usize, usize),
         bytes: &[u8],
-        receipt: GossipReceipt,
+        receipt: PendingJudgement,
     ) -> Result<(), String> {
         let batch = v1::ConsensusBatch::decode(bytes).ok();
         let Some(batch) = batch.filter(|batch| batch.messages.len() <= CONSENSUS_BATCH_MAX) else {
@@ -289,7 +289,7 @@ impl Simulation {
         &mut self,
         (to, from): (usize, usize),
         message: &v1::ConsensusMessage,
-        receipt: Option<GossipReceipt>,
+        receipt: Option<PendingJudgement>,
     ) -> Result<(), String> {
         let peer = self.identities[self.endpoints[from].identity].peer;
         let Ok(message) = Message::from_proto(message) else {
@@ -312,7 +312,7 @@ impl Simulation {
         &mut self,
         to: usize,
         bytes: &[u8],
-        receipt: GossipReceipt,
+        receipt: PendingJudgement,
     ) -> Result<(), String> {
         let batch = v1::TransactionBatch::decode(bytes).ok();
         let Some(batch) = batch.filter(|batch| !batch.transactions.is_empty()) else {

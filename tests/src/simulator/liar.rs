@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use customhouse_consensus::{Entry, Message, Tip};
+use customhouse_consensus::{CertifiedTip, Entry, Message};
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::Block,
         validators::ValidatorSet,
@@ -142,10 +142,10 @@ impl Liar {
         Certificate::from_votes(ballot, &votes.collect::<Vec<_>>(), &self.validators)
     }
 
-    fn tip(&self, rng: &mut ChaCha8Rng) -> Option<Tip> {
+    fn tip(&self, rng: &mut ChaCha8Rng) -> Option<CertifiedTip> {
         let mut header = self.block(rng)?.header.clone();
         header.height = header.height.saturating_add(rng.random_range(0..3));
-        Some(Tip { header, finalization: self.certificate(rng)? })
+        Some(CertifiedTip { header, finalization: self.certificate(rng)? })
     }
 
     /// Something old, or out of order.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::{Evidence, Message};
 use customhouse_ledger::{
-    agreement::vote::{Proposal, VoteKind},
     chain::{BlockOutcome, ChainReader, SlotOutcome},
+    finality::vote::{Proposal, VoteKind},
     hash::Hash,
     keys::PublicKey,
     proofs::verifier::Verifier,

@@ -2,7 +2,7 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::keys::PublicKey;
-use customhouse_node::{driver::gather::Ask, network::GossipReceipt};
+use customhouse_node::{driver::gather::Ask, network::PendingJudgement};
 
 use super::{mutant::Mutant, run::Simulation};
 
@@ -21,8 +21,8 @@ impl Simulation {
         &self,
         to: usize,
         message: &Message,
-        receipt: Option<GossipReceipt>,
-    ) -> Option<GossipReceipt> {
+        receipt: Option<PendingJudgement>,
+    ) -> Option<PendingJudgement> {
         let core = self.endpoints[to].process.as_ref().map(|process| process.driver.core());
         let early = core.is_some_and(|core| message.height() > core.height());
         if early && self.mutant == Some(Mutant::EarlyPassedOn) {

@@ -11,7 +11,7 @@ use std::{
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    agreement::vote::{Ballot, Vote, VoteKind},
+    finality::vote::{Ballot, Vote, VoteKind},
     hash::Hash,
 };
 use customhouse_proto::v1::{GetStatusResponse, sync_request::Request};

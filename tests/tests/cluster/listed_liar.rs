@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    agreement::vote::{Ballot, Vote, VoteKind},
+    finality::vote::{Ballot, Vote, VoteKind},
     hash::Hash,
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},

@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, fs, path::Path};
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::Header,
         vote::{Ballot, Vote, VoteKind},

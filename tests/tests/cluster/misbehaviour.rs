@@ -3,12 +3,12 @@
 
 use customhouse_consensus::Message;
 use customhouse_ledger::{
-    agreement::{
+    chain::Chain,
+    finality::{
         certificate::Certificate,
         evidence::Evidence,
         vote::{Ballot, Vote, VoteKind},
     },
-    chain::Chain,
     hash::Hash,
     proofs::fork::{self, Conclusion},
 };

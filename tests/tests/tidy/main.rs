@@ -8,6 +8,7 @@ mod dependencies;
 mod rules;
 mod source;
 mod walks;
+mod words;
 
 use rules::Violation;
 use source::{Source, sources, workspace};
@@ -142,6 +143,19 @@ fn no_import_leads_in_a_circle_but_inside_one_subject() {
     assert_none("circles", circles.collect());
     let of_node = circles::imports("node", &sources);
     assert!(of_node.len() > 10, "the node's subjects import each other: {of_node:?}");
+}
+
+#[test]
+fn a_word_has_one_meaning() {
+    let sources = sources();
+    let page = sources.iter().find(|source| source.path == "ARCHITECTURE.md");
+    let table = words::table(page.expect("the page"));
+    assert!(table.len() > 20, "the table of words: {table:?}");
+    let shipped: Vec<&Source> =
+        sources.iter().filter(|s| is_rust(&s.path) && !s.path.starts_with("tests/")).collect();
+    assert_none("words", words::misplaced(&table, &shipped));
+    assert_none("words", words::declared_twice(&shipped));
+    assert_none("words", shipped.into_iter().flat_map(words::empty_words).collect());
 }
 
 #[test]

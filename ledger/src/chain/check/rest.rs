@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    agreement::{decision::Grounds, header::Block, validators::ValidatorSet},
     chain::check::{Damage, StoreCheck},
+    finality::{decision::Grounds, header::Block, validators::ValidatorSet},
     hash::Hash,
     store::{
         Table,

@@ -5,8 +5,8 @@ use std::{iter::Peekable, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    agreement::{certificate::Certificate, header::Header},
     chain::{ChainState, check::Damage},
+    finality::{certificate::Certificate, header::Header},
     hash::Hash,
     limits::BLOCK_TRANSACTIONS_MAX,
     store::{

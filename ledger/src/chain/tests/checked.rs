@@ -4,11 +4,11 @@ use std::{fs, path::PathBuf};
 
 use super::*;
 use crate::{
-    agreement::decision::Grounds,
     chain::{
         check::{CheckReport, DAMAGE_MAX, StoreCheck},
         rows::INDEXES,
     },
+    finality::decision::Grounds,
     store::{Store, Table, table},
 };
 

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::{
-    agreement::{
+    chain::{Staged, kept::Kept},
+    finality::{
         decision::{Decision, Grounds},
         vote::{Ballot, Vote},
     },
-    chain::{Staged, kept::Kept},
     limits::KEPT_HEIGHTS_MAX,
     registry::genesis::tests::genesis,
     store::Store,

@@ -1,7 +1,7 @@
 //! Who leads, as the chain's own headers have it.
 
 use super::*;
-use crate::{agreement::leaders::Leaders, chain::BlockInvalid};
+use crate::{chain::BlockInvalid, finality::leaders::Leaders};
 
 /// Commits an empty block that was first proposed in this view.
 fn commit_in(chain: &mut Chain, view: u64) {

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::{
-    agreement::{
+    chain::SlotOutcome,
+    finality::{
         evidence::{Evidence, tests::vote},
         vote::Vote,
     },
-    chain::SlotOutcome,
     record::{SALT_BYTES, subject::subject_key},
     transaction::TransactionError,
 };

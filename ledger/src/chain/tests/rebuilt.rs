@@ -5,12 +5,12 @@ use super::{
     *,
 };
 use crate::{
-    agreement::decision::Grounds,
     chain::{
         check::StoreCheck,
         rebuild::{RebuildError, StoreRebuild},
         rows::INDEXES,
     },
+    finality::decision::Grounds,
     store::{
         Table,
         table::{self, META_DECISIONS},

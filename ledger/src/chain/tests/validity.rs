@@ -4,8 +4,8 @@ use customhouse_proto::v1;
 
 use super::*;
 use crate::{
-    agreement::header::Block,
     chain::{BlockInvalid, TransactionInvalid},
+    finality::header::Block,
     registry::genesis::tests::genesis,
 };
 

@@ -4,7 +4,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    agreement::vote::VoteKind,
+    finality::vote::VoteKind,
     hash::Hash,
     limits::CONSISTENCY_PROOF_BYTES_MAX,
     merkle::{Tree, leaf_hash},

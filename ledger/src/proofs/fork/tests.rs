@@ -4,7 +4,7 @@ use crate::limits::{DECISIONS_BYTES_MAX, GROUNDS_BYTES_MAX, STATEMENTS_MAX};
 use proptest::prelude::*;
 
 use super::*;
-use crate::agreement::{
+use crate::finality::{
     decision,
     header::{Block, Header},
     validators::tests::{keys, set},
@@ -27,7 +27,7 @@ fn header(block: u8) -> Header {
         time_ms: 1_700_000_000_000 + u64::from(block),
         validators_hash: set,
         next_validators_hash: set,
-        ..crate::agreement::header::tests::header()
+        ..crate::finality::header::tests::header()
     }
 }
 

@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         vote::{Ballot, Vote, VoteKind},
     },

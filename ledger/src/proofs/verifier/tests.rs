@@ -4,7 +4,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    agreement::vote::{Ballot, Vote},
+    finality::vote::{Ballot, Vote},
     keys::SigningKey,
     registry::genesis::tests::genesis,
 };

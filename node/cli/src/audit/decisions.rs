@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use customhouse_audit::verdict::Verdict;
 use customhouse_files::newfile;
 use customhouse_ledger::{
-    agreement::decision::{self, Decision},
+    finality::decision::{self, Decision},
     limits::{DECISIONS_BYTES_MAX, DECISIONS_MAX},
 };
 use serde::Serialize;

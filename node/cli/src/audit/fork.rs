@@ -9,7 +9,7 @@ use customhouse_audit::{
 };
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{
+    finality::{
         decision::Decision,
         evidence::Evidence,
         validators::{Validator, ValidatorSet},

@@ -9,7 +9,7 @@ use customhouse_audit::{
     verdict::Verdict,
 };
 use customhouse_ledger::{
-    agreement::header::Header,
+    finality::header::Header,
     hash::Hash,
     proofs::{
         history::{HistoryProofError, VerifiedHistory},

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use anyhow::Context as _;
 use customhouse_audit::time;
-use customhouse_ledger::{agreement::header::Header, hash::Hash, transaction::TransactionHeader};
+use customhouse_ledger::{finality::header::Header, hash::Hash, transaction::TransactionHeader};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use customhouse_audit::time;
 use customhouse_ledger::{
-    agreement::validators::{Validator, ValidatorSet},
+    finality::validators::{Validator, ValidatorSet},
     hash::Hash,
     registry::{self, Registry, RegistryProposal},
 };

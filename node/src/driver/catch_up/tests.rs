@@ -6,7 +6,7 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::{Block, Header},
         validators::{Validator, ValidatorSet},

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use customhouse_consensus::Validate;
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::Header,
         validators::{Validator, ValidatorSet},

@@ -5,12 +5,12 @@ use prost::Message as _;
 
 use super::*;
 use crate::network::{
-    DropReason, GossipReceipt,
+    DropReason, PendingJudgement,
     gossip::{HEARTBEAT, Topics},
 };
 
 /// Waits for a vote by gossip; gives its height and leaves it unjudged.
-async fn next_vote(node: &mut Node) -> (u64, GossipReceipt) {
+async fn next_vote(node: &mut Node) -> (u64, PendingJudgement) {
     node.expect("a vote", |event| match event {
         NetworkEvent::Consensus { message, receipt, .. } => Some((height_of(&message), receipt)),
         _ => None,
@@ -97,8 +97,8 @@ async fn of_what_travelled_together_what_is_accepted_is_passed_on_whatever_else_
     }
     first.connected_to(public(2)).await;
     last.connected_to(public(2)).await;
-    let judge: [fn(GossipReceipt); 3] =
-        [GossipReceipt::accept, GossipReceipt::ignore, |receipt| receipt.reject("wrong")];
+    let judge: [fn(PendingJudgement); 3] =
+        [PendingJudgement::accept, PendingJudgement::ignore, |receipt| receipt.reject("wrong")];
     for (base, verdicts) in [(10, [0, 2]), (20, [2, 1]), (30, [1, 1]), (40, [1, 0]), (50, [0, 0])] {
         first.handle.publish_consensus(vec![vote(base), vote(base + 1)]);
         for (height, verdict) in (base..).zip(verdicts) {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use customhouse_ledger::{
-    agreement::{header::Block, vote::Proposal},
     chain::{BlockContext, Chain},
+    finality::{header::Block, vote::Proposal},
 };
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 use libp2p::Multiaddr;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use customhouse_ledger::{
-    agreement::header::Header,
     chain::{ChainReader, CommittedRecord, CommittedTransaction},
+    finality::header::Header,
     hash::{Hash, Tag},
     history::HistoryEntry,
     limits::RECORD_BYTES_MAX,

@@ -2,7 +2,7 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    agreement::{evidence::Claim, header::Header},
+    finality::{evidence::Claim, header::Header},
     history::HistoryEntry,
     keys::{PublicKey, Signature},
     merkle::Frontier,

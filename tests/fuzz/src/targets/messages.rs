@@ -1,12 +1,12 @@
 //! Protobuf messages: what is signed, recorded and registered.
 
 use customhouse_ledger::{
-    agreement::{
+    canonical,
+    finality::{
         certificate::Certificate,
         decision::{self, Decision},
         evidence::Evidence,
     },
-    canonical,
     proofs::fork,
     record::{self, ValidRecord},
     registry::{self, RegistryChange, RegistryProposal, genesis::Genesis},

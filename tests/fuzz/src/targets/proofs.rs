@@ -1,8 +1,8 @@
 //! Certificates and proofs: what a quorum's signatures stand for.
 
 use customhouse_ledger::{
-    agreement::{certificate::Certificate, header::Header},
     canonical,
+    finality::{certificate::Certificate, header::Header},
     hash::Hash,
     history::bucket_of,
     proofs::{

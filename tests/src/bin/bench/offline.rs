@@ -5,12 +5,12 @@ use std::{ops::Range, sync::Arc};
 
 use anyhow::Context as _;
 use customhouse_ledger::{
-    agreement::{
+    chain::{BlockContext, Chain},
+    finality::{
         certificate::Certificate,
         header::Header,
         vote::{Ballot, Vote, VoteKind},
     },
-    chain::{BlockContext, Chain},
     keys::SigningKey,
     record::{ValidRecord, dedupe_key},
     registry::genesis::Genesis,

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use customhouse_ledger::{
-    agreement::{certificate::Certificate, header::Header},
+    finality::{certificate::Certificate, header::Header},
     hash::{Hash, Tag},
     history::{HistoryEntry, HistoryTree, bucket_of},
     merkle::{self, Frontier, NodeId, OutOfRange, Tree},

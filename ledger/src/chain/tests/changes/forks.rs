@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    agreement::decision::{Decision, Grounds},
+    finality::decision::{Decision, Grounds},
     proofs::fork::{self, Conclusion},
 };
 

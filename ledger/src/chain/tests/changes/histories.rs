@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{agreement::validators::ValidatorSet, registry::Registry};
+use crate::{finality::validators::ValidatorSet, registry::Registry};
 
 /// What is tried at a height. Numbers choose among what there is.
 #[derive(Clone, Debug)]

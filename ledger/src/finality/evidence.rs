@@ -3,7 +3,7 @@
 use customhouse_proto::v1;
 
 use crate::{
-    agreement::vote::{Ballot, Proposal, Proposed, Vote, VoteKind},
+    finality::vote::{Ballot, Proposal, Proposed, Vote, VoteKind},
     hash::{Hash, Tag},
     keys::{PublicKey, Signature},
     layout::{LayoutError, Reader, Writer},

@@ -2,7 +2,7 @@
 //! its condition holds, and says whether it did.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::{Block, Header},
         vote::{Ballot, Proposal, VoteKind},

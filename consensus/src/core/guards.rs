@@ -3,9 +3,9 @@
 //! that the rules themselves are read, and compiled, as they are.
 
 #[cfg(not(feature = "mutants"))]
-use customhouse_ledger::{agreement::validators::ValidatorSet, keys::SigningKey};
+use customhouse_ledger::{finality::validators::ValidatorSet, keys::SigningKey};
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         header::Block,
         vote::{Ballot, Proposal, Vote, VoteKind},
@@ -15,10 +15,11 @@ use customhouse_ledger::{
 };
 
 #[cfg(feature = "mutants")]
-pub(crate) use crate::mutants::Planted;
+pub(crate) use crate::core::mutants::Planted;
 #[cfg(not(feature = "mutants"))]
-use crate::told::Told;
-use crate::{core::Core, evidence::Claim, journal::Entry, signed::Signed};
+use crate::core::told::Told;
+use crate::{core::Core, journal::Entry, signed::Signed};
+use customhouse_ledger::finality::evidence::Claim;
 
 impl Core {
     /// Whether a vote may be signed now.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         vote::{Vote, VoteKind},
     },
@@ -13,9 +13,9 @@ use customhouse_ledger::{
 use crate::{
     action::{Reception, Refusal},
     core::Core,
-    evidence::Claim,
     input::{Message, PeerTag, Signatures},
 };
+use customhouse_ledger::finality::evidence::Claim;
 
 /// The most votes that are told of one key. The newest are told: they are what a journal that was
 /// put back lacks.

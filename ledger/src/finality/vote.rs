@@ -1,7 +1,7 @@
 //! Votes and proposals: what validators sign.
 
 use crate::{
-    agreement::header::Block,
+    finality::header::Block,
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey, Signature, SigningKey},
 };
@@ -190,7 +190,7 @@ mod tests {
     fn a_proposal_is_signed_with_its_leaves() {
         let (key, chain_id) = (SigningKey::from_seed(&[1; 32]), Hash([1; 32]));
         let leaves = vec![Hash([1; 32]), Hash([2; 32])];
-        let block = Block { header: crate::agreement::header::tests::header(), leaves };
+        let block = Block { header: crate::finality::header::tests::header(), leaves };
         let proposal = Proposal::sign(block, 3, 1, &chain_id, &key);
         assert_eq!(proposal.verify(&chain_id), Ok(()));
         let changes: [fn(&mut Proposal); 7] = [

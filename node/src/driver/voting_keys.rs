@@ -3,14 +3,14 @@
 
 use customhouse_consensus::{Entry, StopReason};
 use customhouse_ledger::{
-    agreement::validators::ValidatorSet,
+    finality::validators::ValidatorSet,
     keys::{PublicKey, SigningKey},
 };
 
 use super::{Driver, Fetch, Outside, SignerMemory, actions::committed_state};
 
 /// A key that votes, or is to, and what it remembers.
-pub struct Signer<J> {
+pub struct VotingKey<J> {
     /// The key's public half.
     pub public: PublicKey,
     /// The key; `Err` where it does not sign, with the reason.
@@ -21,7 +21,7 @@ pub struct Signer<J> {
     pub entries: Vec<Entry>,
 }
 
-impl<J> Signer<J> {
+impl<J> VotingKey<J> {
     /// The key where it signs, and why not where it does not.
     pub(super) fn begin(&self) -> (Option<SigningKey>, String) {
         match &self.key {
@@ -34,8 +34,8 @@ impl<J> Signer<J> {
 /// Whether the next key votes at the height that these validators decide, and the present one does
 /// not: one agency has one vote, so they never both do.
 pub(super) fn takes_over<J>(
-    present: &Signer<J>,
-    next: &Signer<J>,
+    present: &VotingKey<J>,
+    next: &VotingKey<J>,
     validators: &ValidatorSet,
 ) -> bool {
     let votes = |key| validators.index_of(key).is_some();
@@ -48,7 +48,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     pub(super) fn change_key(&mut self) -> bool {
         let tip = self.chain.tip();
         let validators = &tip.validators;
-        let takes_over = |next: &mut Signer<J>| takes_over(&self.signer, next, validators);
+        let takes_over = |next: &mut VotingKey<J>| takes_over(&self.signer, next, validators);
         let Some(mut next) = self.next_signer.take_if(takes_over) else { return false };
         let (key, signing_reason) = next.begin();
         let entries = std::mem::take(&mut next.entries);

@@ -2,7 +2,7 @@
 //! Compiled only with the feature `mutants`, which nothing but those tests enables.
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         validators::ValidatorSet,
         vote::{Ballot, Proposal, Vote, VoteKind},
@@ -12,13 +12,12 @@ use customhouse_ledger::{
 };
 
 use crate::{
-    core::Core,
-    evidence::Claim,
+    core::{Core, told::Told},
     input::{Committed, Config},
     journal::Entry,
     signed::Signed,
-    told::Told,
 };
+use customhouse_ledger::finality::evidence::Claim;
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

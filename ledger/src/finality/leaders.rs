@@ -24,7 +24,7 @@
 //! caught up has the same as all others.
 
 use crate::{
-    agreement::{header::Header, validators::ValidatorSet},
+    finality::{header::Header, validators::ValidatorSet},
     keys::PublicKey,
     limits::LEADERS_TERM_MAX,
 };
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        agreement::validators::tests::{keys, set},
+        finality::validators::tests::{keys, set},
         hash::Hash,
         registry::genesis::tests::genesis,
     };

@@ -19,7 +19,7 @@ use std::{
 /// it is accepted, and only within about three seconds of its coming; what was pushed or answered goes no
 /// further in any case. A receipt that is dropped without a word means that the message is ignored.
 #[derive(Debug)]
-pub struct GossipReceipt {
+pub struct PendingJudgement {
     judged: Arc<Judged>,
     /// Which of those that travelled together.
     index: u32,
@@ -65,7 +65,7 @@ struct Judged {
     judge: Option<Judge>,
 }
 
-impl GossipReceipt {
+impl PendingJudgement {
     /// For the first of `count` messages, at most 64, that travelled together. `judge` is told what came
     /// of them when the last receipt is gone.
     pub fn told_to(count: usize, judge: impl FnOnce(Judgement) + Send + Sync + 'static) -> Self {
@@ -140,12 +140,12 @@ mod tests {
 
     use super::*;
 
-    type Verdict = fn(GossipReceipt);
+    type Verdict = fn(PendingJudgement);
 
     fn judged(count: usize, verdicts: &[(u32, Verdict)]) -> Judgement {
         let (judge, told) = mpsc::sync_channel(1);
         let tell = move |judgement| judge.send(judgement).expect("the test waits");
-        let receipt = GossipReceipt::told_to(count, tell);
+        let receipt = PendingJudgement::told_to(count, tell);
         let others: Vec<_> = verdicts.iter().map(|(index, _)| receipt.another(*index)).collect();
         drop(receipt);
         for (receipt, (_, verdict)) in others.into_iter().zip(verdicts) {
@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn what_travelled_together_is_accepted_when_all_of_it_is() {
-        let accept: Verdict = GossipReceipt::accept;
-        let ignore: Verdict = GossipReceipt::ignore;
+        let accept: Verdict = PendingJudgement::accept;
+        let ignore: Verdict = PendingJudgement::ignore;
         let reject: Verdict = |receipt| receipt.reject("wrong");
         assert_eq!(judged(1, &[(0, accept)]), Judgement::Accepted);
         assert_eq!(judged(2, &[(0, accept), (1, accept)]), Judgement::Accepted);
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(judged(2, &[(0, ignore), (1, ignore)]), Judgement::Ignored);
         assert_eq!(judged(2, &[(0, accept), (1, reject)]), Judgement::Rejected("wrong", 1));
         assert_eq!(judged(1, &[(0, reject)]), Judgement::Rejected("wrong", 0));
-        let known: Verdict = GossipReceipt::verified;
+        let known: Verdict = PendingJudgement::verified;
         assert_eq!(judged(1, &[(0, known)]), Judgement::Ignored);
         assert_eq!(judged(2, &[(0, known), (1, known)]), Judgement::Ignored);
         assert_eq!(judged(2, &[(0, known), (1, accept)]), Judgement::Accepted);

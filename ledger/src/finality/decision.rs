@@ -11,7 +11,7 @@ use prost::{
 };
 
 use crate::{
-    agreement::{
+    finality::{
         certificate::{Certificate, CertificateError},
         evidence::Claim,
         header::Header,
@@ -155,7 +155,7 @@ impl Grounds {
 
 /// The most that an element of a list costs beside its bytes.
 const ROW_OVERHEAD_BYTES: usize = 8;
-const ROW_BYTES_OF_CLAIM: usize = crate::agreement::evidence::STATEMENT_BYTES + ROW_OVERHEAD_BYTES;
+const ROW_BYTES_OF_CLAIM: usize = crate::finality::evidence::STATEMENT_BYTES + ROW_OVERHEAD_BYTES;
 
 impl Decision {
     /// The protobuf message.

@@ -3,7 +3,7 @@
 //! Timers run only while there is work. None of them is in the path of a transaction that finds
 //! the network idle and well.
 
-use customhouse_ledger::agreement::{
+use customhouse_ledger::finality::{
     certificate::Certificate,
     vote::{Vote, VoteKind},
 };

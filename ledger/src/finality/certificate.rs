@@ -1,7 +1,7 @@
 //! Certificates: a quorum of validators said the same thing.
 
 use crate::{
-    agreement::{
+    finality::{
         validators::ValidatorSet,
         vote::{Ballot, Vote, VoteKind},
     },
@@ -196,7 +196,7 @@ impl Certificate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agreement::validators::tests::{keys, set};
+    use crate::finality::validators::tests::{keys, set};
 
     const CHAIN: Hash = Hash([1; 32]);
 

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use customhouse_ledger::{
-    agency::AgencyCode, agreement::validators::ValidatorSet, keys::PublicKey,
-    limits::VALIDATORS_MAX,
+    agency::AgencyCode, finality::validators::ValidatorSet, keys::PublicKey, limits::VALIDATORS_MAX,
 };
 
 use crate::core::Core;
@@ -107,7 +106,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        agreement::validators::{Validator, ValidatorSet},
+        finality::validators::{Validator, ValidatorSet},
         keys::SigningKey,
     };
 

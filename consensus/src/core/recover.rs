@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use customhouse_ledger::agreement::vote::{Proposal, Vote};
+use customhouse_ledger::finality::vote::{Proposal, Vote};
 
-use crate::{core::Core, evidence::Claim, height::Held, journal::Entry, signed::Signed};
+use crate::{core::Core, height::Held, journal::Entry, signed::Signed};
+use customhouse_ledger::finality::evidence::Claim;
 
 /// What was read from the journal and is not committed yet.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 
 use customhouse_ledger::{
-    agreement::{
+    finality::{
         certificate::Certificate,
         vote::{Ballot, Proposal, Vote, VoteKind},
     },
@@ -17,11 +17,11 @@ use crate::{
     action::{Action, HaltReason, Reception, Refusal, StopReason},
     core::Core,
     early::{Favour, Kept, Origin},
-    evidence::Evidence,
     height::Held,
-    input::{Message, PeerTag, Tip},
+    input::{CertifiedTip, Message, PeerTag},
     votes::is_near,
 };
+use customhouse_ledger::finality::evidence::Evidence;
 
 impl Core {
     /// Takes what a peer says, and says what became of it.
@@ -343,7 +343,7 @@ impl Core {
         Origin { from, author, votes_now }
     }
 
-    fn take_tip(&mut self, from: PeerTag, tip: Tip) -> Result<Reception, Refusal> {
+    fn take_tip(&mut self, from: PeerTag, tip: CertifiedTip) -> Result<Reception, Refusal> {
         let (header, finalization) = (&tip.header, &tip.finalization);
         let named = (VoteKind::Finalize, header.height, header.hash());
         let ballot = finalization.ballot;
@@ -405,7 +405,7 @@ impl Core {
     }
 
     /// Two finalizations of one height are the proof of a fork.
-    fn compare_tip(&mut self, tip: Tip) -> Result<(), Refusal> {
+    fn compare_tip(&mut self, tip: CertifiedTip) -> Result<(), Refusal> {
         if tip.finalization.ballot.block_hash == self.tip_hash {
             return Err(Refusal::Past);
         }
