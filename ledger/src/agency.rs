@@ -49,8 +49,7 @@ impl AgencyCode {
     /// The code as text.
     pub fn as_str(&self) -> &str {
         let end = self.0.iter().position(|&b| b == 0).unwrap_or(16);
-        // Only ASCII is ever stored.
-        std::str::from_utf8(&self.0[..end]).unwrap_or_default()
+        std::str::from_utf8(&self.0[..end]).expect("nothing but ASCII is ever stored")
     }
 }
 

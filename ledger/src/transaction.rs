@@ -289,9 +289,14 @@ impl VerifiedTransaction {
         self.leaf_hash
     }
 
-    /// The slots, in order.
+    /// The slots, in order: at least one.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// The record that it is called by where it is one of several: that of its first slot.
+    pub fn first_record_id(&self) -> Hash {
+        self.slots.first().expect("a transaction without slots is not verified").record_id
     }
 
     /// The change of the registry that it carries, alone. All its signatures verify.

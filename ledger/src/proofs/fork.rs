@@ -398,18 +398,17 @@ impl<'a> Case<'a> {
             let what = MissingWhat::Notarization { view, block_hash: first.block_hash };
             return Missing { what, holders: first.signers.clone() };
         }
-        let notarized_above = self.signers.keys().filter(|ballot| {
+        let notarized_above = self.signers.iter().filter(|(ballot, _)| {
             ballot.kind == VoteKind::Notarize
                 && ballot.block_hash == block_hash
                 && ballot.view > view
         });
-        match notarized_above.map(|ballot| ballot.view).min() {
-            Some(lowest) => {
-                let signers = self.certificate(VoteKind::Notarize, lowest, &block_hash);
-                let finalized_view = view;
+        match notarized_above.min_by_key(|(ballot, _)| ballot.view) {
+            Some((lowest, votes)) => {
+                let (view, finalized_view) = (lowest.view, view);
                 Missing {
-                    what: MissingWhat::Justification { view: lowest, block_hash, finalized_view },
-                    holders: signers.unwrap_or_default(),
+                    what: MissingWhat::Justification { view, block_hash, finalized_view },
+                    holders: self.named(votes.keys()),
                 }
             }
             None => {

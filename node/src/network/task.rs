@@ -510,7 +510,7 @@ impl Task {
 
     /// Gossips those of the consensus messages that travelled together whose bit is set.
     fn pass_on(&mut self, data: &[u8], accepted: u64) {
-        let messages = gossip::decode_messages(data).unwrap_or_default();
+        let Some(messages) = gossip::decode_messages(data) else { return };
         let bits = (0..u64::BITS).map(|index| accepted >> index & 1 == 1);
         let together = messages.into_iter().zip(bits).filter_map(|(m, bit)| bit.then_some(m));
         let data = v1::ConsensusBatch { messages: together.collect() }.encode_to_vec();

@@ -124,7 +124,7 @@ fn cut(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES_MAX {
         let room = MESSAGE_BYTES_MAX - '…'.len_utf8();
         let end = (0..=room).rev().find(|end| message.is_char_boundary(*end));
-        message.truncate(end.unwrap_or_default());
+        message.truncate(end.expect("the beginning is a boundary"));
         message.push('…');
     }
     message

@@ -33,8 +33,8 @@ pub(super) fn check_transaction(
 ) -> Result<(), SubmissionRefusal> {
     for (slot, record) in transaction.slots().iter().zip(&transaction.parts().records) {
         if slot.subject_keys.is_empty() {
-            // Verified, so that it decodes.
-            check_without_subject(&v1::Record::decode(&record[..]).unwrap_or_default())?;
+            let record = v1::Record::decode(&record[..]).expect("a verified record decodes");
+            check_without_subject(&record)?;
         }
     }
     Ok(())

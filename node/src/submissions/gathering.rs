@@ -192,7 +192,7 @@ impl Sealed {
 }
 
 fn accepted(transaction: &VerifiedTransaction) -> Accepted {
-    let record_id = transaction.slots().first().map(|slot| slot.record_id).unwrap_or_default();
+    let record_id = transaction.first_record_id();
     Accepted { record_id, transaction_id: transaction.id(), end: None }
 }
 

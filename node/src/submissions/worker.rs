@@ -280,7 +280,7 @@ impl Worker {
         gathering: &mut Gathering,
     ) -> Result<Plan, WorkerError> {
         let transaction_id = transaction.id();
-        let record_id = transaction.slots().first().map(|slot| slot.record_id).unwrap_or_default();
+        let record_id = transaction.first_record_id();
         if self.outbox.transaction(&transaction_id)?.is_some() {
             return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end: None })));
         }

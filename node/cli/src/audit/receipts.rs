@@ -85,19 +85,29 @@ pub(super) fn receipt_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, 
             files.push(path.clone());
             continue;
         }
-        let before = files.len();
-        for entry in fs::read_dir(path).with_context(name)? {
-            let file = entry.with_context(name)?.path();
-            if file.extension().is_some_and(|extension| extension == "receipt") {
-                files.push(file);
-            } else if !KNOWN_BESIDE.iter().any(|name| file.ends_with(name)) {
-                others += 1;
-            }
-        }
-        anyhow::ensure!(files.len() > before, "{}: no *.receipt in it", name());
+        let (inside, beside) = receipts_in(path)?;
+        anyhow::ensure!(!inside.is_empty(), "{}: no *.receipt in it", name());
+        files.extend(inside);
+        others += beside;
     }
     files.sort();
     files.dedup();
+    Ok((files, others))
+}
+
+/// The receipts in a directory, in order, which may be none; and how many other files are there.
+pub(super) fn receipts_in(directory: &Path) -> anyhow::Result<(Vec<PathBuf>, usize)> {
+    let (mut files, mut others) = (Vec::new(), 0);
+    let name = || directory.display().to_string();
+    for entry in fs::read_dir(directory).with_context(name)? {
+        let file = entry.with_context(name)?.path();
+        if file.extension().is_some_and(|extension| extension == "receipt") {
+            files.push(file);
+        } else if !KNOWN_BESIDE.iter().any(|name| file.ends_with(name)) {
+            others += 1;
+        }
+    }
+    files.sort();
     Ok((files, others))
 }
 

@@ -114,9 +114,8 @@ fn of_files(
     directory: &Path,
     mut each: impl FnMut(Vec<u8>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let has_any = receipts::receipt_files(&[directory.to_owned()]);
     // An absence has a proof and no receipts.
-    for file in has_any.unwrap_or_default().0 {
+    for file in receipts::receipts_in(directory)?.0 {
         each(read_form::<v1::Receipt>(&file, receipts::TOO_LARGE)?)?;
     }
     Ok(())

@@ -158,8 +158,8 @@ async fn find_declaration(
 
 /// Whether a record is a declaration, and not a message about one.
 fn is_declaration(bytes: &[u8]) -> bool {
-    let record = v1::Record::decode(bytes).unwrap_or_default();
-    match record.body {
+    let body = v1::Record::decode(bytes).ok().and_then(|record| record.body);
+    match body {
         Some(Body::Declaration(declaration)) => {
             declaration.regime() != v1::declaration::Regime::AsReferenced
         }

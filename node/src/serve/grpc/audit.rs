@@ -125,10 +125,8 @@ impl Audit for AuditService {
         let from = request.into_inner().from_height;
         let mut steps =
             read(&self.node, move |reader| reader.validator_changes(from, STEPS_MAX + 1)).await?;
-        let next_height = match steps.len() > STEPS_MAX {
-            true => steps.pop().map(|next| next.header.height).unwrap_or_default(),
-            false => 0,
-        };
+        let next_height = steps.get(STEPS_MAX).map_or(0, |next| next.header.height);
+        steps.truncate(STEPS_MAX);
         let steps = steps.iter().map(ValidatorStep::to_proto).collect();
         Ok(Response::new(v1::GetValidatorChainResponse { steps, next_height }))
     }
