@@ -5,6 +5,7 @@
 
 mod circles;
 mod dependencies;
+mod page;
 mod rules;
 mod source;
 mod walks;
@@ -65,6 +66,11 @@ fn execution_has_no_floating_point() {
 #[test]
 fn bincode_is_used_in_one_module() {
     check("bincode encodes values at rest only", is_rust, rules::bincode_outside_store);
+}
+
+#[test]
+fn signatures_are_checked_one_by_one_in_one_module() {
+    check("strict checks of signatures", is_rust, rules::other_signature_checks);
 }
 
 #[test]
@@ -162,7 +168,18 @@ fn a_word_has_one_meaning() {
 fn the_walks_through_the_code_lead_along_it() {
     let sources = sources();
     let page = sources.iter().find(|source| source.path == "ARCHITECTURE.md");
-    assert_none("walks", walks::led_astray(page.expect("the page"), &sources));
+    let page = page.expect("the page");
+    assert_none("walks", walks::led_astray(page, &sources));
+    assert_none("files", page::absent_files(page, &sources));
+}
+
+#[test]
+fn the_page_has_the_walls_and_the_modules_that_the_code_has() {
+    let sources = sources();
+    let page = sources.iter().find(|source| source.path == "ARCHITECTURE.md");
+    let page = page.expect("the page");
+    assert_none("walls", page::other_walls(page, dependencies::WALLS));
+    assert_none("code map", page::wrong_map(page, &sources));
 }
 
 #[test]

@@ -124,6 +124,17 @@ pub(crate) fn bincode_outside_store(source: &Source) -> Vec<Violation> {
     if elsewhere { impure(source, &["bincode"]) } else { Vec::new() }
 }
 
+/// Signatures that are checked in another way than by the one module that checks them strictly.
+pub(crate) fn other_signature_checks(source: &Source) -> Vec<Violation> {
+    let elsewhere = source.path.contains("/src/") && source.path != "ledger/src/keys.rs";
+    let mut found = match elsewhere {
+        true => impure(source, &["ed25519_dalek", "curve25519_dalek"]),
+        false => Vec::new(),
+    };
+    found.extend(impure(source, &["verify_batch", "verify_prehashed", "raw_verify"]));
+    found
+}
+
 /// Documents that readers of the repository do not have. In pieces, so that this file does not find itself.
 const ABSENT_DOCUMENTS: [&str; 3] =
     [concat!("DESI", "GN"), concat!("DOMA", "IN.md"), concat!("DES", "K.md")];
@@ -402,6 +413,15 @@ mod self_test {
     fn a_citation_of_an_absent_document_is_found() {
         let text = concat!("//! What a vote says (DESI", "GN §4).\n//! As designed.\n");
         assert_eq!(absent_documents(&rust(text)).len(), 1);
+    }
+
+    #[test]
+    fn a_signature_that_is_checked_elsewhere_or_in_a_batch_is_found() {
+        let other = |path: &str, text: &str| other_signature_checks(&file(path, text)).len();
+        assert_eq!(other("node/src/a.rs", "use ed25519_dalek::VerifyingKey;"), 1);
+        assert_eq!(other("ledger/src/keys.rs", "    ed25519_dalek::verify_batch(a, b, c)"), 1);
+        assert_eq!(other("ledger/src/keys.rs", "use ed25519_dalek::VerifyingKey;"), 0);
+        assert_eq!(other("node/src/a/tests.rs", "use curve25519_dalek::Scalar;"), 0);
     }
 
     #[test]
