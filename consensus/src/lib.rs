@@ -1,4 +1,4 @@
-//! The agreement of a height among its validators, as a pure state machine: [`Core::step`] takes
+//! How the validators of a height decide it, as a pure state machine: [`Core::step`] takes
 //! an [`Input`] and gives a [`Ready`]. It knows no clock, socket, file or random source; the same
 //! inputs give the same effects on every machine.
 //!
@@ -53,8 +53,8 @@
 //! it notarizes once a view; and by induction all notarizations after it are of b. So whatever
 //! else is finalized at this height is b.
 //!
-//! This rests on the signer's discipline, all of it in `signed.rs`, and on the discipline surviving
-//! a crash.
+//! This rests on the signer's discipline, all of it in `signed.rs` (`core::guards` asks it, and adds that
+//! the key may sign at all), and on the discipline surviving a crash.
 //!
 //! # What is durable
 //!

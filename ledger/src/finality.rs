@@ -1,4 +1,4 @@
-//! What validators agree on, and the proof that they did.
+//! What validators decide, and the proof that they did.
 //!
 //! | module | subject |
 //! |---|---|

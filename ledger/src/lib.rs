@@ -6,7 +6,7 @@
 //! | [`hash`], [`keys`], [`merkle`] | SHA-256 with tags, Ed25519 with strict checks, RFC 6962 trees |
 //! | [`layout`], [`canonical`], [`text`] | fixed-width layouts; protobuf that has one encoding; characters and names |
 //! | [`agency`], [`registry`] | members, their keys, their parameters, how they change, and the genesis |
-//! | [`finality`] | blocks, and who agreed on them |
+//! | [`finality`] | blocks, and how it is proven that they are final |
 //! | [`record`], [`transaction`] | trade facts by kind, what they are about, and what is signed |
 //! | [`history`] | the index of all records about a subject |
 //! | [`proofs`] | receipts, histories, consistency, forks, and their verifier |

@@ -52,7 +52,7 @@ pub const GENESIS_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// A genesis as JSON.
 pub const GENESIS_JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-// ---- Agreement.
+// ---- Finality.
 
 /// Validators of a height.
 pub const VALIDATORS_MAX: usize = 256;

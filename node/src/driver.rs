@@ -77,8 +77,8 @@ pub enum DriverInput {
         from: PublicKey,
         /// The message.
         message: Message,
-        /// Where it came by gossip: answered when the core has looked at it.
-        receipt: Option<PendingJudgement>,
+        /// Where it came by gossip or as a push: told when the core has looked at it.
+        judgement: Option<PendingJudgement>,
     },
     /// A peer connected.
     Connected(PublicKey),

@@ -66,14 +66,14 @@ impl Inbound {
                 self.driver.input(DriverInput::Connected(peer)).await;
             }
             NetworkEvent::Disconnected(_) => {}
-            NetworkEvent::Consensus { from, message, receipt } => {
-                self.consensus(from, &message, receipt).await;
+            NetworkEvent::Consensus { from, message, judgement } => {
+                self.consensus(from, &message, judgement).await;
             }
-            NetworkEvent::Pushed { from, message, receipt } => {
-                self.consensus(from, &message, receipt).await;
+            NetworkEvent::Pushed { from, message, judgement } => {
+                self.consensus(from, &message, judgement).await;
             }
-            NetworkEvent::Transactions { from, transactions, receipt } => {
-                self.verify(from, transactions, receipt);
+            NetworkEvent::Transactions { from, transactions, judgement } => {
+                self.verify(from, transactions, judgement);
             }
             NetworkEvent::Request { from, request, reply } => {
                 let inbound = self.clone();
@@ -97,17 +97,17 @@ impl Inbound {
         &self,
         from: PublicKey,
         message: &v1::ConsensusMessage,
-        receipt: PendingJudgement,
+        judgement: PendingJudgement,
     ) {
         match Message::from_proto(message) {
             Ok(message) => {
-                let receipt = Some(receipt);
-                self.driver.input(DriverInput::Message { from, message, receipt }).await;
+                let judgement = Some(judgement);
+                self.driver.input(DriverInput::Message { from, message, judgement }).await;
             }
             Err(error) => {
                 self.metrics.rejected("consensus", "MALFORMED");
                 tracing::debug!(peer = %from, %error, "consensus message refused");
-                receipt.reject("malformed");
+                judgement.reject("malformed");
             }
         }
     }

@@ -13,7 +13,7 @@
 //! | `gossip` | topics, content addresses, repeats, batches |
 //! | `codec`, `wire` | frames of the sync protocol, a look at bytes before they are decoded |
 //! | `peers`, `redial`, `faults`, `rate` | the allow list, when to dial, who has gone too far, how often something may happen |
-//! | `handle`, `receipt` | what the rest of the node holds, and says about what came |
+//! | `handle`, `judgement` | what the rest of the node holds, and says about what came |
 //! | `metrics` | counters |
 //!
 //! # Who may connect
@@ -48,7 +48,7 @@
 //!
 //! # Faults
 //! Bytes that an honest peer would not have sent are faults of whoever sent them, whichever way they came:
-//! gossip and pushes (each has its receipt) and answers ([`NetworkHandle::charge`]). Too many, and the peer
+//! gossip and pushes (each has its judgement) and answers ([`NetworkHandle::charge`]). Too many, and the peer
 //! is cut off for a while, longer every time that it comes to that. Faults are forgiven with time, and so are
 //! the times of being cut off.
 //!

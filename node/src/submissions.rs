@@ -49,8 +49,6 @@ use crate::{
 const JOBS_MAX: usize = 8192;
 /// While blocks are being fetched and the newest here is older than this, nothing is accepted.
 const BEHIND_MS_MAX: u64 = 10_000;
-/// Most records in one call.
-pub const CALL_RECORDS_MAX: usize = 4096;
 
 /// The way for clients' records and transactions. Cheap to clone.
 #[derive(Clone)]

@@ -229,7 +229,7 @@ impl Fetcher {
                     None => return,
                 };
                 for message in answers::certificates(&answer) {
-                    let input = DriverInput::Message { from: peer, message, receipt: None };
+                    let input = DriverInput::Message { from: peer, message, judgement: None };
                     fetcher.deliver(input).await;
                 }
             });

@@ -23,8 +23,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// [`DriverError`].
     pub fn take(&mut self, input: DriverInput) -> Result<(), DriverError> {
         match input {
-            DriverInput::Message { from, message, receipt } => {
-                self.message(&from, message, receipt)
+            DriverInput::Message { from, message, judgement } => {
+                self.message(&from, message, judgement)
             }
             DriverInput::Connected(peer) => self.connected(peer),
             DriverInput::OwnSignatures { peer, validator, tip_height, signed } => {
@@ -58,11 +58,11 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         from: &PublicKey,
         message: Message,
-        receipt: Option<PendingJudgement>,
+        judgement: Option<PendingJudgement>,
     ) -> Result<(), DriverError> {
         let Some(tag) = self.peers.tag(from) else { return Ok(()) };
         let (actions, reception) = self.step_core(Input::Message { from: tag, message })?;
-        self.settle(from, reception, receipt);
+        self.settle(from, reception, judgement);
         self.carry_out(actions)
     }
 
@@ -72,30 +72,30 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         &mut self,
         from: &PublicKey,
         reception: Option<Reception>,
-        receipt: Option<PendingJudgement>,
+        judgement: Option<PendingJudgement>,
     ) {
-        match (reception, receipt) {
-            (Some(Reception::Accepted), Some(receipt)) => receipt.accept(),
-            (Some(Reception::Contained), Some(receipt)) => receipt.verified(),
-            (Some(Reception::Refused(reason)), receipt) => self.refused(from, reason, receipt),
+        match (reception, judgement) {
+            (Some(Reception::Accepted), Some(judgement)) => judgement.accept(),
+            (Some(Reception::Contained), Some(judgement)) => judgement.verified(),
+            (Some(Reception::Refused(reason)), judgement) => self.refused(from, reason, judgement),
             // Nobody can know yet what it is worth, or it is of no use here.
-            (_, Some(receipt)) => receipt.ignore(),
+            (_, Some(judgement)) => judgement.ignore(),
             (_, None) => {}
         }
     }
 
     /// A peer has handed over what no honest peer would have. It is charged for that once: by the
-    /// receipt, where the message came with one.
+    /// judgement, where the message came with one.
     pub(super) fn refused(
         &mut self,
         peer: &PublicKey,
         reason: Refusal,
-        receipt: Option<PendingJudgement>,
+        judgement: Option<PendingJudgement>,
     ) {
         let code = refusal_code(reason);
         self.metrics.rejected("consensus", code);
-        match receipt {
-            Some(receipt) => receipt.reject(code),
+        match judgement {
+            Some(judgement) => judgement.reject(code),
             None => self.outside.charge(*peer, code),
         }
     }

@@ -29,7 +29,7 @@ pub trait Outside {
     fn publish(&mut self, messages: Vec<Message>);
     /// Sends a consensus message to one peer.
     fn push(&mut self, peer: PublicKey, message: Message);
-    /// A peer has handed over what no honest peer would have, otherwise than by gossip with a receipt:
+    /// A peer has handed over what no honest peer would have, otherwise than by gossip with a judgement:
     /// it is held against this peer, and no other.
     fn charge(&mut self, peer: PublicKey, reason: &'static str);
     /// Sends an encoded transaction to all peers.

@@ -197,8 +197,8 @@ impl Agencies {
     }
 }
 
-fn message_of(from: usize, message: Message, receipt: Option<PendingJudgement>) -> DriverInput {
-    DriverInput::Message { from: peer(from), message, receipt }
+fn message_of(from: usize, message: Message, judgement: Option<PendingJudgement>) -> DriverInput {
+    DriverInput::Message { from: peer(from), message, judgement }
 }
 
 fn own_signatures(of: usize, told_by: usize, signed: Signatures) -> DriverInput {
@@ -206,7 +206,7 @@ fn own_signatures(of: usize, told_by: usize, signed: Signatures) -> DriverInput 
     DriverInput::OwnSignatures { peer: peer(told_by), validator, tip_height: 0, signed }
 }
 
-/// Hands over a message without a receipt; gives who is charged for anything by the end of the turn.
+/// Hands over a message without a judgement; gives who is charged for anything by the end of the turn.
 fn hand_over(
     driver: &mut TestDriver,
     from: usize,
@@ -220,8 +220,8 @@ fn hand_over(
 fn gossip(driver: &mut TestDriver, from: usize, message: Message) -> Judgement {
     let (judge, judged) = mpsc::channel();
     let told = move |judgement| judge.send(judgement).expect("somebody listens");
-    let receipt = PendingJudgement::told_to(1, told);
-    driver.take(message_of(from, message, Some(receipt))).expect("taken");
+    let judgement = PendingJudgement::told_to(1, told);
+    driver.take(message_of(from, message, Some(judgement))).expect("taken");
     judged.try_recv().expect("judged in the same turn")
 }
 
@@ -246,7 +246,7 @@ fn whoever_speaks_while_a_height_begins_is_not_blamed_for_what_a_liar_said_of_it
     let named = vote(&validator(liar), &chain_id, 2);
     let named = Message::Vote(Vote { validator: validator(leader).public(), ..named });
     assert_eq!(gossip(driver, liar, named.clone()), Judgement::Rejected("SIGNATURE", 0));
-    assert_eq!(driver.outside().charged, [], "by its receipt, and once");
+    assert_eq!(driver.outside().charged, [], "by its judgement, and once");
     assert_eq!(hand_over(driver, liar, named), [(peer(liar), "SIGNATURE")]);
     let votes = withheld.into_iter().filter(|(from, message)| {
         matches!(message, Message::Vote(vote) if vote.validator == validator(*from).public())
@@ -268,7 +268,7 @@ fn each_way_in_charges_who_sent_what_is_forged_and_nobody_else() {
     let chain_id = driver.chain_id;
     let mut forged = vote(&validator(2), &chain_id, 1);
     forged.signature = Signature([7; 64]);
-    // As an answer, or pushed without a receipt.
+    // As an answer, or pushed without a judgement.
     driver.take(message_of(1, Message::Vote(forged), None)).expect("taken");
     assert_eq!(driver.outside().charged, [(peer(1), "SIGNATURE")]);
     // As what is held of this node's key.

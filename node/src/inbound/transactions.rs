@@ -84,11 +84,11 @@ impl Inbound {
         &self,
         from: PublicKey,
         transactions: Vec<Bytes>,
-        receipt: PendingJudgement,
+        judgement: PendingJudgement,
     ) {
         if transactions.len() > BATCH_TRANSACTIONS_MAX {
             self.metrics.rejected("gossip", "BATCH_TOO_LARGE");
-            return receipt.reject("more transactions than a batch may have");
+            return judgement.reject("more transactions than a batch may have");
         }
         let inbound = self.clone();
         let admit = move |turn: Turn| {
@@ -96,9 +96,9 @@ impl Inbound {
                 let _turn = turn;
                 let_consensus_go_first();
                 match inbound.admit_all(transactions) {
-                    Ok(true) => receipt.accept(),
-                    Ok(false) => receipt.ignore(),
-                    Err(code) => receipt.reject(code),
+                    Ok(true) => judgement.accept(),
+                    Ok(false) => judgement.ignore(),
+                    Err(code) => judgement.reject(code),
                 }
             });
         };

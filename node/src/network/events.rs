@@ -19,7 +19,7 @@ use super::{
     codec::FrameFault,
     config::PeerKey,
     gossip,
-    handle::{Gossiped, NetworkEvent, Reply, RequestError, Verdict},
+    handle::{Gossiped, JudgedMessage, NetworkEvent, Reply, RequestError},
     judgement::PendingJudgement,
     metrics::DropReason,
     peers::Connection,
@@ -273,7 +273,7 @@ impl Task {
             |message: &v1::ConsensusMessage| gossip::message_id(topic, &message.encode_to_vec());
         let ids: Vec<_> = messages.iter().map(id_of).collect();
         let gossip = Gossiped { id: id.clone(), whole, data, messages: ids.clone() };
-        let receipt = self.receipt(source, ids.len(), Some(gossip), share);
+        let judgement = self.judgement(source, ids.len(), Some(gossip), share);
         for (index, (message, own_id)) in (0..).zip(messages.into_iter().zip(&ids)) {
             // What was accepted a moment ago is on its way to everybody, in whatever batch it comes again.
             let now = Instant::now();
@@ -282,10 +282,10 @@ impl Task {
             if message.message.is_none() || again {
                 continue;
             }
-            let receipt = receipt.another(index);
+            let judgement = judgement.another(index);
             self.recent.received(*own_id, now);
-            // A receiver that is gone drops the receipt, which ignores the message.
-            let _ = self.events.try_send(NetworkEvent::Consensus { from, message, receipt });
+            // A receiver that is gone drops the judgement, which ignores the message.
+            let _ = self.events.try_send(NetworkEvent::Consensus { from, message, judgement });
         }
         Ok(())
     }
@@ -301,8 +301,8 @@ impl Task {
         let (from, share) = self.share(&source, data.len(), Unjudged::Transactions)?;
         let (data, messages) = Default::default();
         let gossip = Gossiped { id: id.clone(), whole: true, data, messages };
-        let receipt = self.receipt(source, 1, Some(gossip), share);
-        let _ = self.events.try_send(NetworkEvent::Transactions { from, transactions, receipt });
+        let judgement = self.judgement(source, 1, Some(gossip), share);
+        let _ = self.events.try_send(NetworkEvent::Transactions { from, transactions, judgement });
         Ok(())
     }
 
@@ -324,18 +324,18 @@ impl Task {
         Ok((peer.key, share))
     }
 
-    fn receipt(
+    fn judgement(
         &self,
         source: PeerId,
         count: usize,
         gossip: Option<Gossiped>,
         share: OwnedSemaphorePermit,
     ) -> PendingJudgement {
-        let verdicts = self.verdicts.clone();
+        let judged = self.judged.clone();
         PendingJudgement::told_to(count, move |judgement| {
-            // Every verdict holds a share of the peer's budget, and the channel has room for all
+            // Every judged message holds a share of the peer's budget, and the channel has room for all
             // shares: this fails only when the network has stopped.
-            let _ = verdicts.try_send(Verdict { source, judgement, gossip, _share: share });
+            let _ = judged.try_send(JudgedMessage { source, judgement, gossip, _share: share });
         })
     }
 
@@ -440,8 +440,8 @@ impl Task {
         } else {
             let share = self.share(peer_id, message.encoded_len(), Unjudged::Consensus);
             let queued = share.is_ok_and(|(from, share)| {
-                let receipt = self.receipt(*peer_id, 1, None, share);
-                self.events.try_send(NetworkEvent::Pushed { from, message, receipt }).is_ok()
+                let judgement = self.judgement(*peer_id, 1, None, share);
+                self.events.try_send(NetworkEvent::Pushed { from, message, judgement }).is_ok()
             });
             if !queued {
                 // No acknowledgement: the sender counts it as lost.

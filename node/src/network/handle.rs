@@ -130,7 +130,7 @@ impl NetworkHandle {
     }
 
     /// Holds something wrong against the peer that handed it over, in an answer or in something that
-    /// was kept and judged later. What came by gossip has a receipt for that. Never waits.
+    /// was kept and judged later. What came by gossip has a judgement for that. Never waits.
     pub fn charge(&self, peer: PeerKey, reason: &'static str) {
         self.command(Command::Charge(peer, reason));
     }
@@ -229,7 +229,7 @@ pub enum NetworkEvent {
         /// The message, decoded and nothing more.
         message: v1::ConsensusMessage,
         /// Says whether it is passed on.
-        receipt: PendingJudgement,
+        judgement: PendingJudgement,
     },
     /// Transactions came by gossip.
     Transactions {
@@ -238,7 +238,7 @@ pub enum NetworkEvent {
         /// Each an encoded [`v1::Transaction`].
         transactions: Vec<Bytes>,
         /// Says whether the whole batch is passed on.
-        receipt: PendingJudgement,
+        judgement: PendingJudgement,
     },
     /// A peer asks something. Never a push.
     Request {
@@ -256,17 +256,17 @@ pub enum NetworkEvent {
         /// The message.
         message: v1::ConsensusMessage,
         /// Says whether the peer is at fault.
-        receipt: PendingJudgement,
+        judgement: PendingJudgement,
     },
 }
 
 /// The node's judgement of what a peer sent, on its way to the network.
-pub(super) struct Verdict {
+pub(super) struct JudgedMessage {
     pub(super) source: PeerId,
     pub(super) judgement: Judgement,
     /// Where it came by gossip.
     pub(super) gossip: Option<Gossiped>,
-    /// Given back when the verdict is dealt with, so that verdicts are as bounded as messages.
+    /// Given back when it is dealt with, so that judgements are as bounded as messages.
     pub(super) _share: OwnedSemaphorePermit,
 }
 

@@ -1,6 +1,6 @@
-//! The node's verdict on what a peer sent, on its way back to whoever took it in.
+//! The node's judgement of what a peer sent, on its way back to whoever took it in.
 //!
-//! A verdict is about one message and whoever handed it over, by whichever way it came. Gossip that
+//! A judgement is about one message and whoever handed it over, by whichever way it came. Gossip that
 //! travelled together is judged message by message. It is passed on as it came when every message of it
 //! was verified: whoever gets it holds its forwarder to all of it. What was accepted of other gossip
 //! goes on by itself, also where something beside it is wrong: it was verified, and whoever put the two
@@ -17,7 +17,7 @@ use std::{
 
 /// Says what to do with a message of a peer, and whether it was at fault. Gossip is passed on only when
 /// it is accepted, and only within about three seconds of its coming; what was pushed or answered goes no
-/// further in any case. A receipt that is dropped without a word means that the message is ignored.
+/// further in any case. A judgement that is dropped without a word means that the message is ignored.
 #[derive(Debug)]
 pub struct PendingJudgement {
     judged: Arc<Judged>,
@@ -54,7 +54,7 @@ impl Judgement {
 /// Is told once what came of it.
 type Judge = Box<dyn FnOnce(Judgement) + Send + Sync>;
 
-/// The judgement of all that travelled together, given when the last receipt of it is gone.
+/// The judgement of all that travelled together, given when the last pending one of it is gone.
 struct Judged {
     count: usize,
     accepted: AtomicU64,
@@ -67,7 +67,7 @@ struct Judged {
 
 impl PendingJudgement {
     /// For the first of `count` messages, at most 64, that travelled together. `judge` is told what came
-    /// of them when the last receipt is gone.
+    /// of them when the last judgement is gone.
     pub fn told_to(count: usize, judge: impl FnOnce(Judgement) + Send + Sync + 'static) -> Self {
         let (accepted, verified) = (AtomicU64::new(0), AtomicU64::new(0));
         let rejected = OnceLock::new();
@@ -140,26 +140,27 @@ mod tests {
 
     use super::*;
 
-    type Verdict = fn(PendingJudgement);
+    type Said = fn(PendingJudgement);
 
-    fn judged(count: usize, verdicts: &[(u32, Verdict)]) -> Judgement {
+    fn judged(count: usize, judgements: &[(u32, Said)]) -> Judgement {
         let (judge, told) = mpsc::sync_channel(1);
         let tell = move |judgement| judge.send(judgement).expect("the test waits");
-        let receipt = PendingJudgement::told_to(count, tell);
-        let others: Vec<_> = verdicts.iter().map(|(index, _)| receipt.another(*index)).collect();
-        drop(receipt);
-        for (receipt, (_, verdict)) in others.into_iter().zip(verdicts) {
+        let judgement = PendingJudgement::told_to(count, tell);
+        let others: Vec<_> =
+            judgements.iter().map(|(index, _)| judgement.another(*index)).collect();
+        drop(judgement);
+        for (judgement, (_, judge)) in others.into_iter().zip(judgements) {
             assert!(told.try_recv().is_err(), "not before the last");
-            verdict(receipt);
+            judge(judgement);
         }
         told.try_recv().expect("told at the last")
     }
 
     #[test]
     fn what_travelled_together_is_accepted_when_all_of_it_is() {
-        let accept: Verdict = PendingJudgement::accept;
-        let ignore: Verdict = PendingJudgement::ignore;
-        let reject: Verdict = |receipt| receipt.reject("wrong");
+        let accept: Said = PendingJudgement::accept;
+        let ignore: Said = PendingJudgement::ignore;
+        let reject: Said = |judgement| judgement.reject("wrong");
         assert_eq!(judged(1, &[(0, accept)]), Judgement::Accepted);
         assert_eq!(judged(2, &[(0, accept), (1, accept)]), Judgement::Accepted);
         assert_eq!(judged(2, &[(0, ignore), (1, accept)]), Judgement::InPart(2));
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!(judged(2, &[(0, ignore), (1, ignore)]), Judgement::Ignored);
         assert_eq!(judged(2, &[(0, accept), (1, reject)]), Judgement::Rejected("wrong", 1));
         assert_eq!(judged(1, &[(0, reject)]), Judgement::Rejected("wrong", 0));
-        let known: Verdict = PendingJudgement::verified;
+        let known: Said = PendingJudgement::verified;
         assert_eq!(judged(1, &[(0, known)]), Judgement::Ignored);
         assert_eq!(judged(2, &[(0, known), (1, known)]), Judgement::Ignored);
         assert_eq!(judged(2, &[(0, known), (1, accept)]), Judgement::Accepted);

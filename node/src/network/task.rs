@@ -34,8 +34,8 @@ use super::{
     config::{Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey},
     gossip::{self, Batcher, Publication, Recent, Topics},
     handle::{
-        Answer, Command, ConnectedPeer, Gossiped, NetworkEvent, NetworkHandle, OpenRequest,
-        RequestError, Sender, Verdict,
+        Answer, Command, ConnectedPeer, Gossiped, JudgedMessage, NetworkEvent, NetworkHandle,
+        OpenRequest, RequestError, Sender,
     },
     judgement::Judgement,
     metrics::{DropReason, NetworkMetrics},
@@ -79,7 +79,7 @@ pub async fn spawn(
     let (commands_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (transactions_sender, transactions) = mpsc::channel(TRANSACTIONS_MAX);
     let (events, events_receiver) = mpsc::channel(shares + COMMANDS_MAX);
-    let (verdicts_sender, verdicts) = mpsc::channel(shares.max(1));
+    let (judged_sender, judged) = mpsc::channel(shares.max(1));
     let (answers_sender, answers) = mpsc::channel((PEERS_MAX * limits.requests_inbound_max).max(1));
     let (listed_sender, listed) = watch::channel(config.peers);
     let (connected_sender, connected) = watch::channel(Arc::from([]));
@@ -108,7 +108,7 @@ pub async fn spawn(
         metrics,
         events,
         untold: HashMap::new(),
-        verdicts: verdicts_sender,
+        judged: judged_sender,
         answers: answers_sender,
         connected: connected_sender,
         next_round: Instant::now(),
@@ -119,7 +119,7 @@ pub async fn spawn(
     for event in early {
         task.on_swarm(event);
     }
-    tokio::spawn(task.run(Inputs { commands, transactions, verdicts, answers, listed }, shutdown));
+    tokio::spawn(task.run(Inputs { commands, transactions, judged, answers, listed }, shutdown));
     Ok((handle, events_receiver))
 }
 
@@ -162,7 +162,7 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> String {
 struct Inputs {
     commands: mpsc::Receiver<Command>,
     transactions: mpsc::Receiver<Bytes>,
-    verdicts: mpsc::Receiver<Verdict>,
+    judged: mpsc::Receiver<JudgedMessage>,
     answers: mpsc::Receiver<Answer>,
     listed: watch::Receiver<Vec<PeerConfig>>,
 }
@@ -190,7 +190,7 @@ pub(super) struct Task {
     pub(super) events: mpsc::Sender<NetworkEvent>,
     /// Peers whose last change (true: connected) found the event queue full.
     pub(super) untold: HashMap<PeerKey, bool>,
-    pub(super) verdicts: mpsc::Sender<Verdict>,
+    pub(super) judged: mpsc::Sender<JudgedMessage>,
     pub(super) answers: mpsc::Sender<Answer>,
     connected: watch::Sender<Arc<[ConnectedPeer]>>,
     /// When to look at the connections next.
@@ -209,7 +209,7 @@ impl Task {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 event = self.swarm.select_next_some() => self.on_swarm(event),
-                Some(verdict) = inputs.verdicts.recv() => self.on_verdict(verdict),
+                Some(judged) = inputs.judged.recv() => self.on_judged(judged),
                 Some(answer) = inputs.answers.recv() => self.on_answer(answer),
                 Some(command) = inputs.commands.recv() => self.on_command(command),
                 Ok(()) = inputs.listed.changed() => {
@@ -487,8 +487,8 @@ impl Task {
         }
     }
 
-    fn on_verdict(&mut self, verdict: Verdict) {
-        let Verdict { source, judgement, gossip, _share } = verdict;
+    fn on_judged(&mut self, judged: JudgedMessage) {
+        let JudgedMessage { source, judgement, gossip, _share } = judged;
         if let Some(Gossiped { id, whole, data, messages }) = gossip {
             let accepted = judgement.accepted();
             let acceptance = match judgement {

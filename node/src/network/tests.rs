@@ -2,9 +2,9 @@
 
 mod connections;
 mod gossip;
+mod judgements;
 mod single;
 mod sync;
-mod verdicts;
 mod wires;
 
 use std::{future::Future, time::Duration};
@@ -114,8 +114,8 @@ impl Node {
     /// Waits for this vote by gossip, and accepts it and what comes before it.
     async fn receives(&mut self, height: u64) {
         self.expect(&format!("vote {height}"), |event| {
-            let NetworkEvent::Consensus { message, receipt, .. } = event else { return None };
-            receipt.accept();
+            let NetworkEvent::Consensus { message, judgement, .. } = event else { return None };
+            judgement.accept();
             (height_of(&message) == height).then_some(())
         })
         .await;

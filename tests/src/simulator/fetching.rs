@@ -155,7 +155,7 @@ impl Job {
         let chain_id = reader.chain_id();
         match (&self.want, answer) {
             (Want::Certificates { .. }, Response::Certificate(answer)) => {
-                let input = |message| DriverInput::Message { from, message, receipt: None };
+                let input = |message| DriverInput::Message { from, message, judgement: None };
                 Progress::Done(answers::certificates(&answer).into_iter().map(input).collect())
             }
             (Want::OwnSignatures { validator, .. }, Response::Journal(answer)) => {

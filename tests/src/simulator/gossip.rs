@@ -95,7 +95,7 @@ impl Gossip {
         true
     }
 
-    fn receipt(&self, from: usize, topic: Topic, bytes: &Bytes, came: u64) -> PendingJudgement {
+    fn judgement(&self, from: usize, topic: Topic, bytes: &Bytes, came: u64) -> PendingJudgement {
         let (judged, bytes) = (Arc::clone(&self.judged), bytes.clone());
         let count = match topic {
             Topic::Consensus => decode(&bytes).len(),
@@ -237,10 +237,10 @@ impl Simulation {
         if !process.gossip.is_new(topic, bytes, self.now) {
             return Ok(());
         }
-        let receipt = process.gossip.receipt(from, topic, bytes, self.now);
+        let judgement = process.gossip.judgement(from, topic, bytes, self.now);
         match topic {
-            Topic::Consensus => self.judge_messages((to, from), bytes, receipt)?,
-            Topic::Transactions => self.judge_transactions(to, bytes, receipt)?,
+            Topic::Consensus => self.judge_messages((to, from), bytes, judgement)?,
+            Topic::Transactions => self.judge_transactions(to, bytes, judgement)?,
         }
         self.settle(to)
     }
@@ -267,11 +267,11 @@ impl Simulation {
         &mut self,
         (to, from): (usize, usize),
         bytes: &[u8],
-        receipt: PendingJudgement,
+        judgement: PendingJudgement,
     ) -> Result<(), String> {
         let batch = v1::ConsensusBatch::decode(bytes).ok();
         let Some(batch) = batch.filter(|batch| batch.messages.len() <= CONSENSUS_BATCH_MAX) else {
-            receipt.reject("undecodable");
+            judgement.reject("undecodable");
             return Ok(());
         };
         let now = self.instant();
@@ -280,7 +280,7 @@ impl Simulation {
             if let Some(process) = &mut self.endpoints[to].process {
                 process.gossip.recent.received(long_id(message), now);
             }
-            self.judge_message((to, from), message, Some(receipt.another(index)))?;
+            self.judge_message((to, from), message, Some(judgement.another(index)))?;
         }
         Ok(())
     }
@@ -289,20 +289,20 @@ impl Simulation {
         &mut self,
         (to, from): (usize, usize),
         message: &v1::ConsensusMessage,
-        receipt: Option<PendingJudgement>,
+        judgement: Option<PendingJudgement>,
     ) -> Result<(), String> {
         let peer = self.identities[self.endpoints[from].identity].peer;
         let Ok(message) = Message::from_proto(message) else {
-            receipt.into_iter().for_each(|receipt| receipt.reject("malformed"));
+            judgement.into_iter().for_each(|judgement| judgement.reject("malformed"));
             return Ok(());
         };
         if self.endpoints[to].twin && self.is_of_own_key(to, &message) {
             return Ok(());
         }
         let message = self.without_signed_leaves(message);
-        let receipt = self.unless_early(to, &message, receipt);
+        let judgement = self.unless_early(to, &message, judgement);
         self.note_early(to, &message);
-        let input = DriverInput::Message { from: peer, message, receipt };
+        let input = DriverInput::Message { from: peer, message, judgement };
         self.drive(to, |driver| driver.take(input))?;
         self.blame_speaker(to, from)
     }
@@ -312,20 +312,20 @@ impl Simulation {
         &mut self,
         to: usize,
         bytes: &[u8],
-        receipt: PendingJudgement,
+        judgement: PendingJudgement,
     ) -> Result<(), String> {
         let batch = v1::TransactionBatch::decode(bytes).ok();
         let Some(batch) = batch.filter(|batch| !batch.transactions.is_empty()) else {
-            receipt.reject("undecodable");
+            judgement.reject("undecodable");
             return Ok(());
         };
         let unix_ms = self.endpoints[to].now(self.now).unix_ms;
         let Some(process) = &self.endpoints[to].process else { return Ok(()) };
         let (admitted, goes_on) = process.admit_all(batch.transactions, unix_ms);
         match goes_on {
-            Ok(true) => receipt.accept(),
-            Ok(false) => receipt.ignore(),
-            Err(code) => receipt.reject(code),
+            Ok(true) => judgement.accept(),
+            Ok(false) => judgement.ignore(),
+            Err(code) => judgement.reject(code),
         }
         if admitted { self.drive(to, |driver| driver.work()) } else { Ok(()) }
     }

@@ -21,15 +21,15 @@ impl Simulation {
         &self,
         to: usize,
         message: &Message,
-        receipt: Option<PendingJudgement>,
+        judgement: Option<PendingJudgement>,
     ) -> Option<PendingJudgement> {
         let core = self.endpoints[to].process.as_ref().map(|process| process.driver.core());
         let early = core.is_some_and(|core| message.height() > core.height());
         if early && self.mutant == Some(Mutant::EarlyPassedOn) {
-            receipt.into_iter().for_each(|receipt| receipt.accept());
+            judgement.into_iter().for_each(|judgement| judgement.accept());
             return None;
         }
-        receipt
+        judgement
     }
 
     /// Planted: notes what is held for a later height, and will be refused then.

@@ -1,5 +1,5 @@
-//! The walks of ARCHITECTURE.md, held to the code: each step begins with a file, and what the step names is
-//! in that file.
+//! The walks of ARCHITECTURE.md, held to the code: each step begins with a file and what is defined there, and
+//! what else the step names is in that file's code.
 
 use crate::{rules::Violation, source::Source};
 
@@ -48,10 +48,28 @@ pub(crate) fn led_astray(page: &Source, sources: &[Source]) -> Vec<Violation> {
             found.push(violation(*line, format!("`{file}` is no file")));
             continue;
         };
-        let lacks = named[1..].iter().filter(|name| !has_word(&source.text, name));
+        let code: String = source.shipped_code().flat_map(|(_, line)| [line, "\n"]).collect();
+        let lacks = named[1..].iter().filter(|name| !has_word(&code, name));
         found.extend(lacks.map(|name| violation(*line, format!("{file} has no `{name}`"))));
+        if !named.get(1).is_some_and(|name| is_defined(&code, name)) {
+            found.push(violation(
+                *line,
+                format!("{file} does not define what the step begins with"),
+            ));
+        }
     }
     found
+}
+
+/// Whether code defines a function, type or trait of this name.
+fn is_defined(code: &str, name: &str) -> bool {
+    ["fn", "struct", "enum", "trait"].iter().any(|kind| {
+        let definition = format!("{kind} {name}");
+        code.match_indices(&definition).any(|(at, _)| {
+            let after = &code[at + definition.len()..];
+            !after.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+        })
+    })
 }
 
 /// Whether a text has the last part of a name as a word of its own.
@@ -67,15 +85,17 @@ fn has_word(text: &str, name: &str) -> bool {
 #[test]
 fn a_step_that_names_what_is_not_there_is_found() {
     let file = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
-    let sources = [file("a.rs", "fn take_vote() {}\nfn count_all() {}")];
+    let sources = [file("a.rs", "fn take_vote() {}\n// comment\nfn count_all() { other() }")];
     let page = |steps: &str| {
         let text =
             format!("## Walk 1\n\n{steps}\n\n## Walk 2\n\n## Walk 3\n\n## Else\n\n1. `no`\n");
         file("ARCHITECTURE.md", &text)
     };
     let astray = |steps: &str| led_astray(&page(steps), &sources).len();
-    assert_eq!(astray("1. `a.rs`: `X::take_vote` and so on."), 0);
-    assert_eq!(astray("1. `a.rs`: what it does, and\n   `count`s it."), 1);
+    assert_eq!(astray("1. `a.rs`: `take_vote` and `count_all`, and so on."), 0);
+    assert_eq!(astray("1. `a.rs`: `take_vote`, and\n   `count`s it."), 1);
+    assert_eq!(astray("1. `a.rs`: `other` is only called there, and `take_vote` is not."), 1);
+    assert_eq!(astray("1. `a.rs`: `comment` is only written about."), 2);
     assert_eq!(astray("1. `b.rs`: `take_vote`."), 1);
     assert_eq!(astray("1. Without a file."), 1);
     assert_eq!(led_astray(&file("ARCHITECTURE.md", "## Walk 1\n"), &sources).len(), 1);

@@ -225,9 +225,9 @@ async fn a_network_larger_than_its_mesh_hears_everything() {
         let mut missing = vec![1, 2];
         missing.retain(|height| (index, *height) != (5, 1) && (index, *height) != (11, 2));
         node.expect("both votes", |event| {
-            if let NetworkEvent::Consensus { message, receipt, .. } = event {
+            if let NetworkEvent::Consensus { message, judgement, .. } = event {
                 missing.retain(|height| *height != height_of(&message));
-                receipt.accept();
+                judgement.accept();
             }
             missing.is_empty().then_some(())
         })

@@ -12,7 +12,9 @@ use crate::network::{
 /// Waits for a vote by gossip; gives its height and leaves it unjudged.
 async fn next_vote(node: &mut Node) -> (u64, PendingJudgement) {
     node.expect("a vote", |event| match event {
-        NetworkEvent::Consensus { message, receipt, .. } => Some((height_of(&message), receipt)),
+        NetworkEvent::Consensus { message, judgement, .. } => {
+            Some((height_of(&message), judgement))
+        }
         _ => None,
     })
     .await
@@ -29,9 +31,9 @@ async fn a_consensus_message_reaches_every_node_exactly_once() {
     for (index, (node, counts)) in nodes.iter_mut().zip(&mut counts).enumerate() {
         let foreign = if index < 2 { 37 } else { 38 };
         node.expect("all votes", |event| {
-            if let NetworkEvent::Consensus { message, receipt, .. } = event {
+            if let NetworkEvent::Consensus { message, judgement, .. } = event {
                 counts[height_of(&message) as usize] += 1;
-                receipt.accept();
+                judgement.accept();
             }
             (counts.iter().sum::<u32>() == foreign).then_some(())
         })
@@ -44,12 +46,12 @@ async fn a_consensus_message_reaches_every_node_exactly_once() {
     for (index, (node, counts)) in nodes.iter_mut().zip(&mut counts).enumerate() {
         let mut fences = 0;
         node.expect("the last votes", |event| {
-            if let NetworkEvent::Consensus { message, receipt, .. } = event {
+            if let NetworkEvent::Consensus { message, judgement, .. } = event {
                 match height_of(&message) {
                     height @ 0..50 => counts[height as usize] += 1,
                     _ => fences += 1,
                 }
-                receipt.accept();
+                judgement.accept();
             }
             (fences == 3).then_some(())
         })
@@ -98,13 +100,14 @@ async fn of_what_travelled_together_what_is_accepted_is_passed_on_whatever_else_
     first.connected_to(public(2)).await;
     last.connected_to(public(2)).await;
     let judge: [fn(PendingJudgement); 3] =
-        [PendingJudgement::accept, PendingJudgement::ignore, |receipt| receipt.reject("wrong")];
-    for (base, verdicts) in [(10, [0, 2]), (20, [2, 1]), (30, [1, 1]), (40, [1, 0]), (50, [0, 0])] {
+        [PendingJudgement::accept, PendingJudgement::ignore, |judgement| judgement.reject("wrong")];
+    for (base, judgements) in [(10, [0, 2]), (20, [2, 1]), (30, [1, 1]), (40, [1, 0]), (50, [0, 0])]
+    {
         first.handle.publish_consensus(vec![vote(base), vote(base + 1)]);
-        for (height, verdict) in (base..).zip(verdicts) {
-            let (found, receipt) = next_vote(&mut middle).await;
+        for (height, how) in (base..).zip(judgements) {
+            let (found, judgement) = next_vote(&mut middle).await;
             assert_eq!(found, height);
-            judge[verdict](receipt);
+            judge[how](judgement);
         }
     }
     for height in [10, 41, 50, 51] {
@@ -126,8 +129,8 @@ async fn a_message_that_is_published_again_arrives_again() {
                 a.handle.publish_consensus(vec![vote(1)]);
                 let wait = Duration::from_millis(100);
                 let event = tokio::time::timeout(wait, b.events.recv()).await;
-                if let Ok(Some(NetworkEvent::Consensus { receipt, .. })) = event {
-                    return receipt.accept();
+                if let Ok(Some(NetworkEvent::Consensus { judgement, .. })) = event {
+                    return judgement.accept();
                 }
             }
         })
@@ -234,26 +237,26 @@ async fn only_what_a_node_accepts_is_passed_on() {
 
     // Unjudged: what the middle publishes after it overtakes it.
     first.handle.publish_consensus(vec![vote(1)]);
-    let (height, receipt) = next_vote(&mut middle).await;
+    let (height, judgement) = next_vote(&mut middle).await;
     assert_eq!(height, 1);
     middle.handle.publish_consensus(vec![vote(10)]);
     let (height, fence) = next_vote(&mut last).await;
     fence.accept();
     assert_eq!(height, 10);
-    receipt.accept();
+    judgement.accept();
     let (height, _) = next_vote(&mut last).await;
     assert_eq!(height, 1);
 
-    // Ignored, rejected, dropped: verdicts are carried out in order, so the fifth would come last.
+    // Ignored, rejected, dropped: judgements are carried out in order, so the fifth would come last.
     for height in 2..=5 {
         first.handle.publish_consensus(vec![vote(height)]);
-        let (received, receipt) = next_vote(&mut middle).await;
+        let (received, judgement) = next_vote(&mut middle).await;
         assert_eq!(received, height);
         match height {
-            2 => receipt.ignore(),
-            3 => receipt.reject("wrong"),
-            4 => drop(receipt),
-            _ => receipt.accept(),
+            2 => judgement.ignore(),
+            3 => judgement.reject("wrong"),
+            4 => drop(judgement),
+            _ => judgement.accept(),
         }
     }
     let (height, _) = next_vote(&mut last).await;
@@ -275,13 +278,13 @@ async fn transactions_reach_every_node_and_travel_together_under_load() {
         let mut seen = vec![0u8; total];
         let mut count = 0;
         node.expect("all transactions", |event| {
-            if let NetworkEvent::Transactions { transactions, receipt, .. } = event {
+            if let NetworkEvent::Transactions { transactions, judgement, .. } = event {
                 for transaction in transactions {
                     let index = u64::from_be_bytes(transaction[..8].try_into().expect("8 bytes"));
                     seen[index as usize] += 1;
                     count += 1;
                 }
-                receipt.accept();
+                judgement.accept();
             }
             (count >= total).then_some(())
         })
@@ -310,7 +313,7 @@ async fn what_the_node_does_not_take_up_is_dropped_and_counted_and_later_message
     a.handle.publish_consensus(vec![vote(200)]);
     eventually("another drop", || b.metrics().dropped(DropReason::ConsumerBehind) == 85).await;
     drop(held);
-    // The verdicts are on their way: send until there is room again.
+    // The judgements are on their way: send until there is room again.
     within("a vote that passes", async {
         for height in 300.. {
             a.handle.publish_consensus(vec![vote(height)]);

@@ -1,4 +1,4 @@
-//! What the two streams of submissions do with a chunk.
+//! What a piece of a submission goes through, whether it came in a call or in a stream.
 
 use std::{sync::Arc, time::Duration};
 

@@ -27,7 +27,7 @@ async fn who_pushes_what_is_wrong_is_cut_off_and_who_pushes_what_is_of_no_use_is
     let pushed = async |node: &mut Node, height| {
         other.handle.push(public(1), vote(height));
         node.expect("a push", |event| match event {
-            NetworkEvent::Pushed { receipt, .. } => Some(receipt),
+            NetworkEvent::Pushed { judgement, .. } => Some(judgement),
             _ => None,
         })
         .await
@@ -120,11 +120,11 @@ async fn what_was_pushed_goes_no_further() {
     let request = v1::sync_request::Request::Push(vote(1));
     let request = v1::SyncRequest { request: Some(request) };
     first.order(Order::Request(public(2), Box::new(request)));
-    let receipt = middle.expect("a push", |event| match event {
-        NetworkEvent::Pushed { receipt, .. } => Some(receipt),
+    let judgement = middle.expect("a push", |event| match event {
+        NetworkEvent::Pushed { judgement, .. } => Some(judgement),
         _ => None,
     });
-    receipt.await.accept();
+    judgement.await.accept();
     let topic = Topics::new(&CHAIN).consensus;
     let batch = v1::ConsensusBatch { messages: vec![vote(2)] }.encode_to_vec();
     first.order(Order::Gossip(topic, batch));
@@ -152,9 +152,9 @@ async fn a_message_that_comes_again_in_other_batches_is_neither_judged_nor_passe
     let mut heard = Vec::new();
     middle
         .expect("the second", |event| {
-            let NetworkEvent::Consensus { message, receipt, .. } = event else { return None };
+            let NetworkEvent::Consensus { message, judgement, .. } = event else { return None };
             heard.push(height_of(&message));
-            receipt.accept();
+            judgement.accept();
             (heard.last() == Some(&2)).then_some(())
         })
         .await;
@@ -177,8 +177,8 @@ async fn what_is_sent_again_a_second_later_is_heard_and_passed_on_again() {
         first.order(Order::Gossip(topic.clone(), data));
         let wait = Duration::from_millis(50);
         while let Ok(Some(event)) = tokio::time::timeout(wait, middle.events.recv()).await {
-            if let NetworkEvent::Consensus { receipt, .. } = event {
-                receipt.accept();
+            if let NetworkEvent::Consensus { judgement, .. } = event {
+                judgement.accept();
             }
         }
         while let Ok(Some(event)) = tokio::time::timeout(wait, last.events.recv()).await {
