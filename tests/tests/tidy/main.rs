@@ -53,6 +53,15 @@ fn the_ledger_outside_its_store_knows_no_clock_socket_or_file() {
 }
 
 #[test]
+fn what_records_mean_depends_on_no_clock_socket_or_file() {
+    check(
+        "what is told of records is told by them alone",
+        |path| is_rust(path) && path.starts_with("node/trade/src/"),
+        |source| rules::impure(source, rules::LEDGER_NEVER),
+    );
+}
+
+#[test]
 fn execution_has_no_floating_point() {
     check(
         "execution is deterministic",
