@@ -170,7 +170,7 @@ impl Core {
             }
             Input::Signatures { from, agency, tip_height, held } => {
                 let reception = self.take_signatures(from, held);
-                self.take_teller(agency, tip_height);
+                self.take_teller((agency, from), tip_height);
                 self.out.effects.reception = Some(reception);
             }
             Input::Connected(peer) => self.greet(peer),

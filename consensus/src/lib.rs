@@ -145,13 +145,14 @@
 //! | certificates for the next height | each peer's own share: of the same views |
 //! | evidence | once a validator and view |
 //! | what is told of a key | its newest signatures, [`VOTES_TOLD_MAX`] and [`CLAIMS_TOLD_MAX`] |
-//! | who told of this node's key | each agency once, with its highest tip; twice as many as may be validators |
+//! | who told of this node's key | what each peer told last of how far it is: of four peers an agency, and four times as many as may be validators |
 //! | signature checks | none for what is held already, is of another height, or comes from no validator |
 //!
 //! # How it is checked
 //!
 //! `tests/model.rs` visits every state that this very core can come to with one of four validators
-//! lying, and with another's journal lost beside it, up to a bound of views; `tests/twins.rs` tries every
+//! lying, and with another's journal lost beside it (of which all that it had said had come to the others, who
+//! were at its height), up to a bound of views; `tests/twins.rs` tries every
 //! partition with a key in two places; `tests/adversary.rs` and `tests/simulation.rs` go far at random.
 //! `tests/mutants.rs` plants bugs (feature `mutants`, for that test alone) and shows what finds each.
 //!

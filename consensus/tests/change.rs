@@ -176,6 +176,46 @@ fn signing(network: &Network) -> Vec<usize> {
     (0..network.nodes.len()).filter(signs).collect()
 }
 
+/// Four, of which 3 is down. 1 alone has committed height 2, and tells 0, which has just started; before it
+/// can give the block its store is put back, and it keeps its journal. Whether it came to that.
+fn put_back_after_it_told(seed: u64) -> bool {
+    let mut network = Network::with_followers(unasked, (4, 0), seed, CALM, Parameters::default());
+    all_tell(&mut network);
+    one_final(&mut network, 5_000);
+    network.run_for(300);
+    let store = network.nodes[1].ledger.clone();
+    network.kill(0);
+    network.submit();
+    network.cut(2, 3);
+    network.run_until("one has committed", 5_000, |n| (1..4).any(|node| n.height_of(node) == 2));
+    if (1..4).map(|node| network.height_of(node)).ne([2, 1, 1]) {
+        return false;
+    }
+    network.isolate(1);
+    network.kill(3);
+    network.isolate(3);
+    network.run_for(50);
+    network.recover(0);
+    network.tell(1, 0);
+    network.kill(1);
+    network.nodes[1].ledger = store;
+    network.join_all();
+    network.recover(1);
+    all_tell(&mut network);
+    network.heal();
+    let leaf = network.submit();
+    network.run_until("final", 600_000, |n| {
+        (0..3).all(|node| n.nodes[node].ledger.has_committed(&leaf))
+    });
+    true
+}
+
+#[test]
+fn one_whose_store_was_put_back_is_heard_again() {
+    let came_to_it = (0..16).filter(|seed| put_back_after_it_told(*seed)).count();
+    assert!(came_to_it > 0);
+}
+
 #[test]
 fn those_who_told_of_a_key_may_not_be_enough_after_a_change() {
     let size = (3, 1);

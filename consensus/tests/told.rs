@@ -19,7 +19,7 @@ struct Row {
     what: &'static str,
     /// So many validators; the key is that of the first.
     n: usize,
-    /// Which agency's peer has told, and how far that is.
+    /// Which agency's peer has told (100 more for a second one of it), and how far that is.
     told: &'static [(usize, u64)],
     signs: bool,
 }
@@ -36,15 +36,16 @@ const ROWS: &[Row] = &[
     row(2, &[(2, HERE), (3, HERE)], false, "those who have no vote do not count"),
     row(2, &[(0, HERE)], false, "nor does another peer of its own agency"),
     row(2, &[(1, HEIGHT)], false, "the height is decided"),
-    row(2, &[(1, HEIGHT), (1, HERE)], false, "and stays so"),
+    row(2, &[(1, HEIGHT), (1, HERE)], true, "until its store is put back, and it is heard again"),
+    row(2, &[(1, HEIGHT), (101, HERE)], false, "another peer of its agency does not change that"),
     row(4, &[(1, HERE)], false, "two of four are no quorum"),
     row(4, &[(1, HERE), (2, HERE)], true, "three are"),
     row(4, &[(1, HERE), (4, HERE), (5, HERE)], false, "of those that have a vote"),
-    row(4, &[(1, HERE), (1, 0), (1, HERE)], false, "two peers of one agency are one"),
+    row(4, &[(1, HERE), (101, 0), (1, HERE)], false, "two peers of one agency are one"),
     row(4, &[(1, HERE), (2, HEIGHT)], false, "one that has committed it holds nothing of it"),
     row(4, &[(1, HERE), (2, HERE), (2, HEIGHT)], true, "what it told before that stands"),
-    row(4, &[(2, HERE), (2, HEIGHT), (1, HERE)], false, "but its highest tip counts"),
-    row(4, &[(2, HEIGHT), (2, HERE), (1, HERE)], false, "whichever of its peers told it"),
+    row(4, &[(2, HERE), (2, HEIGHT), (1, HERE)], false, "but before that, its last word counts"),
+    row(4, &[(102, HEIGHT), (2, HERE), (1, HERE)], false, "of two peers, that of the furthest"),
     row(4, &[(1, HERE), (2, FAR)], false, "a liar that is far ahead has told nothing"),
     row(4, &[(1, HERE), (2, FAR), (3, HERE)], true, "and holds back nobody"),
     row(4, &[(1, HEIGHT), (2, FAR), (3, HERE)], false, "nor does it lend its voice to another"),
@@ -66,7 +67,7 @@ fn core(n: usize) -> Core {
 const NOW: Now = Now { monotonic_ms: 0, unix_ms: UNIX_MS };
 
 fn tell(core: &mut Core, by: usize, tip_height: u64) {
-    let (from, agency) = (PeerTag(by as u64), agency(by));
+    let (from, agency) = (PeerTag(by as u64), agency(by % 100));
     let held = Signatures::default();
     let ready = core.step(NOW, Input::Signatures { from, agency, tip_height, held });
     assert!(ready.entries().is_empty());

@@ -19,7 +19,7 @@ mod authority;
 mod distinguished_name;
 
 pub use authority::{Authority, AuthorityError};
-pub use distinguished_name::{IdentityError, NAME_BYTES_MAX, identity_of};
+pub use distinguished_name::{IdentityError, identity_of};
 
 /// What a node needs to serve its agency's clients.
 pub struct ServerTls {

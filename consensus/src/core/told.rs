@@ -1,5 +1,11 @@
 //! Whether enough validators have told what they hold of this node's key for it to sign. A journal that was
 //! rolled back with its store does not know what the key has signed; a peer may.
+//!
+//! What a validator holds of a height is what came to it while it was at that height or at the one before
+//! (`receive`): one that has committed the height has dropped it, and does not count. One that was further
+//! behind when the key spoke has heard nothing, and counts all the same, for nobody can tell. So this keeps a
+//! key from contradicting itself before those who listened; it does not keep a chain whole where such a
+//! loss and liars together are more than f.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +13,16 @@ use customhouse_ledger::{
     agency::AgencyCode, finality::validators::ValidatorSet, keys::PublicKey, limits::VALIDATORS_MAX,
 };
 
-use crate::core::Core;
+use crate::{core::Core, input::PeerTag};
 
-/// Agencies that are remembered to have told. Where there are more, those that decide the height have the
-/// room: they are half as many at the most.
-const AGENCIES_MAX: usize = 2 * VALIDATORS_MAX;
+/// A peer of an agency.
+pub(crate) type Teller = (AgencyCode, PeerTag);
+
+/// Most peers that are remembered to have told. Where there are more, those of the agencies that decide the
+/// height have the room.
+const PEERS_MAX: usize = 4 * VALIDATORS_MAX;
+/// Most peers of one agency that are remembered. Where there are more, those that told before are forgotten.
+const PEERS_OF_ONE_MAX: usize = 4;
 
 /// Who has told what it holds of this node's key, and whether the key waits for that.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +31,9 @@ pub(crate) struct Told {
     asks: bool,
     /// Whether it waits now.
     waits: bool,
-    /// By agency, whichever of its peers told: the highest of the heights that these had committed.
-    tips: BTreeMap<AgencyCode, u64>,
+    /// The height that each peer had committed when it told last. A store that was put back may be lower than
+    /// before: its node remembers in its journal what it has signed itself, and must be heard again.
+    tips: BTreeMap<(AgencyCode, PeerTag), u64>,
 }
 
 impl Told {
@@ -40,18 +52,28 @@ impl Told {
         self.waits = self.asks;
     }
 
-    fn note(&mut self, agency: AgencyCode, tip_height: u64, validators: &ValidatorSet) {
+    fn note(&mut self, (agency, peer): Teller, tip_height: u64, validators: &ValidatorSet) {
         let decides = |agency: &AgencyCode| {
             validators.as_slice().iter().any(|validator| validator.agency == *agency)
         };
-        if self.tips.len() >= AGENCIES_MAX && !self.tips.contains_key(&agency) {
-            if !decides(&agency) {
-                return;
+        if !self.tips.contains_key(&(agency, peer)) {
+            if self.of_agency(agency).count() >= PEERS_OF_ONE_MAX {
+                self.tips.retain(|(of, _), _| *of != agency);
             }
-            self.tips.retain(|agency, _| decides(agency));
+            if self.tips.len() >= PEERS_MAX {
+                if !decides(&agency) {
+                    return;
+                }
+                self.tips.retain(|(agency, _), _| decides(agency));
+            }
         }
-        let tip = self.tips.entry(agency).or_default();
-        *tip = (*tip).max(tip_height);
+        self.tips.insert((agency, peer), tip_height);
+    }
+
+    /// What an agency's peers told: each how far it was.
+    fn of_agency(&self, agency: AgencyCode) -> impl Iterator<Item = u64> {
+        let all = (agency, PeerTag(0))..=(agency, PeerTag(u64::MAX));
+        self.tips.range(all).map(|(_, tip)| *tip)
     }
 
     /// Whether a key may sign at a height that these validators decide: a quorum of them has told, the key
@@ -74,17 +96,18 @@ impl Told {
         is_as_far: impl Fn(u64) -> bool,
     ) -> usize {
         let others = validators.as_slice().iter().filter(|validator| validator.key != *key);
-        let tips = others.filter_map(|validator| self.tips.get(&validator.agency));
-        tips.filter(|tip| is_as_far(**tip)).count()
+        // Which of an agency's peers is the validator's node cannot be seen: the one that is furthest counts.
+        let tips = others.filter_map(|validator| self.of_agency(validator.agency).max());
+        tips.filter(|tip| is_as_far(*tip)).count()
     }
 }
 
 impl Core {
     /// A peer of this agency has told what it holds of this node's key, and how far it is. That counts
     /// whatever it told: a liar can as well tell nothing.
-    pub(crate) fn take_teller(&mut self, agency: AgencyCode, tip_height: u64) {
+    pub(crate) fn take_teller(&mut self, teller: Teller, tip_height: u64) {
         if self.told.asks {
-            self.told.note(agency, tip_height, &self.height.validators);
+            self.told.note(teller, tip_height, &self.height.validators);
             self.weigh_told();
         }
     }
@@ -122,15 +145,20 @@ mod tests {
         let validator = |number| Validator { agency: code(number), key: key(number) };
         let validators = ValidatorSet::new((0..4).map(validator).collect()).expect("a set");
         let mut told = Told::nothing();
-        told.note(code(1), 6, &validators);
-        for stranger in 4..4 + 2 * AGENCIES_MAX {
-            told.note(code(stranger), 0, &validators);
-            assert!(told.tips.len() <= AGENCIES_MAX);
+        let of = |number: usize| (code(number), PeerTag(number as u64));
+        told.note(of(1), 6, &validators);
+        for peer in 0..100 {
+            told.note((code(4), PeerTag(peer)), 0, &validators);
+            assert!(told.tips.len() <= 1 + PEERS_OF_ONE_MAX);
+        }
+        for stranger in 4..4 + 2 * PEERS_MAX {
+            told.note(of(stranger), 0, &validators);
+            assert!(told.tips.len() <= PEERS_MAX);
         }
         assert!(!told.is_enough(&key(0), &validators, 7));
-        told.note(code(2), 6, &validators);
-        assert!(told.tips.len() <= AGENCIES_MAX);
-        assert_eq!(told.tips.get(&code(1)), Some(&6), "it keeps its place");
+        told.note(of(2), 6, &validators);
+        assert!(told.tips.len() <= PEERS_MAX);
+        assert_eq!(told.tips.get(&of(1)), Some(&6), "it keeps its place");
         assert!(told.is_enough(&key(0), &validators, 7));
     }
 }

@@ -30,7 +30,7 @@ pub const EVIDENCE_BYTES_MAX: usize = 4 * DECISIONS_BYTES_MAX;
 
 /// Most bytes of what all sides held beside their finalizations, so that a file can be read again:
 /// a finalization has less than 20 KB.
-const GROUNDS_BYTES_MAX: usize = 12 << 20;
+const ALL_GROUNDS_BYTES_MAX: usize = 12 << 20;
 
 /// Bytes of a validator chain that goes into a file: hundreds of changes among 256 validators.
 const CHAIN_BYTES_MAX: usize = 8 << 20;
@@ -122,7 +122,7 @@ impl EvidenceFile {
     /// A side that does not decode.
     pub fn new(verifier: &Verifier, sides: Vec<Side>) -> anyhow::Result<Self> {
         let highest = sides.iter().map(|side| side.height).max().unwrap_or_default();
-        let mut left = GROUNDS_BYTES_MAX;
+        let mut left = ALL_GROUNDS_BYTES_MAX;
         let within = |side: Side| match left.checked_sub(side.decisions.len()) {
             Some(rest) => {
                 left = rest;

@@ -97,7 +97,8 @@ impl Client {
         AuditClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    /// Submits records for the node to sign: at most 4,096, and [`REQUEST_BYTES_MAX`] together.
+    /// Submits records for the node to sign: at most
+    /// [`REQUEST_RECORDS_MAX`](crate::contract::REQUEST_RECORDS_MAX), and [`REQUEST_BYTES_MAX`] together.
     /// One result a record, in order; with `wait` when all are final.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 /// Most bytes of a request message: a transaction of 1 MiB, or some thousand records.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most records of a request that submits them.
+pub const REQUEST_RECORDS_MAX: usize = 4096;
 /// Metadata: the stable reason code.
 pub const REASON_CODE: &str = "reason-code";
 /// Metadata: milliseconds after which to try again.

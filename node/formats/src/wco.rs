@@ -3,7 +3,7 @@
 use std::{io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use customhouse_files::readfile;
-use customhouse_ledger::{limits::SUBJECTS_MAX, record};
+use customhouse_ledger::{limits::RECORD_BYTES_MAX, limits::SUBJECTS_MAX, record};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
@@ -19,8 +19,6 @@ use super::{
     xml::{self, Element},
 };
 
-/// Most bytes of a record, as `ValidRecord` has it.
-const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes kept free in a record for what is added later: salt, agency, submitter, references.
 const RESERVED_BYTES: usize = 1024;
 /// Most bytes of a message: it is kept whole in its record.

@@ -24,7 +24,7 @@ use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response
 
 use super::{CertifiedBlock, gather::Gave};
 
-/// Blocks asked for at once while catching up.
+/// Blocks of one answer, and so as many are asked for at once while catching up.
 pub const BLOCKS_MAX: u32 = 128;
 
 /// Bytes of transactions from which it is worth starting more than one thread.

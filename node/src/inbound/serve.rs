@@ -18,13 +18,12 @@ use tokio::sync::oneshot;
 use super::Inbound;
 use crate::{
     clock,
+    driver::answers::BLOCKS_MAX,
     driver::{DriverInput, SharedMempool, lock},
 };
 
 /// Bytes of transactions in one answer, beyond the first.
 const ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX;
-/// Blocks in one answer.
-const BLOCKS_MAX: u32 = 128;
 /// Leaf hashes looked up for one request.
 const LEAVES_MAX: usize = 4096;
 

@@ -21,9 +21,9 @@ use super::refused::Refused;
 use crate::identity::{ClientIdentity, Role};
 
 /// Bytes of answers that a client may have until they are sent.
-pub(super) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const HELD_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of requests that a client may have while they are read and until they are accepted.
-const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+const HELD_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many clients may have their whole share of bytes at a time.
 const WHOLE_SHARES: usize = 4;
 /// One client has at most this part of what all clients have together.
@@ -194,8 +194,8 @@ impl Quotas {
             Arc::new(Holdings::new(
                 (calls, WORKERS_MIN.max(processors()), Semaphore::MAX_PERMITS),
                 Class::total,
-                ANSWER_BYTES_MAX * WHOLE_SHARES,
-                REQUEST_BYTES_MAX * WHOLE_SHARES,
+                HELD_ANSWER_BYTES_MAX * WHOLE_SHARES,
+                HELD_REQUEST_BYTES_MAX * WHOLE_SHARES,
             ))
         };
         Self {
@@ -228,7 +228,7 @@ impl Quotas {
         let share = |class: Class| class.share().0;
         let workers = (WORKERS_MIN.max(processors()) / 2).max(1);
         let counts = (calls, workers, self.connections_max);
-        let holdings = Holdings::new(counts, share, ANSWER_BYTES_MAX, REQUEST_BYTES_MAX);
+        let holdings = Holdings::new(counts, share, HELD_ANSWER_BYTES_MAX, HELD_REQUEST_BYTES_MAX);
         let holdings = Arc::new(holdings);
         clients.insert(client.clone(), Arc::clone(&holdings));
         holdings
@@ -258,7 +258,7 @@ impl Place {
     /// for a while.
     pub(super) async fn hold_request(self, bytes: usize) -> Result<(), Refused> {
         self.requests().clear();
-        let units = units_of(bytes, REQUEST_BYTES_MAX);
+        let units = units_of(bytes, HELD_REQUEST_BYTES_MAX);
         let Share { client, all } = &self.held.share;
         let what = "bytes of requests of this client at a time";
         let own = take(&client.requests, units, what).await?;
@@ -298,7 +298,7 @@ impl Share {
 
     /// Sets bytes aside for an answer; waits for them for a while.
     pub(super) async fn answer(&self, bytes: usize) -> Result<AnswerBytes, Refused> {
-        let units = units_of(bytes, ANSWER_BYTES_MAX);
+        let units = units_of(bytes, HELD_ANSWER_BYTES_MAX);
         let what = "bytes of answers that this client has not read";
         let client = take(&self.client.answers, units, what).await?;
         let all = take(&self.all.answers, units, "bytes of answers that were not read").await?;
@@ -308,7 +308,7 @@ impl Share {
     /// The same for an answer that is made already: it waits for as long as it takes, because what was
     /// done for it cannot be undone.
     pub(super) async fn answer_made(&self, bytes: usize) -> AnswerBytes {
-        let units = units_of(bytes, ANSWER_BYTES_MAX / 2);
+        let units = units_of(bytes, HELD_ANSWER_BYTES_MAX / 2);
         let of = async |semaphore: &Arc<Semaphore>| {
             let permits = Arc::clone(semaphore).acquire_many_owned(units).await;
             permits.expect("a share is never closed")
@@ -463,8 +463,9 @@ mod tests {
             let member = quotas.share(&client(&number.to_string(), Role::Auditor));
             held.push(member.place(Class::Read).await.expect("a place"));
             // Larger than a share is all of it.
-            let bytes = member.answer(ANSWER_BYTES_MAX * WHOLE_SHARES).await.expect("its share");
-            assert_eq!(bytes.bytes(), ANSWER_BYTES_MAX);
+            let bytes =
+                member.answer(HELD_ANSWER_BYTES_MAX * WHOLE_SHARES).await.expect("its share");
+            assert_eq!(bytes.bytes(), HELD_ANSWER_BYTES_MAX);
             std::mem::forget(bytes);
         }
         let fifth = quotas.share(&client("5", Role::Auditor));
@@ -474,7 +475,7 @@ mod tests {
         assert!(futures::poll!(&mut waiting).is_pending(), "all bytes are taken");
         let operator = quotas.share(&client("ops", Role::Operator));
         operator.place(Class::Status).await.expect("a place");
-        operator.answer(ANSWER_BYTES_MAX).await.expect("bytes");
+        operator.answer(HELD_ANSWER_BYTES_MAX).await.expect("bytes");
     }
 
     #[tokio::test]
@@ -531,10 +532,10 @@ mod tests {
     async fn bytes_of_an_answer_are_given_back_as_far_as_it_is_shorter() {
         let quotas = Quotas::new(1024, 1024);
         let share = quotas.share(&client("a", Role::Officer));
-        let mut bytes = share.answer(ANSWER_BYTES_MAX).await.expect("free");
+        let mut bytes = share.answer(HELD_ANSWER_BYTES_MAX).await.expect("free");
         bytes.shrink(10_000);
         assert_eq!(bytes.bytes(), 10 * UNIT);
-        let rest = share.answer(ANSWER_BYTES_MAX - 10 * UNIT).await.expect("given back");
+        let rest = share.answer(HELD_ANSWER_BYTES_MAX - 10 * UNIT).await.expect("given back");
         let mut more = Box::pin(share.answer(1));
         assert!(futures::poll!(&mut more).is_pending());
         drop(rest);

@@ -11,9 +11,6 @@ use x509_parser::{
 
 use crate::identity::{ClientIdentity, Role, UnknownRole};
 
-/// Most bytes of a client's name: it becomes a record's submitter.
-pub const NAME_BYTES_MAX: usize = SUBMITTER_BYTES_MAX;
-
 /// Why a certificate names no client of this agency.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
@@ -44,7 +41,7 @@ pub enum IdentityError {
     #[error("the client certificate's OU: {0}")]
     Role(#[from] UnknownRole),
     /// `CN` is empty or too long.
-    #[error("a client's name (CN) has 1 to {NAME_BYTES_MAX} bytes, {0} found")]
+    #[error("a client's name (CN) has 1 to {SUBMITTER_BYTES_MAX} bytes, {0} found")]
     NameLength(usize),
     /// `CN` is not a name that the chain takes.
     #[error("a client's name (CN): {0}")]
@@ -88,7 +85,7 @@ fn of_certificate(
     let subject = certificate.subject();
     let organization = only(subject, &OID_X509_ORGANIZATION_NAME, "O")?;
     if organization != agency.as_str() {
-        let found = organization.chars().take(NAME_BYTES_MAX).collect();
+        let found = organization.chars().take(SUBMITTER_BYTES_MAX).collect();
         return Err(IdentityError::Agency { expected: agency, found });
     }
     let role = role_of(subject, &OID_X509_ORGANIZATIONAL_UNIT)?;
@@ -129,7 +126,7 @@ fn only<'a>(
 
 /// Checks that a client may have this name.
 pub(super) fn check_name(name: &str) -> Result<(), IdentityError> {
-    if !(1..=NAME_BYTES_MAX).contains(&name.len()) {
+    if !(1..=SUBMITTER_BYTES_MAX).contains(&name.len()) {
         return Err(IdentityError::NameLength(name.len()));
     }
     text::check_name(name).map_err(IdentityError::NameCharacters)

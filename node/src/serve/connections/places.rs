@@ -278,7 +278,7 @@ impl Place {
         (open.known, open.operators)
     }
 
-    /// See [`Connection::become_known`].
+    /// See [`super::Connection::become_known`].
     pub(super) fn become_known(&self, is_operator: bool) -> Result<(), TooMany> {
         let mut open = self.places.lock();
         // One that is cut off has lost its place.

@@ -23,8 +23,8 @@ use crate::{
     submissions::{Accepted, End, SubmissionRefusal, Submissions},
 };
 
-/// Records of one request.
-const RECORDS_MAX: usize = 4096;
+use customhouse_client::contract::REQUEST_RECORDS_MAX;
+
 /// Records that are checked in one go, and how many such pieces are under way at a time.
 const PIECE_RECORDS: usize = 256;
 const PIECES_AT_ONCE: usize = 4;
@@ -136,8 +136,8 @@ impl Submission for SubmissionService {
         let place = request.extensions_mut().remove::<Place>();
         let room = request.extensions_mut().remove::<AnswerRoom>();
         let v1::SubmitRecordsRequest { records, wait } = request.into_inner();
-        if !(1..=RECORDS_MAX).contains(&records.len()) {
-            let reason = format!("1 to {RECORDS_MAX} expected, {} found", records.len());
+        if !(1..=REQUEST_RECORDS_MAX).contains(&records.len()) {
+            let reason = format!("1 to {REQUEST_RECORDS_MAX} expected, {} found", records.len());
             return Err(Refused::field("records", "RECORD_COUNT", reason).into());
         }
         // Once they are accepted they must be answered, whether the client reads or not.
