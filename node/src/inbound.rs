@@ -91,7 +91,7 @@ impl Inbound {
         }
     }
 
-    /// Hands a message to the core, which checks all of it; its verdict decides about forwarding, and
+    /// Hands a message to the core, which checks all of it; its judgement decides about forwarding, and
     /// whether its sender is at fault.
     async fn consensus(
         &self,

@@ -66,7 +66,7 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         self.carry_out(actions)
     }
 
-    /// Passes a verdict on to where its message came from. It is of this message alone: nothing that
+    /// Passes a judgement on to where its message came from. It is of this message alone: nothing that
     /// follows from it in the same turn can change it.
     fn settle(
         &mut self,

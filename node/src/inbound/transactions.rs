@@ -79,7 +79,7 @@ impl Wrong {
 
 impl Inbound {
     /// Verifies a batch beside the consensus messages, which must not wait behind it. What waits
-    /// for a turn is bounded by the network: a peer's messages that have no verdict yet count.
+    /// for a turn is bounded by the network: a peer's messages that are not judged yet count.
     pub(super) fn verify(
         &self,
         from: PublicKey,

@@ -21,6 +21,54 @@ struct Import {
 /// Between which subjects of a crate imports lead, and where one of them stands.
 type Imports<'a> = BTreeMap<String, BTreeMap<String, (&'a str, usize)>>;
 
+/// Walls inside a crate: a subject, and those of its crate that it never imports. What leads to them is
+/// looked for in the subject itself: that the others keep their own walls does the rest.
+pub(crate) const INNER_WALLS: &[(&str, &str, &[&str])] = &[
+    ("ledger", "record", &["transaction", "proofs", "chain", "store"]),
+    ("ledger", "registry", &["record", "transaction", "proofs", "chain", "store"]),
+    ("ledger", "finality", &["registry", "record", "transaction", "proofs", "chain", "store"]),
+    ("ledger", "proofs", &["chain", "store"]),
+    ("ledger", "tlog", &["chain", "store"]),
+    ("ledger", "store", &["chain", "proofs"]),
+    ("consensus", "signed", &["core", "height", "votes"]),
+    ("consensus", "height", &["core"]),
+    ("consensus", "wire", &["core", "height"]),
+    (
+        "node",
+        "network",
+        &["driver", "inbound", "admission", "submissions", "serve", "services", "node"],
+    ),
+    ("node", "driver", &["inbound", "admission", "submissions", "serve", "services", "node"]),
+    ("node", "inbound", &["submissions", "serve", "services", "node"]),
+    ("node", "submissions", &["inbound", "serve", "services", "node"]),
+    ("node", "serve", &["driver", "inbound", "admission", "node"]),
+];
+
+/// Imports through a wall inside a crate, and walls of subjects that are not there.
+pub(crate) fn through_inner_walls(
+    walls: &[(&str, &str, &[&str])],
+    sources: &[Source],
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (folder, from, never) in walls {
+        let imports = imports(folder, sources);
+        let is_there = |subject: &str| {
+            let path = format!("{folder}/src/{subject}.rs");
+            sources.iter().any(|source| source.path == path)
+        };
+        for name in std::iter::once(from).chain(*never).filter(|name| !is_there(name)) {
+            let what = format!("a wall names `{name}`, which is not there");
+            found.push(Violation { path: (*folder).to_owned(), line: 0, what });
+        }
+        let targets = imports.get(*from).into_iter().flatten();
+        for (to, (path, line)) in targets.filter(|(to, _)| never.contains(&to.as_str())) {
+            let what = format!("`{from}` may not import `{to}`");
+            found.push(Violation { path: (*path).to_owned(), line: *line, what });
+        }
+    }
+    found
+}
+
 /// Every import that is part of a circle between subjects of a crate; `folder` has the crate's `src`.
 pub(crate) fn between_subjects(folder: &str, sources: &[Source]) -> Vec<Violation> {
     let imports = imports(folder, sources);
@@ -215,6 +263,20 @@ mod self_test {
                 "a/b/src/two.rs:1: `two` imports `three`, which leads back to it",
             ]
         );
+    }
+
+    #[test]
+    fn an_import_through_an_inner_wall_is_found_and_so_is_a_wall_of_nothing() {
+        let files = sources(&[
+            ("lib", "mod one;\nmod two;\n"),
+            ("one", "use crate::two::Two;\n"),
+            ("two", ""),
+        ]);
+        let through = |from, never| through_inner_walls(&[("a/b", from, never)], &files).len();
+        assert_eq!(through("one", &["two"]), 1);
+        assert_eq!(through("two", &["one"]), 0);
+        assert_eq!(through("two", &["three"]), 1);
+        assert_eq!(through("four", &["one"]), 1);
     }
 
     #[test]

@@ -156,6 +156,7 @@ fn no_import_leads_in_a_circle_but_inside_one_subject() {
     let folders = dependencies::WALLS.iter().map(|(folder, _)| folder);
     let circles = folders.flat_map(|folder| circles::between_subjects(folder, &sources));
     assert_none("circles", circles.collect());
+    assert_none("inner walls", circles::through_inner_walls(circles::INNER_WALLS, &sources));
     let of_node = circles::imports("node", &sources);
     assert!(of_node.len() > 10, "the node's subjects import each other: {of_node:?}");
 }
