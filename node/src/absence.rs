@@ -44,7 +44,7 @@ pub fn objection(
     };
     Some(format!(
         "{leaving}, which is there, would lose its vote while {} is away: of the {count} validators \
-         afterwards {quorum} must vote, {effect}. Wait for who is away, or take that vote first; \
+         afterwards {quorum} must vote, {effect}. Wait for those that are away, or take that vote first; \
          to do it all the same, say {}",
         codes("", ", "),
         codes("--although-absent ", " ")

@@ -6,7 +6,7 @@ import re
 from formats import Refused, check
 from wire import SCHEMA
 
-# Bytes of JSON for a byte of a binary at the most.
+# Most bytes of JSON for a byte of a binary.
 JSON_FACTOR = 4
 
 

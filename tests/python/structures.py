@@ -18,7 +18,7 @@ from verifier import (
 )
 from wire import SCHEMA
 
-# Those that have a JSON form: their message, and the bytes of the binary at the most.
+# Those that have a JSON form: their message, and the most bytes of the binary.
 JSON_FORMS = {
     "receipt": ("Receipt", RECEIPT_BYTES_MAX),
     "history_proof": ("HistoryProof", HISTORY_PROOF_BYTES_MAX),

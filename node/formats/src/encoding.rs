@@ -74,7 +74,9 @@ fn is_utf_16(encoding: &'static Encoding) -> bool {
 fn known(name: &str) -> Result<&'static Encoding, String> {
     Encoding::for_label_no_replacement(name.as_bytes())
         .filter(|encoding| *encoding != X_USER_DEFINED)
-        .ok_or_else(|| format!("encoding {} is none of the WHATWG Encoding Standard", quoted(name)))
+        .ok_or_else(|| {
+            format!("encoding {} is not one of the WHATWG Encoding Standard", quoted(name))
+        })
 }
 
 /// The XML declaration at the start of bytes, in which each byte is a character until the encoding is
@@ -186,10 +188,10 @@ mod tests {
                 format!("\u{feff}{}", named("ISO-8859-1")).into_bytes(),
                 ["\"ISO-8859-1\"", "the byte order mark says UTF-8"],
             ),
-            (named("EBCDIC-CP-US").into_bytes(), ["\"EBCDIC-CP-US\"", "none of the WHATWG"]),
-            (named("utf-7").into_bytes(), ["utf-7", "none of the WHATWG"]),
-            (named("x-user-defined").into_bytes(), ["x-user-defined", "none of the WHATWG"]),
-            (named("iso-2022-kr").into_bytes(), ["iso-2022-kr", "none of the WHATWG"]),
+            (named("EBCDIC-CP-US").into_bytes(), ["\"EBCDIC-CP-US\"", "not one of the WHATWG"]),
+            (named("utf-7").into_bytes(), ["utf-7", "not one of the WHATWG"]),
+            (named("x-user-defined").into_bytes(), ["x-user-defined", "not one of the WHATWG"]),
+            (named("iso-2022-kr").into_bytes(), ["iso-2022-kr", "not one of the WHATWG"]),
             (vec![0xff, 0xfe, 0, 0, b'<', 0, 0, 0], ["UTF-32", "not read"]),
             ([named("euc-kr").as_bytes(), b"\xff"].concat(), ["not EUC-KR text", ""]),
             (vec![0xff, 0xfe, 0, 0xd8], ["not UTF-16LE text", ""]),

@@ -276,7 +276,7 @@ fn a_file_that_is_not_well_formed_is_refused_with_line_and_column() {
         ),
         (
             "<?xml version='1.0' encoding='EBCDIC-CP-US'?><a/>",
-            "a.xml:1:1: not well-formed: encoding \"EBCDIC-CP-US\" is none of the WHATWG",
+            "a.xml:1:1: not well-formed: encoding \"EBCDIC-CP-US\" is not one of the WHATWG",
         ),
         ("<a>\r<b>\r\n &x;</a>", "a.xml:3:2: not well-formed: entity \"x\" is not known"),
     ] {

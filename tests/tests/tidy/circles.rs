@@ -207,7 +207,7 @@ fn paths_in(code: &str) -> Vec<String> {
     found
 }
 
-/// A path from the crate's root, where it leads into this crate. In a `use`, a name that is none of the
+/// A path from the crate's root, where it leads into this crate. In a `use`, a name that is not one of the
 /// words for a crate may be a module inside this one.
 fn absolute(path: &str, module: &Module, is_use: bool) -> Option<Module> {
     let mut parts = path.split("::").map(str::to_owned).peekable();

@@ -193,6 +193,11 @@ fn the_page_has_the_walls_and_the_modules_that_the_code_has() {
 }
 
 #[test]
+fn sentences_are_understood_at_first_reading_as_far_as_a_test_can_tell() {
+    check("odd English", |_| true, rules::odd_english);
+}
+
+#[test]
 fn no_comment_cites_a_document_that_is_not_here() {
     check("a citation", |_| true, rules::absent_documents);
 }

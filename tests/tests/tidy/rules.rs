@@ -124,6 +124,26 @@ pub(crate) fn bincode_outside_store(source: &Source) -> Vec<Violation> {
     if elsewhere { impure(source, &["bincode"]) } else { Vec::new() }
 }
 
+/// English that a newcomer reads twice. In pieces, so that this file does not find itself.
+const ODD_ENGLISH: [&str; 7] = [
+    concat!("at the ", "most"),
+    concat!("is none ", "of the"),
+    concat!("for who ", "is"),
+    concat!("by who ", "is"),
+    concat!("of who ", "is"),
+    concat!("to who ", "is"),
+    concat!("from who ", "is"),
+];
+
+/// Phrases that are constructions of another language.
+pub(crate) fn odd_english(source: &Source) -> Vec<Violation> {
+    let found = source.lines().flat_map(|(number, line)| {
+        let odd = ODD_ENGLISH.iter().filter(|phrase| line.contains(**phrase));
+        odd.map(move |phrase| (number, phrase))
+    });
+    found.map(|(number, phrase)| violation(source, number, format!("`{phrase}`"))).collect()
+}
+
 /// Signatures that are checked in another way than by the one module that checks them strictly.
 pub(crate) fn other_signature_checks(source: &Source) -> Vec<Violation> {
     let elsewhere = source.path.contains("/src/") && source.path != "ledger/src/keys.rs";
@@ -413,6 +433,12 @@ mod self_test {
     fn a_citation_of_an_absent_document_is_found() {
         let text = concat!("//! What a vote says (DESI", "GN §4).\n//! As designed.\n");
         assert_eq!(absent_documents(&rust(text)).len(), 1);
+    }
+
+    #[test]
+    fn a_phrase_of_another_language_is_found() {
+        let bad = concat!("// Ten bytes at the ", "most.\n// Ten bytes at most.\n");
+        assert_eq!(odd_english(&rust(bad)).len(), 1);
     }
 
     #[test]
