@@ -366,9 +366,12 @@ impl Core {
         self.height.finalization.as_ref().map(|finalization| finalization.ballot.block_hash)
     }
 
-    /// Whether others have decided this height already, and this node only follows.
+    /// Whether this height is known to be decided already, and this node only follows: a tip ahead says
+    /// so, or this node's own journal, which knows of later heights than the store.
     pub fn is_catching_up(&self) -> bool {
-        self.ahead.as_ref().is_some_and(|tip| tip.header.height >= self.height.number)
+        let height = self.height.number;
+        self.ahead.as_ref().is_some_and(|tip| tip.header.height >= height)
+            || self.memory.knows_of_more_than(height)
     }
 
     /// Whether this node signs at this height: it has a key that has not been stopped, the key is

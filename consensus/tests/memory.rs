@@ -84,18 +84,25 @@ fn a_journal_ahead_of_the_store_is_followed_and_not_signed() {
     let d = block_on(&state, 1, 'D');
     let remembered = Entry::Vote(vote(VoteKind::Notarize, 0, 1, &d));
     let mut bench = Bench::recovered(0, genesis(), vec![remembered]);
-    assert!(!bench.core.is_signing());
+    assert!(!bench.core.is_signing() && bench.core.is_catching_up());
     let nothing = bench.take_all(vec![proposal(1, 0, a()), valid(1, a()), Event::Wait(5_000)]);
     assert!(nothing.is_empty(), "{nothing:?}");
     let from = PeerTag(1);
     bench.take(step(Input::Certified { from, block: a(), finalization }));
     bench.take(step(Input::Committed { committed: state, pending: false }));
     assert!(bench.core.is_signing(), "at the height that it knows it goes on");
+    assert!(!bench.core.is_catching_up());
     assert!(bench.take(notarize_again(&d)).is_empty(), "its own vote is no surprise");
 }
 
 fn notarize_again(d: &Block) -> Event {
     said(Message::Vote(vote(VoteKind::Notarize, 0, 1, d)))
+}
+
+#[test]
+fn a_key_that_was_stopped_says_nothing_of_how_far_the_others_are() {
+    let bench = Bench::recovered(0, genesis(), vec![Entry::Watermark(u64::MAX)]);
+    assert!(!bench.core.is_signing() && !bench.core.is_catching_up());
 }
 
 #[test]

@@ -106,9 +106,13 @@ impl From<Unclear> for Status {
             Unclear::Twice(path) => {
                 ("REPEATED_FIELD", format!("{path}: more than once, and only one would be kept"))
             }
-            Unclear::TooMany(path) => {
-                ("TOO_MANY_ELEMENTS", format!("{path}: more elements than any message may have"))
-            }
+            Unclear::TooMany(path) => (
+                "TOO_MANY_ELEMENTS",
+                format!(
+                    "{path}: a list of more than {LIST_MAX}, or more messages in this request than \
+                     {MESSAGES_MAX} and one for each {MESSAGE_BYTES} bytes: send less at a time"
+                ),
+            ),
             Unclear::Malformed(path) => {
                 ("MESSAGE_MALFORMED", format!("{path}: not the bytes of this message"))
             }

@@ -45,6 +45,14 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Whether the journal knows that a height is decided. A key that was stopped signs nothing up to the last
+    /// height there is, and that says nothing of any.
+    pub(crate) fn knows_of_more_than(&self, height: u64) -> bool {
+        height <= self.watermark && self.watermark != u64::MAX
+    }
+}
+
 impl Core {
     /// Takes up what the journal remembers of the height in progress: the state is then what it
     /// was when the entries were written, and the rules go on from there. Nothing is sent here.

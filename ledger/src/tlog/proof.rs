@@ -18,7 +18,7 @@ pub const EXTENSION: &str = "tlog-proof";
 const VERSION: &str = "c2sp.org/tlog-proof@v1";
 const EXTRA: &str = "extra ";
 const INDEX: &str = "index ";
-/// More hashes than a path in a log of 2^64 leaves has.
+/// As many hashes as a path in a log of 2^64 leaves has.
 const PATH_MAX: usize = 64;
 
 /// Why a text is not a proof.
