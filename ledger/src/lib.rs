@@ -30,6 +30,7 @@ pub mod merkle;
 pub mod proofs;
 pub mod record;
 pub mod registry;
+pub mod role;
 #[cfg(feature = "rocksdb")]
 pub mod store;
 pub mod text;

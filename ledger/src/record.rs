@@ -22,6 +22,7 @@ use crate::{
 
 mod assistance_request;
 mod assistance_response;
+pub mod authority;
 mod certificate;
 mod declaration;
 mod declaration_status;
@@ -38,7 +39,7 @@ mod trader_status;
 mod transport_document;
 
 pub use fields::is_decimal;
-pub use kind::{Kind, kind_of};
+pub use kind::{Kind, RecordKind, kind_of};
 
 /// Bytes of the salt.
 pub const SALT_BYTES: usize = 16;
@@ -306,7 +307,7 @@ pub(crate) mod tests {
         let hidden = broken(&|r| r.submitter = "bro\u{202e}ker".into());
         assert_eq!(hidden, RecordError::SubmitterName(TextError::Character('\u{202e}')));
         assert_eq!(broken(&|r| r.body = None), RecordError::Body);
-        let reference = v1::Reference { relation: 1, record_id: vec![0; 31] };
+        let reference = v1::Reference { relation: 1, record_id: vec![0; 31], ground: 0 };
         assert_eq!(broken(&|r| r.references = vec![reference.clone()]), RecordError::Reference(0));
         let subject = v1::Subject { scheme: 4, id: "X".into() };
         let twice = vec![subject.clone(), subject.clone()];

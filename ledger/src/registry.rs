@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use customhouse_proto::v1::{self, registry_entry::Entry, signing_key_entry::Role};
+use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
 
 use crate::{
@@ -15,9 +15,11 @@ use crate::{
     finality::validators::{Validator, ValidatorSet, ValidatorSetError},
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey},
-    limits::{NAME_BYTES_MAX, REGISTRY_ENTRIES_MAX},
+    limits::{NAME_BYTES_MAX, REGISTRY_ENTRIES_MAX, SUBMITTER_BYTES_MAX},
     merkle,
+    record::{RecordKind, authority},
     registry::parameters::{ParameterError, Parameters},
+    role::{self, Role},
     text::{self, TextError},
 };
 
@@ -51,6 +53,18 @@ pub enum RegistryError {
     /// Unset or unknown role.
     #[error("registry entry of {0}: signing key without a known role")]
     Role(AgencyCode),
+    /// A node's key that is bound to a name or to kinds.
+    #[error("registry entry of {0}: a node's key has no submitter and no kinds of its own")]
+    Bound(AgencyCode),
+    /// No name of a submitter, or one that is too long.
+    #[error(
+        "registry entry of {0}: a signing key that is not a node's names its submitter, in 1 to \
+         {SUBMITTER_BYTES_MAX} bytes"
+    )]
+    Submitter(AgencyCode),
+    /// A kind that there is not, or that the key's role may not state.
+    #[error("registry entry of {0}: kinds of records that the key's role may not state")]
+    Kinds(AgencyCode),
     /// A name or label that is too long.
     #[error("registry entry: a name of more than {NAME_BYTES_MAX} bytes")]
     NameLength,
@@ -95,6 +109,8 @@ impl RegistryError {
             Self::Agency(_) => "REGISTRY_ENTRY_AGENCY",
             Self::Key(..) => "REGISTRY_ENTRY_KEY",
             Self::Role(_) => "REGISTRY_ENTRY_ROLE",
+            Self::Bound(_) | Self::Submitter(_) => "REGISTRY_ENTRY_SUBMITTER",
+            Self::Kinds(_) => "REGISTRY_ENTRY_KINDS",
             Self::NameLength | Self::Name(..) => "REGISTRY_ENTRY_NAME",
             Self::Period { .. } => "REGISTRY_ENTRY_PERIOD",
             Self::Duplicate(_) => "REGISTRY_DUPLICATE",
@@ -114,13 +130,78 @@ pub struct RegistryKey {
     id: Vec<u8>,
 }
 
-/// A signing key in the registry: whose it is, and in which role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A signing key in the registry: whose it is, and what it may sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
     /// The agency it signs for.
     pub agency: AgencyCode,
-    /// What for.
+    /// In which role.
     pub role: Role,
+    /// The submitter's name that its records have; empty for a node's key.
+    pub submitter: String,
+    /// The kinds that it may sign, as [`RecordKind::bits`]; 0 for all that its role may state.
+    pub kinds: u64,
+}
+
+impl Signer {
+    /// Checks that this key may sign a record.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self, record: &v1::Record) -> Result<(), SignerRefused> {
+        let by_node = self.role == Role::Node;
+        let stated = record.submitter_role();
+        if by_node {
+            let certificate = !record.submitter_certificate.is_empty();
+            return match certificate == (stated != Role::Node) {
+                true => Ok(()),
+                false => Err(SignerRefused::Certificate),
+            };
+        }
+        if !record.submitter_certificate.is_empty() {
+            return Err(SignerRefused::Certificate);
+        }
+        if record.submitter != self.submitter {
+            return Err(SignerRefused::Submitter);
+        }
+        if stated != self.role {
+            return Err(SignerRefused::Role);
+        }
+        let kind = record.body.as_ref().map_or(0, |body| 1 << RecordKind::of(body).number());
+        if self.kinds == 0 || self.kinds & kind != 0 { Ok(()) } else { Err(SignerRefused::Kind) }
+    }
+}
+
+/// Why a key may not sign a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignerRefused {
+    /// The submitter is not the one that the key is registered for.
+    #[error("submitter: not the name that the registry binds the signing key to")]
+    Submitter,
+    /// The role is not the key's.
+    #[error("submitter_role: not the role that the registry gives the signing key")]
+    Role,
+    /// The key may not sign records of this kind.
+    #[error("body: of a kind that the registry does not let the signing key sign")]
+    Kind,
+    /// A client's certificate where no node speaks for one, or none where it does.
+    #[error(
+        "submitter_certificate: is there where a node signs for a client with a certificate, and only \
+         there"
+    )]
+    Certificate,
+}
+
+impl SignerRefused {
+    /// A stable code for clients and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Submitter => "SIGNER_SUBMITTER",
+            Self::Role => "SIGNER_ROLE",
+            Self::Kind => "SIGNER_KIND",
+            Self::Certificate => "SIGNER_CERTIFICATE",
+        }
+    }
 }
 
 /// The registry as of one height. Sorted by [`RegistryKey`].
@@ -368,9 +449,12 @@ pub fn is_open_at(entry: &v1::RegistryEntry, height: u64) -> bool {
 /// Whose key it is, where the entry registers this key for signing.
 pub fn signer_of(entry: &v1::RegistryEntry, key: &PublicKey) -> Option<Signer> {
     match &entry.entry {
-        Some(Entry::SigningKey(signing)) if signing.public_key == key.as_bytes() => {
-            Some(Signer { agency: signing.agency.parse().ok()?, role: signing.role() })
-        }
+        Some(Entry::SigningKey(signing)) if signing.public_key == key.as_bytes() => Some(Signer {
+            agency: signing.agency.parse().ok()?,
+            role: signing.role(),
+            submitter: signing.submitter.clone(),
+            kinds: signing.kinds,
+        }),
         _ => None,
     }
 }
@@ -420,9 +504,7 @@ fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryError> {
         Entry::SigningKey(signing) => {
             check_name(&signing.label)?;
             let key = keyed(11, &signing.agency, &signing.public_key)?;
-            if matches!(Role::try_from(signing.role), Err(_) | Ok(Role::Unspecified)) {
-                return Err(RegistryError::Role(parse_agency(&signing.agency)?));
-            }
+            check_signing(parse_agency(&signing.agency)?, signing)?;
             Ok(key)
         }
         Entry::Parameter(parameter) => {
@@ -430,6 +512,27 @@ fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryError> {
             Ok(RegistryKey { kind: 12, id: parameter.name.clone().into_bytes() })
         }
     }
+}
+
+/// A signing key has a role; a node's has no more, every other is bound to a name, and to kinds that its role
+/// may state.
+fn check_signing(agency: AgencyCode, entry: &v1::SigningKeyEntry) -> Result<(), RegistryError> {
+    let role = role::numbered(entry.role).ok_or(RegistryError::Role(agency))?;
+    if !role::is_submitter(role) {
+        let bound = !entry.submitter.is_empty() || entry.kinds != 0;
+        return if bound { Err(RegistryError::Bound(agency)) } else { Ok(()) };
+    }
+    let submitter = &entry.submitter;
+    if !(1..=SUBMITTER_BYTES_MAX).contains(&submitter.len()) {
+        return Err(RegistryError::Submitter(agency));
+    }
+    text::check_name(submitter).map_err(|error| RegistryError::Name(submitter.clone(), error))?;
+    let kinds = RecordKind::of_bits(entry.kinds);
+    let may = |kind: &RecordKind| authority::roles(*kind).contains(&role);
+    if RecordKind::bits(&kinds) != entry.kinds || !kinds.iter().all(may) {
+        return Err(RegistryError::Kinds(agency));
+    }
+    Ok(())
 }
 
 fn entry_agency(entry: &v1::RegistryEntry) -> Result<Option<AgencyCode>, RegistryError> {

@@ -2,18 +2,25 @@
 
 use std::{fmt, str::FromStr};
 
-use customhouse_ledger::agency::AgencyCode;
+use customhouse_ledger::{agency::AgencyCode, role::Role as SpeakerRole};
 
 /// What a client may do. The organisational unit of its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Submits records, waits for receipts, queries.
-    Integrator,
-    /// Queries.
+    /// Speaks for the agency's office, as a person or as a system of it: lodges what customs states, and
+    /// queries.
     Officer,
+    /// Lodges as a broker, waits for receipts, queries.
+    Broker,
+    /// The same as a carrier.
+    Carrier,
+    /// The same as an importer or exporter.
+    Trader,
+    /// The same as a port or terminal.
+    Port,
     /// Queries and fetches proofs.
     Auditor,
-    /// Everything, and sees the node's status and peers.
+    /// Sees the node's status and peers, changes the registry, queries and fetches proofs. Lodges nothing.
     Operator,
 }
 
@@ -30,20 +37,43 @@ pub struct ClientIdentity {
 
 /// The text is not a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a role (integrator, officer, auditor, operator)")]
+#[error("`{0}` is not a role (officer, broker, carrier, trader, port, auditor, operator)")]
 pub struct UnknownRole(pub String);
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 4] = [Self::Integrator, Self::Officer, Self::Auditor, Self::Operator];
+    pub const ALL: [Self; 7] = [
+        Self::Officer,
+        Self::Broker,
+        Self::Carrier,
+        Self::Trader,
+        Self::Port,
+        Self::Auditor,
+        Self::Operator,
+    ];
 
     /// The role's word in certificates and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Integrator => "integrator",
             Self::Officer => "officer",
+            Self::Broker => "broker",
+            Self::Carrier => "carrier",
+            Self::Trader => "trader",
+            Self::Port => "port",
             Self::Auditor => "auditor",
             Self::Operator => "operator",
+        }
+    }
+
+    /// The role in which its records speak; `None` where it lodges nothing.
+    pub fn speaks_as(self) -> Option<SpeakerRole> {
+        match self {
+            Self::Officer => Some(SpeakerRole::Office),
+            Self::Broker => Some(SpeakerRole::Broker),
+            Self::Carrier => Some(SpeakerRole::Carrier),
+            Self::Trader => Some(SpeakerRole::Trader),
+            Self::Port => Some(SpeakerRole::Port),
+            Self::Auditor | Self::Operator => None,
         }
     }
 }

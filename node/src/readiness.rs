@@ -17,7 +17,7 @@ use customhouse_ledger::{
     registry::genesis::Genesis,
     store::{FolderLock, StoreError, StoreOptions},
 };
-use customhouse_proto::v1::{registry_entry::Entry, signing_key_entry::Role};
+use customhouse_proto::v1::{Role, registry_entry::Entry};
 
 use crate::{
     config::{ConfigError, Listener, NodeConfig, NodeKeys, address},
@@ -203,7 +203,7 @@ fn registered<'a>(genesis: &'a Genesis, key: &PublicKey) -> Option<(&'a str, Key
         let (agency, public_key, purpose) = match entry.entry.as_ref()? {
             Entry::Validator(e) => (&e.agency, &e.public_key, KeyPurpose::Validator),
             Entry::Peer(e) => (&e.agency, &e.public_key, KeyPurpose::Peer),
-            Entry::SigningKey(e) if e.role() == Role::Submitter => {
+            Entry::SigningKey(e) if e.role() != Role::Node => {
                 (&e.agency, &e.public_key, KeyPurpose::Submitter)
             }
             Entry::SigningKey(e) => (&e.agency, &e.public_key, KeyPurpose::Signing),

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use customhouse_proto::v1::{self, registry_entry::Entry, signing_key_entry::Role};
+use customhouse_proto::v1::{self, Role, registry_entry::Entry};
 use prost::Message as _;
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -20,6 +20,7 @@ use crate::{
     keys::PublicKey,
     limits::{GENESIS_BYTES_MAX, GENESIS_JSON_BYTES_MAX},
     merkle,
+    record::RecordKind,
     registry::{Registry, RegistryError},
 };
 
@@ -257,16 +258,16 @@ struct AgencyJson {
 #[serde(deny_unknown_fields)]
 struct SigningKeyJson {
     public_key: PublicKey,
-    role: RoleJson,
+    #[serde(with = "crate::role::by_name")]
+    role: Role,
+    /// Of every key but a node's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    submitter: String,
+    /// Names of kinds; empty for all that the role may state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kinds: Vec<RecordKind>,
     #[serde(default)]
     label: String,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RoleJson {
-    Node,
-    Submitter,
 }
 
 impl GenesisJson {
@@ -338,11 +339,10 @@ impl AgencyJson {
             open(Entry::SigningKey(v1::SigningKeyEntry {
                 agency: agency.clone(),
                 public_key: key.public_key.as_bytes().to_vec(),
-                role: match key.role {
-                    RoleJson::Node => Role::Node as i32,
-                    RoleJson::Submitter => Role::Submitter as i32,
-                },
+                role: key.role as i32,
                 label: key.label.clone(),
+                submitter: key.submitter.clone(),
+                kinds: RecordKind::bits(&key.kinds),
             }))
         }));
         entries
@@ -362,13 +362,13 @@ impl AgencyJson {
 
 impl SigningKeyJson {
     fn of(entry: &v1::SigningKeyEntry) -> Option<Self> {
-        let role = match entry.role() {
-            Role::Submitter => RoleJson::Submitter,
-            Role::Node => RoleJson::Node,
-            Role::Unspecified => return None,
-        };
-        let public_key = PublicKey::from_slice(&entry.public_key).ok()?;
-        Some(Self { public_key, role, label: entry.label.clone() })
+        Some(Self {
+            public_key: PublicKey::from_slice(&entry.public_key).ok()?,
+            role: entry.role(),
+            submitter: entry.submitter.clone(),
+            kinds: RecordKind::of_bits(entry.kinds),
+            label: entry.label.clone(),
+        })
     }
 }
 
@@ -392,7 +392,9 @@ pub(crate) mod tests {
             peers: vec![public(64 + i)],
             signing_keys: vec![SigningKeyJson {
                 public_key: public(128 + i),
-                role: RoleJson::Node,
+                role: Role::Node,
+                submitter: String::new(),
+                kinds: Vec::new(),
                 label: String::new(),
             }],
         };

@@ -70,7 +70,7 @@ pub(crate) fn record() -> Value {
     // Two more follow from the declaration.
     cases.valid("about as many subjects as may be", about(510));
     cases.refused("RECORD_SUBJECT", "about a subject too many", about(511));
-    let reference = v1::Reference { relation: 5, record_id: vec![1; 32] };
+    let reference = v1::Reference { relation: 5, record_id: vec![1; 32], ground: 0 };
     cases.refused(
         "RECORD_REFERENCE",
         "a reference too many",
@@ -231,7 +231,7 @@ fn full() -> v1::Record {
         ..Default::default()
     };
     v1::Record {
-        references: vec![v1::Reference { relation: 1, record_id: vec![2; 32] }],
+        references: vec![v1::Reference { relation: 1, record_id: vec![2; 32], ground: 0 }],
         ..with_body(Body::Declaration(declaration))
     }
 }
@@ -248,7 +248,9 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let subject = |scheme, id: &str| v1::Subject { scheme, id: id.into() };
     let subjects = |list: Vec<v1::Subject>| changed(|r| r.subjects = list);
     let reference = |relation, length| {
-        changed(|r| r.references = vec![v1::Reference { relation, record_id: vec![1; length] }])
+        changed(|r| {
+            r.references = vec![v1::Reference { relation, record_id: vec![1; length], ground: 0 }]
+        })
     };
     let with = |body| with_body(body).encode_to_vec();
     let named = |name: &str| changed(|r| r.submitter = name.into());

@@ -52,7 +52,7 @@ pub(crate) enum KeysCommand {
     Server(AuthorityArgs),
     /// Make a client's certificate and profile.
     #[command(after_help = "Examples:\n  \
-        customhouse keys client --agency NL-DOUANE --dir nl --name acme-brokers --role integrator \\\n    \
+        customhouse keys client --agency NL-DOUANE --dir nl --name acme-brokers --role broker \\\n    \
         --node https://node.douane.example:7401 --out acme")]
     Client(ClientArgs),
 }
@@ -100,8 +100,9 @@ pub(crate) struct ClientArgs {
     /// The client's name: the submitter of its records.
     #[arg(long)]
     name: String,
-    /// What it may do: integrator, officer, auditor or operator.
-    #[arg(long, default_value_t = Role::Integrator)]
+    /// What it may do: officer (lodges for the agency's office), broker, carrier, trader, port, auditor or
+    /// operator.
+    #[arg(long, default_value_t = Role::Broker)]
     role: Role,
     /// The node's endpoint.
     #[arg(long, value_name = "URL", default_value = "https://127.0.0.1:7401")]
@@ -124,7 +125,7 @@ Examples:
   # All that an agency needs to join: send nl/agency.json to whoever makes the genesis
   customhouse keys new --agency NL-DOUANE --name 'Douane' --country NL --dir nl
 
-  # A key for an integrator that signs its own transactions
+  # A key for a submitter that signs its own transactions
   customhouse keys new --agency NL-DOUANE --purpose submitter --dir acme";
 
 pub(crate) fn run(command: KeysCommand, output: Output) -> Done {

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 use customhouse_ledger::{
     agency::AgencyCode,
     keys::PublicKey,
+    record::RecordKind,
     registry::genesis::{Genesis, GenesisError},
+    role::{self, Role},
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,20 +45,17 @@ pub struct RegisteredKey {
     /// The key.
     pub public_key: PublicKey,
     /// In which role.
-    pub role: RegisteredRole,
+    #[serde(with = "role::by_name")]
+    pub role: Role,
+    /// The submitter's name that its records have. Empty for a node's key, and there only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub submitter: String,
+    /// The kinds that it may sign; none for all that its role may state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<RecordKind>,
     /// What the agency calls it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub label: String,
-}
-
-/// The role of a signing key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegisteredRole {
-    /// The agency's node, for its clients.
-    Node,
-    /// An integrator that signs its own transactions.
-    Submitter,
 }
 
 impl AgencyFile {

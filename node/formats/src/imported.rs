@@ -1,6 +1,9 @@
 //! What a message becomes: a record, with what the ledger does not hold of it.
 
-use customhouse_proto::v1::{self, reference::Relation};
+use customhouse_proto::v1::{
+    self,
+    reference::{Ground, Relation},
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::warning::Warning;
@@ -23,9 +26,13 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// States that the record is about an earlier one.
-    pub fn refer(&mut self, relation: Relation, record_id: [u8; 32]) {
-        let reference = v1::Reference { relation: relation as i32, record_id: record_id.to_vec() };
+    /// States that the record is about an earlier one, and why.
+    pub fn refer(&mut self, relation: Relation, record_id: [u8; 32], ground: Ground) {
+        let reference = v1::Reference {
+            relation: relation as i32,
+            record_id: record_id.to_vec(),
+            ground: ground as i32,
+        };
         if !self.record.references.contains(&reference) {
             self.record.references.push(reference);
         }

@@ -21,7 +21,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use customhouse_proto::v1::{record::Body, reference::Relation};
+use customhouse_proto::v1::{
+    record::Body,
+    reference::{Ground, Relation},
+};
 
 use super::imported::{DeclarationKey, Imported, MessageRole};
 
@@ -58,6 +61,16 @@ pub enum Rule {
     Ledger,
     /// By the folder of the file.
     Folder,
+}
+
+impl Rule {
+    /// What a reference says of why it is there.
+    pub fn ground(self) -> Ground {
+        match self {
+            Self::Reference | Self::Mrn | Self::Ledger => Ground::ByReference,
+            Self::Folder => Ground::ByFolder,
+        }
+    }
 }
 
 impl fmt::Display for Rule {

@@ -50,6 +50,9 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 /// What the rows' source is called.
 const FORMAT: &str = "KR-IMPORT/22";
 
+/// What maps these rows: its number changes with what it makes of them.
+const IMPORTER: &str = "customhouse-rows/1";
+
 /// Imports the rows of a file, one after the other.
 ///
 /// # Errors
@@ -214,6 +217,8 @@ impl<R: BufRead> CsvRows<R> {
             media_type: "text/csv".to_owned(),
             format: FORMAT.to_owned(),
             content: line,
+            importer: IMPORTER.to_owned(),
+            ..Default::default()
         };
         Ok(Imported {
             idempotency_key: key,

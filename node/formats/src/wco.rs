@@ -25,6 +25,9 @@ const RESERVED_BYTES: usize = 1024;
 pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 /// Bytes that the length prefixes of one goods item may grow by when extensions are added.
 const ITEM_PREFIX_BYTES: usize = 4;
+
+/// What maps these messages: its number changes with what it makes of them.
+const IMPORTER: &str = "customhouse-wco/1";
 /// What an AppleDouble file begins with: attributes of another file, under its name with `._` before it.
 const APPLE_DOUBLE: [u8; 4] = [0, 5, 0x16, 7];
 
@@ -293,6 +296,8 @@ fn record(message: &Message<'_>, bytes: &[u8], body: Body) -> v1::Record {
         media_type: "application/xml".to_owned(),
         format: message.format.clone(),
         content: bytes.to_vec(),
+        importer: IMPORTER.to_owned(),
+        ..Default::default()
     };
     v1::Record { source: Some(source), body: Some(body), ..Default::default() }
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use customhouse_files::{
-    agency_file::{AgencyFile, RegisteredKey, RegisteredRole},
+    agency_file::{AgencyFile, RegisteredKey},
     folder::{FolderError, create_dir, io_error, write_public},
     keyfile::{KeyFile, KeyPurpose},
 };
-use customhouse_ledger::{agency::AgencyCode, keys::PublicKey};
+use customhouse_ledger::{agency::AgencyCode, keys::PublicKey, role::Role};
 
 use super::LocalNetworkError;
 use crate::{config::journal_path, journal::SignerJournal};
@@ -45,7 +45,9 @@ pub fn create_agency_keys(
         peers: vec![make(KeyPurpose::Peer)?],
         signing_keys: vec![RegisteredKey {
             public_key: make(KeyPurpose::Signing)?,
-            role: RegisteredRole::Node,
+            role: Role::Node,
+            submitter: String::new(),
+            kinds: Vec::new(),
             label: "node".into(),
         }],
     };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use customhouse_files::{
-    agency_file::{AgencyFile, RegisteredKey, RegisteredRole, genesis_of},
+    agency_file::{AgencyFile, RegisteredKey, genesis_of},
     folder::{FolderError, create_dir, io_error, write_public},
     keyfile::{KeyFile, KeyPurpose},
     profile::Profile,
@@ -22,8 +22,9 @@ use super::{LocalNetworkError, create_agency_keys};
 use crate::{config::NodeConfig, identity::Role, tls::Authority};
 
 /// The clients that every agency of a local network gets: directory, name in the certificate, role.
-const CLIENTS: [(&str, Role); 4] = [
-    ("broker", Role::Integrator),
+const CLIENTS: [(&str, Role); 5] = [
+    ("broker", Role::Broker),
+    ("carrier", Role::Carrier),
     ("officer", Role::Officer),
     ("auditor", Role::Auditor),
     ("operator", Role::Operator),
@@ -262,7 +263,7 @@ filter = "info"
     )
 }
 
-/// Makes a client's certificate and profile; for an integrator also a key to sign with.
+/// Makes a client's certificate and profile; for who lodges also a key to sign with.
 fn lay_out_client(
     agency_dir: &Path,
     authority: &Authority,
@@ -282,15 +283,17 @@ fn lay_out_client(
         submitter_key: None,
     };
     let mut registered = None;
-    if role == Role::Integrator {
+    if let Some(speaks_as) = role.speaks_as() {
         let path = dir.join("submitter.key");
         let key = KeyFile::generate(KeyPurpose::Submitter, agency).map_err(io_error(&path))?;
         key.write(&path)?;
         profile.submitter_key = Some("submitter.key".into());
         registered = Some(RegisteredKey {
             public_key: key.key.public(),
-            role: RegisteredRole::Submitter,
-            label: name.to_owned(),
+            role: speaks_as,
+            submitter: name.to_owned(),
+            kinds: Vec::new(),
+            label: String::new(),
         });
     }
     profile.write(&dir)?;

@@ -13,8 +13,7 @@ use customhouse_ledger::{
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{
-    self, AgencyEntry, PeerEntry, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
-    signing_key_entry::Role,
+    self, AgencyEntry, PeerEntry, Role, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
 };
 use tempfile::TempDir;
 
@@ -58,7 +57,7 @@ pub(crate) fn genesis(agencies: usize) -> Genesis {
                 agency,
                 public_key: public_key(3),
                 role: Role::Node as i32,
-                label: String::new(),
+                ..Default::default()
             }),
         ]
     });
@@ -197,7 +196,7 @@ impl Network {
         all: &[(u64, &str)],
     ) -> Vec<Result<Hash, SubmissionRefusal>> {
         let client =
-            ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Integrator };
+            ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Broker };
         let submission = |&(number, mrn): &(u64, &str)| v1::RecordSubmission {
             record: Some(v1::Record { body: Some(inspection(mrn)), ..Default::default() }),
             idempotency_key: format!("key-{number}"),
@@ -312,8 +311,9 @@ fn signing_entry(agency: usize, purpose: u8) -> Entry {
     Entry::SigningKey(SigningKeyEntry {
         agency: code(agency).to_string(),
         public_key: key(purpose, agency).public().as_bytes().to_vec(),
-        role: Role::Submitter as i32,
-        label: String::new(),
+        role: Role::Broker as i32,
+        submitter: "broker".into(),
+        ..Default::default()
     })
 }
 

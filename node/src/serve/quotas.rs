@@ -211,7 +211,7 @@ impl Quotas {
     pub(super) fn share(&self, client: &ClientIdentity) -> Share {
         let all = Arc::clone(match client.role {
             Role::Operator => &self.operators,
-            Role::Integrator | Role::Officer | Role::Auditor => &self.members,
+            _ => &self.members,
         });
         Share { client: self.holdings(client), all }
     }
@@ -438,7 +438,7 @@ mod tests {
     async fn one_client_s_calls_do_not_take_another_s() {
         let quotas = Quotas::new(1024, 1024);
         let of = |name, role| quotas.share(&client(name, role));
-        let (a, b) = (of("a", Role::Integrator), of("b", Role::Integrator));
+        let (a, b) = (of("a", Role::Broker), of("b", Role::Broker));
         let mut held = Vec::new();
         for _ in 0..Class::Stream.share().0 {
             held.push(a.place(Class::Stream).await.expect("a place"));
@@ -483,7 +483,7 @@ mod tests {
         let quotas = Quotas::new(4, 1024);
         let mut open = Vec::new();
         for number in 0..8 {
-            let member = quotas.share(&client(&number.to_string(), Role::Integrator));
+            let member = quotas.share(&client(&number.to_string(), Role::Broker));
             open.push(member.place(Class::Stream).now_or_never().expect("at once").expect("room"));
         }
         let reader = quotas.share(&client("reader", Role::Officer));
@@ -493,7 +493,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_s_records_in_line_are_few_however_many_it_has() {
         let quotas = Quotas::new(1024, 1024);
-        let share = quotas.share(&client("greedy", Role::Integrator));
+        let share = quotas.share(&client("greedy", Role::Broker));
         let place = share.place(Class::Submit).await.expect("a place");
         // More than there may be wait for all that there may be.
         let all = place.in_line(10 * LINE_MAX).await;

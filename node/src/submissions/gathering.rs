@@ -235,7 +235,7 @@ mod tests {
         let mut added: HashMap<Arc<str>, u64> = HashMap::new();
         for number in 0..10 {
             let name: Arc<str> = if number % 3 == 0 { "a" } else { "b" }.into();
-            let client = ClientIdentity { agency, name: name.to_string(), role: Role::Integrator };
+            let client = ClientIdentity { agency, name: name.to_string(), role: Role::Broker };
             let mrn = format!("{}{number}", "M".repeat(number + 1));
             let inspection = v1::Inspection { mrn, ..Default::default() };
             let body = Some(v1::record::Body::Inspection(inspection));

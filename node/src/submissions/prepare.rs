@@ -107,7 +107,7 @@ mod tests {
 
     fn client(name: &str) -> ClientIdentity {
         let agency = "NL-DOUANE".parse().expect("a code");
-        ClientIdentity { agency, name: name.into(), role: Role::Integrator }
+        ClientIdentity { agency, name: name.into(), role: Role::Broker }
     }
 
     fn submission(key: &str, mrn: &str) -> v1::RecordSubmission {
@@ -169,7 +169,7 @@ mod tests {
         for (body, field) in empty_bodies() {
             let refused = with(&|r| r.body = Some(body.clone())).expect_err("refused");
             assert_eq!(refused, SubmissionRefusal::AboutNothing(field));
-            let reference = v1::Reference { relation: 3, record_id: vec![7; 32] };
+            let reference = v1::Reference { relation: 3, record_id: vec![7; 32], ground: 0 };
             let about = with(&|r| {
                 (r.body, r.references) = (Some(body.clone()), vec![reference.clone()]);
             });

@@ -68,8 +68,8 @@ impl Identity {
         let signing_key = v1::SigningKeyEntry {
             agency: agency(),
             public_key: public_key(self.signing.public()),
-            role: v1::signing_key_entry::Role::Node as i32,
-            label: String::new(),
+            role: v1::Role::Node as i32,
+            ..Default::default()
         };
         let entries = [Entry::Agency(named), Entry::Peer(peer), Entry::SigningKey(signing_key)];
         entries.into_iter().map(entry).collect()

@@ -152,7 +152,7 @@ fn certificate(cluster: &Cluster, name: &str, is_genuine: bool) -> ClientTls {
         true => Authority::restore(agency.code(), &keyed).expect("its own"),
         false => Authority::new(agency.code()).expect("made"),
     };
-    let own = authority.client(name, Role::Integrator).expect("made");
+    let own = authority.client(name, Role::Broker).expect("made");
     ClientTls { authority: keyed.certificate, own }
 }
 

@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use customhouse_proto::v1::signing_key_entry::Role;
+use customhouse_proto::v1::Role;
 use prost::Message as _;
 
 use super::*;
@@ -51,9 +51,10 @@ fn peer(agency: u8, seed: u8) -> v1::RegistryEntry {
 }
 
 fn signing_key(agency: u8, seed: u8) -> v1::RegistryEntry {
-    let (role, label) = (Role::Node as i32, String::new());
+    let role = Role::Node as i32;
     let public_key = public(seed);
-    let signing = v1::SigningKeyEntry { agency: name(agency), public_key, role, label };
+    let signing =
+        v1::SigningKeyEntry { agency: name(agency), public_key, role, ..Default::default() };
     entry(Entry::SigningKey(signing))
 }
 

@@ -6,16 +6,18 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use customhouse_files::agency_file::{AgencyFile, RegisteredRole, read_agency_file};
+use customhouse_files::agency_file::{AgencyFile, read_agency_file};
 use customhouse_ledger::{
     agency::AgencyCode,
     keys::PublicKey,
+    record::RecordKind,
     registry::{self, RegistryError, RegistryProposal},
+    role,
 };
 use customhouse_node::absence;
 use customhouse_proto::v1::{
-    AgencyEntry, PeerEntry, RegistryEntry, SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
-    signing_key_entry::Role,
+    AgencyEntry, PeerEntry, RegistryEntry, Role, SigningKeyEntry, ValidatorEntry,
+    registry_entry::Entry,
 };
 
 use super::{
@@ -54,7 +56,9 @@ pub(crate) struct ProposeArgs {
     /// End an agency with all its keys.
     #[arg(long, value_name = "CODE")]
     leave: Vec<AgencyCode>,
-    /// Register a key of an agency; PURPOSE is peer, node (signs for clients) or submitter.
+    /// Register a key of an agency: CODE:peer, CODE:node (signs for clients), or CODE:ROLE:NAME for a submitter
+    /// that signs its own (ROLE is office, broker, carrier, trader or port), and CODE:ROLE:NAME:KIND,KIND for
+    /// one that may sign these kinds only.
     #[arg(long, value_name = "CODE:PURPOSE=KEY", value_parser = parse_addition)]
     add: Vec<Addition>,
     /// End a key.
@@ -82,11 +86,10 @@ struct Addition {
     key: PublicKey,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Purpose {
     Peer,
-    Node,
-    Submitter,
+    Signing { role: Role, submitter: String, kinds: Vec<RecordKind> },
 }
 
 pub(super) async fn run(
@@ -193,11 +196,14 @@ fn joining(file: &AgencyFile) -> Vec<RegistryEntry> {
     let mut entries = vec![open(Entry::Agency(named))];
     entries.extend(file.peers.iter().map(|key| peer(agency, *key)));
     entries.extend(file.signing_keys.iter().map(|key| {
-        let role = match key.role {
-            RegisteredRole::Node => Role::Node,
-            RegisteredRole::Submitter => Role::Submitter,
-        };
-        signing(agency, key.public_key, role, &key.label)
+        open(Entry::SigningKey(SigningKeyEntry {
+            agency: agency.to_string(),
+            public_key: key.public_key.as_bytes().to_vec(),
+            role: key.role as i32,
+            label: key.label.clone(),
+            submitter: key.submitter.clone(),
+            kinds: RecordKind::bits(&key.kinds),
+        }))
     }));
     entries
 }
@@ -216,22 +222,19 @@ fn peer(agency: AgencyCode, key: PublicKey) -> RegistryEntry {
     open(Entry::Peer(PeerEntry { agency: agency.to_string(), public_key }))
 }
 
-fn signing(agency: AgencyCode, key: PublicKey, role: Role, label: &str) -> RegistryEntry {
-    open(Entry::SigningKey(SigningKeyEntry {
-        agency: agency.to_string(),
-        public_key: key.as_bytes().to_vec(),
-        role: role as i32,
-        label: label.to_owned(),
-    }))
-}
-
 impl Addition {
     fn entry(&self) -> RegistryEntry {
-        match self.purpose {
-            Purpose::Peer => peer(self.agency, self.key),
-            Purpose::Node => signing(self.agency, self.key, Role::Node, "node"),
-            Purpose::Submitter => signing(self.agency, self.key, Role::Submitter, ""),
-        }
+        let Purpose::Signing { role, submitter, kinds } = &self.purpose else {
+            return peer(self.agency, self.key);
+        };
+        open(Entry::SigningKey(SigningKeyEntry {
+            agency: self.agency.to_string(),
+            public_key: self.key.as_bytes().to_vec(),
+            role: *role as i32,
+            label: String::new(),
+            submitter: submitter.clone(),
+            kinds: RecordKind::bits(kinds),
+        }))
     }
 }
 
@@ -255,14 +258,33 @@ fn parse_rotation(text: &str) -> Result<(AgencyCode, PublicKey), String> {
 fn parse_addition(text: &str) -> Result<Addition, String> {
     let parts = text.split_once('=').and_then(|(of, key)| Some((of.split_once(':')?, key)));
     let ((agency, purpose), key) = parts.ok_or("CODE:PURPOSE=KEY expected")?;
-    let purpose = match purpose {
-        "peer" => Purpose::Peer,
-        // As `keys new` calls it.
-        "node" | "signing" => Purpose::Node,
-        "submitter" => Purpose::Submitter,
-        other => return Err(format!("`{other}`: peer, node or submitter expected")),
-    };
+    let purpose = parse_purpose(purpose)?;
     Ok(Addition { agency: parse_code(agency)?, purpose, key: parse_key(key)? })
+}
+
+fn parse_purpose(text: &str) -> Result<Purpose, String> {
+    let mut parts = text.splitn(3, ':');
+    let (word, name) = (parts.next().unwrap_or_default(), parts.next());
+    let kinds = parts.next().map(parse_kinds).transpose()?.unwrap_or_default();
+    let signing = |role, name: &str| Purpose::Signing { role, submitter: name.to_owned(), kinds };
+    match (word, name, role::named(word)) {
+        ("peer", None, _) => Ok(Purpose::Peer),
+        // As `keys new` calls it.
+        ("node" | "signing", None, _) => Ok(signing(Role::Node, "")),
+        (_, Some(name), Some(role)) if role != Role::Node => Ok(signing(role, name)),
+        _ => Err(format!(
+            "`{text}`: peer, node, or ROLE:NAME expected, as in broker:acme (roles: office, broker, \
+             carrier, trader, port)"
+        )),
+    }
+}
+
+fn parse_kinds(text: &str) -> Result<Vec<RecordKind>, String> {
+    let kind = |name| {
+        RecordKind::named(name)
+            .ok_or_else(|| format!("`{name}` is not a kind of record, as in declaration"))
+    };
+    text.split(',').map(kind).collect()
 }
 
 fn parse_code(text: &str) -> Result<AgencyCode, String> {
@@ -280,19 +302,27 @@ mod tests {
         let key = SigningKey::from_seed(&[5; 32]).public();
         let (agency, rotated) = parse_rotation(&format!("NL-DOUANE={key}")).expect("well-formed");
         assert_eq!((agency.as_str(), rotated), ("NL-DOUANE", key));
-        for (purpose, role) in [("node", Role::Node), ("submitter", Role::Submitter)] {
+        for (purpose, role, submitter, kinds) in [
+            ("node", Role::Node, "", 0),
+            ("broker:acme", Role::Broker, "acme", 0),
+            ("office:lab 2:inspection,certificate", Role::Office, "lab 2", 1 << 21 | 1 << 20),
+        ] {
             let addition = parse_addition(&format!("NL-DOUANE:{purpose}={key}"));
             let Some(Entry::SigningKey(signing)) = addition.expect("well-formed").entry().entry
             else {
                 panic!("not a signing key");
             };
             assert_eq!((signing.role(), &signing.public_key[..]), (role, &key.as_bytes()[..]));
+            assert_eq!((&*signing.submitter, signing.kinds), (submitter, kinds));
         }
         let peer = parse_addition(&format!("NL-DOUANE:peer={key}")).expect("well-formed").entry();
         assert_eq!(view::agency_of(&peer), Some("NL-DOUANE"));
         assert_eq!(view::key_of(&peer), Some(&key.as_bytes()[..]));
         for (wrong, says) in [
-            (format!("NL-DOUANE:validator={key}"), "peer, node or submitter"),
+            (format!("NL-DOUANE:validator={key}"), "peer, node, or ROLE:NAME"),
+            (format!("NL-DOUANE:broker={key}"), "peer, node, or ROLE:NAME"),
+            (format!("NL-DOUANE:node:acme={key}"), "peer, node, or ROLE:NAME"),
+            (format!("NL-DOUANE:broker:acme:toys={key}"), "`toys` is not a kind"),
             (format!("NL-DOUANE={key}"), "CODE:PURPOSE=KEY"),
             (format!("x:peer={key}"), "not an agency code"),
             ("NL-DOUANE:peer=ab".to_owned(), "`ab`"),

@@ -6,9 +6,11 @@ use customhouse_audit::time;
 use customhouse_ledger::{
     finality::validators::{Validator, ValidatorSet},
     hash::Hash,
+    record::RecordKind,
     registry::{self, Registry, RegistryProposal},
+    role,
 };
-use customhouse_proto::v1::{RegistryEntry, registry_entry::Entry, signing_key_entry::Role};
+use customhouse_proto::v1::{RegistryEntry, SigningKeyEntry, registry_entry::Entry};
 use serde::Serialize;
 
 use super::Present;
@@ -136,10 +138,7 @@ impl EntryView {
             }
             Some(Entry::Validator(validator)) => ("validator", hex::encode(&validator.public_key)),
             Some(Entry::Peer(peer)) => ("peer", hex::encode(&peer.public_key)),
-            Some(Entry::SigningKey(signing)) => {
-                let kind = if signing.role() == Role::Node { "node" } else { "submitter" };
-                (kind, hex::encode(&signing.public_key))
-            }
+            Some(Entry::SigningKey(signing)) => (role::name(signing.role()), signing_key(signing)),
             Some(Entry::Parameter(parameter)) => {
                 ("parameter", format!("{} = {}", parameter.name, parameter.value))
             }
@@ -149,6 +148,20 @@ impl EntryView {
         let agency = agency_of(entry).unwrap_or_default().to_owned();
         Self { agency, kind, value, from_height, end_height }
     }
+}
+
+/// The key, whom it is bound to, and what it may sign where that is not all that its role may state.
+fn signing_key(entry: &SigningKeyEntry) -> String {
+    let mut shown = hex::encode(&entry.public_key);
+    if !entry.submitter.is_empty() {
+        shown.push_str(&format!(" ({})", entry.submitter));
+    }
+    if entry.kinds != 0 {
+        let kinds: Vec<_> =
+            RecordKind::of_bits(entry.kinds).iter().map(|kind| kind.as_str()).collect();
+        shown.push_str(&format!(" for {}", kinds.join(", ")));
+    }
+    shown
 }
 
 /// The agency that an entry is about.

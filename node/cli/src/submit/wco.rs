@@ -176,7 +176,7 @@ fn is_duplicate(links: &Links, index: usize) -> bool {
 fn refer(message: &mut Imported, links: &Links, index: usize, ids: &[Option<Hash>]) -> bool {
     let Some(link) = links.of(index) else { return true };
     let Some(id) = target(link.to, ids) else { return false };
-    message.refer(link.relation, id.0);
+    message.refer(link.relation, id.0, link.rule.ground());
     true
 }
 

@@ -249,7 +249,7 @@ mod tests {
 
     fn client() -> ClientIdentity {
         let agency = "NL-DOUANE".parse().expect("a code");
-        ClientIdentity { agency, name: "broker".into(), role: Role::Integrator }
+        ClientIdentity { agency, name: "broker".into(), role: Role::Broker }
     }
 
     fn item(scheme: i32) -> Result<Subject, Status> {

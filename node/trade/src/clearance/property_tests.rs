@@ -56,9 +56,11 @@ fn record() -> impl Strategy<Value = v1::Record> {
     let reference = (-1..7_i32, 0..6_u8, prop::sample::select(vec![0_usize, 31, 32, 32, 32]));
     let references = prop::collection::vec(reference, 0..2);
     (body(), one_of(&["", "AA", "AA", "BB"]), references).prop_map(|(body, agency, references)| {
-        let references = references
-            .into_iter()
-            .map(|(relation, id, length)| v1::Reference { relation, record_id: vec![id; length] });
+        let references = references.into_iter().map(|(relation, id, length)| v1::Reference {
+            relation,
+            record_id: vec![id; length],
+            ground: 0,
+        });
         v1::Record { agency, references: references.collect(), body, ..v1::Record::default() }
     })
 }

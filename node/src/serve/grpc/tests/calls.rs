@@ -17,7 +17,7 @@ fn hash(bytes: &[u8]) -> Hash {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submitted_record_becomes_final_and_its_receipt_verifies_offline() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let records = vec![submission("a", 1), submission("b", 2)];
     let results = client.submit_records(records.clone(), true).await.expect("taken");
     let keys: Vec<_> = results.iter().map(|result| result.idempotency_key.as_str()).collect();
@@ -49,7 +49,7 @@ async fn a_submitted_record_becomes_final_and_its_receipt_verifies_offline() {
 async fn an_acceptance_is_signed_by_the_node() {
     use customhouse_ledger::{hash::Tag, keys::Signature};
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let records = stream::iter((0..3).map(|number| v1::StreamRecordsRequest {
         submission: Some(submission(&format!("k{number}"), number)),
         wait: false,
@@ -74,7 +74,7 @@ async fn an_acceptance_is_signed_by_the_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_transactions_answers_each_when_final() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let count = 500;
     let not_after_ms = now_ms() + 10 * MINUTE_MS;
     let mut ids = std::collections::BTreeSet::new();
@@ -108,7 +108,7 @@ async fn a_stream_of_transactions_answers_each_when_final() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_mempool_holds_a_stream_back_and_loses_nothing() {
     let fixture = Fixture::start_with(|parts| parts.mempool.transactions_max = 16).await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let not_after_ms = now_ms() + 10 * MINUTE_MS;
     let request = |number| v1::SubmitTransactionRequest {
         transaction: Some(fixture.transaction(number, not_after_ms).parts().clone()),
@@ -128,7 +128,7 @@ async fn a_full_mempool_holds_a_stream_back_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_transaction_may_be_refused_for() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let good = fixture.transaction(1, now_ms() + MINUTE_MS).parts().clone();
     let refused = async |transaction: v1::Transaction| {
         refusal(client.submit_transaction(transaction, false).await)
@@ -179,7 +179,7 @@ async fn a_role_is_kept_to_its_methods() {
     let streamed = refusal(officer.stream_records(stream::pending()).await.map(|_| ()));
     assert_eq!(streamed.code, Code::PermissionDenied);
     assert_eq!(fixture.counted("ROLE"), 3);
-    let integrator = fixture.client(Role::Integrator).await;
+    let integrator = fixture.client(Role::Broker).await;
     assert_eq!(refusal(integrator.status().await).code, Code::PermissionDenied);
     let status = fixture.client(Role::Operator).await.status().await.expect("permitted");
     assert_eq!((status.agency.as_str(), status.validators, status.quorum), ("NL-DOUANE", 1, 1));
@@ -189,7 +189,7 @@ async fn a_role_is_kept_to_its_methods() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oversize_message_is_refused_before_it_is_decoded() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     // Not even a protobuf message: the length before it is enough.
     let mut submission = v1::submission_client::SubmissionClient::new(client.channel());
     let mut record = fixture::record(1);
@@ -285,7 +285,7 @@ async fn what_is_unknown_or_beyond_the_tip_says_so() {
     assert_eq!(refusal(client.transaction(Hash([9; 32])).await).code, Code::NotFound);
     assert_eq!(refusal(client.receipt(Hash([9; 32]), false).await).code, Code::NotFound);
     assert_eq!(refusal(client.consistency_proof(1, u64::MAX).await).code, Code::OutOfRange);
-    let integrator = fixture.client(Role::Integrator).await;
+    let integrator = fixture.client(Role::Broker).await;
     let unknown = refusal(integrator.wait_receipt(Hash([9; 32]), None).await);
     assert_eq!(unknown.code, Code::NotFound);
     fixture.stop().await;
@@ -310,7 +310,7 @@ async fn damaged_data_is_refused_to_the_client_and_counted_for_the_operator() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_or_overlong_list_of_records_is_refused() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     for count in [0, 4097] {
         let records = vec![v1::RecordSubmission::default(); count];
         let refused = refusal(client.submit_records(records, false).await);

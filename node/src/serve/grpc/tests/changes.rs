@@ -16,7 +16,7 @@ const MINUTE_MS: u64 = 60_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_validators_is_submitted_and_then_proven_to_everybody() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     assert_eq!(client.validator_chain().await.expect("served"), v1::ValidatorChain::default());
     let shared = fixture.shared.upgrade().expect("it runs");
     let (tip, change) = joining(&fixture, &shared.reader);

@@ -15,7 +15,7 @@ use crate::{health::probe, serve::tlog};
 
 /// Submits a record and gives its receipt.
 async fn receipt(fixture: &Fixture, number: u64) -> v1::Receipt {
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let submitted =
         client.submit_records(vec![submission(&format!("{number}"), number)], true).await;
     let id = Hash::from_slice(&submitted.expect("taken")[0].record_id).expect("an id");

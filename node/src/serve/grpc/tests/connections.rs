@@ -100,7 +100,7 @@ async fn health_and_reflection_answer_any_role() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_is_told_by_health_and_ends_open_streams() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let check = HealthCheckRequest { service: "customhouse.v1.Submission".into() };
     let watch = HealthClient::new(client.channel()).watch(check).await.expect("watching");
     let mut watch = watch.into_inner();

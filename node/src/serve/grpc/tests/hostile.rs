@@ -19,7 +19,7 @@ const SUBMIT_TRANSACTION: &str = "/customhouse.v1.Submission/SubmitTransaction";
 const STREAM_RECORDS: &str = "/customhouse.v1.Submission/StreamRecords";
 /// Records about one movement, of which a page has some three megabytes.
 async fn long_history(fixture: &Fixture) -> Vec<u8> {
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let records = (0..60_u8).map(|number| {
         let mut submission = submission(&format!("k{number}"), 7);
         let content = vec![number; 50_000];
@@ -122,7 +122,7 @@ async fn calls_whose_bodies_do_not_come_leave_room_for_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_drips_is_given_up() {
     let fixture = Fixture::start().await;
-    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Broker), USUAL_WINDOW).await;
     for path in [SUBMIT_RECORDS, STREAM_RECORDS] {
         let (response, mut body) = broker.begin(path, &[]).await;
         body.send_data(Bytes::from_static(&[0, 0, 1, 0, 0]), false).expect("sent");
@@ -172,7 +172,7 @@ async fn calls_that_are_given_up_at_once_do_not_use_the_node_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_small_messages_is_held_back_and_not_cut_off() {
     let fixture = Fixture::start().await;
-    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Broker), USUAL_WINDOW).await;
     let (response, mut body) = broker.begin(STREAM_RECORDS, &[]).await;
     // Each in a frame of its own, and no answer is read: they fill the window.
     let empty = framed(&field(1, &field(2, &[b'k'; 64])));
@@ -197,7 +197,7 @@ async fn a_stream_of_small_messages_is_held_back_and_not_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_a_call_as_what_it_is() {
     let fixture = Fixture::start().await;
-    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Broker), USUAL_WINDOW).await;
     // No body comes; and of a stream no end.
     for path in [GET_RECORD, STREAM_RECORDS] {
         let (response, _body) = broker.begin(path, &[("grpc-timeout", "100m")]).await;
@@ -212,7 +212,7 @@ async fn a_deadline_ends_a_call_as_what_it_is() {
 async fn requests_may_be_compressed_within_the_same_limits() {
     use tonic::codec::CompressionEncoding::Gzip;
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     let submissions = || {
         let client = v1::submission_client::SubmissionClient::new(client.channel());
         client.send_compressed(Gzip).max_encoding_message_size(usize::MAX)
@@ -268,7 +268,7 @@ fn field(number: u8, message: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_with_an_unknown_field_is_refused_on_every_way_in() {
     let fixture = Fixture::start().await;
-    let broker = Raw::connect(&fixture, &fixture.tls(Role::Integrator), USUAL_WINDOW).await;
+    let broker = Raw::connect(&fixture, &fixture.tls(Role::Broker), USUAL_WINDOW).await;
     let refused = is(Code::InvalidArgument, "UNKNOWN_FIELD");
     let record = submission("a", 1).record.expect("there").encode_to_vec();
     let changed = [record, UNKNOWN.to_vec()].concat();

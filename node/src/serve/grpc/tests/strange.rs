@@ -75,7 +75,7 @@ async fn results_that_would_not_be_read_are_not_made() {
     // Longer than it would take to make them all.
     let piece = Duration::from_secs(12);
     let fixture = Fixture::start_api_with(|api| api.patience.piece = piece).await;
-    let greedy = Raw::connect(&fixture, &fixture.tls(Role::Integrator), 0).await;
+    let greedy = Raw::connect(&fixture, &fixture.tls(Role::Broker), 0).await;
     // Each is refused, and its result says so under its key: some 700 KB of them.
     let idempotency_key = "k".repeat(128);
     let records = vec![v1::RecordSubmission { record: None, idempotency_key }; 4096];
@@ -95,7 +95,7 @@ async fn results_that_would_not_be_read_are_not_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn results_that_repeat_what_was_sent_are_an_answer_still() {
     let fixture = Fixture::start().await;
-    let client = fixture.client(Role::Integrator).await;
+    let client = fixture.client(Role::Broker).await;
     // As many as a request may have, each refused for an id that is escaped where it is repeated.
     let record = |number: usize| {
         let event = v1::Event { epcs: vec!["\u{202e}".repeat(290)], ..Default::default() };

@@ -1,0 +1,197 @@
+//! Who may state what, and which record may refer to which: the rules of the ledger, as tables.
+//!
+//! **What a role may state.** Customs acts are stated by an agency's office and by nobody else. Economic
+//! operators lodge declarations, transport documents, events and certificates. An office enters those too:
+//! what came to it on paper, or to a system of its own. The node itself states what is about the network, and
+//! nothing about trade.
+//!
+//! | kind | node | office | broker | carrier | trader | port |
+//! |---|---|---|---|---|---|---|
+//! | declaration, transport document, event, certificate | – | yes | yes | yes | yes | yes |
+//! | declaration status, inspection, enforcement action, risk alert | – | yes | – | – | – | – |
+//! | assistance request, assistance response, trader status | – | yes | – | – | – | – |
+//! | registry change, misbehaviour | yes | – | – | – | – | – |
+//!
+//! **What may refer to what**, and whose that may be. *Own* is a record of the same agency and, unless an
+//! office speaks, of the same submitter.
+//!
+//! | relation | from | to | whose |
+//! |---|---|---|---|
+//! | amends, cancels, corrects | any kind of trade | the same kind | own |
+//! | responds to | declaration status | declaration | anybody's |
+//! | responds to | declaration | declaration status | anybody's |
+//! | responds to | inspection | declaration, risk alert | anybody's |
+//! | responds to | enforcement action | declaration, inspection, risk alert, enforcement action | anybody's |
+//! | responds to | risk alert | risk alert | anybody's |
+//! | responds to | assistance response | assistance request | anybody's |
+//! | evidences | declaration, transport document, event, certificate, inspection | any kind of trade | anybody's |
+//!
+//! An answer to another agency's declaration is that agency's view: it is on the ledger and in the
+//! declaration's history, and never the declaration's status (`customhouse_trade::clearance`).
+
+use customhouse_proto::v1::{Role, reference::Relation};
+
+use super::RecordKind::{self, *};
+
+const OFFICE: &[Role] = &[Role::Office];
+const OFFICE_AND_OPERATORS: &[Role] =
+    &[Role::Office, Role::Broker, Role::Carrier, Role::Trader, Role::Port];
+const NODE: &[Role] = &[Role::Node];
+
+/// Kinds of trade: all but those about the network itself.
+const TRADE: &[RecordKind] = &[
+    Declaration,
+    DeclarationStatus,
+    TransportDocument,
+    Event,
+    Certificate,
+    Inspection,
+    EnforcementAction,
+    RiskAlert,
+    AssistanceRequest,
+    AssistanceResponse,
+    TraderStatus,
+];
+
+/// The roles that may state a kind.
+pub fn roles(kind: RecordKind) -> &'static [Role] {
+    match kind {
+        Declaration | TransportDocument | Event | Certificate => OFFICE_AND_OPERATORS,
+        DeclarationStatus | Inspection | EnforcementAction | RiskAlert | AssistanceRequest
+        | AssistanceResponse | TraderStatus => OFFICE,
+        RegistryChange | Misbehaviour => NODE,
+    }
+}
+
+/// The kinds that a record of a kind may refer to so; none where it may not.
+pub fn targets(relation: Relation, from: RecordKind) -> &'static [RecordKind] {
+    match (relation, from) {
+        (_, RegistryChange | Misbehaviour) | (Relation::Unspecified, _) => &[],
+        (Relation::Amends | Relation::Cancels | Relation::Corrects, kind) => same(kind),
+        (Relation::RespondsTo, DeclarationStatus) => &[Declaration],
+        (Relation::RespondsTo, Declaration) => &[DeclarationStatus],
+        (Relation::RespondsTo, Inspection) => &[Declaration, RiskAlert],
+        (Relation::RespondsTo, EnforcementAction) => {
+            &[Declaration, Inspection, RiskAlert, EnforcementAction]
+        }
+        (Relation::RespondsTo, RiskAlert) => &[RiskAlert],
+        (Relation::RespondsTo, AssistanceResponse) => &[AssistanceRequest],
+        (Relation::RespondsTo, _) => &[],
+        (
+            Relation::Evidences,
+            Declaration | TransportDocument | Event | Certificate | Inspection,
+        ) => TRADE,
+        (Relation::Evidences, _) => &[],
+    }
+}
+
+/// Whether the record that is referred to so must be the speaker's own.
+pub fn is_of_own(relation: Relation) -> bool {
+    matches!(relation, Relation::Amends | Relation::Cancels | Relation::Corrects)
+}
+
+fn same(kind: RecordKind) -> &'static [RecordKind] {
+    let place = TRADE.iter().position(|known| *known == kind);
+    place.map_or(&[], |place| &TRADE[place..=place])
+}
+
+/// What a record says of who states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker<'a> {
+    /// The agency that answers for the record.
+    pub agency: &'a str,
+    /// The submitter's name.
+    pub submitter: &'a str,
+    /// In which role it speaks.
+    pub role: Role,
+}
+
+/// What the chain knows of a record that another refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its agency's code.
+    pub agency: String,
+    /// Its kind.
+    pub kind: RecordKind,
+    /// Who lodged it.
+    pub submitter: String,
+}
+
+/// Why a record may not refer to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReferenceRefused {
+    /// There is no such record on the chain, nor before it in its block.
+    Unknown,
+    /// The relation does not lead to a record of that kind.
+    Kind,
+    /// It is another agency's.
+    Agency,
+    /// It is another submitter's of the agency.
+    Submitter,
+}
+
+impl ReferenceRefused {
+    /// Each, with its number under a block's outcomes root.
+    pub const ALL: [(Self, u16); 4] =
+        [(Self::Unknown, 1), (Self::Kind, 2), (Self::Agency, 3), (Self::Submitter, 4)];
+
+    /// Its number under a block's outcomes root.
+    pub fn number(self) -> u16 {
+        Self::ALL.iter().find(|(known, _)| *known == self).map_or(0, |(_, number)| *number)
+    }
+
+    /// A stable code for clients and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unknown => "REFERENCE_UNKNOWN",
+            Self::Kind => "REFERENCE_KIND",
+            Self::Agency => "REFERENCE_AGENCY",
+            Self::Submitter => "REFERENCE_SUBMITTER",
+        }
+    }
+
+    /// What happened and what to do, for people.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Unknown => {
+                "it refers to a record that is not on the ledger: lodge that one first, or correct the id"
+            }
+            Self::Kind => {
+                "it refers to a record of a kind that this relation does not lead to (see `docs/RULES.md`)"
+            }
+            Self::Agency => {
+                "it amends, cancels or corrects a record of another agency, which only that agency may"
+            }
+            Self::Submitter => {
+                "it amends, cancels or corrects a record of another submitter, which only that one or an \
+                 office of the agency may"
+            }
+        }
+    }
+}
+
+/// Whether a record of a kind, by a speaker, may refer to another.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check_target(
+    relation: Relation,
+    from: RecordKind,
+    speaker: Speaker<'_>,
+    target: Option<&Target>,
+) -> Result<(), ReferenceRefused> {
+    let target = target.ok_or(ReferenceRefused::Unknown)?;
+    if !targets(relation, from).contains(&target.kind) {
+        return Err(ReferenceRefused::Kind);
+    }
+    if !is_of_own(relation) {
+        return Ok(());
+    }
+    if target.agency != speaker.agency {
+        return Err(ReferenceRefused::Agency);
+    }
+    if speaker.role != Role::Office && target.submitter != speaker.submitter {
+        return Err(ReferenceRefused::Submitter);
+    }
+    Ok(())
+}
