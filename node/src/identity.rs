@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use customhouse_ledger::{agency::AgencyCode, role::Role as SpeakerRole};
+use customhouse_ledger::{agency::AgencyCode, authority::Role as SpeakerRole};
 
 /// What a client may do. The organisational unit of its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

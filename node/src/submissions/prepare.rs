@@ -169,7 +169,12 @@ mod tests {
         for (body, field) in empty_bodies() {
             let refused = with(&|r| r.body = Some(body.clone())).expect_err("refused");
             assert_eq!(refused, SubmissionRefusal::AboutNothing(field));
-            let reference = v1::Reference { relation: 3, record_id: vec![7; 32], ground: 0 };
+            let reference = v1::Reference {
+                relation: 3,
+                record_id: vec![7; 32],
+                ground: 0,
+                agency: String::new(),
+            };
             let about = with(&|r| {
                 (r.body, r.references) = (Some(body.clone()), vec![reference.clone()]);
             });
