@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use customhouse_proto::v1::{
     self,
+    record::Body,
     reference::{Ground, Relation},
     subject::Scheme,
 };
@@ -118,6 +119,12 @@ pub enum RecordError {
         /// What is wrong with it.
         why: FormError,
     },
+    /// Nothing says what it is about: no subject, no reference, no id of its own. Nobody would find it again.
+    #[error(
+        "record.{0}: 1 to {SUBJECT_ID_BYTES_MAX} bytes expected, because nothing else says what the \
+         record is about. Give it, or a subject, or a reference to an earlier record"
+    )]
+    AboutNothing(&'static str),
     /// More than [`SUBJECTS_MAX`].
     #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
     TooManySubjects(usize),
@@ -160,6 +167,7 @@ impl RecordError {
             | Self::SubjectOrder
             | Self::SubjectForm { .. }
             | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
             Self::Misbehaviour(_) => "RECORD_MISBEHAVIOUR",
@@ -226,6 +234,11 @@ impl ValidRecord {
         let subjects = subjects(&record);
         subjects.iter().try_for_each(check_form)?;
         let subject_keys = subject::keys_of(&subjects);
+        // A change of the registry is about the registry, and found by its proposal.
+        let of_trade = !matches!(body, Body::RegistryChange(_));
+        if subject_keys.is_empty() && of_trade {
+            check_about(&record, kind_of(body))?;
+        }
         if subject_keys.len() > SUBJECTS_MAX {
             return Err(RecordError::TooManySubjects(subject_keys.len()));
         }
@@ -258,6 +271,14 @@ pub fn subject_keys(record: &v1::Record) -> Vec<Hash> {
 pub fn dedupe_key(agency: &AgencyCode, submitter: &str, client_key: &str) -> Hash {
     let length = u32::try_from(submitter.len()).unwrap_or(u32::MAX).to_be_bytes();
     Tag::DEDUPE.hash(&[agency.as_bytes(), &length, submitter.as_bytes(), client_key.as_bytes()])
+}
+
+/// A record without a subject has an id of its own, or refers to an earlier record.
+fn check_about(record: &v1::Record, kind: &dyn Kind) -> Result<(), RecordError> {
+    match kind.own_id().is_empty() && record.references.is_empty() {
+        true => Err(RecordError::AboutNothing(kind.field())),
+        false => Ok(()),
+    }
 }
 
 /// Who speaks has a role that may state the kind, and a certificate only where a node speaks for a client.
@@ -320,7 +341,7 @@ mod subject_tests;
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use customhouse_proto::v1::{Role, record::Body};
+    use customhouse_proto::v1::Role;
 
     use super::*;
 

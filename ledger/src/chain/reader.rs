@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    authority::{self, ReferenceRefused, Stated, StatedReference, Target},
     chain::{Chain, ChainState, Tip, check_begun},
     finality::{
         certificate::Certificate,
@@ -338,6 +339,57 @@ impl ChainReader {
             position: row.position,
             agency: *agency,
         }))
+    }
+
+    /// What became of a slot of a committed transaction; `None` where there is no such slot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn outcome_at(
+        &self,
+        log_index: u64,
+        position: u32,
+    ) -> Result<Option<SlotOutcome>, StoreError> {
+        let outcomes = self.outcomes_at(log_index)?;
+        Ok(outcomes.get(position as usize).copied())
+    }
+
+    /// What became of the slots of a committed transaction; none where there is no such transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn outcomes_at(&self, log_index: u64) -> Result<Vec<SlotOutcome>, StoreError> {
+        if log_index >= self.tip().header.log_size {
+            return Ok(Vec::new());
+        }
+        let (header, _) = self.committed_header(self.height_of(log_index)?)?;
+        let place = usize::try_from(log_index - header.log_start).unwrap_or(usize::MAX);
+        Ok(self.outcomes(&header)?.into_iter().nth(place).unwrap_or_default())
+    }
+
+    /// Whether a record that is not on the chain yet may refer to what it refers to, as far as the committed
+    /// records tell. `pending` gives those that wait.
+    ///
+    /// # Errors
+    /// The outer error is the store's; the inner is the record's fault.
+    pub fn check_references(
+        &self,
+        agency: &AgencyCode,
+        stated: &Stated,
+        mut pending: impl FnMut(&StatedReference) -> Option<Target>,
+    ) -> Result<Result<(), ReferenceRefused>, StoreError> {
+        let log_size = self.tip().header.log_size;
+        for reference in &stated.references {
+            let key = table::record(&reference.record_id, &reference.agency);
+            let row: Option<PlaceRow> = self.store().value(Table::Records, key)?;
+            let row = row.filter(|row| row.log_index < log_size);
+            let target = row.and_then(|row| row.target()).or_else(|| pending(reference));
+            let checked = authority::check_target(agency, stated, reference, target.as_ref());
+            if checked.is_err() {
+                return Ok(checked);
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// What became of the slots of a block's transactions, in log order.
