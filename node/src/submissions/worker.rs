@@ -242,11 +242,11 @@ impl Worker {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
         };
         let client = &prepared.record.record.submitter;
-        if !self.shares.has_room(client, room) {
+        let bytes = record_bytes(&prepared.record) as u64;
+        if !self.shares.has_room(client, bytes, room) {
             return Ok(Plan::Done(Err(full("too much of this client waits to become final"))));
         }
-        let bytes = record_bytes(&prepared.record);
-        let client = self.shares.add(client, bytes as u64);
+        let client = self.shares.add(client, bytes);
         Ok(gathering.add_record(prepared, client))
     }
 
