@@ -384,3 +384,30 @@ proptest! {
         let _ = wco_message(pieces.concat().as_bytes(), "markup");
     }
 }
+
+#[test]
+fn no_message_takes_time_out_of_proportion_to_its_bytes() {
+    let whole = |inner: &str| format!("<Declaration><TypeCode>IMA</TypeCode>{inner}</Declaration>");
+    let fill = |piece: &str| piece.repeat(3_500_000 / piece.len());
+    let started = std::time::Instant::now();
+    for inner in [
+        // Each is looked for among the others, or has a place that is counted from the start.
+        format!("<GoodsShipment>{}</GoodsShipment>", fill("<GovernmentAgencyGoodsItem/>")),
+        format!("<PreviousDocument>{}</PreviousDocument>", fill("<ID>1</ID>")),
+        fill("<IssueDateTime><DateTimeString>never</DateTimeString></IssueDateTime>"),
+        fill("<Importer><ID>?</ID></Importer>"),
+        fill("<FunctionalReferenceID>x</FunctionalReferenceID>"),
+        // Long names above many short texts.
+        format!("<{0}>{1}</{0}>", "n".repeat(1_000_000), "<TraderID>1</TraderID>".repeat(100_000)),
+    ] {
+        let _whatever_comes_of_it = wco_message(whole(&inner).as_bytes(), "");
+    }
+    for (element, why) in [
+        (format!("<a {}/>", (0..300).map(|n| format!("a{n}=\"\" ")).collect::<String>()), "attributes"),
+        (format!("<a xmlns=\"{}\"/>", "u".repeat(2000)), "a namespace of more than"),
+    ] {
+        assert!(refused(whole(&element).as_bytes()).contains(why), "{why}");
+    }
+    // Quadratic work on these would take minutes.
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}

@@ -217,3 +217,63 @@ impl Inbound {
         tokio::task::spawn_blocking(wants).await.unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use customhouse_ledger::keys::SigningKey;
+    use futures::FutureExt as _;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::driver::answers::tests::transaction;
+
+    fn peer(number: u8) -> PublicKey {
+        SigningKey::from_seed(&[number; 32]).public()
+    }
+
+    /// What peers are told of a transaction.
+    fn told_of(encoded: &Bytes) -> v1::AnnouncedTransaction {
+        let parts = v1::Transaction::decode(encoded.clone()).expect("a transaction");
+        let (header, signature) = (parts.header.to_vec(), parts.signature.to_vec());
+        let bytes = u32::try_from(encoded.len()).expect("short");
+        v1::AnnouncedTransaction { header, signature, bytes }
+    }
+
+    #[test]
+    fn an_answer_is_the_very_transaction_that_was_told_of() {
+        let (encoded, other) = (transaction(1, 100), transaction(2, 100));
+        let announced = Announced::read(&told_of(&encoded)).expect("right");
+        let found = |transactions: &[&Bytes]| {
+            let transactions = transactions.iter().map(|bytes| (*bytes).clone()).collect();
+            announced.found_in(Some(Response::Transactions(v1::TransactionsResponse { transactions })))
+        };
+        assert_eq!(found(&[&encoded]), Ok(Some(encoded.clone())));
+        assert_eq!(found(&[]), Ok(None));
+        for wrong in [&[&other][..], &[&encoded, &other], &[&encoded.slice(1..)]] {
+            assert_eq!(found(wrong), Err("OTHER_ANSWER"));
+        }
+        assert_eq!(announced.found_in(None), Err("OTHER_ANSWER"));
+        let large = v1::AnnouncedTransaction { bytes: u32::MAX, ..told_of(&encoded) };
+        let short = v1::AnnouncedTransaction { header: vec![1; 9], ..told_of(&encoded) };
+        assert!(Announced::read(&large).is_none() && Announced::read(&short).is_none());
+    }
+
+    #[tokio::test]
+    async fn of_a_peer_a_bounded_number_waits_and_one_is_fetched_within_its_bytes() {
+        let fetches = Fetches::default();
+        let places: Vec<_> = std::iter::from_fn(|| fetches.place(peer(1))).take(1000).collect();
+        assert_eq!(places.len(), WAITING_MAX);
+        assert!(fetches.place(peer(2)).is_some(), "others have places of their own");
+        let turn = Arc::clone(&places[0].turn).try_acquire_owned().expect("free");
+        assert!(Arc::clone(&places[1].turn).try_acquire_owned().is_err(), "one at a time");
+        drop((turn, places));
+        assert!(fetches.place(peer(1)).is_some(), "given back");
+
+        let bytes_max = 8 << 20;
+        let room = UnjudgedRoom::new(bytes_max);
+        let first = room.hold(TRANSACTION_BYTES_MAX).await;
+        assert!(room.hold(TRANSACTION_BYTES_MAX).now_or_never().is_none(), "one of that size");
+        drop(first);
+        let _all = room.hold(usize::MAX).await;
+    }
+}

@@ -109,6 +109,12 @@ pub struct UnjudgedRoom {
 }
 
 impl UnjudgedRoom {
+    /// Room of its own, for tests.
+    #[cfg(test)]
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { left: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+    }
+
     /// Waits for room for this many bytes, which are held until what is given is dropped. More than there is
     /// in all is as much as there is.
     pub async fn hold(&self, bytes: usize) -> OwnedSemaphorePermit {

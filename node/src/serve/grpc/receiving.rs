@@ -228,6 +228,10 @@ mod tests {
     use futures::{StreamExt as _, future::poll_fn, stream};
 
     use super::*;
+    use crate::{
+        identity::{ClientIdentity, Role},
+        serve::quotas::{Class, Quotas},
+    };
 
     fn message(length: usize) -> Vec<u8> {
         let prefix = u32::try_from(length).expect("short").to_be_bytes();
@@ -271,6 +275,38 @@ mod tests {
         for (bytes, streams) in [(vec![], false), (message(9)[..13].to_vec(), true)] {
             assert_eq!(ended(bytes, streams).await.code(), Code::DeadlineExceeded);
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_of_a_stream_waits_for_the_bytes_of_those_before_it() {
+        let agency = "NL-DOUANE".parse().expect("a code");
+        let client = ClientIdentity { agency, name: "a".into(), role: Role::Broker };
+        let place = Quotas::new(16, 16).share(&client).place(Class::Stream).await.expect("free");
+        let large = 6 << 20;
+        // As they may be cut: the end of one and the beginning of the next come together.
+        let bytes = [message(9), message(large), message(large), message(large), message(9)].concat();
+        let pieces: Vec<_> = bytes.chunks(1 << 20).map(<[u8]>::to_vec).collect();
+        let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Status>));
+        let body = Body::from_stream(pieces);
+        let time = Duration::from_secs(10);
+        let mut receiving = Receiving::new(body, Some(place.clone()), 8 << 20, true, time);
+        let mut passed = 0;
+        let mut pass = async |receiving: &mut Receiving, until: usize| {
+            while passed < until {
+                let frame = next(receiving).await.expect("room").into_data().expect("data");
+                passed += frame.len();
+            }
+            passed
+        };
+        // All but the last byte of the third one's prefix.
+        let held_back = 14 + 2 * (5 + large) + 4;
+        assert_eq!(pass(&mut receiving, held_back).await, held_back);
+        let third = poll_fn(|context| Poll::Ready(Pin::new(&mut receiving).poll_frame(context)));
+        assert!(third.await.is_pending(), "two of them are as much as a client may have");
+        assert!(place.take_request(0).is_none(), "small");
+        assert!(place.take_request(1).is_some(), "accepted");
+        assert_eq!(pass(&mut receiving, bytes.len()).await, bytes.len());
+        assert!(place.take_request(2).is_some() && place.take_request(3).is_some());
     }
 
     #[tokio::test]
