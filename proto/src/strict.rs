@@ -430,8 +430,12 @@ mod tests {
     #[test]
     fn a_declaration_of_999_items_passes_and_a_bomb_of_as_many_bytes_does_not() {
         let text = |length: usize| "x".repeat(length);
-        let document =
-            v1::DocumentReference { category: "Y".into(), type_code: text(4), id: text(12), ..Default::default() };
+        let document = v1::DocumentReference {
+            category: "Y".into(),
+            type_code: text(4),
+            id: text(12),
+            ..Default::default()
+        };
         let extension = v1::Extension { name: text(40), value: text(8) };
         let money = || Some(v1::Money { amount: text(7), currency: text(3) });
         let item = |sequence| v1::GoodsItem {
@@ -454,8 +458,7 @@ mod tests {
             body: Some(v1::record::Body::Declaration(declaration)),
             ..Default::default()
         };
-        let submission =
-            v1::RecordSubmission { record: Some(record), idempotency_key: "k".into() };
+        let submission = v1::RecordSubmission { record: Some(record), idempotency_key: "k".into() };
         let bytes = v1::SubmitRecordsRequest { records: vec![submission], wait: true };
         let bytes = bytes.encode_to_vec();
         assert!((2 << 20..4 << 20).contains(&bytes.len()), "{}", bytes.len());

@@ -488,7 +488,10 @@ fn path(bytes: &[u8]) -> Result<Vec<Hash>, ClientError> {
 
 /// Whether a refusal is for this reason.
 fn is_of(status: &Status, reason_code: &str) -> bool {
-    status.metadata().get(REASON_CODE).is_some_and(|found| found.as_bytes() == reason_code.as_bytes())
+    status
+        .metadata()
+        .get(REASON_CODE)
+        .is_some_and(|found| found.as_bytes() == reason_code.as_bytes())
 }
 
 pub(crate) fn missing(field: &str) -> ClientError {

@@ -106,8 +106,7 @@ pub(super) fn subjects(
     text: &str,
     warnings: &mut Warnings,
 ) -> Subjects {
-    let mut reader =
-        Reader {
+    let mut reader = Reader {
         message,
         declaration: message.child("Declaration"),
         referenced: HashSet::new(),
@@ -344,7 +343,11 @@ impl<'e> Reader<'e, '_> {
     }
 
     /// Where an element is, for a warning that is wanted: it takes a look at all that comes before.
-    fn place<'p>(&self, element: &'p Element, path: &'p str) -> impl FnOnce() -> Place + use<'e, 'p> {
+    fn place<'p>(
+        &self,
+        element: &'p Element,
+        path: &'p str,
+    ) -> impl FnOnce() -> Place + use<'e, 'p> {
         let text = self.text;
         move || {
             let position = xml::position(text.as_bytes(), element.offset);

@@ -405,7 +405,9 @@ fn a_declaration_of_999_items_is_one_record_with_its_source_and_every_extension(
     assert!(!imported.warnings.iter().any(left_out), "{:?}", imported.warnings);
     let source = imported.record.source.as_ref().expect("a source");
     assert!(source.content == text.as_bytes(), "byte for byte");
-    let Some(Body::Declaration(declaration)) = &imported.record.body else { panic!("another kind") };
+    let Some(Body::Declaration(declaration)) = &imported.record.body else {
+        panic!("another kind")
+    };
     assert_eq!(declaration.items.len(), 999);
     let sequences = declaration.items.iter().map(|item| item.sequence);
     assert!(sequences.eq(1..=999));

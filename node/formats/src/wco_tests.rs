@@ -403,7 +403,10 @@ fn no_message_takes_time_out_of_proportion_to_its_bytes() {
         let _whatever_comes_of_it = wco_message(whole(&inner).as_bytes(), "");
     }
     for (element, why) in [
-        (format!("<a {}/>", (0..300).map(|n| format!("a{n}=\"\" ")).collect::<String>()), "attributes"),
+        (
+            format!("<a {}/>", (0..300).map(|n| format!("a{n}=\"\" ")).collect::<String>()),
+            "attributes",
+        ),
         (format!("<a xmlns=\"{}\"/>", "u".repeat(2000)), "a namespace of more than"),
     ] {
         assert!(refused(whole(&element).as_bytes()).contains(why), "{why}");

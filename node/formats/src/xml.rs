@@ -316,7 +316,10 @@ impl Tree {
         );
         self.bindings.extend(bindings.into_iter().map(|(prefix, name)| (prefix, name, depth)));
         if self.bindings.len() > BINDINGS_MAX {
-            return Err(Fault::new(start, format!("more than {BINDINGS_MAX} namespaces at a time")));
+            return Err(Fault::new(
+                start,
+                format!("more than {BINDINGS_MAX} namespaces at a time"),
+            ));
         }
         let prefix = name.prefix();
         let namespace = self.namespace(prefix.as_ref().map(AsRef::as_ref));

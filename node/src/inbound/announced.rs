@@ -115,7 +115,10 @@ impl Announced {
             [] => Ok(None),
             [one] if one.len() == self.bytes => {
                 let leaf_hash = VerifiedTransaction::leaf_hash_unchecked(one);
-                (leaf_hash == Some(self.leaf_hash)).then(|| one.clone()).ok_or("OTHER_ANSWER").map(Some)
+                (leaf_hash == Some(self.leaf_hash))
+                    .then(|| one.clone())
+                    .ok_or("OTHER_ANSWER")
+                    .map(Some)
             }
             _ => Err("OTHER_ANSWER"),
         }
@@ -245,7 +248,8 @@ mod tests {
         let announced = Announced::read(&told_of(&encoded)).expect("right");
         let found = |transactions: &[&Bytes]| {
             let transactions = transactions.iter().map(|bytes| (*bytes).clone()).collect();
-            announced.found_in(Some(Response::Transactions(v1::TransactionsResponse { transactions })))
+            announced
+                .found_in(Some(Response::Transactions(v1::TransactionsResponse { transactions })))
         };
         assert_eq!(found(&[&encoded]), Ok(Some(encoded.clone())));
         assert_eq!(found(&[]), Ok(None));

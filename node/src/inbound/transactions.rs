@@ -196,7 +196,11 @@ impl KnownTransactions<'_> {
     }
 
     /// Whether a transaction of this header could wait for a block here, whatever its signature says.
-    pub(super) fn may_wait(&self, header: &TransactionHeader, bytes: usize) -> Result<(), AdmissionError> {
+    pub(super) fn may_wait(
+        &self,
+        header: &TransactionHeader,
+        bytes: usize,
+    ) -> Result<(), AdmissionError> {
         admission::check_header(self.reader, header, self.unix_ms)?;
         Ok(lock(self.mempool).has_room_for(header, bytes)?)
     }

@@ -12,12 +12,12 @@ use std::{
 use bytes::Bytes;
 use customhouse_ledger::agency::AgencyCode;
 use customhouse_proto::v1;
-use prost::Message as _;
 use libp2p::{
     Multiaddr, PeerId,
     gossipsub::MessageId,
     request_response::{InboundRequestId, ResponseChannel},
 };
+use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{

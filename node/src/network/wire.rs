@@ -74,7 +74,8 @@ mod tests {
             })),
         };
         assert!(is_proportionate(&request.encode_to_vec(), 2));
-        let batch = v1::TransactionBatch { transactions: vec![vec![7; 200].into(); 4096], announced: None };
+        let batch =
+            v1::TransactionBatch { transactions: vec![vec![7; 200].into(); 4096], announced: None };
         assert!(is_proportionate(&batch.encode_to_vec(), 0));
         assert!(is_proportionate(&[], 2));
     }

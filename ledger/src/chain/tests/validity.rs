@@ -160,7 +160,8 @@ fn the_networks_parameters_limit_transactions_and_blocks() {
             (ValidRecord::from_record(long).expect("valid"), dedupe_key)
         });
         let (key, chain_id) = (SigningKey::from_seed(&[129; 32]), fixture.genesis.chain_id());
-        let (records, not_after_ms) = (records.collect::<Vec<_>>(), fixture.genesis.time_ms + 60_000);
+        let (records, not_after_ms) =
+            (records.collect::<Vec<_>>(), fixture.genesis.time_ms + 60_000);
         let signed = VerifiedTransaction::sign(&records, name, not_after_ms, &chain_id, &key);
         Arc::new(signed.expect("valid"))
     };

@@ -33,8 +33,11 @@ impl TooLarge {
         Self { what: "record", reason_code: RECORD_LARGE, call: "Query.ReadRecord" };
     pub(super) const TRANSACTION: Self =
         Self { what: "transaction", reason_code: TRANSACTION_LARGE, call: "Query.ReadTransaction" };
-    pub(super) const RECEIPT: Self =
-        Self { what: "receipt with its record", reason_code: RECORD_LARGE, call: "Audit.ReadReceipt" };
+    pub(super) const RECEIPT: Self = Self {
+        what: "receipt with its record",
+        reason_code: RECORD_LARGE,
+        call: "Audit.ReadReceipt",
+    };
 
     fn refusal(self, bytes: usize) -> Refused {
         let Self { what, reason_code, call } = self;

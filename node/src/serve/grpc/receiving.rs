@@ -56,7 +56,17 @@ impl Receiving {
     ) -> Self {
         let due = (!streams).then(|| due(time));
         let framing = Framing::default();
-        Self { body, place, message_bytes_max, streams, framing, time, due, messages: 0, room: None }
+        Self {
+            body,
+            place,
+            message_bytes_max,
+            streams,
+            framing,
+            time,
+            due,
+            messages: 0,
+            room: None,
+        }
     }
 
     /// Follows the messages in some bytes, behind those that were followed before. Gives what may be passed
@@ -137,8 +147,7 @@ impl Receiving {
                 }
             };
             match frame.into_data() {
-                // An empty piece is nothing that anybody waits for.
-                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) if bytes.is_empty() => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 Ok(bytes) => {
                     if let Some(frame) = self.pass_on(bytes, 0) {
                         return Poll::Ready(Some(Ok(frame)));
@@ -284,7 +293,8 @@ mod tests {
         let place = Quotas::new(16, 16).share(&client).place(Class::Stream).await.expect("free");
         let large = 6 << 20;
         // As they may be cut: the end of one and the beginning of the next come together.
-        let bytes = [message(9), message(large), message(large), message(large), message(9)].concat();
+        let bytes =
+            [message(9), message(large), message(large), message(large), message(9)].concat();
         let pieces: Vec<_> = bytes.chunks(1 << 20).map(<[u8]>::to_vec).collect();
         let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Status>));
         let body = Body::from_stream(pieces);

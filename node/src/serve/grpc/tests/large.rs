@@ -43,7 +43,8 @@ async fn a_large_record_is_read_in_chunks_and_no_answer_has_it_whole() {
     assert!(refused.message.contains("Query.ReadRecord"), "{refused}");
 
     let request = v1::ReadRecordRequest { record_id: id.0.to_vec() };
-    let parts: Vec<_> = query.read_record(request).await.expect("read").into_inner().collect().await;
+    let parts: Vec<_> =
+        query.read_record(request).await.expect("read").into_inner().collect().await;
     let parts: Vec<_> = parts.into_iter().map(|part| part.expect("whole").part).collect();
     let Some(v1::read_record_response::Part::Head(head)) = &parts[0] else { panic!("no head") };
     let chunks = parts[1..].iter().map(|part| match part {
@@ -96,11 +97,8 @@ async fn a_receipt_has_its_record_where_it_is_asked_for() {
     assert_eq!(refused.code(), Code::OutOfRange);
     // Of a small one all is in one answer.
     let small = lodged(&client, fixture::submission("small", 8)).await;
-    let request = v1::WaitReceiptRequest {
-        record_id: small.0.to_vec(),
-        timeout_ms: 0,
-        with_record: true,
-    };
+    let request =
+        v1::WaitReceiptRequest { record_id: small.0.to_vec(), timeout_ms: 0, with_record: true };
     let answer = submission.wait_receipt(request).await.expect("final").into_inner();
     assert_eq!(answer.receipt, Some(client.receipt(small, false).await.expect("there")));
     fixture.stop().await;
@@ -160,7 +158,8 @@ async fn records_and_transactions_up_to_their_limits_are_taken_and_no_larger_one
 #[tokio::test(flavor = "multi_thread")]
 async fn large_messages_that_do_not_come_are_of_the_client_s_own_share() {
     let fixture = Fixture::start().await;
-    let greedy = Raw::connect(&fixture, &fixture.tls_named("greedy", Role::Broker), USUAL_WINDOW).await;
+    let greedy =
+        Raw::connect(&fixture, &fixture.tls_named("greedy", Role::Broker), USUAL_WINDOW).await;
     let length = u32::try_from(TRANSACTION_BYTES_MAX).expect("short").to_be_bytes();
     let begun = [&[0][..], &length].concat();
     let mut calls = Vec::new();
@@ -190,7 +189,8 @@ async fn a_stream_of_large_records_is_held_back_and_all_become_final() {
         wait: true,
     });
     let answers = client.stream_records(stream::iter(records)).await.expect("begun");
-    let results: Vec<_> = timeout(DEADLINE, answers.try_collect()).await.expect("in time").expect("whole");
+    let results: Vec<_> =
+        timeout(DEADLINE, answers.try_collect()).await.expect("in time").expect("whole");
     assert_eq!(results.len(), 12);
     for result in results {
         assert_eq!(result.phase(), Phase::Final, "{result:?}");
