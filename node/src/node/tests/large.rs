@@ -22,8 +22,8 @@ impl Network {
         i: usize,
         submissions: Vec<v1::RecordSubmission>,
     ) -> Vec<Result<Hash, SubmissionRefusal>> {
-        let client =
-            ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Broker };
+        let (agency, role) = (code(i), ClientRole::Broker);
+        let client = ClientIdentity { agency, name: "broker".into(), role, certificate: [0; 32] };
         let results = self.shared(i).submissions.submit_records(&client, submissions).await;
         results.into_iter().map(|result| result.map(|accepted| accepted.record_id)).collect()
     }

@@ -289,7 +289,8 @@ mod tests {
     #[tokio::test]
     async fn a_message_of_a_stream_waits_for_the_bytes_of_those_before_it() {
         let agency = "NL-DOUANE".parse().expect("a code");
-        let client = ClientIdentity { agency, name: "a".into(), role: Role::Broker };
+        let client =
+            ClientIdentity { agency, name: "a".into(), role: Role::Broker, certificate: [0; 32] };
         let place = Quotas::new(16, 16).share(&client).place(Class::Stream).await.expect("free");
         let large = 6 << 20;
         // As they may be cut: the end of one and the beginning of the next come together.
