@@ -391,7 +391,9 @@ fn of_many_items() -> Option<String> {
     while let Some((before, rest)) = text.split_once("<!--") {
         text = before.to_owned() + rest.split_once("-->").expect("an end").1;
     }
-    let text: String = text.lines().map(str::trim).collect();
+    // Without the white space around elements; attributes on lines of their own stay apart.
+    let apart = |line: &str| if line.starts_with('<') { "" } else { " " }.to_owned() + line;
+    let text: String = text.lines().map(str::trim).map(apart).collect();
     let (start, end) = ("<GovernmentAgencyGoodsItem>", "</GovernmentAgencyGoodsItem>");
     let at = text.find(start).expect("an item");
     let behind = at + text[at..].find(end).expect("its end") + end.len();
@@ -406,8 +408,9 @@ fn of_many_items() -> Option<String> {
 #[test]
 fn a_declaration_of_999_items_is_one_record_with_its_source_and_every_extension() {
     let Some(text) = of_many_items() else { return };
-    let Ok(Outcome::Imported(imported)) = wco_message(text.as_bytes(), "many.xml") else {
-        panic!("not imported")
+    let imported = match wco_message(text.as_bytes(), "many.xml") {
+        Ok(Outcome::Imported(imported)) => imported,
+        other => panic!("{:?}", other.map(|_| "skipped")),
     };
     let left_out = |warning: &Warning| matches!(warning, Warning::ExtensionsLeftOut(_));
     assert!(!imported.warnings.iter().any(left_out), "{:?}", imported.warnings);
@@ -420,13 +423,7 @@ fn a_declaration_of_999_items_is_one_record_with_its_source_and_every_extension(
     let sequences = declaration.items.iter().map(|item| item.sequence);
     assert!(sequences.eq(1..=999));
     assert!(declaration.items.iter().all(|item| !item.extensions.is_empty()));
-    let record = v1::Record {
-        salt: vec![7; 16],
-        agency: "GB-HMRC".into(),
-        submitter: "broker".into(),
-        ..imported.record
-    };
-    let valid = ValidRecord::from_record(record).expect("valid");
+    let valid = ValidRecord::from_record(completed(&imported.record)).expect("valid");
     eprintln!("{} bytes of XML, {} of record", text.len(), valid.bytes.len());
     assert!(valid.bytes.len() > text.len());
 }
