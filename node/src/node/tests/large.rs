@@ -108,3 +108,82 @@ async fn what_is_larger_than_any_record_is_refused() {
     assert_eq!(error.code(), "RECORD_TOO_LARGE");
     network.stop().await;
 }
+
+/// A transaction of agency 0 with a large record.
+fn signed_large(chain_id: Hash, number: u64) -> VerifiedTransaction {
+    let record = v1::Record {
+        salt: vec![9; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
+        agency: code(0).to_string(),
+        submitter: "broker".into(),
+        ..large(number, 2 << 20).record.expect("there")
+    };
+    let record = ValidRecord::from_record(record).expect("valid");
+    let dedupe_key = dedupe_key(&code(0), "broker", &format!("key-{number}"));
+    let not_after_ms = crate::clock::unix_ms() + 60_000;
+    let records = [(record, dedupe_key)];
+    VerifiedTransaction::sign(&records, code(0), not_after_ms, &chain_id, &key(3, 0))
+        .expect("valid")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_fetched_for_a_forged_signature_and_other_bytes_than_were_told_of_are_a_fault() {
+    let mut network = Network::start(4).await;
+    network.stop_node(3).await;
+    let (chain_id, shutdown) = (network.genesis.chain_id(), CancellationToken::new());
+    let genuine = signed_large(chain_id, 1);
+    let mut forged = signed_large(chain_id, 2).parts().clone();
+    forged.signature = vec![7; 64].into();
+    let forged = prost::Message::encode_to_vec(&forged);
+    let config = NetworkConfig {
+        identity: key(2, 3),
+        chain_id,
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+        peers: vec![PeerConfig {
+            key: key(2, 0).public(),
+            agency: code(0),
+            addresses: vec![network.addresses[0].clone()],
+        }],
+        limits: Limits::default(),
+    };
+    let (liar, mut events) = network::spawn(config, shutdown.clone()).await.expect("started");
+    let counted = |reason: &str| {
+        let text = network.shared(0).metrics.encode();
+        text.lines().any(|line| line.contains("gossip") && line.contains(reason))
+    };
+    let told = async {
+        while !(counted("BAD_SIGNATURE") && counted("OTHER_ANSWER")) {
+            let event = match tokio::time::timeout(Duration::from_millis(50), events.recv()).await {
+                Ok(event) => event.expect("it runs"),
+                Err(_nothing_new) => continue,
+            };
+            match event {
+                NetworkEvent::Connected(_) => {
+                    liar.publish_transaction(forged.clone().into());
+                    liar.publish_transaction(genuine.encoded().clone());
+                }
+                NetworkEvent::Request { request, reply, .. } => {
+                    let Some(v1::sync_request::Request::Transactions(asked)) = request.request
+                    else {
+                        continue;
+                    };
+                    assert_eq!(
+                        asked.leaves,
+                        [genuine.leaf_hash().0.to_vec()],
+                        "not the forged one"
+                    );
+                    let transactions = vec![forged.clone().into()];
+                    let answer = v1::TransactionsResponse { transactions };
+                    let response = Some(v1::sync_response::Response::Transactions(answer));
+                    reply.send(v1::SyncResponse { response });
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, told).await.expect("both are noticed");
+    assert_eq!(lock(&network.shared(0).mempool).count(), 0);
+    shutdown.cancel();
+    network.stop().await;
+}
