@@ -364,6 +364,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_record_is_about_so_many_subjects_and_no_more() {
+        let derived = subjects(&record("NL-DOUANE", 1)).len();
+        let about = |count: usize| {
+            let subject = |n| v1::Subject { scheme: 9, id: format!("{n:04}") };
+            let stated = (0..count - derived).map(subject).collect();
+            ValidRecord::from_record(v1::Record { subjects: stated, ..record("NL-DOUANE", 1) })
+        };
+        assert_eq!(about(SUBJECTS_MAX).expect("valid").subject_keys.len(), SUBJECTS_MAX);
+        let more = SUBJECTS_MAX + 1;
+        assert_eq!(about(more).expect_err("refused"), RecordError::TooManySubjects(more));
+    }
+
+    #[test]
     fn a_valid_record_round_trips() {
         let valid = ValidRecord::from_record(record("NL-DOUANE", 1)).expect("valid");
         assert_eq!(ValidRecord::from_bytes(valid.bytes.clone()), Ok(valid.clone()));

@@ -1,5 +1,6 @@
 //! What peers send: gossip is checked before it is forwarded, requests are answered.
 
+mod announced;
 pub mod serve;
 mod transactions;
 mod turns;
@@ -13,13 +14,16 @@ use customhouse_ledger::{chain::ChainReader, keys::PublicKey};
 use customhouse_proto::v1;
 use tokio::{sync::mpsc, time::Instant};
 
-use self::turns::{Pace, Turns};
+use self::{
+    announced::Fetches,
+    turns::{Pace, Turns},
+};
 use crate::{
     admission::Admission,
     driver::{DriverHandle, DriverInput},
     health::Responder,
     metrics::Metrics,
-    network::{NetworkEvent, PendingJudgement},
+    network::{NetworkEvent, NetworkHandle, PendingJudgement},
 };
 
 /// Takes the network's events until it stops.
@@ -30,6 +34,8 @@ pub struct Inbound {
     driver: DriverHandle,
     metrics: Metrics,
     mempool: crate::driver::SharedMempool,
+    network: NetworkHandle,
+    fetches: Arc<Fetches>,
     batches: Arc<Turns>,
     pace: Arc<Pace>,
 }
@@ -41,10 +47,10 @@ impl Inbound {
         admission: Admission,
         mempool: crate::driver::SharedMempool,
         driver: DriverHandle,
-        metrics: Metrics,
+        (network, metrics): (NetworkHandle, Metrics),
     ) -> Self {
-        let (batches, pace) = Default::default();
-        Self { reader, admission, driver, metrics, mempool, batches, pace }
+        let (fetches, batches, pace) = Default::default();
+        Self { reader, admission, driver, metrics, mempool, network, fetches, batches, pace }
     }
 
     /// Runs until the network's events end.
@@ -74,6 +80,9 @@ impl Inbound {
             }
             NetworkEvent::Transactions { from, transactions, judgement } => {
                 self.verify(from, transactions, judgement);
+            }
+            NetworkEvent::Announced { from, announced, judgement, room } => {
+                self.announced(from, &announced, judgement, room);
             }
             NetworkEvent::Request { from, request, reply } => {
                 let inbound = self.clone();

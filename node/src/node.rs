@@ -252,9 +252,9 @@ impl Node {
         )
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
-        let (waiting, counted) = (Arc::clone(&mempool), metrics.clone());
+        let (waiting, outside) = (Arc::clone(&mempool), (network.clone(), metrics.clone()));
         let inbound =
-            Inbound::new(reader.clone(), admission.clone(), waiting, driver.clone(), counted);
+            Inbound::new(reader.clone(), admission.clone(), waiting, driver.clone(), outside);
         let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,

@@ -143,7 +143,7 @@ def submit(pb, services, channel, signer):
     receipts = []
     for record in transaction.records:
         record_id = formats.tagged_hash("record", record)
-        request = pb.WaitReceiptRequest(record_id=record_id, timeout_ms=30_000)
+        request = pb.WaitReceiptRequest(record_id=record_id, timeout_ms=30_000, with_record=True)
         answer = submission.WaitReceipt(request, timeout=60)
         assert answer.phase == pb.FINAL, answer
         assert answer.receipt.record == record

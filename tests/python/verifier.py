@@ -8,7 +8,7 @@ import registry
 from registry import VALIDATORS_MAX, Validators
 from wire import BYTES, SCHEMA, Malformed, Reader, varint
 
-RECEIPT_BYTES_MAX = 131_072
+RECEIPT_BYTES_MAX = 4_456_448
 HISTORY_PROOF_BYTES_MAX = 50_331_648
 CONSISTENCY_PROOF_BYTES_MAX = 65_536
 STEP_BYTES_MAX = 65_536

@@ -14,7 +14,7 @@ use customhouse_proto::v1::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     transport::{Channel, Server},
 };
 
@@ -113,7 +113,7 @@ impl Front {
 
     /// Where the record is that is to be left out.
     async fn place(&self, id: &Hash) -> Result<(u64, u32), Status> {
-        let request = v1::GetReceiptRequest { record_id: id.0.to_vec(), without_record: true };
+        let request = v1::GetReceiptRequest { record_id: id.0.to_vec(), with_record: false };
         let receipt = self.audit().get_receipt(request).await?.into_inner().receipt;
         let receipt = receipt.ok_or_else(|| Status::internal("no receipt"))?;
         Ok((receipt.log_index, receipt.slot_index))
@@ -148,6 +148,15 @@ impl Audit for Front {
             answer.header[2 + 32 + 8 + 8 + 32 + 8 + 8] ^= 1;
         }
         Ok(Response::new(answer))
+    }
+
+    type ReadReceiptStream = Streaming<v1::ReadReceiptResponse>;
+
+    async fn read_receipt(
+        &self,
+        request: Request<v1::ReadReceiptRequest>,
+    ) -> Result<Response<Self::ReadReceiptStream>, Status> {
+        self.audit().read_receipt(request.into_inner()).await
     }
 
     async fn get_receipt(
@@ -258,6 +267,24 @@ impl Query for Front {
         request: Request<v1::GetRecordRequest>,
     ) -> Result<Response<v1::GetRecordResponse>, Status> {
         self.query().get_record(request.into_inner()).await
+    }
+
+    type ReadRecordStream = Streaming<v1::ReadRecordResponse>;
+
+    async fn read_record(
+        &self,
+        request: Request<v1::ReadRecordRequest>,
+    ) -> Result<Response<Self::ReadRecordStream>, Status> {
+        self.query().read_record(request.into_inner()).await
+    }
+
+    type ReadTransactionStream = Streaming<v1::ReadTransactionResponse>;
+
+    async fn read_transaction(
+        &self,
+        request: Request<v1::ReadTransactionRequest>,
+    ) -> Result<Response<Self::ReadTransactionStream>, Status> {
+        self.query().read_transaction(request.into_inner()).await
     }
 
     async fn get_transaction(

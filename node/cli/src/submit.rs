@@ -22,8 +22,8 @@ mod wco;
 use batch::{Batch, End};
 use report::Report;
 
-/// Most bytes of a record's JSON: ample for 64 KiB of record, however it is laid out.
-const RECORD_JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of a record's JSON: ample for 4 MiB of record, however it is laid out.
+const RECORD_JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Subcommand)]
 pub(crate) enum SubmitCommand {

@@ -1,6 +1,6 @@
 //! The client: a method for each call of the services.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -21,14 +21,15 @@ use customhouse_proto::v1::{
 };
 use futures::{Stream, TryStreamExt as _, stream};
 use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
-    Request, Streaming,
+    Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
     connecting::{self, Connector},
-    contract::REQUEST_BYTES_MAX,
+    contract::{REASON_CODE, RECORD_LARGE, REQUEST_BYTES_MAX, TRANSACTION_LARGE},
     error::ClientError,
     tls::ClientTls,
 };
@@ -55,6 +56,8 @@ const REGISTRY_PAGES_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
+    /// One large thing is read at a time: a node holds back whoever reads more.
+    large: Arc<Semaphore>,
 }
 
 impl Client {
@@ -66,7 +69,7 @@ impl Client {
         let connect = |source| ClientError::Connect { endpoint: endpoint.to_owned(), source };
         let (to, connector) = configure(endpoint, tls)?;
         let channel = to.connect_with_connector(connector).await.map_err(connect)?;
-        Ok(Self { channel })
+        Ok(Self::of(channel))
     }
 
     /// Connects when the first call is made, and not before.
@@ -75,7 +78,15 @@ impl Client {
     /// [`ClientError::Endpoint`] or [`ClientError::Certificate`].
     pub fn connect_lazily(endpoint: &str, tls: &ClientTls) -> Result<Self, ClientError> {
         let (to, connector) = configure(endpoint, tls)?;
-        Ok(Self { channel: to.connect_with_connector_lazy(connector) })
+        Ok(Self::of(to.connect_with_connector_lazy(connector)))
+    }
+
+    fn of(channel: Channel) -> Self {
+        Self { channel, large: Arc::new(Semaphore::new(1)) }
+    }
+
+    pub(crate) async fn large_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.large).acquire_owned().await.ok()
     }
 
     /// The channel, for the generated clients of other services.
@@ -89,11 +100,11 @@ impl Client {
             .max_encoding_message_size(REQUEST_BYTES_MAX)
     }
 
-    fn query(&self) -> QueryClient<Channel> {
+    pub(crate) fn query(&self) -> QueryClient<Channel> {
         QueryClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    fn audit(&self) -> AuditClient<Channel> {
+    pub(crate) fn audit(&self) -> AuditClient<Channel> {
         AuditClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
@@ -149,7 +160,7 @@ impl Client {
     }
 
     /// Waits until a record has ended, for as long as the node waits; the phase is ACCEPTED where
-    /// it has not ended by then.
+    /// it has not ended by then. Its receipt comes without the record.
     ///
     /// # Errors
     /// Unknown to the node; see [`ClientError`].
@@ -162,7 +173,8 @@ impl Client {
             // 0 stands for the server's limit.
             u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
         });
-        let request = v1::WaitReceiptRequest { record_id: record_id.0.to_vec(), timeout_ms };
+        let (record_id, with_record) = (record_id.0.to_vec(), false);
+        let request = v1::WaitReceiptRequest { record_id, timeout_ms, with_record };
         Ok(self.submission().wait_receipt(request).await?.into_inner())
     }
 
@@ -172,7 +184,10 @@ impl Client {
     /// [`ClientError`].
     pub async fn record(&self, record_id: Hash) -> Result<v1::GetRecordResponse, ClientError> {
         let request = v1::GetRecordRequest { record_id: record_id.0.to_vec() };
-        Ok(self.query().get_record(asked(request)).await?.into_inner())
+        match self.query().get_record(asked(request)).await {
+            Err(status) if is_of(&status, RECORD_LARGE) => self.read_record(record_id).await,
+            answer => Ok(answer?.into_inner()),
+        }
     }
 
     /// A transaction by its id.
@@ -181,7 +196,10 @@ impl Client {
     /// [`ClientError`].
     pub async fn transaction(&self, id: Hash) -> Result<v1::GetTransactionResponse, ClientError> {
         let request = v1::GetTransactionRequest { transaction_id: id.0.to_vec() };
-        Ok(self.query().get_transaction(asked(request)).await?.into_inner())
+        match self.query().get_transaction(asked(request)).await {
+            Err(status) if is_of(&status, TRANSACTION_LARGE) => self.read_transaction(id).await,
+            answer => Ok(answer?.into_inner()),
+        }
     }
 
     /// One page of a subject's history; an empty token is the first page.
@@ -199,7 +217,8 @@ impl Client {
         Ok(self.query().get_history(asked(request)).await?.into_inner())
     }
 
-    /// A subject's whole history, page by page as it is read.
+    /// A subject's whole history, page by page as it is read; a record that is too large for a page by
+    /// itself.
     pub fn history(
         &self,
         subject: SubjectOrKey,
@@ -213,7 +232,13 @@ impl Client {
                 Ok(Some((stream::iter(page.items.into_iter().map(Ok)), next)))
             }
         });
-        pages.try_flatten()
+        pages.try_flatten().and_then(move |item| async move {
+            if !item.record.is_empty() || item.length == 0 {
+                return Ok(item);
+            }
+            let id = Hash::from_slice(&item.record_id).map_err(|_| missing("record_id"))?;
+            Ok(v1::HistoryItem { record: self.read_record(id).await?.record, ..item })
+        })
     }
 
     /// The chain's genesis. To trust it, compare its chain id with one from elsewhere.
@@ -254,10 +279,12 @@ impl Client {
         record_id: Hash,
         without_record: bool,
     ) -> Result<v1::Receipt, ClientError> {
-        let record_id = record_id.0.to_vec();
-        let request = v1::GetReceiptRequest { record_id, without_record };
-        let answer = self.audit().get_receipt(asked(request)).await?.into_inner();
-        answer.receipt.ok_or_else(|| missing("receipt"))
+        let (id, with_record) = (record_id.0.to_vec(), !without_record);
+        let request = v1::GetReceiptRequest { record_id: id, with_record };
+        match self.audit().get_receipt(asked(request)).await {
+            Err(status) if is_of(&status, RECORD_LARGE) => self.read_receipt(record_id).await,
+            answer => answer?.into_inner().receipt.ok_or_else(|| missing("receipt")),
+        }
     }
 
     /// The proof of all history entries of a subject, put together from its pages.
@@ -449,7 +476,7 @@ fn configure(endpoint: &str, tls: &ClientTls) -> Result<(Endpoint, Connector), C
 }
 
 /// A question whose answer is not waited for endlessly.
-fn asked<T>(message: T) -> Request<T> {
+pub(crate) fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(ANSWER_TIMEOUT);
     request
@@ -459,6 +486,14 @@ fn path(bytes: &[u8]) -> Result<Vec<Hash>, ClientError> {
     merkle::read_path(bytes).map_err(|error| ClientError::Answer(format!("path: {error}")))
 }
 
-fn missing(field: &str) -> ClientError {
+/// Whether a refusal is for this reason.
+fn is_of(status: &Status, reason_code: &str) -> bool {
+    status
+        .metadata()
+        .get(REASON_CODE)
+        .is_some_and(|found| found.as_bytes() == reason_code.as_bytes())
+}
+
+pub(crate) fn missing(field: &str) -> ClientError {
     ClientError::Answer(format!("{field} is missing"))
 }

@@ -1,7 +1,13 @@
 //! What a node and its clients agree on beside the messages of `proto`.
 
-/// Most bytes of a request message: a transaction of 1 MiB, or some thousand records.
-pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of a request message: the largest transaction or record, or some thousand records.
+pub const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a record or a transaction that is answered whole. What is larger is read in chunks.
+pub const ANSWERED_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Reason: a record is larger than what is answered whole.
+pub const RECORD_LARGE: &str = "RECORD_LARGE";
+/// Reason: the same of a transaction.
+pub const TRANSACTION_LARGE: &str = "TRANSACTION_LARGE";
 /// Most records of a request that submits them.
 pub const REQUEST_RECORDS_MAX: usize = 4096;
 /// Metadata: the stable reason code.

@@ -4,6 +4,7 @@ mod client;
 mod connecting;
 pub mod contract;
 mod error;
+mod large;
 mod no_connection;
 pub mod tls;
 

@@ -382,3 +382,48 @@ fn every_korean_row_is_accepted_and_unknown_countries_flagged() {
     assert_eq!((unknown, rounded), (39, 4_926));
     assert_eq!(other, BTreeSet::new());
 }
+
+/// An export declaration with its item 999 times, each under its own number, without the comments of the
+/// example.
+fn of_many_items() -> Option<String> {
+    let path = shared("wco-hmrc/examples")?.join("TT_EX026a/TT_EX026a.xml");
+    let mut text = std::fs::read_to_string(path).expect("a file that was listed");
+    while let Some((before, rest)) = text.split_once("<!--") {
+        text = before.to_owned() + rest.split_once("-->").expect("an end").1;
+    }
+    // Without the white space around elements; attributes on lines of their own stay apart.
+    let apart = |line: &str| if line.starts_with('<') { "" } else { " " }.to_owned() + line;
+    let text: String = text.lines().map(str::trim).map(apart).collect();
+    let (start, end) = ("<GovernmentAgencyGoodsItem>", "</GovernmentAgencyGoodsItem>");
+    let at = text.find(start).expect("an item");
+    let behind = at + text[at..].find(end).expect("its end") + end.len();
+    let item = &text[at..behind];
+    let number = "<SequenceNumeric>1</SequenceNumeric>";
+    assert!(item.contains(number));
+    let numbered = |n: u32| item.replacen(number, &number.replace('1', &n.to_string()), 1);
+    let items: String = (1..=999).map(numbered).collect();
+    Some([&text[..at], &items, &text[behind..]].concat())
+}
+
+#[test]
+fn a_declaration_of_999_items_is_one_record_with_its_source_and_every_extension() {
+    let Some(text) = of_many_items() else { return };
+    let imported = match wco_message(text.as_bytes(), "many.xml") {
+        Ok(Outcome::Imported(imported)) => imported,
+        other => panic!("{:?}", other.map(|_| "skipped")),
+    };
+    let left_out = |warning: &Warning| matches!(warning, Warning::ExtensionsLeftOut(_));
+    assert!(!imported.warnings.iter().any(left_out), "{:?}", imported.warnings);
+    let source = imported.record.source.as_ref().expect("a source");
+    assert!(source.content == text.as_bytes(), "byte for byte");
+    let Some(Body::Declaration(declaration)) = &imported.record.body else {
+        panic!("another kind")
+    };
+    assert_eq!(declaration.items.len(), 999);
+    let sequences = declaration.items.iter().map(|item| item.sequence);
+    assert!(sequences.eq(1..=999));
+    assert!(declaration.items.iter().all(|item| !item.extensions.is_empty()));
+    let valid = ValidRecord::from_record(completed(&imported.record)).expect("valid");
+    eprintln!("{} bytes of XML, {} of record", text.len(), valid.bytes.len());
+    assert!(valid.bytes.len() > text.len());
+}

@@ -3,7 +3,7 @@
 //! A value is taken only if the field then says the same as the element. What is left becomes an
 //! extension, see [`super::extensions`].
 
-use customhouse_ledger::record::subject::form;
+use customhouse_ledger::{limits::SUBJECTS_MAX, record::subject::form};
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{
@@ -189,7 +189,8 @@ impl Terms {
     /// Adds the container of a piece of transport equipment, once.
     pub(super) fn container(&mut self, equipment: &Element, into: &mut Vec<String>) {
         let id = self.subject(Scheme::Container, equipment, &["ID"]);
-        if !(id.is_empty() || into.contains(&id)) {
+        // With more than that the record is refused: it is about all of them.
+        if !(id.is_empty() || into.len() > SUBJECTS_MAX || into.contains(&id)) {
             into.push(id);
         }
     }

@@ -1,6 +1,6 @@
 //! WCO Data Model messages: which file is what, and the record made from it.
 
-use std::{io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{collections::HashSet, io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
 
 use customhouse_files::readfile;
 use customhouse_ledger::{limits::RECORD_BYTES_MAX, limits::SUBJECTS_MAX, record};
@@ -240,7 +240,9 @@ fn declaration_record(
     let shipment = element.child("GoodsShipment");
     let elements: Vec<&Element> =
         shipment.into_iter().flat_map(|shipment| shipment.each(GOODS_ITEM)).collect();
-    let is_item = |child: &Element| elements.iter().any(|item| std::ptr::eq(*item, child));
+    // By their places in memory: whether a child is one of many is asked of every child.
+    let places: HashSet<*const Element> = elements.iter().map(|item| &raw const **item).collect();
+    let is_item = |child: &Element| places.contains(&(&raw const *child));
     extensions.add(element, "", &is_item);
     let listed: Vec<_> = around.into_iter().chain(extensions.drain()).collect();
     if let Some(Body::Declaration(declaration)) = &mut record.body {

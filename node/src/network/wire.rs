@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_frame_of_empty_fields_is_found_at_every_level_it_can_hide_in() {
         let transactions = vec![bytes::Bytes::new(); 100_000];
-        let batch = v1::TransactionBatch { transactions: transactions.clone() };
+        let batch = v1::TransactionBatch { transactions: transactions.clone(), announced: None };
         assert!(!is_proportionate(&batch.encode_to_vec(), 0));
         let blocks = vec![v1::BlockWithBody { block: None, transactions }];
         let response = v1::SyncResponse {
@@ -74,7 +74,8 @@ mod tests {
             })),
         };
         assert!(is_proportionate(&request.encode_to_vec(), 2));
-        let batch = v1::TransactionBatch { transactions: vec![vec![7; 200].into(); 4096] };
+        let batch =
+            v1::TransactionBatch { transactions: vec![vec![7; 200].into(); 4096], announced: None };
         assert!(is_proportionate(&batch.encode_to_vec(), 0));
         assert!(is_proportionate(&[], 2));
     }

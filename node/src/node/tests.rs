@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod idle;
+mod large;
 mod lying_leader;
 
 const DEADLINE: Duration = Duration::from_secs(60);

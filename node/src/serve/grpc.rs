@@ -6,6 +6,7 @@
 //! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
 //! | `submission`, `query`, `audit`, `admin` | one file a service |
+//! | `large` | records and transactions too large for one answer |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
 //!
 //! A call goes `connections::accept` → `serving` → `gate::admit` → the service. Nothing is
@@ -41,6 +42,7 @@ mod answers;
 mod audit;
 mod gate;
 mod intake;
+mod large;
 mod query;
 mod receiving;
 mod sending;

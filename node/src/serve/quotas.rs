@@ -7,7 +7,7 @@
 //! there is room for those who look after the node.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,6 +32,9 @@ const CALLS_PART: usize = 4;
 const OPERATOR_CALLS_MAX: usize = 64;
 /// How long a call waits for its share before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the next message of a stream does: longer than what was taken before waits for a place among what
+/// is not final.
+const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Connections of one client. Each may have a window of a request unread, and some of each answer in
 /// HTTP/2's own buffer.
@@ -60,6 +63,8 @@ pub(super) enum Class {
     Wait,
     /// Reads of the store.
     Read,
+    /// Reads of what is too large for one answer, until it is sent.
+    Large,
     /// Proofs that are made of a large part of the store.
     Proof,
     /// The node's state.
@@ -71,11 +76,12 @@ pub(super) enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Submit,
         Self::Stream,
         Self::Wait,
         Self::Read,
+        Self::Large,
         Self::Proof,
         Self::Status,
         Self::Backup,
@@ -89,6 +95,7 @@ impl Class {
             Self::Stream => (16, "open streams of this client"),
             Self::Wait => (256, "waiting calls of this client"),
             Self::Read => (32, "reads of this client at a time"),
+            Self::Large => (4, "reads in chunks of this client at a time"),
             Self::Proof => (2, "proofs of this client at a time"),
             Self::Status => (8, "questions of this client about the node at a time"),
             Self::Backup => (2, "backups of this client at a time"),
@@ -96,8 +103,13 @@ impl Class {
         }
     }
 
-    /// Whether its call answers with a stream, which may last.
+    /// Whether its call answers with a stream.
     pub(super) fn streams(self) -> bool {
+        matches!(self, Self::Stream | Self::Watch | Self::Large)
+    }
+
+    /// Whether its call comes with a stream, or its answer may take any time.
+    pub(super) fn lasts(self) -> bool {
         matches!(self, Self::Stream | Self::Watch)
     }
 
@@ -126,8 +138,14 @@ pub(super) struct Place {
 
 struct Held {
     _calls: Vec<OwnedSemaphorePermit>,
-    requests: Mutex<Vec<OwnedSemaphorePermit>>,
+    requests: Mutex<BTreeMap<u64, RequestBytes>>,
     share: Share,
+}
+
+/// Bytes of a request's message, given back when dropped.
+pub(super) struct RequestBytes {
+    _client: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 /// What a client has its share of, without holding any of it.
@@ -254,20 +272,31 @@ impl Place {
         line.acquire_many_owned(count).await.expect("a share is never closed")
     }
 
-    /// Holds the bytes of a request message, instead of those of the message before; waits for room
-    /// for a while.
-    pub(super) async fn hold_request(self, bytes: usize) -> Result<(), Refused> {
-        self.requests().clear();
+    /// Holds the bytes of a request's message, by its number in the request, until they are taken or the
+    /// place is given back; waits for room for a while: longer in a stream, where that holds the client
+    /// back, and where what was sent before goes on meanwhile.
+    pub(super) async fn hold_request(
+        self,
+        number: u64,
+        bytes: usize,
+        streams: bool,
+    ) -> Result<(), Refused> {
+        let patience = if streams { STREAM_PATIENCE } else { PATIENCE };
         let units = units_of(bytes, HELD_REQUEST_BYTES_MAX);
         let Share { client, all } = &self.held.share;
         let what = "bytes of requests of this client at a time";
-        let own = take(&client.requests, units, what).await?;
-        let of_all = take(&all.requests, units, "bytes of requests").await?;
-        self.requests().extend([own, of_all]);
+        let own = take_within(&client.requests, units, what, patience).await?;
+        let of_all = take_within(&all.requests, units, "bytes of requests", patience).await?;
+        self.requests().insert(number, RequestBytes { _client: own, _all: of_all });
         Ok(())
     }
 
-    fn requests(&self) -> MutexGuard<'_, Vec<OwnedSemaphorePermit>> {
+    /// The bytes that are held of a message, for whoever goes on with it.
+    pub(super) fn take_request(&self, number: u64) -> Option<RequestBytes> {
+        self.requests().remove(&number)
+    }
+
+    fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, RequestBytes>> {
         self.held.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -417,7 +446,16 @@ async fn take(
     count: u32,
     what: &str,
 ) -> Result<OwnedSemaphorePermit, Refused> {
-    match timeout(PATIENCE, Arc::clone(semaphore).acquire_many_owned(count)).await {
+    take_within(semaphore, count, what, PATIENCE).await
+}
+
+async fn take_within(
+    semaphore: &Arc<Semaphore>,
+    count: u32,
+    what: &str,
+    patience: Duration,
+) -> Result<OwnedSemaphorePermit, Refused> {
+    match timeout(patience, Arc::clone(semaphore).acquire_many_owned(count)).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Refused::overloaded(what, RETRY_AFTER)),
     }

@@ -110,6 +110,7 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Refused> {
         let Self { client, share, method, limit, unsent } = self;
         let (class, streams) = (method.class, method.class.streams());
+        let lasts = class.lasts();
         let place = share.place(class).await?;
         let room = AnswerRoom::new(share.answer(method.answer_bytes).await?, share);
         let (parts, body) = request.into_parts();
@@ -118,14 +119,14 @@ impl Call<'_> {
             _ => SMALL_REQUEST_BYTES_MAX,
         };
         let body =
-            Receiving::new(body, Some(place.clone()), message_bytes_max, streams, message_time);
+            Receiving::new(body, Some(place.clone()), message_bytes_max, lasts, message_time);
         let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(room.clone());
         let (response, place) = match class {
             // These give their place back when they have accepted, and go on waiting without one.
             Class::Submit | Class::Stream => {
                 request.extensions_mut().insert(place);
-                request.extensions_mut().insert(room.clone());
                 (next.run(request).await, None)
             }
             _ => (holding(place.clone(), next.run(request)).await, Some(place)),
@@ -133,7 +134,7 @@ impl Call<'_> {
         let bytes = room.into_bytes();
         if streams {
             let until = limit.asked.map(|asked| Box::pin(sleep_until(asked)));
-            return Ok(sent_as_it_comes(response, until, (bytes, place), unsent));
+            return Ok(sent_as_it_comes(response, (until, lasts), (bytes, place), unsent));
         }
         sent_as_a_whole(response, bytes, share, unsent).await
     }
@@ -141,14 +142,14 @@ impl Call<'_> {
 
 fn sent_as_it_comes(
     response: Response<Body>,
-    until: Option<Pin<Box<Sleep>>>,
+    time: (Option<Pin<Box<Sleep>>>, bool),
     held: (AnswerBytes, Option<Place>),
     unsent: &Unsent,
 ) -> Response<Body> {
     if response.headers().contains_key(GRPC_STATUS) {
         return response;
     }
-    response.map(|body| Body::new(Sending::stream(body, until, held, unsent)))
+    response.map(|body| Body::new(Sending::stream(body, time, held, unsent)))
 }
 
 async fn sent_as_a_whole(

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use customhouse_client::contract::ANSWERED_BYTES_MAX;
 use customhouse_ledger::{
     chain::{ChainReader, CommittedRecord, CommittedTransaction},
     finality::header::Header,
     hash::{Hash, Tag},
     history::HistoryEntry,
-    limits::RECORD_BYTES_MAX,
     record::subject::{form, subject_key},
     store::StoreError,
     transaction::Slot,
 };
 use customhouse_proto::v1::{
-    self, get_history_request::SubjectOrKey, query_server::Query, subject::Scheme,
+    self, get_history_request::SubjectOrKey, query_server::Query,
+    read_record_response::Part as RecordPart, read_transaction_response::Part as TransactionPart,
+    subject::Scheme,
 };
 use tonic::{Code, Request, Response, Status};
 
+use super::large::{self, Chunks, TooLarge};
 use crate::serve::{
     reads::{freshness, hash_field, read},
     refused::Refused,
@@ -42,26 +46,51 @@ impl Query for QueryService {
         &self,
         request: Request<v1::GetRecordRequest>,
     ) -> Result<Response<v1::GetRecordResponse>, Status> {
+        let room = large::room_of(&request);
         let id = hash_field("record_id", &request.into_inner().record_id)?;
-        let tip = self.node.reader.tip();
-        let record = read(&self.node, move |reader| reader.record(&id)).await?;
-        let record = record.ok_or_else(|| Refused::not_found("record", &id))?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let found = large::find_whole(of, record_of(id), record_bytes, TooLarge::RECORD).await?;
+        let record = found.ok_or_else(|| Refused::not_found("record", &id))?;
         Ok(Response::new(v1::GetRecordResponse {
             record_id: id.0.to_vec(),
             place: Some(place(&record)),
-            record: record.bytes.to_vec(),
+            record: record.bytes.into(),
             freshness: Some(freshness(&self.node, &tip)),
         }))
+    }
+
+    type ReadRecordStream = Chunks<v1::ReadRecordResponse>;
+
+    async fn read_record(
+        &self,
+        request: Request<v1::ReadRecordRequest>,
+    ) -> Result<Response<Self::ReadRecordStream>, Status> {
+        let room = large::room_of(&request);
+        let id = hash_field("record_id", &request.into_inner().record_id)?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let found = large::find_any(of, record_of(id), record_bytes).await?;
+        let record = found.ok_or_else(|| Refused::not_found("record", &id))?;
+        let head = RecordPart::Head(v1::RecordHead {
+            record_id: id.0.to_vec(),
+            length: record.bytes.len() as u64,
+            place: Some(place(&record)),
+            freshness: Some(freshness(&self.node, &tip)),
+        });
+        let part = |part| v1::ReadRecordResponse { part: Some(part) };
+        let chunk = move |bytes| part(RecordPart::Chunk(bytes));
+        Ok(Response::new(large::chunks(part(head), record.bytes, chunk)))
     }
 
     async fn get_transaction(
         &self,
         request: Request<v1::GetTransactionRequest>,
     ) -> Result<Response<v1::GetTransactionResponse>, Status> {
+        let room = large::room_of(&request);
         let id = hash_field("transaction_id", &request.into_inner().transaction_id)?;
-        let tip = self.node.reader.tip();
-        let transaction = read(&self.node, move |reader| reader.transaction(&id)).await?;
-        let transaction = transaction.ok_or_else(|| Refused::not_found("transaction", &id))?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let (find, bytes) = (transaction_of(id), transaction_bytes);
+        let found = large::find_whole(of, find, bytes, TooLarge::TRANSACTION).await?;
+        let transaction = found.ok_or_else(|| Refused::not_found("transaction", &id))?;
         Ok(Response::new(v1::GetTransactionResponse {
             transaction: Some(transaction.parts),
             height: transaction.header.height,
@@ -69,6 +98,29 @@ impl Query for QueryService {
             log_index: transaction.log_index,
             freshness: Some(freshness(&self.node, &tip)),
         }))
+    }
+
+    type ReadTransactionStream = Chunks<v1::ReadTransactionResponse>;
+
+    async fn read_transaction(
+        &self,
+        request: Request<v1::ReadTransactionRequest>,
+    ) -> Result<Response<Self::ReadTransactionStream>, Status> {
+        let room = large::room_of(&request);
+        let id = hash_field("transaction_id", &request.into_inner().transaction_id)?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let found = large::find_any(of, transaction_of(id), transaction_bytes).await?;
+        let transaction = found.ok_or_else(|| Refused::not_found("transaction", &id))?;
+        let head = TransactionPart::Head(v1::TransactionHead {
+            length: transaction.encoded.len() as u64,
+            height: transaction.header.height,
+            time_ms: transaction.header.time_ms,
+            log_index: transaction.log_index,
+            freshness: Some(freshness(&self.node, &tip)),
+        });
+        let part = |part| v1::ReadTransactionResponse { part: Some(part) };
+        let chunk = move |bytes| part(TransactionPart::Chunk(bytes));
+        Ok(Response::new(large::chunks(part(head), transaction.encoded, chunk)))
     }
 
     async fn get_history(
@@ -91,6 +143,33 @@ impl Query for QueryService {
             freshness: Some(freshness(&self.node, &tip)),
         }))
     }
+}
+
+/// Finds a record, with bytes of its own: those of its transaction may be many more.
+fn record_of(
+    id: Hash,
+) -> impl Fn(&ChainReader) -> Result<Option<CommittedRecord>, StoreError> + Clone {
+    move |reader| {
+        let found = reader.record(&id)?;
+        Ok(found.map(|record| CommittedRecord {
+            bytes: Bytes::copy_from_slice(&record.bytes),
+            ..record
+        }))
+    }
+}
+
+fn record_bytes(record: &CommittedRecord) -> usize {
+    record.bytes.len()
+}
+
+fn transaction_of(
+    id: Hash,
+) -> impl Fn(&ChainReader) -> Result<Option<CommittedTransaction>, StoreError> + Clone {
+    move |reader| reader.transaction(&id)
+}
+
+fn transaction_bytes(transaction: &CommittedTransaction) -> usize {
+    transaction.encoded.len()
 }
 
 fn place(record: &CommittedRecord) -> v1::RecordPlace {
@@ -206,8 +285,8 @@ impl Page {
     }
 }
 
-// A page has room for at least one record.
-const _: () = assert!(PAGE_BYTES_MAX >= RECORD_BYTES_MAX);
+// A page has room for at least one record of those that are answered whole.
+const _: () = assert!(PAGE_BYTES_MAX >= ANSWERED_BYTES_MAX);
 
 /// The transactions that a page is read from. Entries come in log order, so that the many records
 /// of one transaction are read once.
@@ -254,7 +333,9 @@ fn history_item(
     let entry = (entry.log_index, entry.position);
     Ok(v1::HistoryItem {
         record_id: slot.record_id.0.to_vec(),
-        record: record.to_vec(),
+        // What is too large for one answer is read by itself.
+        record: if record.len() <= ANSWERED_BYTES_MAX { record.to_vec() } else { Vec::new() },
+        length: record.len() as u64,
         place: Some(place_of(entry, &transaction.header, &transaction_id)),
     })
 }

@@ -10,10 +10,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{answers, intake, streams};
+use super::{answers, intake, large, streams};
 use crate::serve::{
     quotas::{AnswerRoom, Place},
-    reads::{hash_field, holding, read},
+    reads::{hash_field, holding},
     refused::Refused,
     rejections::Rejections,
 };
@@ -222,22 +222,24 @@ impl Submission for SubmissionService {
         &self,
         request: Request<v1::WaitReceiptRequest>,
     ) -> Result<Response<v1::WaitReceiptResponse>, Status> {
-        let v1::WaitReceiptRequest { record_id, timeout_ms } = request.into_inner();
+        let room = large::room_of(&request);
+        let v1::WaitReceiptRequest { record_id, timeout_ms, with_record } = request.into_inner();
+        let with = (room.as_ref(), with_record);
         let id = hash_field("record_id", &record_id)?;
         let limit = match timeout_ms {
             0 => WAIT_MAX,
             asked => Duration::from_millis(asked.into()).min(WAIT_MAX),
         };
         // It may have come from elsewhere: the ledger is asked before the outbox.
-        if let Some(receipt) = self.receipt(id).await? {
+        if let Some(receipt) = self.receipt(id, with).await? {
             return Ok(Response::new(answers::receipt(receipt)));
         }
         let Some(end) = self.end_of_record(id, limit).await? else {
             return Ok(Response::new(answers::of_wait(Phase::Accepted)));
         };
         let answer = match &end {
-            End::Final { .. } | End::Partly { .. } => self.answer_receipt(id).await?,
-            End::Repeat(first) => self.answer_receipt(first.record_id).await?,
+            End::Final { .. } | End::Partly { .. } => self.answer_receipt(id, with).await?,
+            End::Repeat(first) => self.answer_receipt(first.record_id, with).await?,
             End::Expired => answers::of_wait(Phase::Expired),
             End::Rejected { code, reason } => v1::WaitReceiptResponse {
                 reason_code: code.clone(),
@@ -250,13 +252,21 @@ impl Submission for SubmissionService {
 }
 
 impl SubmissionService {
-    async fn receipt(&self, id: Hash) -> Result<Option<v1::Receipt>, Refused> {
-        read(&self.node, move |reader| reader.receipt(&id)).await
+    async fn receipt(
+        &self,
+        id: Hash,
+        (room, with_record): (Option<&AnswerRoom>, bool),
+    ) -> Result<Option<v1::Receipt>, Refused> {
+        large::receipt((&self.node, room), id, with_record).await
     }
 
     /// The receipt of a record that is known to be final.
-    async fn answer_receipt(&self, id: Hash) -> Result<v1::WaitReceiptResponse, Refused> {
-        let receipt = self.receipt(id).await?;
+    async fn answer_receipt(
+        &self,
+        id: Hash,
+        with: (Option<&AnswerRoom>, bool),
+    ) -> Result<v1::WaitReceiptResponse, Refused> {
+        let receipt = self.receipt(id, with).await?;
         Ok(answers::receipt(receipt.ok_or_else(|| Refused::not_found("record", &id))?))
     }
 }

@@ -33,6 +33,7 @@ mod checkpoints;
 mod connections;
 mod fixture;
 mod hostile;
+mod large;
 mod raw;
 mod registry;
 mod strange;
