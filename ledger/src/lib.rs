@@ -8,6 +8,7 @@
 //! | [`agency`], [`registry`] | members, their keys, their parameters, how they change, and the genesis |
 //! | [`finality`] | blocks, and how it is proven that they are final |
 //! | [`record`], [`transaction`] | trade facts by kind, what they are about, and what is signed |
+//! | [`attachment`] | files that belong to records, in pieces with a root |
 //! | [`history`] | the index of all records about a subject |
 //! | [`proofs`] | receipts, histories, consistency, forks, and their verifier |
 //! | [`tlog`] | the log as the transparency-log world knows it: C2SP notes, checkpoints, tiles, proofs |
@@ -17,6 +18,7 @@
 //! builds without C++ and does no I/O: that is the verifier.
 
 pub mod agency;
+pub mod attachment;
 pub mod canonical;
 #[cfg(feature = "rocksdb")]
 pub mod chain;

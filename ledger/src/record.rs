@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    attachment::{AttachmentError, check_attachments},
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
     layout::LayoutError,
@@ -90,6 +91,9 @@ pub enum RecordError {
     /// More than [`SUBJECTS_MAX`].
     #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
     TooManySubjects(usize),
+    /// What it says of its attachments.
+    #[error("record.{0}")]
+    Attachment(#[from] AttachmentError),
     /// No body, or one of a kind that this version does not know.
     #[error("record.body: missing")]
     Body,
@@ -122,6 +126,7 @@ impl RecordError {
             | Self::SubjectOrder
             | Self::SubjectForm { .. }
             | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            Self::Attachment(_) => "RECORD_ATTACHMENT",
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
             Self::Misbehaviour(_) => "RECORD_MISBEHAVIOUR",
@@ -182,6 +187,7 @@ impl ValidRecord {
         text::check_name(&record.submitter).map_err(RecordError::SubmitterName)?;
         check_references(&record.references)?;
         check_subjects(&record.subjects)?;
+        check_attachments(&record)?;
         kind_of(record.body.as_ref().ok_or(RecordError::Body)?).check()?;
         let subjects = subjects(&record);
         subjects.iter().try_for_each(check_form)?;
