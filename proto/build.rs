@@ -4,8 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "customhouse/v1/admin.proto",
+    "customhouse/v1/attachment.proto",
     "customhouse/v1/audit.proto",
     "customhouse/v1/ledger.proto",
     "customhouse/v1/peer.proto",

@@ -16,6 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 use self::turns::{Pace, Turns};
 use crate::{
     admission::Admission,
+    attachments::Attachments,
     driver::{DriverHandle, DriverInput},
     health::Responder,
     metrics::Metrics,
@@ -30,6 +31,7 @@ pub struct Inbound {
     driver: DriverHandle,
     metrics: Metrics,
     mempool: crate::driver::SharedMempool,
+    attachments: Attachments,
     batches: Arc<Turns>,
     pace: Arc<Pace>,
 }
@@ -42,9 +44,10 @@ impl Inbound {
         mempool: crate::driver::SharedMempool,
         driver: DriverHandle,
         metrics: Metrics,
+        attachments: Attachments,
     ) -> Self {
         let (batches, pace) = Default::default();
-        Self { reader, admission, driver, metrics, mempool, batches, pace }
+        Self { reader, admission, driver, metrics, mempool, attachments, batches, pace }
     }
 
     /// Runs until the network's events end.

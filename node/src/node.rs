@@ -35,10 +35,11 @@ use tokio_util::sync::CancellationToken;
 use self::threads::ServerThreads;
 use crate::{
     admission::Admission,
+    attachments::{self, Attachments, AttachmentsError},
     buffers,
     checkpoint::CheckpointSigner,
     clock::{self, ClockState},
-    config::{BackupSection, ConfigError, NodeConfig},
+    config::{AttachmentsSection, BackupSection, ConfigError, NodeConfig},
     descriptors::{Descriptors, TooFew},
     driver::{
         self, DriverError, DriverParts, EVIDENCE_MAX, JournalledSigner, SignerError, VotingKey,
@@ -85,6 +86,9 @@ pub enum NodeError {
     /// The outbox.
     #[error("{0}")]
     Outbox(#[from] OutboxError),
+    /// The attachments' directory.
+    #[error("{0}")]
+    Attachments(#[from] AttachmentsError),
     /// The network.
     #[error("{0}")]
     Network(#[from] NetworkError),
@@ -151,6 +155,10 @@ pub struct NodeParts {
     pub outbox: PathBuf,
     /// Bytes of transactions that it may hold before they are final.
     pub outbox_bytes_max: u64,
+    /// Where attachments are.
+    pub attachments: PathBuf,
+    /// How much they may take, and which are fetched.
+    pub attachments_section: AttachmentsSection,
     /// Peer-to-peer, except for the peers: the registry says who they are.
     pub network: NetworkConfig,
     /// Where they listen.
@@ -196,6 +204,8 @@ impl NodeParts {
             store: config.store_path(),
             outbox: config.data_dir.join("outbox"),
             outbox_bytes_max: config.limits.outbox_bytes,
+            attachments: config.attachments_path(),
+            attachments_section: config.attachments,
             mempool: MempoolLimits {
                 transactions_max: size(config.limits.mempool_transactions),
                 bytes_max: size(config.limits.mempool_bytes),
@@ -226,12 +236,15 @@ impl Node {
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
+        let section = parts.attachments_section;
+        let attachments = Attachments::open(&parts.attachments, section.limits())?;
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
         let metrics = Metrics::new(|registry| {
             network.metrics().register(registry);
             metrics::store::register(registry, reader.clone());
+            attachments::register(registry, attachments.clone());
         });
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
         let (clock_state, clock) = watch::channel(ClockState::default());
@@ -253,8 +266,9 @@ impl Node {
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
         let (waiting, counted) = (Arc::clone(&mempool), metrics.clone());
+        let (door, files) = (admission.clone(), attachments.clone());
         let inbound =
-            Inbound::new(reader.clone(), admission.clone(), waiting, driver.clone(), counted);
+            Inbound::new(reader.clone(), door, waiting, driver.clone(), counted, files);
         let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,
@@ -266,6 +280,7 @@ impl Node {
                 agency: parts.agency,
                 signing_key: parts.signing.clone(),
                 outbox_bytes_max: parts.outbox_bytes_max,
+                attachments: attachments.clone(),
                 metrics: metrics.clone(),
                 clock: clock.clone(),
                 tasks: tasks.clone(),
@@ -281,6 +296,7 @@ impl Node {
             agency: parts.agency,
             reader,
             submissions,
+            attachments,
             network,
             status: driver.status(),
             mempool,
@@ -293,6 +309,7 @@ impl Node {
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
         loops::compare_clocks(&tasks, &shared, clock_state);
+        loops::fetch_attachments(&tasks, &shared, section.fetch, driver.committed());
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 

@@ -4,6 +4,8 @@
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most records of a request that submits them.
 pub const REQUEST_RECORDS_MAX: usize = 4096;
+/// Most bytes of a chunk of a file that is uploaded.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Metadata: the stable reason code.
 pub const REASON_CODE: &str = "reason-code";
 /// Metadata: milliseconds after which to try again.

@@ -5,7 +5,7 @@
 //! | `serving` | a connection: its handshake, its calls, and its end |
 //! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
-//! | `submission`, `query`, `audit`, `admin` | one file a service |
+//! | `submission`, `attachments`, `query`, `audit`, `admin` | one file a service |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
 //!
 //! A call goes `connections::accept` → `serving` → `gate::admit` → the service. Nothing is
@@ -14,9 +14,12 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
-use customhouse_client::{contract::REQUEST_BYTES_MAX, tls::TlsError};
+use customhouse_client::{
+    contract::{CHUNK_BYTES_MAX, REQUEST_BYTES_MAX},
+    tls::TlsError,
+};
 use customhouse_proto::v1::{
-    admin_server::AdminServer, audit_server::AuditServer, query_server::QueryServer,
+    admin_server::AdminServer, attachments_server::AttachmentsServer, audit_server::AuditServer, query_server::QueryServer,
     submission_server::SubmissionServer,
 };
 use tokio::net::TcpListener;
@@ -38,6 +41,7 @@ use crate::{
 mod access;
 mod admin;
 mod answers;
+mod attachments;
 mod audit;
 mod gate;
 mod intake;
@@ -52,6 +56,8 @@ mod tests;
 
 /// Bytes of any other request: ids, keys and numbers.
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a message of an upload: a chunk, and what surrounds it.
+const UPLOAD_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1024;
 
 /// What the API is told at its start.
 pub struct ApiConfig {
@@ -166,6 +172,11 @@ async fn routes(
         rejections,
         shutdown: shutdown.clone(),
     };
+    let attachments = attachments::AttachmentsService {
+        node: Arc::clone(&node),
+        pace: attachments::UploadPace::default(),
+        shutdown: shutdown.clone(),
+    };
     let query = query::QueryService { node: Arc::clone(&node) };
     let audit = audit::AuditService { node: Arc::clone(&node) };
     let admin = admin::AdminService { node };
@@ -179,6 +190,9 @@ async fn routes(
     let submission = SubmissionServer::new(submission)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
+    // What is compressed already gains nothing, and its inflated length would have to be held.
+    let attachments = AttachmentsServer::new(attachments)
+        .max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX);
     let query = QueryServer::new(query)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
@@ -193,6 +207,7 @@ async fn routes(
         .accept_compressed(CompressionEncoding::Gzip);
     Ok(Routes::default()
         .add_service(submission)
+        .add_service(attachments)
         .add_service(query)
         .add_service(audit)
         .add_service(admin)
@@ -224,7 +239,7 @@ async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
 
 /// Health is of the whole and of each service: they stand and fall together.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "Submission", "Query", "Audit", "Admin"] {
+    for service in ["", "Submission", "Attachments", "Query", "Audit", "Admin"] {
         let name = match service {
             "" => String::new(),
             service => format!("customhouse.v1.{service}"),

@@ -160,7 +160,8 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         SubmissionRefusal::Transaction(
             TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
         )
-        | SubmissionRefusal::Lifetime(_) => Code::FailedPrecondition,
+        | SubmissionRefusal::Lifetime(_)
+        | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
         SubmissionRefusal::Record(_)
         | SubmissionRefusal::Transaction(_)
         | SubmissionRefusal::Field { .. }
@@ -243,6 +244,11 @@ mod tests {
                 TransactionError::Slot(0, SlotError::Sealed).into(),
                 Code::FailedPrecondition,
                 "SEALED_NOT_ADMITTED",
+            ),
+            (
+                SubmissionRefusal::AttachmentMissing(Hash([7; 32])),
+                Code::FailedPrecondition,
+                "ATTACHMENT_MISSING",
             ),
             (SubmissionRefusal::NotPermitted("no".into()), Code::PermissionDenied, "NOT_PERMITTED"),
             (exists, Code::AlreadyExists, "ALREADY_EXISTS"),

@@ -80,6 +80,11 @@ pub enum SubmissionRefusal {
          record is about. Give it, or a subject, or a reference to an earlier record"
     )]
     AboutNothing(&'static str),
+    /// An attachment of a record is not here, or not whole.
+    #[error(
+        "attachment {0} is not complete at this node: upload it here before the record that refers to it"
+    )]
+    AttachmentMissing(Hash),
     /// The signing key is not registered for this agency, or not in this role.
     #[error("{0}")]
     NotPermitted(String),
@@ -143,6 +148,7 @@ impl SubmissionRefusal {
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",
             Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
+            Self::AttachmentMissing(_) => "ATTACHMENT_MISSING",
             Self::NotPermitted(_) => "NOT_PERMITTED",
             Self::Lifetime(_) => "LIFETIME",
             Self::AlreadyExists { .. } => "ALREADY_EXISTS",

@@ -24,12 +24,15 @@ const SUBMITTERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 21] = [
+const METHODS: [Method; 24] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
     row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/WaitReceipt", SUBMITTERS, Class::Wait, KIB),
+    row("/customhouse.v1.Attachments/Upload", SUBMITTERS, Class::Upload, KIB),
+    row("/customhouse.v1.Attachments/Download", EVERYONE, Class::Download, 192 * KIB),
+    row("/customhouse.v1.Attachments/Stat", EVERYONE, Class::Read, KIB),
     row("/customhouse.v1.Query/GetRecord", EVERYONE, Class::Read, 66 * KIB),
     row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 1026 * KIB),
     row("/customhouse.v1.Query/GetHistory", EVERYONE, Class::Read, 3584 * KIB),
@@ -122,7 +125,9 @@ mod tests {
 
     #[test]
     fn each_role_has_its_methods() {
-        let lodging = |path: &&String| path.starts_with("/customhouse.v1.Submission/");
+        let lodging = |path: &&String| {
+            path.starts_with("/customhouse.v1.Submission/") || path.ends_with("Attachments/Upload")
+        };
         let not_lodging: Vec<_> = methods().iter().filter(|p| !lodging(p)).cloned().collect();
         assert_eq!(permitted(Operator), not_lodging);
         for role in Role::ALL {
@@ -130,12 +135,12 @@ mod tests {
             assert_eq!(lodges, role.speaks_as().is_some(), "{role}");
         }
         for (role, count, refused) in [
-            (Officer, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Broker, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Carrier, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Trader, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Port, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Auditor, 12, "/customhouse.v1.Submission/StreamTransactions"),
+            (Officer, 17, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Broker, 17, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Carrier, 17, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Trader, 17, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Port, 17, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Auditor, 14, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).err().expect("refused");
