@@ -90,7 +90,9 @@ pub enum AttachmentRefusal {
         come: Option<u64>,
     },
     /// Its root is another.
-    #[error("the root of these bytes is {found}, where {stated} was stated: nothing is held of them")]
+    #[error(
+        "the root of these bytes is {found}, where {stated} was stated: nothing is held of them"
+    )]
     OtherRoot {
         /// As stated.
         stated: Hash,
@@ -105,7 +107,9 @@ pub enum AttachmentRefusal {
 fn size_in_words(size: u64, come: Option<u64>) -> String {
     match come {
         Some(come) => format!("{come} bytes came of the {size} that were stated"),
-        None => format!("more bytes came than the {size} that were stated: nothing is held of them"),
+        None => {
+            format!("more bytes came than the {size} that were stated: nothing is held of them")
+        }
     }
 }
 
@@ -332,8 +336,12 @@ impl Attachments {
     /// and was left for as long.
     pub fn remove_stale(&self, now: SystemTime) {
         let mut state = self.state();
-        let over: Vec<_> =
-            state.unclaimed.iter().filter(|(_, file)| file.until < now).map(|(root, _)| *root).collect();
+        let over: Vec<_> = state
+            .unclaimed
+            .iter()
+            .filter(|(_, file)| file.until < now)
+            .map(|(root, _)| *root)
+            .collect();
         for root in over {
             let Some(file) = state.unclaimed.remove(&root) else { continue };
             let path = self.inner.paths.unclaimed_file(&file.owner, &root);

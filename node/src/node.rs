@@ -267,8 +267,7 @@ impl Node {
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
         let (waiting, counted) = (Arc::clone(&mempool), metrics.clone());
         let (door, files) = (admission.clone(), attachments.clone());
-        let inbound =
-            Inbound::new(reader.clone(), door, waiting, driver.clone(), counted, files);
+        let inbound = Inbound::new(reader.clone(), door, waiting, driver.clone(), counted, files);
         let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,

@@ -185,8 +185,7 @@ impl Submissions {
             return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
         let prepare = |submission| {
-            let prepared =
-                prepare::prepare(submission, client, &self.agency, &self.salt_secret)?;
+            let prepared = prepare::prepare(submission, client, &self.agency, &self.salt_secret)?;
             self.check_attachments(&prepared.record.bytes)?;
             Ok(prepared)
         };

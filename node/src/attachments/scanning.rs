@@ -5,12 +5,8 @@ use std::{fs, io};
 
 use customhouse_files::newfile;
 use customhouse_ledger::{
-    agency::AgencyCode,
-    attachment::attachments_in,
-    chain::ChainReader,
-    hash::Hash,
-    store::StoreError,
-    transaction::TransactionHeader,
+    agency::AgencyCode, attachment::attachments_in, chain::ChainReader, hash::Hash,
+    store::StoreError, transaction::TransactionHeader,
 };
 use customhouse_proto::v1;
 use prost::Message as _;

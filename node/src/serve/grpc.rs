@@ -19,8 +19,8 @@ use customhouse_client::{
     tls::TlsError,
 };
 use customhouse_proto::v1::{
-    admin_server::AdminServer, attachments_server::AttachmentsServer, audit_server::AuditServer, query_server::QueryServer,
-    submission_server::SubmissionServer,
+    admin_server::AdminServer, attachments_server::AttachmentsServer, audit_server::AuditServer,
+    query_server::QueryServer, submission_server::SubmissionServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -85,12 +85,15 @@ pub struct Patience {
     pub message: Duration,
     /// With reading the next piece of an answer.
     pub piece: Duration,
+    /// With the next message of an upload.
+    pub upload: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let (handshake, message) = (Duration::from_secs(10), Duration::from_secs(10));
-        Self { handshake, message, piece: Duration::from_secs(30) }
+        let (piece, upload) = (Duration::from_secs(30), Duration::from_secs(30));
+        Self { handshake, message, piece, upload }
     }
 }
 
@@ -121,8 +124,8 @@ pub async fn serve(
     let health = HealthReporter::new();
     let agency = node.agency;
     let (metrics, mut stalled) = (node.metrics.clone(), node.health.stalled());
-    let routes = routes(node, &health, rejections.clone(), &shutdown).await?;
     let patience = config.patience;
+    let routes = routes(node, &health, rejections.clone(), patience.upload, &shutdown).await?;
     let gate = gate::Gate::new(rejections.clone(), patience.message, shutdown.clone());
     let cut = CancellationToken::new();
     let shares = Shares::of_known(config.strangers_max, config.connections_max);
@@ -165,6 +168,7 @@ async fn routes(
     node: Arc<Services>,
     health: &HealthReporter,
     rejections: Rejections,
+    upload_time: Duration,
     shutdown: &CancellationToken,
 ) -> Result<Routes, ServeError> {
     let submission = submission::SubmissionService {
@@ -174,7 +178,7 @@ async fn routes(
     };
     let attachments = attachments::AttachmentsService {
         node: Arc::clone(&node),
-        pace: attachments::UploadPace::default(),
+        pace: attachments::UploadPace::of(upload_time),
         shutdown: shutdown.clone(),
     };
     let query = query::QueryService { node: Arc::clone(&node) };
@@ -191,8 +195,8 @@ async fn routes(
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
     // What is compressed already gains nothing, and its inflated length would have to be held.
-    let attachments = AttachmentsServer::new(attachments)
-        .max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX);
+    let attachments =
+        AttachmentsServer::new(attachments).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX);
     let query = QueryServer::new(query)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);

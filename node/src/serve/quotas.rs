@@ -117,10 +117,7 @@ impl Class {
     /// Whether its calls are counted among those that are worked on. The others wait for something,
     /// and hold next to nothing meanwhile: a stream waits for its client most of its time, for hours.
     fn works(self) -> bool {
-        !matches!(
-            self,
-            Self::Stream | Self::Wait | Self::Watch | Self::Upload | Self::Download
-        )
+        !matches!(self, Self::Stream | Self::Wait | Self::Watch | Self::Upload | Self::Download)
     }
 
     /// Places of all clients together. The others are counted by the calls that are worked on.

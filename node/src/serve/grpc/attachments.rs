@@ -37,10 +37,10 @@ pub(super) struct UploadPace {
     pub(super) bytes_a_second: u64,
 }
 
-impl Default for UploadPace {
-    fn default() -> Self {
-        let (message, whole) = (Duration::from_secs(30), Duration::from_secs(60));
-        Self { message, whole, bytes_a_second: 16 * 1024 }
+impl UploadPace {
+    /// With this time for the next message.
+    pub(super) fn of(message: Duration) -> Self {
+        Self { message, whole: 2 * message, bytes_a_second: 16 * 1024 }
     }
 }
 
@@ -153,7 +153,8 @@ impl Upload<'_> {
             () = self.service.shutdown.cancelled() => return Err(Refused::shutting_down()),
         };
         let late = |_| {
-            let reason = "the upload comes too slowly: what has come is kept where its root was stated";
+            let reason =
+                "the upload comes too slowly: what has come is kept where its root was stated";
             Refused::new(Code::DeadlineExceeded, "UPLOAD_TIMEOUT", reason)
         };
         let next = next.map_err(late)?.map_err(|status| {
@@ -201,8 +202,7 @@ struct Reading {
 impl Reading {
     /// The rest of the piece at the offset; nothing at the end.
     async fn next(mut self) -> Result<Option<(v1::DownloadResponse, Self)>, Status> {
-        let (index, within) =
-            (self.offset / PIECE_BYTES as u64, self.offset % PIECE_BYTES as u64);
+        let (index, within) = (self.offset / PIECE_BYTES as u64, self.offset % PIECE_BYTES as u64);
         if index >= pieces_of(self.file.size()) || self.offset >= self.file.size() {
             return Ok(None);
         }

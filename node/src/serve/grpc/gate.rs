@@ -126,8 +126,13 @@ impl Call<'_> {
             Class::Upload => UPLOAD_MESSAGE_BYTES_MAX,
             _ => SMALL_REQUEST_BYTES_MAX,
         };
-        let body =
-            Receiving::new(body, Some(place.clone()), message_bytes_max, is_streamed_to, message_time);
+        let body = Receiving::new(
+            body,
+            Some(place.clone()),
+            message_bytes_max,
+            is_streamed_to,
+            message_time,
+        );
         let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(client);
         let (response, place) = match class {
