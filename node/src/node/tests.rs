@@ -26,6 +26,7 @@ use crate::{
     submissions::{End, SubmissionRefusal},
 };
 
+mod attachments;
 mod idle;
 mod lying_leader;
 

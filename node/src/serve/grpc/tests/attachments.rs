@@ -122,7 +122,8 @@ async fn an_upload_that_breaks_off_is_taken_up_where_it_was() {
     let fixture = Fixture::start().await;
     let broker = fixture.client(Role::Broker).await;
     let file = LocalFile::new(500_000);
-    let part = [Message::Header(file.header())].into_iter().chain(file.chunks().into_iter().take(3));
+    let part =
+        [Message::Header(file.header())].into_iter().chain(file.chunks().into_iter().take(3));
     let refused = refusal(broker.upload(messages(part)).await);
     assert_eq!(refused.reason_code, "ATTACHMENT_SIZE");
     let held = broker.attachment_held(&file.root()).await.expect("told");
