@@ -4,7 +4,6 @@
 //! here. Every accepted submission ends final, expired or rejected, across restarts. See
 //! [`worker`] for how.
 
-mod about;
 mod ends;
 mod gathering;
 mod job;
@@ -32,7 +31,7 @@ use zeroize::Zeroizing;
 use self::{job::Job, outbox::Outbox, prepare::Prepared, worker::Worker};
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
-    outcome::{Accepted, End, First, SubmissionRefusal},
+    outcome::{Accepted, End, First, NotCounted, SubmissionRefusal},
     worker::WorkerError,
 };
 use crate::{
@@ -58,7 +57,7 @@ pub struct Submissions {
     jobs: mpsc::Sender<Job>,
     agency: AgencyCode,
     chain_id: Hash,
-    salt_secret: Arc<Zeroizing<[u8; 32]>>,
+    content_secret: Arc<Zeroizing<[u8; 32]>>,
     signing_key: SigningKey,
     reader: ChainReader,
     status: watch::Receiver<ConsensusStatus>,
@@ -108,7 +107,7 @@ impl Submissions {
     ) -> Result<(Self, oneshot::Receiver<Result<(), WorkerError>>), OutboxError> {
         let outbox = Outbox::open(outbox)?;
         let buffers = outbox.buffers();
-        let salt_secret = Arc::new(prepare::salt_secret(&parts.signing_key));
+        let content_secret = Arc::new(prepare::content_secret(&parts.signing_key));
         let (jobs, jobs_out) = mpsc::channel(JOBS_MAX);
         // Dropped with the last `Submissions`, so that the forwarding of commits ends too.
         let forwarding = forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone());
@@ -131,7 +130,7 @@ impl Submissions {
             jobs,
             agency,
             chain_id,
-            salt_secret,
+            content_secret,
             signing_key,
             reader,
             status,
@@ -185,7 +184,8 @@ impl Submissions {
             return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
         let prepare = |submission| {
-            let prepared = prepare::prepare(submission, client, &self.agency, &self.salt_secret)?;
+            let prepared =
+                prepare::prepare(submission, client, &self.agency, &self.content_secret)?;
             self.check_attachments(&prepared.record.bytes)?;
             Ok(prepared)
         };
@@ -229,11 +229,13 @@ impl Submissions {
         let stated = transaction.header().agency;
         if stated != client.agency {
             let client = client.agency;
-            return Err(SubmissionRefusal::NotPermitted(format!(
-                "transaction.header.agency: {stated}, but your certificate is of {client}"
-            )));
+            return Err(SubmissionRefusal::NotPermitted {
+                code: "OTHER_AGENCY",
+                reason: format!(
+                    "transaction.header.agency: {stated}, but your certificate is of {client}"
+                ),
+            });
         }
-        about::check_transaction(&transaction)?;
         for record in &transaction.parts().records {
             self.check_attachments(record)?;
         }

@@ -39,7 +39,7 @@ impl FileOwner {
 
     /// A client. Its name may have any characters, so a hash of it stands in the file system.
     pub fn client(client: &ClientIdentity) -> Self {
-        let ClientIdentity { agency, name, role } = client;
+        let ClientIdentity { agency, name, role, .. } = client;
         let digest = Sha256::digest(format!("{agency}/{role}/{name}"));
         Self(hex::encode(&digest[..16]))
     }
@@ -189,7 +189,7 @@ mod tests {
     fn a_client_s_directory_has_a_plain_name_whatever_the_client_s_is() {
         let agency = "NL-DOUANE".parse().expect("a code");
         let role = crate::identity::Role::Broker;
-        let client = ClientIdentity { agency, name: "../../x".into(), role };
+        let client = ClientIdentity { agency, name: "../../x".into(), role, certificate: [0; 32] };
         let owner = FileOwner::client(&client);
         assert_eq!(FileOwner::read(&owner.0), Some(owner));
         assert_eq!(FileOwner::read("../x"), None);

@@ -155,7 +155,8 @@ mod tests {
 
     fn owner(name: &str) -> FileOwner {
         let agency = "NL-DOUANE".parse().expect("a code");
-        FileOwner::client(&ClientIdentity { agency, name: name.into(), role: Role::Broker })
+        let (name, role) = (name.into(), Role::Broker);
+        FileOwner::client(&ClientIdentity { agency, name, role, certificate: [0; 32] })
     }
 
     fn limits() -> AttachmentLimits {

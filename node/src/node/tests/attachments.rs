@@ -3,6 +3,7 @@
 use customhouse_ledger::{
     attachment::{AttachmentBuilder, piece_bytes, pieces_of},
     limits::PIECE_BYTES,
+    record::SALT_BYTES,
 };
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 
@@ -37,12 +38,17 @@ impl RandomFile {
         self.bytes.len() as u64
     }
 
-    fn record(&self, mrn: &str) -> v1::Record {
+    /// A declaration that it belongs to.
+    fn record(&self, reference: &str) -> v1::Record {
         let (root, size) = (self.root.0.to_vec(), self.size());
         let attachment = v1::Attachment { root, size, ..Default::default() };
         v1::Record {
             attachments: vec![attachment],
-            body: Some(inspection(mrn)),
+            body: Some(v1::record::Body::Declaration(v1::Declaration {
+                regime: v1::declaration::Regime::Import as i32,
+                reference: reference.into(),
+                ..Default::default()
+            })),
             ..Default::default()
         }
     }
@@ -76,7 +82,8 @@ impl RandomFile {
 }
 
 fn broker(i: usize) -> ClientIdentity {
-    ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Broker }
+    let (name, role) = ("broker".into(), ClientRole::Broker);
+    ClientIdentity { agency: code(i), name, role, certificate: [0; 32] }
 }
 
 async fn wait_until(what: &str, holds: impl Fn() -> bool) {
@@ -145,9 +152,11 @@ async fn a_node_that_has_not_looked_for_a_while_gets_all_that_it_missed() {
 /// A transaction of agency 0 whose attachment nobody holds.
 fn signed_with(chain_id: Hash, file: &RandomFile) -> VerifiedTransaction {
     let record = v1::Record {
-        salt: vec![9; 16],
+        salt: vec![9; SALT_BYTES],
         agency: code(0).to_string(),
         submitter: "broker".into(),
+        submitter_role: Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
         ..file.record("MRN9")
     };
     let record = ValidRecord::from_record(record).expect("valid");
@@ -176,7 +185,8 @@ async fn a_peer_that_gives_wrong_pieces_is_blamed_and_the_file_comes_from_anothe
         let mempool = &network.shared(i).mempool;
         lock(mempool).insert(Arc::new(transaction.clone())).expect("room");
     }
-    let record = network.submit(0, 1).await;
+    let other = v1::Record { attachments: Vec::new(), ..file.record("OTHER") };
+    let record = lodge(&network, 0, "other", other).await.expect("accepted");
     network.finality(0, record).await;
     let committed = || {
         let reader = &network.shared(1).reader;

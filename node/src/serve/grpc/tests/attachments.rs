@@ -1,11 +1,14 @@
 //! Attachments over gRPC: up, down, resumed, and refused.
 
 use customhouse_client::{attachment_of, contract::CHUNK_BYTES_MAX};
-use customhouse_ledger::limits::PIECE_BYTES;
+use customhouse_ledger::{
+    limits::PIECE_BYTES,
+    record::{SALT_BYTES, ValidRecord},
+};
 use customhouse_proto::v1::upload_request::Message;
 
 use super::{
-    fixture::{now_ms, record, refusal},
+    fixture::{agency, now_ms, refusal},
     *,
 };
 
@@ -41,8 +44,37 @@ impl LocalFile {
         self.bytes.chunks(100_000).map(|chunk| Message::Chunk(chunk.to_vec())).collect()
     }
 
+    /// A declaration that it belongs to.
     fn record(&self, number: u64) -> v1::Record {
-        v1::Record { attachments: vec![self.attachment.clone()], ..record(number) }
+        let declaration = v1::Declaration {
+            regime: v1::declaration::Regime::Import as i32,
+            reference: format!("LRN{number}"),
+            ..Default::default()
+        };
+        v1::Record {
+            attachments: vec![self.attachment.clone()],
+            body: Some(v1::record::Body::Declaration(declaration)),
+            ..Default::default()
+        }
+    }
+
+    /// The same in a signed transaction.
+    fn signed(&self, number: u64, fixture: &Fixture) -> v1::Transaction {
+        let record = v1::Record {
+            salt: vec![7; SALT_BYTES],
+            agency: agency().to_string(),
+            submitter: "broker".into(),
+            submitter_role: v1::Role::Broker as i32,
+            submitter_certificate: vec![6; 32],
+            ..self.record(number)
+        };
+        let record = ValidRecord::from_record(record).expect("valid");
+        let (key, not_after_ms) = (record.id, now_ms() + 60_000);
+        let (records, chain_id) = ([(record, key)], fixture.genesis.chain_id());
+        let signing = &fixture.signing_key;
+        let signed =
+            VerifiedTransaction::sign(&records, agency(), not_after_ms, &chain_id, signing);
+        v1::Transaction::decode(&signed.expect("signed").encoded()[..]).expect("encoded")
     }
 
     fn submission(&self, key: &str) -> v1::RecordSubmission {
@@ -80,8 +112,7 @@ async fn a_record_is_taken_when_its_attachment_is_here_and_the_file_comes_back_b
         (missing.code, &*missing.reason_code),
         (Code::FailedPrecondition, "ATTACHMENT_MISSING")
     );
-    let signed = fixture.transaction_of(file.record(8), now_ms() + 60_000);
-    let signed = v1::Transaction::decode(&signed.encoded()[..]).expect("encoded");
+    let signed = file.signed(8, &fixture);
     let missing = refusal(broker.submit_transaction(signed.clone(), true).await);
     assert_eq!(missing.reason_code, "ATTACHMENT_MISSING");
     let other_size = {
