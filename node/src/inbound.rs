@@ -17,7 +17,7 @@ use self::turns::{Pace, Turns};
 use crate::{
     admission::Admission,
     attachments::Attachments,
-    driver::{DriverHandle, DriverInput},
+    driver::{DriverHandle, DriverInput, SharedMempool},
     health::Responder,
     metrics::Metrics,
     network::{NetworkEvent, PendingJudgement},
@@ -30,7 +30,7 @@ pub struct Inbound {
     admission: Admission,
     driver: DriverHandle,
     metrics: Metrics,
-    mempool: crate::driver::SharedMempool,
+    mempool: SharedMempool,
     attachments: Attachments,
     batches: Arc<Turns>,
     pace: Arc<Pace>,
@@ -39,9 +39,7 @@ pub struct Inbound {
 impl Inbound {
     /// For this node's parts.
     pub fn new(
-        reader: ChainReader,
-        admission: Admission,
-        mempool: crate::driver::SharedMempool,
+        (reader, admission, mempool): (ChainReader, Admission, SharedMempool),
         driver: DriverHandle,
         metrics: Metrics,
         attachments: Attachments,

@@ -20,7 +20,7 @@ use customhouse_consensus::Timing;
 use customhouse_files::pem::PemError;
 use customhouse_ledger::{
     agency::AgencyCode,
-    chain::Chain,
+    chain::{Chain, ChainReader},
     keys::{PublicKey, SigningKey},
     registry::genesis::Genesis,
     store::{FolderLock, StoreError, StoreOptions},
@@ -51,7 +51,7 @@ use crate::{
     journal::ValidatorKey,
     mempool::{Mempool, MempoolLimits},
     metrics::{self, Metrics},
-    network::{self, Addresses, Limits, NetworkConfig, NetworkError},
+    network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     readiness,
     reporter::Reporter,
     serve::{
@@ -236,16 +236,12 @@ impl Node {
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
-        let section = parts.attachments_section;
-        let attachments = Attachments::open(&parts.attachments, section.limits())?;
+        let limits = parts.attachments_section.limits();
+        let attachments = Attachments::open(&parts.attachments, limits)?;
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
-        let metrics = Metrics::new(|registry| {
-            network.metrics().register(registry);
-            metrics::store::register(registry, reader.clone());
-            attachments::register(registry, attachments.clone());
-        });
+        let metrics = metrics_of(&network, &reader, &attachments);
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
         let (clock_state, clock) = watch::channel(ClockState::default());
         let (driver, driver_ended) = driver::spawn(
@@ -265,9 +261,8 @@ impl Node {
         )
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
-        let (waiting, counted) = (Arc::clone(&mempool), metrics.clone());
-        let (door, files) = (admission.clone(), attachments.clone());
-        let inbound = Inbound::new(reader.clone(), door, waiting, driver.clone(), counted, files);
+        let of_chain = (reader.clone(), admission.clone(), Arc::clone(&mempool));
+        let inbound = Inbound::new(of_chain, driver.clone(), metrics.clone(), attachments.clone());
         let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,
@@ -308,7 +303,12 @@ impl Node {
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
         loops::compare_clocks(&tasks, &shared, clock_state);
-        loops::fetch_attachments(&tasks, &shared, section.fetch, driver.committed());
+        loops::fetch_attachments(
+            &tasks,
+            &shared,
+            parts.attachments_section.fetch,
+            driver.committed(),
+        );
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
@@ -409,6 +409,15 @@ impl Node {
         }
         finished.map_err(|_| NodeError::Unfinished("work under way"))
     }
+}
+
+/// The node's counters, with those of its parts.
+fn metrics_of(network: &NetworkHandle, reader: &ChainReader, attachments: &Attachments) -> Metrics {
+    Metrics::new(|registry| {
+        network.metrics().register(registry);
+        metrics::store::register(registry, reader.clone());
+        attachments::register(registry, attachments.clone());
+    })
 }
 
 async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, NodeError> {
