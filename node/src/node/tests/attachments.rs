@@ -18,6 +18,7 @@ struct RandomFile {
 
 impl RandomFile {
     /// Of a seed, which is printed: xorshift64*.
+    #[expect(clippy::print_stdout, reason = "shown where the test fails")]
     fn new(size: usize, seed: u64) -> Self {
         println!("{size} bytes of seed {seed}");
         let mut state = seed;

@@ -212,6 +212,7 @@ async fn hostile_uploads_are_refused_and_nothing_is_held_of_them() {
         (with(short, all()), "ATTACHMENT_SIZE"),
         (with(header(&|h| h.size = (1 << 30) + 1), all()), "ATTACHMENT_TOO_LARGE"),
         (with(header(&|h| h.size = u64::MAX), all()), "ATTACHMENT_TOO_LARGE"),
+        (with(header(&|h| (h.offset, h.root) = (PIECE_BYTES as u64, Vec::new())), all()), "OFFSET"),
         (with(header(&|h| h.offset = u64::MAX), all()), "OFFSET"),
     ] {
         let refused = refusal(broker.upload(messages(sent)).await);
@@ -278,5 +279,42 @@ async fn a_client_s_uploads_end_where_its_share_does_and_another_s_go_on() {
         }
     };
     timeout(DEADLINE, freed).await.expect("once the record was looked at");
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_a_few_uploads_under_way_and_another_client_its_own() {
+    let fixture = Fixture::start_api_with(|config| {
+        config.patience.upload = 2 * DEADLINE;
+    });
+    let fixture = fixture.await;
+    let broker = fixture.client(Role::Broker).await;
+    let begun = |size| {
+        let header = v1::UploadHeader { size, root: Vec::new(), offset: 0 };
+        messages([Message::Header(header)]).chain(stream::pending())
+    };
+    let under_way = futures::future::join_all((0..4).map(|n| broker.upload(begun(1000 + n))));
+    let beside = async {
+        while held_files(&fixture) < 4 {
+            tokio::task::yield_now().await;
+        }
+        let refused = refusal(broker.upload(begun(7)).await);
+        assert_eq!((refused.code, &*refused.reason_code), (Code::ResourceExhausted, "OVERLOADED"));
+        let file = LocalFile::new(100);
+        let carrier = fixture.tls_named("carrier", Role::Carrier);
+        let carrier = Client::connect(&fixture.endpoint, &carrier).await.expect("connected");
+        carrier.upload_file(&file.path(), None).await.expect("its own places");
+    };
+    tokio::select! {
+        _ended = under_way => panic!("an upload ended by itself"),
+        done = timeout(DEADLINE, beside) => done.expect("in time"),
+    }
+    drop(broker);
+    let given_back = async {
+        while held_files(&fixture) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, given_back).await.expect("what was given up is not held");
     fixture.stop().await;
 }
