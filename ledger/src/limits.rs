@@ -26,6 +26,19 @@ pub const SUBJECT_ID_BYTES_MAX: usize = 256;
 /// A declaration's own reference: with any agency's code and a separator before it, it is an id.
 pub const REFERENCE_BYTES_MAX: usize = SUBJECT_ID_BYTES_MAX - AgencyCode::LENGTH - 1;
 
+// ---- Attachments of records.
+
+/// A piece of an attachment: all but the last have as many.
+pub const PIECE_BYTES: usize = 64 * 1024;
+/// An attachment: 16,384 pieces.
+pub const ATTACHMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Attachments of a record, beside its source's.
+pub const ATTACHMENTS_MAX: usize = 64;
+/// The name of an attachment.
+pub const FILE_NAME_BYTES_MAX: usize = 256;
+/// The media type of an attachment.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 128;
+
 // ---- Transactions and blocks.
 
 /// Slots of a transaction.

@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    attachment::{AttachmentError, check_attachments},
     authority::{self, NoRelation, NotStated, RecordKind, role},
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
@@ -128,6 +129,9 @@ pub enum RecordError {
     /// More than [`SUBJECTS_MAX`].
     #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
     TooManySubjects(usize),
+    /// What it says of its attachments.
+    #[error("record.{0}")]
+    Attachment(#[from] AttachmentError),
     /// No body, or one of a kind that this version does not know.
     #[error("record.body: missing")]
     Body,
@@ -167,6 +171,7 @@ impl RecordError {
             | Self::SubjectOrder
             | Self::SubjectForm { .. }
             | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            Self::Attachment(_) => "RECORD_ATTACHMENT",
             Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
@@ -230,6 +235,7 @@ impl ValidRecord {
         check_speaker(&record, RecordKind::of(body))?;
         check_references(&record, RecordKind::of(body))?;
         check_subjects(&record.subjects)?;
+        check_attachments(&record)?;
         kind_of(body).check()?;
         let subjects = subjects(&record);
         subjects.iter().try_for_each(check_form)?;

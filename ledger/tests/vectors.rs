@@ -15,6 +15,8 @@ use std::{
 use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier, registry::genesis::Genesis};
 use serde_json::{Value, json};
 
+#[path = "vectors/attachments.rs"]
+mod attachments;
 #[path = "vectors/cases.rs"]
 mod cases;
 #[path = "vectors/characters.rs"]
@@ -76,6 +78,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("keys.json", signed::keys()),
         ("genesis.json", members::genesis(&sample)),
         ("record.json", records::record()),
+        ("attachment.json", attachments::attachment()),
         ("unicode.json", characters::unicode()),
         ("transaction.json", transactions::transaction(&sample)),
         ("header.json", signed::header(&sample)),

@@ -20,7 +20,8 @@ use self::{
 };
 use crate::{
     admission::Admission,
-    driver::{DriverHandle, DriverInput},
+    attachments::Attachments,
+    driver::{DriverHandle, DriverInput, SharedMempool},
     health::Responder,
     metrics::Metrics,
     network::{NetworkEvent, NetworkHandle, PendingJudgement},
@@ -33,9 +34,10 @@ pub struct Inbound {
     admission: Admission,
     driver: DriverHandle,
     metrics: Metrics,
-    mempool: crate::driver::SharedMempool,
+    mempool: SharedMempool,
     network: NetworkHandle,
     fetches: Arc<Fetches>,
+    attachments: Attachments,
     batches: Arc<Turns>,
     pace: Arc<Pace>,
 }
@@ -43,14 +45,24 @@ pub struct Inbound {
 impl Inbound {
     /// For this node's parts.
     pub fn new(
-        reader: ChainReader,
-        admission: Admission,
-        mempool: crate::driver::SharedMempool,
+        (reader, admission, mempool): (ChainReader, Admission, SharedMempool),
         driver: DriverHandle,
         (network, metrics): (NetworkHandle, Metrics),
+        attachments: Attachments,
     ) -> Self {
         let (fetches, batches, pace) = Default::default();
-        Self { reader, admission, driver, metrics, mempool, network, fetches, batches, pace }
+        Self {
+            reader,
+            admission,
+            driver,
+            metrics,
+            mempool,
+            network,
+            fetches,
+            attachments,
+            batches,
+            pace,
+        }
     }
 
     /// Runs until the network's events end.

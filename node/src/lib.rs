@@ -4,6 +4,7 @@
 
 pub mod absence;
 pub mod admission;
+pub mod attachments;
 mod buffers;
 pub mod checkpoint;
 pub mod clock;

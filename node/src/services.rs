@@ -10,6 +10,7 @@ use customhouse_ledger::{
 use tokio::sync::watch;
 
 use crate::{
+    attachments::Attachments,
     checkpoint::CheckpointSigner,
     clock::ClockStatus,
     config::BackupSection,
@@ -32,6 +33,8 @@ pub struct Services {
     pub reader: ChainReader,
     /// The way for records and transactions.
     pub submissions: Submissions,
+    /// Files that belong to records.
+    pub attachments: Attachments,
     /// The peers.
     pub network: NetworkHandle,
     /// How consensus stands.

@@ -2,6 +2,7 @@
 
 import re
 
+import attachment
 import ed25519
 import formats
 import plaintext
@@ -42,6 +43,7 @@ class Record:
         check(plaintext.is_name(record["submitter"]), "RECORD_SUBMITTER", "no name")
         check_references(record["references"])
         check_subjects(record["subjects"])
+        attachment.check_attachments(record)
         self.kind = next((body for body in BODIES if record[body] is not None), None)
         check(self.kind, "RECORD_BODY", "no body of a known kind")
         self.body = record[self.kind]

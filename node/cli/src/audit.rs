@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{command::Done, connect::ConnectArgs, failure, genesis, output::Output};
 
+mod attachment;
 mod consistency;
 mod decisions;
 mod export;
@@ -36,6 +37,9 @@ pub(crate) enum AuditCommand {
     /// Prove that no record is about a subject.
     #[command(after_help = format!("{}\n\n{}", subject::FORMS, history::ABSENT_HELP))]
     Absent(history::HistoryArgs),
+    /// Check that a file is the one that a record refers to, by its root.
+    #[command(after_help = attachment::HELP)]
+    Attachment(attachment::AttachmentArgs),
     /// Check that a node's log continues the head that was saved, and save its head.
     #[command(after_help = consistency::HELP)]
     Consistency(consistency::ConsistencyArgs),
@@ -125,6 +129,7 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         AuditCommand::ValidatorChain(args) => {
             validator_chain::export(&args, output, &connect).await
         }
+        AuditCommand::Attachment(args) => attachment::check(&args, output),
         AuditCommand::Consistency(args) => consistency::check(&args, output, &connect).await,
         AuditCommand::Watch(args) => watch::watch(&args, output, &connect).await,
         AuditCommand::Export(command) => export::export(command, output, &connect).await,

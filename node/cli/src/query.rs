@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use super::{command::Done, connect::Connection, output::Output, subject::parse_subject};
 
+mod attachment;
 mod record;
 mod views;
 
@@ -48,6 +49,9 @@ pub(crate) enum QueryCommand {
         #[arg(long)]
         without_record: bool,
     },
+    /// A file that belongs to a record, by its root.
+    #[command(after_help = attachment::HELP)]
+    Attachment(attachment::AttachmentArgs),
     /// A block's header, the newest where no height is given.
     #[command(after_help = "Examples:\n  customhouse --profile acme query header 812")]
     Header {
@@ -128,6 +132,9 @@ pub(crate) async fn run(command: QueryCommand, output: Output, connection: Conne
             newfile::output(&out, &receipt).with_context(name)?;
             output.print(&Written { written: out, bytes: receipt.len() })?;
         }
+        QueryCommand::Attachment(args) => {
+            output.print(&attachment::fetch(args, &connection).await?)?;
+        }
         QueryCommand::Header { height } => {
             let (header, certificate) = client.header(height).await?;
             let signers = certificate.map(|certificate| certificate.signers().count());
@@ -152,6 +159,11 @@ async fn record(args: &RecordArgs, output: Output, connection: &Connection) -> a
         )?)?);
     }
     match v1::Record::decode(&*answer.record)?.source {
+        Some(v1::Source { attachment: Some(attachment), .. }) => bail!(
+            "the source of record {} is an attachment: query attachment {} --out FILE",
+            args.id,
+            hex::encode(attachment.root)
+        ),
         Some(source) => Ok(output.bytes(&source.content)?),
         None => bail!("record {} was not made from a message: it has no source", args.id),
     }

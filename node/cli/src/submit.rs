@@ -96,6 +96,9 @@ pub(crate) struct RecordArgs {
     /// The idempotency key. Where absent, the hash of the record: the same record is submitted once.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
+    /// Upload this file, and add it to the record's attachments. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    attach: Vec<PathBuf>,
     #[command(flatten)]
     submit: SubmitArgs,
 }
@@ -136,7 +139,8 @@ const RECORD_HELP: &str = "\
 Examples:
   echo '{\"riskAlert\": {\"alertId\": \"A-17\", \"riskCode\": \"DRUGS\", \"about\":
     [{\"scheme\": \"CONTAINER\", \"id\": \"CSQU3054383\"}]}}' > alert.json
-  customhouse --profile net/NL-DOUANE/clients/broker submit record alert.json";
+  customhouse --profile net/NL-DOUANE/clients/broker submit record alert.json
+  customhouse --profile acme submit record declaration.json --attach invoice.pdf --attach scan.tiff";
 
 pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Connection) -> Done {
     let (report, allow_malformed) = match command {
@@ -153,7 +157,10 @@ pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Conn
 async fn submit_record(args: &RecordArgs, connection: &Connection) -> anyhow::Result<Report> {
     let name = args.file.display().to_string();
     let text = readfile::text(&args.file, RECORD_JSON_BYTES_MAX).with_context(|| name.clone())?;
-    let record = record_json::parse(&text).with_context(|| name.clone())?;
+    let mut record = record_json::parse(&text).with_context(|| name.clone())?;
+    for file in &args.attach {
+        record.attachments.push(connection.client.upload_file(file, None).await?);
+    }
     let key = args.key.clone().unwrap_or_else(|| key_of(&record));
     let mut report = Report::begin(connection).await?;
     let submission = v1::RecordSubmission { record: Some(record), idempotency_key: key };

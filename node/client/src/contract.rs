@@ -10,6 +10,8 @@ pub const RECORD_LARGE: &str = "RECORD_LARGE";
 pub const TRANSACTION_LARGE: &str = "TRANSACTION_LARGE";
 /// Most records of a request that submits them.
 pub const REQUEST_RECORDS_MAX: usize = 4096;
+/// Most bytes of a chunk of a file that is uploaded.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Metadata: the stable reason code.
 pub const REASON_CODE: &str = "reason-code";
 /// Metadata: milliseconds after which to try again.

@@ -1,5 +1,6 @@
 //! A client of a node: what the command line, the bench and the tests speak through.
 
+mod attachments;
 mod client;
 mod connecting;
 pub mod contract;
@@ -8,5 +9,6 @@ mod large;
 mod no_connection;
 pub mod tls;
 
+pub use attachments::attachment_of;
 pub use client::Client;
 pub use error::{CallRefused, ClientError};

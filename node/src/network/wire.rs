@@ -81,6 +81,16 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_a_file_pass_whatever_is_in_it() {
+        let data = [0x0a, 0x00].repeat(32 * 1024);
+        let piece = v1::Piece { data, path: vec![0x0a; 448] };
+        let pieces = v1::PiecesResponse { pieces: vec![piece; 8] };
+        let response =
+            v1::SyncResponse { response: Some(v1::sync_response::Response::Pieces(pieces)) };
+        assert!(is_proportionate(&response.encode_to_vec(), 2));
+    }
+
+    #[test]
     fn bytes_that_are_no_message_are_not_proportionate() {
         for bad in [&[0xff_u8; 20][..], &[0x0a, 5, 1], &[0x0b]] {
             assert!(!is_proportionate(bad, 2), "{bad:?}");

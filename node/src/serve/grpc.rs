@@ -5,7 +5,7 @@
 //! | `serving` | a connection: its handshake, its calls, and its end |
 //! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
-//! | `submission`, `query`, `audit`, `admin` | one file a service |
+//! | `submission`, `attachments`, `query`, `audit`, `admin` | one file a service |
 //! | `large` | records and transactions too large for one answer |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
 //!
@@ -15,10 +15,13 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
-use customhouse_client::{contract::REQUEST_BYTES_MAX, tls::TlsError};
+use customhouse_client::{
+    contract::{CHUNK_BYTES_MAX, REQUEST_BYTES_MAX},
+    tls::TlsError,
+};
 use customhouse_proto::v1::{
-    admin_server::AdminServer, audit_server::AuditServer, query_server::QueryServer,
-    submission_server::SubmissionServer,
+    admin_server::AdminServer, attachments_server::AttachmentsServer, audit_server::AuditServer,
+    query_server::QueryServer, submission_server::SubmissionServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,7 @@ use crate::{
 mod access;
 mod admin;
 mod answers;
+mod attachments;
 mod audit;
 mod gate;
 mod intake;
@@ -54,6 +58,8 @@ mod tests;
 
 /// Bytes of any other request: ids, keys and numbers.
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a message of an upload: a chunk, and what surrounds it.
+const UPLOAD_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1024;
 
 /// What the API is told at its start.
 pub struct ApiConfig {
@@ -81,12 +87,15 @@ pub struct Patience {
     pub message: Duration,
     /// With reading the next piece of an answer.
     pub piece: Duration,
+    /// With the next message of an upload.
+    pub upload: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let (handshake, message) = (Duration::from_secs(10), Duration::from_secs(10));
-        Self { handshake, message, piece: Duration::from_secs(30) }
+        let (piece, upload) = (Duration::from_secs(30), Duration::from_secs(30));
+        Self { handshake, message, piece, upload }
     }
 }
 
@@ -117,8 +126,8 @@ pub async fn serve(
     let health = HealthReporter::new();
     let agency = node.agency;
     let (metrics, mut stalled) = (node.metrics.clone(), node.health.stalled());
-    let routes = routes(node, &health, rejections.clone(), &shutdown).await?;
     let patience = config.patience;
+    let routes = routes(node, &health, rejections.clone(), patience.upload, &shutdown).await?;
     let gate = gate::Gate::new(rejections.clone(), patience.message, shutdown.clone());
     let cut = CancellationToken::new();
     let shares = Shares::of_known(config.strangers_max, config.connections_max);
@@ -161,11 +170,17 @@ async fn routes(
     node: Arc<Services>,
     health: &HealthReporter,
     rejections: Rejections,
+    upload_time: Duration,
     shutdown: &CancellationToken,
 ) -> Result<Routes, ServeError> {
     let submission = submission::SubmissionService {
         node: Arc::clone(&node),
         rejections,
+        shutdown: shutdown.clone(),
+    };
+    let attachments = attachments::AttachmentsService {
+        node: Arc::clone(&node),
+        pace: attachments::UploadPace::of(upload_time),
         shutdown: shutdown.clone(),
     };
     let query = query::QueryService { node: Arc::clone(&node) };
@@ -181,6 +196,9 @@ async fn routes(
     let submission = SubmissionServer::new(submission)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
+    // What is compressed already gains nothing, and its inflated length would have to be held.
+    let attachments =
+        AttachmentsServer::new(attachments).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX);
     let query = QueryServer::new(query)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
@@ -195,6 +213,7 @@ async fn routes(
         .accept_compressed(CompressionEncoding::Gzip);
     Ok(Routes::default()
         .add_service(submission)
+        .add_service(attachments)
         .add_service(query)
         .add_service(audit)
         .add_service(admin)
@@ -226,7 +245,7 @@ async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
 
 /// Health is of the whole and of each service: they stand and fall together.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "Submission", "Query", "Audit", "Admin"] {
+    for service in ["", "Submission", "Attachments", "Query", "Audit", "Admin"] {
         let name = match service {
             "" => String::new(),
             service => format!("customhouse.v1.{service}"),

@@ -73,10 +73,14 @@ pub(super) enum Class {
     Backup,
     /// Streams without an end, on which next to nothing is sent.
     Watch,
+    /// Files that are uploaded.
+    Upload,
+    /// Files that are downloaded.
+    Download,
 }
 
 impl Class {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Submit,
         Self::Stream,
         Self::Wait,
@@ -86,6 +90,8 @@ impl Class {
         Self::Status,
         Self::Backup,
         Self::Watch,
+        Self::Upload,
+        Self::Download,
     ];
 
     /// Calls of one client, and what they are called where there are too many.
@@ -100,23 +106,25 @@ impl Class {
             Self::Status => (8, "questions of this client about the node at a time"),
             Self::Backup => (2, "backups of this client at a time"),
             Self::Watch => (8, "watching calls of this client"),
+            Self::Upload => (4, "uploads of this client at a time"),
+            Self::Download => (8, "downloads of this client at a time"),
         }
     }
 
     /// Whether its call answers with a stream.
     pub(super) fn streams(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch | Self::Large)
+        matches!(self, Self::Stream | Self::Watch | Self::Large | Self::Download)
     }
 
-    /// Whether its call comes with a stream, or its answer may take any time.
+    /// Whether its call comes with a stream of many messages, or its answer may take any time.
     pub(super) fn lasts(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch)
+        matches!(self, Self::Stream | Self::Watch | Self::Upload)
     }
 
     /// Whether its calls are counted among those that are worked on. The others wait for something,
     /// and hold next to nothing meanwhile: a stream waits for its client most of its time, for hours.
     fn works(self) -> bool {
-        !matches!(self, Self::Stream | Self::Wait | Self::Watch)
+        !matches!(self, Self::Stream | Self::Wait | Self::Watch | Self::Upload | Self::Download)
     }
 
     /// Places of all clients together. The others are counted by the calls that are worked on.
@@ -125,6 +133,9 @@ impl Class {
             // Each may read a bucket with a million entries.
             Self::Proof => 4,
             Self::Stream => 1024,
+            // Each has a file open, and up to half a megabyte of its leaf hashes.
+            Self::Upload => 32,
+            Self::Download => 64,
             _ => Semaphore::MAX_PERMITS,
         }
     }

@@ -161,7 +161,8 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
             TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
         )
         | SubmissionRefusal::Reference { .. }
-        | SubmissionRefusal::Lifetime(_) => Code::FailedPrecondition,
+        | SubmissionRefusal::Lifetime(_)
+        | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
         SubmissionRefusal::Record(RecordError::Authority(_))
         | SubmissionRefusal::Transaction(TransactionError::Record(_, RecordError::Authority(_)))
         | SubmissionRefusal::NotPermitted { .. } => Code::PermissionDenied,
@@ -247,6 +248,11 @@ mod tests {
                 TransactionError::Slot(0, SlotError::Sealed).into(),
                 Code::FailedPrecondition,
                 "SEALED_NOT_ADMITTED",
+            ),
+            (
+                SubmissionRefusal::AttachmentMissing(Hash([7; 32])),
+                Code::FailedPrecondition,
+                "ATTACHMENT_MISSING",
             ),
             (
                 SubmissionRefusal::NotPermitted { code: "SIGNER_ROLE", reason: "no".into() },

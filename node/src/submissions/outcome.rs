@@ -96,6 +96,11 @@ pub enum SubmissionRefusal {
         /// What is wrong.
         reason: String,
     },
+    /// An attachment of a record is not here, or not whole.
+    #[error(
+        "attachment {0} is not complete at this node: upload it here before the record that refers to it"
+    )]
+    AttachmentMissing(Hash),
     /// A record refers to what it may not refer to.
     #[error("records[{place}]: {}", reason.sentence())]
     Reference {
@@ -176,6 +181,7 @@ impl SubmissionRefusal {
             Self::Record(error) => error.code(),
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",
+            Self::AttachmentMissing(_) => "ATTACHMENT_MISSING",
             Self::Reference { reason, .. } => reason.code(),
             Self::NotPermitted { code, .. } => code,
             Self::Lifetime(_) => "LIFETIME",

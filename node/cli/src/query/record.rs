@@ -70,8 +70,19 @@ fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
         lines.push(("refers to", format!("{} ({relation})", hex::encode(&reference.record_id))));
     }
     if let Some(source) = &record.source {
-        let bytes = source.content.len();
-        lines.push(("source", format!("{}, {bytes} bytes (--source)", source.format)));
+        let where_it_is = match &source.attachment {
+            Some(attachment) => {
+                let root = hex::encode(&attachment.root);
+                format!("{} bytes, attachment {root}", attachment.size)
+            }
+            None => format!("{} bytes (--source)", source.content.len()),
+        };
+        lines.push(("source", format!("{}, {where_it_is}", source.format)));
+    }
+    for v1::Attachment { root, size, media_type, name } in &record.attachments {
+        let said = [name, media_type].into_iter().filter(|text| !text.is_empty());
+        let said: String = said.map(|text| format!("{text}, ")).collect();
+        lines.push(("attachment", format!("{} ({said}{size} bytes)", hex::encode(root))));
     }
     lines
 }

@@ -214,9 +214,10 @@ impl Progress {
                     | Code::Internal
                     | Code::DeadlineExceeded
             ),
-            ClientError::Endpoint { .. } | ClientError::Certificate(_) | ClientError::Answer(_) => {
-                false
-            }
+            ClientError::Endpoint { .. }
+            | ClientError::Certificate(_)
+            | ClientError::File { .. }
+            | ClientError::Answer(_) => false,
         };
         if !passes {
             return Err(error);

@@ -31,6 +31,9 @@ const METHODS: [Method; 24] = [
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
     row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/WaitReceipt", SUBMITTERS, Class::Wait, KIB),
+    row("/customhouse.v1.Attachments/Upload", SUBMITTERS, Class::Upload, KIB),
+    row("/customhouse.v1.Attachments/Download", EVERYONE, Class::Download, 192 * KIB),
+    row("/customhouse.v1.Attachments/Stat", EVERYONE, Class::Read, KIB),
     row("/customhouse.v1.Query/GetRecord", EVERYONE, Class::Read, 66 * KIB),
     row("/customhouse.v1.Query/ReadRecord", EVERYONE, Class::Large, 512 * KIB),
     row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 66 * KIB),
@@ -126,7 +129,9 @@ mod tests {
 
     #[test]
     fn each_role_has_its_methods() {
-        let lodging = |path: &&String| path.starts_with("/customhouse.v1.Submission/");
+        let lodging = |path: &&String| {
+            path.starts_with("/customhouse.v1.Submission/") || path.ends_with("Attachments/Upload")
+        };
         let not_lodging: Vec<_> = methods().iter().filter(|p| !lodging(p)).cloned().collect();
         assert_eq!(permitted(Operator), not_lodging);
         for role in Role::ALL {
@@ -139,7 +144,7 @@ mod tests {
             (Carrier, 17, "/customhouse.v1.Audit/GetHistoryProof"),
             (Trader, 17, "/customhouse.v1.Audit/GetHistoryProof"),
             (Port, 17, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Auditor, 15, "/customhouse.v1.Submission/StreamTransactions"),
+            (Auditor, 17, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).err().expect("refused");

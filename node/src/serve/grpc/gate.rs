@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::{
-    SMALL_REQUEST_BYTES_MAX,
+    SMALL_REQUEST_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX,
     access::{self, Method},
     receiving::Receiving,
     sending::{Sending, Unsent, Whole},
@@ -31,6 +31,8 @@ use crate::{identity::ClientIdentity, tls::IdentityError};
 
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// Longer than any upload takes that the service goes on with.
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Longer than any handler waits by itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -85,9 +87,14 @@ impl Gate {
             return Err(Refused::overloaded(too_many.of_what(), RETRY_AFTER));
         }
         let limit = Limit::of(request.headers())?;
+        // An upload takes as long as its bytes take: the service sees to it that they come.
+        let until = match method.class {
+            Class::Upload => limit.asked.unwrap_or(limit.until + UPLOAD_TIME_MAX),
+            _ => limit.until,
+        };
         let call = Call { client, share: &share, method, limit, unsent: &caller.unsent };
         let answer = call.answer(request, next, self.message_time);
-        timeout_at(limit.until, answer).await.unwrap_or_else(|_| Err(limit.over()))
+        timeout_at(until, answer).await.unwrap_or_else(|_| Err(limit.over()))
     }
 }
 
@@ -116,6 +123,7 @@ impl Call<'_> {
         let (parts, body) = request.into_parts();
         let message_bytes_max = match class {
             Class::Submit | Class::Stream => REQUEST_BYTES_MAX,
+            Class::Upload => UPLOAD_MESSAGE_BYTES_MAX,
             _ => SMALL_REQUEST_BYTES_MAX,
         };
         let body =
