@@ -283,6 +283,7 @@ impl Node {
             submissions,
             network,
             status: driver.status(),
+            committed: driver.height(),
             mempool,
             started,
             metrics,

@@ -6,14 +6,14 @@ use customhouse_proto::v1;
 
 use crate::{
     chain::{
-        ChainReader,
+        ChainReader, RecordPlace,
         reader::{CommittedTransaction, history_entry},
     },
     finality::certificate::Certificate,
     hash::Hash,
     history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},
-    store::{StoreError, Table, tile::TileReader},
+    store::{StoreError, Table, table, tile::TileReader},
     transaction::TransactionHeader,
 };
 
@@ -25,57 +25,62 @@ impl ChainReader {
     /// [`StoreError`].
     pub fn receipt(&self, record_id: &Hash) -> Result<Option<v1::Receipt>, StoreError> {
         let Some(place) = self.place(record_id)? else { return Ok(None) };
-        let corrupt = |what| StoreError::corrupt(Table::Records, record_id.as_bytes(), what);
-        let transaction = self
-            .transaction_at(place.log_index)?
-            .ok_or_else(|| corrupt("its transaction is missing"))?;
+        Ok(self.receipts(&[place])?.pop())
+    }
+
+    /// The receipts of records that are committed, by their places: one a place, in their order. What the
+    /// records of one transaction have in common is read and made once, where its places follow each other.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receipts(&self, places: &[RecordPlace]) -> Result<Vec<v1::Receipt>, StoreError> {
+        let mut tiles = TileReader::new(self.store());
+        let mut last: Option<TransactionProof> = None;
+        let mut receipts = Vec::with_capacity(places.len());
+        for place in places {
+            let proof = match last.take() {
+                Some(proof) if proof.transaction.log_index == place.log_index => proof,
+                _ => self.transaction_proof(place.log_index, &mut tiles)?,
+            };
+            receipts.push(last.insert(proof).receipt(place.position)?);
+        }
+        Ok(receipts)
+    }
+
+    /// What the receipts of a transaction's records have in common.
+    fn transaction_proof(
+        &self,
+        log_index: u64,
+        tiles: &mut TileReader<'_>,
+    ) -> Result<TransactionProof, StoreError> {
+        let corrupt = |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
+        let transaction =
+            self.transaction_at(log_index)?.ok_or_else(|| corrupt("a record's is missing"))?;
         let signed = TransactionHeader::decode(&transaction.parts.header)
-            .map_err(|_| corrupt("its transaction has no header"))?;
+            .map_err(|_| corrupt("it has no header"))?;
         let registry = self
             .shared
             .members_as_of(transaction.header.height)?
             .prove_signer(&signed.signer)
             .ok_or_else(|| corrupt("its signer is not in the registry"))?;
-        let slot_position = u64::from(place.position);
-        let slots = Tree::of(&transaction.parts.slots);
-        let slot_path = slots.inclusion_path(slot_position);
-        let slot_path = slot_path.map_err(|_| corrupt("its slot is missing"))?;
-        let log_path = self.log_path(&transaction)?;
+        let log_path = merkle::path_bytes(&log_path(&transaction, tiles)?);
         let (_, certificate) = self.committed_header(transaction.header.height)?;
-        let position = place.position as usize;
+        let slots = Tree::of(&transaction.parts.slots);
         let parts = &transaction.parts;
-        let part = |list: &[bytes::Bytes]| list.get(position).map(|bytes| bytes.to_vec());
-        Ok(Some(v1::Receipt {
-            record: part(&parts.records).ok_or_else(|| corrupt("its bytes are missing"))?,
-            slot: part(&parts.slots).ok_or_else(|| corrupt("its slot is missing"))?,
-            slot_index: place.position,
-            slot_path: merkle::path_bytes(&slot_path),
+        let common = v1::Receipt {
             transaction_header: parts.header.to_vec(),
             transaction_signature: parts.signature.to_vec(),
-            log_index: place.log_index,
-            log_path: merkle::path_bytes(&log_path),
+            log_index,
+            log_path,
             header: transaction.header.encode(),
             certificate: certificate_bytes(certificate.as_ref()),
             registry_entry: registry.entry,
             registry_index: registry.index,
             registry_count: registry.count,
             registry_path: merkle::path_bytes(&registry.path),
-        }))
-    }
-
-    /// The path of a transaction in the log as of the block that committed it.
-    fn log_path(&self, transaction: &CommittedTransaction) -> Result<Vec<Hash>, StoreError> {
-        let (log_index, header) = (transaction.log_index, &transaction.header);
-        let mut tiles = TileReader::new(self.store());
-        let path = merkle::inclusion_path(log_index, header.log_size, |node| tiles.node(node))?;
-        let parts = &transaction.parts;
-        let leaf = merkle::leaf_hash_of_parts(&[&parts.header, &parts.signature]);
-        merkle::verify_inclusion(&leaf, log_index, header.log_size, &path, &header.log_root)
-            .map_err(|error| {
-                let what = format!("the log's tiles do not lead to its root: {error}");
-                StoreError::corrupt(Table::Tiles, &log_index.to_be_bytes(), what)
-            })?;
-        Ok(path)
+            ..Default::default()
+        };
+        Ok(TransactionProof { transaction, slots, common })
     }
 
     /// The proof of all history entries of a subject, as of the tip. The entries were checked
@@ -167,6 +172,50 @@ impl ChainReader {
             path: merkle::path_bytes(&path),
         })
     }
+}
+
+/// A transaction, with what the receipts of its records have in common.
+struct TransactionProof {
+    transaction: CommittedTransaction,
+    slots: Tree,
+    /// Without record and slot.
+    common: v1::Receipt,
+}
+
+impl TransactionProof {
+    fn receipt(&self, position: u32) -> Result<v1::Receipt, StoreError> {
+        let log_index = self.transaction.log_index;
+        let corrupt = |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
+        let slot_path = self.slots.inclusion_path(position.into());
+        let slot_path = slot_path.map_err(|_| corrupt("a record's slot is missing"))?;
+        let parts = &self.transaction.parts;
+        let part = |list: &[bytes::Bytes]| list.get(position as usize).map(|bytes| bytes.to_vec());
+        Ok(v1::Receipt {
+            record: part(&parts.records).ok_or_else(|| corrupt("a record's bytes are missing"))?,
+            slot: part(&parts.slots).ok_or_else(|| corrupt("a record's slot is missing"))?,
+            slot_index: position,
+            slot_path: merkle::path_bytes(&slot_path),
+            ..self.common.clone()
+        })
+    }
+}
+
+/// The path of a transaction in the log as of the block that committed it.
+fn log_path(
+    transaction: &CommittedTransaction,
+    tiles: &mut TileReader<'_>,
+) -> Result<Vec<Hash>, StoreError> {
+    let (log_index, header) = (transaction.log_index, &transaction.header);
+    let path = merkle::inclusion_path(log_index, header.log_size, |node| tiles.node(node))?;
+    let parts = &transaction.parts;
+    let leaf = merkle::leaf_hash_of_parts(&[&parts.header, &parts.signature]);
+    merkle::verify_inclusion(&leaf, log_index, header.log_size, &path, &header.log_root).map_err(
+        |error| {
+            let what = format!("the log's tiles do not lead to its root: {error}");
+            StoreError::corrupt(Table::Tiles, &log_index.to_be_bytes(), what)
+        },
+    )?;
+    Ok(path)
 }
 
 fn certificate_bytes(certificate: Option<&Certificate>) -> Vec<u8> {

@@ -68,10 +68,12 @@ pub(super) enum Class {
     Backup,
     /// Streams without an end, on which next to nothing is sent.
     Watch,
+    /// Streams of answers, each made when the one before is taken.
+    Feed,
 }
 
 impl Class {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Submit,
         Self::Stream,
         Self::Wait,
@@ -80,6 +82,7 @@ impl Class {
         Self::Status,
         Self::Backup,
         Self::Watch,
+        Self::Feed,
     ];
 
     /// Calls of one client, and what they are called where there are too many.
@@ -93,18 +96,19 @@ impl Class {
             Self::Status => (8, "questions of this client about the node at a time"),
             Self::Backup => (2, "backups of this client at a time"),
             Self::Watch => (8, "watching calls of this client"),
+            Self::Feed => (16, "open feeds of this client"),
         }
     }
 
     /// Whether its call answers with a stream, which may last.
     pub(super) fn streams(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch)
+        matches!(self, Self::Stream | Self::Watch | Self::Feed)
     }
 
     /// Whether its calls are counted among those that are worked on. The others wait for something,
     /// and hold next to nothing meanwhile: a stream waits for its client most of its time, for hours.
     fn works(self) -> bool {
-        !matches!(self, Self::Stream | Self::Wait | Self::Watch)
+        !matches!(self, Self::Stream | Self::Wait | Self::Watch | Self::Feed)
     }
 
     /// Places of all clients together. The others are counted by the calls that are worked on.
@@ -112,7 +116,7 @@ impl Class {
         match self {
             // Each may read a bucket with a million entries.
             Self::Proof => 4,
-            Self::Stream => 1024,
+            Self::Stream | Self::Feed => 1024,
             _ => Semaphore::MAX_PERMITS,
         }
     }
@@ -333,6 +337,12 @@ impl AnswerRoom {
             None => drop(more),
         }
         Ok(())
+    }
+
+    /// Sets bytes aside for the next message of a feed; waits for as long as it takes, because what waits is
+    /// the client's own reading.
+    pub(super) async fn made(&self, bytes: usize) -> AnswerBytes {
+        self.share.answer_made(bytes).await
     }
 
     /// What is set aside, to be held until it is sent.

@@ -24,19 +24,23 @@ const SUBMITTERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 21] = [
+const METHODS: [Method; 25] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
     row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/WaitReceipt", SUBMITTERS, Class::Wait, KIB),
+    row("/customhouse.v1.Submission/StreamReceipts", SUBMITTERS, Class::Feed, KIB),
     row("/customhouse.v1.Query/GetRecord", EVERYONE, Class::Read, 66 * KIB),
     row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 1026 * KIB),
     row("/customhouse.v1.Query/GetHistory", EVERYONE, Class::Read, 3584 * KIB),
+    row("/customhouse.v1.Query/ListRecords", EVERYONE, Class::Read, 3584 * KIB),
+    row("/customhouse.v1.Query/Subscribe", EVERYONE, Class::Feed, KIB),
     // What anyone needs to check a receipt; it is the network's face, not its trade.
     row("/customhouse.v1.Audit/GetGenesis", EVERYONE, Class::Read, 3073 * KIB),
     row("/customhouse.v1.Audit/GetHeader", EVERYONE, Class::Read, 32 * KIB),
     row("/customhouse.v1.Audit/GetReceipt", EVERYONE, Class::Read, 128 * KIB),
+    row("/customhouse.v1.Audit/GetReceipts", EVERYONE, Class::Feed, KIB),
     row("/customhouse.v1.Audit/GetHistoryProof", AUDITORS, Class::Proof, 3072 * KIB),
     row("/customhouse.v1.Audit/GetConsistencyProof", AUDITORS, Class::Read, 8 * KIB),
     row("/customhouse.v1.Audit/GetValidatorChain", EVERYONE, Class::Read, 2048 * KIB),
@@ -130,12 +134,12 @@ mod tests {
             assert_eq!(lodges, role.speaks_as().is_some(), "{role}");
         }
         for (role, count, refused) in [
-            (Officer, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Broker, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Carrier, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Trader, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Port, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Auditor, 12, "/customhouse.v1.Submission/StreamTransactions"),
+            (Officer, 18, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Broker, 18, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Carrier, 18, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Trader, 18, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Port, 18, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Auditor, 15, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).err().expect("refused");

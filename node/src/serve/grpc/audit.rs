@@ -8,6 +8,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1::{self, audit_server::Audit};
 use tonic::{Code, Request, Response, Status};
 
+use super::{query::feed_share, receipts};
 use crate::serve::{
     reads::{hash_field, read},
     refused::Refused,
@@ -79,14 +80,35 @@ impl Audit for AuditService {
         &self,
         request: Request<v1::GetReceiptRequest>,
     ) -> Result<Response<v1::GetReceiptResponse>, Status> {
-        let v1::GetReceiptRequest { record_id, without_record } = request.into_inner();
+        let v1::GetReceiptRequest { record_id, without_record, with_steps } = request.into_inner();
         let id = hash_field("record_id", &record_id)?;
-        let receipt = read(&self.node, move |reader| reader.receipt(&id)).await?;
+        let make = move |reader: &ChainReader| {
+            let mut receipt = reader.receipt(&id)?;
+            if let Some(receipt) = receipt.as_mut().filter(|_| with_steps) {
+                receipts::complete(reader, receipt)?;
+            }
+            Ok(receipt)
+        };
+        let receipt = read(&self.node, make).await?;
         let mut receipt = receipt.ok_or_else(|| Refused::not_found("record", &id))?;
         if without_record {
             receipt.record.clear();
         }
         Ok(Response::new(v1::GetReceiptResponse { receipt: Some(receipt) }))
+    }
+
+    type GetReceiptsStream = receipts::Answers;
+
+    async fn get_receipts(
+        &self,
+        mut request: Request<v1::GetReceiptsRequest>,
+    ) -> Result<Response<Self::GetReceiptsStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let v1::GetReceiptsRequest { record_ids, without_record, with_steps } = request.into_inner();
+        let (ids, contents) =
+            (receipts::ids_of(&record_ids)?, receipts::Contents { without_record, with_steps });
+        let node = Arc::clone(&self.node);
+        Ok(Response::new(receipts::of_records(node, held, ids, contents)))
     }
 
     async fn get_history_proof(

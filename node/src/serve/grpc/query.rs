@@ -17,9 +17,13 @@ use customhouse_ledger::{
 use customhouse_proto::v1::{
     self, get_history_request::SubjectOrKey, query_server::Query, subject::Scheme,
 };
+use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
+use super::listing;
 use crate::serve::{
+    quotas::{AnswerRoom, Place},
     reads::{freshness, hash_field, read},
     refused::Refused,
 };
@@ -36,6 +40,7 @@ const PAGE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct QueryService {
     pub(super) node: Arc<Services>,
+    pub(super) shutdown: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -93,6 +98,32 @@ impl Query for QueryService {
             freshness: Some(freshness(&self.node, &tip)),
         }))
     }
+
+    async fn list_records(
+        &self,
+        request: Request<v1::ListRecordsRequest>,
+    ) -> Result<Response<v1::ListRecordsResponse>, Status> {
+        Ok(Response::new(listing::page(&self.node, request.into_inner()).await?))
+    }
+
+    type SubscribeStream = BoxStream<'static, Result<v1::SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        mut request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let node = Arc::clone(&self.node);
+        let feed = listing::follow(node, held, request.into_inner(), self.shutdown.clone())?;
+        Ok(Response::new(Box::pin(feed)))
+    }
+}
+
+/// What a call of the class of feeds has of its client's share.
+pub(super) fn feed_share<T>(request: &mut Request<T>) -> Result<(Place, AnswerRoom), Refused> {
+    let extensions = request.extensions_mut();
+    let held = extensions.remove::<Place>().zip(extensions.remove::<AnswerRoom>());
+    held.ok_or_else(Refused::shutting_down)
 }
 
 fn place(record: &CommittedRecord) -> v1::RecordPlace {

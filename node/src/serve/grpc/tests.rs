@@ -31,6 +31,7 @@ mod calls;
 mod changes;
 mod checkpoints;
 mod connections;
+mod feeds;
 mod fixture;
 mod hostile;
 mod raw;
