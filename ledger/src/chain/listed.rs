@@ -10,9 +10,8 @@ use crate::{
     store::{
         StoreError, Table,
         table,
-        value::{self, PlaceRow},
     },
-    transaction::{Slot, TransactionHeader},
+    transaction::{Slot, SlotOutcome, TransactionHeader},
 };
 
 /// Leaves of the log that are read at a time: a tile has as many.
@@ -50,8 +49,14 @@ pub struct ListedSlot {
 pub struct LogWalk {
     reader: ChainReader,
     leaves: (u64, Vec<Hash>),
-    block: Option<Header>,
+    block: Option<BlockAt>,
     at: Option<ListedTransaction>,
+}
+
+/// A block, and what became of its slots.
+struct BlockAt {
+    header: Header,
+    outcomes: Vec<Vec<SlotOutcome>>,
 }
 
 impl LogWalk {
@@ -73,7 +78,8 @@ impl LogWalk {
             return Ok(None);
         }
         let leaf = self.leaf(log_index, log_size)?;
-        let block = self.block_of(log_index)?;
+        self.enter_block_of(log_index)?;
+        let block = self.block.as_ref().ok_or(StoreError::OutOfRange)?;
         let listed = self.reader.listed(log_index, &leaf, block)?;
         Ok(Some(self.at.insert(listed)))
     }
@@ -97,13 +103,24 @@ impl LogWalk {
         held(&self.leaves).ok_or(StoreError::OutOfRange)
     }
 
-    fn block_of(&mut self, log_index: u64) -> Result<Header, StoreError> {
-        let has = |block: &&Header| (block.log_start..block.log_size).contains(&log_index);
-        if let Some(block) = self.block.as_ref().filter(has) {
-            return Ok(block.clone());
+    fn enter_block_of(&mut self, log_index: u64) -> Result<(), StoreError> {
+        let has = |block: &BlockAt| {
+            (block.header.log_start..block.header.log_size).contains(&log_index)
+        };
+        if !self.block.as_ref().is_some_and(has) {
+            let (header, _) = self.reader.committed_header(self.reader.height_of(log_index)?)?;
+            let outcomes = self.reader.outcomes(&header)?;
+            self.block = Some(BlockAt { header, outcomes });
         }
-        let (header, _) = self.reader.committed_header(self.reader.height_of(log_index)?)?;
-        Ok(self.block.insert(header).clone())
+        Ok(())
+    }
+}
+
+impl BlockAt {
+    fn outcomes_of(&self, log_index: u64) -> &[SlotOutcome] {
+        let place = log_index.checked_sub(self.header.log_start);
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.outcomes.get(place)).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -112,7 +129,7 @@ impl ChainReader {
         &self,
         log_index: u64,
         leaf: &Hash,
-        block: Header,
+        block: &BlockAt,
     ) -> Result<ListedTransaction, StoreError> {
         let corrupt = |what: String| {
             StoreError::corrupt(Table::Transactions, &table::number(log_index), what)
@@ -122,11 +139,12 @@ impl ChainReader {
             .map_err(|error| corrupt(error.to_string()))?;
         let slots = parts.slots.iter().map(|slot| Slot::decode(slot));
         let slots: Vec<_> = slots.collect::<Result<_, _>>().map_err(|e| corrupt(e.to_string()))?;
-        let counted = self.counted(log_index, &slots)?;
         if parts.records.len() != slots.len() {
             return Err(corrupt("a record is missing".to_owned()));
         }
         let all = (0..).zip(slots.into_iter().zip(parts.records));
+        // A repeat and a refused slot are on the log, and are nothing new.
+        let counted = block.outcomes_of(log_index).iter().map(SlotOutcome::is_applied);
         let listed = all.zip(counted).filter(|(_, counted)| *counted);
         let slots = listed.map(|((position, (slot, record)), _)| ListedSlot {
             position,
@@ -135,25 +153,7 @@ impl ChainReader {
             record,
         });
         let (id, slots) = (header.id(), slots.collect());
-        Ok(ListedTransaction { log_index, block, header, id, slots })
-    }
-
-    /// Which slots of a committed transaction counted: a repeat has no row of its own among the records, and
-    /// the row of its id, where there is one, is of another place.
-    fn counted(&self, log_index: u64, slots: &[Slot]) -> Result<Vec<bool>, StoreError> {
-        let keys: Vec<_> = slots.iter().map(|slot| slot.record_id.0).collect();
-        let rows = self.store().read_many(Table::Records, &keys)?;
-        let mut counted = Vec::with_capacity(slots.len());
-        for ((position, key), row) in (0u32..).zip(&keys).zip(rows) {
-            counted.push(match row {
-                None => false,
-                Some(row) => {
-                    let row: PlaceRow = value::decode(Table::Records, key, &row)?;
-                    (row.log_index, row.position) == (log_index, position)
-                }
-            });
-        }
-        Ok(counted)
+        Ok(ListedTransaction { log_index, block: block.header.clone(), header, id, slots })
     }
 
     /// The places of a subject's history entries, at most `count_max`: from a place on, ascending, or those

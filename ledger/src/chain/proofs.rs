@@ -9,12 +9,13 @@ use crate::{
         ChainReader, RecordPlace,
         reader::{CommittedTransaction, history_entry},
     },
-    finality::certificate::Certificate,
+    finality::{certificate::Certificate, header::Header},
     hash::Hash,
     history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},
+    registry,
     store::{StoreError, Table, table, tile::TileReader},
-    transaction::TransactionHeader,
+    transaction::{SlotOutcome, TransactionHeader, outcome},
 };
 
 impl ChainReader {
@@ -35,12 +36,13 @@ impl ChainReader {
     /// [`StoreError`].
     pub fn receipts(&self, places: &[RecordPlace]) -> Result<Vec<v1::Receipt>, StoreError> {
         let mut tiles = TileReader::new(self.store());
+        let mut block: Option<BlockOutcomes> = None;
         let mut last: Option<TransactionProof> = None;
         let mut receipts = Vec::with_capacity(places.len());
         for place in places {
             let proof = match last.take() {
                 Some(proof) if proof.transaction.log_index == place.log_index => proof,
-                _ => self.transaction_proof(place.log_index, &mut tiles)?,
+                _ => self.transaction_proof(place.log_index, &mut tiles, &mut block)?,
             };
             receipts.push(last.insert(proof).receipt(place.position)?);
         }
@@ -52,6 +54,7 @@ impl ChainReader {
         &self,
         log_index: u64,
         tiles: &mut TileReader<'_>,
+        block: &mut Option<BlockOutcomes>,
     ) -> Result<TransactionProof, StoreError> {
         let corrupt = |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
         let transaction =
@@ -78,9 +81,29 @@ impl ChainReader {
             registry_index: registry.index,
             registry_count: registry.count,
             registry_path: merkle::path_bytes(&registry.path),
+            agreements_root: registry::agreements_root().0.to_vec(),
             ..Default::default()
         };
-        Ok(TransactionProof { transaction, slots, common })
+        let of_block = match block.take() {
+            Some(of_block) if of_block.height == transaction.header.height => of_block,
+            _ => self.block_outcomes(&transaction.header)?,
+        };
+        let of_block = block.insert(of_block);
+        let place = log_index - transaction.header.log_start;
+        let missing = || corrupt("the outcomes of its block are without it");
+        let outcomes = usize::try_from(place).ok().and_then(|place| of_block.slots.get(place));
+        let outcomes = outcomes.ok_or_else(missing)?.clone();
+        let outcomes_path = of_block.tree.inclusion_path(place).map_err(|_| missing())?;
+        let common = v1::Receipt { outcomes_path: merkle::path_bytes(&outcomes_path), ..common };
+        let outcomes_tree = outcome::slot_tree(&outcomes);
+        Ok(TransactionProof { transaction, slots, outcomes, outcomes_tree, common })
+    }
+
+    fn block_outcomes(&self, header: &Header) -> Result<BlockOutcomes, StoreError> {
+        let slots = self.outcomes(header)?;
+        let roots: Vec<_> = slots.iter().map(|slots| outcome::slot_root(slots)).collect();
+        let tree = outcome::block_tree(&roots);
+        Ok(BlockOutcomes { height: header.height, slots, tree })
     }
 
     /// The proof of all history entries of a subject, as of the tip. The entries were checked
@@ -174,10 +197,19 @@ impl ChainReader {
     }
 }
 
+/// What became of the slots of a block's transactions, and the tree over it.
+struct BlockOutcomes {
+    height: u64,
+    slots: Vec<Vec<SlotOutcome>>,
+    tree: Tree,
+}
+
 /// A transaction, with what the receipts of its records have in common.
 struct TransactionProof {
     transaction: CommittedTransaction,
     slots: Tree,
+    outcomes: Vec<SlotOutcome>,
+    outcomes_tree: Tree,
     /// Without record and slot.
     common: v1::Receipt,
 }
@@ -188,6 +220,11 @@ impl TransactionProof {
         let corrupt = |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
         let slot_path = self.slots.inclusion_path(position.into());
         let slot_path = slot_path.map_err(|_| corrupt("a record's slot is missing"))?;
+        if !self.outcomes.get(position as usize).is_some_and(SlotOutcome::is_applied) {
+            return Err(corrupt("a record's slot does not count"));
+        }
+        let outcome_path = self.outcomes_tree.inclusion_path(position.into());
+        let outcome_path = outcome_path.map_err(|_| corrupt("a record's outcome is missing"))?;
         let parts = &self.transaction.parts;
         let part = |list: &[bytes::Bytes]| list.get(position as usize).map(|bytes| bytes.to_vec());
         Ok(v1::Receipt {
@@ -195,6 +232,7 @@ impl TransactionProof {
             slot: part(&parts.slots).ok_or_else(|| corrupt("a record's slot is missing"))?,
             slot_index: position,
             slot_path: merkle::path_bytes(&slot_path),
+            outcome_path: merkle::path_bytes(&outcome_path),
             ..self.common.clone()
         })
     }

@@ -29,7 +29,12 @@ pub(crate) fn genesis(sample: &Sample) -> Value {
         "chain_id": genesis.chain_id(),
         "registry_entries": entries.iter().map(hex_of).collect::<Vec<_>>(),
         "registry_tree_root": tree.root(),
-        "registry_root": registry::root(tree.size(), &tree.root()),
+        "members_root": registry::members_root(tree.size(), &tree.root()),
+        "agreements_root": registry::agreements_root(),
+        "registry_root": registry::root(
+            &registry::members_root(tree.size(), &tree.root()),
+            &registry::agreements_root(),
+        ),
         "validators": validators.as_slice().iter().map(validator).collect::<Vec<_>>(),
         "validators_hash": validators.hash(),
         "header": hex_of(genesis.header().encode()),
@@ -336,7 +341,7 @@ fn of_proposal(cases: &mut Cases, genuine: &v1::RegistryChange) {
     let parameter =
         Entry::Parameter(v1::ParameterEntry { name: "heartbeat_ms".into(), value: 1000 });
     let parameter = v1::RegistryEntry { entry: Some(parameter), ..Default::default() };
-    refused("CHANGE_FIELD", "a registry root of 31 bytes", &|p| p.registry_root.truncate(31));
+    refused("CHANGE_FIELD", "a members root of 31 bytes", &|p| p.members_root.truncate(31));
     refused("CHANGE_EMPTY", "nothing added or ended", &|p| {
         p.added.clear();
         p.ended.clear();

@@ -4,6 +4,8 @@ use customhouse_ledger::{
     finality::{header::Header, vote::VoteKind},
     limits::RECEIPT_BYTES_MAX,
     merkle::{Tree, path_bytes},
+    registry,
+    transaction::outcome,
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;
@@ -14,7 +16,7 @@ use super::{
     damage::{self, shorter},
     forgery::Forgery,
     hex_of, records,
-    sample::{Head, Sample, encode_steps, key},
+    sample::{self, Head, Sample, encode_steps, key},
 };
 
 /// As of the block that committed it.
@@ -28,6 +30,11 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
     let slots = Tree::of(&parts.slots);
     // The registry that the block was checked against has another root than the one after it.
     let registry = head.registry.prove_signer(&transaction.header().signer).expect("registered");
+    let slots_outcomes = outcome::slot_tree(&sample::applied(transaction));
+    let (place, header) = (index - head.block.header.log_start, &head.block.header);
+    let of_block = &sample.transactions[header.log_start as usize..header.log_size as usize];
+    let roots: Vec<_> = of_block.iter().map(|t| outcome::slot_root(&sample::applied(t))).collect();
+    let block_outcomes = outcome::block_tree(&roots);
     v1::Receipt {
         record: parts.records[position].to_vec(),
         slot: parts.slots[position].to_vec(),
@@ -43,6 +50,9 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
         registry_index: registry.index,
         registry_count: registry.count,
         registry_path: path_bytes(&registry.path),
+        agreements_root: registry::agreements_root().0.to_vec(),
+        outcome_path: path_bytes(&slots_outcomes.inclusion_path(position as u64).expect("a slot")),
+        outcomes_path: path_bytes(&block_outcomes.inclusion_path(place).expect("a transaction")),
     }
 }
 

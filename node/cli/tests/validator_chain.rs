@@ -87,7 +87,7 @@ fn exchange(chain: &Chain) -> VerifiedTransaction {
         let entry = v1::ValidatorEntry { agency: "NL-DOUANE".into(), public_key };
         v1::RegistryEntry { entry: Some(Entry::Validator(entry)), ..Default::default() }
     };
-    let (root, until) = (tip.registry.root(), TIME_MS + 3_600_000);
+    let (root, until) = (tip.registry.members_root(), TIME_MS + 3_600_000);
     let proposal = RegistryProposal::new(&root, until, vec![validator(4)], vec![validator(1)], "")
         .expect("one");
     let agency = "NL-DOUANE".parse().expect("a code");

@@ -280,6 +280,7 @@ pub(crate) mod tests {
             history_size: 0,
             history_root: Hash::ZERO,
             registry_root: Hash::ZERO,
+            outcomes_root: Hash::ZERO,
             validators_hash: of.hash(),
             next_validators_hash: of.hash(),
             proposer: [0; 32],

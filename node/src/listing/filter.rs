@@ -2,12 +2,10 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    authority::RecordKind,
     chain::{ListedSlot, ListedTransaction},
     hash::Hash,
-    record::{
-        RecordKind,
-        subject::{form, subject_key},
-    },
+    record::subject::{form, subject_key},
 };
 use customhouse_proto::v1::{self, record::Body, subject::Scheme};
 

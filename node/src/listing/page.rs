@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use customhouse_ledger::{
+    authority::RecordKind,
     chain::{ChainReader, ListedSlot, ListedTransaction, LogWalk},
     limits::SLOTS_MAX,
-    record::RecordKind,
     store::StoreError,
 };
 use customhouse_proto::v1;

@@ -70,7 +70,7 @@ async fn a_feed_gives_each_record_once_in_order_from_any_cursor() {
     assert!(in_order.windows(2).all(|pair| pair[0] < pair[1]));
     for record in &all {
         assert_eq!((record.kind.as_str(), record.submitter.as_str()), ("inspection", "broker"));
-        assert_eq!(customhouse_ledger::record::record_id(&record.record).0[..], record.record_id);
+        assert_eq!(customhouse_ledger::record::ValidRecord::from_bytes(record.record.clone().into()).expect("valid").id.0[..], record.record_id);
         assert_eq!(record.record_bytes as usize, record.record.len());
     }
     for (place, record) in all.iter().enumerate().step_by(9) {
