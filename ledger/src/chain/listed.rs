@@ -7,10 +7,7 @@ use crate::{
     finality::header::Header,
     hash::Hash,
     history::HistoryEntry,
-    store::{
-        StoreError, Table,
-        table,
-    },
+    store::{StoreError, Table, table},
     transaction::{Slot, SlotOutcome, TransactionHeader},
 };
 
@@ -104,9 +101,8 @@ impl LogWalk {
     }
 
     fn enter_block_of(&mut self, log_index: u64) -> Result<(), StoreError> {
-        let has = |block: &BlockAt| {
-            (block.header.log_start..block.header.log_size).contains(&log_index)
-        };
+        let has =
+            |block: &BlockAt| (block.header.log_start..block.header.log_size).contains(&log_index);
         if !self.block.as_ref().is_some_and(has) {
             let (header, _) = self.reader.committed_header(self.reader.height_of(log_index)?)?;
             let outcomes = self.reader.outcomes(&header)?;
@@ -135,8 +131,8 @@ impl ChainReader {
             StoreError::corrupt(Table::Transactions, &table::number(log_index), what)
         };
         let (parts, _) = self.committed_body(log_index, leaf)?;
-        let header = TransactionHeader::decode(&parts.header)
-            .map_err(|error| corrupt(error.to_string()))?;
+        let header =
+            TransactionHeader::decode(&parts.header).map_err(|error| corrupt(error.to_string()))?;
         let slots = parts.slots.iter().map(|slot| Slot::decode(slot));
         let slots: Vec<_> = slots.collect::<Result<_, _>>().map_err(|e| corrupt(e.to_string()))?;
         if parts.records.len() != slots.len() {

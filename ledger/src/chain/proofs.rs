@@ -56,7 +56,8 @@ impl ChainReader {
         tiles: &mut TileReader<'_>,
         block: &mut Option<BlockOutcomes>,
     ) -> Result<TransactionProof, StoreError> {
-        let corrupt = |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
+        let corrupt =
+            |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
         let transaction =
             self.transaction_at(log_index)?.ok_or_else(|| corrupt("a record's is missing"))?;
         let signed = TransactionHeader::decode(&transaction.parts.header)
@@ -217,7 +218,8 @@ struct TransactionProof {
 impl TransactionProof {
     fn receipt(&self, position: u32) -> Result<v1::Receipt, StoreError> {
         let log_index = self.transaction.log_index;
-        let corrupt = |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
+        let corrupt =
+            |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
         let slot_path = self.slots.inclusion_path(position.into());
         let slot_path = slot_path.map_err(|_| corrupt("a record's slot is missing"))?;
         if !self.outcomes.get(position as usize).is_some_and(SlotOutcome::is_applied) {

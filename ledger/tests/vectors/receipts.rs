@@ -53,6 +53,7 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
         agreements_root: registry::agreements_root().0.to_vec(),
         outcome_path: path_bytes(&slots_outcomes.inclusion_path(position as u64).expect("a slot")),
         outcomes_path: path_bytes(&block_outcomes.inclusion_path(place).expect("a transaction")),
+        steps: Vec::new(),
     }
 }
 

@@ -195,7 +195,26 @@ impl Client {
         page_token: Vec<u8>,
     ) -> Result<v1::GetHistoryResponse, ClientError> {
         let subject_or_key = Some(subject);
-        let request = v1::GetHistoryRequest { page_size, page_token, subject_or_key };
+        let without_links = true;
+        let request =
+            v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key };
+        Ok(self.query().get_history(asked(request)).await?.into_inner())
+    }
+
+    /// One page of a subject's history, with the records that are linked with those of the page.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn linked_history_page(
+        &self,
+        subject: SubjectOrKey,
+        page_size: u32,
+        page_token: Vec<u8>,
+    ) -> Result<v1::GetHistoryResponse, ClientError> {
+        let subject_or_key = Some(subject);
+        let without_links = false;
+        let request =
+            v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key };
         Ok(self.query().get_history(asked(request)).await?.into_inner())
     }
 

@@ -79,10 +79,14 @@ impl Listed {
             let length = prefix.len();
             (1..=HS_DIGITS_MAX).contains(&length) && prefix.bytes().all(|b| b.is_ascii_digit())
         };
-        let is_country = |code: &str| code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase());
+        let is_country =
+            |code: &str| code.len() == 2 && code.bytes().all(|b| b.is_ascii_uppercase());
         Ok(Self {
             kinds: RecordKind::bits(&kinds),
-            agencies: few("agencies", filter.agencies)?.iter().map(agency).collect::<Result<_, _>>()?,
+            agencies: few("agencies", filter.agencies)?
+                .iter()
+                .map(agency)
+                .collect::<Result<_, _>>()?,
             submitters: few("submitters", filter.submitters)?,
             subject_keys,
             from_time_ms: filter.from_time_ms,

@@ -274,7 +274,8 @@ impl Page<'_> {
         let bytes = ENTRY_BYTES + if shown { slot.record.len() } else { 0 };
         let found = &mut self.found.records;
         let is_first = found.is_empty();
-        if found.len() >= self.budget.records || (!is_first && self.bytes + bytes > self.budget.bytes)
+        if found.len() >= self.budget.records
+            || (!is_first && self.bytes + bytes > self.budget.bytes)
         {
             return false;
         }

@@ -104,7 +104,8 @@ impl Audit for AuditService {
         mut request: Request<v1::GetReceiptsRequest>,
     ) -> Result<Response<Self::GetReceiptsStream>, Status> {
         let held = feed_share(&mut request)?;
-        let v1::GetReceiptsRequest { record_ids, without_record, with_steps } = request.into_inner();
+        let v1::GetReceiptsRequest { record_ids, without_record, with_steps } =
+            request.into_inner();
         let (ids, contents) =
             (receipts::ids_of(&record_ids)?, receipts::Contents { without_record, with_steps });
         let node = Arc::clone(&self.node);

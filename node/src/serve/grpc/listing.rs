@@ -222,12 +222,8 @@ impl Feed {
     }
 
     async fn look(&mut self, from: Place, log_size: u64) -> Result<Found, Refused> {
-        let budget = Budget {
-            records: BATCH_RECORDS,
-            bytes: BATCH_BYTES,
-            slots: SLOTS_MAX,
-            time: TIME_MAX,
-        };
+        let budget =
+            Budget { records: BATCH_RECORDS, bytes: BATCH_BYTES, slots: SLOTS_MAX, time: TIME_MAX };
         let (filter, without_records) = (Arc::clone(&self.filter), self.without_records);
         let walk = self.walk.take();
         let work = read(&self.node, move |reader| {
@@ -243,12 +239,7 @@ impl Feed {
     }
 
     /// Says how far it is, where that is news and the last word is a while ago.
-    fn progress(
-        &mut self,
-        at: Place,
-        height: u64,
-        tip: &customhouse_ledger::chain::Tip,
-    ) -> Turn {
+    fn progress(&mut self, at: Place, height: u64, tip: &customhouse_ledger::chain::Tip) -> Turn {
         match self.told {
             Some((_, told, place)) if (told, place) == (height, at) => Turn::Wait(None),
             Some((when, ..)) if when.elapsed() < PROGRESS => Turn::Wait(Some(when + PROGRESS)),

@@ -25,7 +25,10 @@ use crate::serve::{
     reads::{freshness, hash_field, read},
     refused::Refused,
 };
-use crate::services::Services;
+use crate::{
+    listing::{Linked, linked},
+    services::Services,
+};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1000;
@@ -80,12 +83,21 @@ impl Query for QueryService {
         &self,
         request: Request<v1::GetHistoryRequest>,
     ) -> Result<Response<v1::GetHistoryResponse>, Status> {
-        let v1::GetHistoryRequest { page_size, page_token, subject_or_key } = request.into_inner();
+        let v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key } =
+            request.into_inner();
         let key = key_of(subject_or_key)?;
         let after = PageToken::decode(&page_token, &key)?;
         let size = page_size_of(page_size)?;
         let tip = self.node.reader.tip();
-        let page = read(&self.node, move |reader| Page::read(reader, &key, after, size)).await?;
+        let page = read(&self.node, move |reader| {
+            let page = Page::read(reader, &key, after, size)?;
+            let linked = match without_links {
+                true => Linked::default(),
+                false => linked(reader, &page.items)?,
+            };
+            Ok((page, linked))
+        });
+        let (page, linked) = page.await?;
         let last = page.items.last().and_then(|item| item.place.as_ref());
         let next = last.filter(|_| page.more).map(|place| {
             PageToken { log_index: place.log_index, position: place.slot_index }.encode(&key)
@@ -94,6 +106,8 @@ impl Query for QueryService {
             items: page.items,
             next_page_token: next.unwrap_or_default(),
             freshness: Some(freshness(&self.node, &tip)),
+            linked: linked.items,
+            links_cut: linked.cut,
         }))
     }
 

@@ -315,7 +315,10 @@ async fn split(maker: &Maker, ids: Vec<Hash>) -> Result<(Vec<Hash>, Vec<Hash>), 
 }
 
 /// The record that is on the ledger for a submission, or how it ended otherwise.
-fn on_ledger(id: Hash, end: Result<End, SubmissionRefusal>) -> Result<Hash, Box<v1::ReceiptResult>> {
+fn on_ledger(
+    id: Hash,
+    end: Result<End, SubmissionRefusal>,
+) -> Result<Hash, Box<v1::ReceiptResult>> {
     match end {
         Ok(End::Final { .. } | End::Partly { .. }) => Ok(id),
         Ok(End::Repeat(first)) => Ok(first.record_id),

@@ -70,7 +70,13 @@ async fn a_feed_gives_each_record_once_in_order_from_any_cursor() {
     assert!(in_order.windows(2).all(|pair| pair[0] < pair[1]));
     for record in &all {
         assert_eq!((record.kind.as_str(), record.submitter.as_str()), ("inspection", "broker"));
-        assert_eq!(customhouse_ledger::record::ValidRecord::from_bytes(record.record.clone().into()).expect("valid").id.0[..], record.record_id);
+        assert_eq!(
+            customhouse_ledger::record::ValidRecord::from_bytes(record.record.clone().into())
+                .expect("valid")
+                .id
+                .0[..],
+            record.record_id
+        );
         assert_eq!(record.record_bytes as usize, record.record.len());
     }
     for (place, record) in all.iter().enumerate().step_by(9) {
@@ -226,10 +232,8 @@ async fn receipts_of_many_come_together_as_they_become_final() {
     let client = fixture.client(Role::Broker).await;
     let records: Vec<_> = (0..700).map(|n| submission(&format!("k{n}"), n)).collect();
     let results = client.submit_records(records, false).await.expect("taken");
-    let ids: Vec<_> = results
-        .iter()
-        .map(|result| Hash::from_slice(&result.record_id).expect("an id"))
-        .collect();
+    let ids: Vec<_> =
+        results.iter().map(|result| Hash::from_slice(&result.record_id).expect("an id")).collect();
     let unknown = Hash([9; 32]);
     let asked: Vec<_> = ids.iter().copied().chain([unknown]).collect();
     let verifier = Verifier::new(&fixture.genesis);
@@ -264,5 +268,69 @@ async fn receipts_of_many_come_together_as_they_become_final() {
     let single = client.receipt(ids[3], false).await.expect("known");
     assert_eq!(given[given.len() - 4].receipt, Some(single), "as by itself");
     assert_eq!(refusal(client.receipts(&[]).await).reason_code, "RECORD_COUNT");
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_has_the_declaration_that_an_answer_with_the_number_is_about_and_what_amends_it()
+{
+    use v1::{record::Body, reference::Relation};
+    let fixture = Fixture::start().await;
+    let (broker, officer) =
+        (fixture.client(Role::Broker).await, fixture.client(Role::Officer).await);
+    let submit = async |client: &Client, key: &str, body, to: Option<(Relation, &[u8])>| {
+        let reference = |(relation, id): (Relation, &[u8])| v1::Reference {
+            relation: relation as i32,
+            record_id: id.to_vec(),
+            ..Default::default()
+        };
+        let references = to.map(reference).into_iter().collect();
+        let record = Some(v1::Record { references, body: Some(body), ..Default::default() });
+        let submission = v1::RecordSubmission { record, idempotency_key: key.into() };
+        let results = client.submit_records(vec![submission], true).await.expect("taken");
+        assert_eq!(results[0].phase(), Phase::Final, "{key}: {}", results[0].reason);
+        results[0].record_id.clone()
+    };
+    let declaration = |type_code: &str, reference: &str| {
+        Body::Declaration(v1::Declaration {
+            regime: v1::declaration::Regime::Import as i32,
+            type_code: type_code.into(),
+            function_code: "9".into(),
+            reference: reference.into(),
+            ..Default::default()
+        })
+    };
+    let first = submit(&broker, "d", declaration("IMA", "LRN1"), None).await;
+    submit(&broker, "other", declaration("IMA", "LRN2"), None).await;
+    let status = Body::DeclarationStatus(v1::DeclarationStatus {
+        function_code: "01".into(),
+        mrn: "26NL000000000001A0".into(),
+        ..Default::default()
+    });
+    let answers = Some((Relation::RespondsTo, &first[..]));
+    let status = submit(&officer, "s", status, answers).await;
+    let amends = Some((Relation::Amends, &first[..]));
+    let amendment = submit(&broker, "a", declaration("COR", "LRN1"), amends).await;
+    let mrn =
+        v1::Subject { scheme: v1::subject::Scheme::Mrn as i32, id: "26NL000000000001A0".into() };
+    let subject = SubjectOrKey::Subject(mrn);
+    let page = broker.linked_history_page(subject.clone(), 0, vec![]).await.expect("a page");
+    let ids: Vec<_> = page.items.iter().map(|item| item.record_id.clone()).collect();
+    assert_eq!((ids, page.links_cut), (vec![status.clone()], false));
+    let links: Vec<_> = page
+        .linked
+        .iter()
+        .map(|link| {
+            let id = link.item.as_ref().expect("there").record_id.clone();
+            (id, link.through_record_id.clone(), link.relation(), link.is_earlier)
+        })
+        .collect();
+    let expected = [
+        (first.clone(), status, Relation::RespondsTo, true),
+        (amendment, first, Relation::Amends, false),
+    ];
+    assert_eq!(links, expected);
+    let without = broker.history_page(subject, 0, vec![]).await.expect("a page");
+    assert_eq!((without.items, without.linked), (page.items, vec![]));
     fixture.stop().await;
 }
