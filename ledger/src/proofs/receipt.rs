@@ -10,6 +10,7 @@ use bytes::Bytes;
 use customhouse_proto::v1;
 
 use crate::{
+    authority::Stated,
     canonical::{self, CanonicalError},
     finality::header::Header,
     hash::Hash,
@@ -19,7 +20,7 @@ use crate::{
     merkle::{self, PathBytesError, ProofError},
     proofs::verifier::{FinalityError, StepError, ValidatorStep, Verifier},
     record::{RecordError, ValidRecord},
-    registry::{self, RegistryError, Signer},
+    registry::{self, RegistryError, Signer, SignerRefused},
     transaction::{Slot, SlotError, SlotOutcome, TransactionHeader},
 };
 
@@ -125,6 +126,9 @@ pub enum ReceiptError {
     /// The entry did not count at the block's height.
     #[error("registry_entry: does not count at height {0}")]
     RegistryPeriod(u64),
+    /// The key may not sign such a record.
+    #[error("record.{0}")]
+    SignerRecord(SignerRefused),
     /// The entry is not at that place of the registry.
     #[error("registry_path: {0}")]
     RegistryPath(ProofError),
@@ -173,6 +177,7 @@ impl ReceiptError {
             Self::RegistryAgency => "REGISTRY_AGENCY",
             Self::RegistryPeriod(_) => "REGISTRY_PERIOD",
             Self::RegistryPath(_) => "REGISTRY_PATH",
+            Self::SignerRecord(refused) => refused.code(),
         }
     }
 }
@@ -202,6 +207,9 @@ impl Verifier {
         receipt_outcome(&receipt, &transaction, &header)?;
         let record = receipt_record(&receipt, &slot, &transaction)?;
         let signer = receipt_signer(&receipt, &transaction, &header)?;
+        if let Some(stated) = record.as_ref().and_then(|record| Stated::of(&record.record)) {
+            signer.check(&stated).map_err(ReceiptError::SignerRecord)?;
+        }
         let (slot_index, log_index) = (receipt.slot_index, receipt.log_index);
         Ok(VerifiedReceipt {
             record,

@@ -78,7 +78,11 @@ pub fn walk<E: From<FieldTreeError>>(
     walk_message(record, shape, &mut Vec::with_capacity(64), show)
 }
 
-/// The salt of one leaf.
+/// The salt of the leaf at a path, under a record's salt: HMAC-SHA-256.
+pub fn leaf_salt_of(salt: &[u8], path: &[u8]) -> [u8; 32] {
+    leaf_salt(&Hmac::new_from_slice(salt).expect("HMAC takes a key of any length"), path)
+}
+
 fn leaf_salt(keyed: &Hmac<Sha256>, path: &[u8]) -> [u8; 32] {
     let mut mac = keyed.clone();
     mac.update(path);

@@ -3,7 +3,11 @@
 use customhouse_ledger::{
     authority::{self, RecordKind},
     limits::RECORD_BYTES_MAX,
-    record::{self, dedupe_key, subject},
+    record::{
+        self, ValidRecord, dedupe_key,
+        field_tree::{self, FieldTreeError},
+        subject,
+    },
 };
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
@@ -28,6 +32,7 @@ pub(crate) fn record() -> Value {
     let file = json!({
         "record": hex_of(&valid.bytes),
         "record_id": valid.id,
+        "leaves": leaves(&valid),
         "subjects": subjects,
         "subject_keys": hashes(&valid.subject_keys),
         "agency": valid.agency,
@@ -84,6 +89,25 @@ pub(crate) fn record() -> Value {
 }
 
 /// The sample's record with another body, in a role that may state it.
+/// The leaves under a record's id: path, type, value, salt and hash of each.
+fn leaves(record: &ValidRecord) -> Value {
+    let mut shown = Vec::new();
+    let walked: Result<(), FieldTreeError> =
+        field_tree::walk(&record.bytes, &mut |path, leaf_type, value| {
+            let salt = field_tree::leaf_salt_of(&record.record.salt, path);
+            shown.push(json!({
+                "path": hex_of(path),
+                "type": leaf_type as u8,
+                "value": hex_of(value),
+                "salt": hex_of(salt),
+                "hash": field_tree::leaf_hash(&salt, path, leaf_type, value),
+            }));
+            Ok(())
+        });
+    walked.expect("canonical");
+    shown.into()
+}
+
 pub(crate) fn with_body(body: Body) -> v1::Record {
     let kind = RecordKind::of(&body);
     let mut record = v1::Record { body: Some(body), ..sample::record(7).record };
@@ -304,7 +328,8 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             [&genuine[..], &[0x98, 0x06, 1]].concat(),
         ),
         ("RECORD_NOT_CANONICAL", "two bodies", {
-            [&genuine[..], &with(Body::Event(v1::Event::default()))[18..]].concat()
+            let event = with(Body::Event(v1::Event::default()));
+            [&genuine[..], &event[event.len() - 3..]].concat()
         }),
         ("RECORD_SALT", "a salt of 31 bytes", changed(|r| r.salt.truncate(31))),
         ("RECORD_ROLE", "no role", changed(|r| r.submitter_role = 0)),
@@ -416,6 +441,10 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             with(Body::RiskAlert(alert)),
         ),
         ("RECORD_BODY", "no body", changed(|r| r.body = None)),
+        ("RECORD_ABOUT_NOTHING", "an event that says what of nothing", {
+            let event = Body::Event(v1::Event::default());
+            v1::Record { subjects: Vec::new(), ..with_body(event) }.encode_to_vec()
+        }),
         ("RECORD_ENUMERATION", "a declaration of no regime", declaration(&|d| d.regime = 0)),
         (
             "RECORD_ENUMERATION",

@@ -28,6 +28,11 @@ pub(crate) const NOT_AFTER_MS: u64 = 1_700_000_600_000;
 /// Who lodges it.
 pub(crate) const SUBMITTER: &str = "Broker & Sons";
 
+/// The seed of a key of NL-DOUANE's broker, which signs in its own name.
+pub(crate) const OWN_KEY: u8 = 133;
+/// That of a key of NL-DOUANE's office, which signs statuses of declarations only.
+pub(crate) const STATUSES_KEY: u8 = 134;
+
 pub(crate) struct Sample {
     pub(crate) genesis: Genesis,
     pub(crate) transactions: Vec<VerifiedTransaction>,
@@ -50,7 +55,7 @@ pub(crate) struct Head {
 pub(crate) const SIGNERS: [[u8; 3]; 4] = [[1, 2, 4], [1, 2, 4], [5, 2, 4], [5, 6, 4]];
 
 /// A key whose 32 seed bytes are all `seed`. Validators have 1 to 4, peers 65 to 68, signing keys
-/// 129 to 132.
+/// 129 to 132, and two submitters 133 and 134.
 pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
@@ -90,7 +95,17 @@ fn genesis() -> Genesis {
             "signing_keys": [{ "public_key": key(128 + seed).public(), "role": "node" }],
         })
     };
-    let agencies: Vec<_> = (1..).zip(names).map(agency).collect();
+    let mut agencies: Vec<_> = (1..).zip(names).map(agency).collect();
+    let own_keys = [
+        json!({ "public_key": key(OWN_KEY).public(), "role": "broker", "submitter": SUBMITTER }),
+        json!({
+            "public_key": key(STATUSES_KEY).public(),
+            "role": "office",
+            "submitter": "Machine 7",
+            "kinds": ["declaration_status"],
+        }),
+    ];
+    agencies[2]["signing_keys"].as_array_mut().expect("a list").extend(own_keys);
     let genesis = json!({
         "network": "vectors",
         "time_ms": 1_700_000_000_000_u64,

@@ -65,12 +65,14 @@ fn commit(chain: &mut Chain, transaction: VerifiedTransaction, validator: &Signi
 
 fn record(chain: &Chain, mrn: &str) -> (Hash, VerifiedTransaction) {
     let agency = "NL-DOUANE".parse().expect("a code");
-    let inspection = v1::Inspection { mrn: mrn.into(), ..Default::default() };
+    let declaration = v1::Declaration { regime: 1, mrn: mrn.into(), ..Default::default() };
     let record = v1::Record {
-        salt: vec![7; 16],
+        salt: vec![7; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
         agency: "NL-DOUANE".into(),
         submitter: "broker".into(),
-        body: Some(v1::record::Body::Inspection(inspection)),
+        body: Some(v1::record::Body::Declaration(declaration)),
         ..Default::default()
     };
     let record = ValidRecord::from_record(record).expect("valid");

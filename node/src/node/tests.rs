@@ -65,7 +65,11 @@ pub(crate) fn genesis(agencies: usize) -> Genesis {
 }
 
 fn inspection(mrn: &str) -> v1::record::Body {
-    v1::record::Body::Inspection(v1::Inspection { mrn: mrn.into(), ..Default::default() })
+    v1::record::Body::Declaration(v1::Declaration {
+        regime: 1,
+        mrn: mrn.into(),
+        ..Default::default()
+    })
 }
 
 /// A record of an agency in a transaction of its own, with another salt than its node derives.
@@ -90,7 +94,9 @@ fn signed(
     (number, mrn): (u64, &str),
 ) -> VerifiedTransaction {
     let record = v1::Record {
-        salt: vec![9; 16],
+        salt: vec![9; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
         agency: code(agency).to_string(),
         submitter: "broker".into(),
         body: Some(inspection(mrn)),

@@ -259,8 +259,8 @@ mod tests {
                 certificate: [0; 32],
             };
             let mrn = format!("{}{number}", "M".repeat(number + 1));
-            let inspection = v1::Inspection { mrn, ..Default::default() };
-            let body = Some(v1::record::Body::Inspection(inspection));
+            let declaration = v1::Declaration { regime: 1, mrn, ..Default::default() };
+            let body = Some(v1::record::Body::Declaration(declaration));
             let record = Some(v1::Record { body, ..Default::default() });
             let submission = v1::RecordSubmission { record, idempotency_key: number.to_string() };
             let prepared = prepare(submission, &client, &agency, &Zeroizing::new([7; 32]));
