@@ -221,15 +221,11 @@ pub(super) async fn follow(args: FollowArgs, output: Output, connection: &Connec
                     Ok(Some(message)) => {
                         let height = message.height;
                         let newest = message.freshness.as_ref().map_or(0, |fresh| fresh.height);
-                        let cursor = message.cursor.context("an answer without a cursor")?;
                         for record in message.records {
                             output.line(&view_of(&connection.client, record).await?)?;
                         }
-                        from = match from {
-                            // Not there yet: the end of the log is before what was asked for.
-                            Start::Height(asked) if newest < asked => from,
-                            _ => Start::Cursor(cursor),
-                        };
+                        // There is none before the height that was asked for.
+                        from = message.cursor.map_or(from, Start::Cursor);
                         if let (Some(file), Start::Cursor(cursor)) = (&cursor_file, from) {
                             write_cursor(file, cursor)?;
                         }

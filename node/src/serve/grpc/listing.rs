@@ -108,7 +108,7 @@ struct Feed {
     /// Of the message that was given last.
     held: Option<AnswerBytes>,
     /// When the client was told last, and which height and place.
-    told: Option<(Instant, u64, Place)>,
+    told: Option<(Instant, u64, Option<Place>)>,
 }
 
 /// Where a feed is.
@@ -190,16 +190,13 @@ impl Feed {
                 let log_index = header.map_or(log_size, |found| found.header.log_start);
                 Place { log_index, position: 0 }
             }
-            // What comes next is of a height above the tip, perhaps below the one asked for: say the end.
-            Start::Height(_) => {
-                let end = Place { log_index: log_size, position: 0 };
-                return Ok(self.progress(end, tip.header.height, &tip));
-            }
+            // There is no place yet: what is committed next may be below it.
+            Start::Height(_) => return Ok(self.progress(None, tip.header.height, &tip)),
         };
         self.from = Start::Place(from);
         if from.log_index >= log_size {
             // All of it is looked at, or it is beyond what this node has.
-            return Ok(self.progress(from, tip.header.height, &tip));
+            return Ok(self.progress(Some(from), tip.header.height, &tip));
         }
         self.held = Some(self.room.made(BATCH_BYTES).await);
         let Found { records, next, at_end } = self.look(from, log_size).await?;
@@ -213,12 +210,12 @@ impl Feed {
         };
         if records.is_empty() {
             self.held = None;
-            return Ok(match self.progress(next, reached, &tip) {
+            return Ok(match self.progress(Some(next), reached, &tip) {
                 Turn::Wait(_) if !at_end => Turn::On,
                 turn => turn,
             });
         }
-        Ok(Turn::Message(self.message(records, next, reached, &tip)))
+        Ok(Turn::Message(self.message(records, Some(next), reached, &tip)))
     }
 
     async fn look(&mut self, from: Place, log_size: u64) -> Result<Found, Refused> {
@@ -231,6 +228,8 @@ impl Feed {
             let place = (from, log_size, false);
             let found =
                 listing::list((reader, &mut walk), &filter, place, (budget, without_records))?;
+            // A client that does not read holds its message, and no transaction.
+            walk.forget();
             Ok((found, walk))
         });
         let (found, walk) = holding(self.place.clone(), work).await?;
@@ -239,7 +238,12 @@ impl Feed {
     }
 
     /// Says how far it is, where that is news and the last word is a while ago.
-    fn progress(&mut self, at: Place, height: u64, tip: &customhouse_ledger::chain::Tip) -> Turn {
+    fn progress(
+        &mut self,
+        at: Option<Place>,
+        height: u64,
+        tip: &customhouse_ledger::chain::Tip,
+    ) -> Turn {
         match self.told {
             Some((_, told, place)) if (told, place) == (height, at) => Turn::Wait(None),
             Some((when, ..)) if when.elapsed() < PROGRESS => Turn::Wait(Some(when + PROGRESS)),
@@ -250,12 +254,12 @@ impl Feed {
     fn message(
         &mut self,
         records: Vec<v1::ListedRecord>,
-        at: Place,
+        at: Option<Place>,
         height: u64,
         tip: &customhouse_ledger::chain::Tip,
     ) -> v1::SubscribeResponse {
         self.told = Some((Instant::now(), height, at));
-        let (cursor, freshness) = (Some(at.cursor()), Some(freshness(&self.node, tip)));
+        let (cursor, freshness) = (at.map(Place::cursor), Some(freshness(&self.node, tip)));
         v1::SubscribeResponse { records, cursor, height, freshness }
     }
 

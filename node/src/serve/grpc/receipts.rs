@@ -11,7 +11,7 @@ use customhouse_ledger::{
     store::StoreError,
 };
 use customhouse_proto::v1;
-use futures::{Stream, StreamExt as _, stream::FuturesUnordered};
+use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,6 +29,8 @@ use crate::{
 
 /// Records whose receipts are made in one go.
 const RECORDS_AT_ONCE: usize = 256;
+/// Records of one call whose end is waited for at a time.
+const WAITING_MAX: usize = 1024;
 /// Bytes at which an answer is closed.
 const BATCH_BYTES: usize = 768 * 1024;
 /// How long receipts wait for others that become final at about the same time.
@@ -265,13 +267,11 @@ async fn send_as_they_end(maker: Maker, ids: Vec<Hash>) -> Result<(), Gone> {
         }
     };
     maker.send(there.into_iter().map(|id| (id, id)).collect()).await?;
-    let mut waiting: FuturesUnordered<_> = others
-        .into_iter()
-        .map(|id| {
-            let submissions = node.submissions.clone();
-            async move { (id, submissions.wait_record(id).await) }
-        })
-        .collect();
+    let waits = others.into_iter().map(|id| {
+        let submissions = node.submissions.clone();
+        async move { (id, submissions.wait_record(id).await) }
+    });
+    let mut waiting = std::pin::pin!(futures::stream::iter(waits).buffer_unordered(WAITING_MAX));
     while let Some(first) = waiting.next().await {
         // Those of one block end together: their receipts are made together.
         let mut ended = vec![first];

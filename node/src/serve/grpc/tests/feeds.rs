@@ -135,6 +135,10 @@ async fn a_feed_says_how_far_it_is_and_waits_where_the_node_is_behind_its_cursor
     assert_eq!(placed[0].log_index, end.log_index);
     let (records, _) = read(&mut feed, 1).await;
     assert_eq!(records[0].record_id, placed[1].record_id, "the one before the cursor is not given");
+    // From a height that is to come: there is no place before it is committed.
+    let from = Some(From::Height(1 << 40));
+    let (message, _) = first(v1::SubscribeRequest { from, ..Default::default() }).await;
+    assert_eq!((message.records.len(), message.cursor), (0, None));
     // A place that the log cannot have.
     for (cursor, now) in [
         (v1::Cursor { log_index: 0, position: 5_000 }, true),
