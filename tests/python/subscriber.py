@@ -12,7 +12,7 @@ import sys
 
 import grpc
 
-from client_test import generate, read_profile
+from stubs import generate, read_profile
 
 # Milliseconds that a node may take before the next one is asked.
 CONNECT_MS = 3_000

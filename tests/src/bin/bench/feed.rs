@@ -5,7 +5,6 @@ use std::time::Instant;
 use anyhow::Context as _;
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1;
-use futures::TryStreamExt as _;
 
 use crate::{
     cluster::Cluster,
@@ -46,7 +45,7 @@ pub(crate) async fn measure(cluster: &Cluster, report: &mut Report) -> anyhow::R
     let (begun, mut receipts) = (Instant::now(), 0);
     for ids in ids.chunks(RECEIPTS_A_CALL) {
         let mut batches = client.receipts(ids).await?;
-        while let Some(batch) = batches.try_next().await? {
+        while let Some(batch) = batches.message().await? {
             receipts += batch.results.iter().filter(|result| result.receipt.is_some()).count();
         }
     }
