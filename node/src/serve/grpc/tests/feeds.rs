@@ -69,7 +69,7 @@ async fn a_feed_gives_each_record_once_in_order_from_any_cursor() {
     let in_order = places(&all);
     assert!(in_order.windows(2).all(|pair| pair[0] < pair[1]));
     for record in &all {
-        assert_eq!((record.kind.as_str(), record.submitter.as_str()), ("inspection", "broker"));
+        assert_eq!((record.kind.as_str(), record.submitter.as_str()), ("declaration", "broker"));
         assert_eq!(
             customhouse_ledger::record::ValidRecord::from_bytes(record.record.clone().into())
                 .expect("valid")
@@ -214,7 +214,7 @@ async fn lists_come_in_stable_pages_in_both_orders() {
     let last = list(Some(from), true, 7).await;
     assert_eq!(last.last(), later.first());
     for nothing in [
-        v1::RecordFilter { kinds: vec!["declaration".into()], ..Default::default() },
+        v1::RecordFilter { kinds: vec!["event".into()], ..Default::default() },
         v1::RecordFilter { agencies: vec!["DE-ZOLL".into()], ..Default::default() },
         v1::RecordFilter { submitters: vec!["nobody".into()], ..Default::default() },
         v1::RecordFilter { countries: vec!["NL".into()], ..Default::default() },
