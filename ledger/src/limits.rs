@@ -98,8 +98,11 @@ pub const KEPT_BYTES_MAX: usize = 256 << 20;
 pub const HISTORY_BITS_MIN: u32 = 8;
 /// Most bits of a subject's key that choose its bucket.
 pub const HISTORY_BITS_MAX: u32 = 24;
-/// A receipt: a record, and room for the largest slot, its paths and a certificate.
-pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 256 * 1024;
+/// A receipt: a record, room for the largest slot, its paths and a certificate, and the changes of the
+/// validators before it.
+pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 256 * 1024 + RECEIPT_STEPS_BYTES_MAX;
+/// The changes of the validators in a receipt: thousands among few validators, thirty among 256.
+pub const RECEIPT_STEPS_BYTES_MAX: usize = 1 << 20;
 /// A history proof: room for a million entries in one bucket.
 pub const HISTORY_PROOF_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// A consistency proof: two headers with the certificates of 256 validators, and a path between logs of any

@@ -15,6 +15,7 @@ pub mod health;
 pub mod identity;
 pub mod inbound;
 pub mod journal;
+pub mod listing;
 pub mod local_network;
 pub mod logs;
 pub mod mempool;

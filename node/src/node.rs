@@ -294,6 +294,7 @@ impl Node {
             attachments,
             network,
             status: driver.status(),
+            committed: driver.height(),
             mempool,
             started,
             metrics,

@@ -39,6 +39,8 @@ pub struct Services {
     pub network: NetworkHandle,
     /// How consensus stands.
     pub status: watch::Receiver<ConsensusStatus>,
+    /// Height of the newest committed block, which changes when it is.
+    pub committed: watch::Receiver<u64>,
     /// Transactions that wait for a block.
     pub mempool: SharedMempool,
     /// When the node started.

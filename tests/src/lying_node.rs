@@ -113,7 +113,8 @@ impl Front {
 
     /// Where the record is that is to be left out.
     async fn place(&self, id: &Hash) -> Result<(u64, u32), Status> {
-        let request = v1::GetReceiptRequest { record_id: id.0.to_vec(), with_record: false };
+        let (record_id, with_record) = (id.0.to_vec(), false);
+        let request = v1::GetReceiptRequest { record_id, with_record, with_steps: false };
         let receipt = self.audit().get_receipt(request).await?.into_inner().receipt;
         let receipt = receipt.ok_or_else(|| Status::internal("no receipt"))?;
         Ok((receipt.log_index, receipt.slot_index))
@@ -258,6 +259,15 @@ impl Audit for Front {
     ) -> Result<Response<v1::GetRegistryResponse>, Status> {
         self.audit().get_registry(request.into_inner()).await
     }
+
+    type GetReceiptsStream = Streaming<v1::ReceiptBatch>;
+
+    async fn get_receipts(
+        &self,
+        request: Request<v1::GetReceiptsRequest>,
+    ) -> Result<Response<Self::GetReceiptsStream>, Status> {
+        self.audit().get_receipts(request.into_inner()).await
+    }
 }
 
 #[tonic::async_trait]
@@ -308,5 +318,21 @@ impl Query for Front {
             answer.next_page_token = b"more".to_vec();
         }
         Ok(Response::new(answer))
+    }
+
+    async fn list_records(
+        &self,
+        request: Request<v1::ListRecordsRequest>,
+    ) -> Result<Response<v1::ListRecordsResponse>, Status> {
+        self.query().list_records(request.into_inner()).await
+    }
+
+    type SubscribeStream = Streaming<v1::SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        self.query().subscribe(request.into_inner()).await
     }
 }

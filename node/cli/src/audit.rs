@@ -20,6 +20,7 @@ mod freshness;
 mod history;
 mod node;
 mod receipts;
+mod show;
 mod source;
 mod subject;
 mod tlog;
@@ -31,6 +32,9 @@ pub(crate) enum AuditCommand {
     /// Verify receipts with the genesis alone.
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
+    /// Show the record of a receipt, who lodged it, in which role and when, without a network.
+    #[command(after_help = show::HELP)]
+    Show(show::ShowArgs),
     /// Prove all records about a subject: that each is on the ledger and that none is missing.
     #[command(after_help = format!("{}\n\n{}", subject::FORMS, history::HELP))]
     History(history::HistoryArgs),
@@ -126,6 +130,7 @@ pub(crate) const WRONG_USAGE: u8 = 64;
 pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectArgs) -> Done {
     let done = match command {
         AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
+        AuditCommand::Show(args) => show::show(&args, output),
         AuditCommand::ValidatorChain(args) => {
             validator_chain::export(&args, output, &connect).await
         }

@@ -213,7 +213,26 @@ impl Client {
         page_token: Vec<u8>,
     ) -> Result<v1::GetHistoryResponse, ClientError> {
         let subject_or_key = Some(subject);
-        let request = v1::GetHistoryRequest { page_size, page_token, subject_or_key };
+        let without_links = true;
+        let request =
+            v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key };
+        Ok(self.query().get_history(asked(request)).await?.into_inner())
+    }
+
+    /// One page of a subject's history, with the records that are linked with those of the page.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn linked_history_page(
+        &self,
+        subject: SubjectOrKey,
+        page_size: u32,
+        page_token: Vec<u8>,
+    ) -> Result<v1::GetHistoryResponse, ClientError> {
+        let subject_or_key = Some(subject);
+        let without_links = false;
+        let request =
+            v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key };
         Ok(self.query().get_history(asked(request)).await?.into_inner())
     }
 
@@ -279,12 +298,86 @@ impl Client {
         record_id: Hash,
         without_record: bool,
     ) -> Result<v1::Receipt, ClientError> {
+        self.receipt_with(record_id, without_record, false).await
+    }
+
+    /// A record's receipt, with the changes of the validators that it needs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn whole_receipt(
+        &self,
+        record_id: Hash,
+        without_record: bool,
+    ) -> Result<v1::Receipt, ClientError> {
+        self.receipt_with(record_id, without_record, true).await
+    }
+
+    async fn receipt_with(
+        &self,
+        record_id: Hash,
+        without_record: bool,
+        with_steps: bool,
+    ) -> Result<v1::Receipt, ClientError> {
         let (id, with_record) = (record_id.0.to_vec(), !without_record);
-        let request = v1::GetReceiptRequest { record_id: id, with_record };
+        let request = v1::GetReceiptRequest { record_id: id, with_record, with_steps };
         match self.audit().get_receipt(asked(request)).await {
-            Err(status) if is_of(&status, RECORD_LARGE) => self.read_receipt(record_id).await,
+            Err(status) if is_of(&status, RECORD_LARGE) => {
+                self.read_receipt(record_id, with_steps).await
+            }
             answer => answer?.into_inner().receipt.ok_or_else(|| missing("receipt")),
         }
+    }
+
+    /// The receipts of many records, at most [`REQUEST_RECORDS_MAX`](crate::contract::REQUEST_RECORDS_MAX),
+    /// in the order asked for, with the changes of the validators that they need.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn receipts(
+        &self,
+        record_ids: &[Hash],
+    ) -> Result<Streaming<v1::ReceiptBatch>, ClientError> {
+        let record_ids = record_ids.iter().map(|id| id.0.to_vec()).collect();
+        let request =
+            v1::GetReceiptsRequest { record_ids, with_record: true, with_steps: true };
+        Ok(self.audit().get_receipts(request).await?.into_inner())
+    }
+
+    /// The same as they become final, in the order in which they end.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn stream_receipts(
+        &self,
+        record_ids: &[Hash],
+    ) -> Result<Streaming<v1::ReceiptBatch>, ClientError> {
+        let record_ids = record_ids.iter().map(|id| id.0.to_vec()).collect();
+        let request =
+            v1::StreamReceiptsRequest { record_ids, with_record: true, with_steps: true };
+        Ok(self.submission().stream_receipts(request).await?.into_inner())
+    }
+
+    /// A page of the records that a filter takes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_records(
+        &self,
+        request: v1::ListRecordsRequest,
+    ) -> Result<v1::ListRecordsResponse, ClientError> {
+        Ok(self.query().list_records(asked(request)).await?.into_inner())
+    }
+
+    /// The records that a filter takes, in the order of the log, and each as it is committed.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn subscribe(
+        &self,
+        request: v1::SubscribeRequest,
+    ) -> Result<Streaming<v1::SubscribeResponse>, ClientError> {
+        Ok(self.query().subscribe(request).await?.into_inner())
     }
 
     /// The proof of all history entries of a subject, put together from its pages.

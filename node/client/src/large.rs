@@ -39,7 +39,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn read_receipt(&self, record_id: Hash) -> Result<v1::Receipt, ClientError> {
+    pub async fn read_receipt(
+        &self,
+        record_id: Hash,
+        with_steps: bool,
+    ) -> Result<v1::Receipt, ClientError> {
         let _turn = self.large_turn().await;
         let request = v1::ReadReceiptRequest { record_id: record_id.0.to_vec() };
         let mut parts = self.audit().read_receipt(asked(request)).await?.into_inner();

@@ -7,6 +7,7 @@
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
 //! | `submission`, `attachments`, `query`, `audit`, `admin` | one file a service |
 //! | `large` | records and transactions too large for one answer |
+//! | `listing`, `receipts` | lists and feeds of records; receipts of many |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
 //!
 //! A call goes `connections::accept` → `serving` → `gate::admit` → the service. Nothing is
@@ -47,7 +48,9 @@ mod audit;
 mod gate;
 mod intake;
 mod large;
+mod listing;
 mod query;
+mod receipts;
 mod receiving;
 mod sending;
 mod serving;
@@ -60,6 +63,8 @@ mod tests;
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a message of an upload: a chunk, and what surrounds it.
 const UPLOAD_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1024;
+/// Bytes of a request that lists ids: 4,096 of them.
+const LIST_REQUEST_BYTES_MAX: usize = 160 * 1024;
 
 /// What the API is told at its start.
 pub struct ApiConfig {
@@ -183,7 +188,7 @@ async fn routes(
         pace: attachments::UploadPace::of(upload_time),
         shutdown: shutdown.clone(),
     };
-    let query = query::QueryService { node: Arc::clone(&node) };
+    let query = query::QueryService { node: Arc::clone(&node), shutdown: shutdown.clone() };
     let audit = audit::AuditService { node: Arc::clone(&node) };
     let admin = admin::AdminService { node };
     report_stalled(health, &Stalled::new()).await;
@@ -203,7 +208,7 @@ async fn routes(
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
     let audit = AuditServer::new(audit)
-        .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
+        .max_decoding_message_size(LIST_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
     let admin = AdminServer::new(admin)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)

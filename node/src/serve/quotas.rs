@@ -77,10 +77,12 @@ pub(super) enum Class {
     Upload,
     /// Files that are downloaded.
     Download,
+    /// Streams of answers, each made when the one before is taken.
+    Feed,
 }
 
 impl Class {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Submit,
         Self::Stream,
         Self::Wait,
@@ -92,6 +94,7 @@ impl Class {
         Self::Watch,
         Self::Upload,
         Self::Download,
+        Self::Feed,
     ];
 
     /// Calls of one client, and what they are called where there are too many.
@@ -108,23 +111,30 @@ impl Class {
             Self::Watch => (8, "watching calls of this client"),
             Self::Upload => (4, "uploads of this client at a time"),
             Self::Download => (8, "downloads of this client at a time"),
+            Self::Feed => (16, "open feeds of this client"),
         }
     }
 
     /// Whether its call answers with a stream.
     pub(super) fn streams(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch | Self::Large | Self::Download)
+        matches!(
+            self,
+            Self::Stream | Self::Watch | Self::Large | Self::Download | Self::Feed
+        )
     }
 
     /// Whether its call comes with a stream of many messages, or its answer may take any time.
     pub(super) fn lasts(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch | Self::Upload)
+        matches!(self, Self::Stream | Self::Watch | Self::Upload | Self::Feed)
     }
 
     /// Whether its calls are counted among those that are worked on. The others wait for something,
     /// and hold next to nothing meanwhile: a stream waits for its client most of its time, for hours.
     fn works(self) -> bool {
-        !matches!(self, Self::Stream | Self::Wait | Self::Watch | Self::Upload | Self::Download)
+        !matches!(
+            self,
+            Self::Stream | Self::Wait | Self::Watch | Self::Upload | Self::Download | Self::Feed
+        )
     }
 
     /// Places of all clients together. The others are counted by the calls that are worked on.
@@ -132,7 +142,7 @@ impl Class {
         match self {
             // Each may read a bucket with a million entries.
             Self::Proof => 4,
-            Self::Stream => 1024,
+            Self::Stream | Self::Feed => 1024,
             // Each has a file open, and up to half a megabyte of its leaf hashes.
             Self::Upload => 32,
             Self::Download => 64,
@@ -373,6 +383,12 @@ impl AnswerRoom {
             None => drop(more),
         }
         Ok(())
+    }
+
+    /// Sets bytes aside for the next message of a feed; waits for as long as it takes, because what waits is
+    /// the client's own reading.
+    pub(super) async fn made(&self, bytes: usize) -> AnswerBytes {
+        self.share.answer_made(bytes).await
     }
 
     /// What is set aside, to be held until it is sent.

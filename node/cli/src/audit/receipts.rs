@@ -118,6 +118,7 @@ const KNOWN_BESIDE: [&str; 2] = [validators::FILE_NAME, PROOF_FILE];
 pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
     match error {
         ReceiptError::Finality(error) => Verdict::of_finality(error),
+        ReceiptError::Step(_, error) => Verdict::of_cause(&**error).unwrap_or(Verdict::Invalid),
         _ => Verdict::Invalid,
     }
 }

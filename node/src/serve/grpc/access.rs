@@ -25,12 +25,13 @@ const SUBMITTERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 24] = [
+const METHODS: [Method; 31] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
     row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/WaitReceipt", SUBMITTERS, Class::Wait, KIB),
+    row("/customhouse.v1.Submission/StreamReceipts", SUBMITTERS, Class::Feed, KIB),
     row("/customhouse.v1.Attachments/Upload", SUBMITTERS, Class::Upload, KIB),
     row("/customhouse.v1.Attachments/Download", EVERYONE, Class::Download, 192 * KIB),
     row("/customhouse.v1.Attachments/Stat", EVERYONE, Class::Read, KIB),
@@ -39,11 +40,14 @@ const METHODS: [Method; 24] = [
     row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 66 * KIB),
     row("/customhouse.v1.Query/ReadTransaction", EVERYONE, Class::Large, 512 * KIB),
     row("/customhouse.v1.Query/GetHistory", EVERYONE, Class::Read, 3584 * KIB),
+    row("/customhouse.v1.Query/ListRecords", EVERYONE, Class::Read, 3584 * KIB),
+    row("/customhouse.v1.Query/Subscribe", EVERYONE, Class::Feed, KIB),
     // What anyone needs to check a receipt; it is the network's face, not its trade.
     row("/customhouse.v1.Audit/GetGenesis", EVERYONE, Class::Read, 3073 * KIB),
     row("/customhouse.v1.Audit/GetHeader", EVERYONE, Class::Read, 32 * KIB),
     row("/customhouse.v1.Audit/GetReceipt", EVERYONE, Class::Read, 128 * KIB),
     row("/customhouse.v1.Audit/ReadReceipt", EVERYONE, Class::Large, 512 * KIB),
+    row("/customhouse.v1.Audit/GetReceipts", EVERYONE, Class::Feed, KIB),
     row("/customhouse.v1.Audit/GetHistoryProof", AUDITORS, Class::Proof, 3072 * KIB),
     row("/customhouse.v1.Audit/GetConsistencyProof", AUDITORS, Class::Read, 8 * KIB),
     row("/customhouse.v1.Audit/GetValidatorChain", EVERYONE, Class::Read, 2048 * KIB),
@@ -139,12 +143,12 @@ mod tests {
             assert_eq!(lodges, role.speaks_as().is_some(), "{role}");
         }
         for (role, count, refused) in [
-            (Officer, 17, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Broker, 17, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Carrier, 17, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Trader, 17, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Port, 17, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Auditor, 17, "/customhouse.v1.Submission/StreamTransactions"),
+            (Officer, 22, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Broker, 22, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Carrier, 22, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Trader, 22, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Port, 22, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Auditor, 20, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).err().expect("refused");

@@ -10,7 +10,11 @@ use customhouse_proto::v1::{self, audit_server::Audit, read_receipt_response::Pa
 use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
-use super::large::{self, Chunks};
+use super::{
+    large::{self, Chunks},
+    query::feed_share,
+    receipts,
+};
 use crate::serve::{
     reads::{hash_field, read},
     refused::Refused,
@@ -83,9 +87,10 @@ impl Audit for AuditService {
         request: Request<v1::GetReceiptRequest>,
     ) -> Result<Response<v1::GetReceiptResponse>, Status> {
         let room = large::room_of(&request);
-        let v1::GetReceiptRequest { record_id, with_record } = request.into_inner();
+        let v1::GetReceiptRequest { record_id, with_record, with_steps } = request.into_inner();
         let id = hash_field("record_id", &record_id)?;
-        let found = large::receipt((&self.node, room.as_ref()), id, with_record).await?;
+        let contents = receipts::Contents { with_record, with_steps };
+        let found = large::receipt((&self.node, room.as_ref()), id, contents).await?;
         let receipt = found.ok_or_else(|| Refused::not_found("record", &id))?;
         Ok(Response::new(v1::GetReceiptResponse { receipt: Some(receipt) }))
     }
@@ -97,8 +102,10 @@ impl Audit for AuditService {
         request: Request<v1::ReadReceiptRequest>,
     ) -> Result<Response<Self::ReadReceiptStream>, Status> {
         let room = large::room_of(&request);
-        let id = hash_field("record_id", &request.into_inner().record_id)?;
-        let find = move |reader: &ChainReader| reader.receipt(&id);
+        let v1::ReadReceiptRequest { record_id, with_steps } = request.into_inner();
+        let id = hash_field("record_id", &record_id)?;
+        let contents = receipts::Contents { with_record: true, with_steps };
+        let find = move |reader: &ChainReader| receipts::one(reader, &id, contents);
         let of = (&*self.node, room.as_ref());
         let found = large::find_any(of, find, v1::Receipt::encoded_len).await?;
         let mut receipt = found.ok_or_else(|| Refused::not_found("record", &id))?;
@@ -108,6 +115,20 @@ impl Audit for AuditService {
         let part = |part| v1::ReadReceiptResponse { part: Some(part) };
         let chunk = move |bytes| part(Part::Chunk(bytes));
         Ok(Response::new(large::chunks(part(head), record, chunk)))
+    }
+
+    type GetReceiptsStream = receipts::Answers;
+
+    async fn get_receipts(
+        &self,
+        mut request: Request<v1::GetReceiptsRequest>,
+    ) -> Result<Response<Self::GetReceiptsStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let v1::GetReceiptsRequest { record_ids, with_record, with_steps } = request.into_inner();
+        let (ids, contents) =
+            (receipts::ids_of(&record_ids)?, receipts::Contents { with_record, with_steps });
+        let node = Arc::clone(&self.node);
+        Ok(Response::new(receipts::of_records(node, held, ids, contents)))
     }
 
     async fn get_history_proof(

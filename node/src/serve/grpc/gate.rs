@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::{
-    SMALL_REQUEST_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX,
+    LIST_REQUEST_BYTES_MAX, SMALL_REQUEST_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX,
     access::{self, Method},
     receiving::Receiving,
     sending::{Sending, Unsent, Whole},
@@ -124,6 +124,7 @@ impl Call<'_> {
         let message_bytes_max = match class {
             Class::Submit | Class::Stream => REQUEST_BYTES_MAX,
             Class::Upload => UPLOAD_MESSAGE_BYTES_MAX,
+            Class::Feed => LIST_REQUEST_BYTES_MAX,
             _ => SMALL_REQUEST_BYTES_MAX,
         };
         let body =
@@ -136,6 +137,11 @@ impl Call<'_> {
             Class::Submit | Class::Stream => {
                 request.extensions_mut().insert(place);
                 (next.run(request).await, None)
+            }
+            // These are answered long after they have begun, and take their share for each message.
+            Class::Feed => {
+                request.extensions_mut().insert(place.clone());
+                (holding(place.clone(), next.run(request)).await, Some(place))
             }
             _ => (holding(place.clone(), next.run(request)).await, Some(place)),
         };

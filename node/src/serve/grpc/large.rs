@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt as _, stream, stream::BoxStream};
 use prost::Message as _;
 use tonic::{Code, Request, Status};
 
+use super::receipts;
 use crate::serve::{quotas::AnswerRoom, reads::read, refused::Refused};
 use crate::services::Services;
 
@@ -103,19 +104,13 @@ async fn find<T: Send + 'static>(
     read(node, move |reader| found(reader)).await
 }
 
-/// A receipt for one answer, with the record where it is asked for.
+/// A receipt for one answer, with what is asked for.
 pub(super) async fn receipt(
     of: (&Services, Option<&AnswerRoom>),
     id: Hash,
-    with_record: bool,
+    contents: receipts::Contents,
 ) -> Result<Option<v1::Receipt>, Refused> {
-    let find = move |reader: &ChainReader| {
-        let found = reader.receipt(&id)?;
-        Ok(found.map(|receipt| match with_record {
-            true => receipt,
-            false => v1::Receipt { record: Vec::new(), ..receipt },
-        }))
-    };
+    let find = move |reader: &ChainReader| receipts::one(reader, &id, contents);
     find_whole(of, find, v1::Receipt::encoded_len, TooLarge::RECEIPT).await
 }
 

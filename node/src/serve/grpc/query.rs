@@ -18,14 +18,23 @@ use customhouse_proto::v1::{
     read_record_response::Part as RecordPart, read_transaction_response::Part as TransactionPart,
     subject::Scheme,
 };
+use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use super::large::{self, Chunks, TooLarge};
+use super::{
+    large::{self, Chunks, TooLarge},
+    listing,
+};
 use crate::serve::{
+    quotas::{AnswerRoom, Place},
     reads::{freshness, hash_field, read},
     refused::Refused,
 };
-use crate::services::Services;
+use crate::{
+    listing::{Linked, linked},
+    services::Services,
+};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1000;
@@ -38,6 +47,7 @@ const PAGE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct QueryService {
     pub(super) node: Arc<Services>,
+    pub(super) shutdown: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -127,12 +137,21 @@ impl Query for QueryService {
         &self,
         request: Request<v1::GetHistoryRequest>,
     ) -> Result<Response<v1::GetHistoryResponse>, Status> {
-        let v1::GetHistoryRequest { page_size, page_token, subject_or_key } = request.into_inner();
+        let v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key } =
+            request.into_inner();
         let key = key_of(subject_or_key)?;
         let after = PageToken::decode(&page_token, &key)?;
         let size = page_size_of(page_size)?;
         let tip = self.node.reader.tip();
-        let page = read(&self.node, move |reader| Page::read(reader, &key, after, size)).await?;
+        let page = read(&self.node, move |reader| {
+            let page = Page::read(reader, &key, after, size)?;
+            let linked = match without_links {
+                true => Linked::default(),
+                false => linked(reader, &page.items)?,
+            };
+            Ok((page, linked))
+        });
+        let (page, linked) = page.await?;
         let last = page.items.last().and_then(|item| item.place.as_ref());
         let next = last.filter(|_| page.more).map(|place| {
             PageToken { log_index: place.log_index, position: place.slot_index }.encode(&key)
@@ -141,8 +160,36 @@ impl Query for QueryService {
             items: page.items,
             next_page_token: next.unwrap_or_default(),
             freshness: Some(freshness(&self.node, &tip)),
+            linked: linked.items,
+            links_cut: linked.cut,
         }))
     }
+
+    async fn list_records(
+        &self,
+        request: Request<v1::ListRecordsRequest>,
+    ) -> Result<Response<v1::ListRecordsResponse>, Status> {
+        Ok(Response::new(listing::page(&self.node, request.into_inner()).await?))
+    }
+
+    type SubscribeStream = BoxStream<'static, Result<v1::SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        mut request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let node = Arc::clone(&self.node);
+        let feed = listing::follow(node, held, request.into_inner(), self.shutdown.clone())?;
+        Ok(Response::new(Box::pin(feed)))
+    }
+}
+
+/// What a call of the class of feeds has of its client's share.
+pub(super) fn feed_share<T>(request: &mut Request<T>) -> Result<(Place, AnswerRoom), Refused> {
+    let extensions = request.extensions_mut();
+    let held = extensions.remove::<Place>().zip(extensions.remove::<AnswerRoom>());
+    held.ok_or_else(Refused::shutting_down)
 }
 
 /// Finds a record, with bytes of its own: those of its transaction may be many more.

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{answers, intake, large, streams};
+use super::{answers, intake, large, query::feed_share, receipts, streams};
 use crate::serve::{
     quotas::{AnswerRoom, Place},
     reads::{hash_field, holding},
@@ -248,6 +248,21 @@ impl Submission for SubmissionService {
             },
         };
         Ok(Response::new(answer))
+    }
+
+    type StreamReceiptsStream = receipts::Answers;
+
+    async fn stream_receipts(
+        &self,
+        mut request: Request<v1::StreamReceiptsRequest>,
+    ) -> Result<Response<Self::StreamReceiptsStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let v1::StreamReceiptsRequest { record_ids, with_record, with_steps } =
+            request.into_inner();
+        let (ids, contents) =
+            (receipts::ids_of(&record_ids)?, receipts::Contents { with_record, with_steps });
+        let (node, shutdown) = (Arc::clone(&self.node), self.shutdown.clone());
+        Ok(Response::new(receipts::as_they_end(node, held, ids, contents, shutdown)))
     }
 }
 

@@ -32,6 +32,7 @@ mod calls;
 mod changes;
 mod checkpoints;
 mod connections;
+mod feeds;
 mod fixture;
 mod hostile;
 mod large;
