@@ -45,7 +45,8 @@ impl Client {
         with_steps: bool,
     ) -> Result<v1::Receipt, ClientError> {
         let _turn = self.large_turn().await;
-        let request = v1::ReadReceiptRequest { record_id: record_id.0.to_vec() };
+        let record_id = record_id.0.to_vec();
+        let request = v1::ReadReceiptRequest { record_id, with_steps };
         let mut parts = self.audit().read_receipt(asked(request)).await?.into_inner();
         let Some(ReceiptPart::Head(head)) = parts.message().await?.and_then(|m| m.part) else {
             return Err(missing("head"));

@@ -31,17 +31,17 @@ pub(super) async fn write_all(
     for ids in wanted.chunks(REQUEST_RECORDS_MAX) {
         let mut batches = connection.client.receipts(ids).await.context("receipts")?;
         while let Some(batch) = batches.message().await.map_err(ClientError::from)? {
-            let write = |result| {
+            let write = async |result| {
+                let (id, bytes) = receipt_of(result, connection).await?;
+                let path = file(&id);
                 // The disk is waited for, file by file.
-                let read = receipt_of(result).map(|(id, bytes)| (file(&id), bytes));
-                tokio::task::spawn_blocking(move || {
-                    let (path, bytes) = read?;
+                let written = tokio::task::spawn_blocking(move || {
                     newfile::write(&path, &bytes, 0o644).with_context(|| shown(&path))
-                })
+                });
+                written.await?
             };
             let mut written = stream::iter(batch.results).map(write).buffer_unordered(AT_A_TIME);
-            while let Some(done) = written.try_next().await? {
-                done?;
+            while written.try_next().await?.is_some() {
                 bar.inc(1);
             }
         }
@@ -54,10 +54,17 @@ pub(super) async fn write_all(
     Ok(())
 }
 
-/// A receipt's record and its bytes.
-fn receipt_of(result: v1::ReceiptResult) -> anyhow::Result<(Hash, Vec<u8>)> {
+/// A receipt's record and its bytes. One whose record is too large to be given with many others is asked for
+/// by itself.
+async fn receipt_of(
+    result: v1::ReceiptResult,
+    connection: &Connection,
+) -> anyhow::Result<(Hash, Vec<u8>)> {
     let v1::ReceiptResult { record_id, receipt, reason_code, reason } = result;
     let id = Hash::from_slice(&record_id).context("an answer without a record's id")?;
     let receipt = receipt.with_context(|| format!("receipt of {id}: {reason_code}: {reason}"))?;
-    Ok((id, receipt.encode_to_vec()))
+    if !receipt.record.is_empty() {
+        return Ok((id, receipt.encode_to_vec()));
+    }
+    Ok((id, connection.client.whole_receipt(id, false).await?.encode_to_vec()))
 }
