@@ -4,9 +4,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "customhouse/v1/admin.proto",
     "customhouse/v1/audit.proto",
+    "customhouse/v1/import.proto",
     "customhouse/v1/ledger.proto",
     "customhouse/v1/peer.proto",
     "customhouse/v1/query.proto",

@@ -1,8 +1,7 @@
 //! WCO Data Model messages: which file is what, and the record made from it.
 
-use std::{io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{collections::HashSet, os::unix::ffi::OsStrExt as _, path::Path};
 
-use customhouse_files::readfile;
 use customhouse_ledger::{limits::RECORD_BYTES_MAX, limits::SUBJECTS_MAX, record};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
@@ -13,7 +12,9 @@ use super::{
     error::ImportError,
     extensions::Extensions,
     imported::{DeclarationKey, Imported, MessageRole, Outcome, Skipped, idempotency_key},
-    naming, status,
+    naming,
+    paths::message_file,
+    status,
     terms::Terms,
     warning::Warning,
     xml::{self, Element},
@@ -27,7 +28,7 @@ pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 const ITEM_PREFIX_BYTES: usize = 4;
 
 /// What maps these messages: its number changes with what it makes of them.
-const IMPORTER: &str = "customhouse-wco/1";
+pub(super) const IMPORTER: &str = "customhouse-wco/1";
 /// What an AppleDouble file begins with: attributes of another file, under its name with `._` before it.
 const APPLE_DOUBLE: [u8; 4] = [0, 5, 0x16, 7];
 
@@ -51,12 +52,20 @@ pub(super) fn shown(path: &Path) -> String {
 /// # Errors
 /// Where it cannot be read, and as [`wco_message`].
 pub fn wco_file(path: &Path) -> Result<Outcome, ImportError> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(MESSAGE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    readfile::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(path, &error))?;
-    wco_message(&bytes, &shown(path))
+    let (label, bytes) = message_file(path)?;
+    wco_message(&bytes, &label)
+}
+
+/// Whether bytes begin as XML does, in any encoding that is read, or are what macOS keeps beside a file.
+pub(super) fn looks_like_xml(bytes: &[u8]) -> bool {
+    if bytes.starts_with(&APPLE_DOUBLE) {
+        return true;
+    }
+    let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+    let mark = marks.into_iter().find(|mark| bytes.starts_with(mark)).map_or(0, <[u8]>::len);
+    // Of 16 bits, one byte of two is zero.
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+    bytes[mark..].iter().find(|byte| !is_space(byte)) == Some(&b'<')
 }
 
 /// Imports a message: a declaration (DEC) or a response (RES), with or without `MetaData` around
@@ -240,7 +249,9 @@ fn declaration_record(
     let shipment = element.child("GoodsShipment");
     let elements: Vec<&Element> =
         shipment.into_iter().flat_map(|shipment| shipment.each(GOODS_ITEM)).collect();
-    let is_item = |child: &Element| elements.iter().any(|item| std::ptr::eq(*item, child));
+    let items_by_place: HashSet<*const Element> =
+        elements.iter().map(|item| std::ptr::from_ref(*item)).collect();
+    let is_item = |child: &Element| items_by_place.contains(&std::ptr::from_ref(child));
     extensions.add(element, "", &is_item);
     let listed: Vec<_> = around.into_iter().chain(extensions.drain()).collect();
     if let Some(Body::Declaration(declaration)) = &mut record.body {
@@ -332,6 +343,7 @@ fn imported(
         record,
         idempotency_key: idempotency_key("xml", &[&document.root.content_hash()]),
         label: document.label.to_owned(),
+        line: 0,
         warnings: terms.warnings.into_vec(),
         role,
         key,
