@@ -67,9 +67,8 @@ pub(super) fn read(terms: &mut Terms, element: &Element) -> Result<v1::Declarati
         country_destination: terms.country(shipment, &["Destination", "CountryCode"]),
         ..Default::default()
     };
-    for equipment in consignments.flat_map(|consignment| consignment.each("TransportEquipment")) {
-        terms.container(equipment, &mut declaration.container_ids);
-    }
+    let equipment = consignments.flat_map(|consignment| consignment.each("TransportEquipment"));
+    declaration.container_ids = terms.containers(equipment);
     for parent in [element, shipment] {
         for document in parent.each("PreviousDocument") {
             declaration.previous_documents.push(terms.document(document));
@@ -216,9 +215,7 @@ fn item(terms: &mut Terms, element: &Element, number: u32) -> v1::GoodsItem {
     for document in element.each("AdditionalDocument") {
         item.supporting_documents.push(terms.document(document));
     }
-    for equipment in commodity.each("TransportEquipment") {
-        terms.container(equipment, &mut item.container_ids);
-    }
+    item.container_ids = terms.containers(commodity.each("TransportEquipment"));
     item.taxes = commodity.each("DutyTaxFee").filter_map(|tax| terms.tax(tax, 0)).collect();
     shipment_parties(terms, element, &mut item.parties);
     item
@@ -251,7 +248,9 @@ fn tariff_code(terms: &mut Terms, commodity: &Element) -> String {
             continue;
         }
         code.push_str(&take(id));
-        if let Some(stated) = classification.child("IdentificationTypeCode") {
+        // Eight digits and two are told apart again in the code; of others, it is kept which they were.
+        let is_usual = id.text.len() == if kind == "TSP" { 8 } else { 2 };
+        if let Some(stated) = classification.child("IdentificationTypeCode").filter(|_| is_usual) {
             stated.taken.set(true);
         }
     }

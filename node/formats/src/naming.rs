@@ -153,6 +153,28 @@ struct Unclear<'e> {
     foreign: bool,
 }
 
+/// An element as the class of those in it, with what stands beside an id in it: looked for once, however many
+/// there are.
+struct Class<'e> {
+    element: &'e Element,
+    category: &'e str,
+    type_code: &'e str,
+    /// The first own reference of a declaration.
+    reference: Option<&'e Element>,
+}
+
+impl<'e> Class<'e> {
+    fn of(element: &'e Element) -> Self {
+        let text = |name| element.child(name).map_or("", |child| &*child.text);
+        Self {
+            element,
+            category: text("CategoryCode"),
+            type_code: text("TypeCode"),
+            reference: element.child("FunctionalReferenceID"),
+        }
+    }
+}
+
 struct Reader<'e, 'w> {
     message: &'e Element,
     text: &'e str,
@@ -168,7 +190,7 @@ impl<'e> Reader<'e, '_> {
         // A text beside elements, which no element of the Data Model has.
         let form = by_form(&element.text);
         if form.is_some() || part == Part::Message && !element.text.is_empty() {
-            self.note(element, element.name.clone(), &element.text, form, part);
+            self.note(element, &element.name, &element.text, form, part);
         }
         self.walk(element, &mut path, part);
     }
@@ -179,6 +201,7 @@ impl<'e> Reader<'e, '_> {
             *totals.entry(child.label()).or_default() += 1;
         }
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let class = Class::of(element);
         let end = path.len();
         for child in &element.children {
             let label = child.label();
@@ -195,20 +218,20 @@ impl<'e> Reader<'e, '_> {
                 path.push_str(&format!("[{number}]"));
             }
             let part = if child.foreign && part == Part::Message { Part::Foreign } else { part };
-            self.element(element, child, path, part);
+            self.element(&class, child, path, part);
             self.walk(child, path, part);
             path.truncate(end);
         }
     }
 
-    fn element(&mut self, parent: &Element, element: &'e Element, path: &str, part: Part) {
-        let scheme = scheme_of(parent, &element.name, &element.text);
+    fn element(&mut self, class: &Class<'e>, element: &'e Element, path: &str, part: Part) {
+        let scheme = scheme_of(class, &element.name, &element.text);
         self.attributes(element, path, part);
         if scheme.is_some() && !element.children.is_empty() {
             // An id that is taken apart is not understood.
             let whole = element.text.clone() + &inner_text(element);
             if part != Part::Around && !whole.is_empty() {
-                self.note(element, path.to_owned(), &whole, scheme, part);
+                self.note(element, path, &whole, scheme, part);
             }
             return;
         }
@@ -216,12 +239,12 @@ impl<'e> Reader<'e, '_> {
             return;
         }
         match (part, scheme) {
-            (Part::Message, Some(scheme)) => self.named(parent, element, path, scheme),
+            (Part::Message, Some(scheme)) => self.named(class, element, path, scheme),
             (Part::Message, None) => {
                 self.check_date(element, path);
                 let form = by_form(&element.text);
-                if form.is_some() || is_unknown_id(parent, element) || has_id(element) {
-                    self.note(element, path.to_owned(), &element.text, form, part);
+                if form.is_some() || is_unknown_id(class, element) || has_id(element) {
+                    self.note(element, path, &element.text, form, part);
                 }
             }
             (Part::Foreign | Part::Around, scheme) => {
@@ -229,7 +252,7 @@ impl<'e> Reader<'e, '_> {
                 let is_id = part == Part::Foreign && is_id(&element.name);
                 if form.is_some() || scheme.is_some() || is_id {
                     let form = form.or(scheme);
-                    self.note(element, path.to_owned(), &element.text, form, part);
+                    self.note(element, path, &element.text, form, part);
                 }
             }
         }
@@ -237,27 +260,33 @@ impl<'e> Reader<'e, '_> {
 
     /// Notes what attributes may name: in messages of the Data Model, elements do.
     fn attributes(&mut self, element: &'e Element, path: &str, part: Part) {
+        if element.attributes.is_empty() {
+            return;
+        }
+        let class = Class::of(element);
         for attribute in &element.attributes {
             let form = by_form(&attribute.value);
-            let scheme = scheme_of(element, attribute.local_name(), &attribute.value);
+            let scheme = scheme_of(&class, attribute.local_name(), &attribute.value);
             if !attribute.value.is_empty() && (form.is_some() || scheme.is_some()) {
-                let path = format!("{path}@{}", attribute.name);
-                self.note(element, path, &attribute.value, form.or(scheme), part);
+                let path = format!("{}@{}", clipped(path), attribute.name);
+                self.note(element, &path, &attribute.value, form.or(scheme), part);
             }
         }
     }
 
     /// Takes the subject that an element of the message names.
-    fn named(&mut self, parent: &Element, element: &'e Element, path: &str, scheme: Scheme) {
+    fn named(&mut self, class: &Class<'e>, element: &'e Element, path: &str, scheme: Scheme) {
         if codes::is_shortened_number(&element.text) {
-            let place = Place { path: path.to_owned(), position: Some(self.position(element)) };
-            let value = element.text.clone();
-            self.warnings.push_with(|| Warning::Shortened { place, value });
+            let text = self.text;
+            self.warnings.push_with(|| Warning::Shortened {
+                place: place_of(text, element, path),
+                value: element.text.clone(),
+            });
         }
         let id = match scheme {
             // The node knows the agency, and takes the reference from its field.
-            Scheme::DeclarationReference if !self.is_field(parent, element) => {
-                return self.note(element, path.to_owned(), &element.text, None, Part::Message);
+            Scheme::DeclarationReference if !self.is_field(class, element) => {
+                return self.note(element, path, &element.text, None, Part::Message);
             }
             Scheme::DeclarationReference => form::normal_reference(&element.text),
             scheme => form::normal(scheme, &element.text),
@@ -270,12 +299,11 @@ impl<'e> Reader<'e, '_> {
                 }
             }
             Err(why) => {
-                let (position, value) = (self.position(element), element.text.clone());
-                let path = path.to_owned();
+                let text = self.text;
                 self.warnings.push_with(|| Warning::SubjectForm {
-                    place: Place { path, position: Some(position) },
+                    place: place_of(text, element, path),
                     scheme,
-                    value,
+                    value: element.text.clone(),
                     why,
                 });
             }
@@ -284,9 +312,9 @@ impl<'e> Reader<'e, '_> {
 
     /// Whether it is where a field is read from: the first, of the message itself or, in a response, of
     /// the first declaration in it.
-    fn is_field(&self, parent: &Element, element: &Element) -> bool {
-        let first = parent.child(&element.name).is_some_and(|first| std::ptr::eq(first, element));
-        let of = |field: &Element| std::ptr::eq(field, parent);
+    fn is_field(&self, class: &Class<'_>, element: &Element) -> bool {
+        let first = class.reference.is_some_and(|first| std::ptr::eq(first, element));
+        let of = |field: &Element| std::ptr::eq(field, class.element);
         first && (of(self.message) || self.message.child("Declaration").is_some_and(of))
     }
 
@@ -305,16 +333,18 @@ impl<'e> Reader<'e, '_> {
         let format = element.attribute("formatCode").map_or("", |attribute| &attribute.value);
         let is_one = ["DateTimeString", "DateTime"].iter().any(|end| element.name.ends_with(end));
         if is_one && element.children.is_empty() && !date::is_date_time(&element.text, format) {
-            let (position, value) = (self.position(element), element.text.clone());
-            let place = Place { path: path.to_owned(), position: Some(position) };
-            self.warnings.push_with(|| Warning::Date { place, value });
+            let text = self.text;
+            self.warnings.push_with(|| Warning::Date {
+                place: place_of(text, element, path),
+                value: element.text.clone(),
+            });
         }
     }
 
     fn note(
         &mut self,
         element: &'e Element,
-        path: String,
+        path: &str,
         value: &str,
         scheme: Option<Scheme>,
         part: Part,
@@ -323,10 +353,12 @@ impl<'e> Reader<'e, '_> {
         let path = clipped(path);
         self.unclear.push(Unclear { element, path, value: value.to_owned(), scheme, foreign });
     }
+}
 
-    fn position(&self, element: &Element) -> (usize, usize) {
-        xml::position(self.text.as_bytes(), element.offset)
-    }
+/// Where an element is. Finding line and column takes reading all that is before it.
+fn place_of(text: &str, element: &Element, path: &str) -> Place {
+    let position = xml::position(text.as_bytes(), element.offset);
+    Place { path: path.to_owned(), position: Some(position) }
 }
 
 /// The texts of the elements in an element, one after the other.
@@ -335,19 +367,17 @@ fn inner_text(element: &Element) -> String {
 }
 
 /// A path of which each of many texts may have a copy.
-fn clipped(mut path: String) -> String {
+fn clipped(path: &str) -> String {
     const CHARS_MAX: usize = 200;
-    if let Some((end, _)) = path.char_indices().nth(CHARS_MAX) {
-        path.truncate(end);
-        path.push('…');
+    match path.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path.to_owned(),
     }
-    path
 }
 
 /// What a text is the id of, by the class (the element that it is in) and its name there.
-fn scheme_of(class: &Element, name: &str, text: &str) -> Option<Scheme> {
-    let beside = |name: &str| class.child(name).map_or("", |child| &child.text);
-    match (&*class.name, name) {
+fn scheme_of(class: &Class<'_>, name: &str, text: &str) -> Option<Scheme> {
+    match (&*class.element.name, name) {
         ("TransportEquipment", "ID") => Some(Scheme::Container),
         ("UCR", "ID" | "TraderAssignedReferenceID") => Some(Scheme::Ucr),
         ("Declaration", "ID") => Some(Scheme::Mrn),
@@ -355,7 +385,7 @@ fn scheme_of(class: &Element, name: &str, text: &str) -> Option<Scheme> {
         ("TransportContractDocument", "ID") => Some(Scheme::TransportDocument),
         ("PreviousDocument" | "AdditionalDocument" | "SupportingDocument", "ID") => {
             // A document of any type that has the number of a movement is that movement's.
-            document(beside("CategoryCode"), beside("TypeCode"))
+            document(class.category, class.type_code)
                 .or_else(|| by_form(text).filter(|form| *form == Scheme::Mrn))
         }
         (class, "ID") if PARTIES.contains(&class) => Some(Scheme::Trader),
@@ -379,7 +409,7 @@ fn document(category: &str, type_code: &str) -> Option<Scheme> {
 
 /// Whether an element is of a class that has an id of its own: a text in it stands in the id's place.
 fn has_id(element: &Element) -> bool {
-    scheme_of(element, "ID", &element.text).is_some()
+    scheme_of(&Class::of(element), "ID", &element.text).is_some()
 }
 
 /// Whether an element's name says that it is an id.
@@ -408,8 +438,8 @@ fn by_form(text: &str) -> Option<Scheme> {
 }
 
 /// Whether an element of the message is an id of a class that is not known here.
-fn is_unknown_id(parent: &Element, element: &Element) -> bool {
-    let (class, name) = (&*parent.name, &*element.name);
+fn is_unknown_id(class: &Class<'_>, element: &Element) -> bool {
+    let (class, name) = (&*class.element.name, &*element.name);
     let is_known = match name {
         "ID" => {
             OTHER_CLASSES.contains(&class)

@@ -3,6 +3,8 @@
 //! A value is taken only if the field then says the same as the element. What is left becomes an
 //! extension, see [`super::extensions`].
 
+use std::collections::HashSet;
+
 use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::{self, subject::Scheme};
 
@@ -125,8 +127,11 @@ impl Terms {
             self.warnings.push(Warning::Number { field: path.join("/"), value });
             return String::new();
         }
-        take_attribute(element, "unitCode", |_| true);
-        self.decimal(parent, path)
+        let mass = self.decimal(parent, path);
+        if !mass.is_empty() {
+            take_attribute(element, "unitCode", |_| true);
+        }
+        mass
     }
 
     /// A whole number; 0 where the element has none.
@@ -136,7 +141,8 @@ impl Terms {
         };
         match element.text.parse::<u64>() {
             Ok(count) => {
-                element.taken.set(count.to_string() == element.text);
+                // A field without a count says 0 too.
+                element.taken.set(count > 0 && count.to_string() == element.text);
                 count
             }
             Err(_) => {
@@ -186,12 +192,14 @@ impl Terms {
         true
     }
 
-    /// Adds the container of a piece of transport equipment, once.
-    pub(super) fn container(&mut self, equipment: &Element, into: &mut Vec<String>) {
-        let id = self.subject(Scheme::Container, equipment, &["ID"]);
-        if !(id.is_empty() || into.contains(&id)) {
-            into.push(id);
-        }
+    /// The containers of pieces of transport equipment, each once.
+    pub(super) fn containers<'e>(
+        &mut self,
+        equipment: impl Iterator<Item = &'e Element>,
+    ) -> Vec<String> {
+        let mut known = HashSet::new();
+        let ids = equipment.map(|equipment| self.subject(Scheme::Container, equipment, &["ID"]));
+        ids.filter(|id| !id.is_empty() && known.insert(id.clone())).collect()
     }
 
     /// Warns where a tariff code has another form.

@@ -75,6 +75,15 @@ pub(super) fn looks_like_xml(bytes: &[u8]) -> bool {
 /// Where it is not well-formed XML of a known encoding, too large for a record, about too many subjects,
 /// or lacks the regime.
 pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
+    message_within(bytes, label, MESSAGE_BYTES_MAX)
+}
+
+/// The same for records of at most this many bytes.
+pub(super) fn message_within(
+    bytes: &[u8],
+    label: &str,
+    bytes_max: usize,
+) -> Result<Outcome, ImportError> {
     let skipped = |root: &str, reason| {
         let (label, root) = (label.to_owned(), root.to_owned());
         Ok(Outcome::Skipped(Skipped { label, root, reason }))
@@ -82,8 +91,12 @@ pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
     if bytes.starts_with(&APPLE_DOUBLE) {
         return skipped("AppleDouble", "attributes of another file, which macOS keeps beside it");
     }
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        return Err(too_large(label, bytes.len()));
+    let too_large = |bytes| {
+        let file = label.to_owned();
+        Err(ImportError::TooLarge { file, bytes, limit: bytes_max })
+    };
+    if bytes.len() > bytes_max {
+        return too_large(bytes.len());
     }
     let text = encoding::decode(bytes).map_err(|undecoded| {
         let fault = xml::Fault::new(undecoded.before.len(), undecoded.reason);
@@ -98,14 +111,14 @@ pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
             return Err(term(&text, label, second, second.name.clone(), reason.to_owned()));
         }
     };
-    let document = Document { text: &text, root: &root, bytes, label };
+    let document = Document { text: &text, root: &root, bytes, label, bytes_max };
     let imported = match message.kind {
         Kind::Declaration => declaration_record(&message, &document)?,
         Kind::Response => status_record(&message, &document)?,
     };
     let record_bytes = imported.record.encoded_len();
-    if record_bytes > MESSAGE_BYTES_MAX {
-        return Err(too_large(label, record_bytes));
+    if record_bytes > bytes_max {
+        return too_large(record_bytes);
     }
     Ok(Outcome::Imported(Box::new(imported)))
 }
@@ -116,10 +129,8 @@ struct Document<'d> {
     root: &'d Element,
     bytes: &'d [u8],
     label: &'d str,
-}
-
-fn too_large(label: &str, bytes: usize) -> ImportError {
-    ImportError::TooLarge { file: label.to_owned(), bytes, limit: MESSAGE_BYTES_MAX }
+    /// Most bytes of its record.
+    bytes_max: usize,
 }
 
 fn malformed(text: &str, label: &str, fault: xml::Fault) -> ImportError {
@@ -244,7 +255,7 @@ fn declaration_record(
     let items = declaration.items.len();
     let mut record = record(message, document.bytes, Body::Declaration(declaration));
     add_subjects(&mut record, message, document, &mut terms)?;
-    let mut extensions = room(&record, items);
+    let mut extensions = room(&record, items, document);
     let around = around(document.root, element, &mut extensions);
     let shipment = element.child("GoodsShipment");
     let elements: Vec<&Element> =
@@ -271,7 +282,7 @@ fn status_record(message: &Message<'_>, document: &Document<'_>) -> Result<Impor
         DeclarationKey { reference: status.declaration_reference.clone(), mrn: status.mrn.clone() };
     let mut record = record(message, document.bytes, Body::DeclarationStatus(status));
     add_subjects(&mut record, message, document, &mut terms)?;
-    let mut extensions = room(&record, 0);
+    let mut extensions = room(&record, 0, document);
     let around = around(document.root, message.element, &mut extensions);
     extensions.add(message.element, "", &|_| false);
     if let Some(Body::DeclarationStatus(status)) = &mut record.body {
@@ -314,9 +325,9 @@ fn record(message: &Message<'_>, bytes: &[u8], body: Body) -> v1::Record {
 }
 
 /// The room that is left in a record for extensions.
-fn room(record: &v1::Record, items: usize) -> Extensions {
+fn room(record: &v1::Record, items: usize, document: &Document<'_>) -> Extensions {
     let filled = record.encoded_len() + ITEM_PREFIX_BYTES * (items + 1);
-    Extensions::new(MESSAGE_BYTES_MAX.saturating_sub(filled))
+    Extensions::new(document.bytes_max.saturating_sub(filled))
 }
 
 /// What surrounds the message in its document, such as the agency in `MetaData`.

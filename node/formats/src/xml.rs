@@ -20,6 +20,12 @@ use super::error::quoted;
 
 /// The deepest nesting of elements.
 pub(super) const DEPTH_MAX: usize = 64;
+/// Most bytes of a name, and of a namespace's: each may be in the path of everything below it.
+const NAME_BYTES_MAX: usize = 1024;
+/// Most attributes of an element, each of which is compared with the others.
+const ATTRIBUTES_MAX: usize = 256;
+/// Most namespace declarations that hold at a place: each prefix is looked for among them.
+const BINDINGS_MAX: usize = 256;
 
 /// Why text is not a document that is read here.
 #[derive(Debug)]
@@ -224,6 +230,13 @@ fn is_xml_char(found: char) -> bool {
     matches!(found, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
+fn check_name(name: &str) -> Result<(), String> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("a name of more than {NAME_BYTES_MAX} bytes"));
+    }
+    if is_name(name) { Ok(()) } else { Err(format!("{} is not a name", quoted(name))) }
+}
+
 fn is_name(name: &str) -> bool {
     let start = |found: char| found.is_alphabetic() || found == '_' || found == ':';
     let rest = |found: char| start(found) || found.is_alphanumeric() || "-.·".contains(found);
@@ -298,9 +311,7 @@ impl Tree {
             return Err(Fault::new(start, "a second root element"));
         }
         let name = tag.name();
-        if !is_name(name.as_ref()) {
-            return Err(Fault::new(start, format!("{} is not a name", quoted(name.as_ref()))));
-        }
+        check_name(name.as_ref()).map_err(|reason| Fault::new(start, reason))?;
         let (mut attributes, bindings) =
             attributes(tag).map_err(|reason| Fault::new(start, reason))?;
         // What an element declares counts for itself, and ends with it.
@@ -309,6 +320,9 @@ impl Tree {
             self.bindings.iter().rposition(|(_, _, of)| *of < depth).map_or(0, |at| at + 1),
         );
         self.bindings.extend(bindings.into_iter().map(|(prefix, name)| (prefix, name, depth)));
+        if self.bindings.len() > BINDINGS_MAX {
+            return Err(Fault::new(start, format!("more than {BINDINGS_MAX} namespaces")));
+        }
         let prefix = name.prefix();
         let namespace = self.namespace(prefix.as_ref().map(AsRef::as_ref));
         for attribute in &mut attributes {
@@ -425,11 +439,12 @@ type Bindings = Vec<(String, Rc<str>)>;
 fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String> {
     check_spacing(tag.attributes_raw())?;
     let (mut found, mut bindings) = (Vec::new(), Vec::new());
-    for attribute in tag.attributes() {
+    for (count, attribute) in tag.attributes().enumerate() {
         let attribute = attribute.map_err(|error| shortened(&error))?;
         let name = attribute.key.as_ref();
-        if !is_name(name) {
-            return Err(format!("{} is not a name", quoted(name)));
+        check_name(name)?;
+        if count >= ATTRIBUTES_MAX {
+            return Err(format!("more than {ATTRIBUTES_MAX} attributes"));
         }
         if attribute.value.contains('<') {
             return Err(format!("\"<\" in the value of {}", quoted(name)));
@@ -443,7 +458,11 @@ fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String
         let of_schema =
             name.ends_with(":schemaLocation") || name.ends_with(":noNamespaceSchemaLocation");
         if let Some(prefix) = name.strip_prefix("xmlns:").or((name == "xmlns").then_some("")) {
-            bindings.push((prefix.to_owned(), value.trim_matches(is_space).into()));
+            let namespace = value.trim_matches(is_space);
+            if namespace.len() > NAME_BYTES_MAX {
+                return Err(format!("a namespace of more than {NAME_BYTES_MAX} bytes"));
+            }
+            bindings.push((prefix.to_owned(), namespace.into()));
         } else if !of_schema {
             let (name, value) = (name.to_owned(), value.trim_matches(is_space).to_owned());
             found.push(Attribute { name, namespace: "".into(), value, taken: Cell::new(false) });
