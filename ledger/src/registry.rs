@@ -161,6 +161,9 @@ impl Signer {
         if !record.submitter_certificate.is_empty() {
             return Err(SignerRefused::Certificate);
         }
+        if claims_checked_mapping(record) {
+            return Err(SignerRefused::Mapping);
+        }
         if record.submitter != self.submitter {
             return Err(SignerRefused::Submitter);
         }
@@ -190,6 +193,14 @@ pub enum SignerRefused {
          there"
     )]
     Certificate,
+    /// A source that is said to be checked where no node has signed.
+    #[error("source.mapping: CHECKED is what a node says that has mapped the source itself")]
+    Mapping,
+}
+
+/// Whether a record says that a node has mapped its source.
+fn claims_checked_mapping(record: &v1::Record) -> bool {
+    record.source.as_ref().is_some_and(|source| source.mapping() != v1::source::Mapping::NotChecked)
 }
 
 impl SignerRefused {
@@ -200,6 +211,7 @@ impl SignerRefused {
             Self::Role => "SIGNER_ROLE",
             Self::Kind => "SIGNER_KIND",
             Self::Certificate => "SIGNER_CERTIFICATE",
+            Self::Mapping => "SIGNER_MAPPING",
         }
     }
 }

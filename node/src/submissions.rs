@@ -12,6 +12,7 @@ mod outbox;
 mod outcome;
 mod prepare;
 mod shares;
+mod sources;
 mod worker;
 
 use std::{path::Path, sync::Arc, thread};
@@ -32,6 +33,7 @@ use self::{job::Job, outbox::Outbox, prepare::Prepared, worker::Worker};
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
     outcome::{Accepted, End, First, SubmissionRefusal},
+    sources::MappedBy,
     worker::WorkerError,
 };
 use crate::{
@@ -166,7 +168,12 @@ impl Submissions {
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
     ) -> Vec<Result<Accepted, SubmissionRefusal>> {
-        self.submit_checked(self.check(client, submissions)).await
+        self.submit_checked(self.check(client, submissions, MappedBy::Submitter)).await
+    }
+
+    /// Whether checking a record takes so long that it is to be done elsewhere: its source is mapped again.
+    pub fn takes_long(submission: &v1::RecordSubmission) -> bool {
+        submission.record.as_ref().is_some_and(sources::takes_long)
     }
 
     /// Checks records that are to be submitted.
@@ -174,12 +181,12 @@ impl Submissions {
         &self,
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
+        mapped: MappedBy,
     ) -> CheckedRecords {
         if let Err(refusal) = self.check_current() {
             return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
-        let prepare =
-            |submission| prepare::prepare(submission, client, &self.agency, &self.salt_secret);
+        let prepare = |s| prepare::prepare(s, client, &self.agency, &self.salt_secret, mapped);
         CheckedRecords(submissions.into_iter().map(prepare).collect())
     }
 

@@ -350,7 +350,8 @@ fn a_message_takes_time_in_proportion_to_its_size() {
     let items = "<GovernmentAgencyGoodsItem><SequenceNumeric>1</SequenceNumeric>\
                  </GovernmentAgencyGoodsItem>";
     let boxes = "<TransportEquipment><ID>A</ID></TransportEquipment>";
-    let strange = "<TransportEquipment><ID>\u{1}A</ID></TransportEquipment>".replace('\u{1}', "\u{e000}");
+    let strange =
+        "<TransportEquipment><ID>\u{1}A</ID></TransportEquipment>".replace('\u{1}', "\u{e000}");
     for (before, repeated, after) in [
         ("<GoodsShipment>", items, "</GoodsShipment>"),
         ("<GoodsShipment><Consignment>", boxes, "</Consignment></GoodsShipment>"),
@@ -361,9 +362,7 @@ fn a_message_takes_time_in_proportion_to_its_size() {
     ] {
         let of = |bytes: usize| {
             let repeated = repeated.repeat(bytes / repeated.len());
-            format!(
-                "<Declaration><TypeCode>IMA</TypeCode>{before}{repeated}{after}</Declaration>"
-            )
+            format!("<Declaration><TypeCode>IMA</TypeCode>{before}{repeated}{after}</Declaration>")
         };
         let time = |bytes: usize| {
             let text = of(bytes);

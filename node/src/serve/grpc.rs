@@ -5,7 +5,7 @@
 //! | `serving` | a connection: its handshake, its calls, and its end |
 //! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
-//! | `submission`, `query`, `audit`, `admin` | one file a service |
+//! | `submission`, `import`, `query`, `audit`, `admin` | one file a service |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
 //!
 //! A call goes `connections::accept` → `serving` → `gate::admit` → the service. Nothing is
@@ -16,8 +16,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use axum::{Router, middleware};
 use customhouse_client::{contract::REQUEST_BYTES_MAX, tls::TlsError};
 use customhouse_proto::v1::{
-    admin_server::AdminServer, audit_server::AuditServer, query_server::QueryServer,
-    submission_server::SubmissionServer,
+    admin_server::AdminServer, audit_server::AuditServer, import_server::ImportServer,
+    query_server::QueryServer, submission_server::SubmissionServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,9 @@ mod admin;
 mod answers;
 mod audit;
 mod gate;
+mod import;
 mod intake;
+mod lodging;
 mod query;
 mod receiving;
 mod sending;
@@ -166,6 +168,7 @@ async fn routes(
         rejections,
         shutdown: shutdown.clone(),
     };
+    let import = import::ImportService::of(&submission);
     let query = query::QueryService { node: Arc::clone(&node) };
     let audit = audit::AuditService { node: Arc::clone(&node) };
     let admin = admin::AdminService { node };
@@ -177,6 +180,9 @@ async fn routes(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let submission = SubmissionServer::new(submission)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let import = ImportServer::new(import)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
     let query = QueryServer::new(query)
@@ -193,6 +199,7 @@ async fn routes(
         .accept_compressed(CompressionEncoding::Gzip);
     Ok(Routes::default()
         .add_service(submission)
+        .add_service(import)
         .add_service(query)
         .add_service(audit)
         .add_service(admin)
@@ -224,7 +231,7 @@ async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
 
 /// Health is of the whole and of each service: they stand and fall together.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "Submission", "Query", "Audit", "Admin"] {
+    for service in ["", "Submission", "Import", "Query", "Audit", "Admin"] {
         let name = match service {
             "" => String::new(),
             service => format!("customhouse.v1.{service}"),

@@ -56,6 +56,10 @@ pub(super) enum Class {
     Submit,
     /// Streams of submissions, until they end.
     Stream,
+    /// Batches of messages that are mapped, until they are lodged.
+    Import,
+    /// The same as a stream.
+    ImportStream,
     /// Waiting for the end of a submission: it takes a place in a list.
     Wait,
     /// Reads of the store.
@@ -71,9 +75,11 @@ pub(super) enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Submit,
         Self::Stream,
+        Self::Import,
+        Self::ImportStream,
         Self::Wait,
         Self::Read,
         Self::Proof,
@@ -87,6 +93,9 @@ impl Class {
         match self {
             Self::Submit => (32, "submissions of this client at a time"),
             Self::Stream => (16, "open streams of this client"),
+            // Each holds some megabytes of records, and as a stream a hundred.
+            Self::Import => (4, "imports of this client at a time"),
+            Self::ImportStream => (1, "streams of imports of this client at a time"),
             Self::Wait => (256, "waiting calls of this client"),
             Self::Read => (32, "reads of this client at a time"),
             Self::Proof => (2, "proofs of this client at a time"),
@@ -98,20 +107,26 @@ impl Class {
 
     /// Whether its call answers with a stream, which may last.
     pub(super) fn streams(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch)
+        matches!(self, Self::Stream | Self::ImportStream | Self::Watch)
+    }
+
+    /// Whether its requests carry what is to be lodged, and its service gives the place back itself.
+    pub(super) fn lodges(self) -> bool {
+        matches!(self, Self::Submit | Self::Stream | Self::Import | Self::ImportStream)
     }
 
     /// Whether its calls are counted among those that are worked on. The others wait for something,
     /// and hold next to nothing meanwhile: a stream waits for its client most of its time, for hours.
     fn works(self) -> bool {
-        !matches!(self, Self::Stream | Self::Wait | Self::Watch)
+        !matches!(self, Self::Stream | Self::ImportStream | Self::Wait | Self::Watch)
     }
 
     /// Places of all clients together. The others are counted by the calls that are worked on.
     fn total(self) -> usize {
         match self {
             // Each may read a bucket with a million entries.
-            Self::Proof => 4,
+            Self::Proof | Self::ImportStream => 4,
+            Self::Import => 16,
             Self::Stream => 1024,
             _ => Semaphore::MAX_PERMITS,
         }

@@ -80,6 +80,12 @@ pub enum SubmissionRefusal {
          record is about. Give it, or a subject, or a reference to an earlier record"
     )]
     AboutNothing(&'static str),
+    /// Its fields are not what its source says.
+    #[error(
+        "record.source: {}; the record contradicts the message it was made from. Submit what the \
+         importer makes of it, or name no importer", said(.0)
+    )]
+    SourceDiffers(Vec<String>),
     /// The signing key is not registered for this agency, or not in this role.
     #[error("{0}")]
     NotPermitted(String),
@@ -143,6 +149,7 @@ impl SubmissionRefusal {
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",
             Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
+            Self::SourceDiffers(_) => "SOURCE_DIFFERS",
             Self::NotPermitted(_) => "NOT_PERMITTED",
             Self::Lifetime(_) => "LIFETIME",
             Self::AlreadyExists { .. } => "ALREADY_EXISTS",
@@ -154,6 +161,10 @@ impl SubmissionRefusal {
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
     }
+}
+
+fn said(fields: &[String]) -> String {
+    format!("it says something else of {}", fields.join(", "))
 }
 
 impl From<KeyError> for SubmissionRefusal {

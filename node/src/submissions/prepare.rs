@@ -12,7 +12,10 @@ use prost::Message as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{SubmissionRefusal, about};
+use super::{
+    SubmissionRefusal, about,
+    sources::{self, MappedBy},
+};
 use crate::identity::ClientIdentity;
 
 /// Most bytes of an idempotency key.
@@ -55,6 +58,7 @@ pub(super) fn prepare(
     client: &ClientIdentity,
     agency: &AgencyCode,
     salt_secret: &[u8; 32],
+    mapped: MappedBy,
 ) -> Result<Prepared, SubmissionRefusal> {
     let v1::RecordSubmission { record, idempotency_key } = submission;
     let field = |field, reason: &str| SubmissionRefusal::Field { field, reason: reason.to_owned() };
@@ -79,6 +83,7 @@ pub(super) fn prepare(
         let reason = "a change of the registry is submitted in a transaction of its own";
         return Err(field("record.body", reason));
     }
+    sources::check(&mut record, mapped)?;
     record.agency = agency.to_string();
     record.submitter.clone_from(&client.name);
     let dedupe_key = dedupe_key(agency, &client.name, &idempotency_key);
@@ -122,7 +127,7 @@ mod tests {
         name: &str,
     ) -> Result<Prepared, SubmissionRefusal> {
         let client = client(name);
-        prepare(submission, &client, &client.agency, &[9; 32])
+        prepare(submission, &client, &client.agency, &[9; 32], MappedBy::Submitter)
     }
 
     #[test]
@@ -149,7 +154,8 @@ mod tests {
         let client = client("broker");
         let with_secret = |secret: u8, mrn: &str| {
             let agency = &client.agency;
-            prepare(submission("k", mrn), &client, agency, &[secret; 32]).expect("valid")
+            let submission = submission("k", mrn);
+            prepare(submission, &client, agency, &[secret; 32], MappedBy::Submitter).expect("valid")
         };
         let first = with_secret(1, "M");
         let (resalted, changed) = (with_secret(2, "M"), with_secret(1, "N"));

@@ -24,12 +24,14 @@ const SUBMITTERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 21] = [
+const METHODS: [Method; 23] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
     row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/WaitReceipt", SUBMITTERS, Class::Wait, KIB),
+    row("/customhouse.v1.Import/ImportMessages", SUBMITTERS, Class::Import, 64 * KIB),
+    row("/customhouse.v1.Import/StreamImport", SUBMITTERS, Class::ImportStream, 64 * KIB),
     row("/customhouse.v1.Query/GetRecord", EVERYONE, Class::Read, 66 * KIB),
     row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 1026 * KIB),
     row("/customhouse.v1.Query/GetHistory", EVERYONE, Class::Read, 3584 * KIB),
@@ -122,7 +124,11 @@ mod tests {
 
     #[test]
     fn each_role_has_its_methods() {
-        let lodging = |path: &&String| path.starts_with("/customhouse.v1.Submission/");
+        let lodging = |path: &&String| {
+            ["Submission", "Import"]
+                .iter()
+                .any(|service| path.starts_with(&format!("/customhouse.v1.{service}/")))
+        };
         let not_lodging: Vec<_> = methods().iter().filter(|p| !lodging(p)).cloned().collect();
         assert_eq!(permitted(Operator), not_lodging);
         for role in Role::ALL {
@@ -130,11 +136,11 @@ mod tests {
             assert_eq!(lodges, role.speaks_as().is_some(), "{role}");
         }
         for (role, count, refused) in [
-            (Officer, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Broker, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Carrier, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Trader, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Port, 14, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Officer, 16, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Broker, 16, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Carrier, 16, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Trader, 16, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Port, 16, "/customhouse.v1.Audit/GetHistoryProof"),
             (Auditor, 12, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");

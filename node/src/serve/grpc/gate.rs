@@ -22,7 +22,7 @@ use super::{
 };
 use crate::serve::{
     connections::TooMany,
-    quotas::{AnswerBytes, AnswerRoom, Class, Place, Share},
+    quotas::{AnswerBytes, AnswerRoom, Place, Share},
     reads::holding,
     refused::Refused,
     rejections::Rejections,
@@ -113,22 +113,19 @@ impl Call<'_> {
         let place = share.place(class).await?;
         let room = AnswerRoom::new(share.answer(method.answer_bytes).await?, share);
         let (parts, body) = request.into_parts();
-        let message_bytes_max = match class {
-            Class::Submit | Class::Stream => REQUEST_BYTES_MAX,
-            _ => SMALL_REQUEST_BYTES_MAX,
-        };
+        let message_bytes_max =
+            if class.lodges() { REQUEST_BYTES_MAX } else { SMALL_REQUEST_BYTES_MAX };
         let body =
             Receiving::new(body, Some(place.clone()), message_bytes_max, streams, message_time);
         let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(client);
-        let (response, place) = match class {
+        let (response, place) = if class.lodges() {
             // These give their place back when they have accepted, and go on waiting without one.
-            Class::Submit | Class::Stream => {
-                request.extensions_mut().insert(place);
-                request.extensions_mut().insert(room.clone());
-                (next.run(request).await, None)
-            }
-            _ => (holding(place.clone(), next.run(request)).await, Some(place)),
+            request.extensions_mut().insert(place);
+            request.extensions_mut().insert(room.clone());
+            (next.run(request).await, None)
+        } else {
+            (holding(place.clone(), next.run(request)).await, Some(place))
         };
         let bytes = room.into_bytes();
         if streams {
