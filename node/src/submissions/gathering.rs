@@ -241,7 +241,13 @@ mod tests {
             let body = Some(v1::record::Body::Inspection(inspection));
             let record = Some(v1::Record { body, ..Default::default() });
             let submission = v1::RecordSubmission { record, idempotency_key: number.to_string() };
-            let prepared = prepare(submission, &client, &agency, &Zeroizing::new([7; 32]));
+            let prepared = prepare(
+                submission,
+                &client,
+                &agency,
+                &Zeroizing::new([7; 32]),
+                crate::submissions::MappedBy::Submitter,
+            );
             let prepared = prepared.expect("valid");
             *added.entry(Arc::clone(&name)).or_default() += record_bytes(&prepared.record) as u64;
             gathering.add_record(prepared, name);

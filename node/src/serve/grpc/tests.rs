@@ -33,6 +33,7 @@ mod checkpoints;
 mod connections;
 mod fixture;
 mod hostile;
+mod imports;
 mod raw;
 mod registry;
 mod strange;
