@@ -1,5 +1,7 @@
 //! `customhouse submit wco`: the node imports the files; declarations first, then what is about them.
 
+use std::collections::HashMap;
+
 use customhouse_formats::{Found, message_file, wco_paths};
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{
@@ -128,16 +130,17 @@ fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Vec<v1::Impor
 
 /// Notes what came of a batch in a pass.
 fn note_all(report: &mut Report, all: &[Imported], part: Lodge, args: &WcoArgs) {
-    let label_of = |number: u32| {
-        let of_number = |imported: &&Imported| imported.result.number == number;
-        all.iter().find(of_number).map_or("", |imported| &*imported.result.label)
-    };
+    let labels: HashMap<u32, &str> =
+        all.iter().map(|imported| (imported.result.number, &*imported.result.label)).collect();
+    let label_of = |number: &u32| labels.get(number).copied().unwrap_or_default();
     for Imported { result, end } in all {
         let v1::ImportResult { label, outcome, .. } = result;
         match outcome {
             Some(Outcome::Imported(imported)) => {
                 if is_of(part, imported.kind()) {
-                    note_imported(report, label, imported, end.clone(), args, &label_of);
+                    let about = imported.link.as_ref().and_then(|link| link.to.as_ref());
+                    let about = about.map(label_of);
+                    note_imported(report, (label, about), imported, end.clone(), args);
                 }
             }
             // Said once, by the first pass.
@@ -146,7 +149,7 @@ fn note_all(report: &mut Report, all: &[Imported], part: Lodge, args: &WcoArgs) 
                 report.add_skipped(label, &skipped.root, &skipped.reason);
             }
             Some(Outcome::Malformed(malformed)) => report.add_malformed(label, malformed),
-            Some(Outcome::DuplicateOf(first)) => report.add_duplicate(label, label_of(*first)),
+            Some(Outcome::DuplicateOf(first)) => report.add_duplicate(label, label_of(first)),
             None => {}
         }
     }
@@ -161,13 +164,13 @@ fn is_of(part: Lodge, kind: Kind) -> bool {
     }
 }
 
+/// Notes a message that became a record, and which message of the run it is about.
 fn note_imported(
     report: &mut Report,
-    label: &str,
+    (label, about): (&str, Option<&str>),
     imported: &v1::ImportedMessage,
     end: Option<End>,
     args: &WcoArgs,
-    label_of: &dyn Fn(u32) -> &str,
 ) {
     report.add_warnings(label, &imported.warnings, args.warnings);
     if let Some(unlinked) = &imported.unlinked {
@@ -189,10 +192,7 @@ fn note_imported(
                 record.linked_by = rule;
             }
         }
-        None if args.dry_run => {
-            let to = imported.link.as_ref().and_then(|link| link.to);
-            report.add_planned(label, kind, imported, to.map(label_of));
-        }
+        None if args.dry_run => report.add_planned(label, kind, imported, about),
         // It was lodged by an earlier attempt, which said so.
         None => {}
     }
