@@ -67,8 +67,9 @@ pub(super) fn read(terms: &mut Terms, element: &Element) -> Result<v1::Declarati
         country_destination: terms.country(shipment, &["Destination", "CountryCode"]),
         ..Default::default()
     };
-    let equipment = consignments.flat_map(|consignment| consignment.each("TransportEquipment"));
-    declaration.container_ids = terms.containers(equipment);
+    for equipment in consignments.flat_map(|consignment| consignment.each("TransportEquipment")) {
+        terms.container(equipment, &mut declaration.container_ids);
+    }
     for parent in [element, shipment] {
         for document in parent.each("PreviousDocument") {
             declaration.previous_documents.push(terms.document(document));
@@ -215,7 +216,9 @@ fn item(terms: &mut Terms, element: &Element, number: u32) -> v1::GoodsItem {
     for document in element.each("AdditionalDocument") {
         item.supporting_documents.push(terms.document(document));
     }
-    item.container_ids = terms.containers(commodity.each("TransportEquipment"));
+    for equipment in commodity.each("TransportEquipment") {
+        terms.container(equipment, &mut item.container_ids);
+    }
     item.taxes = commodity.each("DutyTaxFee").filter_map(|tax| terms.tax(tax, 0)).collect();
     shipment_parties(terms, element, &mut item.parties);
     item

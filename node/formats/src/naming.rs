@@ -4,7 +4,7 @@
 //! A proof that nothing is about a subject covers what records state. So this goes through the whole
 //! message, and not only to the places that fields are read from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::subject::Scheme;
@@ -106,8 +106,15 @@ pub(super) fn subjects(
     text: &str,
     warnings: &mut Warnings,
 ) -> Subjects {
-    let mut reader =
-        Reader { message, text, found: BTreeSet::new(), unclear: Vec::new(), warnings };
+    let mut reader = Reader {
+        message,
+        declaration: message.child("Declaration"),
+        referenced: HashSet::new(),
+        text,
+        found: BTreeSet::new(),
+        unclear: Vec::new(),
+        warnings,
+    };
     reader.whole(message, String::new(), Part::Message);
     if !std::ptr::eq(root, message) {
         reader.whole(root, format!("/{}", root.name), Part::Around);
@@ -153,30 +160,12 @@ struct Unclear<'e> {
     foreign: bool,
 }
 
-/// An element as the class of those in it, with what stands beside an id in it: looked for once, however many
-/// there are.
-struct Class<'e> {
-    element: &'e Element,
-    category: &'e str,
-    type_code: &'e str,
-    /// The first own reference of a declaration.
-    reference: Option<&'e Element>,
-}
-
-impl<'e> Class<'e> {
-    fn of(element: &'e Element) -> Self {
-        let text = |name| element.child(name).map_or("", |child| &*child.text);
-        Self {
-            element,
-            category: text("CategoryCode"),
-            type_code: text("TypeCode"),
-            reference: element.child("FunctionalReferenceID"),
-        }
-    }
-}
-
 struct Reader<'e, 'w> {
     message: &'e Element,
+    /// The first declaration in it.
+    declaration: Option<&'e Element>,
+    /// Elements in which a reference of their own was found, by their places in memory.
+    referenced: HashSet<*const Element>,
     text: &'e str,
     found: Subjects,
     unclear: Vec<Unclear<'e>>,
@@ -201,7 +190,7 @@ impl<'e> Reader<'e, '_> {
             *totals.entry(child.label()).or_default() += 1;
         }
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        let class = Class::of(element);
+        let codes = DocumentCodes::of(element);
         let end = path.len();
         for child in &element.children {
             let label = child.label();
@@ -218,18 +207,25 @@ impl<'e> Reader<'e, '_> {
                 path.push_str(&format!("[{number}]"));
             }
             let part = if child.foreign && part == Part::Message { Part::Foreign } else { part };
-            self.element(&class, child, path, part);
+            self.element((element, &codes), child, path, part);
             self.walk(child, path, part);
             path.truncate(end);
         }
     }
 
-    fn element(&mut self, class: &Class<'e>, element: &'e Element, path: &str, part: Part) {
-        let scheme = scheme_of(class, &element.name, &element.text);
+    fn element(
+        &mut self,
+        (parent, codes): (&Element, &DocumentCodes<'_>),
+        element: &'e Element,
+        path: &str,
+        part: Part,
+    ) {
+        let scheme = scheme_of((parent, codes), &element.name, &element.text);
         self.attributes(element, path, part);
         if scheme.is_some() && !element.children.is_empty() {
             // An id that is taken apart is not understood.
-            let whole = element.text.clone() + &inner_text(element);
+            let mut whole = element.text.clone();
+            add_inner_text(element, &mut whole);
             if part != Part::Around && !whole.is_empty() {
                 self.note(element, path, &whole, scheme, part);
             }
@@ -239,11 +235,11 @@ impl<'e> Reader<'e, '_> {
             return;
         }
         match (part, scheme) {
-            (Part::Message, Some(scheme)) => self.named(class, element, path, scheme),
+            (Part::Message, Some(scheme)) => self.named(parent, element, path, scheme),
             (Part::Message, None) => {
                 self.check_date(element, path);
                 let form = by_form(&element.text);
-                if form.is_some() || is_unknown_id(class, element) || has_id(element) {
+                if form.is_some() || is_unknown_id(parent, element) || has_id(element) {
                     self.note(element, path, &element.text, form, part);
                 }
             }
@@ -260,13 +256,10 @@ impl<'e> Reader<'e, '_> {
 
     /// Notes what attributes may name: in messages of the Data Model, elements do.
     fn attributes(&mut self, element: &'e Element, path: &str, part: Part) {
-        if element.attributes.is_empty() {
-            return;
-        }
-        let class = Class::of(element);
+        let codes = DocumentCodes::of(element);
         for attribute in &element.attributes {
             let form = by_form(&attribute.value);
-            let scheme = scheme_of(&class, attribute.local_name(), &attribute.value);
+            let scheme = scheme_of((element, &codes), attribute.local_name(), &attribute.value);
             if !attribute.value.is_empty() && (form.is_some() || scheme.is_some()) {
                 let path = format!("{}@{}", clipped(path), attribute.name);
                 self.note(element, &path, &attribute.value, form.or(scheme), part);
@@ -275,17 +268,14 @@ impl<'e> Reader<'e, '_> {
     }
 
     /// Takes the subject that an element of the message names.
-    fn named(&mut self, class: &Class<'e>, element: &'e Element, path: &str, scheme: Scheme) {
+    fn named(&mut self, parent: &Element, element: &'e Element, path: &str, scheme: Scheme) {
         if codes::is_shortened_number(&element.text) {
-            let text = self.text;
-            self.warnings.push_with(|| Warning::Shortened {
-                place: place_of(text, element, path),
-                value: element.text.clone(),
-            });
+            let (place, value) = (self.place(element, path), element.text.clone());
+            self.warnings.push_with(|| Warning::Shortened { place: place(), value });
         }
         let id = match scheme {
             // The node knows the agency, and takes the reference from its field.
-            Scheme::DeclarationReference if !self.is_field(class, element) => {
+            Scheme::DeclarationReference if !self.is_field(parent) => {
                 return self.note(element, path, &element.text, None, Part::Message);
             }
             Scheme::DeclarationReference => form::normal_reference(&element.text),
@@ -299,11 +289,11 @@ impl<'e> Reader<'e, '_> {
                 }
             }
             Err(why) => {
-                let text = self.text;
+                let (place, value) = (self.place(element, path), element.text.clone());
                 self.warnings.push_with(|| Warning::SubjectForm {
-                    place: place_of(text, element, path),
+                    place: place(),
                     scheme,
-                    value: element.text.clone(),
+                    value,
                     why,
                 });
             }
@@ -312,10 +302,11 @@ impl<'e> Reader<'e, '_> {
 
     /// Whether it is where a field is read from: the first, of the message itself or, in a response, of
     /// the first declaration in it.
-    fn is_field(&self, class: &Class<'_>, element: &Element) -> bool {
-        let first = class.reference.is_some_and(|first| std::ptr::eq(first, element));
-        let of = |field: &Element| std::ptr::eq(field, class.element);
-        first && (of(self.message) || self.message.child("Declaration").is_some_and(of))
+    fn is_field(&mut self, parent: &Element) -> bool {
+        // They come in their order.
+        let first = self.referenced.insert(&raw const *parent);
+        let of = |field: &Element| std::ptr::eq(field, parent);
+        first && (of(self.message) || self.declaration.is_some_and(of))
     }
 
     fn check_container(&mut self, id: String) {
@@ -333,11 +324,8 @@ impl<'e> Reader<'e, '_> {
         let format = element.attribute("formatCode").map_or("", |attribute| &attribute.value);
         let is_one = ["DateTimeString", "DateTime"].iter().any(|end| element.name.ends_with(end));
         if is_one && element.children.is_empty() && !date::is_date_time(&element.text, format) {
-            let text = self.text;
-            self.warnings.push_with(|| Warning::Date {
-                place: place_of(text, element, path),
-                value: element.text.clone(),
-            });
+            let (place, value) = (self.place(element, path), element.text.clone());
+            self.warnings.push_with(|| Warning::Date { place: place(), value });
         }
     }
 
@@ -353,17 +341,33 @@ impl<'e> Reader<'e, '_> {
         let path = clipped(path);
         self.unclear.push(Unclear { element, path, value: value.to_owned(), scheme, foreign });
     }
+
+    /// Where an element is, for a warning that is wanted: it takes a look at all that comes before.
+    fn place<'p>(
+        &self,
+        element: &'p Element,
+        path: &'p str,
+    ) -> impl FnOnce() -> Place + use<'e, 'p> {
+        let text = self.text;
+        move || {
+            let position = xml::position(text.as_bytes(), element.offset);
+            Place { path: path.to_owned(), position: Some(position) }
+        }
+    }
 }
 
-/// Where an element is. Finding line and column takes reading all that is before it.
-fn place_of(text: &str, element: &Element, path: &str) -> Place {
-    let position = xml::position(text.as_bytes(), element.offset);
-    Place { path: path.to_owned(), position: Some(position) }
-}
+/// Bytes of the texts in an element that is taken apart, from which on no more are looked at: no id has as many.
+const INNER_TEXT_BYTES: usize = 4096;
 
-/// The texts of the elements in an element, one after the other.
-fn inner_text(element: &Element) -> String {
-    element.children.iter().map(|child| child.text.clone() + &inner_text(child)).collect()
+/// Adds the texts of the elements in an element, one after the other.
+fn add_inner_text(element: &Element, to: &mut String) {
+    for child in &element.children {
+        if to.len() > INNER_TEXT_BYTES {
+            return;
+        }
+        to.push_str(&child.text);
+        add_inner_text(child, to);
+    }
 }
 
 /// A path of which each of many texts may have a copy.
@@ -375,17 +379,41 @@ fn clipped(path: &str) -> String {
     }
 }
 
+/// The codes of an element that is a document, found once for all that is in it.
+struct DocumentCodes<'e> {
+    category: &'e str,
+    type_code: &'e str,
+}
+
+impl<'e> DocumentCodes<'e> {
+    fn of(class: &'e Element) -> Self {
+        let is_document = DOCUMENTS.contains(&&*class.name);
+        let of = |name: &str| {
+            let found = is_document.then(|| class.child(name)).flatten();
+            found.map_or("", |child| &*child.text)
+        };
+        Self { category: of("CategoryCode"), type_code: of("TypeCode") }
+    }
+}
+
+/// Classes that refer to a document.
+const DOCUMENTS: [&str; 3] = ["PreviousDocument", "AdditionalDocument", "SupportingDocument"];
+
 /// What a text is the id of, by the class (the element that it is in) and its name there.
-fn scheme_of(class: &Class<'_>, name: &str, text: &str) -> Option<Scheme> {
-    match (&*class.element.name, name) {
+fn scheme_of(
+    (class, codes): (&Element, &DocumentCodes<'_>),
+    name: &str,
+    text: &str,
+) -> Option<Scheme> {
+    match (&*class.name, name) {
         ("TransportEquipment", "ID") => Some(Scheme::Container),
         ("UCR", "ID" | "TraderAssignedReferenceID") => Some(Scheme::Ucr),
         ("Declaration", "ID") => Some(Scheme::Mrn),
         ("Declaration", "FunctionalReferenceID") => Some(Scheme::DeclarationReference),
         ("TransportContractDocument", "ID") => Some(Scheme::TransportDocument),
-        ("PreviousDocument" | "AdditionalDocument" | "SupportingDocument", "ID") => {
+        (class, "ID") if DOCUMENTS.contains(&class) => {
             // A document of any type that has the number of a movement is that movement's.
-            document(class.category, class.type_code)
+            document(codes.category, codes.type_code)
                 .or_else(|| by_form(text).filter(|form| *form == Scheme::Mrn))
         }
         (class, "ID") if PARTIES.contains(&class) => Some(Scheme::Trader),
@@ -409,7 +437,7 @@ fn document(category: &str, type_code: &str) -> Option<Scheme> {
 
 /// Whether an element is of a class that has an id of its own: a text in it stands in the id's place.
 fn has_id(element: &Element) -> bool {
-    scheme_of(&Class::of(element), "ID", &element.text).is_some()
+    scheme_of((element, &DocumentCodes::of(element)), "ID", &element.text).is_some()
 }
 
 /// Whether an element's name says that it is an id.
@@ -438,8 +466,8 @@ fn by_form(text: &str) -> Option<Scheme> {
 }
 
 /// Whether an element of the message is an id of a class that is not known here.
-fn is_unknown_id(class: &Class<'_>, element: &Element) -> bool {
-    let (class, name) = (&*class.element.name, &*element.name);
+fn is_unknown_id(parent: &Element, element: &Element) -> bool {
+    let (class, name) = (&*parent.name, &*element.name);
     let is_known = match name {
         "ID" => {
             OTHER_CLASSES.contains(&class)

@@ -3,9 +3,7 @@
 //! A value is taken only if the field then says the same as the element. What is left becomes an
 //! extension, see [`super::extensions`].
 
-use std::collections::HashSet;
-
-use customhouse_ledger::record::subject::form;
+use customhouse_ledger::{limits::SUBJECTS_MAX, record::subject::form};
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{
@@ -192,14 +190,13 @@ impl Terms {
         true
     }
 
-    /// The containers of pieces of transport equipment, each once.
-    pub(super) fn containers<'e>(
-        &mut self,
-        equipment: impl Iterator<Item = &'e Element>,
-    ) -> Vec<String> {
-        let mut known = HashSet::new();
-        let ids = equipment.map(|equipment| self.subject(Scheme::Container, equipment, &["ID"]));
-        ids.filter(|id| !id.is_empty() && known.insert(id.clone())).collect()
+    /// Adds the container of a piece of transport equipment, once.
+    pub(super) fn container(&mut self, equipment: &Element, into: &mut Vec<String>) {
+        let id = self.subject(Scheme::Container, equipment, &["ID"]);
+        // With more than that the record is refused: it is about all of them.
+        if !(id.is_empty() || into.len() > SUBJECTS_MAX || into.contains(&id)) {
+            into.push(id);
+        }
     }
 
     /// Warns where a tariff code has another form.

@@ -260,9 +260,9 @@ fn declaration_record(
     let shipment = element.child("GoodsShipment");
     let elements: Vec<&Element> =
         shipment.into_iter().flat_map(|shipment| shipment.each(GOODS_ITEM)).collect();
-    let items_by_place: HashSet<*const Element> =
-        elements.iter().map(|item| std::ptr::from_ref(*item)).collect();
-    let is_item = |child: &Element| items_by_place.contains(&std::ptr::from_ref(child));
+    // By their places in memory: whether a child is one of many is asked of every child.
+    let places: HashSet<*const Element> = elements.iter().map(|item| &raw const **item).collect();
+    let is_item = |child: &Element| places.contains(&(&raw const *child));
     extensions.add(element, "", &is_item);
     let listed: Vec<_> = around.into_iter().chain(extensions.drain()).collect();
     if let Some(Body::Declaration(declaration)) = &mut record.body {

@@ -18,14 +18,14 @@ use quick_xml::{
 
 use super::error::quoted;
 
+/// Attributes of an element, with what declares namespaces: each is compared with the others.
+const ATTRIBUTES_MAX: usize = 256;
+/// Namespaces that are declared around an element: each of its names is looked up among them.
+const BINDINGS_MAX: usize = 1024;
+/// Bytes of a namespace's name: each element has it in its paths.
+const NAMESPACE_BYTES_MAX: usize = 1024;
 /// The deepest nesting of elements.
 pub(super) const DEPTH_MAX: usize = 64;
-/// Most bytes of a name, and of a namespace's: each may be in the path of everything below it.
-const NAME_BYTES_MAX: usize = 1024;
-/// Most attributes of an element, each of which is compared with the others.
-const ATTRIBUTES_MAX: usize = 256;
-/// Most namespace declarations that hold at a place: each prefix is looked for among them.
-const BINDINGS_MAX: usize = 256;
 
 /// Why text is not a document that is read here.
 #[derive(Debug)]
@@ -230,13 +230,6 @@ fn is_xml_char(found: char) -> bool {
     matches!(found, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
-fn check_name(name: &str) -> Result<(), String> {
-    if name.len() > NAME_BYTES_MAX {
-        return Err(format!("a name of more than {NAME_BYTES_MAX} bytes"));
-    }
-    if is_name(name) { Ok(()) } else { Err(format!("{} is not a name", quoted(name))) }
-}
-
 fn is_name(name: &str) -> bool {
     let start = |found: char| found.is_alphabetic() || found == '_' || found == ':';
     let rest = |found: char| start(found) || found.is_alphanumeric() || "-.·".contains(found);
@@ -311,7 +304,9 @@ impl Tree {
             return Err(Fault::new(start, "a second root element"));
         }
         let name = tag.name();
-        check_name(name.as_ref()).map_err(|reason| Fault::new(start, reason))?;
+        if !is_name(name.as_ref()) {
+            return Err(Fault::new(start, format!("{} is not a name", quoted(name.as_ref()))));
+        }
         let (mut attributes, bindings) =
             attributes(tag).map_err(|reason| Fault::new(start, reason))?;
         // What an element declares counts for itself, and ends with it.
@@ -321,7 +316,10 @@ impl Tree {
         );
         self.bindings.extend(bindings.into_iter().map(|(prefix, name)| (prefix, name, depth)));
         if self.bindings.len() > BINDINGS_MAX {
-            return Err(Fault::new(start, format!("more than {BINDINGS_MAX} namespaces")));
+            return Err(Fault::new(
+                start,
+                format!("more than {BINDINGS_MAX} namespaces at a time"),
+            ));
         }
         let prefix = name.prefix();
         let namespace = self.namespace(prefix.as_ref().map(AsRef::as_ref));
@@ -439,12 +437,14 @@ type Bindings = Vec<(String, Rc<str>)>;
 fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String> {
     check_spacing(tag.attributes_raw())?;
     let (mut found, mut bindings) = (Vec::new(), Vec::new());
-    for (count, attribute) in tag.attributes().enumerate() {
+    for (count, attribute) in (1..).zip(tag.attributes()) {
+        if count > ATTRIBUTES_MAX {
+            return Err(format!("more than {ATTRIBUTES_MAX} attributes"));
+        }
         let attribute = attribute.map_err(|error| shortened(&error))?;
         let name = attribute.key.as_ref();
-        check_name(name)?;
-        if count >= ATTRIBUTES_MAX {
-            return Err(format!("more than {ATTRIBUTES_MAX} attributes"));
+        if !is_name(name) {
+            return Err(format!("{} is not a name", quoted(name)));
         }
         if attribute.value.contains('<') {
             return Err(format!("\"<\" in the value of {}", quoted(name)));
@@ -458,11 +458,10 @@ fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String
         let of_schema =
             name.ends_with(":schemaLocation") || name.ends_with(":noNamespaceSchemaLocation");
         if let Some(prefix) = name.strip_prefix("xmlns:").or((name == "xmlns").then_some("")) {
-            let namespace = value.trim_matches(is_space);
-            if namespace.len() > NAME_BYTES_MAX {
-                return Err(format!("a namespace of more than {NAME_BYTES_MAX} bytes"));
+            if value.len() > NAMESPACE_BYTES_MAX {
+                return Err(format!("a namespace of more than {NAMESPACE_BYTES_MAX} bytes"));
             }
-            bindings.push((prefix.to_owned(), namespace.into()));
+            bindings.push((prefix.to_owned(), value.trim_matches(is_space).into()));
         } else if !of_schema {
             let (name, value) = (name.to_owned(), value.trim_matches(is_space).to_owned());
             found.push(Attribute { name, namespace: "".into(), value, taken: Cell::new(false) });
