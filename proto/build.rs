@@ -4,6 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
+#[path = "build/shapes.rs"]
+mod shapes;
+
 const FILES: [&str; 8] = [
     "customhouse/v1/admin.proto",
     "customhouse/v1/audit.proto",
@@ -21,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     // Served by gRPC reflection.
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    fs::write(out_dir.join("shapes.rs"), shapes::of(&descriptors, "Record")?)?;
     let has = |feature: &str| env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
     // The strict codec looks messages up by their names.
     let mut config = tonic_prost_build::Config::new();

@@ -51,7 +51,8 @@ mod rows;
 mod tests;
 mod tiles;
 
-pub use execution::{BlockContext, Candidate, SlotOutcome, Staged};
+pub use crate::transaction::SlotOutcome;
+pub use execution::{BlockContext, Candidate, Staged};
 pub use invalid::{BlockInvalid, CommitError, TransactionInvalid};
 pub use reader::{
     CertifiedHeader, ChainReader, CommittedBlock, CommittedRecord, CommittedTransaction,
@@ -63,7 +64,7 @@ use pending::PendingBlocks;
 use registry_state::{EarlierRegistries, RegistryState};
 
 /// The layout of the store, and the rules that its blocks keep. Another number is refused.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The newest committed block, and who decides the next.
 #[derive(Clone, Debug, PartialEq, Eq)]

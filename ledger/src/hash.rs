@@ -86,12 +86,14 @@ pub struct Tag(&'static str);
 impl Tag {
     /// Genesis bytes → chain id.
     pub const GENESIS: Self = Self("customhouse/v1/genesis\0");
-    /// Record bytes → record id.
+    /// Leaf count and root of a record's fields → record id.
     pub const RECORD: Self = Self("customhouse/v1/record\0");
     /// Scheme and id → subject key.
     pub const SUBJECT: Self = Self("customhouse/v1/subject\0");
     /// Agency, submitter and the client's key → dedupe key.
     pub const DEDUPE: Self = Self("customhouse/v1/dedupe\0");
+    /// A client's signing key and its dedupe key → the key of the row that holds it.
+    pub const DEDUPE_SIGNER: Self = Self("customhouse/v1/dedupe-signer\0");
     /// Transaction header bytes → transaction id.
     pub const TRANSACTION: Self = Self("customhouse/v1/transaction\0");
     /// Signed: transaction header bytes.
@@ -106,7 +108,11 @@ impl Tag {
     pub const PROPOSAL: Self = Self("customhouse/v1/proposal\0");
     /// Validator set layout → validators hash.
     pub const VALIDATORS: Self = Self("customhouse/v1/validators\0");
-    /// Entry count and Merkle root → registry root.
+    /// Entry count and Merkle root of the members' entries → members root.
+    pub const MEMBERS: Self = Self("customhouse/v1/members\0");
+    /// Count and Merkle root of the agreements → agreements root.
+    pub const AGREEMENTS: Self = Self("customhouse/v1/agreements\0");
+    /// Members root and agreements root → registry root.
     pub const REGISTRY: Self = Self("customhouse/v1/registry\0");
     /// Registry proposal bytes → its hash, which is also the change's dedupe key.
     pub const REGISTRY_PROPOSAL: Self = Self("customhouse/v1/registry-proposal\0");

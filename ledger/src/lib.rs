@@ -6,6 +6,7 @@
 //! | [`hash`], [`keys`], [`merkle`] | SHA-256 with tags, Ed25519 with strict checks, RFC 6962 trees |
 //! | [`layout`], [`canonical`], [`text`] | fixed-width layouts; protobuf that has one encoding; characters and names |
 //! | [`agency`], [`registry`] | members, their keys, their parameters, how they change, and the genesis |
+//! | [`authority`] | who may state what, in which role, and what may refer to what |
 //! | [`finality`] | blocks, and how it is proven that they are final |
 //! | [`record`], [`transaction`] | trade facts by kind, what they are about, and what is signed |
 //! | [`history`] | the index of all records about a subject |
@@ -17,6 +18,7 @@
 //! builds without C++ and does no I/O: that is the verifier.
 
 pub mod agency;
+pub mod authority;
 pub mod canonical;
 #[cfg(feature = "rocksdb")]
 pub mod chain;
@@ -30,7 +32,6 @@ pub mod merkle;
 pub mod proofs;
 pub mod record;
 pub mod registry;
-pub mod role;
 #[cfg(feature = "rocksdb")]
 pub mod store;
 pub mod text;

@@ -12,6 +12,8 @@ use crate::agency::AgencyCode;
 
 /// A record, in its one encoding.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// Fields, elements and messages of a record: leaves of the tree that its id is the root of.
+pub const RECORD_LEAVES_MAX: usize = 65_536;
 /// The name of a submitter.
 pub const SUBMITTER_BYTES_MAX: usize = 64;
 /// References of a record to other records.

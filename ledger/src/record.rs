@@ -2,19 +2,28 @@
 //! lists (HS, ISO, UN/LOCODE) only warn at the edge, because lists change.
 
 use bytes::Bytes;
-use customhouse_proto::v1::{self, reference::Relation, subject::Scheme};
+use customhouse_proto::v1::{
+    self,
+    record::Body,
+    reference::{Ground, Relation},
+    subject::Scheme,
+};
 use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    authority::{self, NoRelation, NotStated, RecordKind, role},
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
     layout::LayoutError,
     limits::SUBJECT_ID_BYTES_MAX,
     limits::{RECORD_BYTES_MAX, REFERENCES_MAX, SUBJECTS_MAX, SUBMITTER_BYTES_MAX},
-    record::subject::{
-        Subjects,
-        form::{self, FormError},
+    record::{
+        field_tree::FieldTreeError,
+        subject::{
+            Subjects,
+            form::{self, FormError},
+        },
     },
     registry::ChangeError,
     text::{self, TextError},
@@ -22,12 +31,12 @@ use crate::{
 
 mod assistance_request;
 mod assistance_response;
-pub mod authority;
 mod certificate;
 mod declaration;
 mod declaration_status;
 mod enforcement_action;
 mod event;
+pub mod field_tree;
 mod fields;
 mod inspection;
 mod kind;
@@ -39,10 +48,12 @@ mod trader_status;
 mod transport_document;
 
 pub use fields::is_decimal;
-pub use kind::{Kind, RecordKind, kind_of};
+pub use kind::{Kind, kind_of};
 
-/// Bytes of the salt.
-pub const SALT_BYTES: usize = 16;
+/// Bytes of the salt: random, so that nobody tells a record from its id by guessing.
+pub const SALT_BYTES: usize = 32;
+/// Bytes of the hash of a client's certificate.
+pub const CERTIFICATE_HASH_BYTES: usize = 32;
 
 /// Why a record was refused. Each names the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,12 +76,33 @@ pub enum RecordError {
     /// Not a name that the chain takes.
     #[error("record.submitter: {0}")]
     SubmitterName(TextError),
+    /// Unset or unknown.
+    #[error("record.submitter_role: unset or unknown")]
+    Role,
+    /// Neither empty nor a hash, or there in what the node states itself.
+    #[error(
+        "record.submitter_certificate: {CERTIFICATE_HASH_BYTES} bytes expected, or none where no node \
+         speaks for a client"
+    )]
+    Certificate,
+    /// Who speaks in this role may not state this kind.
+    #[error("record: {0}")]
+    Authority(NotStated),
+    /// More fields and elements than a record may have, or not its one encoding.
+    #[error("record: {0}")]
+    Leaves(FieldTreeError),
     /// More than [`REFERENCES_MAX`].
     #[error("record.references: {0}, at most {REFERENCES_MAX} are allowed")]
     TooManyReferences(usize),
-    /// Unknown relation, or an id that is not 32 bytes.
-    #[error("record.references[{0}]: needs a relation and a record id of 32 bytes")]
+    /// Unknown relation or ground, an id that is not 32 bytes, an agency that is no code or the record's own.
+    #[error(
+        "record.references[{0}]: needs a relation, a ground, a record id of 32 bytes, and an agency \
+         where that is another than the record's own"
+    )]
     Reference(usize),
+    /// A relation that leads from no record of this kind.
+    #[error("record.references[{0}]: {1}")]
+    Relation(usize, NoRelation),
     /// Unknown scheme, empty or too long id.
     #[error("record.subjects[{0}]: needs a scheme and an id of 1 to {SUBJECT_ID_BYTES_MAX} bytes")]
     Subject(usize),
@@ -87,6 +119,12 @@ pub enum RecordError {
         /// What is wrong with it.
         why: FormError,
     },
+    /// Nothing says what it is about: no subject, no reference, no id of its own. Nobody would find it again.
+    #[error(
+        "record.{0}: 1 to {SUBJECT_ID_BYTES_MAX} bytes expected, because nothing else says what the \
+         record is about. Give it, or a subject, or a reference to an earlier record"
+    )]
+    AboutNothing(&'static str),
     /// More than [`SUBJECTS_MAX`].
     #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
     TooManySubjects(usize),
@@ -117,11 +155,19 @@ impl RecordError {
             Self::Salt(_) => "RECORD_SALT",
             Self::Agency => "RECORD_AGENCY",
             Self::Submitter(_) | Self::SubmitterName(_) => "RECORD_SUBMITTER",
-            Self::TooManyReferences(_) | Self::Reference(_) => "RECORD_REFERENCE",
+            Self::Role => "RECORD_ROLE",
+            Self::Certificate => "RECORD_CERTIFICATE",
+            Self::Authority(_) => "RECORD_AUTHORITY",
+            Self::Leaves(FieldTreeError::Encoding) => "RECORD_NOT_CANONICAL",
+            Self::Leaves(FieldTreeError::TooManyLeaves) => "RECORD_LEAVES",
+            Self::TooManyReferences(_) | Self::Reference(_) | Self::Relation(..) => {
+                "RECORD_REFERENCE"
+            }
             Self::Subject(_)
             | Self::SubjectOrder
             | Self::SubjectForm { .. }
             | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
             Self::Misbehaviour(_) => "RECORD_MISBEHAVIOUR",
@@ -136,7 +182,7 @@ impl RecordError {
 pub struct ValidRecord {
     /// Canonical bytes.
     pub bytes: Bytes,
-    /// Tagged hash of the bytes.
+    /// The root of its fields, see [`field_tree`].
     pub id: Hash,
     /// The agency that answers for it.
     pub agency: AgencyCode,
@@ -180,16 +226,23 @@ impl ValidRecord {
             return Err(RecordError::Submitter(record.submitter.len()));
         }
         text::check_name(&record.submitter).map_err(RecordError::SubmitterName)?;
-        check_references(&record.references)?;
+        let body = record.body.as_ref().ok_or(RecordError::Body)?;
+        check_speaker(&record, RecordKind::of(body))?;
+        check_references(&record, RecordKind::of(body))?;
         check_subjects(&record.subjects)?;
-        kind_of(record.body.as_ref().ok_or(RecordError::Body)?).check()?;
+        kind_of(body).check()?;
         let subjects = subjects(&record);
         subjects.iter().try_for_each(check_form)?;
         let subject_keys = subject::keys_of(&subjects);
+        // A change of the registry is about the registry, and found by its proposal.
+        let of_trade = !matches!(body, Body::RegistryChange(_));
+        if subject_keys.is_empty() && of_trade {
+            check_about(&record, kind_of(body))?;
+        }
         if subject_keys.len() > SUBJECTS_MAX {
             return Err(RecordError::TooManySubjects(subject_keys.len()));
         }
-        let id = record_id(&bytes);
+        let id = field_tree::record_id(&bytes, &record.salt).map_err(RecordError::Leaves)?;
         Ok(Self { bytes, id, agency, subject_keys, record })
     }
 }
@@ -213,11 +266,6 @@ pub fn subject_keys(record: &v1::Record) -> Vec<Hash> {
     subject::keys_of(&subjects(record))
 }
 
-/// The id of a record: tagged hash of its canonical bytes.
-pub fn record_id(bytes: &[u8]) -> Hash {
-    Tag::RECORD.hash(&[bytes])
-}
-
 /// The dedupe key of a submission: tagged hash of the agency (16 bytes), the submitter's name with
 /// its length (u32) before it, and the client's key.
 pub fn dedupe_key(agency: &AgencyCode, submitter: &str, client_key: &str) -> Hash {
@@ -225,16 +273,42 @@ pub fn dedupe_key(agency: &AgencyCode, submitter: &str, client_key: &str) -> Has
     Tag::DEDUPE.hash(&[agency.as_bytes(), &length, submitter.as_bytes(), client_key.as_bytes()])
 }
 
-fn check_references(references: &[v1::Reference]) -> Result<(), RecordError> {
+/// A record without a subject has an id of its own, or refers to an earlier record.
+fn check_about(record: &v1::Record, kind: &dyn Kind) -> Result<(), RecordError> {
+    match kind.own_id().is_empty() && record.references.is_empty() {
+        true => Err(RecordError::AboutNothing(kind.field())),
+        false => Ok(()),
+    }
+}
+
+/// Who speaks has a role that may state the kind, and a certificate only where a node speaks for a client.
+fn check_speaker(record: &v1::Record, kind: RecordKind) -> Result<(), RecordError> {
+    let role = role::numbered(record.submitter_role).ok_or(RecordError::Role)?;
+    let certificate = record.submitter_certificate.len();
+    let stated_itself = !role::is_submitter(role) && certificate != 0;
+    if !matches!(certificate, 0 | CERTIFICATE_HASH_BYTES) || stated_itself {
+        return Err(RecordError::Certificate);
+    }
+    authority::check_kind(role, kind).map_err(RecordError::Authority)
+}
+
+fn check_references(record: &v1::Record, from: RecordKind) -> Result<(), RecordError> {
+    let references = &record.references;
     if references.len() > REFERENCES_MAX {
         return Err(RecordError::TooManyReferences(references.len()));
     }
     for (index, reference) in references.iter().enumerate() {
         let known = Relation::try_from(reference.relation)
             .is_ok_and(|relation| relation != Relation::Unspecified);
-        if !known || reference.record_id.len() != 32 {
+        let ground = Ground::try_from(reference.ground).is_ok();
+        let agency = &reference.agency;
+        let other =
+            agency.is_empty() || (*agency != record.agency && agency.parse::<AgencyCode>().is_ok());
+        if !known || !ground || !other || reference.record_id.len() != 32 {
             return Err(RecordError::Reference(index));
         }
+        authority::check_relation(reference.relation(), from)
+            .map_err(|refused| RecordError::Relation(index, refused))?;
     }
     Ok(())
 }
@@ -267,7 +341,7 @@ mod subject_tests;
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use customhouse_proto::v1::record::Body;
+    use customhouse_proto::v1::Role;
 
     use super::*;
 
@@ -282,6 +356,8 @@ pub(crate) mod tests {
             salt: vec![7; SALT_BYTES],
             agency: agency.into(),
             submitter: "broker".into(),
+            submitter_role: Role::Broker as i32,
+            submitter_certificate: vec![6; CERTIFICATE_HASH_BYTES],
             body: Some(Body::Declaration(declaration)),
             ..Default::default()
         }
@@ -301,13 +377,17 @@ pub(crate) mod tests {
             change(&mut record);
             ValidRecord::from_record(record).expect_err("broken")
         };
-        assert_eq!(broken(&|r| r.salt = vec![1; 15]), RecordError::Salt(15));
+        assert_eq!(broken(&|r| r.salt = vec![1; 16]), RecordError::Salt(16));
+        assert_eq!(broken(&|r| r.submitter_role = 0), RecordError::Role);
+        assert_eq!(broken(&|r| r.submitter_role = 99), RecordError::Role);
+        assert_eq!(broken(&|r| r.submitter_certificate = vec![1; 31]), RecordError::Certificate);
         assert_eq!(broken(&|r| r.agency = "nl".into()), RecordError::Agency);
         assert_eq!(broken(&|r| r.submitter = String::new()), RecordError::Submitter(0));
         let hidden = broken(&|r| r.submitter = "bro\u{202e}ker".into());
         assert_eq!(hidden, RecordError::SubmitterName(TextError::Character('\u{202e}')));
         assert_eq!(broken(&|r| r.body = None), RecordError::Body);
-        let reference = v1::Reference { relation: 1, record_id: vec![0; 31], ground: 0 };
+        let reference =
+            v1::Reference { relation: 1, record_id: vec![0; 31], ground: 0, agency: String::new() };
         assert_eq!(broken(&|r| r.references = vec![reference.clone()]), RecordError::Reference(0));
         let subject = v1::Subject { scheme: 4, id: "X".into() };
         let twice = vec![subject.clone(), subject.clone()];
@@ -378,7 +458,8 @@ pub(crate) mod tests {
                 "26NL1",
             ),
         ] {
-            let record = v1::Record { body: Some(body), ..record("NL-DOUANE", 1) };
+            let submitter_role = Role::Office as i32;
+            let record = v1::Record { body: Some(body), submitter_role, ..record("NL-DOUANE", 1) };
             let error = ValidRecord::from_record(record).expect_err(form);
             assert_eq!(error.code(), "RECORD_SUBJECT", "{error}");
             assert!(error.to_string().contains("normal form, which is"), "{error}");

@@ -11,15 +11,14 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    authority::{self, RecordKind, Role, Stated, role},
     canonical::{self, CanonicalError},
     finality::validators::{Validator, ValidatorSet, ValidatorSetError},
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey},
     limits::{NAME_BYTES_MAX, REGISTRY_ENTRIES_MAX, SUBMITTER_BYTES_MAX},
     merkle,
-    record::{RecordKind, authority},
     registry::parameters::{ParameterError, Parameters},
-    role::{self, Role},
     text::{self, TextError},
 };
 
@@ -148,29 +147,28 @@ impl Signer {
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn check(&self, record: &v1::Record) -> Result<(), SignerRefused> {
-        let by_node = self.role == Role::Node;
-        let stated = record.submitter_role();
-        if by_node {
-            let certificate = !record.submitter_certificate.is_empty();
-            return match certificate == (stated != Role::Node) {
+    pub fn check(&self, record: &Stated) -> Result<(), SignerRefused> {
+        if self.role == Role::Node {
+            // Its clients have certificates; what the node states itself has none.
+            let by_client = record.role != Role::Node;
+            return match record.by_certificate == by_client {
                 true => Ok(()),
                 false => Err(SignerRefused::Certificate),
             };
         }
-        if !record.submitter_certificate.is_empty() {
+        if record.by_certificate {
             return Err(SignerRefused::Certificate);
-        }
-        if claims_checked_mapping(record) {
-            return Err(SignerRefused::Mapping);
         }
         if record.submitter != self.submitter {
             return Err(SignerRefused::Submitter);
         }
-        if stated != self.role {
+        if record.role != self.role {
             return Err(SignerRefused::Role);
         }
-        let kind = record.body.as_ref().map_or(0, |body| 1 << RecordKind::of(body).number());
+        if record.is_checked {
+            return Err(SignerRefused::Mapping);
+        }
+        let kind = RecordKind::bits(&[record.kind]);
         if self.kinds == 0 || self.kinds & kind != 0 { Ok(()) } else { Err(SignerRefused::Kind) }
     }
 }
@@ -187,20 +185,15 @@ pub enum SignerRefused {
     /// The key may not sign records of this kind.
     #[error("body: of a kind that the registry does not let the signing key sign")]
     Kind,
+    /// A node's word that it has mapped the source, under a key that is not a node's.
+    #[error("source.mapping: CHECKED is the word of a node, and this key is not a node's")]
+    Mapping,
     /// A client's certificate where no node speaks for one, or none where it does.
     #[error(
         "submitter_certificate: is there where a node signs for a client with a certificate, and only \
          there"
     )]
     Certificate,
-    /// A source that is said to be checked where no node has signed.
-    #[error("source.mapping: CHECKED is what a node says that has mapped the source itself")]
-    Mapping,
-}
-
-/// Whether a record says that a node has mapped its source.
-fn claims_checked_mapping(record: &v1::Record) -> bool {
-    record.source.as_ref().is_some_and(|source| source.mapping() != v1::source::Mapping::NotChecked)
 }
 
 impl SignerRefused {
@@ -210,8 +203,8 @@ impl SignerRefused {
             Self::Submitter => "SIGNER_SUBMITTER",
             Self::Role => "SIGNER_ROLE",
             Self::Kind => "SIGNER_KIND",
-            Self::Certificate => "SIGNER_CERTIFICATE",
             Self::Mapping => "SIGNER_MAPPING",
+            Self::Certificate => "SIGNER_CERTIFICATE",
         }
     }
 }
@@ -308,9 +301,14 @@ impl Registry {
         self.entries.len()
     }
 
-    /// Tagged hash of the entry count (u64) and the RFC 6962 root of the sorted entries.
+    /// The root over members and agreements, as a block's header has it.
     pub fn root(&self) -> Hash {
-        root(self.entries.len() as u64, &merkle::root(&self.leaves()))
+        root(&self.members_root(), &agreements_root())
+    }
+
+    /// Tagged hash of the entry count (u64) and the RFC 6962 root of the sorted entries.
+    pub fn members_root(&self) -> Hash {
+        members_root(self.entries.len() as u64, &merkle::root(&self.leaves()))
     }
 
     /// The validators that decide a height.
@@ -326,7 +324,15 @@ impl Registry {
                 validators.push(Validator { agency, key });
             }
         }
-        Ok(ValidatorSet::new(validators)?)
+        Ok(ValidatorSet::new(validators)?.deciding_from(self.validators_from(height)))
+    }
+
+    /// The first height that those decide who decide a height: where a validator's entry last began or ended.
+    fn validators_from(&self, height: u64) -> u64 {
+        let entries = self.entries.values();
+        let validators = entries.filter(|entry| matches!(entry.entry, Some(Entry::Validator(_))));
+        let changed = validators.flat_map(|entry| [entry.from_height, entry.end_height]);
+        changed.filter(|changed| *changed <= height).fold(1, u64::max)
     }
 
     /// The parameters at a height; those not in the registry have their defaults.
@@ -431,9 +437,21 @@ impl Registry {
     }
 }
 
-/// The registry root of a tree of `count` entries.
-pub fn root(count: u64, tree_root: &Hash) -> Hash {
-    Tag::REGISTRY.hash(&[&count.to_be_bytes(), tree_root.as_bytes()])
+/// The members root of a tree of `count` entries.
+pub fn members_root(count: u64, tree_root: &Hash) -> Hash {
+    Tag::MEMBERS.hash(&[&count.to_be_bytes(), tree_root.as_bytes()])
+}
+
+/// The root over members and agreements. They are apart so that no agreement, of which there may be many, is
+/// in the way of a change of the members, which is bound to the members root alone.
+pub fn root(members_root: &Hash, agreements_root: &Hash) -> Hash {
+    Tag::REGISTRY.hash(&[members_root.as_bytes(), agreements_root.as_bytes()])
+}
+
+/// The root over the agreements: tagged hash of their count (u64) and the RFC 6962 root of their entries. This
+/// version of the rules admits none, so it is that of none.
+pub fn agreements_root() -> Hash {
+    Tag::AGREEMENTS.hash(&[&0_u64.to_be_bytes(), merkle::empty_root().as_bytes()])
 }
 
 /// Reads an entry's canonical bytes.

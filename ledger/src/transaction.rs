@@ -6,6 +6,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    authority::{Role, Stated},
     canonical::CanonicalError,
     finality::evidence::Evidence,
     hash::{Hash, Tag},
@@ -13,14 +14,16 @@ use crate::{
     layout::LayoutError,
     limits::{SLOTS_MAX, TRANSACTION_BYTES_MAX},
     merkle,
-    record::{RecordError, SALT_BYTES, ValidRecord},
+    record::{RecordError, ValidRecord},
     registry::{ChangeError, RegistryChange},
 };
 
 mod header;
+pub mod outcome;
 mod slot;
 
 pub use header::TransactionHeader;
+pub use outcome::SlotOutcome;
 pub use slot::{DedupeScope, Slot, SlotError};
 
 /// Why a transaction was refused, by what it says of itself.
@@ -129,6 +132,7 @@ pub struct VerifiedTransaction {
     id: Hash,
     leaf_hash: Hash,
     slots: Vec<Slot>,
+    stated: Vec<Stated>,
     alone: Option<Alone>,
     parts: v1::Transaction,
     encoded: Bytes,
@@ -226,13 +230,13 @@ impl VerifiedTransaction {
         if merkle::root(&parts.slots) != header.records_root {
             return Err(TransactionError::RecordsRoot);
         }
-        let (slots, alone) = check_slots(&parts, &header)?;
+        let CheckedSlots { slots, stated, alone } = check_slots(&parts, &header)?;
         header.verify(&signature)?;
         if let Some(Alone::Change(change)) = &alone {
             change.verify(chain_id).map_err(TransactionError::RegistryChange)?;
         }
         let (id, leaf_hash) = (header.id(), merkle::leaf_hash(&header.leaf(&signature)));
-        Ok(Self { id, header, signature, leaf_hash, slots, alone, parts, encoded })
+        Ok(Self { id, header, signature, leaf_hash, slots, stated, alone, parts, encoded })
     }
 
     /// Signs a report of misbehaviour.
@@ -294,6 +298,11 @@ impl VerifiedTransaction {
         &self.slots
     }
 
+    /// Who states the record of each slot, and what it refers to; in the slots' order.
+    pub fn stated(&self) -> &[Stated] {
+        &self.stated
+    }
+
     /// The record that it is called by where it is one of several: that of its first slot.
     pub fn first_record_id(&self) -> Hash {
         self.slots.first().expect("a transaction without slots is not verified").record_id
@@ -335,9 +344,10 @@ fn own_record(
 ) -> Result<(ValidRecord, Hash), TransactionError> {
     let record = v1::Record {
         // Nothing in it needs to be hidden from guessing.
-        salt: dedupe_key.0[..SALT_BYTES].to_vec(),
+        salt: dedupe_key.0.to_vec(),
         agency: agency.to_string(),
         submitter: submitter.to_owned(),
+        submitter_role: Role::Node as i32,
         body: Some(body),
         ..Default::default()
     };
@@ -352,10 +362,17 @@ enum Alone {
     Change(Box<RegistryChange>),
 }
 
+/// What a transaction carries, checked.
+struct CheckedSlots {
+    slots: Vec<Slot>,
+    stated: Vec<Stated>,
+    alone: Option<Alone>,
+}
+
 fn check_slots(
     parts: &v1::Transaction,
     header: &TransactionHeader,
-) -> Result<(Vec<Slot>, Option<Alone>), TransactionError> {
+) -> Result<CheckedSlots, TransactionError> {
     let decode = |(index, bytes): (usize, &Bytes)| {
         Slot::decode(bytes).map_err(|error| TransactionError::Slot(index, error))
     };
@@ -365,7 +382,7 @@ fn check_slots(
         let (expected, found) = (slots.len(), parts.records.len());
         return Err(TransactionError::RecordCount { expected, found });
     }
-    let mut alone = None;
+    let (mut stated, mut alone) = (Vec::with_capacity(count), None);
     for (index, (slot, bytes)) in slots.iter_mut().zip(&parts.records).enumerate() {
         let record = ValidRecord::from_bytes(bytes.clone())
             .map_err(|error| TransactionError::Record(index, error))?;
@@ -378,20 +395,20 @@ fn check_slots(
         if record.agency != header.agency {
             return Err(TransactionError::Agency(index));
         }
+        stated.extend(Stated::of(&record.record));
+        slot.scope = DedupeScope::of(&record.record);
         match &record.record.body {
             Some(Body::Misbehaviour(misbehaviour)) => {
                 let evidence = check_misbehaviour(misbehaviour, slot, count, &header.chain_id)?;
                 alone = Some(Alone::Evidence(Box::new(evidence)));
-                slot.scope = DedupeScope::Chain;
             }
             Some(Body::RegistryChange(change)) => {
                 alone = Some(Alone::Change(Box::new(check_change(change, slot, count)?)));
-                slot.scope = DedupeScope::Chain;
             }
             _ => {}
         }
     }
-    Ok((slots, alone))
+    Ok(CheckedSlots { slots, stated, alone })
 }
 
 /// A change of the registry has the key that makes it the only one of its proposal, and is alone.

@@ -1,8 +1,12 @@
 //! Who a client is: what its certificate says.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    str::FromStr,
+};
 
-use customhouse_ledger::{agency::AgencyCode, role::Role as SpeakerRole};
+use customhouse_ledger::{agency::AgencyCode, authority::Role as SpeakerRole};
 
 /// What a client may do. The organisational unit of its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,8 +28,9 @@ pub enum Role {
     Operator,
 }
 
-/// A client, as its certificate names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A client, as its certificate names it. A client with two certificates is one client: what it may hold, and
+/// what was submitted, is the name's.
+#[derive(Clone, Debug)]
 pub struct ClientIdentity {
     /// The agency that issued the certificate.
     pub agency: AgencyCode,
@@ -33,6 +38,28 @@ pub struct ClientIdentity {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// SHA-256 of the certificate (DER) of this connection.
+    pub certificate: [u8; 32],
+}
+
+impl ClientIdentity {
+    fn named(&self) -> (&AgencyCode, &str, Role) {
+        (&self.agency, &self.name, self.role)
+    }
+}
+
+impl PartialEq for ClientIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.named() == other.named()
+    }
+}
+
+impl Eq for ClientIdentity {}
+
+impl Hash for ClientIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.named().hash(state);
+    }
 }
 
 /// The text is not a role.

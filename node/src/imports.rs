@@ -12,9 +12,10 @@ use customhouse_formats::{
 };
 use customhouse_ledger::{
     agency::AgencyCode,
+    authority::{self, RecordKind},
     chain::ChainReader,
     hash::Hash,
-    record::{RecordKind, authority, subject::subject_key},
+    record::{RecordError, subject::subject_key},
     store::StoreError,
 };
 use customhouse_proto::v1::{
@@ -267,13 +268,11 @@ fn is_declaration(bytes: &[u8]) -> bool {
     }
 }
 
-/// Why a client in this role may not state what a message says; nothing where it may.
+/// Why a client in this role may not state what a message says; nothing where it may. The rule is the
+/// ledger's: it is asked here so that what is not for this client is told before it is tried.
 pub(crate) fn not_for(role: Role, record: &v1::Record) -> Option<String> {
     let kind = RecordKind::of(record.body.as_ref()?);
-    let may = authority::roles(kind);
-    if role.speaks_as().is_some_and(|speaker| may.contains(&speaker)) {
-        return None;
-    }
-    let who: Vec<_> = may.iter().map(|role| customhouse_ledger::role::name(*role)).collect();
-    Some(format!("the role `{role}` may not state a {}: {} may", kind.as_str(), who.join(", ")))
+    let speaker = role.speaks_as()?;
+    let refused = authority::check_kind(speaker, kind).err()?;
+    Some(RecordError::Authority(refused).to_string())
 }

@@ -91,7 +91,7 @@ impl Reporter {
         );
         let transaction = transaction.map_err(|error| error.to_string())?;
         let (agency, name, role) = (self.agency, SUBMITTER.to_owned(), Role::Operator);
-        let node = ClientIdentity { agency, name, role };
+        let node = ClientIdentity { agency, name, role, certificate: [0; 32] };
         let accepted = self.submissions.submit_transaction(&node, transaction).await;
         let accepted = accepted.map_err(|refusal| refusal.to_string())?;
         let (culprit, (height, view)) = (evidence.culprit(), evidence.place());

@@ -4,7 +4,6 @@
 //! here. Every accepted submission ends final, expired or rejected, across restarts. See
 //! [`worker`] for how.
 
-mod about;
 mod ends;
 mod gathering;
 mod job;
@@ -32,7 +31,7 @@ use zeroize::Zeroizing;
 use self::{job::Job, outbox::Outbox, prepare::Prepared, worker::Worker};
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
-    outcome::{Accepted, End, First, SubmissionRefusal},
+    outcome::{Accepted, End, First, NotCounted, SubmissionRefusal},
     sources::MappedBy,
     worker::WorkerError,
 };
@@ -58,7 +57,7 @@ pub struct Submissions {
     jobs: mpsc::Sender<Job>,
     agency: AgencyCode,
     chain_id: Hash,
-    salt_secret: Arc<Zeroizing<[u8; 32]>>,
+    content_secret: Arc<Zeroizing<[u8; 32]>>,
     signing_key: SigningKey,
     reader: ChainReader,
     status: watch::Receiver<ConsensusStatus>,
@@ -105,7 +104,7 @@ impl Submissions {
     ) -> Result<(Self, oneshot::Receiver<Result<(), WorkerError>>), OutboxError> {
         let outbox = Outbox::open(outbox)?;
         let buffers = outbox.buffers();
-        let salt_secret = Arc::new(prepare::salt_secret(&parts.signing_key));
+        let content_secret = Arc::new(prepare::content_secret(&parts.signing_key));
         let (jobs, jobs_out) = mpsc::channel(JOBS_MAX);
         // Dropped with the last `Submissions`, so that the forwarding of commits ends too.
         let forwarding = forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone());
@@ -128,7 +127,7 @@ impl Submissions {
             jobs,
             agency,
             chain_id,
-            salt_secret,
+            content_secret,
             signing_key,
             reader,
             status,
@@ -186,7 +185,12 @@ impl Submissions {
         if let Err(refusal) = self.check_current() {
             return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
-        let prepare = |s| prepare::prepare(s, client, &self.agency, &self.salt_secret, mapped);
+        let prepare = |mut submission: v1::RecordSubmission| {
+            if let Some(record) = &mut submission.record {
+                sources::check(record, mapped)?;
+            }
+            prepare::prepare(submission, client, &self.agency, &self.content_secret)
+        };
         CheckedRecords(submissions.into_iter().map(prepare).collect())
     }
 
@@ -227,11 +231,13 @@ impl Submissions {
         let stated = transaction.header().agency;
         if stated != client.agency {
             let client = client.agency;
-            return Err(SubmissionRefusal::NotPermitted(format!(
-                "transaction.header.agency: {stated}, but your certificate is of {client}"
-            )));
+            return Err(SubmissionRefusal::NotPermitted {
+                code: "OTHER_AGENCY",
+                reason: format!(
+                    "transaction.header.agency: {stated}, but your certificate is of {client}"
+                ),
+            });
         }
-        about::check_transaction(&transaction)?;
         let transaction = Arc::new(transaction);
         let answer = self.ask(|reply| Job::Transaction { transaction, reply }).await;
         answer.unwrap_or(Err(SubmissionRefusal::ShuttingDown))

@@ -3,6 +3,7 @@
 //! What the messages mean and how they are checked is the ledger's. Here is only how requests are
 //! decoded (feature `client`): whole, or not at all.
 
+pub mod shape;
 #[cfg(feature = "client")]
 pub mod strict;
 

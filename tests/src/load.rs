@@ -46,8 +46,8 @@ impl Place {
 /// What a node has promised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// The alert's id, which is also the idempotency key.
-    pub alert_id: String,
+    /// The event's id, which is also the idempotency key.
+    pub event_id: String,
     /// The record's.
     pub record_id: Hash,
     /// Where it is, where the node said FINAL; `None` where it said ACCEPTED.
@@ -68,7 +68,7 @@ impl Acknowledged {
             v1::Phase::Expired | v1::Phase::Rejected => panic!("refused: {result:?}"),
         };
         let record_id = Hash::from_slice(&result.record_id).expect("a record id");
-        Some(Self { alert_id: result.idempotency_key.clone(), record_id, place })
+        Some(Self { event_id: result.idempotency_key.clone(), record_id, place })
     }
 }
 
@@ -178,23 +178,23 @@ impl Submitter {
     /// Submits one record again and again until it is acknowledged; `None` where the load stops
     /// before.
     async fn until_acknowledged(&self, number: u64) -> Option<Acknowledged> {
-        let alert_id = normal(&format!("{}/{number}", self.name));
+        let event_id = normal(&format!("{}/{number}", self.name));
         let deadline = Instant::now() + PATIENCE;
         while !*self.stop.borrow() {
-            let records = vec![submission(&alert_id, &self.case)];
+            let records = vec![submission(&event_id, &self.case)];
             let call = self.client.submit_records(records, number.is_multiple_of(2));
             match tokio::time::timeout(CALL_LIMIT, call).await {
                 Ok(Ok(results)) => {
-                    assert_eq!(results.len(), 1, "{alert_id}");
+                    assert_eq!(results.len(), 1, "{event_id}");
                     if let Some(acknowledged) = Acknowledged::read(&results[0]) {
-                        assert_eq!(acknowledged.alert_id, alert_id);
+                        assert_eq!(acknowledged.event_id, event_id);
                         return Some(acknowledged);
                     }
                 }
-                Ok(Err(error)) => assert!(passes(&error), "{alert_id}: {error}"),
+                Ok(Err(error)) => assert!(passes(&error), "{event_id}: {error}"),
                 Err(_) => {}
             }
-            assert!(Instant::now() < deadline, "{alert_id}: not taken within {PATIENCE:?}");
+            assert!(Instant::now() < deadline, "{event_id}: not taken within {PATIENCE:?}");
             tokio::time::sleep(RETRY_PAUSE).await;
         }
         None
@@ -218,26 +218,26 @@ fn passes(error: &ClientError) -> bool {
     }
 }
 
-/// All alerts about a case that a node knows, in the ledger's order.
-pub async fn alerts_about(client: &Client, case: &str) -> Vec<(String, Hash, Place)> {
+/// All events about a case that a node knows, in the ledger's order.
+pub async fn events_about(client: &Client, case: &str) -> Vec<(String, Hash, Place)> {
     let history = client.history(SubjectOrKey::Subject(case_subject(case)));
     let items: Vec<_> = history.collect::<Result<_, _>>().await.expect("the node answers");
-    let alert = |item: v1::HistoryItem| {
+    let event = |item: v1::HistoryItem| {
         let record = v1::Record::decode(&*item.record).expect("a record");
-        let Some(v1::record::Body::RiskAlert(alert)) = record.body else { panic!("no alert") };
+        let Some(v1::record::Body::Event(event)) = record.body else { panic!("no event") };
         let id = Hash::from_slice(&item.record_id).expect("a record id");
-        (alert.alert_id, id, Place::of(&item.place.expect("a place")))
+        (event.event_id, id, Place::of(&item.place.expect("a place")))
     };
-    items.into_iter().map(alert).collect()
+    items.into_iter().map(event).collect()
 }
 
 /// Waits for what was accepted a moment ago: a node that was away keeps it until it has caught up.
 async fn all_are_committed(cluster: &Cluster, case: &str, acknowledged: &[Acknowledged]) {
     let client = cluster.client(0, "auditor");
     wait::until("all that was acknowledged is committed", PATIENCE, async || {
-        let there = alerts_about(&client, case).await;
-        let there: BTreeSet<_> = there.into_iter().map(|(alert_id, ..)| alert_id).collect();
-        let lost = acknowledged.iter().find(|promise| !there.contains(&promise.alert_id));
+        let there = events_about(&client, case).await;
+        let there: BTreeSet<_> = there.into_iter().map(|(event_id, ..)| event_id).collect();
+        let lost = acknowledged.iter().find(|promise| !there.contains(&promise.event_id));
         lost.map_or(Ok(()), |promise| Err(format!("LOST, although acknowledged: {promise:?}")))
     })
     .await;
@@ -255,18 +255,18 @@ pub async fn nothing_is_lost(cluster: &Cluster, case: &str, acknowledged: &[Ackn
     let newest = acknowledged.iter().filter_map(|promise| promise.place).map(|place| place.height);
     let all: Vec<usize> = (0..cluster.size()).collect();
     cluster.same_head(&all, newest.max().unwrap_or(0)).await;
-    let expected = alerts_about(&cluster.client(0, "auditor"), case).await;
+    let expected = events_about(&cluster.client(0, "auditor"), case).await;
     for node in 1..cluster.size() {
-        let found = alerts_about(&cluster.client(node, "auditor"), case).await;
+        let found = events_about(&cluster.client(node, "auditor"), case).await;
         assert_eq!(found, expected, "node {node} has the same records at the same places");
     }
-    let ids: BTreeSet<_> = expected.iter().map(|(alert_id, ..)| alert_id).collect();
+    let ids: BTreeSet<_> = expected.iter().map(|(event_id, ..)| event_id).collect();
     assert_eq!(ids.len(), expected.len(), "no record is there twice");
     assert!(expected.is_sorted_by_key(|(_, _, place)| *place), "in the ledger's order");
     let places: BTreeMap<_, _> =
-        expected.iter().map(|(alert_id, id, place)| (alert_id, (id, place))).collect();
+        expected.iter().map(|(event_id, id, place)| (event_id, (id, place))).collect();
     for promise in acknowledged {
-        let (id, place) = places[&promise.alert_id];
+        let (id, place) = places[&promise.event_id];
         assert_eq!(*id, promise.record_id, "{promise:?}");
         let said = promise.place.unwrap_or(*place);
         assert_eq!(*place, said, "{promise:?}");

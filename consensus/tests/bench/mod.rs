@@ -67,6 +67,7 @@ pub fn genesis_of(n: usize) -> Committed {
         history_size: 0,
         history_root: Hash::ZERO,
         registry_root: Hash::ZERO,
+        outcomes_root: Hash::ZERO,
         validators_hash: validators.hash(),
         next_validators_hash: validators.hash(),
         proposer: [0; 32],

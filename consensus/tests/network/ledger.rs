@@ -46,6 +46,7 @@ impl Ledger {
             history_size: 0,
             history_root: Hash::ZERO,
             registry_root: Hash::ZERO,
+            outcomes_root: Hash::ZERO,
             validators_hash: validators.hash(),
             next_validators_hash: validators.hash(),
             proposer: [0; 32],

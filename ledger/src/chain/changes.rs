@@ -10,7 +10,7 @@ use crate::{
     limits::IN_SYNC_HEIGHTS_MAX,
     registry::{ApplyError, InSync, RegistryChange, parameters::Parameters},
     store::{StoreError, Table, table},
-    transaction::{TransactionHeader, VerifiedTransaction},
+    transaction::VerifiedTransaction,
 };
 
 impl ChainReader {
@@ -32,7 +32,7 @@ impl ChainReader {
         };
         let newest = tip.header.height;
         let culprit = || transaction.evidence().map_or(Ok(()), |e| check_culprit(&members, e));
-        let signer = check_signer(&members, transaction.header(), newest + 1)
+        let signer = check_signer(&members, transaction, newest + 1)
             .and_then(|()| check_size(&tip.parameters, transaction));
         let Some(change) = transaction.registry_change() else {
             return Ok(signer.and_then(|()| culprit()));
@@ -103,7 +103,7 @@ fn check_approved(
     time_ms: u64,
 ) -> Result<(), TransactionInvalid> {
     let proposal = change.proposal();
-    let (present, stated) = (members.root(), proposal.registry_root());
+    let (present, stated) = (members.members_root(), proposal.members_root());
     if present != stated {
         return Err(ApplyError::Root { present, stated }.into());
     }
@@ -123,17 +123,24 @@ fn check_approved(
     Ok(())
 }
 
-/// A transaction's key signs for its agency at the height of its block.
+/// A transaction's key signs for its agency at the height of its block, and may sign each of its records.
 pub(super) fn check_signer(
     members: &RegistryState,
-    header: &TransactionHeader,
+    transaction: &VerifiedTransaction,
     height: u64,
 ) -> Result<(), TransactionInvalid> {
+    let header = transaction.header();
     let registered = members
         .signer_at(&header.signer, height)
         .ok_or(TransactionInvalid::UnknownSigner(Hash(*header.signer.as_bytes())))?;
-    if registered != header.agency {
-        return Err(TransactionInvalid::SignerAgency { registered, stated: header.agency });
+    if registered.agency != header.agency {
+        let (registered, stated) = (registered.agency, header.agency);
+        return Err(TransactionInvalid::SignerAgency { registered, stated });
+    }
+    for (position, stated) in transaction.stated().iter().enumerate() {
+        registered
+            .check(stated)
+            .map_err(|refused| TransactionInvalid::SignerRecord { position, refused })?;
     }
     Ok(())
 }

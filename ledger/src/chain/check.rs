@@ -20,17 +20,17 @@
 //! no-op. What is earlier cannot be kept in memory. It is proven like this:
 //!
 //! 1. A block's slots are first taken to be applied, unless an earlier slot of the block says otherwise.
-//!    Applied slots have history entries, so where the history root is the header's, they were applied
-//!    by those who finalized it as well. Where it is not, the block is executed once more with its slots
-//!    looked up in `dedupe` and `records`, of which rows from this block on are passed over. Slots
-//!    without subjects have no entries: their transactions are always looked up.
+//!    Where the root over the outcomes is the header's, they were applied by those who finalized it as well.
+//!    Where it is not, the block is executed once more with its slots looked up in `dedupe` and `records`,
+//!    of which rows from this block on are passed over.
 //! 2. As a multiset, the rows of all applied slots are those of `dedupe` and `records`. A table has
 //!    no key twice, so no two applied slots have one key or one record id: none was wrongly applied.
 //! 3. Those that were not applied were found in the block or by the look-up, hence have a row that is
 //!    an earlier applied slot's, because by 2 the tables have no other rows: none was wrongly passed
 //!    over.
 //!
-//! The same holds for transaction ids, of which none may be committed twice.
+//! The same holds for transaction ids, of which none may be committed twice. The records that others refer to
+//! are always looked up in `records`; by 2, what is found there are earlier applied slots.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -424,17 +424,17 @@ fn execute(
 ) -> Result<Staged, Damage> {
     let (height, before) = (Some(block.header.height), block.header.log_start);
     let key = table::number(block.header.height);
-    let executed = |only_without_subjects| {
-        let lookup = Lookup { only_without_subjects, before };
+    let executed = |repeats| {
+        let lookup = Lookup { repeats, before };
         chain.validate_knowing(block, transactions, lookup).map_err(|error| {
             let damage = Damage::from(error);
             let what = format!("{}; the block cannot be executed without it", damage.what);
             Damage { height, what, ..damage }
         })
     };
-    let invalid = match executed(true)? {
+    let invalid = match executed(false)? {
         Ok(staged) => return Ok(staged),
-        Err(BlockInvalid::Header(_)) => match executed(false)? {
+        Err(BlockInvalid::Header(_)) => match executed(true)? {
             Ok(staged) => return Ok(staged),
             Err(invalid @ BlockInvalid::Header(_)) => {
                 let what = format!(

@@ -1,14 +1,11 @@
 //! Executing a block's transactions on the committed state, for a leader and for a voter.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     chain::{
         BlockInvalid, Chain, RegistryState, Tip, TransactionInvalid, changes,
-        known::{DedupeKey, Known, Lookup, dedupe_key},
+        known::{Firsts, Known, Lookup, SlotAt},
     },
     finality::header::{Block, Header},
     hash::Hash,
@@ -18,7 +15,7 @@ use crate::{
         StoreError,
         tile::{ChangedTiles, LogEdge},
     },
-    transaction::VerifiedTransaction,
+    transaction::{SlotOutcome, VerifiedTransaction, outcome},
 };
 
 /// After this many transactions that do not fit into what is left of a block, a leader looks no
@@ -60,20 +57,6 @@ pub struct Staged {
     pub(super) tiles: ChangedTiles,
     /// The members after the block, where it changes the registry.
     pub(super) members: Option<Arc<RegistryState>>,
-}
-
-/// What becomes of a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotOutcome {
-    /// The record is new.
-    Applied,
-    /// A no-op: the dedupe key, or the record itself, was committed before.
-    Duplicate {
-        /// Log index of the transaction with the first slot.
-        log_index: u64,
-        /// Position of the first slot in its transaction.
-        position: u32,
-    },
 }
 
 impl Staged {
@@ -227,6 +210,7 @@ fn compare(found: &Header, executed: &Header) -> Result<(), BlockInvalid> {
         ("log_root", found.log_root == executed.log_root),
         ("history_size", found.history_size == executed.history_size),
         ("history_root", found.history_root == executed.history_root),
+        ("outcomes_root", found.outcomes_root == executed.outcomes_root),
         ("registry_root", found.registry_root == executed.registry_root),
         ("validators_hash", found.validators_hash == executed.validators_hash),
         ("next_validators_hash", found.next_validators_hash == executed.next_validators_hash),
@@ -251,9 +235,8 @@ struct Execution<'a> {
     outcomes: Vec<Vec<SlotOutcome>>,
     entries: Vec<HistoryEntry>,
     ids: HashSet<Hash>,
-    /// First places in this block, by dedupe key with its agency and by record id.
-    dedupe: HashMap<DedupeKey, SlotOutcome>,
-    records: HashMap<Hash, SlotOutcome>,
+    /// What the slots before have taken.
+    firsts: Firsts,
 }
 
 impl<'a> Execution<'a> {
@@ -270,8 +253,7 @@ impl<'a> Execution<'a> {
             outcomes: Vec::new(),
             entries: Vec::new(),
             ids: HashSet::new(),
-            dedupe: HashMap::new(),
-            records: HashMap::new(),
+            firsts: Firsts::default(),
         }
     }
 
@@ -338,7 +320,7 @@ impl<'a> Execution<'a> {
         if not_after_ms > latest_ms {
             return Err(TransactionInvalid::LivesTooLong { not_after_ms, latest_ms });
         }
-        changes::check_signer(&self.members, header, self.tip.header.height + 1)?;
+        changes::check_signer(&self.members, transaction, self.tip.header.height + 1)?;
         changes::check_size(parameters, transaction)?;
         if self.ids.contains(&transaction.id()) {
             return Err(TransactionInvalid::TwiceInBlock);
@@ -348,26 +330,20 @@ impl<'a> Execution<'a> {
 
     fn apply_slots(
         &mut self,
-        transaction: &VerifiedTransaction,
+        transaction: &Arc<VerifiedTransaction>,
         known: &Known,
     ) -> Vec<SlotOutcome> {
         let log_index = self.edge.size();
-        let slots = transaction.slots();
-        let mut outcomes = Vec::with_capacity(slots.len());
-        for (position, slot) in (0..).zip(slots) {
-            let key = dedupe_key(transaction, slot);
-            let first = known.first(&key, &slot.record_id).or_else(|| {
-                let in_block = self.dedupe.get(&key).or_else(|| self.records.get(&slot.record_id));
-                in_block.copied()
-            });
-            if first.is_none() {
-                let here = SlotOutcome::duplicate(log_index, position);
-                self.dedupe.insert(key, here);
-                self.records.insert(slot.record_id, here);
+        let mut outcomes = Vec::with_capacity(transaction.slots().len());
+        for (position, slot) in (0..).zip(transaction.slots()) {
+            let at = SlotAt { transaction, log_index, position };
+            let outcome = known.outcome(&self.firsts, &at);
+            if outcome.is_applied() {
+                self.firsts.take(&at);
                 let entry = |key: &Hash| HistoryEntry { key: *key, log_index, position };
                 self.entries.extend(slot.subject_keys.iter().map(entry));
             }
-            outcomes.push(first.unwrap_or(SlotOutcome::Applied));
+            outcomes.push(outcome);
         }
         outcomes
     }
@@ -389,6 +365,7 @@ impl<'a> Execution<'a> {
             history_size: self.edge.size(),
             history_root: history.root(),
             registry_root: members.root(),
+            outcomes_root: outcome::block_root(self.outcomes.iter().map(Vec::as_slice)),
             validators_hash: self.members.validators_hash(),
             next_validators_hash: members.validators_hash(),
             proposer,
@@ -405,11 +382,5 @@ impl<'a> Execution<'a> {
             tiles: self.tiles,
             members: self.changed,
         }
-    }
-}
-
-impl SlotOutcome {
-    pub(super) fn duplicate(log_index: u64, position: u32) -> Self {
-        Self::Duplicate { log_index, position }
     }
 }

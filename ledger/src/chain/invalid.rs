@@ -1,8 +1,12 @@
 //! Why a transaction cannot be in a block, why a block is not valid, why it was not committed.
 
 use crate::{
-    agency::AgencyCode, hash::Hash, limits::IN_SYNC_HEIGHTS_MAX, proofs::verifier::FinalityError,
-    registry::ApplyError, store::StoreError,
+    agency::AgencyCode,
+    hash::Hash,
+    limits::IN_SYNC_HEIGHTS_MAX,
+    proofs::verifier::FinalityError,
+    registry::{ApplyError, SignerRefused},
+    store::StoreError,
 };
 
 /// Why a well-formed, well-signed transaction cannot be in the next block.
@@ -37,6 +41,14 @@ pub enum TransactionInvalid {
         registered: AgencyCode,
         /// In the transaction.
         stated: AgencyCode,
+    },
+    /// The key may not sign one of the records.
+    #[error("records[{position}].{refused}")]
+    SignerRecord {
+        /// Of the record in the transaction.
+        position: usize,
+        /// Why.
+        refused: SignerRefused,
     },
     /// More bytes than the parameters allow.
     #[error("{bytes} bytes, at most {max} are allowed")]
@@ -136,6 +148,7 @@ impl TransactionInvalid {
             Self::LivesTooLong { .. } => "LIVES_TOO_LONG",
             Self::UnknownSigner(_) => "UNKNOWN_SIGNER",
             Self::SignerAgency { .. } => "SIGNER_AGENCY",
+            Self::SignerRecord { refused, .. } => refused.code(),
             Self::TooLarge { .. } => "TRANSACTION_TOO_LARGE",
             Self::TooManySlots { .. } => "SLOT_COUNT",
             Self::RecordTooLarge { .. } => "RECORD_TOO_LARGE",

@@ -1,46 +1,96 @@
 //! Which of a block's transactions, keys and records are on the chain already.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::{
-    chain::SlotOutcome,
+    authority::{self, ReferenceRefused, Stated, Target},
     hash::Hash,
     limits::SLOTS_MAX,
     store::{
         Store, StoreError, Table, table,
         value::{self, DedupeRow, PlaceRow},
     },
-    transaction::{Slot, VerifiedTransaction},
+    transaction::{Slot, SlotOutcome, VerifiedTransaction},
 };
 
 /// Key of [`Table::Dedupe`].
-pub(super) type DedupeKey = [u8; 48];
+type DedupeKey = [u8; 48];
+/// Key of [`Table::Records`].
+type RecordKey = [u8; 48];
 
-/// The table's key for a slot's dedupe key.
-pub(super) fn dedupe_key(transaction: &VerifiedTransaction, slot: &Slot) -> DedupeKey {
-    table::dedupe(slot.scope.of(&transaction.header().agency), &slot.dedupe_key)
+/// A slot that is being executed, and where.
+pub(super) struct SlotAt<'a> {
+    pub(super) transaction: &'a Arc<VerifiedTransaction>,
+    pub(super) log_index: u64,
+    pub(super) position: u32,
+}
+
+impl SlotAt<'_> {
+    fn slot(&self) -> &Slot {
+        &self.transaction.slots()[self.position as usize]
+    }
+
+    fn stated(&self) -> &Stated {
+        &self.transaction.stated()[self.position as usize]
+    }
+
+    fn dedupe_key(&self) -> DedupeKey {
+        let slot = self.slot();
+        slot.scope.row_key(self.transaction.header(), &slot.dedupe_key)
+    }
+
+    fn record_key(&self) -> RecordKey {
+        table::record(&self.slot().record_id, &self.transaction.header().agency)
+    }
+}
+
+/// What the slots of a block so far have taken.
+#[derive(Default)]
+pub(super) struct Firsts {
+    dedupe: HashMap<DedupeKey, SlotOutcome>,
+    records: HashMap<RecordKey, (SlotOutcome, Arc<VerifiedTransaction>)>,
+}
+
+impl Firsts {
+    /// A slot is applied: what it takes is taken for those behind it.
+    pub(super) fn take(&mut self, at: &SlotAt<'_>) {
+        let here = SlotOutcome::Duplicate { log_index: at.log_index, position: at.position };
+        self.dedupe.insert(at.dedupe_key(), here);
+        self.records.insert(at.record_key(), (here, Arc::clone(at.transaction)));
+    }
+
+    fn record(&self, key: &RecordKey) -> Option<SlotOutcome> {
+        self.records.get(key).map(|(first, _)| *first)
+    }
+
+    fn target(&self, key: &RecordKey) -> Option<Target> {
+        let (SlotOutcome::Duplicate { position, .. }, transaction) = self.records.get(key)? else {
+            return None;
+        };
+        let Stated { kind, submitter, .. } = transaction.stated().get(*position as usize)?;
+        Some(Target { kind: *kind, submitter: submitter.clone() })
+    }
 }
 
 /// Slots that are looked up at once: as many as one transaction may have.
 const SLOTS_AT_ONCE: usize = SLOTS_MAX;
 
-/// Which of a block's transactions are looked up, and which of the rows found count.
+/// What is looked up, and which of the rows found count. What a record refers to is looked up always.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookup {
-    /// Only transactions that have a slot without subjects.
-    pub(super) only_without_subjects: bool,
-    /// Only what is before this log index.
+    /// Whether transactions, dedupe keys and records are. Where they are not, all are taken to be new; whether
+    /// they are shows in the root over the outcomes.
+    pub(super) repeats: bool,
+    /// Only what is before this log index counts.
     pub(super) before: u64,
 }
 
 impl Lookup {
-    /// On the tip: all transactions, and every row that is there.
-    pub(super) const ALL: Self = Self { only_without_subjects: false, before: u64::MAX };
-
-    fn is_for(&self, transaction: &VerifiedTransaction) -> bool {
-        let without = |slot: &Slot| slot.subject_keys.is_empty();
-        !self.only_without_subjects || transaction.slots().iter().any(without)
-    }
+    /// On the tip: everything, and every row that is there.
+    pub(super) const ALL: Self = Self { repeats: true, before: u64::MAX };
 }
 
 /// What the committed state holds of a block's transactions, read for many of them at once: asking for
@@ -60,7 +110,8 @@ pub(super) struct Known<'a> {
 struct Found {
     transactions: HashMap<Hash, u64>,
     dedupe: HashMap<DedupeKey, SlotOutcome>,
-    records: HashMap<Hash, SlotOutcome>,
+    records: HashMap<RecordKey, SlotOutcome>,
+    targets: HashMap<RecordKey, Target>,
 }
 
 impl<'a> Known<'a> {
@@ -83,8 +134,7 @@ impl<'a> Known<'a> {
             };
             self.left = self.ahead.iter().take_while(fits).count().max(1);
             let (next, ahead) = self.ahead.split_at(self.left.min(self.ahead.len()));
-            let asked: Vec<_> = next.iter().filter(|t| self.lookup.is_for(t)).collect();
-            self.found = Found::read(self.store, &asked, self.lookup.before)?;
+            self.found = Found::read(self.store, next, self.lookup)?;
             self.ahead = ahead;
         }
         self.left -= 1;
@@ -96,41 +146,99 @@ impl<'a> Known<'a> {
         self.found.transactions.get(id).copied()
     }
 
-    /// Where a slot's dedupe key or, failing that, its record was first.
-    pub(super) fn first(&self, key: &DedupeKey, record_id: &Hash) -> Option<SlotOutcome> {
-        self.found.dedupe.get(key).or_else(|| self.found.records.get(record_id)).copied()
+    /// What becomes of a slot, behind those that were taken before it in its block.
+    pub(super) fn outcome(&self, firsts: &Firsts, at: &SlotAt<'_>) -> SlotOutcome {
+        let (dedupe_key, record_key) = (at.dedupe_key(), at.record_key());
+        let committed =
+            || self.found.dedupe.get(&dedupe_key).or(self.found.records.get(&record_key));
+        let in_block = || firsts.dedupe.get(&dedupe_key).copied().or(firsts.record(&record_key));
+        if let Some(first) = committed().copied().or_else(in_block) {
+            return first;
+        }
+        match self.check_references(firsts, at) {
+            Ok(()) => SlotOutcome::Applied,
+            Err(refused) => SlotOutcome::Refused(refused),
+        }
+    }
+
+    fn check_references(&self, firsts: &Firsts, at: &SlotAt<'_>) -> Result<(), ReferenceRefused> {
+        let stated = at.stated();
+        for reference in &stated.references {
+            let key = table::record(&reference.record_id, &reference.agency);
+            let in_block = firsts.target(&key);
+            let target = in_block.as_ref().or_else(|| self.found.targets.get(&key));
+            authority::check_target(&at.transaction.header().agency, stated, reference, target)?;
+        }
+        Ok(())
     }
 }
 
 impl Found {
     fn read(
         store: &Store,
-        transactions: &[&Arc<VerifiedTransaction>],
-        before: u64,
+        transactions: &[Arc<VerifiedTransaction>],
+        lookup: Lookup,
     ) -> Result<Self, StoreError> {
         let mut known = Self::default();
-        let ids: Vec<_> = transactions.iter().map(|transaction| transaction.id().0).collect();
-        for (id, log_index) in found(store, Table::TransactionIds, &ids)? {
-            if log_index < before {
-                known.transactions.insert(Hash(id), log_index);
-            }
-        }
-        let slots =
-            || transactions.iter().flat_map(|t| t.slots().iter().map(move |slot| (t, slot)));
-        let keys: Vec<_> = slots().map(|(t, slot)| dedupe_key(t, slot)).collect();
-        for (key, row) in found::<_, DedupeRow>(store, Table::Dedupe, &keys)? {
-            if row.log_index < before {
-                known.dedupe.insert(key, SlotOutcome::duplicate(row.log_index, row.position));
-            }
-        }
-        let ids: Vec<_> = slots().map(|(_, slot)| slot.record_id.0).collect();
-        for (id, row) in found::<_, PlaceRow>(store, Table::Records, &ids)? {
-            if row.log_index < before {
-                known.records.insert(Hash(id), SlotOutcome::duplicate(row.log_index, row.position));
-            }
+        known.read_targets(store, transactions, lookup.before)?;
+        if lookup.repeats {
+            known.read_repeats(store, transactions, lookup.before)?;
         }
         Ok(known)
     }
+
+    fn read_targets(
+        &mut self,
+        store: &Store,
+        transactions: &[Arc<VerifiedTransaction>],
+        before: u64,
+    ) -> Result<(), StoreError> {
+        let references = transactions.iter().flat_map(|t| t.stated()).flat_map(|s| &s.references);
+        let keys: BTreeSet<_> =
+            references.map(|r| table::record(&r.record_id, &r.agency)).collect();
+        let keys: Vec<_> = keys.into_iter().collect();
+        for (key, row) in found::<_, PlaceRow>(store, Table::Records, &keys)? {
+            if row.log_index < before {
+                let corrupt = || StoreError::corrupt(Table::Records, &key, "of no kind");
+                self.targets.insert(key, row.target().ok_or_else(corrupt)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_repeats(
+        &mut self,
+        store: &Store,
+        transactions: &[Arc<VerifiedTransaction>],
+        before: u64,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<_> = transactions.iter().map(|transaction| transaction.id().0).collect();
+        for (id, log_index) in found(store, Table::TransactionIds, &ids)? {
+            if log_index < before {
+                self.transactions.insert(Hash(id), log_index);
+            }
+        }
+        let slots = || {
+            transactions.iter().flat_map(|t| t.slots().iter().map(move |slot| (t.header(), slot)))
+        };
+        let keys: Vec<_> = slots().map(|(h, s)| s.scope.row_key(h, &s.dedupe_key)).collect();
+        for (key, row) in found::<_, DedupeRow>(store, Table::Dedupe, &keys)? {
+            if row.log_index < before {
+                self.dedupe.insert(key, duplicate(row.log_index, row.position));
+            }
+        }
+        let keys: Vec<_> = slots().map(|(h, s)| table::record(&s.record_id, &h.agency)).collect();
+        for (key, row) in found::<_, PlaceRow>(store, Table::Records, &keys)? {
+            if row.log_index < before {
+                self.records.insert(key, duplicate(row.log_index, row.position));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn duplicate(log_index: u64, position: u32) -> SlotOutcome {
+    SlotOutcome::Duplicate { log_index, position }
 }
 
 /// The rows that exist for these keys.

@@ -13,8 +13,9 @@ use crate::{
     hash::Hash,
     history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},
-    store::{StoreError, Table, tile::TileReader},
-    transaction::TransactionHeader,
+    registry,
+    store::{StoreError, Table, table, tile::TileReader},
+    transaction::{SlotOutcome, TransactionHeader, outcome},
 };
 
 impl ChainReader {
@@ -41,6 +42,7 @@ impl ChainReader {
         let slot_path = slots.inclusion_path(slot_position);
         let slot_path = slot_path.map_err(|_| corrupt("its slot is missing"))?;
         let log_path = self.log_path(&transaction)?;
+        let (outcome_path, outcomes_path) = self.outcome_paths(&transaction, place.position)?;
         let (_, certificate) = self.committed_header(transaction.header.height)?;
         let position = place.position as usize;
         let parts = &transaction.parts;
@@ -60,7 +62,33 @@ impl ChainReader {
             registry_index: registry.index,
             registry_count: registry.count,
             registry_path: merkle::path_bytes(&registry.path),
+            agreements_root: registry::agreements_root().0.to_vec(),
+            outcome_path: merkle::path_bytes(&outcome_path),
+            outcomes_path: merkle::path_bytes(&outcomes_path),
         }))
+    }
+
+    /// The paths of a slot's outcome: under those of its transaction, and of these under those of the block.
+    fn outcome_paths(
+        &self,
+        transaction: &CommittedTransaction,
+        position: u32,
+    ) -> Result<(Vec<Hash>, Vec<Hash>), StoreError> {
+        let header = &transaction.header;
+        let key = table::number(header.height);
+        let corrupt = |what| StoreError::corrupt(Table::Outcomes, &key, what);
+        let outcomes = self.outcomes(header)?;
+        let place = transaction.log_index - header.log_start;
+        let of_transaction = usize::try_from(place).ok().and_then(|place| outcomes.get(place));
+        let of_transaction = of_transaction.ok_or_else(|| corrupt("without this transaction"))?;
+        if !of_transaction.get(position as usize).is_some_and(SlotOutcome::is_applied) {
+            return Err(corrupt("the record's slot does not count"));
+        }
+        let missing = |_| corrupt("without this slot");
+        let roots: Vec<_> = outcomes.iter().map(|slots| outcome::slot_root(slots)).collect();
+        let slots = outcome::slot_tree(of_transaction).inclusion_path(u64::from(position));
+        let transactions = outcome::block_tree(&roots).inclusion_path(place);
+        Ok((slots.map_err(missing)?, transactions.map_err(missing)?))
     }
 
     /// The path of a transaction in the log as of the block that committed it.

@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    authority::{self, ReferenceRefused, Stated, StatedReference, Target},
     chain::{Chain, ChainState, Tip, check_begun},
     finality::{
         certificate::Certificate,
@@ -16,13 +17,13 @@ use crate::{
     hash::Hash,
     history::HistoryEntry,
     merkle,
-    record::record_id,
+    record::ValidRecord,
     registry::genesis::Genesis,
     store::{
         BackupInfo, Opened, Store, StoreError, StoreMetrics, StoreOptions, Table, WriteOut, table,
-        value::{self, DedupeRow, HeaderRow, PlaceRow},
+        value::{self, DedupeRow, HeaderRow, OutcomesRow, PlaceRow},
     },
-    transaction::TransactionHeader,
+    transaction::{Slot, SlotOutcome, TransactionHeader, outcome},
 };
 
 /// Reads what is committed. Every answer is of a committed block: rows that the writer has put on
@@ -303,16 +304,111 @@ impl ChainReader {
     /// # Errors
     /// [`StoreError`].
     pub fn place(&self, record_id: &Hash) -> Result<Option<RecordPlace>, StoreError> {
-        let key = record_id.as_bytes();
-        let Some(row) = self.store().value::<PlaceRow>(Table::Records, key)? else {
-            return Ok(None);
-        };
-        let (log_index, position) = (row.log_index, row.position);
-        let agency = row
-            .agency()
-            .ok_or_else(|| StoreError::corrupt(Table::Records, key, "not an agency code"))?;
-        let committed = log_index < self.tip().header.log_size;
-        Ok(committed.then_some(RecordPlace { log_index, position, agency }))
+        let log_size = self.tip().header.log_size;
+        let mut first: Option<RecordPlace> = None;
+        let id = record_id.0;
+        let of_record = move |key: &[u8]| key.starts_with(&id);
+        for row in self.store().scan_while(Table::Records, &id, of_record) {
+            let (key, value) = row?;
+            let row: PlaceRow = value::decode(Table::Records, &key, &value)?;
+            let (log_index, position) = (row.log_index, row.position);
+            let agency = table::agency_of_record(&key)
+                .ok_or_else(|| StoreError::corrupt(Table::Records, &key, "not an agency code"))?;
+            let earlier = first.is_none_or(|first| log_index < first.log_index);
+            if log_index < log_size && earlier {
+                first = Some(RecordPlace { log_index, position, agency });
+            }
+        }
+        Ok(first)
+    }
+
+    /// Where an agency's record was committed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn place_of(
+        &self,
+        record_id: &Hash,
+        agency: &AgencyCode,
+    ) -> Result<Option<RecordPlace>, StoreError> {
+        let key = table::record(record_id, agency);
+        let row: Option<PlaceRow> = self.store().value(Table::Records, key)?;
+        let log_size = self.tip().header.log_size;
+        Ok(row.filter(|row| row.log_index < log_size).map(|row| RecordPlace {
+            log_index: row.log_index,
+            position: row.position,
+            agency: *agency,
+        }))
+    }
+
+    /// What became of a slot of a committed transaction; `None` where there is no such slot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn outcome_at(
+        &self,
+        log_index: u64,
+        position: u32,
+    ) -> Result<Option<SlotOutcome>, StoreError> {
+        let outcomes = self.outcomes_at(log_index)?;
+        Ok(outcomes.get(position as usize).copied())
+    }
+
+    /// What became of the slots of a committed transaction; none where there is no such transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn outcomes_at(&self, log_index: u64) -> Result<Vec<SlotOutcome>, StoreError> {
+        if log_index >= self.tip().header.log_size {
+            return Ok(Vec::new());
+        }
+        let (header, _) = self.committed_header(self.height_of(log_index)?)?;
+        let place = usize::try_from(log_index - header.log_start).unwrap_or(usize::MAX);
+        Ok(self.outcomes(&header)?.into_iter().nth(place).unwrap_or_default())
+    }
+
+    /// Whether a record that is not on the chain yet may refer to what it refers to, as far as the committed
+    /// records tell. `pending` gives those that wait.
+    ///
+    /// # Errors
+    /// The outer error is the store's; the inner is the record's fault.
+    pub fn check_references(
+        &self,
+        agency: &AgencyCode,
+        stated: &Stated,
+        mut pending: impl FnMut(&StatedReference) -> Option<Target>,
+    ) -> Result<Result<(), ReferenceRefused>, StoreError> {
+        let log_size = self.tip().header.log_size;
+        for reference in &stated.references {
+            let key = table::record(&reference.record_id, &reference.agency);
+            let row: Option<PlaceRow> = self.store().value(Table::Records, key)?;
+            let row = row.filter(|row| row.log_index < log_size);
+            let target = row.and_then(|row| row.target()).or_else(|| pending(reference));
+            let checked = authority::check_target(agency, stated, reference, target.as_ref());
+            if checked.is_err() {
+                return Ok(checked);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// What became of the slots of a block's transactions, in log order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn outcomes(&self, header: &Header) -> Result<Vec<Vec<SlotOutcome>>, StoreError> {
+        if header.log_size == header.log_start {
+            return Ok(Vec::new());
+        }
+        let key = table::number(header.height);
+        let corrupt = |what: &str| StoreError::corrupt(Table::Outcomes, &key, what);
+        let row: Option<OutcomesRow> = self.store().value(Table::Outcomes, key)?;
+        let outcomes = row.ok_or_else(|| corrupt("missing"))?.outcomes();
+        let outcomes = outcomes.ok_or_else(|| corrupt("not the outcomes of a block"))?;
+        if outcome::block_root(outcomes.iter().map(Vec::as_slice)) != header.outcomes_root {
+            return Err(corrupt("not the outcomes that the header has a root over"));
+        }
+        Ok(outcomes)
     }
 
     /// A record by its id.
@@ -324,7 +420,9 @@ impl ChainReader {
         let record = self.record_at(place.log_index, place.position)?;
         let other = || StoreError::corrupt(Table::Records, id.as_bytes(), "of another record");
         record
-            .filter(|record| record.id == *id && record.place == place)
+            .filter(|record| record.place == place)
+            // What is handed out is what the id stands for, whatever the disk has made of it.
+            .filter(|r| ValidRecord::from_bytes(r.bytes.clone()).is_ok_and(|r| r.id == *id))
             .map(Some)
             .ok_or_else(other)
     }
@@ -343,9 +441,15 @@ impl ChainReader {
         let signed = TransactionHeader::decode(&parts.header).map_err(|error| {
             StoreError::corrupt(Table::Transactions, &table::number(log_index), error)
         })?;
-        let Some(bytes) = parts.records.get(position as usize).cloned() else { return Ok(None) };
+        let at = |list: &[Bytes]| list.get(position as usize).cloned();
+        let (Some(bytes), Some(slot)) = (at(&parts.records), at(&parts.slots)) else {
+            return Ok(None);
+        };
+        let slot = Slot::decode(&slot).map_err(|error| {
+            StoreError::corrupt(Table::Transactions, &table::number(log_index), error)
+        })?;
         Ok(Some(CommittedRecord {
-            id: record_id(&bytes),
+            id: slot.record_id,
             bytes,
             place: RecordPlace { log_index, position, agency: signed.agency },
             transaction_id: signed.id(),

@@ -13,14 +13,13 @@ use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
 
 use crate::{
-    agency::AgencyCode,
     chain::ChainState,
     finality::validators::ValidatorSet,
     hash::Hash,
     keys::PublicKey,
     merkle::Tree,
     registry::{
-        self, ApplyError, Registry, RegistryError, RegistryProof, RegistryProposal,
+        self, ApplyError, Registry, RegistryError, RegistryProof, RegistryProposal, Signer,
         genesis::Genesis, parameters::Parameters,
     },
     store::{Store, StoreError, Table},
@@ -37,7 +36,7 @@ pub(super) struct RegistryState {
     /// Heights of the blocks that changed the registry.
     changes: BTreeSet<u64>,
     tree: Tree,
-    root: Hash,
+    members_root: Hash,
     /// Signing keys, with the position of their entry.
     signing_keys: BTreeMap<[u8; 32], (usize, v1::RegistryEntry)>,
     validators: ValidatorSet,
@@ -50,7 +49,7 @@ impl RegistryState {
     fn new(registry: Registry, height: u64) -> Result<Self, RegistryError> {
         let entries: Vec<_> = registry.entries().map(v1::RegistryEntry::encode_to_vec).collect();
         let tree = Tree::of(&entries);
-        let root = registry::root(tree.size(), &tree.root());
+        let members_root = registry::members_root(tree.size(), &tree.root());
         let signing_keys = registry.entries().enumerate().filter_map(|(index, entry)| {
             let Some(Entry::SigningKey(signing)) = &entry.entry else { return None };
             let key: [u8; 32] = signing.public_key.as_slice().try_into().ok()?;
@@ -59,7 +58,7 @@ impl RegistryState {
         let validators = registry.validators_at(height + 1)?;
         Ok(Self {
             tree,
-            root,
+            members_root,
             signing_keys: signing_keys.collect(),
             validators_hash: validators.hash(),
             validators,
@@ -107,8 +106,14 @@ impl RegistryState {
         &self.registry
     }
 
+    /// The root over members and agreements.
     pub(super) fn root(&self) -> Hash {
-        self.root
+        registry::root(&self.members_root, &registry::agreements_root())
+    }
+
+    /// The root over members alone.
+    pub(super) fn members_root(&self) -> Hash {
+        self.members_root
     }
 
     pub(super) fn validators(&self) -> &ValidatorSet {
@@ -123,11 +128,11 @@ impl RegistryState {
         &self.parameters
     }
 
-    /// The agency that a key signs for at a height.
-    pub(super) fn signer_at(&self, key: &PublicKey, height: u64) -> Option<AgencyCode> {
+    /// Whose key it is and what it may sign, where it signs at a height.
+    pub(super) fn signer_at(&self, key: &PublicKey, height: u64) -> Option<Signer> {
         let (_, entry) = self.signing_keys.get(key.as_bytes())?;
         let signer = registry::signer_of(entry, key)?;
-        registry::is_open_at(entry, height).then_some(signer.agency)
+        registry::is_open_at(entry, height).then_some(signer)
     }
 
     /// The proof of a signing key against the registry root.

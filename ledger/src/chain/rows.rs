@@ -1,7 +1,7 @@
 //! The rows that a block writes, in one synced batch.
 
 use crate::{
-    chain::{Chain, SlotOutcome, Staged, known::dedupe_key},
+    chain::{Chain, Staged},
     finality::{certificate::Certificate, decision::Grounds},
     hash::Hash,
     history::HistoryEntry,
@@ -9,15 +9,16 @@ use crate::{
         Batch, StoreError, Table,
         table::{self, META_TIP},
         tile::LogEdge,
-        value::{self, DedupeRow, HeaderRow, PlaceRow, TipRow},
+        value::{self, DedupeRow, HeaderRow, OutcomesRow, PlaceRow, TipRow},
     },
 };
 
 /// The tables whose rows all follow from headers and transactions.
-pub(super) const INDEXES: [Table; 9] = [
+pub(super) const INDEXES: [Table; 10] = [
     Table::Heights,
     Table::Leaves,
     Table::TransactionIds,
+    Table::Outcomes,
     Table::Records,
     Table::Dedupe,
     Table::Tiles,
@@ -71,7 +72,7 @@ impl Chain {
 fn bytes_expected(staged: &Staged, bodies_stored: bool) -> usize {
     // Key, value and framing of the rows below, and of an entry with its bucket's head.
     const TRANSACTION: usize = 2 * 50;
-    const SLOT: usize = 70 + 100;
+    const SLOT: usize = 110 + 100;
     const ENTRY: usize = 50 + 42;
     let slots: usize = staged.transactions.iter().map(|t| t.slots().len()).sum();
     let bodies = staged.transactions.iter().map(|t| t.encoded().len() + 50);
@@ -112,6 +113,8 @@ pub(super) fn put_indexes(rows: &mut impl Rows, staged: &Staged) {
     if header.log_size > header.log_start {
         let last = table::number(header.log_size - 1);
         rows.row(Table::Heights, &last, &value::encode(&header.height));
+        let outcomes = value::encode(&OutcomesRow::new(&staged.outcomes));
+        rows.row(Table::Outcomes, &table::number(header.height), &outcomes);
     }
     put_places(rows, staged);
     for ((level, index), hashes) in &staged.tiles {
@@ -152,11 +155,13 @@ fn put_places(rows: &mut impl Rows, staged: &Staged) {
         leaves.push((transaction.leaf_hash().0, log_index));
         ids.push((transaction.id().0, log_index));
         let agency = &transaction.header().agency;
-        for (position, (slot, outcome)) in (0..).zip(transaction.slots().iter().zip(outcomes)) {
-            if *outcome == SlotOutcome::Applied {
-                records.push((slot.record_id.0, PlaceRow::new(log_index, position, agency)));
+        let slots = transaction.slots().iter().zip(transaction.stated());
+        for (position, ((slot, stated), outcome)) in (0..).zip(slots.zip(outcomes)) {
+            if outcome.is_applied() {
+                let row = PlaceRow::new(log_index, position, stated);
+                records.push((table::record(&slot.record_id, agency), row));
                 let row = DedupeRow::new(log_index, position, &slot.record_id);
-                dedupe.push((dedupe_key(transaction, slot), row));
+                dedupe.push((slot.scope.row_key(transaction.header(), &slot.dedupe_key), row));
             }
         }
     }

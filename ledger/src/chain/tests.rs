@@ -28,6 +28,7 @@ use crate::{
     transaction::VerifiedTransaction,
 };
 
+mod authority;
 mod backups;
 mod changes;
 mod checked;

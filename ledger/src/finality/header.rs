@@ -29,8 +29,10 @@ pub struct Header {
     pub history_size: u64,
     /// Root over the heads of all history buckets.
     pub history_root: Hash,
-    /// Root of the registry.
+    /// Root of the registry: over members and agreements.
     pub registry_root: Hash,
+    /// Root over the outcomes of the block's transactions, see [`crate::transaction::outcome`].
+    pub outcomes_root: Hash,
     /// The validators that decide this height.
     pub validators_hash: Hash,
     /// The validators that decide the next.
@@ -43,7 +45,7 @@ pub struct Header {
 
 impl Header {
     /// Bytes of the layout.
-    pub const LENGTH: usize = 2 + 6 * 8 + 8 * 32;
+    pub const LENGTH: usize = 2 + 6 * 8 + 9 * 32;
 
     /// The version of the rules that this code follows.
     pub const VERSION: u16 = 1;
@@ -62,6 +64,7 @@ impl Header {
             .u64(self.history_size)
             .hash(&self.history_root)
             .hash(&self.registry_root)
+            .hash(&self.outcomes_root)
             .hash(&self.validators_hash)
             .hash(&self.next_validators_hash)
             .bytes(&self.proposer)
@@ -87,6 +90,7 @@ impl Header {
             history_size: reader.u64("history_size")?,
             history_root: reader.hash("history_root")?,
             registry_root: reader.hash("registry_root")?,
+            outcomes_root: reader.hash("outcomes_root")?,
             validators_hash: reader.hash("validators_hash")?,
             next_validators_hash: reader.hash("next_validators_hash")?,
             proposer: reader.hash("proposer")?.0,
@@ -145,6 +149,7 @@ pub(crate) mod tests {
             history_size: 12,
             history_root: Hash([4; 32]),
             registry_root: Hash([5; 32]),
+            outcomes_root: Hash([7; 32]),
             validators_hash: Hash([6; 32]),
             next_validators_hash: Hash([6; 32]),
             proposer: [8; 32],

@@ -21,6 +21,8 @@ pub struct Validator {
 /// With n validators, f = ⌊(n−1)/3⌋ may be faulty and a quorum is n − f.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatorSet {
+    /// The first height that they decide. A set that comes back is another one.
+    from: u64,
     validators: Vec<Validator>,
 }
 
@@ -42,7 +44,7 @@ pub enum ValidatorSetError {
 }
 
 impl ValidatorSet {
-    /// Makes a set from validators in any order.
+    /// Makes a set from validators in any order, which decides from height 1 on: that of a genesis.
     ///
     /// # Errors
     /// An empty or too long list, an agency or a key that occurs twice.
@@ -64,7 +66,17 @@ impl ValidatorSet {
         if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(ValidatorSetError::DuplicateKey(pair[0]));
         }
-        Ok(Self { validators })
+        Ok(Self { from: 1, validators })
+    }
+
+    /// The same validators, deciding from another height on.
+    pub fn deciding_from(self, from: u64) -> Self {
+        Self { from, ..self }
+    }
+
+    /// The first height that they decide.
+    pub fn from(&self) -> u64 {
+        self.from
     }
 
     /// The validators, by index.
@@ -97,9 +109,12 @@ impl ValidatorSet {
         self.validators.get(index)
     }
 
-    /// Tagged hash of the count (u32) and of each validator's agency (16 bytes) and key (32).
+    /// Tagged hash of the first height that they decide (u64), the count (u32) and each validator's agency
+    /// (16 bytes) and key (32). The height tells a set that comes back from itself: a chain of changes that
+    /// lacks some of them never leads to it.
     pub fn hash(&self) -> Hash {
-        let mut bytes = Vec::with_capacity(4 + self.count() * 48);
+        let mut bytes = Vec::with_capacity(12 + self.count() * 48);
+        bytes.extend_from_slice(&self.from.to_be_bytes());
         let count = u32::try_from(self.count()).expect("at most COUNT_MAX");
         bytes.extend_from_slice(&count.to_be_bytes());
         for validator in &self.validators {

@@ -196,6 +196,12 @@ struct ReceiptForm {
     registry_count: u64,
     #[serde(with = "bytes")]
     registry_path: Vec<u8>,
+    #[serde(with = "bytes")]
+    agreements_root: Vec<u8>,
+    #[serde(with = "bytes")]
+    outcome_path: Vec<u8>,
+    #[serde(with = "bytes")]
+    outcomes_path: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -2,17 +2,15 @@
 //!
 //! record → slot → path to `records_root` → signed transaction header → path to `log_root` → block
 //! header → finalization → validators of the genesis; beside it the registry's proof of whose key
-//! signed. Every step is checked against the *certified* header, and a receipt has one encoding,
-//! so that a receipt with any flipped byte is refused.
-//!
-//! A receipt shows that the slot is on the log, whose key signed it and when it was lodged. That
-//! the slot was not a repeat of an earlier one is shown by a history proof: a repeat commits as a
-//! no-op without history entries, and an honest node issues no receipt for it.
+//! signed, and the proof that the slot counted: a repeat of an earlier one, and one that was refused, are on the
+//! log too. Every step is checked against the *certified* header, and a receipt has one encoding, so that a
+//! receipt with any flipped byte is refused.
 
 use bytes::Bytes;
 use customhouse_proto::v1;
 
 use crate::{
+    authority::Stated,
     canonical::{self, CanonicalError},
     finality::header::Header,
     hash::Hash,
@@ -22,8 +20,8 @@ use crate::{
     merkle::{self, PathBytesError, ProofError},
     proofs::verifier::{FinalityError, Verifier},
     record::{RecordError, ValidRecord},
-    registry::{self, RegistryError, Signer},
-    transaction::{Slot, SlotError, TransactionHeader},
+    registry::{self, RegistryError, Signer, SignerRefused},
+    transaction::{Slot, SlotError, SlotOutcome, TransactionHeader},
 };
 
 #[cfg(test)]
@@ -87,6 +85,9 @@ pub enum ReceiptError {
     /// The transaction is not at that place of the log.
     #[error("log_path: {0}")]
     LogPath(ProofError),
+    /// The slot did not count in its block, or the paths are not those of its outcome.
+    #[error("outcome: the header does not show that the slot counted: {0}")]
+    Outcome(ProofError),
     /// The slot is not well-formed.
     #[error("slot.{0}")]
     Slot(SlotError),
@@ -122,6 +123,9 @@ pub enum ReceiptError {
     /// The entry did not count at the block's height.
     #[error("registry_entry: does not count at height {0}")]
     RegistryPeriod(u64),
+    /// The key may not sign such a record.
+    #[error("record.{0}")]
+    SignerRecord(SignerRefused),
     /// The entry is not at that place of the registry.
     #[error("registry_path: {0}")]
     RegistryPath(ProofError),
@@ -141,6 +145,7 @@ impl ReceiptError {
             Self::PathBytes(..) => "RECEIPT_PATH_MALFORMED",
             Self::LogIndex { .. } => "RECEIPT_LOG_INDEX",
             Self::LogPath(_) => "RECEIPT_LOG_PATH",
+            Self::Outcome(_) => "RECEIPT_OUTCOME",
             Self::Slot(error) => error.code(),
             Self::SlotPath(_) => "RECEIPT_SLOT_PATH",
             Self::Record(error) => error.code(),
@@ -152,6 +157,7 @@ impl ReceiptError {
             Self::RegistryAgency => "REGISTRY_AGENCY",
             Self::RegistryPeriod(_) => "REGISTRY_PERIOD",
             Self::RegistryPath(_) => "REGISTRY_PATH",
+            Self::SignerRecord(refused) => refused.code(),
         }
     }
 }
@@ -170,8 +176,12 @@ impl Verifier {
         let (header, finalized_by) = self.verify_final(&receipt.header, &receipt.certificate)?;
         let transaction = self.receipt_transaction(&receipt, &header)?;
         let slot = receipt_slot(&receipt, &transaction)?;
+        receipt_outcome(&receipt, &transaction, &header)?;
         let record = receipt_record(&receipt, &slot, &transaction)?;
         let signer = receipt_signer(&receipt, &transaction, &header)?;
+        if let Some(stated) = record.as_ref().and_then(|record| Stated::of(&record.record)) {
+            signer.check(&stated).map_err(ReceiptError::SignerRecord)?;
+        }
         let (slot_index, log_index) = (receipt.slot_index, receipt.log_index);
         Ok(VerifiedReceipt {
             record,
@@ -223,6 +233,25 @@ fn receipt_slot(
     Ok(slot)
 }
 
+/// The slot counted in its block: a leaf that says so is at its place, under the header's outcomes root.
+fn receipt_outcome(
+    receipt: &v1::Receipt,
+    transaction: &TransactionHeader,
+    header: &Header,
+) -> Result<(), ReceiptError> {
+    let leaf = merkle::leaf_hash(&SlotOutcome::Applied.encode());
+    let slots = path("outcome_path", &receipt.outcome_path)?;
+    let (index, count) = (receipt.slot_index.into(), transaction.slot_count.into());
+    let of_transaction =
+        merkle::root_from_inclusion(&leaf, index, count, &slots).map_err(ReceiptError::Outcome)?;
+    let transactions = path("outcomes_path", &receipt.outcomes_path)?;
+    let leaf = merkle::leaf_hash(of_transaction.as_bytes());
+    // That the log index is one of the block's was checked with the transaction.
+    let (index, count) = (receipt.log_index - header.log_start, header.log_size - header.log_start);
+    merkle::verify_inclusion(&leaf, index, count, &transactions, &header.outcomes_root)
+        .map_err(ReceiptError::Outcome)
+}
+
 fn receipt_record(
     receipt: &v1::Receipt,
     slot: &Slot,
@@ -264,7 +293,10 @@ fn receipt_signer(
     let leaf = merkle::leaf_hash(&receipt.registry_entry);
     let tree_root = merkle::root_from_inclusion(&leaf, index, count, &path)
         .map_err(ReceiptError::RegistryPath)?;
-    if registry::root(count, &tree_root) != header.registry_root {
+    let agreements = Hash::from_slice(&receipt.agreements_root)
+        .map_err(|_| ReceiptError::RegistryPath(ProofError::Root))?;
+    let members = registry::members_root(count, &tree_root);
+    if registry::root(&members, &agreements) != header.registry_root {
         return Err(ReceiptError::RegistryPath(ProofError::Root));
     }
     Ok(signer)

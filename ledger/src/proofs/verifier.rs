@@ -88,19 +88,12 @@ pub enum StepError {
     /// Its header announces no other validators, or others than those that came with it.
     #[error("validator step at height {0}: its header does not announce these validators")]
     Validators(u64),
-    /// Final, and another block than the known step of its height: the validators divided the chain.
+    /// Final, and not what is known of its height: the validators divided the chain.
     #[error(
-        "validator step at height {0}: final, and another block than the one that is known to change \
-         the validators there, which proves a fork; keep both chains"
+        "validator step at height {0}: final, and not what the known chain of changes has at that \
+         height, which proves a fork; keep both chains"
     )]
     Fork(u64),
-    /// Final by those known for its height, where no change is known. If a set comes back later, a chain
-    /// that lacks the steps between looks like one without changes.
-    #[error(
-        "validator step at height {0}: final, and the chain that is known has no change there: one of \
-         the two lacks steps, or the chain was divided; get the validator chains of other nodes"
-    )]
-    Gap(u64),
 }
 
 impl StepError {
@@ -112,7 +105,6 @@ impl StepError {
             Self::Finality(_, error) => error.code(),
             Self::Validators(_) => "STEP_VALIDATORS",
             Self::Fork(_) => "STEP_FORK",
-            Self::Gap(_) => "STEP_GAP",
         }
     }
 }
@@ -156,11 +148,15 @@ impl ValidatorStep {
         if !validators.is_sorted() {
             return Err(StepError::Malformed("validators: not ascending".to_owned()));
         }
+        let header = Header::decode(&proto.header).map_err(|error| malformed(&error))?;
+        let from = header.height.saturating_add(1);
         Ok(Self {
-            header: Header::decode(&proto.header).map_err(|error| malformed(&error))?,
+            header,
             certificate: Certificate::decode(&proto.certificate)
                 .map_err(|error| malformed(&error))?,
-            validators: ValidatorSet::new(validators).map_err(|error| malformed(&error))?,
+            validators: ValidatorSet::new(validators)
+                .map_err(|error| malformed(&error))?
+                .deciding_from(from),
         })
     }
 }
@@ -300,8 +296,9 @@ impl Verifier {
         }
         match self.sets[1..].iter().find(|set| set.from == found + 1) {
             Some(known) if known.announced_by == step.header.hash() => Ok(()),
-            Some(_) => Err(StepError::Fork(found)),
-            None => Err(StepError::Gap(found)),
+            // Another block of its height announced others, or none there did: the same validators decided on
+            // without a change, as the next step that is known says.
+            _ => Err(StepError::Fork(found)),
         }
     }
 

@@ -111,11 +111,11 @@ impl ChangeError {
 pub enum ApplyError {
     /// It changes another registry.
     #[error(
-        "it changes the registry of root {stated}, the present one is {present}: another change came \
+        "it changes the registry of members root {stated}, the present one is {present}: another change came \
          first; propose it again"
     )]
     Root {
-        /// The registry's.
+        /// The registry's members root.
         present: Hash,
         /// The proposal's.
         stated: Hash,
@@ -177,13 +177,13 @@ pub struct RegistryChange {
 }
 
 impl RegistryProposal {
-    /// Proposes to change the registry with this root. Entries come in any order; heights of those
+    /// Proposes to change the registry with this members root. Entries come in any order; heights of those
     /// added are left out.
     ///
     /// # Errors
     /// [`ChangeError`].
     pub fn new(
-        registry_root: &Hash,
+        members_root: &Hash,
         not_after_ms: u64,
         added: Vec<v1::RegistryEntry>,
         ended: Vec<v1::RegistryEntry>,
@@ -191,7 +191,7 @@ impl RegistryProposal {
     ) -> Result<Self, ChangeError> {
         let open = |entry| v1::RegistryEntry { from_height: 0, end_height: 0, ..entry };
         Self::from_proto(v1::RegistryProposal {
-            registry_root: registry_root.0.to_vec(),
+            members_root: members_root.0.to_vec(),
             not_after_ms,
             added: sorted("proposal.added", added.into_iter().map(open).collect())?,
             ended: sorted("proposal.ended", ended)?,
@@ -204,8 +204,8 @@ impl RegistryProposal {
     /// # Errors
     /// [`ChangeError`].
     pub fn from_proto(proto: v1::RegistryProposal) -> Result<Self, ChangeError> {
-        let root = Hash::from_slice(&proto.registry_root)
-            .map_err(|_| ChangeError::Field("proposal.registry_root"))?;
+        let root = Hash::from_slice(&proto.members_root)
+            .map_err(|_| ChangeError::Field("proposal.members_root"))?;
         let count = proto.added.len() + proto.ended.len();
         if count == 0 {
             return Err(ChangeError::Empty);
@@ -239,8 +239,8 @@ impl RegistryProposal {
         self.hash
     }
 
-    /// Root of the registry that it changes.
-    pub fn registry_root(&self) -> Hash {
+    /// Members root of the registry that it changes.
+    pub fn members_root(&self) -> Hash {
         self.root
     }
 
@@ -464,7 +464,7 @@ impl Registry {
     /// # Errors
     /// [`ApplyError`].
     pub fn apply(&self, proposal: &RegistryProposal, height: u64) -> Result<Self, ApplyError> {
-        let (present, stated) = (self.root(), proposal.registry_root());
+        let (present, stated) = (self.members_root(), proposal.members_root());
         if present != stated {
             return Err(ApplyError::Root { present, stated });
         }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use customhouse_proto::v1::{self, Role, registry_entry::Entry};
+use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -13,6 +13,7 @@ use serde::{
 
 use crate::{
     agency::AgencyCode,
+    authority::{RecordKind, Role},
     canonical::{self, CanonicalError},
     finality::{header::Header, validators::ValidatorSet},
     hash::{Hash, Tag},
@@ -20,7 +21,6 @@ use crate::{
     keys::PublicKey,
     limits::{GENESIS_BYTES_MAX, GENESIS_JSON_BYTES_MAX},
     merkle,
-    record::RecordKind,
     registry::{Registry, RegistryError},
 };
 
@@ -190,6 +190,7 @@ impl Genesis {
             history_size: 0,
             history_root: history::empty_root(self.history_bits),
             registry_root: self.registry.root(),
+            outcomes_root: merkle::empty_root(),
             validators_hash: validators_at(0).hash(),
             next_validators_hash: validators_at(1).hash(),
             proposer: [0; 32],
@@ -258,7 +259,7 @@ struct AgencyJson {
 #[serde(deny_unknown_fields)]
 struct SigningKeyJson {
     public_key: PublicKey,
-    #[serde(with = "crate::role::by_name")]
+    #[serde(with = "crate::authority::role::by_name")]
     role: Role,
     /// Of every key but a node's.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -20,7 +20,9 @@ pub(crate) enum Table {
     Leaves,
     /// Transaction id → log index.
     TransactionIds,
-    /// Record id → place.
+    /// Height → how many slots each of its transactions has, and what became of those that do not count.
+    Outcomes,
+    /// Record id and agency → place, kind and submitter.
     Records,
     /// Agency and dedupe key → place and record id.
     Dedupe,
@@ -39,7 +41,7 @@ pub(crate) enum Table {
 
 impl Table {
     /// In the order of their declaration, so that a table's number is its place here.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Meta,
         Self::Headers,
         Self::Heights,
@@ -47,6 +49,7 @@ impl Table {
         Self::Transactions,
         Self::Leaves,
         Self::TransactionIds,
+        Self::Outcomes,
         Self::Records,
         Self::Dedupe,
         Self::Tiles,
@@ -65,6 +68,7 @@ impl Table {
             Self::Transactions => "transactions",
             Self::Leaves => "leaves",
             Self::TransactionIds => "transaction_ids",
+            Self::Outcomes => "outcomes",
             Self::Records => "records",
             Self::Dedupe => "dedupe",
             Self::Tiles => "tiles",
@@ -89,7 +93,7 @@ pub(crate) const META_DECISIONS: &[u8] = b"decisions";
 /// There while the indexes are being made anew.
 pub(crate) const META_REBUILD: &[u8] = b"rebuild";
 
-/// Key of [`Table::Headers`] and [`Table::Decisions`] and, for a last log index, of
+/// Key of [`Table::Headers`], [`Table::Outcomes`] and [`Table::Decisions`] and, for a last log index, of
 /// [`Table::Heights`].
 pub(crate) fn number(value: u64) -> [u8; 8] {
     value.to_be_bytes()
@@ -118,6 +122,19 @@ pub(crate) fn dedupe(agency: Option<&AgencyCode>, dedupe_key: &Hash) -> [u8; 48]
     }
     key[16..].copy_from_slice(dedupe_key.as_bytes());
     key
+}
+
+/// Key of [`Table::Records`].
+pub(crate) fn record(id: &Hash, agency: &AgencyCode) -> [u8; 48] {
+    let mut key = [0; 48];
+    key[..32].copy_from_slice(id.as_bytes());
+    key[32..].copy_from_slice(agency.as_bytes());
+    key
+}
+
+/// The agency in a key of [`Table::Records`].
+pub(crate) fn agency_of_record(key: &[u8]) -> Option<AgencyCode> {
+    AgencyCode::from_slice(key.get(32..)?).ok()
 }
 
 /// Key of [`Table::Tiles`].

@@ -9,7 +9,7 @@ use bincode::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    agency::AgencyCode,
+    authority::{RecordKind, Stated, Target},
     finality::{
         certificate::Certificate,
         decision::Grounds,
@@ -18,6 +18,7 @@ use crate::{
     },
     hash::Hash,
     store::{Store, StoreError, Table},
+    transaction::SlotOutcome,
 };
 
 /// Most bytes of a value: a pending block of 65,536 leaves and its header.
@@ -31,12 +32,21 @@ pub(crate) trait Row: Encode + Decode<()> {}
 
 impl<V: Encode + Decode<()>> Row for V {}
 
-/// Where a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// Where a record is, and what is asked of it where another refers to it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct PlaceRow {
     pub(crate) log_index: u64,
     pub(crate) position: u32,
-    agency: [u8; AgencyCode::LENGTH],
+    kind: u8,
+    submitter: String,
+}
+
+/// What became of a block's slots: how many each transaction has, and which of them are not applied, as
+/// transaction, position and outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct OutcomesRow {
+    slots: Vec<u16>,
+    others: Vec<(u32, u32, Vec<u8>)>,
 }
 
 /// What a dedupe key stands for.
@@ -108,12 +118,38 @@ impl RowsRow {
 }
 
 impl PlaceRow {
-    pub(crate) fn new(log_index: u64, position: u32, agency: &AgencyCode) -> Self {
-        Self { log_index, position, agency: *agency.as_bytes() }
+    pub(crate) fn new(log_index: u64, position: u32, stated: &Stated) -> Self {
+        let (kind, submitter) = (stated.kind.number(), stated.submitter.clone());
+        Self { log_index, position, kind, submitter }
     }
 
-    pub(crate) fn agency(&self) -> Option<AgencyCode> {
-        AgencyCode::from_slice(&self.agency).ok()
+    /// What is asked of the record; `None` where its kind is none.
+    pub(crate) fn target(&self) -> Option<Target> {
+        let kind = RecordKind::numbered(self.kind)?;
+        Some(Target { kind, submitter: self.submitter.clone() })
+    }
+}
+
+impl OutcomesRow {
+    pub(crate) fn new(outcomes: &[Vec<SlotOutcome>]) -> Self {
+        let mut row = Self::default();
+        for (transaction, outcomes) in (0..).zip(outcomes) {
+            row.slots.push(u16::try_from(outcomes.len()).expect("at most SLOTS_MAX"));
+            let others = (0..).zip(outcomes).filter(|(_, outcome)| !outcome.is_applied());
+            row.others.extend(others.map(|(position, o)| (transaction, position, o.encode())));
+        }
+        row
+    }
+
+    /// The outcomes by transaction; `None` where the row is not one.
+    pub(crate) fn outcomes(&self) -> Option<Vec<Vec<SlotOutcome>>> {
+        let applied = |slots: &u16| vec![SlotOutcome::Applied; usize::from(*slots)];
+        let mut outcomes: Vec<_> = self.slots.iter().map(applied).collect();
+        for (transaction, position, other) in &self.others {
+            let slot = outcomes.get_mut(*transaction as usize)?.get_mut(*position as usize)?;
+            *slot = SlotOutcome::decode(other)?;
+        }
+        Some(outcomes)
     }
 }
 

@@ -3,18 +3,19 @@
 use customhouse_proto::v1::{self, slot::Form};
 use prost::Message as _;
 
-#[cfg(feature = "rocksdb")]
-use crate::agency::AgencyCode;
 use crate::{
+    authority::{Role, role},
     canonical::{self, CanonicalError},
     hash::Hash,
     limits::SUBJECTS_MAX,
 };
+#[cfg(feature = "rocksdb")]
+use crate::{hash::Tag, store::table, transaction::TransactionHeader};
 
 /// How a transaction carries a record, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// Tagged hash of the record's bytes.
+    /// The root of the record's fields.
     pub record_id: Hash,
     /// Strictly ascending.
     pub subject_keys: Vec<Hash>,
@@ -27,19 +28,38 @@ pub struct Slot {
 /// Where a dedupe key is unique. It follows from the record, and is not part of the slot's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DedupeScope {
-    /// The agency of the transaction, so that no agency can spoil another's.
+    /// The keys of the agency's nodes: what one of them signed for a client, another knows.
     #[default]
     Agency,
+    /// The key that signed the transaction, a submitter's own: so that no submitter can use up another's.
+    Signer,
     /// The chain: a validator's misbehaviour is recorded once, whoever reports it, and so is a
     /// change of the registry.
     Chain,
 }
 
-#[cfg(feature = "rocksdb")]
 impl DedupeScope {
-    /// The agency, where that is the scope.
-    pub(crate) fn of(self, agency: &AgencyCode) -> Option<&AgencyCode> {
-        (self == Self::Agency).then_some(agency)
+    /// The scope of what a client's own key signed, of what a node signed for a client, and of what is about
+    /// the network. It follows from the record, which must agree with the registry about its signer.
+    pub(super) fn of(record: &v1::Record) -> Self {
+        match (role::numbered(record.submitter_role), record.submitter_certificate.is_empty()) {
+            (Some(Role::Node), _) => Self::Chain,
+            (_, true) => Self::Signer,
+            (_, false) => Self::Agency,
+        }
+    }
+
+    /// The key of a dedupe key's row.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn row_key(self, header: &TransactionHeader, dedupe_key: &Hash) -> [u8; 48] {
+        match self {
+            Self::Agency => table::dedupe(Some(&header.agency), dedupe_key),
+            Self::Signer => {
+                let parts: [&[u8]; 2] = [header.signer.as_bytes(), dedupe_key.as_bytes()];
+                table::dedupe(Some(&header.agency), &Tag::DEDUPE_SIGNER.hash(&parts))
+            }
+            Self::Chain => table::dedupe(None, dedupe_key),
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use customhouse_ledger::{
     finality::{header::Header, vote::VoteKind},
     hash::{Hash, Tag},
     merkle::{Tree, path_bytes},
+    record::field_tree,
     registry,
-    transaction::TransactionHeader,
+    transaction::{SlotOutcome, TransactionHeader, outcome},
 };
 use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
@@ -22,6 +23,8 @@ pub(crate) struct Forgery {
     pub(crate) slot: v1::Slot,
     pub(crate) entries: Vec<v1::RegistryEntry>,
     pub(crate) header: Header,
+    /// What became of the transaction's one slot.
+    pub(crate) outcomes: Vec<SlotOutcome>,
 }
 
 impl Forgery {
@@ -35,6 +38,7 @@ impl Forgery {
             slot: v1::Slot::decode(parts.slots[0].clone()).expect("a slot"),
             entries: sample.genesis.registry.entries().cloned().collect(),
             header: sample.head(1).block.header.clone(),
+            outcomes: vec![SlotOutcome::Applied],
         }
     }
 
@@ -51,7 +55,8 @@ impl Forgery {
     /// The slot carries this record, whatever else it says.
     pub(crate) fn carry(&mut self, record: &v1::Record) {
         self.record = record.encode_to_vec();
-        self.slot.record_id = Tag::RECORD.hash(&[&self.record]).0.to_vec();
+        let id = field_tree::record_id(&self.record, &record.salt).unwrap_or_default();
+        self.slot.record_id = id.0.to_vec();
     }
 
     pub(crate) fn receipt(mut self, sample: &Sample) -> Vec<u8> {
@@ -74,7 +79,11 @@ impl Forgery {
             log_start: 0,
             log_size: 1,
             log_root: Tree::of(&[transaction.leaf(&signature)]).root(),
-            registry_root: registry::root(count, &tree.root()),
+            registry_root: registry::root(
+                &registry::members_root(count, &tree.root()),
+                &registry::agreements_root(),
+            ),
+            outcomes_root: outcome::block_root([&self.outcomes[..]]),
             ..self.header
         };
         let path = tree.inclusion_path(index).expect("an entry");
@@ -89,6 +98,7 @@ impl Forgery {
             registry_index: index,
             registry_count: count,
             registry_path: path_bytes(&path),
+            agreements_root: registry::agreements_root().0.to_vec(),
             ..Default::default()
         }
         .encode_to_vec()

@@ -29,7 +29,12 @@ pub(crate) fn genesis(sample: &Sample) -> Value {
         "chain_id": genesis.chain_id(),
         "registry_entries": entries.iter().map(hex_of).collect::<Vec<_>>(),
         "registry_tree_root": tree.root(),
-        "registry_root": registry::root(tree.size(), &tree.root()),
+        "members_root": registry::members_root(tree.size(), &tree.root()),
+        "agreements_root": registry::agreements_root(),
+        "registry_root": registry::root(
+            &registry::members_root(tree.size(), &tree.root()),
+            &registry::agreements_root(),
+        ),
         "validators": validators.as_slice().iter().map(validator).collect::<Vec<_>>(),
         "validators_hash": validators.hash(),
         "header": hex_of(genesis.header().encode()),
@@ -215,7 +220,33 @@ fn entry_cases(sample: &Sample) -> Cases {
         }),
     );
     refused("REGISTRY_ENTRY_ROLE", "no role", key_of(&|k| k.role = 0));
-    refused("REGISTRY_ENTRY_ROLE", "an unknown role", key_of(&|k| k.role = 3));
+    refused("REGISTRY_ENTRY_ROLE", "an unknown role", key_of(&|k| k.role = 7));
+    let own = |change: &dyn Fn(&mut v1::SigningKeyEntry)| {
+        key_of(&|k| {
+            (k.role, k.submitter) = (v1::Role::Broker as i32, "Broker & Sons".into());
+            change(k);
+        })
+    };
+    refused("REGISTRY_ENTRY_SUBMITTER", "a node's key with a name", {
+        key_of(&|k| k.submitter = "x".into())
+    });
+    refused("REGISTRY_ENTRY_SUBMITTER", "a node's key with kinds", key_of(&|k| k.kinds = 1 << 16));
+    refused("REGISTRY_ENTRY_SUBMITTER", "a broker's key without a name", {
+        own(&|k| k.submitter.clear())
+    });
+    refused("REGISTRY_ENTRY_SUBMITTER", "a submitter of 65 bytes", {
+        own(&|k| k.submitter = "x".repeat(65))
+    });
+    refused("REGISTRY_ENTRY_NAME", "a submitter with a line end", {
+        own(&|k| k.submitter = "bro\nker".into())
+    });
+    refused("REGISTRY_ENTRY_KINDS", "a broker's key for statuses", own(&|k| k.kinds = 1 << 17));
+    refused("REGISTRY_ENTRY_KINDS", "a key for no kind that there is", own(&|k| k.kinds = 1));
+    cases.valid("a broker's key", own(&|_| {}));
+    cases.valid("a broker's key for two kinds", own(&|k| k.kinds = 1 << 16 | 1 << 19));
+    let mut refused = |code: &str, change: &str, bytes: Vec<u8>| {
+        cases.refused(code, change, bytes);
+    };
     let period = v1::RegistryEntry { from_height: 5, end_height: 5, ..of_kind("peer") };
     refused("REGISTRY_ENTRY_PERIOD", "an end that is no later", period.encode_to_vec());
     cases
@@ -336,7 +367,7 @@ fn of_proposal(cases: &mut Cases, genuine: &v1::RegistryChange) {
     let parameter =
         Entry::Parameter(v1::ParameterEntry { name: "heartbeat_ms".into(), value: 1000 });
     let parameter = v1::RegistryEntry { entry: Some(parameter), ..Default::default() };
-    refused("CHANGE_FIELD", "a registry root of 31 bytes", &|p| p.registry_root.truncate(31));
+    refused("CHANGE_FIELD", "a members root of 31 bytes", &|p| p.members_root.truncate(31));
     refused("CHANGE_EMPTY", "nothing added or ended", &|p| {
         p.added.clear();
         p.ended.clear();

@@ -1,9 +1,12 @@
 //! Receipts, and receipts changed in one thing.
 
 use customhouse_ledger::{
+    authority::ReferenceRefused,
     finality::{header::Header, vote::VoteKind},
     limits::RECEIPT_BYTES_MAX,
     merkle::{Tree, path_bytes},
+    registry,
+    transaction::{SlotOutcome, outcome},
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;
@@ -14,7 +17,7 @@ use super::{
     damage::{self, shorter},
     forgery::Forgery,
     hex_of, records,
-    sample::{Head, Sample, encode_steps, key},
+    sample::{self, Head, OWN_KEY, STATUSES_KEY, Sample, encode_steps, key},
 };
 
 /// As of the block that committed it.
@@ -28,6 +31,11 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
     let slots = Tree::of(&parts.slots);
     // The registry that the block was checked against has another root than the one after it.
     let registry = head.registry.prove_signer(&transaction.header().signer).expect("registered");
+    let slots_outcomes = outcome::slot_tree(&sample::applied(transaction));
+    let (place, header) = (index - head.block.header.log_start, &head.block.header);
+    let of_block = &sample.transactions[header.log_start as usize..header.log_size as usize];
+    let roots: Vec<_> = of_block.iter().map(|t| outcome::slot_root(&sample::applied(t))).collect();
+    let block_outcomes = outcome::block_tree(&roots);
     v1::Receipt {
         record: parts.records[position].to_vec(),
         slot: parts.slots[position].to_vec(),
@@ -43,6 +51,9 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
         registry_index: registry.index,
         registry_count: registry.count,
         registry_path: path_bytes(&registry.path),
+        agreements_root: registry::agreements_root().0.to_vec(),
+        outcome_path: path_bytes(&slots_outcomes.inclusion_path(position as u64).expect("a slot")),
+        outcomes_path: path_bytes(&block_outcomes.inclusion_path(place).expect("a transaction")),
     }
 }
 
@@ -62,6 +73,8 @@ pub(crate) fn receipt(sample: &Sample) -> Value {
     mutants.slot();
     mutants.record();
     mutants.registry();
+    mutants.speaker();
+    mutants.outcome();
     after_a_change(&mut cases, sample);
     let file = json!({
         "receipt": hex_of(&bytes),
@@ -172,10 +185,71 @@ impl Mutants<'_> {
             let mut record = v1::Record::decode(&f.record[..]).expect("a record");
             record.agency = "DE-ZOLL".into();
             // Nothing that is a subject within its agency only.
-            record.body = Some(Body::Event(v1::Event::default()));
+            let event_id = "ni:///sha-256;7".into();
+            record.body = Some(Body::Event(v1::Event { event_id, ..Default::default() }));
             f.carry(&record);
             f.slot.subject_keys = records::subject_keys(&record);
         });
+    }
+
+    /// Who signed may say this, and nobody else's name.
+    fn speaker(&mut self) {
+        type Change<'a> = &'a dyn Fn(&mut v1::Record);
+        let cases: [(&str, &str, u8, Change<'_>); 6] = [
+            ("SIGNER_SUBMITTER", "another submitter's name", OWN_KEY, &|r| {
+                r.submitter = "operator".into();
+            }),
+            ("SIGNER_ROLE", "a broker in the role of the office", OWN_KEY, &|r| {
+                r.submitter_role = v1::Role::Office as i32;
+            }),
+            ("SIGNER_CERTIFICATE", "a submitter's own key with a certificate", OWN_KEY, &|r| {
+                r.submitter_certificate = vec![0xce; 32];
+            }),
+            ("SIGNER_MAPPING", "a submitter's own key with a node's word", OWN_KEY, &|r| {
+                let mapping = v1::source::Mapping::Checked as i32;
+                r.source = Some(v1::Source { mapping, ..Default::default() });
+            }),
+            ("SIGNER_KIND", "a declaration by a key for statuses", STATUSES_KEY, &|r| {
+                r.submitter = "Machine 7".into();
+                r.submitter_role = v1::Role::Office as i32;
+            }),
+            ("SIGNER_CERTIFICATE", "a node's key without a certificate", 131, &|_| {}),
+        ];
+        let own = |forgery: &mut Forgery, signer: u8, change: Change<'_>| {
+            let mut record = v1::Record::decode(&forgery.record[..]).expect("a record");
+            record.submitter_certificate.clear();
+            change(&mut record);
+            forgery.signer = signer;
+            forgery.carry(&record);
+        };
+        for (code, what, signer, change) in cases {
+            self.forged(code, what, |f| own(f, signer, change));
+        }
+        let mut forgery = Forgery::new(self.sample);
+        own(&mut forgery, OWN_KEY, &|_| {});
+        self.cases.valid("signed by a submitter's own key", forgery.receipt(self.sample));
+    }
+
+    /// The slot counted.
+    fn outcome(&mut self) {
+        let repeat = SlotOutcome::Duplicate { log_index: 0, position: 0 };
+        self.forged("RECEIPT_OUTCOME", "of a repeat", |f| f.outcomes = vec![repeat]);
+        for (reason, _) in ReferenceRefused::ALL {
+            self.forged("RECEIPT_OUTCOME", "of a slot that was refused", |f| {
+                f.outcomes = vec![SlotOutcome::Refused(reason)];
+            });
+        }
+        self.forged("RECEIPT_OUTCOME", "of a transaction with more outcomes", |f| {
+            f.outcomes = vec![SlotOutcome::Applied; 2];
+        });
+        self.refused("RECEIPT_OUTCOME", "a shorter path", |r| shorter(&mut r.outcome_path));
+        self.refused("RECEIPT_OUTCOME", "another path", |r| r.outcomes_path[0] ^= 1);
+        self.refused("RECEIPT_OUTCOME", "no path", |r| r.outcomes_path.clear());
+        self.refused("RECEIPT_PATH_MALFORMED", "half a hash of the outcome's path", |r| {
+            r.outcome_path.truncate(16);
+        });
+        self.refused("REGISTRY_PATH", "another agreements root", |r| r.agreements_root[0] ^= 1);
+        self.refused("REGISTRY_PATH", "no agreements root", |r| r.agreements_root.clear());
     }
 
     fn registry(&mut self) {
@@ -184,7 +258,7 @@ impl Mutants<'_> {
         let agency = self.sample.genesis.registry.entries().next().expect("one").encode_to_vec();
         self.refused("REGISTRY_ENTRY_MALFORMED", "no registry entry", |r| r.registry_entry.clear());
         self.refused("REGISTRY_ENTRY_MALFORMED", "a registry entry with a field more", |r| {
-            r.registry_entry.extend([0x78, 1]);
+            r.registry_entry.extend([0xf8, 0x07, 1]);
         });
         self.refused("REGISTRY_SIGNER", "an agency's entry", |r| r.registry_entry = agency);
         self.refused("REGISTRY_SIGNER", "another signer's entry", |r| r.registry_entry = other);

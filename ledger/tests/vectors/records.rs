@@ -1,8 +1,13 @@
 //! Records of each kind, and records that break one rule.
 
 use customhouse_ledger::{
+    authority::{self, RecordKind},
     limits::RECORD_BYTES_MAX,
-    record::{self, dedupe_key, subject},
+    record::{
+        self, ValidRecord, dedupe_key,
+        field_tree::{self, FieldTreeError},
+        subject,
+    },
 };
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
@@ -27,6 +32,7 @@ pub(crate) fn record() -> Value {
     let file = json!({
         "record": hex_of(&valid.bytes),
         "record_id": valid.id,
+        "leaves": leaves(&valid),
         "subjects": subjects,
         "subject_keys": hashes(&valid.subject_keys),
         "agency": valid.agency,
@@ -70,7 +76,8 @@ pub(crate) fn record() -> Value {
     // Two more follow from the declaration.
     cases.valid("about as many subjects as may be", about(510));
     cases.refused("RECORD_SUBJECT", "about a subject too many", about(511));
-    let reference = v1::Reference { relation: 5, record_id: vec![1; 32], ground: 0 };
+    let reference =
+        v1::Reference { relation: 5, record_id: vec![1; 32], ground: 0, agency: String::new() };
     cases.refused(
         "RECORD_REFERENCE",
         "a reference too many",
@@ -81,8 +88,36 @@ pub(crate) fn record() -> Value {
     with_cases(file, [cases])
 }
 
+/// The sample's record with another body, in a role that may state it.
+/// The leaves under a record's id: path, type, value, salt and hash of each.
+fn leaves(record: &ValidRecord) -> Value {
+    let mut shown = Vec::new();
+    let walked: Result<(), FieldTreeError> =
+        field_tree::walk(&record.bytes, &mut |path, leaf_type, value| {
+            let salt = field_tree::leaf_salt_of(&record.record.salt, path);
+            shown.push(json!({
+                "path": hex_of(path),
+                "type": leaf_type as u8,
+                "value": hex_of(value),
+                "salt": hex_of(salt),
+                "hash": field_tree::leaf_hash(&salt, path, leaf_type, value),
+            }));
+            Ok(())
+        });
+    walked.expect("canonical");
+    shown.into()
+}
+
 pub(crate) fn with_body(body: Body) -> v1::Record {
-    v1::Record { body: Some(body), ..sample::record(7).record }
+    let kind = RecordKind::of(&body);
+    let mut record = v1::Record { body: Some(body), ..sample::record(7).record };
+    if let [only] = authority::roles(kind) {
+        record.submitter_role = *only as i32;
+    }
+    if record.submitter_role() == v1::Role::Node {
+        record.submitter_certificate.clear();
+    }
+    record
 }
 
 /// The sample's record with a change.
@@ -231,7 +266,12 @@ fn full() -> v1::Record {
         ..Default::default()
     };
     v1::Record {
-        references: vec![v1::Reference { relation: 1, record_id: vec![2; 32], ground: 0 }],
+        references: vec![v1::Reference {
+            relation: 1,
+            record_id: vec![2; 32],
+            ground: 0,
+            agency: String::new(),
+        }],
         ..with_body(Body::Declaration(declaration))
     }
 }
@@ -249,7 +289,20 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let subjects = |list: Vec<v1::Subject>| changed(|r| r.subjects = list);
     let reference = |relation, length| {
         changed(|r| {
-            r.references = vec![v1::Reference { relation, record_id: vec![1; length], ground: 0 }]
+            r.references = vec![v1::Reference {
+                relation,
+                record_id: vec![1; length],
+                ground: 0,
+                agency: String::new(),
+            }]
+        })
+    };
+    let referring = |change: &dyn Fn(&mut v1::Reference)| {
+        changed(|r| {
+            let record_id = vec![1; 32];
+            let mut reference = v1::Reference { relation: 1, record_id, ..Default::default() };
+            change(&mut reference);
+            r.references = vec![reference];
         })
     };
     let with = |body| with_body(body).encode_to_vec();
@@ -275,9 +328,28 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             [&genuine[..], &[0x98, 0x06, 1]].concat(),
         ),
         ("RECORD_NOT_CANONICAL", "two bodies", {
-            [&genuine[..], &with(Body::Event(v1::Event::default()))[18..]].concat()
+            let event = with(Body::Event(v1::Event::default()));
+            [&genuine[..], &event[event.len() - 3..]].concat()
         }),
-        ("RECORD_SALT", "a salt of 15 bytes", changed(|r| r.salt.truncate(15))),
+        ("RECORD_SALT", "a salt of 31 bytes", changed(|r| r.salt.truncate(31))),
+        ("RECORD_ROLE", "no role", changed(|r| r.submitter_role = 0)),
+        ("RECORD_ROLE", "an unknown role", changed(|r| r.submitter_role = 7)),
+        (
+            "RECORD_CERTIFICATE",
+            "a certificate's hash of 31 bytes",
+            changed(|r| r.submitter_certificate.truncate(31)),
+        ),
+        (
+            "RECORD_CERTIFICATE",
+            "what a node states itself, with a certificate",
+            changed(|r| r.submitter_role = v1::Role::Node as i32),
+        ),
+        ("RECORD_AUTHORITY", "a declaration of a node", {
+            changed(|r| {
+                r.submitter_role = v1::Role::Node as i32;
+                r.submitter_certificate.clear();
+            })
+        }),
         ("RECORD_AGENCY", "an agency in lower case", changed(|r| r.agency = "nl-douane".into())),
         ("RECORD_AGENCY", "an agency of one letter", changed(|r| r.agency = "N".into())),
         ("RECORD_SUBMITTER", "no submitter", changed(|r| r.submitter.clear())),
@@ -295,6 +367,11 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("RECORD_REFERENCE", "a reference of no relation", reference(0, 32)),
         ("RECORD_REFERENCE", "a reference of an unknown relation", reference(6, 32)),
         ("RECORD_REFERENCE", "a reference to 31 bytes", reference(1, 31)),
+        ("RECORD_REFERENCE", "a reference on an unknown ground", { referring(&|r| r.ground = 3) }),
+        ("RECORD_REFERENCE", "a reference to its own agency, by name", {
+            referring(&|r| r.agency = "NL-DOUANE".into())
+        }),
+        ("RECORD_REFERENCE", "a reference to no agency's", referring(&|r| r.agency = "x".into())),
         ("RECORD_SUBJECT", "a subject of no scheme", subjects(vec![subject(0, "X")])),
         ("RECORD_SUBJECT", "a subject of an unknown scheme", subjects(vec![subject(12, "X")])),
         ("RECORD_SUBJECT", "a subject of a negative scheme", subjects(vec![subject(-1, "X")])),
@@ -364,6 +441,10 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             with(Body::RiskAlert(alert)),
         ),
         ("RECORD_BODY", "no body", changed(|r| r.body = None)),
+        ("RECORD_ABOUT_NOTHING", "an event that says what of nothing", {
+            let event = Body::Event(v1::Event::default());
+            v1::Record { subjects: Vec::new(), ..with_body(event) }.encode_to_vec()
+        }),
         ("RECORD_ENUMERATION", "a declaration of no regime", declaration(&|d| d.regime = 0)),
         (
             "RECORD_ENUMERATION",

@@ -15,7 +15,7 @@ use customhouse_ledger::{
     proofs::verifier::ValidatorStep,
     record::{ValidRecord, dedupe_key},
     registry::{InSync, Registry, RegistryChange, RegistryProposal, genesis::Genesis},
-    transaction::VerifiedTransaction,
+    transaction::{SlotOutcome, VerifiedTransaction, outcome},
 };
 use customhouse_proto::v1::{self, record::Body, registry_entry::Entry};
 use prost::Message as _;
@@ -27,6 +27,11 @@ pub(crate) const CLIENT_KEY: &str = "order 7";
 pub(crate) const NOT_AFTER_MS: u64 = 1_700_000_600_000;
 /// Who lodges it.
 pub(crate) const SUBMITTER: &str = "Broker & Sons";
+
+/// The seed of a key of NL-DOUANE's broker, which signs in its own name.
+pub(crate) const OWN_KEY: u8 = 133;
+/// That of a key of NL-DOUANE's office, which signs statuses of declarations only.
+pub(crate) const STATUSES_KEY: u8 = 134;
 
 pub(crate) struct Sample {
     pub(crate) genesis: Genesis,
@@ -50,7 +55,7 @@ pub(crate) struct Head {
 pub(crate) const SIGNERS: [[u8; 3]; 4] = [[1, 2, 4], [1, 2, 4], [5, 2, 4], [5, 6, 4]];
 
 /// A key whose 32 seed bytes are all `seed`. Validators have 1 to 4, peers 65 to 68, signing keys
-/// 129 to 132.
+/// 129 to 132, and two submitters 133 and 134.
 pub(crate) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
@@ -63,9 +68,11 @@ pub(crate) fn record(number: u64) -> ValidRecord {
         ..Default::default()
     };
     let record = v1::Record {
-        salt: vec![number as u8; 16],
+        salt: vec![number as u8; 32],
         agency: "NL-DOUANE".into(),
         submitter: SUBMITTER.into(),
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![0xce; 32],
         subjects: vec![v1::Subject {
             scheme: v1::subject::Scheme::Container as i32,
             id: "MSKU1234565".into(),
@@ -88,7 +95,17 @@ fn genesis() -> Genesis {
             "signing_keys": [{ "public_key": key(128 + seed).public(), "role": "node" }],
         })
     };
-    let agencies: Vec<_> = (1..).zip(names).map(agency).collect();
+    let mut agencies: Vec<_> = (1..).zip(names).map(agency).collect();
+    let own_keys = [
+        json!({ "public_key": key(OWN_KEY).public(), "role": "broker", "submitter": SUBMITTER }),
+        json!({
+            "public_key": key(STATUSES_KEY).public(),
+            "role": "office",
+            "submitter": "Machine 7",
+            "kinds": ["declaration_status"],
+        }),
+    ];
+    agencies[2]["signing_keys"].as_array_mut().expect("a list").extend(own_keys);
     let genesis = json!({
         "network": "vectors",
         "time_ms": 1_700_000_000_000_u64,
@@ -156,6 +173,8 @@ impl Sample {
             None => registry,
         };
         let validators = |height| registry.validators_at(height).expect("a set");
+        let outcomes: Vec<_> =
+            self.transactions[parent.log_size as usize..].iter().map(applied).collect();
         let header = Header {
             height,
             time_ms: self.genesis.time_ms + height * 1000,
@@ -166,6 +185,7 @@ impl Sample {
             history_size: log.size(),
             history_root: history.root(),
             registry_root: registry.root(),
+            outcomes_root: outcome::block_root(outcomes.iter().map(Vec::as_slice)),
             validators_hash: validators(height).hash(),
             next_validators_hash: validators(height + 1).hash(),
             proposer: *key(if height == 1 { 2 } else { 4 }).public().as_bytes(),
@@ -240,6 +260,11 @@ pub(crate) fn encode_steps(steps: &[ValidatorStep]) -> Vec<u8> {
     v1::ValidatorChain { steps }.encode_to_vec()
 }
 
+/// The outcomes of a transaction whose records are all new.
+pub(crate) fn applied(transaction: &VerifiedTransaction) -> Vec<SlotOutcome> {
+    vec![SlotOutcome::Applied; transaction.slots().len()]
+}
+
 /// The entries of transactions from this log index on.
 fn entries_of(log_start: u64, transactions: &[VerifiedTransaction]) -> Vec<HistoryEntry> {
     let mut entries = Vec::new();
@@ -268,8 +293,14 @@ pub(crate) fn exchange(
     let public_key = key(new).public().as_bytes().to_vec();
     let added = v1::ValidatorEntry { public_key, ..validator.clone() };
     let added = v1::RegistryEntry { entry: Some(Entry::Validator(added)), ..old.clone() };
-    RegistryProposal::new(&registry.root(), not_after_ms, vec![added], vec![old], "a new key")
-        .expect("one")
+    RegistryProposal::new(
+        &registry.members_root(),
+        not_after_ms,
+        vec![added],
+        vec![old],
+        "a new key",
+    )
+    .expect("one")
 }
 
 pub(crate) fn certificate(

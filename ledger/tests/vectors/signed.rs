@@ -136,6 +136,7 @@ pub(crate) fn header(sample: &Sample) -> Value {
             "history_size": header.history_size,
             "history_root": header.history_root,
             "registry_root": header.registry_root,
+            "outcomes_root": header.outcomes_root,
             "validators_hash": header.validators_hash,
             "next_validators_hash": header.next_validators_hash,
             "proposer": hex_of(header.proposer),

@@ -10,6 +10,7 @@ use customhouse_ledger::{
     hash::{Hash, Tag},
     limits::TRANSACTION_BYTES_MAX,
     merkle::Tree,
+    record::field_tree,
     transaction::TransactionHeader,
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
@@ -100,9 +101,11 @@ fn signed(chain_id: Hash, slots: &[v1::Slot], records: &[Vec<u8>]) -> v1::Transa
 
 /// A slot for a record, under this dedupe key.
 fn slot_of(record: &[u8], dedupe_key: &Hash) -> v1::Slot {
-    let keys = v1::Record::decode(record).map(|record| subject_keys(&record)).unwrap_or_default();
+    let decoded = v1::Record::decode(record).unwrap_or_default();
+    let keys = subject_keys(&decoded);
+    let id = field_tree::record_id(record, &decoded.salt).unwrap_or_default();
     v1::Slot {
-        record_id: Tag::RECORD.hash(&[record]).0.to_vec(),
+        record_id: id.0.to_vec(),
         form: Form::Open as i32,
         subject_keys: keys,
         dedupe_key: dedupe_key.0.to_vec(),

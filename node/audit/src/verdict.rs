@@ -40,7 +40,6 @@ impl Verdict {
         match cause.downcast_ref() {
             Some(StepError::Fork(_)) => return Some(Self::Fork),
             Some(StepError::Finality(_, error)) => return Some(Self::of_finality(error)),
-            Some(StepError::Gap(_)) => return Some(Self::NotEnoughEvidence),
             Some(_) => return Some(Self::Invalid),
             None => {}
         }

@@ -64,12 +64,14 @@ fn commit(chain: &mut Chain, transaction: VerifiedTransaction, validator: &Signi
 
 fn record(chain: &Chain, mrn: &str) -> (Hash, VerifiedTransaction) {
     let agency = "NL-DOUANE".parse().expect("a code");
-    let inspection = v1::Inspection { mrn: mrn.into(), ..Default::default() };
+    let declaration = v1::Declaration { regime: 1, mrn: mrn.into(), ..Default::default() };
     let record = v1::Record {
-        salt: vec![7; 16],
+        salt: vec![7; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
         agency: "NL-DOUANE".into(),
         submitter: "broker".into(),
-        body: Some(v1::record::Body::Inspection(inspection)),
+        body: Some(v1::record::Body::Declaration(declaration)),
         ..Default::default()
     };
     let record = ValidRecord::from_record(record).expect("valid");
@@ -87,7 +89,7 @@ fn exchange(chain: &Chain) -> VerifiedTransaction {
         let entry = v1::ValidatorEntry { agency: "NL-DOUANE".into(), public_key };
         v1::RegistryEntry { entry: Some(Entry::Validator(entry)), ..Default::default() }
     };
-    let (root, until) = (tip.registry.root(), TIME_MS + 3_600_000);
+    let (root, until) = (tip.registry.members_root(), TIME_MS + 3_600_000);
     let proposal = RegistryProposal::new(&root, until, vec![validator(4)], vec![validator(1)], "")
         .expect("one");
     let agency = "NL-DOUANE".parse().expect("a code");

@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    authority::{RecordKind, Role, role},
     keys::PublicKey,
-    record::RecordKind,
     registry::genesis::{Genesis, GenesisError},
-    role::{self, Role},
 };
 use serde::{Deserialize, Serialize};
 

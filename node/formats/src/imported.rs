@@ -34,6 +34,7 @@ impl Imported {
             relation: relation as i32,
             record_id: record_id.to_vec(),
             ground: ground as i32,
+            agency: String::new(),
         };
         if !self.record.references.contains(&reference) {
             self.record.references.push(reference);

@@ -107,7 +107,15 @@ fn completed(record: &v1::Record) -> v1::Record {
         salt: vec![1; customhouse_ledger::record::SALT_BYTES],
         agency: "A".repeat(16),
         submitter: "s".repeat(customhouse_ledger::limits::SUBMITTER_BYTES_MAX),
-        references: vec![v1::Reference { relation: 1, record_id: vec![1; 32], ground: 0 }; 8],
+        references: vec![
+            v1::Reference {
+                relation: 1,
+                record_id: vec![1; 32],
+                ground: 0,
+                agency: String::new()
+            };
+            8
+        ],
         ..record.clone()
     }
 }

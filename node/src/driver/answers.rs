@@ -280,6 +280,7 @@ pub(crate) mod tests {
             history_size: 0,
             history_root: Hash::ZERO,
             registry_root: Hash::ZERO,
+            outcomes_root: Hash::ZERO,
             validators_hash: of.hash(),
             next_validators_hash: of.hash(),
             proposer: [0; 32],
@@ -429,16 +430,19 @@ pub(crate) mod tests {
 
     /// A transaction of one record, padded to a length.
     pub(crate) fn transaction(number: u64, padding: usize) -> Bytes {
-        let inspection = v1::Inspection {
+        let declaration = v1::Declaration {
+            regime: 1,
             mrn: format!("M{number}"),
-            findings: "x".repeat(padding),
+            office: "x".repeat(padding),
             ..Default::default()
         };
         let record = v1::Record {
-            salt: vec![0; 16],
+            salt: vec![0; 32],
+            submitter_role: v1::Role::Broker as i32,
+            submitter_certificate: vec![6; 32],
             agency: "NL".into(),
             submitter: "broker".into(),
-            body: Some(v1::record::Body::Inspection(inspection)),
+            body: Some(v1::record::Body::Declaration(declaration)),
             ..Default::default()
         };
         let record = ValidRecord::from_record(record).expect("valid");

@@ -7,7 +7,7 @@ use customhouse_files::{
     folder::{FolderError, create_dir, io_error, write_public},
     keyfile::{KeyFile, KeyPurpose},
 };
-use customhouse_ledger::{agency::AgencyCode, keys::PublicKey, role::Role};
+use customhouse_ledger::{agency::AgencyCode, authority::Role, keys::PublicKey};
 
 use super::LocalNetworkError;
 use crate::{config::journal_path, journal::SignerJournal};

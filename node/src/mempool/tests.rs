@@ -26,16 +26,19 @@ fn of(agency: &'static str) -> Of {
 }
 
 fn transaction(of: Of, number: u64) -> Arc<VerifiedTransaction> {
-    let inspection = v1::Inspection {
+    let declaration = v1::Declaration {
+        regime: 1,
         mrn: format!("M{number:06}"),
-        findings: "x".repeat(of.padding),
+        office: "x".repeat(of.padding),
         ..Default::default()
     };
     let record = v1::Record {
-        salt: vec![0; 16],
+        salt: vec![0; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
         agency: of.agency.into(),
         submitter: "broker".into(),
-        body: Some(v1::record::Body::Inspection(inspection)),
+        body: Some(v1::record::Body::Declaration(declaration)),
         ..Default::default()
     };
     let record = ValidRecord::from_record(record).expect("valid");

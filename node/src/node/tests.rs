@@ -65,7 +65,11 @@ pub(crate) fn genesis(agencies: usize) -> Genesis {
 }
 
 fn inspection(mrn: &str) -> v1::record::Body {
-    v1::record::Body::Inspection(v1::Inspection { mrn: mrn.into(), ..Default::default() })
+    v1::record::Body::Declaration(v1::Declaration {
+        regime: 1,
+        mrn: mrn.into(),
+        ..Default::default()
+    })
 }
 
 /// A record of an agency in a transaction of its own, with another salt than its node derives.
@@ -90,7 +94,9 @@ fn signed(
     (number, mrn): (u64, &str),
 ) -> VerifiedTransaction {
     let record = v1::Record {
-        salt: vec![9; 16],
+        salt: vec![9; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
         agency: code(agency).to_string(),
         submitter: "broker".into(),
         body: Some(inspection(mrn)),
@@ -195,8 +201,12 @@ impl Network {
         i: usize,
         all: &[(u64, &str)],
     ) -> Vec<Result<Hash, SubmissionRefusal>> {
-        let client =
-            ClientIdentity { agency: code(i), name: "broker".into(), role: ClientRole::Broker };
+        let client = ClientIdentity {
+            agency: code(i),
+            name: "broker".into(),
+            role: ClientRole::Broker,
+            certificate: [0; 32],
+        };
         let submission = |&(number, mrn): &(u64, &str)| v1::RecordSubmission {
             record: Some(v1::Record { body: Some(inspection(mrn)), ..Default::default() }),
             idempotency_key: format!("key-{number}"),
@@ -373,11 +383,17 @@ async fn a_change_that_came_second_costs_no_block_and_is_not_taken_again() {
         let found = reader.header(height).expect("readable").expect("committed");
         assert!(found.header.log_size > found.header.log_start, "height {height} is empty");
     }
-    let client =
-        ClientIdentity { agency: code(0), name: "broker".into(), role: ClientRole::Operator };
+    let client = ClientIdentity {
+        agency: code(0),
+        name: "broker".into(),
+        role: ClientRole::Operator,
+        certificate: [0; 32],
+    };
     let again = VerifiedTransaction::clone(&second);
     let refused = network.shared(0).submissions.submit_transaction(&client, again).await;
-    let Err(SubmissionRefusal::NotPermitted(why)) = refused else { panic!("{refused:?}") };
+    let Err(SubmissionRefusal::NotPermitted { reason: why, .. }) = refused else {
+        panic!("{refused:?}")
+    };
     assert!(why.contains("another change came first"), "{why}");
     network.stop().await;
 }
@@ -401,8 +417,12 @@ async fn what_a_node_accepted_outlives_changes_of_a_registry_that_does_not_know_
     ];
     for entries in [vec![signing_entry(0, 4)], joins] {
         let change = change_adding(&network, entries);
-        let client =
-            ClientIdentity { agency: code(0), name: "operator".into(), role: ClientRole::Operator };
+        let client = ClientIdentity {
+            agency: code(0),
+            name: "operator".into(),
+            role: ClientRole::Operator,
+            certificate: [0; 32],
+        };
         let (id, change) = (change.id(), VerifiedTransaction::clone(&change));
         let submissions = &network.shared(0).submissions;
         submissions.submit_transaction(&client, change).await.expect("accepted");

@@ -446,7 +446,7 @@ mod tests {
 
     fn client(name: &str, role: Role) -> ClientIdentity {
         let agency = "NL-DOUANE".parse().expect("a code");
-        ClientIdentity { agency, name: name.into(), role }
+        ClientIdentity { agency, name: name.into(), role, certificate: [0; 32] }
     }
 
     #[tokio::test]

@@ -132,7 +132,8 @@ mod tests {
     #[tokio::test]
     async fn work_for_a_call_that_was_given_up_holds_its_place_until_it_is_done() {
         let agency = "NL-DOUANE".parse().expect("a code");
-        let client = ClientIdentity { agency, name: "a".into(), role: Role::Officer };
+        let client =
+            ClientIdentity { agency, name: "a".into(), role: Role::Officer, certificate: [0; 32] };
         let share = Quotas::new(1, 16).share(&client);
         let place = share.place(Class::Read).await.expect("free");
         let (finish, finished) = std::sync::mpsc::channel::<()>();

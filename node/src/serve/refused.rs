@@ -160,13 +160,15 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         SubmissionRefusal::Transaction(
             TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
         )
+        | SubmissionRefusal::Reference { .. }
         | SubmissionRefusal::Lifetime(_) => Code::FailedPrecondition,
+        SubmissionRefusal::Record(RecordError::Authority(_))
+        | SubmissionRefusal::Transaction(TransactionError::Record(_, RecordError::Authority(_)))
+        | SubmissionRefusal::NotPermitted { .. } => Code::PermissionDenied,
         SubmissionRefusal::Record(_)
         | SubmissionRefusal::Transaction(_)
         | SubmissionRefusal::Field { .. }
-        | SubmissionRefusal::AboutNothing(_)
         | SubmissionRefusal::SourceDiffers(_) => Code::InvalidArgument,
-        SubmissionRefusal::NotPermitted(_) => Code::PermissionDenied,
         SubmissionRefusal::AlreadyExists { .. } => Code::AlreadyExists,
         SubmissionRefusal::Exhausted { .. } => Code::ResourceExhausted,
         SubmissionRefusal::NotFound(_) => Code::NotFound,
@@ -206,7 +208,9 @@ impl From<StoreError> for Refused {
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::{canonical::CanonicalError, keys::KeyError};
+    use customhouse_ledger::{
+        authority::ReferenceRefused, canonical::CanonicalError, keys::KeyError,
+    };
 
     use super::*;
 
@@ -234,7 +238,7 @@ mod tests {
             (RecordError::Body.into(), Code::InvalidArgument, "RECORD_BODY"),
             (field("must be empty"), Code::InvalidArgument, "FIELD"),
             (
-                SubmissionRefusal::AboutNothing("risk_alert.alert_id"),
+                RecordError::AboutNothing("risk_alert.alert_id").into(),
                 Code::InvalidArgument,
                 "RECORD_ABOUT_NOTHING",
             ),
@@ -250,7 +254,16 @@ mod tests {
                 Code::FailedPrecondition,
                 "SEALED_NOT_ADMITTED",
             ),
-            (SubmissionRefusal::NotPermitted("no".into()), Code::PermissionDenied, "NOT_PERMITTED"),
+            (
+                SubmissionRefusal::NotPermitted { code: "SIGNER_ROLE", reason: "no".into() },
+                Code::PermissionDenied,
+                "SIGNER_ROLE",
+            ),
+            (
+                SubmissionRefusal::Reference { place: 0, reason: ReferenceRefused::Agency },
+                Code::FailedPrecondition,
+                "REFERENCE_AGENCY",
+            ),
             (exists, Code::AlreadyExists, "ALREADY_EXISTS"),
             (exhausted(), Code::ResourceExhausted, "EXHAUSTED"),
             (RecordError::TooLarge(70_000).into(), Code::OutOfRange, "RECORD_TOO_LARGE"),
@@ -317,8 +330,8 @@ mod tests {
         };
         assert_eq!(at(field("must be empty")).as_deref(), Some("record.salt"));
         assert_eq!(at(RecordError::Body.into()).as_deref(), Some("record.body"));
-        let nothing = SubmissionRefusal::AboutNothing("inspection.mrn");
-        assert_eq!(at(nothing).as_deref(), Some("record.inspection.mrn"));
+        let nothing = RecordError::AboutNothing("inspection.mrn");
+        assert_eq!(at(nothing.into()).as_deref(), Some("record.inspection.mrn"));
         assert_eq!(at(KeyError::Signature.into()).as_deref(), Some("transaction.signature"));
         assert_eq!(at(exhausted()), None);
     }

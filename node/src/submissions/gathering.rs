@@ -53,10 +53,19 @@ pub(super) struct Gathering {
     replies: Vec<Reply>,
 }
 
+/// A transaction of a gathering.
+pub(super) struct SealedTransaction {
+    pub(super) transaction: Arc<VerifiedTransaction>,
+    /// What it has of its clients' shares.
+    pub(super) parts: Parts,
+    /// What each of its records says, where this node signed them.
+    pub(super) contents: Vec<Hash>,
+}
+
 /// A gathering as transactions, with its answers.
 pub(super) struct Sealed {
-    /// The transactions, with what each has of its clients' shares.
-    pub(super) transactions: Vec<(Arc<VerifiedTransaction>, Parts)>,
+    /// The transactions.
+    pub(super) transactions: Vec<SealedTransaction>,
     /// What those have that were not signed.
     pub(super) unsigned: Parts,
     results: Vec<Result<Accepted, SubmissionRefusal>>,
@@ -72,10 +81,10 @@ impl Gathering {
         self.records.is_empty() && self.transactions.is_empty()
     }
 
-    /// The number and id of the record with this key, if one is in the gathering.
-    pub(super) fn record_of_key(&self, dedupe_key: &Hash) -> Option<(usize, Hash)> {
+    /// The number and the record with this key, if one is in the gathering.
+    pub(super) fn record_of_key(&self, dedupe_key: &Hash) -> Option<(usize, &Prepared)> {
         let index = *self.by_key.get(dedupe_key)?;
-        Some((index, self.records.get(index)?.record.id))
+        Some((index, self.records.get(index)?))
     }
 
     pub(super) fn add_record(&mut self, prepared: Prepared, client: Arc<str>) -> Plan {
@@ -124,27 +133,35 @@ impl Gathering {
     ) -> Sealed {
         let mut results = Vec::with_capacity(self.records.len());
         let client_signed = std::mem::take(&mut self.transactions);
-        let unshared = |transaction: &Arc<_>| (Arc::clone(transaction), Parts::new());
+        let unshared = |transaction: &Arc<_>| SealedTransaction {
+            transaction: Arc::clone(transaction),
+            parts: Parts::new(),
+            contents: Vec::new(),
+        };
         let mut transactions: Vec<_> = client_signed.iter().map(unshared).collect();
         let (mut unsigned, mut clients) =
             (Parts::new(), std::mem::take(&mut self.clients).into_iter());
-        let slots: Vec<(ValidRecord, Hash)> = std::mem::take(&mut self.records)
-            .into_iter()
-            .map(|prepared| (prepared.record, prepared.dedupe_key))
-            .collect();
+        let (slots, contents): (Vec<(ValidRecord, Hash)>, Vec<Hash>) =
+            std::mem::take(&mut self.records)
+                .into_iter()
+                .map(|prepared| ((prepared.record, prepared.dedupe_key), prepared.content))
+                .unzip();
+        let mut contents = contents.into_iter();
         for chunk in chunks(&slots, parameters) {
             // The chunk first: it ends before the clients do.
             let of_chunk = chunk.iter().zip(clients.by_ref());
             let parts = shares::sum(
                 of_chunk.map(|((record, _), client)| (client, record_bytes(record) as u64)),
             );
+            let contents = contents.by_ref().take(chunk.len()).collect();
             match VerifiedTransaction::sign(chunk, agency, not_after_ms, chain_id, key) {
                 Ok(transaction) => {
                     let transaction_id = transaction.id();
                     results.extend(chunk.iter().map(|(record, _)| {
                         Ok(Accepted { record_id: record.id, transaction_id, end: None })
                     }));
-                    transactions.push((Arc::new(transaction), parts));
+                    let transaction = Arc::new(transaction);
+                    transactions.push(SealedTransaction { transaction, parts, contents });
                 }
                 // Every record was checked; only a limit can be to blame.
                 Err(error) => {
@@ -235,19 +252,18 @@ mod tests {
         let mut added: HashMap<Arc<str>, u64> = HashMap::new();
         for number in 0..10 {
             let name: Arc<str> = if number % 3 == 0 { "a" } else { "b" }.into();
-            let client = ClientIdentity { agency, name: name.to_string(), role: Role::Broker };
+            let client = ClientIdentity {
+                agency,
+                name: name.to_string(),
+                role: Role::Officer,
+                certificate: [0; 32],
+            };
             let mrn = format!("{}{number}", "M".repeat(number + 1));
-            let inspection = v1::Inspection { mrn, ..Default::default() };
-            let body = Some(v1::record::Body::Inspection(inspection));
+            let declaration = v1::Declaration { regime: 1, mrn, ..Default::default() };
+            let body = Some(v1::record::Body::Declaration(declaration));
             let record = Some(v1::Record { body, ..Default::default() });
             let submission = v1::RecordSubmission { record, idempotency_key: number.to_string() };
-            let prepared = prepare(
-                submission,
-                &client,
-                &agency,
-                &Zeroizing::new([7; 32]),
-                crate::submissions::MappedBy::Submitter,
-            );
+            let prepared = prepare(submission, &client, &agency, &Zeroizing::new([7; 32]));
             let prepared = prepared.expect("valid");
             *added.entry(Arc::clone(&name)).or_default() += record_bytes(&prepared.record) as u64;
             gathering.add_record(prepared, name);
@@ -256,7 +272,8 @@ mod tests {
         let parameters = Parameters { transaction_slots_max: 3, ..Parameters::default() };
         let sealed = gathering.seal(agency, 1, &Hash([1; 32]), &key, &parameters);
         assert_eq!((sealed.transactions.len(), sealed.unsigned.len()), (4, 0));
-        for (_, parts) in &sealed.transactions {
+        for SealedTransaction { parts, contents, transaction } in &sealed.transactions {
+            assert_eq!(contents.len(), transaction.slots().len());
             for (client, bytes) in parts {
                 *added.get_mut(client).expect("one of both") -= bytes;
             }

@@ -4,8 +4,8 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `transactions` | transaction id | the encoded transaction, while it is pending |
-//! | `records` | record id | dedupe key (32), transaction id (32), slot index (4), state (1) |
-//! | `keys` | dedupe key | record id (32) |
+//! | `records` | record id | dedupe key (32), transaction id (32), slot index (4), state (1), content (32), kind (1), submitter |
+//! | `keys` | dedupe key | record id (32), for records that this node signed |
 //!
 //! It is opened only where RocksDB would not leave out a part of it in silence: what it holds was accepted.
 //!
@@ -18,9 +18,10 @@ use std::{
 };
 
 use customhouse_ledger::{
+    authority::{RecordKind, Target},
     hash::Hash,
     store::{StoreError, WriteOut, buffered_bytes, refuse_hidden_loss, write_out},
-    transaction::VerifiedTransaction,
+    transaction::{DedupeScope, Slot, VerifiedTransaction},
 };
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions,
@@ -71,18 +72,21 @@ pub(super) enum RecordState {
     Pending = 0,
     /// Its transaction expired.
     Expired = 1,
-    /// It committed as a no-op: another record had its dedupe key. Where their bodies differ in the
-    /// salt only, its end is that record's.
-    Duplicate = 2,
+    /// It committed as a no-op: another record had its dedupe key, or it was refused. Why is on the ledger.
+    NoOp = 2,
 }
 
 /// An accepted record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AcceptedRecord {
     pub(super) dedupe_key: Hash,
     pub(super) transaction_id: Hash,
     pub(super) slot_index: u32,
     pub(super) state: RecordState,
+    /// What it says, under the node's secret; zeros where a client signed it.
+    pub(super) content: Hash,
+    /// What is asked of it where another refers to it.
+    pub(super) target: Target,
 }
 
 #[derive(Debug)]
@@ -198,21 +202,25 @@ impl Outbox {
         Ok(self.db.write(changes.0)?)
     }
 
-    /// Adds a pending transaction with its records.
-    pub(super) fn accept(&self, changes: &mut Changes, transaction: &VerifiedTransaction) {
+    /// Adds a pending transaction with its records, and with what each says where this node signed it.
+    pub(super) fn accept(
+        &self,
+        changes: &mut Changes,
+        transaction: &VerifiedTransaction,
+        contents: &[Hash],
+    ) {
         let id = transaction.id();
         let encoded = transaction.encoded();
         changes.0.put_cf(self.family(TRANSACTIONS), id.as_bytes(), encoded);
         for (slot_index, slot) in (0..).zip(transaction.slots()) {
-            let record = AcceptedRecord {
-                dedupe_key: slot.dedupe_key,
-                transaction_id: id,
-                slot_index,
-                state: RecordState::Pending,
-            };
+            let content = contents.get(slot_index as usize).copied().unwrap_or_default();
+            let record = AcceptedRecord::of(transaction, slot_index, RecordState::Pending, content);
             self.put_record(changes, &slot.record_id, &record);
-            let (key, value) = (slot.dedupe_key.as_bytes(), slot.record_id.as_bytes());
-            changes.0.put_cf(self.family(KEYS), key, value);
+            // What a client's own key signed has dedupe keys of its own.
+            if slot.scope == DedupeScope::Agency {
+                let (key, value) = (slot.dedupe_key.as_bytes(), slot.record_id.as_bytes());
+                changes.0.put_cf(self.family(KEYS), key, value);
+            }
         }
     }
 
@@ -221,9 +229,11 @@ impl Outbox {
     }
 
     /// Forgets a record that the ledger now answers for.
-    pub(super) fn forget_record(&self, changes: &mut Changes, id: &Hash, dedupe_key: &Hash) {
-        changes.0.delete_cf(self.family(RECORDS), id.as_bytes());
-        changes.0.delete_cf(self.family(KEYS), dedupe_key.as_bytes());
+    pub(super) fn forget_record(&self, changes: &mut Changes, slot: &Slot) {
+        changes.0.delete_cf(self.family(RECORDS), slot.record_id.as_bytes());
+        if slot.scope == DedupeScope::Agency {
+            changes.0.delete_cf(self.family(KEYS), slot.dedupe_key.as_bytes());
+        }
     }
 
     pub(super) fn forget_transaction(&self, changes: &mut Changes, id: &Hash) {
@@ -232,30 +242,55 @@ impl Outbox {
 }
 
 impl AcceptedRecord {
-    fn encode(&self) -> [u8; 69] {
-        let mut bytes = [0; 69];
-        bytes[..32].copy_from_slice(self.dedupe_key.as_bytes());
-        bytes[32..64].copy_from_slice(self.transaction_id.as_bytes());
-        bytes[64..68].copy_from_slice(&self.slot_index.to_be_bytes());
-        bytes[68] = self.state as u8;
-        bytes
+    /// The record of a slot of a transaction.
+    pub(super) fn of(
+        transaction: &VerifiedTransaction,
+        slot_index: u32,
+        state: RecordState,
+        content: Hash,
+    ) -> Self {
+        let (slot, stated) =
+            (&transaction.slots()[slot_index as usize], &transaction.stated()[slot_index as usize]);
+        let target = Target { kind: stated.kind, submitter: stated.submitter.clone() };
+        let (dedupe_key, transaction_id) = (slot.dedupe_key, transaction.id());
+        Self { dedupe_key, transaction_id, slot_index, state, content, target }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        [
+            &self.dedupe_key.as_bytes()[..],
+            self.transaction_id.as_bytes(),
+            &self.slot_index.to_be_bytes(),
+            &[self.state as u8],
+            self.content.as_bytes(),
+            &[self.target.kind.number()],
+            self.target.submitter.as_bytes(),
+        ]
+        .concat()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (key, rest) = bytes.split_first_chunk::<32>()?;
         let (transaction_id, rest) = rest.split_first_chunk::<32>()?;
         let (slot_index, rest) = rest.split_first_chunk::<4>()?;
-        let state = match rest {
-            [0] => RecordState::Pending,
-            [1] => RecordState::Expired,
-            [2] => RecordState::Duplicate,
+        let (&state, rest) = rest.split_first()?;
+        let state = match state {
+            0 => RecordState::Pending,
+            1 => RecordState::Expired,
+            2 => RecordState::NoOp,
             _ => return None,
         };
+        let (content, rest) = rest.split_first_chunk::<32>()?;
+        let (&kind, submitter) = rest.split_first()?;
+        let kind = RecordKind::numbered(kind)?;
+        let submitter = String::from_utf8(submitter.to_vec()).ok()?;
         Some(Self {
             dedupe_key: Hash(*key),
             transaction_id: Hash(*transaction_id),
             slot_index: u32::from_be_bytes(*slot_index),
             state,
+            content: Hash(*content),
+            target: Target { kind, submitter },
         })
     }
 }
@@ -285,7 +320,7 @@ mod tests {
         for number in 0..count {
             let read = VerifiedTransaction::from_bytes(transaction(number, 100), &Hash([9; 32]));
             let mut changes = Changes::default();
-            outbox.accept(&mut changes, &read.expect("valid"));
+            outbox.accept(&mut changes, &read.expect("valid"), &[]);
             outbox.commit(changes).expect("written");
         }
         drop(outbox);

@@ -1,9 +1,11 @@
 //! How a submission stands and how it ends.
 
 use customhouse_ledger::{
-    hash::Hash, keys::KeyError, limits::SUBJECT_ID_BYTES_MAX, record::RecordError,
+    authority::ReferenceRefused, hash::Hash, keys::KeyError, record::RecordError,
     transaction::TransactionError,
 };
+
+use crate::admission::AdmissionError;
 
 /// A submission that is durable in this node's outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,15 @@ pub enum End {
         /// Position of its slot in the transaction; 0 for a transaction as a whole.
         slot_index: u32,
     },
+    /// Of a transaction as a whole: committed by a quorum, and some of its slots do not count.
+    Partly {
+        /// The block that committed it.
+        height: u64,
+        /// Its index in the log.
+        log_index: u64,
+        /// Ascending by slot.
+        not_counted: Vec<NotCounted>,
+    },
     /// It became a no-op, because the same submission was committed before under another record id:
     /// by the agency's second node, say. Its end is the first's.
     Repeat(First),
@@ -40,6 +51,17 @@ pub enum End {
         /// A sentence.
         reason: String,
     },
+}
+
+/// A slot of a committed transaction that does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotCounted {
+    /// Its position in the transaction.
+    pub slot_index: u32,
+    /// A stable code.
+    pub code: &'static str,
+    /// A sentence.
+    pub reason: String,
 }
 
 /// A final record that stands for a later one of the same submission: they differ in the salt only.
@@ -74,21 +96,28 @@ pub enum SubmissionRefusal {
         /// What is wrong.
         reason: String,
     },
-    /// A record without a subject, a reference or another id: its first field that could have one.
-    #[error(
-        "record.{0}: 1 to {SUBJECT_ID_BYTES_MAX} bytes expected, because nothing else says what the \
-         record is about. Give it, or a subject, or a reference to an earlier record"
-    )]
-    AboutNothing(&'static str),
     /// Its fields are not what its source says.
     #[error(
         "record.source: {}; the record contradicts the message it was made from. Submit what the \
          importer makes of it, or name no importer", said(.0)
     )]
     SourceDiffers(Vec<String>),
-    /// The signing key is not registered for this agency, or not in this role.
-    #[error("{0}")]
-    NotPermitted(String),
+    /// A record refers to what it may not refer to.
+    #[error("records[{place}]: {}", reason.sentence())]
+    Reference {
+        /// Of the record in its transaction; 0 where it came by itself.
+        place: usize,
+        /// Why not.
+        reason: ReferenceRefused,
+    },
+    /// The signing key is not registered for this agency, or may not sign this.
+    #[error("{reason}")]
+    NotPermitted {
+        /// A stable code.
+        code: &'static str,
+        /// A sentence.
+        reason: String,
+    },
     /// Its `not_after` has passed, or is too far in the future.
     #[error("{0}")]
     Lifetime(String),
@@ -142,15 +171,20 @@ pub enum SubmissionRefusal {
 }
 
 impl SubmissionRefusal {
+    /// What the door to the mempool does not let in.
+    pub(super) fn not_permitted(error: &AdmissionError) -> Self {
+        Self::NotPermitted { code: error.code(), reason: error.to_string() }
+    }
+
     /// A stable code for clients and metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Record(error) => error.code(),
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",
-            Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
             Self::SourceDiffers(_) => "SOURCE_DIFFERS",
-            Self::NotPermitted(_) => "NOT_PERMITTED",
+            Self::Reference { reason, .. } => reason.code(),
+            Self::NotPermitted { code, .. } => code,
             Self::Lifetime(_) => "LIFETIME",
             Self::AlreadyExists { .. } => "ALREADY_EXISTS",
             Self::Exhausted { .. } => "EXHAUSTED",

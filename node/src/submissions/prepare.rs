@@ -12,10 +12,7 @@ use prost::Message as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{
-    SubmissionRefusal, about,
-    sources::{self, MappedBy},
-};
+use super::SubmissionRefusal;
 use crate::identity::ClientIdentity;
 
 /// Most bytes of an idempotency key.
@@ -27,29 +24,42 @@ pub(super) struct Prepared {
     pub(super) record: ValidRecord,
     pub(super) dedupe_key: Hash,
     pub(super) idempotency_key: String,
+    /// By which a retry is told from another record: see [`content`].
+    pub(super) content: Hash,
 }
 
 impl Prepared {
-    /// Whether the canonical bytes of another record differ at most in the salt.
-    pub(super) fn is_but_for_salt(&self, other: &[u8]) -> bool {
-        same_but_for_salt(&self.record.record, other)
+    /// Whether the canonical bytes of another record say the same.
+    pub(super) fn says_the_same_as(&self, other: &[u8]) -> bool {
+        v1::Record::decode(other).is_ok_and(|other| says_the_same(&self.record.record, &other))
     }
 }
 
-/// Whether the canonical bytes of a record differ from another at most in the salt.
-pub(super) fn same_but_for_salt(record: &v1::Record, other: &[u8]) -> bool {
-    v1::Record::decode(other)
-        .is_ok_and(|other| v1::Record { salt: record.salt.clone(), ..other } == *record)
+/// Whether two records are the same submission: the salt is drawn anew each time, and the certificate is that
+/// of the connection by which it came.
+pub(super) fn says_the_same(one: &v1::Record, other: &v1::Record) -> bool {
+    without_chance(one) == without_chance(other)
 }
 
-/// The secret that salts are derived from. It follows from the key that signs the records, so that a
-/// node that has lost all but its keys gives a retry the salt of the first time.
-pub(super) fn salt_secret(signing_key: &SigningKey) -> Zeroizing<[u8; 32]> {
+fn without_chance(record: &v1::Record) -> v1::Record {
+    v1::Record { salt: Vec::new(), submitter_certificate: Vec::new(), ..record.clone() }
+}
+
+/// The secret under which the outbox keeps what records say: it follows from the key that signs them, and no
+/// hash of unsalted content is on the disk.
+pub(super) fn content_secret(signing_key: &SigningKey) -> Zeroizing<[u8; 32]> {
     signing_key.with_seed(|seed| {
         let mut mac = Hmac::<Sha256>::new_from_slice(seed).expect("any length is a key");
-        mac.update(b"customhouse/v1/salt");
+        mac.update(b"customhouse/v1/content");
         Zeroizing::new(mac.finalize().into_bytes().into())
     })
+}
+
+/// What a record says, as a keyed hash: two that are the same submission have the same.
+fn content(secret: &[u8; 32], record: &v1::Record) -> Hash {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    mac.update(&without_chance(record).encode_to_vec());
+    Hash(mac.finalize().into_bytes().into())
 }
 
 /// Fills what the node fills and checks the record.
@@ -57,8 +67,7 @@ pub(super) fn prepare(
     submission: v1::RecordSubmission,
     client: &ClientIdentity,
     agency: &AgencyCode,
-    salt_secret: &[u8; 32],
-    mapped: MappedBy,
+    content_secret: &[u8; 32],
 ) -> Result<Prepared, SubmissionRefusal> {
     let v1::RecordSubmission { record, idempotency_key } = submission;
     let field = |field, reason: &str| SubmissionRefusal::Field { field, reason: reason.to_owned() };
@@ -67,7 +76,11 @@ pub(super) fn prepare(
         return Err(field("idempotency_key", "1 to 128 bytes expected"));
     }
     if !record.salt.is_empty() {
-        return Err(field("record.salt", "must be empty: the node derives it"));
+        return Err(field("record.salt", "must be empty: the node draws it"));
+    }
+    if !record.submitter_certificate.is_empty() {
+        let reason = "must be empty: the node takes it from the connection";
+        return Err(field("record.submitter_certificate", reason));
     }
     if !record.agency.is_empty() && record.agency != agency.as_str() {
         return Err(field("record.agency", &format!("this node answers for {agency} only")));
@@ -75,44 +88,49 @@ pub(super) fn prepare(
     if !record.submitter.is_empty() && record.submitter != client.name {
         return Err(field("record.submitter", "must be empty or the name in your certificate"));
     }
-    if matches!(record.body, Some(v1::record::Body::Misbehaviour(_))) {
-        let reason = "a validator's misbehaviour is reported in a transaction of its own";
-        return Err(field("record.body", reason));
+    let Some(role) = client.role.speaks_as() else {
+        let reason = "your certificate is of a role that lodges nothing";
+        return Err(field("record.submitter_role", reason));
+    };
+    if record.submitter_role != 0 && record.submitter_role != role as i32 {
+        let reason = "must be empty or the role in your certificate";
+        return Err(field("record.submitter_role", reason));
     }
-    if matches!(record.body, Some(v1::record::Body::RegistryChange(_))) {
-        let reason = "a change of the registry is submitted in a transaction of its own";
-        return Err(field("record.body", reason));
-    }
-    sources::check(&mut record, mapped)?;
     record.agency = agency.to_string();
     record.submitter.clone_from(&client.name);
+    record.submitter_role = role as i32;
+    record.submitter_certificate = client.certificate.to_vec();
     let dedupe_key = dedupe_key(agency, &client.name, &idempotency_key);
-    record.salt = salt(salt_secret, &dedupe_key);
+    let content = content(content_secret, &record);
+    record.salt = salt()?;
     let record = ValidRecord::from_record(record)?;
-    if record.subject_keys.is_empty() {
-        about::check_without_subject(&record.record)?;
-    }
-    Ok(Prepared { record, dedupe_key, idempotency_key })
+    Ok(Prepared { record, dedupe_key, idempotency_key, content })
 }
 
-/// The salt of a record: from the node's secret and the dedupe key, so that an honest retry gives
-/// the same record id, and nobody else can tell a record from its id by guessing.
-fn salt(secret: &[u8; 32], dedupe_key: &Hash) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
-    mac.update(dedupe_key.as_bytes());
-    mac.finalize().into_bytes()[..SALT_BYTES].to_vec()
+/// A record's salt: whoever erases it leaves nothing that anybody could guess the record by.
+fn salt() -> Result<Vec<u8>, SubmissionRefusal> {
+    let mut salt = vec![0; SALT_BYTES];
+    let failed =
+        |error| SubmissionRefusal::Store(format!("the system gives no random bytes: {error}"));
+    getrandom::fill(&mut salt).map_err(failed)?;
+    Ok(salt)
 }
 
 #[cfg(test)]
 mod tests {
-    use customhouse_proto::v1::record::Body;
+    use customhouse_ledger::record::RecordError;
+    use customhouse_proto::v1::{record::Body, reference::Relation};
 
     use super::*;
     use crate::identity::Role;
 
     fn client(name: &str) -> ClientIdentity {
+        client_as(name, Role::Officer)
+    }
+
+    fn client_as(name: &str, role: Role) -> ClientIdentity {
         let agency = "NL-DOUANE".parse().expect("a code");
-        ClientIdentity { agency, name: name.into(), role: Role::Broker }
+        ClientIdentity { agency, name: name.into(), role, certificate: [6; 32] }
     }
 
     fn submission(key: &str, mrn: &str) -> v1::RecordSubmission {
@@ -127,42 +145,59 @@ mod tests {
         name: &str,
     ) -> Result<Prepared, SubmissionRefusal> {
         let client = client(name);
-        prepare(submission, &client, &client.agency, &[9; 32], MappedBy::Submitter)
+        prepare(submission, &client, &client.agency, &[9; 32])
     }
 
     #[test]
-    fn an_honest_retry_gives_the_same_record() {
+    fn a_retry_is_known_by_its_key_and_says_the_same_under_another_salt() {
         let first = prepared(submission("k", "M"), "broker").expect("valid");
         let again = prepared(submission("k", "M"), "broker").expect("valid");
-        assert_eq!(first.record.id, again.record.id);
+        assert_ne!(first.record.id, again.record.id, "a salt is drawn anew");
+        assert_eq!((first.dedupe_key, first.content), (again.dedupe_key, again.content));
+        assert!(first.says_the_same_as(&again.record.bytes));
+        let other_body = prepared(submission("k", "N"), "broker").expect("valid");
+        assert_ne!(first.content, other_body.content);
+        assert!(!first.says_the_same_as(&other_body.record.bytes));
+        assert!(!first.says_the_same_as(b"no record"));
         let other_key = prepared(submission("l", "M"), "broker").expect("valid");
-        assert_ne!(first.record.id, other_key.record.id);
+        assert_ne!(first.dedupe_key, other_key.dedupe_key);
         let other_client = prepared(submission("k", "M"), "carrier").expect("valid");
         assert_ne!(first.dedupe_key, other_client.dedupe_key);
+        // With a new certificate it is the same submission of the same client.
+        let renewed = ClientIdentity { certificate: [9; 32], ..client("broker") };
+        let renewed = prepare(submission("k", "M"), &renewed, &renewed.agency, &[9; 32]);
+        assert_eq!(renewed.expect("valid").content, first.content);
     }
 
     #[test]
-    fn a_node_that_lost_all_but_its_keys_gives_a_retry_the_same_salt() {
+    fn what_the_outbox_keeps_of_a_record_is_under_the_node_s_secret() {
         let key = |seed| SigningKey::from_seed(&[seed; 32]);
-        assert_eq!(salt_secret(&key(1)), salt_secret(&key(1)));
-        assert_ne!(salt_secret(&key(1)), salt_secret(&key(2)));
-        assert_ne!(*salt_secret(&key(1)), [1; 32], "it is not the seed itself");
+        assert_eq!(content_secret(&key(1)), content_secret(&key(1)));
+        assert_ne!(content_secret(&key(1)), content_secret(&key(2)));
+        assert_ne!(*content_secret(&key(1)), [1; 32], "it is not the seed itself");
+        let record = v1::Record::default();
+        assert_ne!(content(&[1; 32], &record), content(&[2; 32], &record));
     }
 
     #[test]
-    fn a_record_with_another_salt_has_the_same_body_and_one_with_another_body_has_not() {
-        let client = client("broker");
-        let with_secret = |secret: u8, mrn: &str| {
-            let agency = &client.agency;
-            let submission = submission("k", mrn);
-            prepare(submission, &client, agency, &[secret; 32], MappedBy::Submitter).expect("valid")
-        };
-        let first = with_secret(1, "M");
-        let (resalted, changed) = (with_secret(2, "M"), with_secret(1, "N"));
-        assert_ne!(first.record.id, resalted.record.id);
-        assert!(first.is_but_for_salt(&resalted.record.bytes));
-        assert!(!first.is_but_for_salt(&changed.record.bytes));
-        assert!(!first.is_but_for_salt(b"no record"));
+    fn a_client_speaks_in_its_role_and_states_what_that_may() {
+        for role in Role::ALL {
+            let client = client_as("a", role);
+            let found = prepare(submission("k", "M"), &client, &client.agency, &[9; 32]);
+            match role {
+                Role::Officer => {
+                    let record = found.expect("an act of customs").record.record;
+                    assert_eq!(record.submitter_role(), v1::Role::Office);
+                    assert_eq!(record.submitter_certificate, [6; 32]);
+                    assert_eq!(record.submitter, "a");
+                }
+                Role::Auditor | Role::Operator => {
+                    let refused = found.expect_err("lodges nothing").to_string();
+                    assert!(refused.contains("lodges nothing"), "{refused}");
+                }
+                _ => assert_eq!(found.expect_err("not its act").code(), "RECORD_AUTHORITY"),
+            }
+        }
     }
 
     #[test]
@@ -174,8 +209,12 @@ mod tests {
         };
         for (body, field) in empty_bodies() {
             let refused = with(&|r| r.body = Some(body.clone())).expect_err("refused");
-            assert_eq!(refused, SubmissionRefusal::AboutNothing(field));
-            let reference = v1::Reference { relation: 3, record_id: vec![7; 32], ground: 0 };
+            assert_eq!(refused, SubmissionRefusal::Record(RecordError::AboutNothing(field)));
+            let reference = v1::Reference {
+                relation: Relation::Amends as i32,
+                record_id: vec![7; 32],
+                ..Default::default()
+            };
             let about = with(&|r| {
                 (r.body, r.references) = (Some(body.clone()), vec![reference.clone()]);
             });
@@ -232,7 +271,10 @@ mod tests {
             change(submission.record.as_mut().expect("a record"));
             prepared(submission, "broker").expect_err("refused").to_string()
         };
-        assert!(with(&|r| r.salt = vec![0; 16]).starts_with("record.salt"));
+        assert!(with(&|r| r.salt = vec![0; 32]).starts_with("record.salt"));
+        let certificate = with(&|r| r.submitter_certificate = vec![6; 32]);
+        assert!(certificate.starts_with("record.submitter_certificate"));
+        assert!(with(&|r| r.submitter_role = 3).starts_with("record.submitter_role"));
         assert!(with(&|r| r.agency = "KR-KCS".into()).starts_with("record.agency"));
         assert!(with(&|r| r.submitter = "carrier".into()).starts_with("record.submitter"));
         let long = "k".repeat(129);

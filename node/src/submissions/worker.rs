@@ -13,18 +13,19 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    authority::{Stated, StatedReference, Target},
     chain::{BlockOutcome, ChainReader, DedupePlace, SlotOutcome},
     hash::{Hash, Tag},
     keys::{PublicKey, SigningKey},
     registry::signer_of,
     store::StoreError,
-    transaction::VerifiedTransaction,
+    transaction::{Slot, VerifiedTransaction},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
-    gathering::{Gathering, Plan, record_bytes},
+    gathering::{Gathering, Plan, SealedTransaction, record_bytes},
     job::Job,
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
@@ -197,14 +198,13 @@ impl Worker {
 
     /// What is to be done with a record: nothing, where its key was used before.
     fn plan(&mut self, prepared: Prepared, gathering: &mut Gathering) -> Result<Plan, WorkerError> {
-        let record_id = prepared.record.id;
         let conflict = |first| SubmissionRefusal::AlreadyExists {
             key: prepared.idempotency_key.clone(),
             first,
         };
         if let Some(place) = self.reader.dedupe(&self.agency, &prepared.dedupe_key)? {
             let first = place.record_id;
-            if first != record_id && !self.is_body_of(&prepared, &place)? {
+            if !self.is_body_of(&prepared, &place)? {
                 return Ok(Plan::Done(Err(conflict(first))));
             }
             let Some(found) = self.look_up(place.log_index)? else {
@@ -217,25 +217,28 @@ impl Worker {
         }
         if let Some(first) = gathering.record_of_key(&prepared.dedupe_key) {
             return Ok(match first {
-                (index, id) if id == record_id => Plan::Record(index),
-                (_, id) => Plan::Done(Err(conflict(id))),
+                (index, first) if first.content == prepared.content => Plan::Record(index),
+                (_, first) => Plan::Done(Err(conflict(first.record.id))),
             });
         }
-        if let Some(first) = self.outbox.record_of_key(&prepared.dedupe_key)? {
-            if first != record_id {
-                return Ok(Plan::Done(Err(conflict(first))));
+        if let Some(record_id) = self.outbox.record_of_key(&prepared.dedupe_key)?
+            && let Some(first) = self.outbox.record(&record_id)?
+        {
+            if first.content != prepared.content {
+                return Ok(Plan::Done(Err(conflict(record_id))));
             }
-            match self.outbox.record(&record_id)? {
-                Some(accepted) if accepted.state == RecordState::Pending => {
-                    let transaction_id = accepted.transaction_id;
-                    let end = None;
-                    return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
-                }
-                // Expired: the same submission is tried again, under a new transaction.
-                _ => {}
+            if first.state == RecordState::Pending {
+                let (transaction_id, end) = (first.transaction_id, None);
+                return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
             }
+            // Expired, or refused by a block: the same submission is tried again, as a new record.
         }
         if let Err(refusal) = self.check_own_key() {
+            return Ok(Plan::Done(Err(refusal)));
+        }
+        if let Some(stated) = Stated::of(&prepared.record.record)
+            && let Err(refusal) = self.check_references(self.agency, &[stated], &[])?
+        {
             return Ok(Plan::Done(Err(refusal)));
         }
         let Some(room) = self.room(self.agency, &self.signing_key.public()) else {
@@ -261,17 +264,58 @@ impl Worker {
         let behind = clock::unix_ms().saturating_sub(tip.header.time_ms) > BEHIND_MS_MAX;
         Err(match !known && behind {
             true => SubmissionRefusal::CatchingUp { height: tip.header.height },
-            false => {
-                SubmissionRefusal::NotPermitted(AdmissionError::UnknownSigner(key).to_string())
-            }
+            false => SubmissionRefusal::not_permitted(&AdmissionError::UnknownSigner(key)),
         })
     }
 
-    /// Whether a record is the one at a place, except for its salt. An agency's node that has lost
-    /// its outbox, or its second node, derives another salt from the same key.
+    /// Whether a record says the same as the one at a place: its salt was drawn anew.
     fn is_body_of(&self, prepared: &Prepared, place: &DedupePlace) -> Result<bool, StoreError> {
         let first = self.reader.record_at(place.log_index, place.position)?;
-        Ok(first.is_some_and(|first| prepared.is_but_for_salt(&first.bytes)))
+        Ok(first.is_some_and(|first| prepared.says_the_same_as(&first.bytes)))
+    }
+
+    /// Whether records may refer to what they refer to: what is on the ledger, what was accepted here before,
+    /// and what is in an earlier slot of the same transaction. A block may still refuse what another agency's
+    /// node has not committed in time.
+    fn check_references(
+        &self,
+        agency: AgencyCode,
+        stated: &[Stated],
+        slots: &[Slot],
+    ) -> Result<Result<(), SubmissionRefusal>, WorkerError> {
+        let earlier_of: HashMap<Hash, usize> =
+            slots.iter().enumerate().map(|(place, slot)| (slot.record_id, place)).collect();
+        let mut failed = None;
+        for (place, own) in stated.iter().enumerate() {
+            let pending = |reference: &StatedReference| {
+                if reference.agency != agency {
+                    return None;
+                }
+                if let Some(earlier) = earlier_of.get(&reference.record_id) {
+                    let Stated { kind, submitter, .. } = stated.get(*earlier)?;
+                    let target = Target { kind: *kind, submitter: submitter.clone() };
+                    return (*earlier < place).then_some(target);
+                }
+                match self.outbox.record(&reference.record_id) {
+                    Ok(record) => {
+                        let waits = record.filter(|r| r.state == RecordState::Pending);
+                        waits.map(|record| record.target)
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        None
+                    }
+                }
+            };
+            let checked = self.reader.check_references(&agency, own, pending)?;
+            if let Err(reason) = checked {
+                return match failed {
+                    Some(error) => Err(error.into()),
+                    None => Ok(Err(SubmissionRefusal::Reference { place, reason })),
+                };
+            }
+        }
+        Ok(Ok(()))
     }
 
     fn plan_transaction(
@@ -295,8 +339,12 @@ impl Worker {
                 return Ok(Plan::Done(Err(SubmissionRefusal::Lifetime(error.to_string()))));
             }
             Err(error) => {
-                return Ok(Plan::Done(Err(SubmissionRefusal::NotPermitted(error.to_string()))));
+                return Ok(Plan::Done(Err(SubmissionRefusal::not_permitted(&error))));
             }
+        }
+        let (agency, slots) = (transaction.header().agency, transaction.slots());
+        if let Err(refusal) = self.check_references(agency, transaction.stated(), slots)? {
+            return Ok(Plan::Done(Err(refusal)));
         }
         if self.room(transaction.header().agency, &transaction.header().signer).is_none() {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
@@ -334,19 +382,19 @@ impl Worker {
             &parameters,
         );
         let mut changes = Changes::default();
-        for (transaction, _) in &sealed.transactions {
-            self.outbox.accept(&mut changes, transaction);
+        for SealedTransaction { transaction, contents, .. } in &sealed.transactions {
+            self.outbox.accept(&mut changes, transaction, contents);
         }
         self.shares.give_back(&sealed.unsigned);
         // They may reach the peers before they are on this disk. Until then nothing is acknowledged:
         // what a crash would make the outbox forget, its client sends again, with the same key.
-        for (transaction, parts) in &sealed.transactions {
+        for SealedTransaction { transaction, parts, .. } in &sealed.transactions {
             self.add_pending(transaction, parts.clone());
             self.place(Arc::clone(transaction));
         }
         self.outbox.commit(changes)?;
         self.sealed = Some(Instant::now());
-        let slots = sealed.transactions.iter().map(|(t, _)| t.slots().len() as u64);
+        let slots = sealed.transactions.iter().map(|t| t.transaction.slots().len() as u64);
         self.metrics.accepted(slots.sum());
         sealed.answer();
         Ok(())
@@ -404,7 +452,7 @@ impl Worker {
                     self.wait(record.transaction_id, Some(record_id), reply);
                 }
                 RecordState::Expired => drop(reply.send(Ok(End::Expired))),
-                RecordState::Duplicate => drop(reply.send(Ok(self.end_of_no_op(&record)?))),
+                RecordState::NoOp => drop(reply.send(Ok(self.end_of_no_op(&record)?))),
             },
             None => {
                 let what =
@@ -496,13 +544,8 @@ impl Worker {
 
     /// As [`Worker::committed`], for a transaction found on the ledger.
     fn end_committed(&mut self, transaction: &VerifiedTransaction) -> Result<(), WorkerError> {
-        let mut outcomes = Vec::new();
-        for slot in transaction.slots() {
-            // Only whether it was applied matters here.
-            let applied = self.reader.place(&slot.record_id)?.is_some();
-            let duplicate = SlotOutcome::Duplicate { log_index: 0, position: 0 };
-            outcomes.push(if applied { SlotOutcome::Applied } else { duplicate });
-        }
+        let log_index = self.reader.log_index(&transaction.id())?;
+        let outcomes = log_index.map_or(Ok(Vec::new()), |at| self.reader.outcomes_at(at))?;
         let mut changes = Changes::default();
         self.forget(&mut changes, transaction, &outcomes);
         Ok(self.outbox.commit_unsynced(changes)?)
@@ -515,18 +558,16 @@ impl Worker {
         transaction: &VerifiedTransaction,
         outcomes: &[SlotOutcome],
     ) {
-        let transaction_id = transaction.id();
-        self.outbox.forget_transaction(changes, &transaction_id);
+        self.outbox.forget_transaction(changes, &transaction.id());
+        let agency = transaction.header().agency;
         for ((slot_index, slot), outcome) in (0..).zip(transaction.slots()).zip(outcomes) {
-            self.outbox.forget_record(changes, &slot.record_id, &slot.dedupe_key);
-            let applied_before = || matches!(self.reader.place(&slot.record_id), Ok(Some(_)));
-            if *outcome != SlotOutcome::Applied && !applied_before() {
-                let record = AcceptedRecord {
-                    dedupe_key: slot.dedupe_key,
-                    transaction_id,
-                    slot_index,
-                    state: RecordState::Duplicate,
-                };
+            self.outbox.forget_record(changes, slot);
+            let applied_before =
+                || matches!(self.reader.place_of(&slot.record_id, &agency), Ok(Some(_)));
+            if !outcome.is_applied() && !applied_before() {
+                // Why is on the ledger, and what it says is of no use any more: its key is free.
+                let state = RecordState::NoOp;
+                let record = AcceptedRecord::of(transaction, slot_index, state, Hash::ZERO);
                 self.outbox.put_record(changes, &slot.record_id, &record);
             }
         }
@@ -543,14 +584,14 @@ impl Worker {
             let Some(encoded) = self.outbox.transaction(&id)? else { continue };
             let verified = VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id());
             let mut changes = Changes::default();
-            for (slot_index, slot) in (0..).zip(verified.iter().flat_map(|t| t.slots())) {
-                let record = AcceptedRecord {
-                    dedupe_key: slot.dedupe_key,
-                    transaction_id: id,
-                    slot_index,
-                    state: RecordState::Expired,
-                };
-                self.outbox.put_record(&mut changes, &slot.record_id, &record);
+            for transaction in verified.iter() {
+                for (slot_index, slot) in (0..).zip(transaction.slots()) {
+                    let accepted = self.outbox.record(&slot.record_id)?;
+                    let content = accepted.map(|accepted| accepted.content).unwrap_or_default();
+                    let state = RecordState::Expired;
+                    let record = AcceptedRecord::of(transaction, slot_index, state, content);
+                    self.outbox.put_record(&mut changes, &slot.record_id, &record);
+                }
             }
             self.outbox.forget_transaction(&mut changes, &id);
             self.outbox.commit(changes)?;
@@ -569,7 +610,7 @@ impl Worker {
         for Waiter { record_id, reply } in waiters {
             let end = match (&whole, record_id) {
                 (None, _) => End::Expired,
-                (Some(whole), None) => whole.clone(),
+                (Some(_), None) => self.end_of_transaction(transaction_id)?.unwrap_or(End::Expired),
                 (Some(whole), Some(record_id)) => self.end_within(whole, &record_id)?,
             };
             let _gone = reply.send(Ok(end));

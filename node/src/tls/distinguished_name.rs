@@ -5,6 +5,7 @@ use customhouse_ledger::{
     limits::SUBMITTER_BYTES_MAX,
     text::{self, TextError},
 };
+use sha2::{Digest as _, Sha256};
 use x509_parser::{
     certificate::X509Certificate, oid_registry::Oid, parse_x509_certificate, x509::X509Name,
 };
@@ -72,7 +73,9 @@ pub fn identity_of(der: &[u8], agency: AgencyCode) -> Result<ClientIdentity, Ide
     if !rest.is_empty() {
         return Err(IdentityError::Malformed);
     }
-    of_certificate(&certificate, agency)
+    let mut identity = of_certificate(&certificate, agency)?;
+    identity.certificate = Sha256::digest(der).into();
+    Ok(identity)
 }
 
 fn of_certificate(
@@ -91,7 +94,7 @@ fn of_certificate(
     let role = role_of(subject, &OID_X509_ORGANIZATIONAL_UNIT)?;
     let name = only(subject, &OID_X509_COMMON_NAME, "CN")?;
     check_name(name)?;
-    Ok(ClientIdentity { agency, name: name.to_owned(), role })
+    Ok(ClientIdentity { agency, name: name.to_owned(), role, certificate: [0; 32] })
 }
 
 /// The role among the organisational units. An authority may put units of its own beside it, such as a
@@ -181,7 +184,10 @@ mod tests {
             let made = authority.client("Broker & Söhne", role).expect("made");
             let found = identity_of(&der(&made.certificate), agency());
             let name = "Broker & Söhne".to_owned();
-            assert_eq!(found, Ok(ClientIdentity { agency: agency(), name, role }));
+            assert_eq!(
+                found,
+                Ok(ClientIdentity { agency: agency(), name, role, certificate: [0; 32] })
+            );
         }
     }
 

@@ -313,7 +313,9 @@ impl Simulation {
                 ..Default::default()
             };
             let record = v1::Record {
-                salt: vec![7; 16],
+                salt: vec![7; 32],
+                submitter_role: v1::Role::Broker as i32,
+                submitter_certificate: vec![6; 32],
                 agency: identity.agency.to_string(),
                 submitter: "broker".into(),
                 body: Some(v1::record::Body::Declaration(declaration)),

@@ -5,20 +5,20 @@ use std::time::Duration;
 use customhouse_proto::v1::Phase;
 use customhouse_tests::{
     cluster::Cluster,
-    load::{Acknowledged, Place, alerts_about, nothing_is_lost},
+    load::{Acknowledged, Place, events_about, nothing_is_lost},
     records::submission,
     wait::PATIENCE,
 };
 
-/// Submits an alert at a node and waits until it is final.
+/// Submits an event at a node and waits until it is final.
 pub(crate) async fn submit_final(
     cluster: &Cluster,
     node: usize,
-    alert_id: &str,
+    event_id: &str,
     case: &str,
 ) -> Acknowledged {
     let client = cluster.client(node, "broker");
-    let call = client.submit_records(vec![submission(alert_id, case)], true);
+    let call = client.submit_records(vec![submission(event_id, case)], true);
     let results = tokio::time::timeout(PATIENCE, call).await.expect("an answer");
     let acknowledged = Acknowledged::read(&results.expect("taken")[0]).expect("taken");
     assert!(acknowledged.place.is_some(), "{acknowledged:?} is final");
@@ -32,8 +32,8 @@ async fn four_nodes_order_records_into_the_same_roots() {
     let mut promises = Vec::new();
     for round in 0..3 {
         for node in 0..4 {
-            let alert_id = format!("alert-{round}-{node}");
-            promises.push(submit_final(&cluster, node, &alert_id, "agreement").await);
+            let event_id = format!("event-{round}-{node}");
+            promises.push(submit_final(&cluster, node, &event_id, "agreement").await);
         }
     }
     let after = cluster.same_head(&[0, 1, 2, 3], before.height + 1).await;
@@ -100,7 +100,7 @@ async fn submit_without_quorum(cluster: &Cluster) -> Vec<Acknowledged> {
         let code = refused.refused().expect("the node answers").code;
         assert_eq!(code, tonic::Code::NotFound);
         // What was committed before is still served.
-        assert_eq!(alerts_about(&client, "dead").await.len(), 4);
+        assert_eq!(events_about(&client, "dead").await.len(), 4);
     }
     promises
 }

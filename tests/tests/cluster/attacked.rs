@@ -164,7 +164,7 @@ async fn submit_without_end(client: Client, task: usize) {
             let mut submission = submission(&format!("G-{task}-{call}-{number}"), "greed");
             let content = vec![7; bytes];
             let source = v1::Source { format: "test".into(), content, ..Default::default() };
-            submission.record.as_mut().expect("an alert").source = Some(source);
+            submission.record.as_mut().expect("an event").source = Some(source);
             submission
         };
         let _taken_or_not = client.submit_records((0..count).map(record).collect(), false).await;

@@ -174,9 +174,9 @@ fn mentions(status: &GetStatusResponse, path: &Path) -> bool {
 }
 
 /// The node follows the others and answers, and says why it does not sign.
-async fn follows_without_signing(cluster: &mut Cluster, alert_id: &str) -> GetStatusResponse {
-    let promise = submit_final(cluster, 0, alert_id, "journal").await;
-    let through_it = submit_final(cluster, 3, &format!("{alert_id}-3"), "journal").await;
+async fn follows_without_signing(cluster: &mut Cluster, event_id: &str) -> GetStatusResponse {
+    let promise = submit_final(cluster, 0, event_id, "journal").await;
+    let through_it = submit_final(cluster, 3, &format!("{event_id}-3"), "journal").await;
     cluster.same_head(&[0, 1, 2, 3], 1).await;
     nothing_is_lost(cluster, "journal", &[promise, through_it]).await;
     let status = cluster.status(3).await.expect("it runs");

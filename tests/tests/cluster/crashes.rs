@@ -63,7 +63,7 @@ async fn check_a_wrong_promise(change: impl FnOnce(&mut Acknowledged)) {
 #[tokio::test(flavor = "multi_thread")]
 #[should_panic(expected = "LOST, although acknowledged")]
 async fn the_check_itself_finds_a_lost_record() {
-    check_a_wrong_promise(|promise| promise.alert_id = "elsewhere".into()).await;
+    check_a_wrong_promise(|promise| promise.event_id = "elsewhere".into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

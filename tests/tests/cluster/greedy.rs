@@ -114,10 +114,11 @@ async fn connect(endpoint: &str, tls: &ClientTls) -> Option<Connected> {
 async fn answers_that_nobody_reads_do_not_stay_in_memory() {
     let cluster = Cluster::start(1).await;
     let records = (0..60_u8).map(|number| {
-        let inspection = v1::Inspection { mrn: "26NL00051004471RX3".into(), ..Default::default() };
+        let declaration =
+            v1::Declaration { regime: 1, mrn: "26NL00051004471RX3".into(), ..Default::default() };
         let content = vec![number; 50_000];
         let source = v1::Source { format: "test".into(), content, ..Default::default() };
-        let body = Some(v1::record::Body::Inspection(inspection));
+        let body = Some(v1::record::Body::Declaration(declaration));
         let record = v1::Record { body, source: Some(source), ..Default::default() };
         v1::RecordSubmission { record: Some(record), idempotency_key: number.to_string() }
     });

@@ -3,8 +3,8 @@
 use customhouse_client::ClientError;
 use customhouse_tests::{
     cluster::Cluster,
-    load::{Acknowledged, alerts_about, nothing_is_lost},
-    records::{alert, submission},
+    load::{Acknowledged, events_about, nothing_is_lost},
+    records::{event, submission},
     wait::{PATIENCE, until},
 };
 use tonic::Code;
@@ -43,16 +43,16 @@ async fn the_same_key_gives_the_same_record_whatever_happened_in_between() {
     same_again(&cluster, &first).await;
     other_body_is_refused(&cluster).await;
     nothing_is_lost(&cluster, "again", std::slice::from_ref(&first)).await;
-    assert_eq!(alerts_about(&cluster.client(2, "broker"), "again").await.len(), 1);
+    assert_eq!(events_about(&cluster.client(2, "broker"), "again").await.len(), 1);
 }
 
 async fn same_again(cluster: &Cluster, first: &Acknowledged) {
-    assert_eq!(submit_final(cluster, 2, &first.alert_id, "again").await, *first);
+    assert_eq!(submit_final(cluster, 2, &first.event_id, "again").await, *first);
 }
 
 async fn other_body_is_refused(cluster: &Cluster) {
     let mut other = submission("one", "again");
-    other.record = Some(alert("another", "again"));
+    other.record = Some(event("another", "again"));
     let error = cluster.client(2, "broker").submit_records(vec![other], true).await;
     let error = error.expect_err("the key is taken");
     assert_eq!(code(&error), Code::AlreadyExists, "{error}");

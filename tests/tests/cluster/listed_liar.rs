@@ -18,7 +18,7 @@ use customhouse_tests::{
     links::Flow,
     listed_liar::ListedLiar,
     load::nothing_is_lost,
-    records::alert,
+    records::event,
     wait::{PATIENCE, until},
 };
 use prost::Message as _;
@@ -75,8 +75,8 @@ async fn who_pushes_forged_votes_is_cut_off_by_each_node_and_the_honest_stay_con
     let work = async {
         let mut promises = Vec::new();
         for number in 0..30 {
-            let alert_id = format!("during-{number}");
-            promises.push(submit_final(&cluster, number % 3, &alert_id, "pushes").await);
+            let event_id = format!("during-{number}");
+            promises.push(submit_final(&cluster, number % 3, &event_id, "pushes").await);
         }
         promises
     };
@@ -96,10 +96,12 @@ async fn who_pushes_forged_votes_is_cut_off_by_each_node_and_the_honest_stay_con
 /// A transaction of one record.
 fn transaction(liar: &ListedLiar, agency: &str, key: &SigningKey, number: u64) -> Bytes {
     let record = v1::Record {
-        salt: vec![9; 16],
+        salt: vec![9; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
         agency: agency.into(),
         submitter: "broker".into(),
-        ..alert(&format!("liar-{number}"), "liar")
+        ..event(&format!("liar-{number}"), "liar")
     };
     let record = ValidRecord::from_record(record).expect("valid");
     let agency = agency.parse().expect("a code");

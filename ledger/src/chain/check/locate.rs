@@ -7,7 +7,6 @@ use crate::{
     chain::{
         ChainState,
         check::{Damage, Pass, StoreCheck},
-        known::dedupe_key,
         reader::{history_entry, read_header},
         rows::{self, Rows},
     },
@@ -116,6 +115,7 @@ impl Origin<'_> {
         let log_index = || value::decode::<u64>(table, key, value);
         match table {
             Table::Heights => self.has_height(key, value),
+            Table::Outcomes => self.has_outcomes(key),
             Table::Leaves => {
                 let found = self.transaction(log_index()?)?;
                 Ok(found.is_some_and(|transaction| transaction.leaf_hash().0 == *key))
@@ -126,11 +126,15 @@ impl Origin<'_> {
             }
             Table::Records => {
                 let PlaceRow { log_index, position, .. } = value::decode(table, key, value)?;
-                self.has_slot(log_index, position, |_, slot| slot.record_id.0 == *key)
+                self.has_slot(log_index, position, |t, slot| {
+                    table::record(&slot.record_id, &t.header().agency) == *key
+                })
             }
             Table::Dedupe => {
                 let DedupeRow { log_index, position, .. } = value::decode(table, key, value)?;
-                self.has_slot(log_index, position, |t, slot| dedupe_key(t, slot) == *key)
+                self.has_slot(log_index, position, |t, slot| {
+                    slot.scope.row_key(t.header(), &slot.dedupe_key) == *key
+                })
             }
             Table::History => {
                 let entry = history_entry(key)?;
@@ -151,6 +155,12 @@ impl Origin<'_> {
         }))
     }
 
+    fn has_outcomes(&self, key: &[u8]) -> Result<bool, StoreError> {
+        let Ok(height) = key.try_into().map(u64::from_be_bytes) else { return Ok(false) };
+        let header = read_header(&self.shared.store, height)?.map(|(header, _)| header);
+        Ok(header.is_some_and(|header| header.log_size > header.log_start))
+    }
+
     fn has_tile(&self, key: &[u8]) -> bool {
         let Some((&level, index)) = key.split_first() else { return false };
         let Ok(index) = index.try_into().map(u64::from_be_bytes) else { return false };
@@ -167,8 +177,9 @@ impl Origin<'_> {
     ) -> Result<bool, StoreError> {
         let Some(transaction) = self.transaction(log_index)? else { return Ok(false) };
         let Some(slot) = transaction.slots().get(position as usize) else { return Ok(false) };
-        let (is_wanted, id) = (wanted(transaction, slot), slot.record_id);
-        let first: Option<PlaceRow> = self.shared.store.value(Table::Records, id.as_bytes())?;
+        let is_wanted = wanted(transaction, slot);
+        let key = table::record(&slot.record_id, &transaction.header().agency);
+        let first: Option<PlaceRow> = self.shared.store.value(Table::Records, key)?;
         let is_first = first.is_some_and(|p| (p.log_index, p.position) == (log_index, position));
         Ok(is_wanted && is_first)
     }

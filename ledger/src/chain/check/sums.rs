@@ -10,10 +10,11 @@ use crate::{
 };
 
 /// The tables that are compared in this way. The other indexes are small or at hand.
-pub(super) const SUMMED: [Table; 7] = [
+pub(super) const SUMMED: [Table; 8] = [
     Table::Heights,
     Table::Leaves,
     Table::TransactionIds,
+    Table::Outcomes,
     Table::Records,
     Table::Dedupe,
     Table::Tiles,

@@ -90,7 +90,7 @@ fn propose(
 ) -> RegistryProposal {
     let not_after_ms = tip.header.time_ms + 3_000_000;
     let (added, ended) = (added.to_vec(), ended.to_vec());
-    RegistryProposal::new(&tip.registry.root(), not_after_ms, added, ended, "agreed")
+    RegistryProposal::new(&tip.registry.members_root(), not_after_ms, added, ended, "agreed")
         .expect("a proposal")
 }
 
@@ -421,7 +421,7 @@ fn a_proposal_is_committed_in_time_or_never() {
     let tip = chain.tip();
     let time_ms = tip.header.time_ms + 1000;
     for (not_after_ms, valid) in [(time_ms, true), (time_ms - 1, false)] {
-        let root = tip.registry.root();
+        let root = tip.registry.members_root();
         let proposal = RegistryProposal::new(&root, not_after_ms, agency(5), vec![], "");
         let proposal = proposal.expect("a proposal");
         let late = submitted(&chain, &approved(&chain, &proposal, &[1, 2, 3], None));

@@ -274,7 +274,7 @@ fn a_record_that_a_quorum_applied_twice_or_passed_over_is_found() {
         let mut batch = chain.shared.store.batch();
         if is_applied_twice {
             batch.delete(Table::Dedupe, key);
-            batch.delete(Table::Records, slot.record_id.as_bytes());
+            batch.delete(Table::Records, table::record(&slot.record_id, &second.header().agency));
         } else {
             batch.put(Table::Dedupe, key, row);
         }

@@ -166,7 +166,7 @@ fn a_reader_sees_a_history_in_pages() {
     for round in 0..5u8 {
         let name = "A001".parse().expect("a code");
         let mut about = record("A001", 7);
-        about.salt = vec![round; 16];
+        about.salt = vec![round; 32];
         let about = ValidRecord::from_record(about).expect("valid");
         let dedupe = dedupe_key(&name, "broker", &round.to_string());
         let key = SigningKey::from_seed(&[129; 32]);

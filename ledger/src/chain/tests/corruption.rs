@@ -140,7 +140,7 @@ fn a_value_that_is_not_its_rows_is_named_with_table_and_key() {
     let body = table::numbered(0, &transaction.leaf_hash());
     type Read<'a> = &'a dyn Fn() -> Option<StoreError>;
     let cases: [(Table, &[u8], Read<'_>); 6] = [
-        (Table::Records, record_id.as_bytes(), &|| reader.record(&record_id).err()),
+        (Table::Records, &table::record(&record_id, &agency), &|| reader.record(&record_id).err()),
         (Table::Dedupe, &table::dedupe(Some(&agency), &dedupe_key), &|| {
             reader.dedupe(&agency, &dedupe_key).err()
         }),

@@ -72,6 +72,7 @@ fn a_report_under_another_dedupe_key_or_with_company_is_refused() {
         salt: vec![1; SALT_BYTES],
         agency: agency.to_string(),
         submitter: "node".into(),
+        submitter_role: v1::Role::Node as i32,
         body: Some(body),
         ..Default::default()
     };

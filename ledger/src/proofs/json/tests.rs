@@ -6,6 +6,9 @@ use super::*;
 /// A few of each, so that a field that is left out or taken for another shows.
 fn receipt() -> v1::Receipt {
     v1::Receipt {
+        agreements_root: vec![15; 32],
+        outcome_path: vec![16; 32],
+        outcomes_path: vec![17; 64],
         record: vec![],
         slot: vec![1, 0xab],
         slot_index: 2,
@@ -112,7 +115,7 @@ fn whatever_is_not_exactly_the_form_is_refused_with_the_reason() {
 #[test]
 fn only_canonical_bytes_have_a_form_and_its_size_is_limited() {
     let code = |error: ProofJsonError| error.code();
-    let trailing = [&receipt().encode_to_vec()[..], &[0x78, 1]].concat();
+    let trailing = [&receipt().encode_to_vec()[..], &[0xf8, 0x07, 1]].concat();
     assert_eq!(to_json::<v1::Receipt>(&trailing).map_err(code), Err("NOT_CANONICAL"));
     assert_eq!(to_json::<v1::Receipt>(&[0xff]).map_err(code), Err("MALFORMED"));
     let large = vec![b' '; v1::Receipt::JSON_BYTES_MAX + 1];

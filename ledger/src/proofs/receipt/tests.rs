@@ -14,7 +14,7 @@ use crate::{
     merkle::Tree,
     record::{dedupe_key, tests::record},
     registry::genesis::{Genesis, tests::genesis},
-    transaction::VerifiedTransaction,
+    transaction::{VerifiedTransaction, outcome},
 };
 
 /// Transaction `number` of `count` records of agency 2, signed by its key in the test genesis.
@@ -74,6 +74,12 @@ fn receipt_of(genesis: &Genesis, transaction: impl Fn(u64) -> VerifiedTransactio
         view: 1,
         ..genesis.header()
     };
+    let outcomes: Vec<_> =
+        transactions.iter().map(|t| vec![SlotOutcome::Applied; t.slots().len()]).collect();
+    let slot_roots: Vec<_> = outcomes.iter().map(|slots| outcome::slot_root(slots)).collect();
+    let outcomes_tree = outcome::block_tree(&slot_roots);
+    let header = Header { outcomes_root: outcomes_tree.root(), ..header };
+    let slots_tree = outcome::slot_tree(&outcomes[4]);
     let parts = transactions[4].parts();
     let registry = genesis.registry.prove_signer(&transactions[4].header().signer);
     let registry = registry.expect("registered");
@@ -92,6 +98,9 @@ fn receipt_of(genesis: &Genesis, transaction: impl Fn(u64) -> VerifiedTransactio
         registry_index: registry.index,
         registry_count: registry.count,
         registry_path: merkle::path_bytes(&registry.path),
+        agreements_root: registry::agreements_root().0.to_vec(),
+        outcome_path: merkle::path_bytes(&slots_tree.inclusion_path(1).expect("a slot")),
+        outcomes_path: merkle::path_bytes(&outcomes_tree.inclusion_path(4).expect("one of six")),
     }
 }
 
@@ -101,6 +110,32 @@ fn a_key_signs_for_its_own_agency_only() {
     let receipt = receipt_of(&genesis, |number| signed_by(131, &genesis, number, 3));
     let refused = Verifier::new(&genesis).verify_receipt(&receipt.encode_to_vec());
     assert_eq!(refused, Err(ReceiptError::RegistryAgency));
+}
+
+/// On the log are repeats and refused slots too: a receipt of one cannot be made.
+#[test]
+fn a_slot_that_does_not_count_has_no_receipt() {
+    let (genesis, genuine) = sample();
+    let header = Header::decode(&genuine.header).expect("a header");
+    for other in [
+        SlotOutcome::Duplicate { log_index: 0, position: 0 },
+        SlotOutcome::Refused(crate::authority::ReferenceRefused::Agency),
+    ] {
+        let mut outcomes = vec![vec![SlotOutcome::Applied; 3]; 6];
+        outcomes[4][1] = other;
+        let roots: Vec<_> = outcomes.iter().map(|slots| outcome::slot_root(slots)).collect();
+        let (slots, block) = (outcome::slot_tree(&outcomes[4]), outcome::block_tree(&roots));
+        let header = Header { outcomes_root: block.root(), ..header.clone() };
+        let receipt = v1::Receipt {
+            certificate: finalize(&header, &genesis, VoteKind::Finalize).encode(),
+            header: header.encode(),
+            outcome_path: merkle::path_bytes(&slots.inclusion_path(1).expect("a slot")),
+            outcomes_path: merkle::path_bytes(&block.inclusion_path(4).expect("one of six")),
+            ..genuine.clone()
+        };
+        let refused = Verifier::new(&genesis).verify_receipt(&receipt.encode_to_vec());
+        assert_eq!(refused, Err(ReceiptError::Outcome(ProofError::Root)), "{other:?}");
+    }
 }
 
 #[test]
@@ -173,7 +208,7 @@ fn each_false_part_has_its_name() {
     let other_key = SigningKey::from_seed(&[131; 32]).public();
     let other_entry = genesis.registry.prove_signer(&other_key).expect("registered").entry;
     type Change<'a> = &'a dyn Fn(&mut v1::Receipt);
-    let cases: [(&str, Change<'_>); 17] = [
+    let cases: [(&str, Change<'_>); 22] = [
         ("HEADER_MALFORMED", &|r| r.header.truncate(3)),
         ("HEADER_VERSION", &|r| r.header = Header { version: 2, ..header.clone() }.encode()),
         ("HEADER_NOT_GENESIS", &|r| r.header = Header { height: 0, ..header.clone() }.encode()),
@@ -205,6 +240,11 @@ fn each_false_part_has_its_name() {
         ("REGISTRY_SIGNER", &|r| r.registry_entry.clone_from(&agency_entry)),
         ("REGISTRY_SIGNER", &|r| r.registry_entry.clone_from(&other_entry)),
         ("REGISTRY_PATH", &|r| r.registry_count += 1),
+        ("REGISTRY_PATH", &|r| r.agreements_root = vec![0; 32]),
+        ("REGISTRY_PATH", &|r| r.agreements_root.clear()),
+        ("RECEIPT_OUTCOME", &|r| r.outcome_path.truncate(32)),
+        ("RECEIPT_OUTCOME", &|r| r.outcomes_path.clear()),
+        ("RECEIPT_PATH_MALFORMED", &|r| r.outcomes_path.truncate(33)),
     ];
     for (expected, change) in cases {
         assert_eq!(code(change), expected);

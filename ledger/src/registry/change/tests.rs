@@ -25,7 +25,7 @@ fn peer(agency: &str, seed: u8) -> v1::RegistryEntry {
 
 /// Agency 2 exchanges its validator's key and its peer's, approved by three.
 fn change() -> RegistryChange {
-    let root = genesis(4).registry.root();
+    let root = genesis(4).registry.members_root();
     let added = vec![validator("A002", 22), peer("A002", 72)];
     let ended = vec![peer("A002", 66), validator("A002", 2)];
     let proposal = RegistryProposal::new(&root, 7, added, ended, "agreed").expect("valid");
@@ -119,8 +119,8 @@ fn a_proposal_has_one_form() {
     assert_eq!(refused_proposal(|p| p.added[1].from_height = 9), ChangeError::Heights);
     assert_eq!(refused_proposal(|p| p.ended[0].end_height = 9), ChangeError::Ended);
     assert_eq!(refused_proposal(|p| p.reason = "x".repeat(257)), ChangeError::Reason(257));
-    let root = refused_proposal(|p| p.registry_root.truncate(31));
-    assert_eq!(root, ChangeError::Field("proposal.registry_root"));
+    let root = refused_proposal(|p| p.members_root.truncate(31));
+    assert_eq!(root, ChangeError::Field("proposal.members_root"));
     let nothing = refused_proposal(|p| (p.added, p.ended) = (vec![], vec![]));
     assert_eq!(nothing, ChangeError::Empty);
     let many = |p: &mut v1::RegistryProposal| p.added = vec![p.added[0].clone(); 65];

@@ -9,10 +9,9 @@ use anyhow::{Context as _, bail, ensure};
 use customhouse_files::agency_file::{AgencyFile, read_agency_file};
 use customhouse_ledger::{
     agency::AgencyCode,
+    authority::{RecordKind, role},
     keys::PublicKey,
-    record::RecordKind,
     registry::{self, RegistryError, RegistryProposal},
-    role,
 };
 use customhouse_node::absence;
 use customhouse_proto::v1::{
@@ -108,7 +107,7 @@ pub(super) async fn run(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let not_after = now + Duration::from_secs(3600 * u64::from(args.valid_hours));
     let proposal = RegistryProposal::new(
-        &present.registry.root(),
+        &present.registry.members_root(),
         u64::try_from(not_after.as_millis())?,
         args.added()?,
         ended,

@@ -4,11 +4,10 @@ use std::fmt;
 
 use customhouse_audit::time;
 use customhouse_ledger::{
+    authority::{RecordKind, role},
     finality::validators::{Validator, ValidatorSet},
     hash::Hash,
-    record::RecordKind,
     registry::{self, Registry, RegistryProposal},
-    role,
 };
 use customhouse_proto::v1::{RegistryEntry, SigningKeyEntry, registry_entry::Entry};
 use serde::Serialize;
@@ -21,6 +20,7 @@ use crate::output::one_line;
 pub(super) struct RegistryView {
     chain_id: Hash,
     height: u64,
+    members_root: Hash,
     registry_root: Hash,
     validators: usize,
     faulty_max: usize,
@@ -45,7 +45,7 @@ struct EntryView {
 #[derive(Serialize)]
 pub(super) struct Proposed {
     proposal: Hash,
-    registry_root: Hash,
+    members_root: Hash,
     not_after_ms: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
@@ -72,6 +72,7 @@ impl RegistryView {
         Self {
             chain_id: present.chain_id,
             height: present.height,
+            members_root: present.registry.members_root(),
             registry_root: present.registry.root(),
             validators: present.validators.count(),
             faulty_max: present.validators.faulty_max(),
@@ -91,7 +92,7 @@ impl Proposed {
             validators.as_ref().map(counts).unwrap_or_default();
         Self {
             proposal: proposal.hash(),
-            registry_root: proposal.registry_root(),
+            members_root: proposal.members_root(),
             not_after_ms: proposal.not_after_ms(),
             reason: proto.reason.clone(),
             added: proto.added.iter().map(EntryView::of).collect(),
@@ -201,6 +202,7 @@ impl fmt::Display for RegistryView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "chain id       {}", self.chain_id)?;
         writeln!(f, "after height   {}", self.height)?;
+        writeln!(f, "members root   {}", self.members_root)?;
         writeln!(f, "registry root  {}", self.registry_root)?;
         write!(
             f,
@@ -214,7 +216,7 @@ impl fmt::Display for RegistryView {
 impl fmt::Display for Proposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "proposal       {}", self.proposal)?;
-        writeln!(f, "registry root  {} (the present one)", self.registry_root)?;
+        writeln!(f, "members root   {} (the present one)", self.members_root)?;
         writeln!(f, "may be used    until {}", time::shown(self.not_after_ms))?;
         if !self.reason.is_empty() {
             writeln!(f, "reason         {}", one_line(&self.reason))?;

@@ -74,6 +74,7 @@ fn block(leaves: Vec<Hash>) -> Block {
         history_size: 0,
         history_root: Hash::ZERO,
         registry_root: Hash::ZERO,
+        outcomes_root: Hash::ZERO,
         validators_hash: Hash::ZERO,
         next_validators_hash: Hash::ZERO,
         proposer: [0; 32],

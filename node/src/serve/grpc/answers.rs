@@ -4,7 +4,7 @@ use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{self, Phase};
 
 use crate::serve::refused::Refused;
-use crate::submissions::{Accepted, End};
+use crate::submissions::{Accepted, End, NotCounted};
 
 /// The phase of what was refused: rejected, or not taken for a reason that passes.
 fn refused_phase(refused: &Refused) -> Phase {
@@ -46,6 +46,11 @@ pub(super) fn set_end(result: &mut v1::RecordResult, end: &End) {
             result.phase = Phase::Final as i32;
             (result.height, result.log_index) = (*height, *log_index);
             result.slot_index = *slot_index;
+        }
+        // Of a transaction only.
+        End::Partly { height, log_index, .. } => {
+            result.phase = Phase::Final as i32;
+            (result.height, result.log_index) = (*height, *log_index);
         }
         End::Repeat(first) => {
             result.phase = Phase::Final as i32;
@@ -92,6 +97,16 @@ pub(super) fn set_transaction_end(answer: &mut v1::SubmitTransactionResponse, en
         End::Final { height, log_index, .. } => {
             answer.phase = Phase::Final as i32;
             (answer.height, answer.log_index) = (*height, *log_index);
+        }
+        End::Partly { height, log_index, not_counted } => {
+            answer.phase = Phase::Final as i32;
+            (answer.height, answer.log_index) = (*height, *log_index);
+            let shown = |slot: &NotCounted| v1::NotCounted {
+                slot_index: slot.slot_index,
+                reason_code: slot.code.to_owned(),
+                reason: slot.reason.clone(),
+            };
+            answer.not_counted = not_counted.iter().map(shown).collect();
         }
         // Of a record only.
         End::Repeat(first) => {

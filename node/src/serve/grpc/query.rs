@@ -8,11 +8,9 @@ use customhouse_ledger::{
     hash::{Hash, Tag},
     history::HistoryEntry,
     limits::RECORD_BYTES_MAX,
-    record::{
-        record_id,
-        subject::{form, subject_key},
-    },
+    record::subject::{form, subject_key},
     store::StoreError,
+    transaction::Slot,
 };
 use customhouse_proto::v1::{
     self, get_history_request::SubjectOrKey, query_server::Query, subject::Scheme,
@@ -248,12 +246,14 @@ fn history_item(
     transaction: &CommittedTransaction,
     entry: &HistoryEntry,
 ) -> Result<v1::HistoryItem, StoreError> {
-    let record = transaction.parts.records.get(entry.position as usize);
-    let record = record.ok_or_else(|| dangling(entry))?;
+    let position = entry.position as usize;
+    let record = transaction.parts.records.get(position).ok_or_else(|| dangling(entry))?;
+    let slot = transaction.parts.slots.get(position).ok_or_else(|| dangling(entry))?;
+    let slot = Slot::decode(slot).map_err(|_| dangling(entry))?;
     let transaction_id = Tag::TRANSACTION.hash(&[&transaction.parts.header]);
     let entry = (entry.log_index, entry.position);
     Ok(v1::HistoryItem {
-        record_id: record_id(record).0.to_vec(),
+        record_id: slot.record_id.0.to_vec(),
         record: record.to_vec(),
         place: Some(place_of(entry, &transaction.header, &transaction_id)),
     })

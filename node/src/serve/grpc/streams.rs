@@ -249,7 +249,7 @@ mod tests {
 
     fn client() -> ClientIdentity {
         let agency = "NL-DOUANE".parse().expect("a code");
-        ClientIdentity { agency, name: "broker".into(), role: Role::Broker }
+        ClientIdentity { agency, name: "broker".into(), role: Role::Broker, certificate: [0; 32] }
     }
 
     fn item(scheme: i32) -> Result<Subject, Status> {

@@ -237,7 +237,7 @@ impl Submission for SubmissionService {
             return Ok(Response::new(answers::of_wait(Phase::Accepted)));
         };
         let answer = match &end {
-            End::Final { .. } => self.answer_receipt(id).await?,
+            End::Final { .. } | End::Partly { .. } => self.answer_receipt(id).await?,
             End::Repeat(first) => self.answer_receipt(first.record_id).await?,
             End::Expired => answers::of_wait(Phase::Expired),
             End::Rejected { code, reason } => v1::WaitReceiptResponse {

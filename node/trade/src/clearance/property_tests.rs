@@ -60,6 +60,7 @@ fn record() -> impl Strategy<Value = v1::Record> {
             relation,
             record_id: vec![id; length],
             ground: 0,
+            agency: String::new(),
         });
         v1::Record { agency, references: references.collect(), body, ..v1::Record::default() }
     })

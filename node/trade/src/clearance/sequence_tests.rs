@@ -260,7 +260,12 @@ fn without_the_declaration_its_statuses_are_folded_and_its_absence_is_said_once(
 
 fn refer(record: &mut v1::Record, relation: Relation, to: usize) {
     let record_id = id(to).0.to_vec();
-    record.references.push(v1::Reference { relation: relation as i32, record_id, ground: 0 });
+    record.references.push(v1::Reference {
+        relation: relation as i32,
+        record_id,
+        ground: 0,
+        agency: String::new(),
+    });
 }
 
 #[test]

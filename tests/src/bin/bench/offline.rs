@@ -54,7 +54,9 @@ impl Kind {
         let part = |part: u64| dedupe_key(&agency, &number.to_string(), &part.to_string()).0;
         let source = v1::Source { content: (0..12).flat_map(part).collect(), ..Default::default() };
         Ok(ValidRecord::from_record(v1::Record {
-            salt: vec![7; 16],
+            salt: vec![7; 32],
+            submitter_role: v1::Role::Broker as i32,
+            submitter_certificate: vec![6; 32],
             agency: AGENCY.to_owned(),
             submitter: "broker".into(),
             source: Some(source),

@@ -16,8 +16,8 @@ use customhouse_ledger::{
     history::{HistoryEntry, HistoryTree, bucket_of},
     merkle::{self, Frontier, NodeId, OutOfRange, Tree},
     proofs::verifier::Verifier,
-    registry::genesis::Genesis,
-    transaction::{TransactionHeader, VerifiedTransaction},
+    registry::{self, genesis::Genesis},
+    transaction::{SlotOutcome, TransactionHeader, VerifiedTransaction, outcome},
 };
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -151,9 +151,26 @@ impl Sampled {
         self.root = log.root();
     }
 
+    /// The trees over the outcomes of a transaction, by its number of records, and of the newest block, all
+    /// of whose records are new.
+    fn outcomes(&self) -> (BTreeMap<usize, Tree>, Tree) {
+        let tree = |slots| outcome::slot_tree(&vec![SlotOutcome::Applied; slots]);
+        let counts = self.transactions.values().map(|transaction| transaction.slots().len());
+        let trees: BTreeMap<_, _> = counts.chain([1]).map(|slots| (slots, tree(slots))).collect();
+        let slots_of = |index| self.transactions.get(&index).map_or(1, |t| t.slots().len());
+        let roots = (self.size - BLOCK..self.size).map(|index| trees[&slots_of(index)].root());
+        let block = outcome::block_tree(&roots.collect::<Vec<_>>());
+        (trees, block)
+    }
+
     /// Receipts without records, of the transactions with this many.
     fn receipts(&self, genesis: &Genesis, records: usize) -> anyhow::Result<Vec<v1::Receipt>> {
-        let header = Header { log_root: self.root, ..header(genesis, self.size) };
+        let (slots, outcomes) = self.outcomes();
+        let header = Header {
+            log_root: self.root,
+            outcomes_root: outcomes.root(),
+            ..header(genesis, self.size)
+        };
         let certificate = offline::finalization(genesis, &header)?.encode();
         let of_kind = self.transactions.iter().filter(|(_, t)| t.slots().len() == records);
         let receipt = |(log_index, transaction): (&u64, &Arc<VerifiedTransaction>)| {
@@ -179,6 +196,13 @@ impl Sampled {
                 registry_index: registry.index,
                 registry_count: registry.count,
                 registry_path: merkle::path_bytes(&registry.path),
+                agreements_root: registry::agreements_root().0.to_vec(),
+                outcome_path: merkle::path_bytes(
+                    &slots[&records].inclusion_path(slot_index as u64)?,
+                ),
+                outcomes_path: merkle::path_bytes(
+                    &outcomes.inclusion_path(log_index + BLOCK - self.size)?,
+                ),
             })
         };
         of_kind.map(receipt).collect()

@@ -145,9 +145,6 @@ async fn what_a_transaction_may_be_refused_for() {
     });
     let large = with(&|t| t.records = vec![vec![0; 1_100_000].into()]);
     let expired = fixture.transaction(2, now_ms() - MINUTE_MS).parts().clone();
-    let alert = v1::record::Body::RiskAlert(v1::RiskAlert::default());
-    let nothing = v1::Record { body: Some(alert), ..Default::default() };
-    let about_nothing = fixture.transaction_of(nothing, now_ms() + MINUTE_MS).parts().clone();
     let table = [
         (other_chain, Code::FailedPrecondition, "WRONG_CHAIN"),
         (with(&|t| t.signature = vec![0; 63].into()), Code::InvalidArgument, "BAD_SIGNATURE"),
@@ -155,7 +152,6 @@ async fn what_a_transaction_may_be_refused_for() {
         (with(&|t| t.slots.clear()), Code::InvalidArgument, "SLOT_COUNT"),
         (large, Code::OutOfRange, "TRANSACTION_TOO_LARGE"),
         (expired, Code::FailedPrecondition, "LIFETIME"),
-        (about_nothing, Code::InvalidArgument, "RECORD_ABOUT_NOTHING"),
     ];
     for (transaction, code, reason_code) in table {
         let refused = refused(transaction).await;
@@ -253,10 +249,11 @@ async fn another_spelling_of_an_id_is_refused_with_its_normal_form_in_records_an
         submission.record.as_mut().expect("there").subjects = vec![spelt.clone()];
         submission
     };
-    let inspection = v1::Inspection { container_ids: vec![spelt.id.clone()], ..Default::default() };
+    let declaration =
+        v1::Declaration { regime: 1, container_ids: vec![spelt.id.clone()], ..Default::default() };
     let following = v1::RecordSubmission {
         record: Some(v1::Record {
-            body: Some(v1::record::Body::Inspection(inspection)),
+            body: Some(v1::record::Body::Declaration(declaration)),
             ..Default::default()
         }),
         idempotency_key: "b".into(),

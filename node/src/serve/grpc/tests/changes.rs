@@ -51,7 +51,7 @@ fn joining(fixture: &Fixture, reader: &ChainReader) -> (u64, RegistryChange) {
     let vote = v1::ValidatorEntry { agency: code.clone(), public_key };
     let added = vec![entry(Entry::Agency(own)), entry(Entry::Validator(vote))];
     let tip = reader.tip();
-    let (root, not_after_ms) = (tip.registry.root(), now_ms() + MINUTE_MS);
+    let (root, not_after_ms) = (tip.registry.members_root(), now_ms() + MINUTE_MS);
     let proposal = RegistryProposal::new(&root, not_after_ms, added, vec![], "").expect("one");
     let (chain_id, height) = (fixture.genesis.chain_id(), tip.header.height);
     let code = code.parse().expect("a code");

@@ -142,7 +142,9 @@ impl Fixture {
         not_after_ms: u64,
     ) -> VerifiedTransaction {
         let record = v1::Record {
-            salt: vec![7; 16],
+            salt: vec![7; 32],
+            submitter_role: v1::Role::Broker as i32,
+            submitter_certificate: vec![6; 32],
             agency: agency().to_string(),
             submitter: "broker".into(),
             ..record
@@ -174,10 +176,11 @@ fn lay_out(dir: &std::path::Path) -> NodeConfig {
     network.expect("laid out").agencies.remove(0).config
 }
 
-/// An inspection of the movement `M<number>`.
+/// A declaration of the movement `M<number>`.
 pub(super) fn record(number: u64) -> v1::Record {
-    let inspection = v1::Inspection { mrn: format!("M{number}"), ..Default::default() };
-    v1::Record { body: Some(v1::record::Body::Inspection(inspection)), ..Default::default() }
+    let declaration =
+        v1::Declaration { regime: 1, mrn: format!("M{number}"), ..Default::default() };
+    v1::Record { body: Some(v1::record::Body::Declaration(declaration)), ..Default::default() }
 }
 
 pub(super) fn submission(key: &str, number: u64) -> v1::RecordSubmission {

@@ -25,7 +25,7 @@ async fn a_change_is_taken_when_a_quorum_approves_the_present_registry_s() {
     let chain_id = fixture.genesis.chain_id();
     let proposal = |code: &str, not_after_ms| {
         let added = vec![joining(code)];
-        RegistryProposal::new(&registry.root(), not_after_ms, added, Vec::new(), "")
+        RegistryProposal::new(&registry.members_root(), not_after_ms, added, Vec::new(), "")
             .expect("well-formed")
     };
     let approved = |proposal: RegistryProposal, key: &SigningKey| {

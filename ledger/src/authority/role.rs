@@ -1,5 +1,5 @@
 //! In which role somebody speaks: the names of the roles, and which of them are whose. What each role may
-//! state is one table, [`crate::record::authority`].
+//! state is one table, [`crate::authority`].
 
 pub use customhouse_proto::v1::Role;
 

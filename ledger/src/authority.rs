@@ -29,9 +29,22 @@
 //! An answer to another agency's declaration is that agency's view: it is on the ledger and in the
 //! declaration's history, and never the declaration's status (`customhouse_trade::clearance`).
 
-use customhouse_proto::v1::{Role, reference::Relation};
+use std::fmt;
 
-use super::RecordKind::{self, *};
+use customhouse_proto::v1::reference::Relation;
+
+use self::RecordKind::*;
+pub use self::{
+    kind::RecordKind,
+    role::Role,
+    stated::{Stated, StatedReference},
+};
+
+mod kind;
+pub mod role;
+mod stated;
+
+use crate::agency::AgencyCode;
 
 const OFFICE: &[Role] = &[Role::Office];
 const OFFICE_AND_OPERATORS: &[Role] =
@@ -95,22 +108,62 @@ fn same(kind: RecordKind) -> &'static [RecordKind] {
     place.map_or(&[], |place| &TRADE[place..=place])
 }
 
-/// What a record says of who states it.
+/// Checks that a role may state a kind.
+///
+/// # Errors
+/// [`NotStated`].
+pub fn check_kind(role: Role, kind: RecordKind) -> Result<(), NotStated> {
+    if roles(kind).contains(&role) { Ok(()) } else { Err(NotStated { role, kind }) }
+}
+
+/// A kind that a role may not state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Speaker<'a> {
-    /// The agency that answers for the record.
-    pub agency: &'a str,
-    /// The submitter's name.
-    pub submitter: &'a str,
-    /// In which role it speaks.
+pub struct NotStated {
+    /// Who speaks.
     pub role: Role,
+    /// What about.
+    pub kind: RecordKind,
+}
+
+impl fmt::Display for NotStated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, kind } = *self;
+        let role = role::name(role);
+        let allowed: Vec<_> = roles(kind).iter().map(|role| role::name(*role)).collect();
+        write!(f, "who speaks as {role} may not state a {kind}; {} may", allowed.join(", "))
+    }
+}
+
+/// Checks that a relation leads anywhere from a record of a kind.
+///
+/// # Errors
+/// [`NoRelation`].
+pub fn check_relation(relation: Relation, from: RecordKind) -> Result<(), NoRelation> {
+    match targets(relation, from) {
+        [] => Err(NoRelation { relation, from }),
+        _ => Ok(()),
+    }
+}
+
+/// A relation that leads from no record of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRelation {
+    /// How it was to refer.
+    pub relation: Relation,
+    /// The record's kind.
+    pub from: RecordKind,
+}
+
+impl fmt::Display for NoRelation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { relation, from } = *self;
+        write!(f, "a {from} has no reference of the relation {}", relation.as_str_name())
+    }
 }
 
 /// What the chain knows of a record that another refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its agency's code.
-    pub agency: String,
     /// Its kind.
     pub kind: RecordKind,
     /// Who lodged it.
@@ -170,28 +223,32 @@ impl ReferenceRefused {
     }
 }
 
-/// Whether a record of a kind, by a speaker, may refer to another.
+/// Whether a record that answers to an agency may refer to another.
 ///
 /// # Errors
 /// The first rule that is broken.
 pub fn check_target(
-    relation: Relation,
-    from: RecordKind,
-    speaker: Speaker<'_>,
+    agency: &AgencyCode,
+    from: &Stated,
+    reference: &StatedReference,
     target: Option<&Target>,
 ) -> Result<(), ReferenceRefused> {
-    let target = target.ok_or(ReferenceRefused::Unknown)?;
-    if !targets(relation, from).contains(&target.kind) {
-        return Err(ReferenceRefused::Kind);
-    }
-    if !is_of_own(relation) {
-        return Ok(());
-    }
-    if target.agency != speaker.agency {
+    let is_of_own = is_of_own(reference.relation);
+    if is_of_own && reference.agency != *agency {
         return Err(ReferenceRefused::Agency);
     }
-    if speaker.role != Role::Office && target.submitter != speaker.submitter {
+    let target = target.ok_or(ReferenceRefused::Unknown)?;
+    if !targets(reference.relation, from.kind).contains(&target.kind) {
+        return Err(ReferenceRefused::Kind);
+    }
+    if !is_of_own {
+        return Ok(());
+    }
+    if from.role != Role::Office && target.submitter != from.submitter {
         return Err(ReferenceRefused::Submitter);
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
