@@ -13,6 +13,7 @@ pub mod descriptors;
 pub mod driver;
 pub mod health;
 pub mod identity;
+mod imports;
 pub mod inbound;
 pub mod journal;
 pub mod listing;

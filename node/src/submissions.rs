@@ -11,6 +11,7 @@ mod outbox;
 mod outcome;
 mod prepare;
 mod shares;
+mod sources;
 mod worker;
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
@@ -32,6 +33,7 @@ use self::{job::Job, outbox::Outbox, prepare::Prepared, worker::Worker};
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
     outcome::{Accepted, End, First, NotCounted, SubmissionRefusal},
+    sources::MappedBy,
     worker::WorkerError,
 };
 use crate::{
@@ -171,7 +173,12 @@ impl Submissions {
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
     ) -> Vec<Result<Accepted, SubmissionRefusal>> {
-        self.submit_checked(self.check(client, submissions)).await
+        self.submit_checked(self.check(client, submissions, MappedBy::Submitter)).await
+    }
+
+    /// Whether checking a record takes so long that it is to be done elsewhere: its source is mapped again.
+    pub fn takes_long(submission: &v1::RecordSubmission) -> bool {
+        submission.record.as_ref().is_some_and(sources::takes_long)
     }
 
     /// Checks records that are to be submitted.
@@ -179,11 +186,15 @@ impl Submissions {
         &self,
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
+        mapped: MappedBy,
     ) -> CheckedRecords {
         if let Err(refusal) = self.check_current() {
             return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
-        let prepare = |submission| {
+        let prepare = |mut submission: v1::RecordSubmission| {
+            if let Some(record) = &mut submission.record {
+                sources::check(record, mapped)?;
+            }
             let prepared =
                 prepare::prepare(submission, client, &self.agency, &self.content_secret)?;
             self.check_attachments(&prepared.record.bytes)?;

@@ -18,6 +18,7 @@ mod export;
 mod fork;
 mod freshness;
 mod history;
+mod mapping;
 mod node;
 mod receipts;
 mod show;
@@ -85,6 +86,9 @@ pub(crate) struct VerifyArgs {
     /// Also ask the profile's node for its head, and check that its log continues the receipts'.
     #[arg(long)]
     against_node: bool,
+    /// Also map each record's source again, and compare: what the record says, and what its message said.
+    #[arg(long)]
+    source: bool,
 }
 
 #[derive(clap::Args)]
@@ -112,13 +116,17 @@ const VERIFY_HELP: &str = "\
 No network is needed, unless --against-node asks for it. Where receipts contradict each other, two
 certified blocks of one height are the proof of a fork. Receipts from after a change of the validators
 need the validator chain: --validator-chain FILE, or validator.chain beside them, or --against-node.
+With --source, each record is held against the message that it was made from: the source is mapped again, by the
+importer that the record names, where this program has it.
 
-Exit codes: 0 all verified; 1 a receipt, the validator chain or the genesis is invalid; 2 not enough evidence, such as a certificate
+Exit codes: 0 all verified; 1 a receipt, the validator chain or the genesis is invalid, or a record contradicts
+its source (--source); 2 not enough evidence, such as a certificate
 without a quorum, a missing validator chain or a file that cannot be read; 3 proof of a fork;
 64 wrong arguments.
 
 Examples:
   customhouse audit verify receipts/ --genesis genesis.json
+  customhouse audit verify receipts/ --genesis genesis.json --source
   customhouse --profile net/NL-DOUANE/clients/auditor audit verify receipts/ \\
     --genesis genesis.json --against-node
   customhouse --output json audit verify a.receipt --genesis genesis.json | jq .rests_on";

@@ -17,7 +17,7 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1::{
     self, admin_client::AdminClient, audit_client::AuditClient, get_history_request::SubjectOrKey,
-    query_client::QueryClient, submission_client::SubmissionClient,
+    import_client::ImportClient, query_client::QueryClient, submission_client::SubmissionClient,
 };
 use futures::{Stream, TryStreamExt as _, stream};
 use prost::Message as _;
@@ -100,6 +100,12 @@ impl Client {
             .max_encoding_message_size(REQUEST_BYTES_MAX)
     }
 
+    fn import(&self) -> ImportClient<Channel> {
+        ImportClient::new(self.channel())
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
+            .max_encoding_message_size(REQUEST_BYTES_MAX)
+    }
+
     pub(crate) fn query(&self) -> QueryClient<Channel> {
         QueryClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
@@ -133,6 +139,31 @@ impl Client {
         records: impl Stream<Item = v1::StreamRecordsRequest> + Send + 'static,
     ) -> Result<Streaming<v1::RecordResult>, ClientError> {
         Ok(self.submission().stream_records(records).await?.into_inner())
+    }
+
+    /// Has the node make records of raw messages, and lodge them where asked. One result a message, or a row,
+    /// in order.
+    ///
+    /// # Errors
+    /// The call was refused: nothing was lodged; see [`ClientError`].
+    pub async fn import_messages(
+        &self,
+        options: v1::ImportOptions,
+        messages: Vec<v1::ImportMessage>,
+    ) -> Result<Vec<v1::ImportResult>, ClientError> {
+        let request = v1::ImportMessagesRequest { options: Some(options), messages };
+        Ok(self.import().import_messages(request).await?.into_inner().results)
+    }
+
+    /// The same for a larger batch: the results come as they are known.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn stream_import(
+        &self,
+        requests: impl Stream<Item = v1::StreamImportRequest> + Send + 'static,
+    ) -> Result<Streaming<v1::ImportResult>, ClientError> {
+        Ok(self.import().stream_import(requests).await?.into_inner())
     }
 
     /// Submits a signed transaction; with `wait` answers when it has ended.
@@ -339,8 +370,7 @@ impl Client {
         record_ids: &[Hash],
     ) -> Result<Streaming<v1::ReceiptBatch>, ClientError> {
         let record_ids = record_ids.iter().map(|id| id.0.to_vec()).collect();
-        let request =
-            v1::GetReceiptsRequest { record_ids, with_record: true, with_steps: true };
+        let request = v1::GetReceiptsRequest { record_ids, with_record: true, with_steps: true };
         Ok(self.audit().get_receipts(request).await?.into_inner())
     }
 
@@ -353,8 +383,7 @@ impl Client {
         record_ids: &[Hash],
     ) -> Result<Streaming<v1::ReceiptBatch>, ClientError> {
         let record_ids = record_ids.iter().map(|id| id.0.to_vec()).collect();
-        let request =
-            v1::StreamReceiptsRequest { record_ids, with_record: true, with_steps: true };
+        let request = v1::StreamReceiptsRequest { record_ids, with_record: true, with_steps: true };
         Ok(self.submission().stream_receipts(request).await?.into_inner())
     }
 

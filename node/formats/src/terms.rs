@@ -125,8 +125,11 @@ impl Terms {
             self.warnings.push(Warning::Number { field: path.join("/"), value });
             return String::new();
         }
-        take_attribute(element, "unitCode", |_| true);
-        self.decimal(parent, path)
+        let mass = self.decimal(parent, path);
+        if !mass.is_empty() {
+            take_attribute(element, "unitCode", |_| true);
+        }
+        mass
     }
 
     /// A whole number; 0 where the element has none.
@@ -136,7 +139,8 @@ impl Terms {
         };
         match element.text.parse::<u64>() {
             Ok(count) => {
-                element.taken.set(count.to_string() == element.text);
+                // A field without a count says 0 too.
+                element.taken.set(count > 0 && count.to_string() == element.text);
                 count
             }
             Err(_) => {

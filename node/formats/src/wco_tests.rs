@@ -308,17 +308,71 @@ fn deep_and_large_documents_are_refused() {
 
 #[test]
 fn extensions_make_room_and_are_counted() {
-    // Short values below a long path: as extensions, thousands of times the size of the source.
-    let outer = "n".repeat(20_000);
-    let leaves = "<l>1</l>".repeat(4_000);
+    // Short values below a long path: as extensions, a hundred times the size of the source.
+    let outer = "n".repeat(1_000);
+    let count = MESSAGE_BYTES_MAX / 500;
+    let leaves = "<l>1</l>".repeat(count);
     let text =
         format!("<Declaration><TypeCode>IMA</TypeCode><{outer}>{leaves}</{outer}></Declaration>");
     let imported = import(&text);
     assert!(imported.record.encoded_len() <= MESSAGE_BYTES_MAX);
     let kept = declaration(&imported).extensions.len();
-    assert!((1..4_000).contains(&kept), "{kept}");
-    assert_eq!(imported.warnings, [Warning::ExtensionsLeftOut(4_000 - kept)]);
+    assert!((1..count).contains(&kept), "{kept}");
+    assert_eq!(imported.warnings, [Warning::ExtensionsLeftOut(count - kept)]);
     assert_eq!(imported.record.source.as_ref().map(|s| &*s.content), Some(text.as_bytes()));
+}
+
+#[test]
+fn what_would_cost_time_or_memory_out_of_proportion_is_refused() {
+    let many = |count: usize, of: &str| -> String {
+        (0..count).map(|number| of.replace('#', &number.to_string())).collect()
+    };
+    let name = "n".repeat(1_025);
+    let nested =
+        (0..6).map(|depth| format!("<a {}>", many(200, &format!("xmlns:a{depth}x#='1' "))));
+    let nested: String = nested.collect::<String>() + &"</a>".repeat(6);
+    for (inside, reason) in [
+        (format!("<a xmlns='{name}'/>"), "namespace of more than 1024"),
+        (format!("<a {}/>", many(257, "a#='1' ")), "more than 256 attributes"),
+        (nested, "more than 1024 namespaces"),
+    ] {
+        let text = format!("<Declaration><TypeCode>IMA</TypeCode>{inside}</Declaration>");
+        let error = wco_message(text.as_bytes(), "").expect_err(reason).to_string();
+        assert!(error.contains(reason), "{reason}: {}", &error[..100]);
+    }
+}
+
+#[test]
+fn a_message_takes_time_in_proportion_to_its_size() {
+    // What was looked for again among all that stands beside it, once for each.
+    let items = "<GovernmentAgencyGoodsItem><SequenceNumeric>1</SequenceNumeric>\
+                 </GovernmentAgencyGoodsItem>";
+    let boxes = "<TransportEquipment><ID>A</ID></TransportEquipment>";
+    let strange =
+        "<TransportEquipment><ID>\u{1}A</ID></TransportEquipment>".replace('\u{1}', "\u{e000}");
+    for (before, repeated, after) in [
+        ("<GoodsShipment>", items, "</GoodsShipment>"),
+        ("<GoodsShipment><Consignment>", boxes, "</Consignment></GoodsShipment>"),
+        ("<GoodsShipment><Consignment>", &*strange, "</Consignment></GoodsShipment>"),
+        ("<GoodsShipment><PreviousDocument>", "<ID>A</ID>", "</PreviousDocument></GoodsShipment>"),
+        ("", "<FunctionalReferenceID>A</FunctionalReferenceID>", ""),
+        ("<a><TypeCode>A</TypeCode>", "<ID>1</ID>", "</a>"),
+    ] {
+        let of = |bytes: usize| {
+            let repeated = repeated.repeat(bytes / repeated.len());
+            format!("<Declaration><TypeCode>IMA</TypeCode>{before}{repeated}{after}</Declaration>")
+        };
+        let time = |bytes: usize| {
+            let text = of(bytes);
+            let begun = std::time::Instant::now();
+            let _outcome = message_within(text.as_bytes(), "", 64 << 20);
+            begun.elapsed().as_secs_f64()
+        };
+        let least = |bytes: usize| (0..3).map(|_| time(bytes)).fold(f64::INFINITY, f64::min);
+        // Twelve times as much, and what takes the square of it would take a hundred and more.
+        let (small, large) = (least(256 << 10), least(3 << 20));
+        assert!(large < 0.02 + 60.0 * small, "{repeated}: {small} s, then {large} s");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! | `serving` | a connection: its handshake, its calls, and its end |
 //! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
-//! | `submission`, `attachments`, `query`, `audit`, `admin` | one file a service |
+//! | `submission`, `attachments`, `import`, `query`, `audit`, `admin` | one file a service |
 //! | `large` | records and transactions too large for one answer |
 //! | `listing`, `receipts` | lists and feeds of records; receipts of many |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
@@ -22,7 +22,7 @@ use customhouse_client::{
 };
 use customhouse_proto::v1::{
     admin_server::AdminServer, attachments_server::AttachmentsServer, audit_server::AuditServer,
-    query_server::QueryServer, submission_server::SubmissionServer,
+    import_server::ImportServer, query_server::QueryServer, submission_server::SubmissionServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -46,9 +46,11 @@ mod answers;
 mod attachments;
 mod audit;
 mod gate;
+mod import;
 mod intake;
 mod large;
 mod listing;
+mod lodging;
 mod query;
 mod receipts;
 mod receiving;
@@ -183,6 +185,7 @@ async fn routes(
         rejections,
         shutdown: shutdown.clone(),
     };
+    let import = import::ImportService::of(&submission);
     let attachments = attachments::AttachmentsService {
         node: Arc::clone(&node),
         pace: attachments::UploadPace::of(upload_time),
@@ -204,6 +207,9 @@ async fn routes(
     // What is compressed already gains nothing, and its inflated length would have to be held.
     let attachments =
         AttachmentsServer::new(attachments).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX);
+    let import = ImportServer::new(import)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip);
     let query = QueryServer::new(query)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
@@ -219,6 +225,7 @@ async fn routes(
     Ok(Routes::default()
         .add_service(submission)
         .add_service(attachments)
+        .add_service(import)
         .add_service(query)
         .add_service(audit)
         .add_service(admin)
@@ -250,7 +257,7 @@ async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
 
 /// Health is of the whole and of each service: they stand and fall together.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "Submission", "Attachments", "Query", "Audit", "Admin"] {
+    for service in ["", "Submission", "Attachments", "Import", "Query", "Audit", "Admin"] {
         let name = match service {
             "" => String::new(),
             service => format!("customhouse.v1.{service}"),

@@ -59,6 +59,10 @@ pub(super) enum Class {
     Submit,
     /// Streams of submissions, until they end.
     Stream,
+    /// Batches of messages that are mapped, until they are lodged.
+    Import,
+    /// The same as a stream.
+    ImportStream,
     /// Waiting for the end of a submission: it takes a place in a list.
     Wait,
     /// Reads of the store.
@@ -82,9 +86,11 @@ pub(super) enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Submit,
         Self::Stream,
+        Self::Import,
+        Self::ImportStream,
         Self::Wait,
         Self::Read,
         Self::Large,
@@ -102,6 +108,9 @@ impl Class {
         match self {
             Self::Submit => (32, "submissions of this client at a time"),
             Self::Stream => (16, "open streams of this client"),
+            // Each holds some megabytes of records, and as a stream a hundred.
+            Self::Import => (4, "imports of this client at a time"),
+            Self::ImportStream => (1, "streams of imports of this client at a time"),
             Self::Wait => (256, "waiting calls of this client"),
             Self::Read => (32, "reads of this client at a time"),
             Self::Large => (4, "reads in chunks of this client at a time"),
@@ -119,13 +128,23 @@ impl Class {
     pub(super) fn streams(self) -> bool {
         matches!(
             self,
-            Self::Stream | Self::Watch | Self::Large | Self::Download | Self::Feed
+            Self::Stream
+                | Self::ImportStream
+                | Self::Watch
+                | Self::Large
+                | Self::Download
+                | Self::Feed
         )
     }
 
     /// Whether its call comes with a stream of many messages, or its answer may take any time.
     pub(super) fn lasts(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch | Self::Upload | Self::Feed)
+        matches!(self, Self::Stream | Self::ImportStream | Self::Watch | Self::Upload | Self::Feed)
+    }
+
+    /// Whether its requests carry what is to be lodged, and its service gives the place back itself.
+    pub(super) fn lodges(self) -> bool {
+        matches!(self, Self::Submit | Self::Stream | Self::Import | Self::ImportStream)
     }
 
     /// Whether its calls are counted among those that are worked on. The others wait for something,
@@ -133,7 +152,13 @@ impl Class {
     fn works(self) -> bool {
         !matches!(
             self,
-            Self::Stream | Self::Wait | Self::Watch | Self::Upload | Self::Download | Self::Feed
+            Self::Stream
+                | Self::ImportStream
+                | Self::Wait
+                | Self::Watch
+                | Self::Upload
+                | Self::Download
+                | Self::Feed
         )
     }
 
@@ -141,7 +166,8 @@ impl Class {
     fn total(self) -> usize {
         match self {
             // Each may read a bucket with a million entries.
-            Self::Proof => 4,
+            Self::Proof | Self::ImportStream => 4,
+            Self::Import => 16,
             Self::Stream | Self::Feed => 1024,
             // Each has a file open, and up to half a megabyte of its leaf hashes.
             Self::Upload => 32,

@@ -120,7 +120,7 @@ impl From<Refused> for Status {
 }
 
 /// As much of a sentence as is sent.
-fn cut(mut message: String) -> String {
+pub(super) fn cut(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES_MAX {
         let room = MESSAGE_BYTES_MAX - '…'.len_utf8();
         let end = (0..=room).rev().find(|end| message.is_char_boundary(*end));
@@ -168,7 +168,8 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         | SubmissionRefusal::NotPermitted { .. } => Code::PermissionDenied,
         SubmissionRefusal::Record(_)
         | SubmissionRefusal::Transaction(_)
-        | SubmissionRefusal::Field { .. } => Code::InvalidArgument,
+        | SubmissionRefusal::Field { .. }
+        | SubmissionRefusal::SourceDiffers(_) => Code::InvalidArgument,
         SubmissionRefusal::AlreadyExists { .. } => Code::AlreadyExists,
         SubmissionRefusal::Exhausted { .. } => Code::ResourceExhausted,
         SubmissionRefusal::NotFound(_) => Code::NotFound,
@@ -241,6 +242,11 @@ mod tests {
                 RecordError::AboutNothing("risk_alert.alert_id").into(),
                 Code::InvalidArgument,
                 "RECORD_ABOUT_NOTHING",
+            ),
+            (
+                SubmissionRefusal::SourceDiffers(vec!["declaration.mrn".into()]),
+                Code::InvalidArgument,
+                "SOURCE_DIFFERS",
             ),
             (wrong_chain.into(), Code::FailedPrecondition, "WRONG_CHAIN"),
             (SubmissionRefusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),

@@ -25,7 +25,7 @@ const SUBMITTERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 31] = [
+const METHODS: [Method; 33] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
@@ -35,6 +35,8 @@ const METHODS: [Method; 31] = [
     row("/customhouse.v1.Attachments/Upload", SUBMITTERS, Class::Upload, KIB),
     row("/customhouse.v1.Attachments/Download", EVERYONE, Class::Download, 192 * KIB),
     row("/customhouse.v1.Attachments/Stat", EVERYONE, Class::Read, KIB),
+    row("/customhouse.v1.Import/ImportMessages", SUBMITTERS, Class::Import, 64 * KIB),
+    row("/customhouse.v1.Import/StreamImport", SUBMITTERS, Class::ImportStream, 64 * KIB),
     row("/customhouse.v1.Query/GetRecord", EVERYONE, Class::Read, 66 * KIB),
     row("/customhouse.v1.Query/ReadRecord", EVERYONE, Class::Large, 512 * KIB),
     row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 66 * KIB),
@@ -134,7 +136,10 @@ mod tests {
     #[test]
     fn each_role_has_its_methods() {
         let lodging = |path: &&String| {
-            path.starts_with("/customhouse.v1.Submission/") || path.ends_with("Attachments/Upload")
+            ["Submission", "Import"]
+                .iter()
+                .any(|service| path.starts_with(&format!("/customhouse.v1.{service}/")))
+                || path.ends_with("Attachments/Upload")
         };
         let not_lodging: Vec<_> = methods().iter().filter(|p| !lodging(p)).cloned().collect();
         assert_eq!(permitted(Operator), not_lodging);
@@ -143,11 +148,11 @@ mod tests {
             assert_eq!(lodges, role.speaks_as().is_some(), "{role}");
         }
         for (role, count, refused) in [
-            (Officer, 22, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Broker, 22, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Carrier, 22, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Trader, 22, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Port, 22, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Officer, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Broker, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Carrier, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Trader, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Port, 24, "/customhouse.v1.Audit/GetHistoryProof"),
             (Auditor, 20, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");

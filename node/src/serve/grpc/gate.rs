@@ -22,7 +22,7 @@ use super::{
 };
 use crate::serve::{
     connections::TooMany,
-    quotas::{AnswerBytes, AnswerRoom, Class, Place, Share},
+    quotas::{AnswerBytes, AnswerRoom, Place, Share},
     reads::holding,
     refused::Refused,
     rejections::Rejections,
@@ -122,7 +122,7 @@ impl Call<'_> {
         let room = AnswerRoom::new(share.answer(method.answer_bytes).await?, share);
         let (parts, body) = request.into_parts();
         let message_bytes_max = match class {
-            Class::Submit | Class::Stream => REQUEST_BYTES_MAX,
+            class if class.lodges() => REQUEST_BYTES_MAX,
             Class::Upload => UPLOAD_MESSAGE_BYTES_MAX,
             Class::Feed => LIST_REQUEST_BYTES_MAX,
             _ => SMALL_REQUEST_BYTES_MAX,
@@ -134,7 +134,7 @@ impl Call<'_> {
         request.extensions_mut().insert(room.clone());
         let (response, place) = match class {
             // These give their place back when they have accepted, and go on waiting without one.
-            Class::Submit | Class::Stream => {
+            class if class.lodges() => {
                 request.extensions_mut().insert(place);
                 (next.run(request).await, None)
             }

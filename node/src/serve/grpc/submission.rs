@@ -20,7 +20,7 @@ use crate::serve::{
 use crate::{
     identity::ClientIdentity,
     services::Services,
-    submissions::{Accepted, End, SubmissionRefusal, Submissions},
+    submissions::{Accepted, End, MappedBy, SubmissionRefusal, Submissions},
 };
 
 use customhouse_client::contract::REQUEST_RECORDS_MAX;
@@ -57,7 +57,8 @@ impl SubmissionService {
             let piece: Vec<_> = records.by_ref().take(PIECE_RECORDS).collect();
             (!piece.is_empty()).then_some(piece)
         });
-        let submit = |piece| intake::submit_records(self.submissions(), client, piece);
+        let submit =
+            |piece| intake::submit_records(self.submissions(), client, piece, MappedBy::Submitter);
         let taken = stream::iter(pieces).map(submit).buffered(PIECES_AT_ONCE);
         taken.map(stream::iter).flatten().collect().await
     }
@@ -111,7 +112,7 @@ impl SubmissionService {
 
 /// Submits to the end, also where the client gives the call up meanwhile: what was handed to the worker
 /// is of the client's share until it is answered.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     place: Option<Place>,
     submit: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Refused> {

@@ -35,6 +35,7 @@ mod connections;
 mod feeds;
 mod fixture;
 mod hostile;
+mod imports;
 mod large;
 mod raw;
 mod registry;
