@@ -7,7 +7,7 @@ use prost::Message;
 #[path = "build/shapes.rs"]
 mod shapes;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "customhouse/v1/admin.proto",
     "customhouse/v1/attachment.proto",
     "customhouse/v1/audit.proto",
