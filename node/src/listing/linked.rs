@@ -16,6 +16,8 @@ use customhouse_ledger::{
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
+/// Bytes of a record that is given with the others.
+const SHOWN_BYTES_MAX: usize = 64 * 1024;
 /// Linked records of one page, and bytes of them.
 const LINKED_MAX: usize = 64;
 const LINKED_BYTES_MAX: usize = 512 * 1024;
@@ -157,7 +159,9 @@ impl Search<'_> {
         (through, relation, is_earlier): (Hash, i32, bool),
         hops: u32,
     ) -> Result<(), StoreError> {
-        self.bytes += target.bytes.len();
+        // A large one is read by itself.
+        let shown = target.bytes.len() <= SHOWN_BYTES_MAX;
+        self.bytes += if shown { target.bytes.len() } else { 0 };
         if self.found.items.len() >= LINKED_MAX || self.bytes > LINKED_BYTES_MAX {
             self.found.cut = true;
             return Ok(());
@@ -171,8 +175,9 @@ impl Search<'_> {
             transaction_id: target.transaction_id.0.to_vec(),
         };
         let record_id = target.id.0.to_vec();
-        let record = target.bytes.to_vec();
-        let item = v1::HistoryItem { record_id, record, place: Some(place) };
+        let record = if shown { target.bytes.to_vec() } else { Vec::new() };
+        let length = target.bytes.len() as u64;
+        let item = v1::HistoryItem { record_id, record, place: Some(place), length };
         self.found.items.push(v1::LinkedItem {
             item: Some(item),
             through_record_id: through.0.to_vec(),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::serve::{
     connections::TooMany,
-    quotas::{AnswerBytes, AnswerRoom, Place, Share},
+    quotas::{AnswerBytes, AnswerRoom, Class, Place, Share},
     reads::holding,
     refused::Refused,
     rejections::Rejections,

@@ -273,7 +273,8 @@ impl SubmissionService {
         id: Hash,
         (room, with_record): (Option<&AnswerRoom>, bool),
     ) -> Result<Option<v1::Receipt>, Refused> {
-        large::receipt((&self.node, room), id, with_record).await
+        let contents = receipts::Contents { with_record, with_steps: false };
+        large::receipt((&self.node, room), id, contents).await
     }
 
     /// The receipt of a record that is known to be final.

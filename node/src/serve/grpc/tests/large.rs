@@ -76,7 +76,8 @@ async fn a_receipt_has_its_record_where_it_is_asked_for() {
     assert!(without.record.is_empty() && without.encoded_len() < 4096);
     verifier.verify_receipt(&without.encode_to_vec()).expect("verifies");
     let mut audit = v1::audit_client::AuditClient::new(client.channel());
-    let request = v1::GetReceiptRequest { record_id: id.0.to_vec(), with_record: true };
+    let request =
+        v1::GetReceiptRequest { record_id: id.0.to_vec(), with_record: true, with_steps: false };
     let refused = ClientError::from(audit.get_receipt(request).await.expect_err("too large"));
     let refused = refused.refused().expect("a refusal").clone();
     assert_eq!((refused.code, &*refused.reason_code), (Code::OutOfRange, "RECORD_LARGE"));
