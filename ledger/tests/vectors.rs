@@ -15,6 +15,8 @@ use std::{
 use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier, registry::genesis::Genesis};
 use serde_json::{Value, json};
 
+#[path = "vectors/authority.rs"]
+mod authority;
 #[path = "vectors/cases.rs"]
 mod cases;
 #[path = "vectors/characters.rs"]
@@ -29,6 +31,8 @@ mod forgery;
 mod members;
 #[path = "vectors/outcome.rs"]
 mod outcome;
+#[path = "vectors/outcomes.rs"]
+mod outcomes;
 #[path = "vectors/proof_json.rs"]
 mod proof_json;
 #[path = "vectors/proofs.rs"]
@@ -77,6 +81,8 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("genesis.json", members::genesis(&sample)),
         ("record.json", records::record()),
         ("unicode.json", characters::unicode()),
+        ("authority.json", authority::tables()),
+        ("outcomes.json", outcomes::outcomes()),
         ("transaction.json", transactions::transaction(&sample)),
         ("header.json", signed::header(&sample)),
         ("votes.json", signed::votes(&sample)),

@@ -5,7 +5,8 @@ from wire import SCHEMA
 
 ROLES = SCHEMA.enums["Role"]
 # By the name that files have for a role.
-ROLE_NAMED = {name.removeprefix("ROLE_").lower(): number for name, number in ROLES.items() if number}
+KNOWN_ROLES = [(name, number) for name, number in ROLES.items() if number]
+ROLE_NAMED = {name.removeprefix("ROLE_").lower(): number for name, number in KNOWN_ROLES}
 NODE = ROLE_NAMED["node"]
 OFFICE = ROLE_NAMED["office"]
 OPERATORS = {ROLE_NAMED[name] for name in ("broker", "carrier", "trader", "port")}
@@ -25,11 +26,10 @@ RESPONSES = {
     "risk_alert": {"risk_alert"},
     "assistance_response": {"assistance_request"},
 }
+OF_OWN = {RELATIONS[name] for name in ("AMENDS", "CANCELS", "CORRECTS")}
 SAME_KIND = {kind: {kind} for kind in TRADE}
 TARGETS = {
-    RELATIONS["AMENDS"]: SAME_KIND,
-    RELATIONS["CANCELS"]: SAME_KIND,
-    RELATIONS["CORRECTS"]: SAME_KIND,
+    **{relation: SAME_KIND for relation in OF_OWN},
     RELATIONS["RESPONDS_TO"]: RESPONSES,
     RELATIONS["EVIDENCES"]: {kind: TRADE for kind in (*LODGED, "inspection")},
 }
@@ -56,6 +56,20 @@ def kinds_of(bits):
     if bits & ~sum(1 << number for number in BODIES.values()):
         return None
     return {kind for kind, number in BODIES.items() if bits >> number & 1}
+
+
+def check_reference(row):
+    """That a record may refer to another, where both are known: a line of docs/vectors."""
+    relation, target = RELATIONS[row["relation"]], row["target"]
+    own = relation in OF_OWN
+    of_agency = not own or row["target_agency"] == row["agency"]
+    check(of_agency, "REFERENCE_AGENCY", "of another agency")
+    check(target is not None, "REFERENCE_UNKNOWN", "not on the ledger")
+    leads = target["kind"] in targets(relation, row["kind"])
+    check(leads, "REFERENCE_KIND", "of a kind that the relation does not lead to")
+    by_office = ROLE_NAMED[row["role"]] == OFFICE
+    mine = not own or by_office or row["submitter"] == target["submitter"]
+    check(mine, "REFERENCE_SUBMITTER", "of another submitter")
 
 
 def check_signer(key, record):

@@ -16,7 +16,7 @@ SALT = "salt"
 
 
 def leaves(message, value, above=b""):
-    """Path, type and value of each leaf, in order: fields ascending, a message before its fields."""
+    """Path, type and value of each leaf: fields ascending, a message before its fields."""
     for number, field in sorted(SCHEMA.messages[message].items()):
         kind, found = SCHEMA.resolve(field), value[field.name]
         if not above and field.name == SALT:

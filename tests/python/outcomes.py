@@ -13,13 +13,14 @@ REFUSED = {
 }
 
 
-def duplicate(log_index, position):
-    """A repeat of the slot there."""
-    return struct.pack(">BQI", 2, log_index, position)
-
-
-def refused(code):
-    return struct.pack(">BH", 3, REFUSED[code])
+def leaf_of(meaning):
+    """The leaf of an outcome as docs/vectors has it in words."""
+    if meaning == "counts":
+        return APPLIED
+    if "refused" in meaning:
+        return struct.pack(">BH", 3, REFUSED[meaning["refused"]])
+    first = meaning["repeat_of"]
+    return struct.pack(">BQI", 2, first["log_index"], first["position"])
 
 
 def block_root(transactions):

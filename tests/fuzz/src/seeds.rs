@@ -14,6 +14,7 @@ macro_rules! files {
 
 /// Every file of docs/vectors, and its text.
 pub const FILES: &[(&str, &str)] = files![
+    "authority.json",
     "consistency_proof.json",
     "decisions.json",
     "genesis.json",
@@ -23,6 +24,7 @@ pub const FILES: &[(&str, &str)] = files![
     "keys.json",
     "merkle.json",
     "misbehaviour.json",
+    "outcomes.json",
     "proof_json.json",
     "receipt.json",
     "record.json",
