@@ -45,6 +45,8 @@ use crate::recorded::Recorded;
 pub struct Clearance {
     stands: Option<(ClearanceState, Hash)>,
     declaration: Option<Hash>,
+    /// The agency whose word counts: that of the declaration, or before that is there, of the first answer.
+    agency: String,
     names: Names,
     /// 0 where nobody has said it.
     version: u32,
@@ -142,7 +144,12 @@ impl Clearance {
         let named = Named::new(next.record, &declaration.reference, &declaration.mrn);
         let on = self.role(next, declaration);
         if on != On::Lodgement {
+            self.is_its_own(next)?;
             return self.requested(next, on, &named);
+        }
+        if self.declaration.is_none() && self.is_its_own(next).is_err() {
+            // What came before the declaration was another agency's view of it, and does not count.
+            *self = Self::default();
         }
         let state = self.stands.map_or(ClearanceState::Lodged, |(state, _)| state);
         // What was rejected is lodged again under another MRN.
@@ -156,6 +163,7 @@ impl Clearance {
             self.requests.clear();
         }
         self.declaration = Some(next.id);
+        next.record.agency.clone_into(&mut self.agency);
         self.stands = self.stands.or(Some((ClearanceState::Lodged, next.id)));
         self.names.own(&named);
         // As lodged it is the first; a status that came before it may have told of a later one.
@@ -195,6 +203,7 @@ impl Clearance {
         let named = Named::new(next.record, &status.declaration_reference, &status.mrn);
         let is_linked = self.is_known(next, RespondsTo);
         let whose = self.names.status(&named, is_linked, &self.requests)?;
+        self.is_its_own(next)?;
         let on = On::function(&status.function_code).ok_or(ClearanceAnomaly::CodeUnknown)?;
         let state = self.stands.map_or(ClearanceState::Lodged, |(state, _)| state);
         if let Some(on) = self.about_request(on, whose, state) {
@@ -214,7 +223,19 @@ impl Clearance {
             _ => {}
         }
         self.go(row.to, state, next.id);
+        if self.agency.is_empty() {
+            next.record.agency.clone_into(&mut self.agency);
+        }
         Ok(anomalies)
+    }
+
+    /// Whether a record is of the declaring agency. What another says of the declaration is that agency's
+    /// view: it is shown, and never the status of the declaration.
+    fn is_its_own(&self, next: Recorded<'_>) -> Result<(), ClearanceAnomaly> {
+        match self.agency.is_empty() || self.agency == next.record.agency {
+            true => Ok(()),
+            false => Err(ClearanceAnomaly::OtherAgency),
+        }
     }
 
     /// What a status says of a request, if it is about one. Receipts and rejections of a request may carry

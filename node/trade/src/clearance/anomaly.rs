@@ -11,6 +11,8 @@ pub enum ClearanceAnomaly {
     ReferenceUsedAgain,
     /// It names another declaration's reference.
     OtherReference,
+    /// Another agency says it: that agency's view, which is not the declaration's status.
+    OtherAgency,
     /// It names another MRN.
     OtherMrn,
     /// It is about a version that another has replaced.
@@ -68,6 +70,7 @@ impl ClearanceAnomaly {
             Self::DeclarationUnnamed => "DECLARATION_UNNAMED",
             Self::ReferenceUsedAgain => "REFERENCE_USED_AGAIN",
             Self::OtherReference => "OTHER_REFERENCE",
+            Self::OtherAgency => "OTHER_AGENCY",
             Self::OtherMrn => "OTHER_MRN",
             Self::VersionPassed => "VERSION_PASSED",
             Self::VersionUnknown => "VERSION_UNKNOWN",

@@ -289,7 +289,28 @@ fn the_same_reference_at_another_agency_is_another_reference() {
     assert_eq!(told(&elsewhere).1, ["3 DECLARATION_UNNAMED"]);
     let mut by_mrn = records("D 01 09@ITS-OWN");
     by_mrn[2].agency = "BB".to_owned();
-    assert_eq!(told(&by_mrn), ("CLEARED since 3".to_owned(), vec![]));
+    let other = vec!["3 OTHER_AGENCY".to_owned()];
+    assert_eq!(told(&by_mrn), ("ACCEPTED since 2".to_owned(), other));
+}
+
+/// Any agency may answer a declaration. What another says is its view, and never the declaration's status.
+#[test]
+fn another_agency_s_answer_is_shown_and_changes_nothing() {
+    // `08 released`, lodged elsewhere for this declaration, by its record's id too.
+    let mut released = records("D 01 08");
+    released[2].agency = "BB".to_owned();
+    refer(&mut released[2], Relation::RespondsTo, 1);
+    let other = |number: usize| vec![format!("{number} OTHER_AGENCY")];
+    assert_eq!(told(&released), ("ACCEPTED since 2".to_owned(), other(3)));
+    for request in ["D 01 A", "D 01 C", "D 01 P"] {
+        let mut requested = records(request);
+        requested[2].agency = "BB".to_owned();
+        assert_eq!(told(&requested), ("ACCEPTED since 2".to_owned(), other(3)), "{request}");
+    }
+    // Before the declaration is there, nobody can tell; then it is clear whose word counts.
+    let mut before = records("08 D 01");
+    before[0].agency = "BB".to_owned();
+    assert_eq!(told(&before).0, "ACCEPTED since 3");
 }
 
 #[test]

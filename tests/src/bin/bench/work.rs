@@ -7,7 +7,7 @@ use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
     keys::SigningKey,
-    record::{SALT_BYTES, ValidRecord, dedupe_key},
+    record::{CERTIFICATE_HASH_BYTES, SALT_BYTES, ValidRecord, dedupe_key},
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, declaration::Regime, record::Body};
@@ -49,7 +49,7 @@ impl Kind {
 
 /// One declaration with its own reference, movement reference number and container, and a trader
 /// that others name too: four subjects. `number` is unique in its agency.
-pub(crate) fn record(agency: AgencyCode, number: u64) -> v1::Record {
+fn record(agency: AgencyCode, number: u64, kind: Kind) -> v1::Record {
     let declaration = |padding: usize| v1::Declaration {
         regime: Regime::Import as i32,
         type_code: "IMA".into(),
@@ -80,14 +80,17 @@ pub(crate) fn record(agency: AgencyCode, number: u64) -> v1::Record {
     let record = |padding| v1::Record {
         agency: agency.to_string(),
         submitter: SUBMITTER.into(),
+        submitter_role: v1::Role::Broker as i32,
         body: Some(Body::Declaration(declaration(padding))),
         ..Default::default()
     };
-    // The salt is still to come, with its tag and its length. Length prefixes grow with the padding,
+    // The salt is still to come, with its tag and its length, and where the node signs the hash of the client's
+    // certificate. Length prefixes grow with the padding,
     // so that the first correction may be a few bytes off.
     let mut padding = 1;
     for _ in 0..3 {
-        let length = record(padding).encoded_len() + SALT_BYTES + 2;
+        let certificate = if kind == Kind::NodeSigned { CERTIFICATE_HASH_BYTES + 2 } else { 0 };
+        let length = record(padding).encoded_len() + SALT_BYTES + 2 + certificate;
         padding = (padding + RECORD_BYTES).saturating_sub(length);
     }
     record(padding)
@@ -95,7 +98,8 @@ pub(crate) fn record(agency: AgencyCode, number: u64) -> v1::Record {
 
 /// A record for the node to sign.
 pub(crate) fn submission(agency: AgencyCode, number: u64) -> v1::RecordSubmission {
-    v1::RecordSubmission { record: Some(record(agency, number)), idempotency_key: key_of(number) }
+    let record = Some(record(agency, number, Kind::NodeSigned));
+    v1::RecordSubmission { record, idempotency_key: key_of(number) }
 }
 
 pub(crate) fn key_of(number: u64) -> String {
@@ -113,8 +117,8 @@ pub(crate) struct Signer {
 impl Signer {
     /// A signed transaction of one record.
     pub(crate) fn transaction(&self, number: u64) -> anyhow::Result<(Hash, v1::Transaction)> {
-        let mut record = record(self.agency, number);
-        record.salt = [number.to_be_bytes(), number.to_be_bytes()].concat();
+        let mut record = record(self.agency, number, Kind::ClientSigned);
+        record.salt = number.to_be_bytes().repeat(SALT_BYTES / 8);
         let record = ValidRecord::from_record(record)?;
         let key = dedupe_key(&self.agency, SUBMITTER, &key_of(number));
         let records = [(record, key)];
