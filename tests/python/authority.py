@@ -35,6 +35,10 @@ TARGETS = {
 }
 
 
+def name_of(role):
+    return next(name for name, number in ROLE_NAMED.items() if number == role)
+
+
 def is_role(number):
     return number in ROLE_NAMED.values()
 

@@ -111,6 +111,7 @@ fn values(target: &str) -> Vec<Vec<u8>> {
         "consensus_message" => consensus_messages(),
         "transaction_header" => vec![bytes("transaction.json", "/header")],
         "history_entry" => each("header.json", "/history_entries", from_hex),
+        "outcome" => outcomes(),
         "frontier" => vec![bytes("merkle.json", "/frontier_of_7")],
         "claim" => claims(),
         "misbehaviour" => vec![misbehaviour()],
@@ -174,6 +175,11 @@ fn claims() -> Vec<Vec<u8>> {
     let decode = |bytes: Vec<u8>| v1::Decisions::decode(&bytes[..]).expect("published");
     let all = decisions.into_iter().flat_map(|bytes| decode(bytes).decisions);
     all.flat_map(|decision| decision.proposals).collect()
+}
+
+fn outcomes() -> Vec<Vec<u8>> {
+    let transactions = list(value("outcomes.json", "/transactions"));
+    transactions.iter().flat_map(|transaction| list(&transaction["leaves"])).map(from_hex).collect()
 }
 
 fn misbehaviour() -> Vec<u8> {
