@@ -213,6 +213,13 @@ fn every_documented_code_has_a_case_and_every_case_a_documented_code() {
 }
 
 #[test]
+fn the_documented_tables_of_who_may_say_what_are_those_of_the_code() {
+    let text = fs::read_to_string(folder().join("../FORMATS.md")).expect("docs/FORMATS.md");
+    let (_, section) = text.split_once("\n## Who may say what\n").expect("the section");
+    authority::check_documented(section.split("\n## ").next().expect("what begins it"));
+}
+
+#[test]
 fn the_published_decisions_name_whoever_signed_on_both_sides() {
     decisions::check(&published_named("decisions.json"), &Sample::new().genesis);
 }

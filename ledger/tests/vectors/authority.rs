@@ -91,3 +91,62 @@ fn references() -> Vec<Value> {
     };
     cases.into_iter().map(case).collect()
 }
+
+/// Compares the tables of docs/FORMATS.md with the code, cell by cell.
+pub(crate) fn check_documented(section: &str) {
+    let mut tables = section.split("\n\n").filter(|part| part.starts_with('|'));
+    let [roles, relations] = [(); 2].map(|()| cells(tables.next().expect("two tables")));
+    let (names, rows) = roles.split_first().expect("a head");
+    let mut stated = Vec::new();
+    for row in rows {
+        for kind in kinds(row[0]) {
+            let may = names.iter().zip(row).skip(1).filter(|(_, cell)| **cell == "yes");
+            let may: Vec<_> = may.filter_map(|(name, _)| role::named(name)).collect();
+            assert_eq!(may, authority::roles(kind), "{kind}");
+            stated.push(kind);
+        }
+    }
+    assert_eq!(stated.len(), RecordKind::ALL.len());
+    let mut documented = Vec::new();
+    for row in &relations[1..] {
+        for (relation, from) in relations_of(row[0])
+            .into_iter()
+            .flat_map(|relation| kinds(row[1]).into_iter().map(move |from| (relation, from)))
+        {
+            let to = if row[2] == "the same kind" { vec![from] } else { kinds(row[2]) };
+            assert_eq!(to, authority::targets(relation, from), "{relation:?} from {from}");
+            assert_eq!(row[3] == "own", authority::is_of_own(relation), "{relation:?}");
+            documented.push((relation, from));
+        }
+    }
+    for relation in RELATIONS {
+        for from in RecordKind::ALL {
+            let leads = !authority::targets(relation, from).is_empty();
+            assert_eq!(documented.contains(&(relation, from)), leads, "{relation:?} from {from}");
+        }
+    }
+}
+
+/// The rows of a table, without the line below its head.
+fn cells(table: &str) -> Vec<Vec<&str>> {
+    let rows = table.lines().filter(|row| !row.starts_with("|---"));
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+fn kinds(cell: &str) -> Vec<RecordKind> {
+    let network = [RecordKind::RegistryChange, RecordKind::Misbehaviour];
+    if cell == "any kind of trade" {
+        return RecordKind::ALL.into_iter().filter(|kind| !network.contains(kind)).collect();
+    }
+    let named = |name: &str| RecordKind::named(&name.replace(' ', "_")).expect("a kind");
+    cell.split(", ").map(named).collect()
+}
+
+/// Relations by their numbers.
+fn relations_of(cell: &str) -> Vec<Relation> {
+    let relation = |part: &str| {
+        let number = part.split(' ').next().and_then(|number| number.parse::<i32>().ok());
+        Relation::try_from(number.expect("a number")).expect("known")
+    };
+    cell.split(", ").map(relation).collect()
+}
