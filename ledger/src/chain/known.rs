@@ -13,13 +13,19 @@ use crate::{
         Store, StoreError, Table, table,
         value::{self, DedupeRow, PlaceRow},
     },
-    transaction::{Slot, SlotOutcome, VerifiedTransaction},
+    transaction::{Slot, SlotOutcome, TransactionHeader, VerifiedTransaction},
 };
 
 /// Key of [`Table::Dedupe`].
 type DedupeKey = [u8; 48];
 /// Key of [`Table::Records`].
 type RecordKey = [u8; 48];
+
+/// The table's key for a slot's dedupe key.
+pub(super) fn dedupe_key(header: &TransactionHeader, slot: &Slot) -> DedupeKey {
+    let (agency, key) = slot.scope.unique(header, &slot.dedupe_key);
+    table::dedupe(agency, &key)
+}
 
 /// A slot that is being executed, and where.
 pub(super) struct SlotAt<'a> {
@@ -38,8 +44,7 @@ impl SlotAt<'_> {
     }
 
     fn dedupe_key(&self) -> DedupeKey {
-        let slot = self.slot();
-        slot.scope.row_key(self.transaction.header(), &slot.dedupe_key)
+        dedupe_key(self.transaction.header(), self.slot())
     }
 
     fn record_key(&self) -> RecordKey {
@@ -221,7 +226,7 @@ impl Found {
         let slots = || {
             transactions.iter().flat_map(|t| t.slots().iter().map(move |slot| (t.header(), slot)))
         };
-        let keys: Vec<_> = slots().map(|(h, s)| s.scope.row_key(h, &s.dedupe_key)).collect();
+        let keys: Vec<_> = slots().map(|(header, slot)| dedupe_key(header, slot)).collect();
         for (key, row) in found::<_, DedupeRow>(store, Table::Dedupe, &keys)? {
             if row.log_index < before {
                 self.dedupe.insert(key, duplicate(row.log_index, row.position));

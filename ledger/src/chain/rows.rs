@@ -1,7 +1,7 @@
 //! The rows that a block writes, in one synced batch.
 
 use crate::{
-    chain::{Chain, Staged},
+    chain::{Chain, Staged, known::dedupe_key},
     finality::{certificate::Certificate, decision::Grounds},
     hash::Hash,
     history::HistoryEntry,
@@ -161,7 +161,7 @@ fn put_places(rows: &mut impl Rows, staged: &Staged) {
                 let row = PlaceRow::new(log_index, position, stated);
                 records.push((table::record(&slot.record_id, agency), row));
                 let row = DedupeRow::new(log_index, position, &slot.record_id);
-                dedupe.push((slot.scope.row_key(transaction.header(), &slot.dedupe_key), row));
+                dedupe.push((dedupe_key(transaction.header(), slot), row));
             }
         }
     }

@@ -3,14 +3,14 @@
 use customhouse_proto::v1::{self, slot::Form};
 use prost::Message as _;
 
+#[cfg(feature = "rocksdb")]
+use crate::{agency::AgencyCode, hash::Tag, transaction::TransactionHeader};
 use crate::{
     authority::{Role, role},
     canonical::{self, CanonicalError},
     hash::Hash,
     limits::SUBJECTS_MAX,
 };
-#[cfg(feature = "rocksdb")]
-use crate::{hash::Tag, store::table, transaction::TransactionHeader};
 
 /// How a transaction carries a record, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,16 +49,20 @@ impl DedupeScope {
         }
     }
 
-    /// The key of a dedupe key's row.
+    /// What a dedupe key is unique as: the agency, where that is not the chain, and the key within it.
     #[cfg(feature = "rocksdb")]
-    pub(crate) fn row_key(self, header: &TransactionHeader, dedupe_key: &Hash) -> [u8; 48] {
+    pub(crate) fn unique<'a>(
+        self,
+        header: &'a TransactionHeader,
+        dedupe_key: &Hash,
+    ) -> (Option<&'a AgencyCode>, Hash) {
         match self {
-            Self::Agency => table::dedupe(Some(&header.agency), dedupe_key),
+            Self::Agency => (Some(&header.agency), *dedupe_key),
             Self::Signer => {
                 let parts: [&[u8]; 2] = [header.signer.as_bytes(), dedupe_key.as_bytes()];
-                table::dedupe(Some(&header.agency), &Tag::DEDUPE_SIGNER.hash(&parts))
+                (Some(&header.agency), Tag::DEDUPE_SIGNER.hash(&parts))
             }
-            Self::Chain => table::dedupe(None, dedupe_key),
+            Self::Chain => (None, *dedupe_key),
         }
     }
 }

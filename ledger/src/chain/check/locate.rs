@@ -7,6 +7,7 @@ use crate::{
     chain::{
         ChainState,
         check::{Damage, Pass, StoreCheck},
+        known::dedupe_key,
         reader::{history_entry, read_header},
         rows::{self, Rows},
     },
@@ -132,9 +133,7 @@ impl Origin<'_> {
             }
             Table::Dedupe => {
                 let DedupeRow { log_index, position, .. } = value::decode(table, key, value)?;
-                self.has_slot(log_index, position, |t, slot| {
-                    slot.scope.row_key(t.header(), &slot.dedupe_key) == *key
-                })
+                self.has_slot(log_index, position, |t, slot| dedupe_key(t.header(), slot) == *key)
             }
             Table::History => {
                 let entry = history_entry(key)?;
