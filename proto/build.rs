@@ -7,9 +7,11 @@ use prost::Message;
 #[path = "build/shapes.rs"]
 mod shapes;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
     "customhouse/v1/admin.proto",
+    "customhouse/v1/attachment.proto",
     "customhouse/v1/audit.proto",
+    "customhouse/v1/import.proto",
     "customhouse/v1/ledger.proto",
     "customhouse/v1/peer.proto",
     "customhouse/v1/query.proto",

@@ -102,7 +102,7 @@ pub struct Build {
     pub time_ms: u64,
     /// Hash of the tip, the header's parent.
     pub parent_hash: Hash,
-    /// The most bytes of transactions to include.
+    /// The most bytes of transactions to include, unless the only one has more.
     pub block_bytes_max: u64,
     /// Whether a block is due in any case.
     pub may_be_empty: bool,

@@ -52,7 +52,7 @@ fn new_blocks_halve_in_size_each_view_after_the_second() {
     for (view, size) in (1..).zip(sizes) {
         assert_eq!(of_view(view), Some(size), "view {view}");
     }
-    assert_eq!(of_view(12), Some(parameters.transaction_bytes_max), "room for any transaction");
+    assert_eq!(of_view(12), Some(1 << 20), "and no further");
 }
 
 #[test]

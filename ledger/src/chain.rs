@@ -40,6 +40,7 @@ mod execution;
 mod invalid;
 mod kept;
 mod known;
+mod listed;
 mod pending;
 mod proofs;
 mod reader;
@@ -54,6 +55,7 @@ mod tiles;
 pub use crate::transaction::SlotOutcome;
 pub use execution::{BlockContext, Candidate, Staged};
 pub use invalid::{BlockInvalid, CommitError, TransactionInvalid};
+pub use listed::{ListedSlot, ListedTransaction, LogWalk};
 pub use reader::{
     CertifiedHeader, ChainReader, CommittedBlock, CommittedRecord, CommittedTransaction,
     DedupePlace, RecordPlace,

@@ -124,6 +124,8 @@ impl Tag {
     pub const HISTORY: Self = Self("customhouse/v1/history\0");
     /// Culprit, height and view of a validator's breach of the rules → dedupe key.
     pub const MISBEHAVIOUR: Self = Self("customhouse/v1/misbehaviour\0");
+    /// Size and Merkle root of the pieces → root of an attachment.
+    pub const ATTACHMENT: Self = Self("customhouse/v1/attachment\0");
     /// Signed: a node's acceptance of a record.
     pub const ACCEPTANCE: Self = Self("customhouse/v1/acceptance\0");
 

@@ -9,6 +9,7 @@
 //! | [`authority`] | who may state what, in which role, and what may refer to what |
 //! | [`finality`] | blocks, and how it is proven that they are final |
 //! | [`record`], [`transaction`] | trade facts by kind, what they are about, and what is signed |
+//! | [`attachment`] | files that belong to records, in pieces with a root |
 //! | [`history`] | the index of all records about a subject |
 //! | [`proofs`] | receipts, histories, consistency, forks, and their verifier |
 //! | [`tlog`] | the log as the transparency-log world knows it: C2SP notes, checkpoints, tiles, proofs |
@@ -18,6 +19,7 @@
 //! builds without C++ and does no I/O: that is the verifier.
 
 pub mod agency;
+pub mod attachment;
 pub mod authority;
 pub mod canonical;
 #[cfg(feature = "rocksdb")]

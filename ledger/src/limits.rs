@@ -10,8 +10,9 @@ use crate::agency::AgencyCode;
 
 // ---- Records and what they are about.
 
-/// A record, in its one encoding.
-pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+/// A record, in its one encoding: a declaration of 999 items, with its source where that is not larger
+/// than the rest.
+pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Fields, elements and messages of a record: leaves of the tree that its id is the root of.
 pub const RECORD_LEAVES_MAX: usize = 65_536;
 /// The name of a submitter.
@@ -19,18 +20,34 @@ pub const SUBMITTER_BYTES_MAX: usize = 64;
 /// References of a record to other records.
 pub const REFERENCES_MAX: usize = 64;
 /// Subjects of a record, those that are derived and those that are stated.
-pub const SUBJECTS_MAX: usize = 512;
+pub const SUBJECTS_MAX: usize = 4096;
 /// The id of a subject.
 pub const SUBJECT_ID_BYTES_MAX: usize = 256;
 /// A declaration's own reference: with any agency's code and a separator before it, it is an id.
 pub const REFERENCE_BYTES_MAX: usize = SUBJECT_ID_BYTES_MAX - AgencyCode::LENGTH - 1;
+
+// ---- Attachments of records.
+
+/// A piece of an attachment: all but the last have as many.
+pub const PIECE_BYTES: usize = 64 * 1024;
+/// An attachment: 16,384 pieces.
+pub const ATTACHMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Attachments of a record, beside its source's.
+pub const ATTACHMENTS_MAX: usize = 64;
+/// The name of an attachment.
+pub const FILE_NAME_BYTES_MAX: usize = 256;
+/// The media type of an attachment.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 128;
 
 // ---- Transactions and blocks.
 
 /// Slots of a transaction.
 pub const SLOTS_MAX: usize = 4096;
 /// A transaction with the records that it carries.
-pub const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
+pub const TRANSACTION_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// The lowest that a network may set its own limit of a transaction to: room for any record, with a slot of
+/// [`SUBJECTS_MAX`] keys, whatever it says of records.
+pub const TRANSACTION_BYTES_MIN: usize = RECORD_BYTES_MAX + 256 * 1024;
 /// Transactions of a block.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 65_536;
 /// The transactions of a block, together.
@@ -81,8 +98,11 @@ pub const KEPT_BYTES_MAX: usize = 256 << 20;
 pub const HISTORY_BITS_MIN: u32 = 8;
 /// Most bits of a subject's key that choose its bucket.
 pub const HISTORY_BITS_MAX: u32 = 24;
-/// A receipt: a record, and room for the largest slot, its paths and a certificate.
-pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
+/// A receipt: a record, room for the largest slot, its paths and a certificate, and the changes of the
+/// validators before it.
+pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 256 * 1024 + RECEIPT_STEPS_BYTES_MAX;
+/// The changes of the validators in a receipt: thousands among few validators, thirty among 256.
+pub const RECEIPT_STEPS_BYTES_MAX: usize = 1 << 20;
 /// A history proof: room for a million entries in one bucket.
 pub const HISTORY_PROOF_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// A consistency proof: two headers with the certificates of 256 validators, and a path between logs of any
@@ -91,8 +111,14 @@ pub const CONSISTENCY_PROOF_BYTES_MAX: usize = 64 * 1024;
 /// A validator chain: two thousand changes among 256 validators.
 pub const VALIDATOR_CHAIN_BYTES_MAX: usize = 64 << 20;
 /// A transparency log's proof: a receipt with its record in base64, a path and a note.
-pub const TLOG_PROOF_BYTES_MAX: usize = 512 * 1024;
+pub const TLOG_PROOF_BYTES_MAX: usize = RECEIPT_BYTES_MAX.div_ceil(3) * 4 + 512 * 1024;
 /// A note: a checkpoint with as many signatures as are taken, the largest post-quantum ones included.
 pub const NOTE_BYTES_MAX: usize = 256 * 1024;
 /// Signatures of a note. The specification asks for 16 at least.
 pub const NOTE_SIGNATURES_MAX: usize = 32;
+
+// Any transaction fits into a block, whatever a network has set, and any record into a transaction.
+const _: () = assert!(TRANSACTION_BYTES_MAX <= BLOCK_BYTES_MAX);
+const _: () = assert!(TRANSACTION_BYTES_MIN <= TRANSACTION_BYTES_MAX);
+// A slot: 32 bytes and a field's header a key, and two hashes more.
+const _: () = assert!(RECORD_BYTES_MAX + 34 * (SUBJECTS_MAX + 4) + 1024 <= TRANSACTION_BYTES_MIN);

@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    attachment::{AttachmentError, check_attachments},
     authority::{self, NoRelation, NotStated, RecordKind, role},
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
@@ -128,6 +129,9 @@ pub enum RecordError {
     /// More than [`SUBJECTS_MAX`].
     #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
     TooManySubjects(usize),
+    /// What it says of its attachments.
+    #[error("record.{0}")]
+    Attachment(#[from] AttachmentError),
     /// No body, or one of a kind that this version does not know.
     #[error("record.body: missing")]
     Body,
@@ -167,6 +171,7 @@ impl RecordError {
             | Self::SubjectOrder
             | Self::SubjectForm { .. }
             | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            Self::Attachment(_) => "RECORD_ATTACHMENT",
             Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
             Self::Body => "RECORD_BODY",
             Self::Decimal(_) => "RECORD_DECIMAL",
@@ -230,6 +235,7 @@ impl ValidRecord {
         check_speaker(&record, RecordKind::of(body))?;
         check_references(&record, RecordKind::of(body))?;
         check_subjects(&record.subjects)?;
+        check_attachments(&record)?;
         kind_of(body).check()?;
         let subjects = subjects(&record);
         subjects.iter().try_for_each(check_form)?;
@@ -361,6 +367,19 @@ pub(crate) mod tests {
             body: Some(Body::Declaration(declaration)),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn a_record_is_about_so_many_subjects_and_no_more() {
+        let derived = subjects(&record("NL-DOUANE", 1)).len();
+        let about = |count: usize| {
+            let subject = |n| v1::Subject { scheme: 9, id: format!("{n:04}") };
+            let stated = (0..count - derived).map(subject).collect();
+            ValidRecord::from_record(v1::Record { subjects: stated, ..record("NL-DOUANE", 1) })
+        };
+        assert_eq!(about(SUBJECTS_MAX).expect("valid").subject_keys.len(), SUBJECTS_MAX);
+        let more = SUBJECTS_MAX + 1;
+        assert_eq!(about(more).expect_err("refused"), RecordError::TooManySubjects(more));
     }
 
     #[test]

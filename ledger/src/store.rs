@@ -200,6 +200,34 @@ impl Store {
         rows.take_while(move |row| row.as_ref().map_or(true, |(key, _)| wanted(key)))
     }
 
+    /// The rows of a table from a key on, descending, while their keys satisfy a condition. A row of exactly
+    /// that key is not among them: another would be before it.
+    pub(crate) fn scan_back_while<'a>(
+        &'a self,
+        table: Table,
+        before: &[u8],
+        wanted: impl Fn(&[u8]) -> bool + 'a,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + 'a {
+        let end = before.to_vec();
+        let rows: Box<dyn Iterator<Item = Result<Row, StoreError>>> =
+            match &self.backend {
+                Backend::Rocks(rocks) => {
+                    let mode = IteratorMode::From(before, Direction::Reverse);
+                    let options = ReadOptions::default();
+                    let rows = rocks.db.iterator_cf_opt(rocks.handle(table), options, mode);
+                    Box::new(rows.map(move |row| {
+                        row.map_err(|error| StoreError::of_read(table, &[], error))
+                    }))
+                }
+                #[cfg(feature = "simulation")]
+                Backend::Memory(disk) => {
+                    Box::new(disk.rows_back_from(table, before).into_iter().map(Ok))
+                }
+            };
+        let rows = rows.skip_while(move |row| row.as_ref().is_ok_and(|(key, _)| key[..] == end));
+        rows.take_while(move |row| row.as_ref().map_or(true, |(key, _)| wanted(key)))
+    }
+
     /// An empty batch.
     pub(crate) fn batch(&self) -> Batch<'_> {
         self.batch_of(0)

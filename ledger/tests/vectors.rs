@@ -15,6 +15,8 @@ use std::{
 use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier, registry::genesis::Genesis};
 use serde_json::{Value, json};
 
+#[path = "vectors/attachments.rs"]
+mod attachments;
 #[path = "vectors/authority.rs"]
 mod authority;
 #[path = "vectors/cases.rs"]
@@ -80,6 +82,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("keys.json", signed::keys()),
         ("genesis.json", members::genesis(&sample)),
         ("record.json", records::record()),
+        ("attachment.json", attachments::attachment()),
         ("unicode.json", characters::unicode()),
         ("authority.json", authority::tables()),
         ("outcomes.json", outcomes::outcomes()),

@@ -23,7 +23,10 @@ use customhouse_ledger::{
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer};
 
-use crate::journal::ValidatorKey;
+use crate::{
+    attachments::{AttachmentLimits, fetching::FetchPolicy},
+    journal::ValidatorKey,
+};
 
 pub(crate) mod address;
 mod filter;
@@ -34,6 +37,8 @@ pub use address::Listener;
 
 /// A configuration with every field explained. `customhouse network new` fills it in.
 pub const TEMPLATE: &str = include_str!("config/template.toml");
+/// A client's attachments that no committed record refers to.
+const FILES_OF_CLIENT_MAX: u64 = 4096;
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -125,6 +130,9 @@ pub struct NodeConfig {
     /// What bounds the node's use of memory and disk.
     #[serde(default)]
     pub limits: LimitsSection,
+    /// Files that belong to records.
+    #[serde(default)]
+    pub attachments: AttachmentsSection,
     /// Logs.
     #[serde(default)]
     pub log: LogSection,
@@ -256,6 +264,44 @@ impl Default for LimitsSection {
             outbox_bytes: 256 * 1024 * 1024,
             api_requests: 1024,
             store_cache_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Files that belong to records: kept beside the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttachmentsSection {
+    /// Bytes of all.
+    pub bytes_max: u64,
+    /// Bytes of one client's that no committed record refers to.
+    pub client_bytes_max: u64,
+    /// Bytes of the disk that are left free, for the ledger.
+    pub disk_reserve_bytes: u64,
+    /// Which of those that other nodes took are fetched.
+    pub fetch: FetchPolicy,
+}
+
+impl Default for AttachmentsSection {
+    fn default() -> Self {
+        const GIB: u64 = 1024 * 1024 * 1024;
+        Self {
+            bytes_max: 64 * GIB,
+            client_bytes_max: 4 * GIB,
+            disk_reserve_bytes: 2 * GIB,
+            fetch: FetchPolicy::All,
+        }
+    }
+}
+
+impl AttachmentsSection {
+    /// How much they may take.
+    pub fn limits(&self) -> AttachmentLimits {
+        AttachmentLimits {
+            bytes_max: self.bytes_max,
+            bytes_of_client_max: self.client_bytes_max,
+            files_of_client_max: FILES_OF_CLIENT_MAX,
+            disk_reserve_bytes: self.disk_reserve_bytes,
         }
     }
 }
@@ -397,6 +443,11 @@ impl NodeConfig {
     /// The signer's journal: beside the validator key, made together with it.
     pub fn journal_path(&self) -> PathBuf {
         journal_path(&self.keys.validator)
+    }
+
+    /// The directory of attachments.
+    pub fn attachments_path(&self) -> PathBuf {
+        self.data_dir.join("attachments")
     }
 
     /// The store's directory.

@@ -1,5 +1,6 @@
 //! What peers send: gossip is checked before it is forwarded, requests are answered.
 
+mod announced;
 pub mod serve;
 mod transactions;
 mod turns;
@@ -13,13 +14,17 @@ use customhouse_ledger::{chain::ChainReader, keys::PublicKey};
 use customhouse_proto::v1;
 use tokio::{sync::mpsc, time::Instant};
 
-use self::turns::{Pace, Turns};
+use self::{
+    announced::Fetches,
+    turns::{Pace, Turns},
+};
 use crate::{
     admission::Admission,
-    driver::{DriverHandle, DriverInput},
+    attachments::Attachments,
+    driver::{DriverHandle, DriverInput, SharedMempool},
     health::Responder,
     metrics::Metrics,
-    network::{NetworkEvent, PendingJudgement},
+    network::{NetworkEvent, NetworkHandle, PendingJudgement},
 };
 
 /// Takes the network's events until it stops.
@@ -29,7 +34,10 @@ pub struct Inbound {
     admission: Admission,
     driver: DriverHandle,
     metrics: Metrics,
-    mempool: crate::driver::SharedMempool,
+    mempool: SharedMempool,
+    network: NetworkHandle,
+    fetches: Arc<Fetches>,
+    attachments: Attachments,
     batches: Arc<Turns>,
     pace: Arc<Pace>,
 }
@@ -37,14 +45,24 @@ pub struct Inbound {
 impl Inbound {
     /// For this node's parts.
     pub fn new(
-        reader: ChainReader,
-        admission: Admission,
-        mempool: crate::driver::SharedMempool,
+        (reader, admission, mempool): (ChainReader, Admission, SharedMempool),
         driver: DriverHandle,
-        metrics: Metrics,
+        (network, metrics): (NetworkHandle, Metrics),
+        attachments: Attachments,
     ) -> Self {
-        let (batches, pace) = Default::default();
-        Self { reader, admission, driver, metrics, mempool, batches, pace }
+        let (fetches, batches, pace) = Default::default();
+        Self {
+            reader,
+            admission,
+            driver,
+            metrics,
+            mempool,
+            network,
+            fetches,
+            attachments,
+            batches,
+            pace,
+        }
     }
 
     /// Runs until the network's events end.
@@ -74,6 +92,9 @@ impl Inbound {
             }
             NetworkEvent::Transactions { from, transactions, judgement } => {
                 self.verify(from, transactions, judgement);
+            }
+            NetworkEvent::Announced { from, announced, judgement, room } => {
+                self.announced(from, &announced, judgement, room);
             }
             NetworkEvent::Request { from, request, reply } => {
                 let inbound = self.clone();

@@ -4,6 +4,7 @@
 
 pub mod absence;
 pub mod admission;
+pub mod attachments;
 mod buffers;
 pub mod checkpoint;
 pub mod clock;
@@ -12,8 +13,10 @@ pub mod descriptors;
 pub mod driver;
 pub mod health;
 pub mod identity;
+mod imports;
 pub mod inbound;
 pub mod journal;
+pub mod listing;
 pub mod local_network;
 pub mod logs;
 pub mod mempool;

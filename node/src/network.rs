@@ -42,6 +42,10 @@
 //! is marked as a repeat, which makes its id new, see `gossip`; a consensus message is then also pushed
 //! to every connected peer, so that no state of gossip's queues can keep a height from being decided.
 //!
+//! A transaction above 1 MiB is not gossiped. What travels in its place is its header and signature, which
+//! give its leaf hash: a peer to which it is of use asks for it ([`NetworkEvent::Announced`]). So no message of
+//! gossip, and no queue of them, is larger for the largest transaction.
+//!
 //! # Requests
 //! `/customhouse/<chain id>/sync/1` carries one request and its answer a stream. A `push` is a
 //! request too: a consensus message for one peer alone, acknowledged when it is queued.
@@ -82,7 +86,7 @@ mod wire;
 pub use config::{Addresses, Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 pub use faults::Faults;
 pub use gossip::{CONSENSUS_BATCH_MAX, Publication, Recent, mesh};
-pub use handle::{ConnectedPeer, NetworkEvent, NetworkHandle, Reply, RequestError};
+pub use handle::{ConnectedPeer, NetworkEvent, NetworkHandle, Reply, RequestError, UnjudgedRoom};
 pub use judgement::{Judgement, PendingJudgement};
 pub use libp2p::Multiaddr;
 pub use metrics::{DropReason, NetworkMetrics};

@@ -20,7 +20,7 @@ use customhouse_consensus::Timing;
 use customhouse_files::pem::PemError;
 use customhouse_ledger::{
     agency::AgencyCode,
-    chain::Chain,
+    chain::{Chain, ChainReader},
     keys::{PublicKey, SigningKey},
     registry::genesis::Genesis,
     store::{FolderLock, StoreError, StoreOptions},
@@ -35,10 +35,11 @@ use tokio_util::sync::CancellationToken;
 use self::threads::ServerThreads;
 use crate::{
     admission::Admission,
+    attachments::{self, Attachments, AttachmentsError},
     buffers,
     checkpoint::CheckpointSigner,
     clock::{self, ClockState},
-    config::{BackupSection, ConfigError, NodeConfig},
+    config::{AttachmentsSection, BackupSection, ConfigError, NodeConfig},
     descriptors::{Descriptors, TooFew},
     driver::{
         self, DriverError, DriverParts, EVIDENCE_MAX, JournalledSigner, SignerError, VotingKey,
@@ -50,7 +51,7 @@ use crate::{
     journal::ValidatorKey,
     mempool::{Mempool, MempoolLimits},
     metrics::{self, Metrics},
-    network::{self, Addresses, Limits, NetworkConfig, NetworkError},
+    network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     readiness,
     reporter::Reporter,
     serve::{
@@ -85,6 +86,9 @@ pub enum NodeError {
     /// The outbox.
     #[error("{0}")]
     Outbox(#[from] OutboxError),
+    /// The attachments' directory.
+    #[error("{0}")]
+    Attachments(#[from] AttachmentsError),
     /// The network.
     #[error("{0}")]
     Network(#[from] NetworkError),
@@ -151,6 +155,10 @@ pub struct NodeParts {
     pub outbox: PathBuf,
     /// Bytes of transactions that it may hold before they are final.
     pub outbox_bytes_max: u64,
+    /// Where attachments are.
+    pub attachments: PathBuf,
+    /// How much they may take, and which are fetched.
+    pub attachments_section: AttachmentsSection,
     /// Peer-to-peer, except for the peers: the registry says who they are.
     pub network: NetworkConfig,
     /// Where they listen.
@@ -196,6 +204,8 @@ impl NodeParts {
             store: config.store_path(),
             outbox: config.data_dir.join("outbox"),
             outbox_bytes_max: config.limits.outbox_bytes,
+            attachments: config.attachments_path(),
+            attachments_section: config.attachments,
             mempool: MempoolLimits {
                 transactions_max: size(config.limits.mempool_transactions),
                 bytes_max: size(config.limits.mempool_bytes),
@@ -226,13 +236,12 @@ impl Node {
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
+        let limits = parts.attachments_section.limits();
+        let attachments = Attachments::open(&parts.attachments, limits)?;
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
-        let metrics = Metrics::new(|registry| {
-            network.metrics().register(registry);
-            metrics::store::register(registry, reader.clone());
-        });
+        let metrics = metrics_of(&network, &reader, &attachments);
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
         let (clock_state, clock) = watch::channel(ClockState::default());
         let (driver, driver_ended) = driver::spawn(
@@ -252,9 +261,9 @@ impl Node {
         )
         .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
-        let (waiting, counted) = (Arc::clone(&mempool), metrics.clone());
-        let inbound =
-            Inbound::new(reader.clone(), admission.clone(), waiting, driver.clone(), counted);
+        let of_chain = (reader.clone(), admission.clone(), Arc::clone(&mempool));
+        let outside = (network.clone(), metrics.clone());
+        let inbound = Inbound::new(of_chain, driver.clone(), outside, attachments.clone());
         let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,
@@ -266,6 +275,7 @@ impl Node {
                 agency: parts.agency,
                 signing_key: parts.signing.clone(),
                 outbox_bytes_max: parts.outbox_bytes_max,
+                attachments: attachments.clone(),
                 metrics: metrics.clone(),
                 clock: clock.clone(),
                 tasks: tasks.clone(),
@@ -281,8 +291,10 @@ impl Node {
             agency: parts.agency,
             reader,
             submissions,
+            attachments,
             network,
             status: driver.status(),
+            committed: driver.height(),
             mempool,
             started,
             metrics,
@@ -293,6 +305,12 @@ impl Node {
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
         loops::compare_clocks(&tasks, &shared, clock_state);
+        loops::fetch_attachments(
+            &tasks,
+            &shared,
+            parts.attachments_section.fetch,
+            driver.committed(),
+        );
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
@@ -393,6 +411,15 @@ impl Node {
         }
         finished.map_err(|_| NodeError::Unfinished("work under way"))
     }
+}
+
+/// The node's counters, with those of its parts.
+fn metrics_of(network: &NetworkHandle, reader: &ChainReader, attachments: &Attachments) -> Metrics {
+    Metrics::new(|registry| {
+        network.metrics().register(registry);
+        metrics::store::register(registry, reader.clone());
+        attachments::register(registry, attachments.clone());
+    })
 }
 
 async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, NodeError> {

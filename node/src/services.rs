@@ -10,6 +10,7 @@ use customhouse_ledger::{
 use tokio::sync::watch;
 
 use crate::{
+    attachments::Attachments,
     checkpoint::CheckpointSigner,
     clock::ClockStatus,
     config::BackupSection,
@@ -32,10 +33,14 @@ pub struct Services {
     pub reader: ChainReader,
     /// The way for records and transactions.
     pub submissions: Submissions,
+    /// Files that belong to records.
+    pub attachments: Attachments,
     /// The peers.
     pub network: NetworkHandle,
     /// How consensus stands.
     pub status: watch::Receiver<ConsensusStatus>,
+    /// Height of the newest committed block, which changes when it is.
+    pub committed: watch::Receiver<u64>,
     /// Transactions that wait for a block.
     pub mempool: SharedMempool,
     /// When the node started.

@@ -11,12 +11,14 @@ mod outbox;
 mod outcome;
 mod prepare;
 mod shares;
+mod sources;
 mod worker;
 
-use std::{path::Path, sync::Arc, thread};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    attachment::attachments_in,
     chain::{BlockOutcome, ChainReader},
     hash::{Hash, Tag},
     keys::{Signature, SigningKey},
@@ -31,10 +33,12 @@ use self::{job::Job, outbox::Outbox, prepare::Prepared, worker::Worker};
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
     outcome::{Accepted, End, First, NotCounted, SubmissionRefusal},
+    sources::MappedBy,
     worker::WorkerError,
 };
 use crate::{
     admission::Admission,
+    attachments::{Attachments, unclaimed_until},
     clock::{self, ClockState, ClockStatus},
     driver::{ConsensusStatus, DriverHandle},
     identity::ClientIdentity,
@@ -61,6 +65,7 @@ pub struct Submissions {
     status: watch::Receiver<ConsensusStatus>,
     clock: ClockStatus,
     buffers: OutboxBuffers,
+    attachments: Attachments,
 }
 
 /// Records of a client that were checked, each with what is wrong with it.
@@ -82,6 +87,8 @@ pub struct SubmissionParts {
     pub signing_key: SigningKey,
     /// Bytes of transactions that the outbox may hold before they are final.
     pub outbox_bytes_max: u64,
+    /// Files that records refer to.
+    pub attachments: Attachments,
     /// Counters.
     pub metrics: Metrics,
     /// Whether this node's clock is right.
@@ -110,7 +117,7 @@ impl Submissions {
         let chain_id = parts.reader.chain_id();
         let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
         let (reader, status) = (parts.reader.clone(), parts.driver.status());
-        let clock = parts.clock.clone();
+        let (clock, attachments) = (parts.clock.clone(), parts.attachments.clone());
         let worker = Worker::new(outbox, parts);
         let (ended_in, ended) = oneshot::channel();
         let run = move || {
@@ -131,6 +138,7 @@ impl Submissions {
             status,
             clock,
             buffers,
+            attachments,
         };
         Ok((handle, ended))
     }
@@ -165,7 +173,12 @@ impl Submissions {
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
     ) -> Vec<Result<Accepted, SubmissionRefusal>> {
-        self.submit_checked(self.check(client, submissions)).await
+        self.submit_checked(self.check(client, submissions, MappedBy::Submitter)).await
+    }
+
+    /// Whether checking a record takes so long that it is to be done elsewhere: its source is mapped again.
+    pub fn takes_long(submission: &v1::RecordSubmission) -> bool {
+        submission.record.as_ref().is_some_and(sources::takes_long)
     }
 
     /// Checks records that are to be submitted.
@@ -173,12 +186,20 @@ impl Submissions {
         &self,
         client: &ClientIdentity,
         submissions: Vec<v1::RecordSubmission>,
+        mapped: MappedBy,
     ) -> CheckedRecords {
         if let Err(refusal) = self.check_current() {
             return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
-        let prepare =
-            |submission| prepare::prepare(submission, client, &self.agency, &self.content_secret);
+        let prepare = |mut submission: v1::RecordSubmission| {
+            if let Some(record) = &mut submission.record {
+                sources::check(record, mapped)?;
+            }
+            let prepared =
+                prepare::prepare(submission, client, &self.agency, &self.content_secret)?;
+            self.check_attachments(&prepared.record.bytes)?;
+            Ok(prepared)
+        };
         CheckedRecords(submissions.into_iter().map(prepare).collect())
     }
 
@@ -226,9 +247,30 @@ impl Submissions {
                 ),
             });
         }
+        for record in &transaction.parts().records {
+            self.check_attachments(record)?;
+        }
         let transaction = Arc::new(transaction);
         let answer = self.ask(|reply| Job::Transaction { transaction, reply }).await;
         answer.unwrap_or(Err(SubmissionRefusal::ShuttingDown))
+    }
+
+    /// Whether all attachments of a record are held here: the other nodes get them from this one. They are kept
+    /// until the record has ended. A rule of the door only.
+    fn check_attachments(&self, record: &[u8]) -> Result<(), SubmissionRefusal> {
+        let attachments = attachments_in(record);
+        if attachments.is_empty() {
+            return Ok(());
+        }
+        let lifetime_ms = self.reader.tip().parameters.transaction_lifetime_ms_max;
+        let until = unclaimed_until(Duration::from_millis(lifetime_ms));
+        for attachment in attachments {
+            let root = Hash::from_slice(&attachment.root).unwrap_or_default();
+            if !self.attachments.keep(&root, attachment.size, until) {
+                return Err(SubmissionRefusal::AttachmentMissing(root));
+            }
+        }
+        Ok(())
     }
 
     /// Whether this node knows what was committed lately. One that does not could not tell a retry: its

@@ -428,6 +428,50 @@ mod tests {
     }
 
     #[test]
+    fn a_declaration_of_999_items_passes_and_a_bomb_of_as_many_bytes_does_not() {
+        let text = |length: usize| "x".repeat(length);
+        let document = v1::DocumentReference {
+            category: "Y".into(),
+            type_code: text(4),
+            id: text(12),
+            ..Default::default()
+        };
+        let extension = v1::Extension { name: text(40), value: text(8) };
+        let money = || Some(v1::Money { amount: text(7), currency: text(3) });
+        let item = |sequence| v1::GoodsItem {
+            sequence,
+            hs_code: text(10),
+            description: text(60),
+            value: money(),
+            statistical_value: money(),
+            packages: vec![v1::Package { type_code: text(2), count: 3, marks: text(10) }; 2],
+            previous_documents: vec![document.clone(); 3],
+            supporting_documents: vec![document.clone(); 7],
+            taxes: vec![v1::Tax { amount: money(), base: money(), ..Default::default() }; 3],
+            parties: vec![v1::Party { role: text(9), id: text(14), ..Default::default() }; 2],
+            extensions: vec![extension.clone(); 20],
+            ..Default::default()
+        };
+        let declaration =
+            v1::Declaration { items: (1..=999).map(item).collect(), ..Default::default() };
+        let record = v1::Record {
+            body: Some(v1::record::Body::Declaration(declaration)),
+            ..Default::default()
+        };
+        let submission = v1::RecordSubmission { record: Some(record), idempotency_key: "k".into() };
+        let bytes = v1::SubmitRecordsRequest { records: vec![submission], wait: true };
+        let bytes = bytes.encode_to_vec();
+        assert!((2 << 20..4 << 20).contains(&bytes.len()), "{}", bytes.len());
+        assert_eq!(check(NAME, &bytes), Ok(()));
+        // Empty items, in declarations whose lists are each short enough, as many bytes of them.
+        let items = field(20, &[]).repeat(4000);
+        let declaration = field(1, &field(1, &field(16, &items)));
+        let bomb = declaration.repeat(bytes.len() / declaration.len());
+        let found = check(NAME, &bomb);
+        assert!(found.is_err(), "{found:?}");
+    }
+
+    #[test]
     fn no_bytes_are_followed_further_than_a_decoder_goes() {
         let bytes = request().encode_to_vec();
         for length in 0..bytes.len() {

@@ -5,52 +5,23 @@ genesis file and nothing that a node says.
 """
 
 import argparse
-import importlib
 import json
 import os
 import pathlib
-import re
 import struct
-import sys
 import tempfile
 import time
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from grpc_tools import protoc
 
 import formats
 from formats import TRANSACTION_HEADER, Refused
 from record import Record, SALT_BYTES
 from registry import Genesis
+from stubs import generate, read_profile
 from verifier import Verifier
-
-FILES = ["record", "ledger", "submission", "query", "audit", "admin"]
-
-
-def generate(protos, out):
-    """Generates the code of the published .proto files into a directory, and imports it."""
-    well_known = pathlib.Path(protoc.__file__).parent / "_proto"
-    names = [f"customhouse/v1/{name}.proto" for name in FILES]
-    arguments = ["protoc", f"-I{protos}", f"-I{well_known}"]
-    arguments += [f"--python_out={out}", f"--grpc_python_out={out}", *names]
-    assert protoc.main(arguments) == 0, "the .proto files do not compile"
-    sys.path.insert(0, out)
-    module = lambda name: importlib.import_module(f"customhouse.v1.{name}")
-    messages = {}
-    for name in FILES:
-        messages.update(vars(module(f"{name}_pb2")))
-    services = {}
-    for name in FILES[2:]:
-        services.update(vars(module(f"{name}_pb2_grpc")))
-    return argparse.Namespace(**messages), argparse.Namespace(**services)
-
-
-def read_profile(directory):
-    """client.toml: a table of strings; paths are relative to it."""
-    text = (directory / "client.toml").read_text()
-    return dict(re.findall(r'^(\w+) = "([^"]*)"$', text, re.MULTILINE))
 
 
 def connect(profile, directory):
@@ -148,7 +119,7 @@ def submit(pb, services, channel, signer):
     receipts = []
     for record in transaction.records:
         record_id = Record(record).id
-        request = pb.WaitReceiptRequest(record_id=record_id, timeout_ms=30_000)
+        request = pb.WaitReceiptRequest(record_id=record_id, timeout_ms=30_000, with_record=True)
         answer = submission.WaitReceipt(request, timeout=60)
         assert answer.phase == pb.FINAL, answer
         assert answer.receipt.record == record

@@ -69,6 +69,8 @@ def binary_of(message, data, binary_bytes_max):
 
 def read_message(message, value):
     fields = {field.name: field for field in SCHEMA.messages[message].values()}
+    if type(value) is Object and message == "Receipt":
+        value.setdefault("steps", [])
     if type(value) is not Object or value.repeats or set(value) != set(fields):
         raise ValueError(f"{message}: exactly its fields expected, once each")
     return {name: read_field(fields[name], found) for name, found in value.items()}

@@ -2,6 +2,7 @@
 
 import re
 
+import attachment
 import authority
 import ed25519
 import field_tree
@@ -11,15 +12,15 @@ from formats import FINALIZE, NOTARIZE, NULLIFY, STATEMENT, TRANSACTION_HEADER, 
 from registry import Change, kind_of
 from wire import SCHEMA
 
-RECORD_BYTES_MAX = 65_536
+RECORD_BYTES_MAX = 4_194_304
 SALT_BYTES = 32
 CERTIFICATE_HASH_BYTES = 32
 SUBMITTER_BYTES_MAX = 64
 REFERENCES_MAX = 64
-SUBJECTS_MAX = 512
+SUBJECTS_MAX = 4_096
 SUBJECT_ID_BYTES_MAX = 256
 SLOTS_MAX = 4096
-TRANSACTION_BYTES_MAX = 1_048_576
+TRANSACTION_BYTES_MAX = 6_291_456
 
 SCHEME = SCHEMA.enums["Subject.Scheme"]
 SCHEME_NAME = {number: name for name, number in SCHEME.items()}
@@ -56,6 +57,7 @@ class Record:
         self.check_speaker()
         check_references(record["references"], record["agency"], self.kind)
         check_subjects(record["subjects"])
+        attachment.check_attachments(record)
         # A report of misbehaviour or a change of the registry, read.
         self.alone = check_body(self.kind, self.body)
         self.agency = record["agency"]

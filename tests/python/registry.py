@@ -24,11 +24,11 @@ REASON_BYTES_MAX = 256
 
 # Names and ranges, both ends included.
 PARAMETERS = {
-    "block_bytes_max": (1_048_576, 8_388_608),
+    "block_bytes_max": (6_291_456, 8_388_608),
     "block_transactions_max": (1, 65_536),
-    "transaction_bytes_max": (131_072, 1_048_576),
+    "transaction_bytes_max": (4_456_448, 6_291_456),
     "transaction_slots_max": (1, 4096),
-    "record_bytes_max": (1024, 65_536),
+    "record_bytes_max": (1024, 4_194_304),
     "heartbeat_ms": (1000, 86_400_000),
     "time_skew_ms_max": (1000, 3_600_000),
     "transaction_lifetime_ms_max": (60_000, 2_592_000_000),

@@ -12,6 +12,7 @@ import sys
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import attachment
 import authority
 import decisions
 import ed25519
@@ -118,6 +119,30 @@ def check_history():
         leaf = formats.leaf_hash(head)
         root = formats.root_from_inclusion(leaf, vector["bucket"], 1 << vectors["bits"], path)
         equal(root.hex(), vectors["root"], "history root")
+
+
+def check_attachments():
+    content = lambda size: bytes((i // 7 + i // 65_536) % 251 for i in range(size))
+    vectors = load("attachment")
+    for vector in vectors["files"]:
+        found = attachment.root_of(content(vector["size"])).hex()
+        equal(found, vector["root"], f"root of {vector['size']} bytes")
+    shown = vectors["shown"]
+    root, data = bytes.fromhex(shown["root"]), content(shown["size"])
+    equal(attachment.pieces_of(len(data)), len(shown["pieces"]), "pieces")
+    verify = lambda size, vector, piece: code_of(
+        attachment.verify_piece, root, size, vector["index"], piece,
+        [bytes.fromhex(element) for element in vector["path"]],
+    )
+    for vector in shown["pieces"]:
+        piece = data[vector["index"] * 65_536 :][:65_536]
+        equal(len(piece), vector["bytes"], "bytes of a piece")
+        equal(verify(len(data), vector, piece), NONE, f"piece {vector['index']}")
+    for vector in shown["refused_pieces"]:
+        piece = bytearray(data[vector["of"] * 65_536 :][: vector["length"]])
+        if vector["flip"] is not None:
+            piece[vector["flip"]] ^= 1
+        equal(verify(vector["size"], vector, bytes(piece)), vector["code"], vector["change"])
 
 
 def check_keys():
@@ -343,6 +368,7 @@ def main():
         return
     check_hashes()
     check_history()
+    check_attachments()
     check_keys()
     check_records(genesis)
     check_authority()

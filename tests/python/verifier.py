@@ -1,5 +1,7 @@
 """Verifies headers, receipts and proofs with the genesis alone (docs/FORMATS.md)."""
 
+import copy
+
 import authority
 import ed25519
 import formats
@@ -10,7 +12,8 @@ import registry
 from registry import VALIDATORS_MAX, Validators
 from wire import BYTES, SCHEMA, Malformed, Reader, varint
 
-RECEIPT_BYTES_MAX = 131_072
+# A record, its proof, and the steps of the validator chain that it may have in it.
+RECEIPT_BYTES_MAX = 4_456_448 + 1_048_576
 HISTORY_PROOF_BYTES_MAX = 50_331_648
 CONSISTENCY_PROOF_BYTES_MAX = 65_536
 STEP_BYTES_MAX = 65_536
@@ -68,6 +71,8 @@ class Verifier:
         self.genesis_header = genesis.header()
         # Validators by the first height that they decide, ascending.
         self.sets = [(1, genesis.validators)]
+        # Hashes of the blocks that announced them, by the same heights.
+        self.announced = {}
 
     def validators_at(self, height):
         known = [validators for begins, validators in self.sets if begins <= height]
@@ -126,6 +131,36 @@ class Verifier:
         same = changed and announced == validators.hash()
         check(same, "STEP_VALIDATORS", "its header does not announce these validators")
         self.sets.append((height + 1, validators))
+        self.announced[height + 1] = formats.block_hash(header_bytes)
+
+    def compare_step(self, data):
+        """Compares a step with what is known of its height."""
+        header_bytes, header, certificate, validators = read_step(data)
+        height = header["height"]
+        announced = header["next_validators_hash"]
+        changed = announced != header["validators_hash"]
+        try:
+            self.verify_finalization(header, header_bytes, certificate)
+        except Refused:
+            changed = False
+        right = changed and height > 0 and announced == validators.hash()
+        check(right, "STEP_ORDER", f"height {height}: known, and not a step")
+        check(height + 1 in self.announced, "STEP_GAP", f"height {height}: not among those known")
+        same = self.announced[height + 1] == formats.block_hash(header_bytes)
+        check(same, "STEP_FORK", f"height {height}: another than the one known")
+
+    def following(self, steps):
+        """This verifier, having followed the steps that a receipt has in it."""
+        verifier, begins = copy.copy(self), 0
+        verifier.sets, verifier.announced = list(self.sets), dict(self.announced)
+        for step in steps:
+            data = SCHEMA.encode("ValidatorStep", step)
+            height = read_step(data)[1]["height"]
+            check(begins <= height, "STEP_ORDER", f"height {height} after {begins}")
+            known = height < verifier.sets[-1][0]
+            (verifier.compare_step if known else verifier.follow_step)(data)
+            begins = height + 1
+        return verifier
 
     # -------------------------------------------------------------- receipts
 
@@ -133,7 +168,8 @@ class Verifier:
         """What a receipt proves: (header, transaction header, slot, record or None)."""
         check(len(data) <= RECEIPT_BYTES_MAX, "RECEIPT_TOO_LARGE", f"{len(data)} bytes")
         receipt = SCHEMA.canonical("Receipt", data, "RECEIPT_")
-        header = self.verify_final(receipt["header"], receipt["certificate"])
+        by = self.following(receipt["steps"]) if receipt["steps"] else self
+        header = by.verify_final(receipt["header"], receipt["certificate"])
         transaction = self.verify_transaction(receipt, header)
         slot = self.verify_slot(receipt, transaction)
         self.verify_outcome(receipt, transaction, header)

@@ -212,9 +212,10 @@ fn passes(error: &ClientError) -> bool {
                     && matches!(refused.code, Code::Unknown | Code::Internal | Code::Cancelled)
         }
         ClientError::Connect { .. } => true,
-        ClientError::Endpoint { .. } | ClientError::Certificate(_) | ClientError::Answer(_) => {
-            false
-        }
+        ClientError::Endpoint { .. }
+        | ClientError::Certificate(_)
+        | ClientError::File { .. }
+        | ClientError::Answer(_) => false,
     }
 }
 

@@ -14,7 +14,7 @@ use customhouse_proto::v1::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     transport::{Channel, Server},
 };
 
@@ -113,7 +113,8 @@ impl Front {
 
     /// Where the record is that is to be left out.
     async fn place(&self, id: &Hash) -> Result<(u64, u32), Status> {
-        let request = v1::GetReceiptRequest { record_id: id.0.to_vec(), without_record: true };
+        let (record_id, with_record) = (id.0.to_vec(), false);
+        let request = v1::GetReceiptRequest { record_id, with_record, with_steps: false };
         let receipt = self.audit().get_receipt(request).await?.into_inner().receipt;
         let receipt = receipt.ok_or_else(|| Status::internal("no receipt"))?;
         Ok((receipt.log_index, receipt.slot_index))
@@ -148,6 +149,15 @@ impl Audit for Front {
             answer.header[2 + 32 + 8 + 8 + 32 + 8 + 8] ^= 1;
         }
         Ok(Response::new(answer))
+    }
+
+    type ReadReceiptStream = Streaming<v1::ReadReceiptResponse>;
+
+    async fn read_receipt(
+        &self,
+        request: Request<v1::ReadReceiptRequest>,
+    ) -> Result<Response<Self::ReadReceiptStream>, Status> {
+        self.audit().read_receipt(request.into_inner()).await
     }
 
     async fn get_receipt(
@@ -249,6 +259,15 @@ impl Audit for Front {
     ) -> Result<Response<v1::GetRegistryResponse>, Status> {
         self.audit().get_registry(request.into_inner()).await
     }
+
+    type GetReceiptsStream = Streaming<v1::ReceiptBatch>;
+
+    async fn get_receipts(
+        &self,
+        request: Request<v1::GetReceiptsRequest>,
+    ) -> Result<Response<Self::GetReceiptsStream>, Status> {
+        self.audit().get_receipts(request.into_inner()).await
+    }
 }
 
 #[tonic::async_trait]
@@ -258,6 +277,24 @@ impl Query for Front {
         request: Request<v1::GetRecordRequest>,
     ) -> Result<Response<v1::GetRecordResponse>, Status> {
         self.query().get_record(request.into_inner()).await
+    }
+
+    type ReadRecordStream = Streaming<v1::ReadRecordResponse>;
+
+    async fn read_record(
+        &self,
+        request: Request<v1::ReadRecordRequest>,
+    ) -> Result<Response<Self::ReadRecordStream>, Status> {
+        self.query().read_record(request.into_inner()).await
+    }
+
+    type ReadTransactionStream = Streaming<v1::ReadTransactionResponse>;
+
+    async fn read_transaction(
+        &self,
+        request: Request<v1::ReadTransactionRequest>,
+    ) -> Result<Response<Self::ReadTransactionStream>, Status> {
+        self.query().read_transaction(request.into_inner()).await
     }
 
     async fn get_transaction(
@@ -281,5 +318,21 @@ impl Query for Front {
             answer.next_page_token = b"more".to_vec();
         }
         Ok(Response::new(answer))
+    }
+
+    async fn list_records(
+        &self,
+        request: Request<v1::ListRecordsRequest>,
+    ) -> Result<Response<v1::ListRecordsResponse>, Status> {
+        self.query().list_records(request.into_inner()).await
+    }
+
+    type SubscribeStream = Streaming<v1::SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        self.query().subscribe(request.into_inner()).await
     }
 }

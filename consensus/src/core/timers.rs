@@ -19,6 +19,9 @@ use crate::{
 /// Most certificates that are sent again at once; the rest follow in the next rounds.
 const RESEND_CERTIFICATES_MAX: usize = 32;
 
+/// However many views have passed, a block may have as many bytes.
+const BLOCK_BYTES_FLOOR: u64 = 1 << 20;
+
 /// Moments on the monotonic clock, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timers {
@@ -178,11 +181,10 @@ impl Core {
         }
     }
 
-    /// New blocks halve in size each view after the second, but hold one transaction of any size.
+    /// New blocks halve in size each view after the second, down to [`BLOCK_BYTES_FLOOR`].
     pub(crate) fn block_bytes_max(&self, view: u64) -> u64 {
-        let parameters = &self.tip.parameters;
         let halvings = view.saturating_sub(2).min(63);
-        (parameters.block_bytes_max >> halvings).max(parameters.transaction_bytes_max)
+        (self.tip.parameters.block_bytes_max >> halvings).max(BLOCK_BYTES_FLOOR)
     }
 }
 

@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// Key of [`Table::Dedupe`].
-type DedupeKey = [u8; 48];
+pub(super) type DedupeKey = [u8; 48];
 /// Key of [`Table::Records`].
 type RecordKey = [u8; 48];
 
 /// The table's key for a slot's dedupe key.
 pub(super) fn dedupe_key(header: &TransactionHeader, slot: &Slot) -> DedupeKey {
-    let (agency, key) = slot.scope.unique(header, &slot.dedupe_key);
-    table::dedupe(agency, &key)
+    let (agency, key) = slot.scope.place(header, &slot.dedupe_key);
+    table::dedupe(agency.as_ref(), &key)
 }
 
 /// A slot that is being executed, and where.
@@ -44,7 +44,8 @@ impl SlotAt<'_> {
     }
 
     fn dedupe_key(&self) -> DedupeKey {
-        dedupe_key(self.transaction.header(), self.slot())
+        let slot = self.slot();
+        dedupe_key(self.transaction.header(), slot)
     }
 
     fn record_key(&self) -> RecordKey {
@@ -226,7 +227,7 @@ impl Found {
         let slots = || {
             transactions.iter().flat_map(|t| t.slots().iter().map(move |slot| (t.header(), slot)))
         };
-        let keys: Vec<_> = slots().map(|(header, slot)| dedupe_key(header, slot)).collect();
+        let keys: Vec<_> = slots().map(|(h, s)| dedupe_key(h, s)).collect();
         for (key, row) in found::<_, DedupeRow>(store, Table::Dedupe, &keys)? {
             if row.log_index < before {
                 self.dedupe.insert(key, duplicate(row.log_index, row.position));

@@ -6,10 +6,10 @@ use customhouse_proto::v1;
 
 use crate::{
     chain::{
-        ChainReader,
+        ChainReader, RecordPlace,
         reader::{CommittedTransaction, history_entry},
     },
-    finality::certificate::Certificate,
+    finality::{certificate::Certificate, header::Header},
     hash::Hash,
     history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},
@@ -26,36 +26,61 @@ impl ChainReader {
     /// [`StoreError`].
     pub fn receipt(&self, record_id: &Hash) -> Result<Option<v1::Receipt>, StoreError> {
         let Some(place) = self.place(record_id)? else { return Ok(None) };
-        let corrupt = |what| StoreError::corrupt(Table::Records, record_id.as_bytes(), what);
-        let transaction = self
-            .transaction_at(place.log_index)?
-            .ok_or_else(|| corrupt("its transaction is missing"))?;
+        Ok(self.receipts(&[place], usize::MAX)?.pop())
+    }
+
+    /// The receipts of records that are committed, by their places: one a place, in their order. What the
+    /// records of one transaction have in common is read and made once, where its places follow each other. A
+    /// record of more bytes than `record_bytes_max` is left out of its receipt.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receipts(
+        &self,
+        places: &[RecordPlace],
+        record_bytes_max: usize,
+    ) -> Result<Vec<v1::Receipt>, StoreError> {
+        let mut tiles = TileReader::new(self.store());
+        let mut block: Option<BlockOutcomes> = None;
+        let mut last: Option<TransactionProof> = None;
+        let mut receipts = Vec::with_capacity(places.len());
+        for place in places {
+            let proof = match last.take() {
+                Some(proof) if proof.transaction.log_index == place.log_index => proof,
+                _ => self.transaction_proof(place.log_index, &mut tiles, &mut block)?,
+            };
+            receipts.push(last.insert(proof).receipt(place.position, record_bytes_max)?);
+        }
+        Ok(receipts)
+    }
+
+    /// What the receipts of a transaction's records have in common.
+    fn transaction_proof(
+        &self,
+        log_index: u64,
+        tiles: &mut TileReader<'_>,
+        block: &mut Option<BlockOutcomes>,
+    ) -> Result<TransactionProof, StoreError> {
+        let corrupt =
+            |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
+        let transaction =
+            self.transaction_at(log_index)?.ok_or_else(|| corrupt("a record's is missing"))?;
         let signed = TransactionHeader::decode(&transaction.parts.header)
-            .map_err(|_| corrupt("its transaction has no header"))?;
+            .map_err(|_| corrupt("it has no header"))?;
         let registry = self
             .shared
             .members_as_of(transaction.header.height)?
             .prove_signer(&signed.signer)
             .ok_or_else(|| corrupt("its signer is not in the registry"))?;
-        let slot_position = u64::from(place.position);
-        let slots = Tree::of(&transaction.parts.slots);
-        let slot_path = slots.inclusion_path(slot_position);
-        let slot_path = slot_path.map_err(|_| corrupt("its slot is missing"))?;
-        let log_path = self.log_path(&transaction)?;
-        let (outcome_path, outcomes_path) = self.outcome_paths(&transaction, place.position)?;
+        let log_path = merkle::path_bytes(&log_path(&transaction, tiles)?);
         let (_, certificate) = self.committed_header(transaction.header.height)?;
-        let position = place.position as usize;
+        let slots = Tree::of(&transaction.parts.slots);
         let parts = &transaction.parts;
-        let part = |list: &[bytes::Bytes]| list.get(position).map(|bytes| bytes.to_vec());
-        Ok(Some(v1::Receipt {
-            record: part(&parts.records).ok_or_else(|| corrupt("its bytes are missing"))?,
-            slot: part(&parts.slots).ok_or_else(|| corrupt("its slot is missing"))?,
-            slot_index: place.position,
-            slot_path: merkle::path_bytes(&slot_path),
+        let common = v1::Receipt {
             transaction_header: parts.header.to_vec(),
             transaction_signature: parts.signature.to_vec(),
-            log_index: place.log_index,
-            log_path: merkle::path_bytes(&log_path),
+            log_index,
+            log_path,
             header: transaction.header.encode(),
             certificate: certificate_bytes(certificate.as_ref()),
             registry_entry: registry.entry,
@@ -63,47 +88,28 @@ impl ChainReader {
             registry_count: registry.count,
             registry_path: merkle::path_bytes(&registry.path),
             agreements_root: registry::agreements_root().0.to_vec(),
-            outcome_path: merkle::path_bytes(&outcome_path),
-            outcomes_path: merkle::path_bytes(&outcomes_path),
-        }))
+            ..Default::default()
+        };
+        let of_block = match block.take() {
+            Some(of_block) if of_block.height == transaction.header.height => of_block,
+            _ => self.block_outcomes(&transaction.header)?,
+        };
+        let of_block = block.insert(of_block);
+        let place = log_index - transaction.header.log_start;
+        let missing = || corrupt("the outcomes of its block are without it");
+        let outcomes = usize::try_from(place).ok().and_then(|place| of_block.slots.get(place));
+        let outcomes = outcomes.ok_or_else(missing)?.clone();
+        let outcomes_path = of_block.tree.inclusion_path(place).map_err(|_| missing())?;
+        let common = v1::Receipt { outcomes_path: merkle::path_bytes(&outcomes_path), ..common };
+        let outcomes_tree = outcome::slot_tree(&outcomes);
+        Ok(TransactionProof { transaction, slots, outcomes, outcomes_tree, common })
     }
 
-    /// The paths of a slot's outcome: under those of its transaction, and of these under those of the block.
-    fn outcome_paths(
-        &self,
-        transaction: &CommittedTransaction,
-        position: u32,
-    ) -> Result<(Vec<Hash>, Vec<Hash>), StoreError> {
-        let header = &transaction.header;
-        let key = table::number(header.height);
-        let corrupt = |what| StoreError::corrupt(Table::Outcomes, &key, what);
-        let outcomes = self.outcomes(header)?;
-        let place = transaction.log_index - header.log_start;
-        let of_transaction = usize::try_from(place).ok().and_then(|place| outcomes.get(place));
-        let of_transaction = of_transaction.ok_or_else(|| corrupt("without this transaction"))?;
-        if !of_transaction.get(position as usize).is_some_and(SlotOutcome::is_applied) {
-            return Err(corrupt("the record's slot does not count"));
-        }
-        let missing = |_| corrupt("without this slot");
-        let roots: Vec<_> = outcomes.iter().map(|slots| outcome::slot_root(slots)).collect();
-        let slots = outcome::slot_tree(of_transaction).inclusion_path(u64::from(position));
-        let transactions = outcome::block_tree(&roots).inclusion_path(place);
-        Ok((slots.map_err(missing)?, transactions.map_err(missing)?))
-    }
-
-    /// The path of a transaction in the log as of the block that committed it.
-    fn log_path(&self, transaction: &CommittedTransaction) -> Result<Vec<Hash>, StoreError> {
-        let (log_index, header) = (transaction.log_index, &transaction.header);
-        let mut tiles = TileReader::new(self.store());
-        let path = merkle::inclusion_path(log_index, header.log_size, |node| tiles.node(node))?;
-        let parts = &transaction.parts;
-        let leaf = merkle::leaf_hash_of_parts(&[&parts.header, &parts.signature]);
-        merkle::verify_inclusion(&leaf, log_index, header.log_size, &path, &header.log_root)
-            .map_err(|error| {
-                let what = format!("the log's tiles do not lead to its root: {error}");
-                StoreError::corrupt(Table::Tiles, &log_index.to_be_bytes(), what)
-            })?;
-        Ok(path)
+    fn block_outcomes(&self, header: &Header) -> Result<BlockOutcomes, StoreError> {
+        let slots = self.outcomes(header)?;
+        let roots: Vec<_> = slots.iter().map(|slots| outcome::slot_root(slots)).collect();
+        let tree = outcome::block_tree(&roots);
+        Ok(BlockOutcomes { height: header.height, slots, tree })
     }
 
     /// The proof of all history entries of a subject, as of the tip. The entries were checked
@@ -195,6 +201,69 @@ impl ChainReader {
             path: merkle::path_bytes(&path),
         })
     }
+}
+
+/// What became of the slots of a block's transactions, and the tree over it.
+struct BlockOutcomes {
+    height: u64,
+    slots: Vec<Vec<SlotOutcome>>,
+    tree: Tree,
+}
+
+/// A transaction, with what the receipts of its records have in common.
+struct TransactionProof {
+    transaction: CommittedTransaction,
+    slots: Tree,
+    outcomes: Vec<SlotOutcome>,
+    outcomes_tree: Tree,
+    /// Without record and slot.
+    common: v1::Receipt,
+}
+
+impl TransactionProof {
+    fn receipt(&self, position: u32, record_bytes_max: usize) -> Result<v1::Receipt, StoreError> {
+        let log_index = self.transaction.log_index;
+        let corrupt =
+            |what| StoreError::corrupt(Table::Transactions, &table::number(log_index), what);
+        let slot_path = self.slots.inclusion_path(position.into());
+        let slot_path = slot_path.map_err(|_| corrupt("a record's slot is missing"))?;
+        if !self.outcomes.get(position as usize).is_some_and(SlotOutcome::is_applied) {
+            return Err(corrupt("a record's slot does not count"));
+        }
+        let outcome_path = self.outcomes_tree.inclusion_path(position.into());
+        let outcome_path = outcome_path.map_err(|_| corrupt("a record's outcome is missing"))?;
+        let parts = &self.transaction.parts;
+        let record = parts.records.get(position as usize);
+        let record = record.ok_or_else(|| corrupt("a record's bytes are missing"))?;
+        let slot = parts.slots.get(position as usize);
+        let shown = record.len() <= record_bytes_max;
+        Ok(v1::Receipt {
+            record: if shown { record.to_vec() } else { Vec::new() },
+            slot: slot.ok_or_else(|| corrupt("a record's slot is missing"))?.to_vec(),
+            slot_index: position,
+            slot_path: merkle::path_bytes(&slot_path),
+            outcome_path: merkle::path_bytes(&outcome_path),
+            ..self.common.clone()
+        })
+    }
+}
+
+/// The path of a transaction in the log as of the block that committed it.
+fn log_path(
+    transaction: &CommittedTransaction,
+    tiles: &mut TileReader<'_>,
+) -> Result<Vec<Hash>, StoreError> {
+    let (log_index, header) = (transaction.log_index, &transaction.header);
+    let path = merkle::inclusion_path(log_index, header.log_size, |node| tiles.node(node))?;
+    let parts = &transaction.parts;
+    let leaf = merkle::leaf_hash_of_parts(&[&parts.header, &parts.signature]);
+    merkle::verify_inclusion(&leaf, log_index, header.log_size, &path, &header.log_root).map_err(
+        |error| {
+            let what = format!("the log's tiles do not lead to its root: {error}");
+            StoreError::corrupt(Table::Tiles, &log_index.to_be_bytes(), what)
+        },
+    )?;
+    Ok(path)
 }
 
 fn certificate_bytes(certificate: Option<&Certificate>) -> Vec<u8> {

@@ -202,6 +202,9 @@ struct ReceiptForm {
     outcome_path: Vec<u8>,
     #[serde(with = "bytes")]
     outcomes_path: Vec<u8>,
+    /// Left out where there are none, as most receipts have it.
+    #[serde(with = "list", default, skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<v1::ValidatorStep>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -16,9 +16,9 @@ use crate::{
     hash::Hash,
     keys::{KeyError, Signature},
     layout::LayoutError,
-    limits::RECEIPT_BYTES_MAX,
+    limits::{RECEIPT_BYTES_MAX, RECEIPT_STEPS_BYTES_MAX},
     merkle::{self, PathBytesError, ProofError},
-    proofs::verifier::{FinalityError, Verifier},
+    proofs::verifier::{FinalityError, StepError, ValidatorStep, Verifier},
     record::{RecordError, ValidRecord},
     registry::{self, RegistryError, Signer, SignerRefused},
     transaction::{Slot, SlotError, SlotOutcome, TransactionHeader},
@@ -57,6 +57,9 @@ pub enum ReceiptError {
     /// Not a receipt in its one encoding.
     #[error("receipt: {0}")]
     Canonical(#[from] CanonicalError),
+    /// One of its changes of the validators, by its place, cannot be followed.
+    #[error("steps[{0}]: {1}")]
+    Step(usize, Box<StepError>),
     /// The header is not known to be final.
     #[error("{0}")]
     Finality(#[from] FinalityError),
@@ -131,6 +134,22 @@ pub enum ReceiptError {
     RegistryPath(ProofError),
 }
 
+/// Puts the changes of the validators that a receipt needs into it, of those given, ascending: those that
+/// were announced below its header's height. Where they are too large it is left as it is, and false comes.
+pub fn embed_steps(receipt: &mut v1::Receipt, steps: &[v1::ValidatorStep]) -> bool {
+    let height_of = |header: &[u8]| Header::decode(header).map(|header| header.height).ok();
+    let Some(height) = height_of(&receipt.header) else { return false };
+    let below = |step: &&v1::ValidatorStep| height_of(&step.header).is_some_and(|h| h < height);
+    let needed: Vec<_> = steps.iter().take_while(below).cloned().collect();
+    let bytes: usize = needed.iter().map(prost::Message::encoded_len).sum();
+    // Each has a tag and a length too.
+    let fits = bytes + 8 * needed.len() <= RECEIPT_STEPS_BYTES_MAX;
+    if fits {
+        receipt.steps = needed;
+    }
+    fits
+}
+
 impl ReceiptError {
     /// A stable code for clients and scripts.
     pub fn code(&self) -> &'static str {
@@ -138,6 +157,7 @@ impl ReceiptError {
             Self::TooLarge(_) => "RECEIPT_TOO_LARGE",
             Self::Canonical(CanonicalError::Decode(_)) => "RECEIPT_MALFORMED",
             Self::Canonical(CanonicalError::NotCanonical) => "RECEIPT_NOT_CANONICAL",
+            Self::Step(_, error) => error.code(),
             Self::Finality(error) => error.code(),
             Self::TransactionHeader(_) => "TRANSACTION_HEADER",
             Self::TransactionChain => "WRONG_CHAIN",
@@ -173,7 +193,15 @@ impl Verifier {
             return Err(ReceiptError::TooLarge(bytes.len()));
         }
         let receipt: v1::Receipt = canonical::decode(bytes)?;
-        let (header, finalized_by) = self.verify_final(&receipt.header, &receipt.certificate)?;
+        let followed;
+        let by = match &receipt.steps[..] {
+            [] => self,
+            steps => {
+                followed = self.following(steps)?;
+                &followed
+            }
+        };
+        let (header, finalized_by) = by.verify_final(&receipt.header, &receipt.certificate)?;
         let transaction = self.receipt_transaction(&receipt, &header)?;
         let slot = receipt_slot(&receipt, &transaction)?;
         receipt_outcome(&receipt, &transaction, &header)?;
@@ -193,6 +221,24 @@ impl Verifier {
             signer,
             finalized_by,
         })
+    }
+
+    /// This verifier, having followed a receipt's own changes of the validators. It knows them for this
+    /// receipt only: what it is asked next rests on what its caller gave it.
+    fn following(&self, steps: &[v1::ValidatorStep]) -> Result<Self, ReceiptError> {
+        let mut verifier = self.clone();
+        let mut from = 0;
+        for (place, step) in steps.iter().enumerate() {
+            let wrong = |error| ReceiptError::Step(place, Box::new(error));
+            let step = ValidatorStep::from_proto(step).map_err(wrong)?;
+            let found = step.header.height;
+            if found < from {
+                return Err(wrong(StepError::Order { found, from }));
+            }
+            verifier.follow(&step).map_err(wrong)?;
+            from = found + 1;
+        }
+        Ok(verifier)
     }
 
     fn receipt_transaction(

@@ -1,9 +1,10 @@
 //! The network's parameters: limits and times that all members share, kept in the registry.
 
 use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
-use crate::limits::{RECORD_BYTES_MAX, SLOTS_MAX, TRANSACTION_BYTES_MAX};
+use crate::limits::{RECORD_BYTES_MAX, SLOTS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_BYTES_MIN};
 
-/// Parameters in force. Each has a range; the upper ends are the formats' own limits.
+/// Parameters in force. Each has a range; the upper ends are the formats' own limits. The ranges are such that
+/// a block holds any transaction, and a transaction any record, whatever each is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// Bytes of a block's transactions.
@@ -74,7 +75,7 @@ impl Parameters {
             }
             "transaction_bytes_max" => (
                 &mut self.transaction_bytes_max,
-                RECORD_BYTES_MAX as u64 * 2,
+                TRANSACTION_BYTES_MIN as u64,
                 TRANSACTION_BYTES_MAX as u64,
             ),
             "transaction_slots_max" => (&mut self.transaction_slots_max, 1, SLOTS_MAX as u64),

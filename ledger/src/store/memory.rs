@@ -82,6 +82,14 @@ impl MemoryDisk {
             .collect()
     }
 
+    pub(super) fn rows_back_from(&self, table: Table, from: &[u8]) -> Vec<Row> {
+        let disk = self.disk();
+        let rows = disk.rows.range(..=(table.name(), from.to_vec())).rev();
+        rows.take_while(|((name, _), _)| *name == table.name())
+            .map(|((_, key), value)| (key.clone().into(), Box::from(&value[..])))
+            .collect()
+    }
+
     pub(super) fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut disk = self.disk();
         let writes = disk.writes;

@@ -49,18 +49,19 @@ impl DedupeScope {
         }
     }
 
-    /// What a dedupe key is unique as: the agency, where that is not the chain, and the key within it.
+    /// Where a dedupe key is looked up: the agency within which it is unique, none where that is the chain, and
+    /// the key by which it is unique there.
     #[cfg(feature = "rocksdb")]
-    pub(crate) fn unique<'a>(
+    pub(crate) fn place(
         self,
-        header: &'a TransactionHeader,
+        header: &TransactionHeader,
         dedupe_key: &Hash,
-    ) -> (Option<&'a AgencyCode>, Hash) {
+    ) -> (Option<AgencyCode>, Hash) {
         match self {
-            Self::Agency => (Some(&header.agency), *dedupe_key),
+            Self::Agency => (Some(header.agency), *dedupe_key),
             Self::Signer => {
                 let parts: [&[u8]; 2] = [header.signer.as_bytes(), dedupe_key.as_bytes()];
-                (Some(&header.agency), Tag::DEDUPE_SIGNER.hash(&parts))
+                (Some(header.agency), Tag::DEDUPE_SIGNER.hash(&parts))
             }
             Self::Chain => (None, *dedupe_key),
         }

@@ -54,6 +54,7 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
         agreements_root: registry::agreements_root().0.to_vec(),
         outcome_path: path_bytes(&slots_outcomes.inclusion_path(position as u64).expect("a slot")),
         outcomes_path: path_bytes(&block_outcomes.inclusion_path(place).expect("a transaction")),
+        steps: Vec::new(),
     }
 }
 
@@ -302,5 +303,36 @@ fn after_a_change(cases: &mut Cases, sample: &Sample) {
     late.header.validators_hash = sample.validators(4).hash();
     let case =
         cases.refused("HEADER_VALIDATORS", "a header of later validators", late.receipt(sample));
-    case["validator_chain"] = whole;
+    case["validator_chain"] = whole.clone();
+    with_steps(cases, sample, &whole);
+}
+
+/// Receipts that have the changes of the validators in them.
+fn with_steps(cases: &mut Cases, sample: &Sample, whole: &Value) {
+    let all: Vec<_> = sample.steps().iter().map(|step| step.to_proto()).collect();
+    let with = |steps: &[v1::ValidatorStep]| {
+        v1::Receipt { steps: steps.to_vec(), ..message(sample, 7, 0) }.encode_to_vec()
+    };
+    cases.valid("with the changes of the validators in it", with(&all));
+    let case = cases.valid("with changes that are known too", with(&all));
+    case["validator_chain"] = whole.clone();
+    let case = cases.valid("with a change of two that are known", with(&all[1..]));
+    case["validator_chain"] = whole.clone();
+    cases.refused("VALIDATOR_STEP_MISSING", "with the first change alone", with(&all[..1]));
+    cases.refused("VALIDATOR_STEP_MISSING", "with the second change alone", with(&all[1..]));
+    let twice = [&all[..1], &all[..]].concat();
+    cases.refused("STEP_ORDER", "with a change twice in it", with(&twice));
+    let change = |change: &dyn Fn(&mut v1::ValidatorStep)| {
+        let mut steps = all.clone();
+        change(&mut steps[0]);
+        with(&steps)
+    };
+    let signature = |step: &mut v1::ValidatorStep| {
+        *step.certificate.last_mut().expect("not empty") ^= 1;
+    };
+    cases.refused("CERTIFICATE_INVALID", "a damaged signature of a change", change(&signature));
+    let case = cases.refused("STEP_ORDER", "a damaged change that is known", change(&signature));
+    case["validator_chain"] = whole.clone();
+    let fewer = |step: &mut v1::ValidatorStep| step.validators.truncate(1);
+    cases.refused("STEP_VALIDATORS", "a change without its validators", change(&fewer));
 }

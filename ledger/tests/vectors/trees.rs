@@ -31,6 +31,7 @@ pub(crate) fn tags() -> Value {
         Tag::IN_SYNC,
         Tag::HISTORY,
         Tag::MISBEHAVIOUR,
+        Tag::ATTACHMENT,
         Tag::ACCEPTANCE,
     ];
     let vector = |tag: Tag| {

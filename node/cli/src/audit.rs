@@ -11,14 +11,17 @@ use serde::Serialize;
 
 use super::{command::Done, connect::ConnectArgs, failure, genesis, output::Output};
 
+mod attachment;
 mod consistency;
 mod decisions;
 mod export;
 mod fork;
 mod freshness;
 mod history;
+mod mapping;
 mod node;
 mod receipts;
+mod show;
 mod source;
 mod subject;
 mod tlog;
@@ -30,12 +33,18 @@ pub(crate) enum AuditCommand {
     /// Verify receipts with the genesis alone.
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
+    /// Show the record of a receipt, who lodged it, in which role and when, without a network.
+    #[command(after_help = show::HELP)]
+    Show(show::ShowArgs),
     /// Prove all records about a subject: that each is on the ledger and that none is missing.
     #[command(after_help = format!("{}\n\n{}", subject::FORMS, history::HELP))]
     History(history::HistoryArgs),
     /// Prove that no record is about a subject.
     #[command(after_help = format!("{}\n\n{}", subject::FORMS, history::ABSENT_HELP))]
     Absent(history::HistoryArgs),
+    /// Check that a file is the one that a record refers to, by its root.
+    #[command(after_help = attachment::HELP)]
+    Attachment(attachment::AttachmentArgs),
     /// Check that a node's log continues the head that was saved, and save its head.
     #[command(after_help = consistency::HELP)]
     Consistency(consistency::ConsistencyArgs),
@@ -77,6 +86,9 @@ pub(crate) struct VerifyArgs {
     /// Also ask the profile's node for its head, and check that its log continues the receipts'.
     #[arg(long)]
     against_node: bool,
+    /// Also map each record's source again, and compare: what the record says, and what its message said.
+    #[arg(long)]
+    source: bool,
 }
 
 #[derive(clap::Args)]
@@ -104,13 +116,17 @@ const VERIFY_HELP: &str = "\
 No network is needed, unless --against-node asks for it. Where receipts contradict each other, two
 certified blocks of one height are the proof of a fork. Receipts from after a change of the validators
 need the validator chain: --validator-chain FILE, or validator.chain beside them, or --against-node.
+With --source, each record is held against the message that it was made from: the source is mapped again, by the
+importer that the record names, where this program has it.
 
-Exit codes: 0 all verified; 1 a receipt, the validator chain or the genesis is invalid; 2 not enough evidence, such as a certificate
+Exit codes: 0 all verified; 1 a receipt, the validator chain or the genesis is invalid, or a record contradicts
+its source (--source); 2 not enough evidence, such as a certificate
 without a quorum, a missing validator chain or a file that cannot be read; 3 proof of a fork;
 64 wrong arguments.
 
 Examples:
   customhouse audit verify receipts/ --genesis genesis.json
+  customhouse audit verify receipts/ --genesis genesis.json --source
   customhouse --profile net/NL-DOUANE/clients/auditor audit verify receipts/ \\
     --genesis genesis.json --against-node
   customhouse --output json audit verify a.receipt --genesis genesis.json | jq .rests_on";
@@ -122,9 +138,11 @@ pub(crate) const WRONG_USAGE: u8 = 64;
 pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectArgs) -> Done {
     let done = match command {
         AuditCommand::Verify(args) => receipts::verify(&args, output, &connect).await,
+        AuditCommand::Show(args) => show::show(&args, output),
         AuditCommand::ValidatorChain(args) => {
             validator_chain::export(&args, output, &connect).await
         }
+        AuditCommand::Attachment(args) => attachment::check(&args, output),
         AuditCommand::Consistency(args) => consistency::check(&args, output, &connect).await,
         AuditCommand::Watch(args) => watch::watch(&args, output, &connect).await,
         AuditCommand::Export(command) => export::export(command, output, &connect).await,

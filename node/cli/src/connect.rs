@@ -69,6 +69,11 @@ impl ConnectArgs {
     }
 }
 
+/// A profile, by its directory or file.
+pub(crate) fn profile_at(path: &Path) -> anyhow::Result<Profile> {
+    Profile::read(path).with_context(|| format!("no client profile: {}", path.display()))
+}
+
 /// Connects as a profile says.
 pub(crate) async fn connect(profile: Profile) -> anyhow::Result<Connection> {
     let tls = ClientTls::read(&profile.ca, &profile.cert, &profile.key)?;

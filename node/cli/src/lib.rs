@@ -16,6 +16,8 @@ macro_rules! note {
 }
 
 mod arguments;
+#[cfg(feature = "node")]
+mod attach;
 mod audit;
 mod auditor;
 mod command;

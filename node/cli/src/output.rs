@@ -54,6 +54,14 @@ impl Output {
         }
     }
 
+    /// Prints an answer's part: its `Display`, or its JSON on one line.
+    pub(crate) fn line<T: Display + Serialize>(self, part: &T) -> io::Result<()> {
+        match self.format {
+            OutputFormat::Text => self.text(part),
+            OutputFormat::Json => line(&printable_json(&serde_json::to_string(part)?)),
+        }
+    }
+
     /// Prints a part of an answer for people; scripts get all in one document.
     pub(crate) fn text<T: Display>(self, part: &T) -> io::Result<()> {
         match self.format {

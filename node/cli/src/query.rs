@@ -1,17 +1,18 @@
 //! `customhouse query`: what is on the ledger, as one node sees it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use customhouse_files::newfile;
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{self, get_history_request::SubjectOrKey};
-use futures::StreamExt as _;
 use prost::Message as _;
 
 use super::{command::Done, connect::Connection, output::Output, subject::parse_subject};
 
+mod attachment;
+mod listing;
 mod record;
 mod views;
 
@@ -34,6 +35,12 @@ pub(crate) enum QueryCommand {
     /// All records about a subject, oldest first.
     #[command(after_help = HISTORY_HELP)]
     History(HistoryArgs),
+    /// Records by what they are, who lodged them and when, in the order of the ledger.
+    #[command(after_help = listing::LIST_HELP)]
+    List(listing::ListArgs),
+    /// The records of the ledger in their order, and each as it is committed.
+    #[command(after_help = listing::FOLLOW_HELP)]
+    Follow(listing::FollowArgs),
     /// A record's receipt, to be verified with `audit verify`.
     #[command(after_help = "Examples:\n  \
         customhouse --profile acme query receipt 5f0c… --out 5f0c.receipt")]
@@ -47,7 +54,13 @@ pub(crate) enum QueryCommand {
         /// Leave the record's content out.
         #[arg(long)]
         without_record: bool,
+        /// Leave the changes of the validators out, with which the genesis alone verifies it.
+        #[arg(long)]
+        without_steps: bool,
     },
+    /// A file that belongs to a record, by its root.
+    #[command(after_help = attachment::HELP)]
+    Attachment(attachment::AttachmentArgs),
     /// A block's header, the newest where no height is given.
     #[command(after_help = "Examples:\n  customhouse --profile acme query header 812")]
     Header {
@@ -106,6 +119,10 @@ certificate, trader, epc, case, validator-key (64 digits), agency (changes of it
 An id is asked for in the normal form that records have it in (docs/FORMATS.md): letters in upper case,
 without spaces and what is not seen; of a container number, without hyphens.
 
+Records that are linked with these come last, each with the record that it is linked through: the declaration
+that a status with this MRN answers to, and what amends or cancels it. They are what the node tells; `audit
+history` proves the records that are about the subject by themselves.
+
 Exit codes: 0 these are all; 2 there are more records than were printed, which is said: --all prints all;
 1 no answer.
 
@@ -120,13 +137,22 @@ pub(crate) async fn run(command: QueryCommand, output: Output, connection: Conne
         QueryCommand::Transaction { id } => {
             output.print(&TransactionView::of(&client.transaction(id).await?)?)?;
         }
+        QueryCommand::List(args) => return listing::list(args, output, &connection).await,
+        QueryCommand::Follow(args) => return listing::follow(args, output, &connection).await,
         QueryCommand::History(args) => return history(args, output, &connection).await,
-        QueryCommand::Receipt { id, out, without_record } => {
+        QueryCommand::Receipt { id, out, without_record, without_steps } => {
             let name = || out.display().to_string();
             newfile::is_free(&out).with_context(name)?;
-            let receipt = client.receipt(id, without_record).await?.encode_to_vec();
+            let receipt = match without_steps {
+                true => client.receipt(id, without_record).await?,
+                false => client.whole_receipt(id, without_record).await?,
+            };
+            let receipt = receipt.encode_to_vec();
             newfile::output(&out, &receipt).with_context(name)?;
             output.print(&Written { written: out, bytes: receipt.len() })?;
+        }
+        QueryCommand::Attachment(args) => {
+            output.print(&attachment::fetch(args, &connection).await?)?;
         }
         QueryCommand::Header { height } => {
             let (header, certificate) = client.header(height).await?;
@@ -152,6 +178,11 @@ async fn record(args: &RecordArgs, output: Output, connection: &Connection) -> a
         )?)?);
     }
     match v1::Record::decode(&*answer.record)?.source {
+        Some(v1::Source { attachment: Some(attachment), .. }) => bail!(
+            "the source of record {} is an attachment: query attachment {} --out FILE",
+            args.id,
+            hex::encode(attachment.root)
+        ),
         Some(source) => Ok(output.bytes(&source.content)?),
         None => bail!("record {} was not made from a message: it has no source", args.id),
     }
@@ -164,17 +195,38 @@ async fn history(args: HistoryArgs, output: Output, connection: &Connection) -> 
         (None, None) => bail!("a subject or its key is needed"),
     };
     let limit = if args.all { usize::MAX } else { args.limit };
-    let mut items = std::pin::pin!(connection.client.history(subject));
-    let (mut records, mut end) = (Vec::new(), End { records: 0, more: false });
-    while let Some(item) = items.next().await {
-        let item = item?;
-        if end.records == limit {
-            end.more = true;
+    let (mut records, mut end) = (Vec::new(), End::default());
+    let (mut token, mut linked) = (Vec::new(), BTreeMap::new());
+    'pages: loop {
+        let page = connection.client.linked_history_page(subject.clone(), 0, token).await?;
+        end.links_cut |= page.links_cut;
+        for item in page.items {
+            if end.records == limit {
+                end.more = true;
+                break 'pages;
+            }
+            linked.remove(&item.record_id);
+            let view = RecordView::of(&item.record_id, &item.record, item.place)?;
+            end.records += 1;
+            // People read while it goes on; only scripts get one document, and it is held for them.
+            if output.is_json() {
+                records.push(view);
+            } else {
+                output.text(&format_args!("{view}\n"))?;
+            }
+        }
+        for link in page.linked {
+            let id = link.item.as_ref().map(|item| item.record_id.clone()).unwrap_or_default();
+            linked.insert(id, link);
+        }
+        token = page.next_page_token;
+        if token.is_empty() {
             break;
         }
-        let view = RecordView::of(&item.record_id, &item.record, item.place)?;
-        end.records += 1;
-        // People read while it goes on; only scripts get one document, and it is held for them.
+    }
+    for link in linked.into_values() {
+        let view = RecordView::linked(&link)?;
+        end.linked += 1;
         if output.is_json() {
             records.push(view);
         } else {

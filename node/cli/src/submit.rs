@@ -14,6 +14,7 @@ use customhouse_proto::v1;
 use super::{command::Done, connect::Connection, output::Output, record_json};
 
 mod batch;
+mod import;
 mod receipts;
 mod report;
 mod rows;
@@ -22,8 +23,8 @@ mod wco;
 use batch::{Batch, End};
 use report::Report;
 
-/// Most bytes of a record's JSON: ample for 64 KiB of record, however it is laid out.
-const RECORD_JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of a record's JSON: ample for 4 MiB of record, however it is laid out.
+const RECORD_JSON_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Subcommand)]
 pub(crate) enum SubmitCommand {
@@ -60,6 +61,13 @@ pub(crate) struct WcoArgs {
     /// Files, and directories to search for *.xml.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Lodge notifications, which only customs may state, under this profile, of an officer; the rest goes
+    /// under --profile.
+    #[arg(long, value_name = "DIR")]
+    office_profile: Option<PathBuf>,
+    /// Say what would be lodged, and lodge nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Exit with 0 although files were malformed. Those that cannot be read still give 1.
     #[arg(long)]
     allow_malformed: bool,
@@ -78,6 +86,9 @@ pub(crate) struct RowsArgs {
     /// Submit at most this many rows.
     #[arg(long, value_name = "ROWS")]
     limit: Option<usize>,
+    /// Say what would be lodged, and lodge nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Exit with 0 although rows were malformed.
     #[arg(long)]
     allow_malformed: bool,
@@ -96,6 +107,9 @@ pub(crate) struct RecordArgs {
     /// The idempotency key. Where absent, the hash of the record: the same record is submitted once.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
+    /// Upload this file, and add it to the record's attachments. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    attach: Vec<PathBuf>,
     #[command(flatten)]
     submit: SubmitArgs,
 }
@@ -111,12 +125,17 @@ understood is a warning with its place. What has no record is named: other kinds
 directories, AppleDouble files. So is a message whose declaration was not found: its record is on the
 ledger all the same, and names the declaration.
 
+The node makes the records. What answers a declaration only customs may state: a broker's profile lodges
+declarations and amendments, --office-profile the notifications about them. Without it, what the role of the
+one profile may not state is named and left out.
+
 Exit codes: 0 all is on the ledger; 1 a file was malformed (unless --allow-malformed) or could not be read,
-a record was refused, or not everything became final. Skipped files, duplicates and messages without a
+a record was refused or left out, or not everything became final. Skipped files, duplicates and messages without a
 declaration leave it at 0.
 
 Examples:
-  customhouse --profile net/NL-DOUANE/clients/broker submit wco declarations/
+  customhouse --profile net/NL-DOUANE/clients/broker submit wco declarations/ \\
+    --office-profile net/NL-DOUANE/clients/officer
   customhouse --profile acme submit wco a.xml b.xml --receipts receipts/
   customhouse --profile acme --output json submit wco . | jq .problems";
 
@@ -136,7 +155,8 @@ const RECORD_HELP: &str = "\
 Examples:
   echo '{\"riskAlert\": {\"alertId\": \"A-17\", \"riskCode\": \"DRUGS\", \"about\":
     [{\"scheme\": \"CONTAINER\", \"id\": \"CSQU3054383\"}]}}' > alert.json
-  customhouse --profile net/NL-DOUANE/clients/broker submit record alert.json";
+  customhouse --profile net/NL-DOUANE/clients/broker submit record alert.json
+  customhouse --profile acme submit record declaration.json --attach invoice.pdf --attach scan.tiff";
 
 pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Connection) -> Done {
     let (report, allow_malformed) = match command {
@@ -153,7 +173,10 @@ pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Conn
 async fn submit_record(args: &RecordArgs, connection: &Connection) -> anyhow::Result<Report> {
     let name = args.file.display().to_string();
     let text = readfile::text(&args.file, RECORD_JSON_BYTES_MAX).with_context(|| name.clone())?;
-    let record = record_json::parse(&text).with_context(|| name.clone())?;
+    let mut record = record_json::parse(&text).with_context(|| name.clone())?;
+    for file in &args.attach {
+        record.attachments.push(connection.client.upload_file(file, None).await?);
+    }
     let key = args.key.clone().unwrap_or_else(|| key_of(&record));
     let mut report = Report::begin(connection).await?;
     let submission = v1::RecordSubmission { record: Some(record), idempotency_key: key };

@@ -12,7 +12,7 @@ use customhouse_node::logs;
 
 use crate::{
     arguments::{self, say},
-    audit,
+    attach, audit,
     command::{GlobalArgs, WRONG_USAGE, block_on, ended, hide_memory},
     genesis, keys, network, node,
     output::Output,
@@ -49,6 +49,9 @@ enum Command {
     /// Submit declarations and notifications to a node, and get their receipts.
     #[command(subcommand)]
     Submit(submit::SubmitCommand),
+    /// Show what a record says of a file that belongs to it.
+    #[command(after_help = attach::HELP)]
+    Attach(attach::AttachArgs),
     /// Ask a node what is on the ledger.
     #[command(subcommand)]
     Query(query::QueryCommand),
@@ -104,6 +107,7 @@ fn run() -> ExitCode {
         Command::Genesis(command) => genesis::run(command, output),
         Command::Node(command) => node::run(command, output),
         Command::Network(command) => network::run(command, output),
+        Command::Attach(args) => attach::run(&args, output),
         Command::Submit(command) => {
             block_on(async { submit::run(command, output, shared.connect.connect().await?).await })
         }

@@ -284,6 +284,9 @@ fn a_device_and_a_file_that_is_too_large_are_refused_with_their_name() {
     }
 }
 
+/// Under whom notifications go in.
+const OFFICE: &str = "--office-profile net/NL-DOUANE/clients/officer";
+
 #[test]
 fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     let desk = Desk::new();
@@ -292,7 +295,7 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     let broken = desk.path("broken.xml");
     fs::write(&broken, "<a>\n  <b></a>").expect("writable");
     let submit = format!(
-        "--profile net/NL-DOUANE/clients/broker --output json submit wco {} {} --receipts receipts",
+        "--profile net/NL-DOUANE/clients/broker --output json submit wco {} {} --receipts receipts {OFFICE}",
         samples.display(),
         broken.display()
     );
@@ -302,6 +305,16 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     let committed = first["committed"].as_u64().expect("a number");
     assert!(committed >= 12, "{first}");
     assert_eq!(first["unlinked"], Value::Array(vec![]));
+
+    // A broker alone: what only customs may state is named and left out, and the exit code knows it.
+    let alone = submit.replace(OFFICE, "--allow-malformed");
+    let planned = desk.run(&format!("{alone} --dry-run")).exits(1).json();
+    assert_eq!((&planned["committed"], &planned["records"]), (&0.into(), &Value::Array(vec![])));
+    assert!(planned["planned"][0]["record"]["declaration"].is_object(), "{planned}");
+    let alone = desk.run(&alone).exits(1).json();
+    let left_out = alone["left_out"].as_u64().expect("a number");
+    assert!(left_out >= 7, "{alone}");
+    assert_eq!(alone["already_there"].as_u64(), Some(committed - left_out), "{alone}");
 
     let again = desk.run(&format!("{submit} --allow-malformed")).exits(0).json();
     assert_eq!((&again["committed"], &again["already_there"]), (&0.into(), &committed.into()));
@@ -344,7 +357,7 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let network = Network::start(&desk);
     let submit = "--profile net/NL-DOUANE/clients/broker --output json submit wco";
     let samples = samples();
-    desk.run(&format!("{submit} {} --receipts receipts", samples.display())).exits(0);
+    desk.run(&format!("{submit} {} --receipts receipts {OFFICE}", samples.display())).exits(0);
     let history = "--profile net/DE-ZOLL/clients/auditor --output json audit history \
                    --genesis net/genesis.json";
     desk.run("network status --dir net --wait 60").exits(0);
@@ -390,6 +403,11 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let nowhere = "--store net/nowhere --genesis net/genesis.json";
     desk.run(&format!("{decisions} no.decisions {nowhere}")).exits(2);
     assert!(!desk.path("net/nowhere").exists(), "nothing is begun where nothing is");
+
+    let sources = desk.run(&format!("--output json {verify} --source")).exits(0).json();
+    let receipts = sources["receipts"].as_array().expect("a list");
+    assert!(receipts.iter().all(|receipt| receipt["source"]["found"] == "CHECKED"), "{sources}");
+    assert!(receipts.iter().all(|receipt| receipt["source"]["node_says_checked"] == true));
 
     let all = desk.run(&format!("--output json {verify}")).exits(0).json();
     assert_eq!(all["verdict"], "verified");

@@ -34,7 +34,8 @@ impl Node {
         run(node.dir.path(), "network status --dir net --wait 60");
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/samples");
         let broker = "--profile net/NL-DOUANE/clients/broker submit wco";
-        run(node.dir.path(), &format!("{broker} {}", samples.display()));
+        let office = "--office-profile net/NL-DOUANE/clients/officer";
+        run(node.dir.path(), &format!("{broker} {} {office}", samples.display()));
         node
     }
 

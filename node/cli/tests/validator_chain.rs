@@ -15,6 +15,7 @@ use customhouse_ledger::{
     },
     hash::Hash,
     keys::SigningKey,
+    proofs::receipt::embed_steps,
     record::{ValidRecord, dedupe_key},
     registry::{InSync, RegistryChange, RegistryProposal, genesis::Genesis},
     store::StoreOptions,
@@ -164,6 +165,20 @@ fn a_receipt_from_after_a_change_needs_the_validator_chain_and_one_from_before_d
     let steps = steps.iter().map(|step| step.to_proto()).collect();
     let bytes = v1::ValidatorChain { steps }.encode_to_vec();
     write("steps", &bytes);
+    // With the steps in it, the receipt needs nothing but the genesis; with wrong ones it is invalid.
+    let mut whole = reader.receipt(&after).expect("readable").expect("committed");
+    let chain = v1::ValidatorChain::decode(&bytes[..]).expect("a chain");
+    assert!(embed_steps(&mut whole, &chain.steps));
+    assert_eq!(whole.steps, chain.steps);
+    write("whole.receipt", &whole.encode_to_vec());
+    assert_eq!(verify(dir.path(), "whole.receipt").0, Some(0));
+    assert_eq!(verify(dir.path(), "whole.receipt --validator-chain steps").0, Some(0));
+    let mut early = reader.receipt(&before).expect("readable").expect("committed");
+    assert!(embed_steps(&mut early, &chain.steps));
+    assert_eq!(early.steps, [], "those below its height only");
+    *whole.steps[0].certificate.last_mut().expect("a signature") ^= 1;
+    write("wrong.receipt", &whole.encode_to_vec());
+    assert_eq!(verify(dir.path(), "wrong.receipt").0, Some(1));
 
     assert_eq!(verify(dir.path(), "receipts/before.receipt").0, Some(0));
     let (code, stdout) = verify(dir.path(), "receipts");
@@ -407,4 +422,37 @@ fn a_saved_head_tells_of_lost_blocks_only_where_a_quorum_signed_it() {
     let (code, answer) = check_with(dir.path(), &format!("--head good {steps}"));
     assert_eq!(code, Some(1), "{answer}");
     assert!(answer.contains("proof of a fork"), "{answer}");
+}
+
+#[test]
+fn a_receipt_is_shown_with_its_record_and_says_whether_it_was_verified() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let genesis = genesis();
+    let store = dir.path().join("store");
+    let mut chain = Chain::open(&store, &genesis, &StoreOptions::default()).expect("opened");
+    let (id, transaction) = record(&chain, "24NL1");
+    commit(&mut chain, transaction, &key(1));
+    let receipt = chain.reader().receipt(&id).expect("readable").expect("committed");
+    let file = dir.path().join("a.receipt");
+    fs::write(&file, receipt.encode_to_vec()).expect("written");
+    fs::write(dir.path().join("genesis.json"), genesis.to_json()).expect("written");
+    let show = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_customhouse"));
+        command.current_dir(dir.path()).args(["audit", "show", "a.receipt"]).args(more);
+        let output = command.output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, said) = show(&["--genesis", "genesis.json"]);
+    assert_eq!(code, Some(0), "{said}");
+    for part in [&id.to_string()[..], "24NL1", "lodged by", "signed by", "height      1"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("NOT VERIFIED"), "{said}");
+    let (code, said) = show(&[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("NOT VERIFIED") && said.contains("24NL1"), "{said}");
+    let (code, said) = show(&["--genesis", "genesis.json", "--source", "source.xml"]);
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("no source"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! The client: a method for each call of the services.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -17,18 +17,19 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1::{
     self, admin_client::AdminClient, audit_client::AuditClient, get_history_request::SubjectOrKey,
-    query_client::QueryClient, submission_client::SubmissionClient,
+    import_client::ImportClient, query_client::QueryClient, submission_client::SubmissionClient,
 };
 use futures::{Stream, TryStreamExt as _, stream};
 use prost::Message as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
-    Request, Streaming,
+    Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
 use crate::{
     connecting::{self, Connector},
-    contract::REQUEST_BYTES_MAX,
+    contract::{REASON_CODE, RECORD_LARGE, REQUEST_BYTES_MAX, TRANSACTION_LARGE},
     error::ClientError,
     tls::ClientTls,
 };
@@ -55,6 +56,8 @@ const REGISTRY_PAGES_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
+    /// One large thing is read at a time: a node holds back whoever reads more.
+    large: Arc<Semaphore>,
 }
 
 impl Client {
@@ -66,7 +69,7 @@ impl Client {
         let connect = |source| ClientError::Connect { endpoint: endpoint.to_owned(), source };
         let (to, connector) = configure(endpoint, tls)?;
         let channel = to.connect_with_connector(connector).await.map_err(connect)?;
-        Ok(Self { channel })
+        Ok(Self::of(channel))
     }
 
     /// Connects when the first call is made, and not before.
@@ -75,7 +78,15 @@ impl Client {
     /// [`ClientError::Endpoint`] or [`ClientError::Certificate`].
     pub fn connect_lazily(endpoint: &str, tls: &ClientTls) -> Result<Self, ClientError> {
         let (to, connector) = configure(endpoint, tls)?;
-        Ok(Self { channel: to.connect_with_connector_lazy(connector) })
+        Ok(Self::of(to.connect_with_connector_lazy(connector)))
+    }
+
+    fn of(channel: Channel) -> Self {
+        Self { channel, large: Arc::new(Semaphore::new(1)) }
+    }
+
+    pub(crate) async fn large_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.large).acquire_owned().await.ok()
     }
 
     /// The channel, for the generated clients of other services.
@@ -89,11 +100,17 @@ impl Client {
             .max_encoding_message_size(REQUEST_BYTES_MAX)
     }
 
-    fn query(&self) -> QueryClient<Channel> {
+    fn import(&self) -> ImportClient<Channel> {
+        ImportClient::new(self.channel())
+            .max_decoding_message_size(ANSWER_BYTES_MAX)
+            .max_encoding_message_size(REQUEST_BYTES_MAX)
+    }
+
+    pub(crate) fn query(&self) -> QueryClient<Channel> {
         QueryClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
-    fn audit(&self) -> AuditClient<Channel> {
+    pub(crate) fn audit(&self) -> AuditClient<Channel> {
         AuditClient::new(self.channel()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
@@ -124,6 +141,31 @@ impl Client {
         Ok(self.submission().stream_records(records).await?.into_inner())
     }
 
+    /// Has the node make records of raw messages, and lodge them where asked. One result a message, or a row,
+    /// in order.
+    ///
+    /// # Errors
+    /// The call was refused: nothing was lodged; see [`ClientError`].
+    pub async fn import_messages(
+        &self,
+        options: v1::ImportOptions,
+        messages: Vec<v1::ImportMessage>,
+    ) -> Result<Vec<v1::ImportResult>, ClientError> {
+        let request = v1::ImportMessagesRequest { options: Some(options), messages };
+        Ok(self.import().import_messages(request).await?.into_inner().results)
+    }
+
+    /// The same for a larger batch: the results come as they are known.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn stream_import(
+        &self,
+        requests: impl Stream<Item = v1::StreamImportRequest> + Send + 'static,
+    ) -> Result<Streaming<v1::ImportResult>, ClientError> {
+        Ok(self.import().stream_import(requests).await?.into_inner())
+    }
+
     /// Submits a signed transaction; with `wait` answers when it has ended.
     ///
     /// # Errors
@@ -149,7 +191,7 @@ impl Client {
     }
 
     /// Waits until a record has ended, for as long as the node waits; the phase is ACCEPTED where
-    /// it has not ended by then.
+    /// it has not ended by then. Its receipt comes without the record.
     ///
     /// # Errors
     /// Unknown to the node; see [`ClientError`].
@@ -162,7 +204,8 @@ impl Client {
             // 0 stands for the server's limit.
             u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1)
         });
-        let request = v1::WaitReceiptRequest { record_id: record_id.0.to_vec(), timeout_ms };
+        let (record_id, with_record) = (record_id.0.to_vec(), false);
+        let request = v1::WaitReceiptRequest { record_id, timeout_ms, with_record };
         Ok(self.submission().wait_receipt(request).await?.into_inner())
     }
 
@@ -172,7 +215,10 @@ impl Client {
     /// [`ClientError`].
     pub async fn record(&self, record_id: Hash) -> Result<v1::GetRecordResponse, ClientError> {
         let request = v1::GetRecordRequest { record_id: record_id.0.to_vec() };
-        Ok(self.query().get_record(asked(request)).await?.into_inner())
+        match self.query().get_record(asked(request)).await {
+            Err(status) if is_of(&status, RECORD_LARGE) => self.read_record(record_id).await,
+            answer => Ok(answer?.into_inner()),
+        }
     }
 
     /// A transaction by its id.
@@ -181,7 +227,10 @@ impl Client {
     /// [`ClientError`].
     pub async fn transaction(&self, id: Hash) -> Result<v1::GetTransactionResponse, ClientError> {
         let request = v1::GetTransactionRequest { transaction_id: id.0.to_vec() };
-        Ok(self.query().get_transaction(asked(request)).await?.into_inner())
+        match self.query().get_transaction(asked(request)).await {
+            Err(status) if is_of(&status, TRANSACTION_LARGE) => self.read_transaction(id).await,
+            answer => Ok(answer?.into_inner()),
+        }
     }
 
     /// One page of a subject's history; an empty token is the first page.
@@ -195,11 +244,31 @@ impl Client {
         page_token: Vec<u8>,
     ) -> Result<v1::GetHistoryResponse, ClientError> {
         let subject_or_key = Some(subject);
-        let request = v1::GetHistoryRequest { page_size, page_token, subject_or_key };
+        let without_links = true;
+        let request =
+            v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key };
         Ok(self.query().get_history(asked(request)).await?.into_inner())
     }
 
-    /// A subject's whole history, page by page as it is read.
+    /// One page of a subject's history, with the records that are linked with those of the page.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn linked_history_page(
+        &self,
+        subject: SubjectOrKey,
+        page_size: u32,
+        page_token: Vec<u8>,
+    ) -> Result<v1::GetHistoryResponse, ClientError> {
+        let subject_or_key = Some(subject);
+        let without_links = false;
+        let request =
+            v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key };
+        Ok(self.query().get_history(asked(request)).await?.into_inner())
+    }
+
+    /// A subject's whole history, page by page as it is read; a record that is too large for a page by
+    /// itself.
     pub fn history(
         &self,
         subject: SubjectOrKey,
@@ -213,7 +282,13 @@ impl Client {
                 Ok(Some((stream::iter(page.items.into_iter().map(Ok)), next)))
             }
         });
-        pages.try_flatten()
+        pages.try_flatten().and_then(move |item| async move {
+            if !item.record.is_empty() || item.length == 0 {
+                return Ok(item);
+            }
+            let id = Hash::from_slice(&item.record_id).map_err(|_| missing("record_id"))?;
+            Ok(v1::HistoryItem { record: self.read_record(id).await?.record, ..item })
+        })
     }
 
     /// The chain's genesis. To trust it, compare its chain id with one from elsewhere.
@@ -254,10 +329,84 @@ impl Client {
         record_id: Hash,
         without_record: bool,
     ) -> Result<v1::Receipt, ClientError> {
-        let record_id = record_id.0.to_vec();
-        let request = v1::GetReceiptRequest { record_id, without_record };
-        let answer = self.audit().get_receipt(asked(request)).await?.into_inner();
-        answer.receipt.ok_or_else(|| missing("receipt"))
+        self.receipt_with(record_id, without_record, false).await
+    }
+
+    /// A record's receipt, with the changes of the validators that it needs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn whole_receipt(
+        &self,
+        record_id: Hash,
+        without_record: bool,
+    ) -> Result<v1::Receipt, ClientError> {
+        self.receipt_with(record_id, without_record, true).await
+    }
+
+    async fn receipt_with(
+        &self,
+        record_id: Hash,
+        without_record: bool,
+        with_steps: bool,
+    ) -> Result<v1::Receipt, ClientError> {
+        let (id, with_record) = (record_id.0.to_vec(), !without_record);
+        let request = v1::GetReceiptRequest { record_id: id, with_record, with_steps };
+        match self.audit().get_receipt(asked(request)).await {
+            Err(status) if is_of(&status, RECORD_LARGE) => {
+                self.read_receipt(record_id, with_steps).await
+            }
+            answer => answer?.into_inner().receipt.ok_or_else(|| missing("receipt")),
+        }
+    }
+
+    /// The receipts of many records, at most [`REQUEST_RECORDS_MAX`](crate::contract::REQUEST_RECORDS_MAX),
+    /// in the order asked for, with the changes of the validators that they need.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn receipts(
+        &self,
+        record_ids: &[Hash],
+    ) -> Result<Streaming<v1::ReceiptBatch>, ClientError> {
+        let record_ids = record_ids.iter().map(|id| id.0.to_vec()).collect();
+        let request = v1::GetReceiptsRequest { record_ids, with_record: true, with_steps: true };
+        Ok(self.audit().get_receipts(request).await?.into_inner())
+    }
+
+    /// The same as they become final, in the order in which they end.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn stream_receipts(
+        &self,
+        record_ids: &[Hash],
+    ) -> Result<Streaming<v1::ReceiptBatch>, ClientError> {
+        let record_ids = record_ids.iter().map(|id| id.0.to_vec()).collect();
+        let request = v1::StreamReceiptsRequest { record_ids, with_record: true, with_steps: true };
+        Ok(self.submission().stream_receipts(request).await?.into_inner())
+    }
+
+    /// A page of the records that a filter takes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_records(
+        &self,
+        request: v1::ListRecordsRequest,
+    ) -> Result<v1::ListRecordsResponse, ClientError> {
+        Ok(self.query().list_records(asked(request)).await?.into_inner())
+    }
+
+    /// The records that a filter takes, in the order of the log, and each as it is committed.
+    ///
+    /// # Errors
+    /// The stream did not begin; see [`ClientError`].
+    pub async fn subscribe(
+        &self,
+        request: v1::SubscribeRequest,
+    ) -> Result<Streaming<v1::SubscribeResponse>, ClientError> {
+        Ok(self.query().subscribe(request).await?.into_inner())
     }
 
     /// The proof of all history entries of a subject, put together from its pages.
@@ -449,7 +598,7 @@ fn configure(endpoint: &str, tls: &ClientTls) -> Result<(Endpoint, Connector), C
 }
 
 /// A question whose answer is not waited for endlessly.
-fn asked<T>(message: T) -> Request<T> {
+pub(crate) fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(ANSWER_TIMEOUT);
     request
@@ -459,6 +608,14 @@ fn path(bytes: &[u8]) -> Result<Vec<Hash>, ClientError> {
     merkle::read_path(bytes).map_err(|error| ClientError::Answer(format!("path: {error}")))
 }
 
-fn missing(field: &str) -> ClientError {
+/// Whether a refusal is for this reason.
+fn is_of(status: &Status, reason_code: &str) -> bool {
+    status
+        .metadata()
+        .get(REASON_CODE)
+        .is_some_and(|found| found.as_bytes() == reason_code.as_bytes())
+}
+
+pub(crate) fn missing(field: &str) -> ClientError {
     ClientError::Answer(format!("{field} is missing"))
 }

@@ -1,6 +1,6 @@
 //! Why a call gave no answer.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use customhouse_ledger::{
     finality::{certificate::CertificateError, decision::DecisionError},
@@ -40,6 +40,14 @@ pub enum ClientError {
     /// The node refused the call.
     #[error("{0}")]
     Refused(Box<CallRefused>),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The answer lacks a part, or a part is not what it should be.
     #[error("the node's answer: {0}")]
     Answer(String),

@@ -1,11 +1,14 @@
 //! A client of a node: what the command line, the bench and the tests speak through.
 
+mod attachments;
 mod client;
 mod connecting;
 pub mod contract;
 mod error;
+mod large;
 mod no_connection;
 pub mod tls;
 
+pub use attachments::attachment_of;
 pub use client::Client;
 pub use error::{CallRefused, ClientError};

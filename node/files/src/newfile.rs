@@ -100,6 +100,65 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_directory(path)
 }
 
+/// A new file that is written bit by bit, under a name beside its own. Dropped before its end, nothing of it
+/// is left.
+#[derive(Debug)]
+pub struct NewFile {
+    temporary: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl NewFile {
+    /// Begins a file with the given permission bits.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where something has the name, or the system's answer.
+    pub fn begin(path: &Path, mode: u32) -> io::Result<Self> {
+        if let Ok(found) = path.symlink_metadata() {
+            return Err(taken(found.file_type()));
+        }
+        let temporary = beside(path)?;
+        fill(&temporary, &[], mode)?;
+        let file = OpenOptions::new().write(true).open(&temporary)?;
+        Ok(Self { temporary, path: path.to_owned(), file })
+    }
+
+    /// Gives the file its name, durably, unless another has taken it meanwhile.
+    ///
+    /// # Errors
+    /// As [`write()`].
+    pub fn finish(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        match fs::hard_link(&self.temporary, &self.path) {
+            // Without links it is moved, and a file that took the name in this moment is lost.
+            Err(error) if has_no_links(&error) => {
+                is_free(&self.path)?;
+                fs::rename(&self.temporary, &self.path)?;
+            }
+            named => named?,
+        }
+        sync_directory(&self.path)
+    }
+}
+
+impl io::Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Where it was moved it is not there any more.
+        let _moved = fs::remove_file(&self.temporary);
+    }
+}
+
 fn fill(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     // For others too, where this process's own mask would leave it to the owner.
@@ -204,6 +263,24 @@ mod tests {
         assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).expect("there"), b"other");
         fs::remove_file(&elsewhere).expect("there");
+    }
+
+    #[test]
+    fn a_file_that_is_written_bit_by_bit_has_its_name_at_the_end_or_never() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.pdf");
+        let begun = || {
+            let mut file = NewFile::begin(&path, 0o600).expect("begun");
+            file.write_all(b"new").expect("written");
+            file
+        };
+        drop(begun());
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
+        begun().finish().expect("named");
+        assert_eq!(fs::read(&path).expect("there"), b"new");
+        let refused = NewFile::begin(&path, 0o600).expect_err("taken");
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1);
     }
 
     #[test]

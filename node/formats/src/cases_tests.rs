@@ -44,7 +44,8 @@ fn import(elements: &str) -> Imported {
 /// `SCHEME id` of all that the record is about on the chain, once the node has completed it.
 fn about(imported: &Imported) -> Vec<String> {
     let mut record = imported.record.clone();
-    (record.salt, record.agency, record.submitter) = (vec![7; 16], "NL-DOUANE".into(), "a".into());
+    (record.salt, record.agency, record.submitter) = (vec![7; 32], "NL-DOUANE".into(), "a".into());
+    (record.submitter_role, record.submitter_certificate) = (v1::Role::Broker as i32, vec![7; 32]);
     let valid = ValidRecord::from_record(record).expect("a record that the chain takes");
     let shown = |subject: v1::Subject| format!("{} {}", subject.scheme().as_str_name(), subject.id);
     record::subjects(&valid.record).into_iter().map(shown).collect()
@@ -377,16 +378,16 @@ fn a_number_that_may_be_meant_for_another_is_told_by_default() {
 fn many_strange_texts_are_gone_through_in_no_time_that_matters() {
     let many = "<A><ID>x</ID></A>".repeat(3000);
     let imported = import(&format!("{}{many}", "\n".repeat(1000)));
-    assert_eq!(imported.warnings.last(), Some(&Warning::More(3000 + 2 - WARNINGS_MAX)));
+    assert_eq!(imported.warnings.last(), Some(&Warning::More(3000 + 1 - WARNINGS_MAX)));
 }
 
 #[test]
 fn too_many_subjects_and_a_second_message_are_refused_and_not_cut() {
     let equipment = |number| format!("<TransportEquipment><ID>C{number}</ID></TransportEquipment>");
     let many = |count: u32| message(&(0..count).map(equipment).collect::<String>());
-    assert_eq!(about(&import_bytes(many(512).as_bytes())).len(), 512);
-    let error = wco_message(many(513).as_bytes(), "a.xml").expect_err("too many").to_string();
-    assert!(error.contains("about 513 subjects, more than the 512"), "{error}");
+    assert_eq!(about(&import_bytes(many(4096).as_bytes())).len(), 4096);
+    let error = wco_message(many(4097).as_bytes(), "a.xml").expect_err("too many").to_string();
+    assert!(error.contains("about 4097 subjects, more than the 4096"), "{error}");
     let two = message("").replace("</MetaData>", "<Response/></MetaData>");
     for text in [two.clone(), two.replace("Response", "Declaration")] {
         let error = wco_message(text.as_bytes(), "a.xml").expect_err("two").to_string();

@@ -251,7 +251,9 @@ fn tariff_code(terms: &mut Terms, commodity: &Element) -> String {
             continue;
         }
         code.push_str(&take(id));
-        if let Some(stated) = classification.child("IdentificationTypeCode") {
+        // Eight digits and two are told apart again in the code; of others, it is kept which they were.
+        let is_usual = id.text.len() == if kind == "TSP" { 8 } else { 2 };
+        if let Some(stated) = classification.child("IdentificationTypeCode").filter(|_| is_usual) {
             stated.taken.set(true);
         }
     }

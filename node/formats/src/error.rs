@@ -12,6 +12,14 @@ pub enum ImportError {
         /// What the system answered.
         reason: String,
     },
+    /// The content looks like no format of [`FORMATS`](crate::FORMATS).
+    #[error("{file}: of none of the formats that are read ({known})")]
+    UnknownFormat {
+        /// The file.
+        file: String,
+        /// Names of those that are.
+        known: String,
+    },
     /// The message does not fit in a record.
     #[error("{file}: {bytes} bytes, more than the {limit} that fit in a record")]
     TooLarge {
@@ -70,6 +78,22 @@ pub enum ImportError {
         /// What is wrong there.
         reason: String,
     },
+}
+
+impl ImportError {
+    /// Line and column, both from 1, where they are known; 0 where not.
+    pub fn position(&self) -> (usize, usize) {
+        match self {
+            Self::Malformed { line, column, .. } | Self::Term { line, column, .. } => {
+                (*line, *column)
+            }
+            Self::Row { line, .. } => (*line, 0),
+            Self::Read { .. }
+            | Self::UnknownFormat { .. }
+            | Self::TooLarge { .. }
+            | Self::TooManySubjects { .. } => (0, 0),
+        }
+    }
 }
 
 /// Text from outside as it is shown to people: quoted, control characters escaped, shortened.

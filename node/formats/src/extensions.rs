@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::xml::Element;
 
 /// Most bytes around an extension's own encoding: tag and length.
-const FRAME_BYTES_MAX: usize = 4;
+const FRAME_BYTES_MAX: usize = 6;
 
 /// Collects extensions while there is room for them.
 #[derive(Debug)]

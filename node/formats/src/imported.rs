@@ -17,6 +17,8 @@ pub struct Imported {
     pub idempotency_key: String,
     /// The file, and for a row its line: what to name in messages to people.
     pub label: String,
+    /// Of a row, its line in the file, from 1; 0 of a message of its own.
+    pub line: usize,
     /// At most [`WARNINGS_MAX`](crate::WARNINGS_MAX).
     pub warnings: Vec<Warning>,
     /// What the message is to a declaration.

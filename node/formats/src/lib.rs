@@ -2,12 +2,13 @@
 //!
 //! Two forms are read: WCO Data Model declarations (DEC) and responses (RES) in XML, and the rows
 //! of the Korean import declarations in CSV. Nothing here talks to a node: the caller submits what
-//! comes out, declarations before the statuses that answer them.
+//! comes out, declarations before the statuses that answer them. [`FORMATS`] is the one table of what is
+//! read.
 //!
 //! ```text
-//! wco_paths ─► wco_file / wco_message ─► Outcome ─┬─► Imported ─► link_batch ─► Links
-//!                                                  └─► Skipped (named, with the reason)
-//! csv_rows  ─► Imported, Imported, …
+//! content ─► import (FORMATS) ─► Outcome ─┬─► Imported ─► link_batch ─► Links
+//!                                          └─► Skipped (named, with the reason)
+//! record  ─► check_source ─► SourceCheck
 //! ```
 //!
 //! What holds for everything that comes out:
@@ -32,6 +33,7 @@
 //! - **Input is hostile.** Size and depth are limited, document types and entity declarations are
 //!   refused, and no input panics.
 
+mod check;
 mod codes;
 mod date;
 mod decimal;
@@ -39,6 +41,7 @@ mod declaration;
 mod encoding;
 mod error;
 mod extensions;
+mod format;
 mod imported;
 mod link;
 mod naming;
@@ -57,11 +60,15 @@ mod samples_tests;
 #[cfg(test)]
 mod shared_data_tests;
 
+pub use check::{SourceCheck, check_source, check_source_with};
 pub use codes::{has_wrong_check_digit, perhaps_container};
 pub use error::ImportError;
+pub use format::{
+    EachOutcome, FORMATS, Format, RawMessage, SourcePlace, format_named, format_of, import,
+};
 pub use imported::{DeclarationKey, Imported, MessageRole, Outcome, Skipped};
 pub use link::{Duplicate, Link, LinkTarget, Links, Rule, Unlinked, link_batch, waves};
-pub use paths::{Found, wco_paths};
+pub use paths::{Found, message_file, wco_paths};
 pub use rows::{CsvRows, KOREAN_COLUMNS, csv_rows};
 pub use warning::{Place, WARNINGS_MAX, Warning};
 pub use wco::{MESSAGE_BYTES_MAX, wco_file, wco_message};

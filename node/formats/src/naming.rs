@@ -4,7 +4,7 @@
 //! A proof that nothing is about a subject covers what records state. So this goes through the whole
 //! message, and not only to the places that fields are read from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use customhouse_ledger::record::subject::form;
 use customhouse_proto::v1::subject::Scheme;
@@ -106,8 +106,15 @@ pub(super) fn subjects(
     text: &str,
     warnings: &mut Warnings,
 ) -> Subjects {
-    let mut reader =
-        Reader { message, text, found: BTreeSet::new(), unclear: Vec::new(), warnings };
+    let mut reader = Reader {
+        message,
+        declaration: message.child("Declaration"),
+        referenced: HashSet::new(),
+        text,
+        found: BTreeSet::new(),
+        unclear: Vec::new(),
+        warnings,
+    };
     reader.whole(message, String::new(), Part::Message);
     if !std::ptr::eq(root, message) {
         reader.whole(root, format!("/{}", root.name), Part::Around);
@@ -155,6 +162,10 @@ struct Unclear<'e> {
 
 struct Reader<'e, 'w> {
     message: &'e Element,
+    /// The first declaration in it.
+    declaration: Option<&'e Element>,
+    /// Elements in which a reference of their own was found, by their places in memory.
+    referenced: HashSet<*const Element>,
     text: &'e str,
     found: Subjects,
     unclear: Vec<Unclear<'e>>,
@@ -168,7 +179,7 @@ impl<'e> Reader<'e, '_> {
         // A text beside elements, which no element of the Data Model has.
         let form = by_form(&element.text);
         if form.is_some() || part == Part::Message && !element.text.is_empty() {
-            self.note(element, element.name.clone(), &element.text, form, part);
+            self.note(element, &element.name, &element.text, form, part);
         }
         self.walk(element, &mut path, part);
     }
@@ -179,6 +190,7 @@ impl<'e> Reader<'e, '_> {
             *totals.entry(child.label()).or_default() += 1;
         }
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let codes = DocumentCodes::of(element);
         let end = path.len();
         for child in &element.children {
             let label = child.label();
@@ -195,20 +207,27 @@ impl<'e> Reader<'e, '_> {
                 path.push_str(&format!("[{number}]"));
             }
             let part = if child.foreign && part == Part::Message { Part::Foreign } else { part };
-            self.element(element, child, path, part);
+            self.element((element, &codes), child, path, part);
             self.walk(child, path, part);
             path.truncate(end);
         }
     }
 
-    fn element(&mut self, parent: &Element, element: &'e Element, path: &str, part: Part) {
-        let scheme = scheme_of(parent, &element.name, &element.text);
+    fn element(
+        &mut self,
+        (parent, codes): (&Element, &DocumentCodes<'_>),
+        element: &'e Element,
+        path: &str,
+        part: Part,
+    ) {
+        let scheme = scheme_of((parent, codes), &element.name, &element.text);
         self.attributes(element, path, part);
         if scheme.is_some() && !element.children.is_empty() {
             // An id that is taken apart is not understood.
-            let whole = element.text.clone() + &inner_text(element);
+            let mut whole = element.text.clone();
+            add_inner_text(element, &mut whole);
             if part != Part::Around && !whole.is_empty() {
-                self.note(element, path.to_owned(), &whole, scheme, part);
+                self.note(element, path, &whole, scheme, part);
             }
             return;
         }
@@ -221,7 +240,7 @@ impl<'e> Reader<'e, '_> {
                 self.check_date(element, path);
                 let form = by_form(&element.text);
                 if form.is_some() || is_unknown_id(parent, element) || has_id(element) {
-                    self.note(element, path.to_owned(), &element.text, form, part);
+                    self.note(element, path, &element.text, form, part);
                 }
             }
             (Part::Foreign | Part::Around, scheme) => {
@@ -229,7 +248,7 @@ impl<'e> Reader<'e, '_> {
                 let is_id = part == Part::Foreign && is_id(&element.name);
                 if form.is_some() || scheme.is_some() || is_id {
                     let form = form.or(scheme);
-                    self.note(element, path.to_owned(), &element.text, form, part);
+                    self.note(element, path, &element.text, form, part);
                 }
             }
         }
@@ -237,12 +256,13 @@ impl<'e> Reader<'e, '_> {
 
     /// Notes what attributes may name: in messages of the Data Model, elements do.
     fn attributes(&mut self, element: &'e Element, path: &str, part: Part) {
+        let codes = DocumentCodes::of(element);
         for attribute in &element.attributes {
             let form = by_form(&attribute.value);
-            let scheme = scheme_of(element, attribute.local_name(), &attribute.value);
+            let scheme = scheme_of((element, &codes), attribute.local_name(), &attribute.value);
             if !attribute.value.is_empty() && (form.is_some() || scheme.is_some()) {
-                let path = format!("{path}@{}", attribute.name);
-                self.note(element, path, &attribute.value, form.or(scheme), part);
+                let path = format!("{}@{}", clipped(path), attribute.name);
+                self.note(element, &path, &attribute.value, form.or(scheme), part);
             }
         }
     }
@@ -250,14 +270,13 @@ impl<'e> Reader<'e, '_> {
     /// Takes the subject that an element of the message names.
     fn named(&mut self, parent: &Element, element: &'e Element, path: &str, scheme: Scheme) {
         if codes::is_shortened_number(&element.text) {
-            let place = Place { path: path.to_owned(), position: Some(self.position(element)) };
-            let value = element.text.clone();
-            self.warnings.push_with(|| Warning::Shortened { place, value });
+            let (place, value) = (self.place(element, path), element.text.clone());
+            self.warnings.push_with(|| Warning::Shortened { place: place(), value });
         }
         let id = match scheme {
             // The node knows the agency, and takes the reference from its field.
-            Scheme::DeclarationReference if !self.is_field(parent, element) => {
-                return self.note(element, path.to_owned(), &element.text, None, Part::Message);
+            Scheme::DeclarationReference if !self.is_field(parent) => {
+                return self.note(element, path, &element.text, None, Part::Message);
             }
             Scheme::DeclarationReference => form::normal_reference(&element.text),
             scheme => form::normal(scheme, &element.text),
@@ -270,10 +289,9 @@ impl<'e> Reader<'e, '_> {
                 }
             }
             Err(why) => {
-                let (position, value) = (self.position(element), element.text.clone());
-                let path = path.to_owned();
+                let (place, value) = (self.place(element, path), element.text.clone());
                 self.warnings.push_with(|| Warning::SubjectForm {
-                    place: Place { path, position: Some(position) },
+                    place: place(),
                     scheme,
                     value,
                     why,
@@ -284,10 +302,11 @@ impl<'e> Reader<'e, '_> {
 
     /// Whether it is where a field is read from: the first, of the message itself or, in a response, of
     /// the first declaration in it.
-    fn is_field(&self, parent: &Element, element: &Element) -> bool {
-        let first = parent.child(&element.name).is_some_and(|first| std::ptr::eq(first, element));
+    fn is_field(&mut self, parent: &Element) -> bool {
+        // They come in their order.
+        let first = self.referenced.insert(&raw const *parent);
         let of = |field: &Element| std::ptr::eq(field, parent);
-        first && (of(self.message) || self.message.child("Declaration").is_some_and(of))
+        first && (of(self.message) || self.declaration.is_some_and(of))
     }
 
     fn check_container(&mut self, id: String) {
@@ -305,16 +324,15 @@ impl<'e> Reader<'e, '_> {
         let format = element.attribute("formatCode").map_or("", |attribute| &attribute.value);
         let is_one = ["DateTimeString", "DateTime"].iter().any(|end| element.name.ends_with(end));
         if is_one && element.children.is_empty() && !date::is_date_time(&element.text, format) {
-            let (position, value) = (self.position(element), element.text.clone());
-            let place = Place { path: path.to_owned(), position: Some(position) };
-            self.warnings.push_with(|| Warning::Date { place, value });
+            let (place, value) = (self.place(element, path), element.text.clone());
+            self.warnings.push_with(|| Warning::Date { place: place(), value });
         }
     }
 
     fn note(
         &mut self,
         element: &'e Element,
-        path: String,
+        path: &str,
         value: &str,
         scheme: Option<Scheme>,
         part: Part,
@@ -324,38 +342,78 @@ impl<'e> Reader<'e, '_> {
         self.unclear.push(Unclear { element, path, value: value.to_owned(), scheme, foreign });
     }
 
-    fn position(&self, element: &Element) -> (usize, usize) {
-        xml::position(self.text.as_bytes(), element.offset)
+    /// Where an element is, for a warning that is wanted: it takes a look at all that comes before.
+    fn place<'p>(
+        &self,
+        element: &'p Element,
+        path: &'p str,
+    ) -> impl FnOnce() -> Place + use<'e, 'p> {
+        let text = self.text;
+        move || {
+            let position = xml::position(text.as_bytes(), element.offset);
+            Place { path: path.to_owned(), position: Some(position) }
+        }
     }
 }
 
-/// The texts of the elements in an element, one after the other.
-fn inner_text(element: &Element) -> String {
-    element.children.iter().map(|child| child.text.clone() + &inner_text(child)).collect()
+/// Bytes of the texts in an element that is taken apart, from which on no more are looked at: no id has as many.
+const INNER_TEXT_BYTES: usize = 4096;
+
+/// Adds the texts of the elements in an element, one after the other.
+fn add_inner_text(element: &Element, to: &mut String) {
+    for child in &element.children {
+        if to.len() > INNER_TEXT_BYTES {
+            return;
+        }
+        to.push_str(&child.text);
+        add_inner_text(child, to);
+    }
 }
 
 /// A path of which each of many texts may have a copy.
-fn clipped(mut path: String) -> String {
+fn clipped(path: &str) -> String {
     const CHARS_MAX: usize = 200;
-    if let Some((end, _)) = path.char_indices().nth(CHARS_MAX) {
-        path.truncate(end);
-        path.push('…');
+    match path.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path.to_owned(),
     }
-    path
 }
 
+/// The codes of an element that is a document, found once for all that is in it.
+struct DocumentCodes<'e> {
+    category: &'e str,
+    type_code: &'e str,
+}
+
+impl<'e> DocumentCodes<'e> {
+    fn of(class: &'e Element) -> Self {
+        let is_document = DOCUMENTS.contains(&&*class.name);
+        let of = |name: &str| {
+            let found = is_document.then(|| class.child(name)).flatten();
+            found.map_or("", |child| &*child.text)
+        };
+        Self { category: of("CategoryCode"), type_code: of("TypeCode") }
+    }
+}
+
+/// Classes that refer to a document.
+const DOCUMENTS: [&str; 3] = ["PreviousDocument", "AdditionalDocument", "SupportingDocument"];
+
 /// What a text is the id of, by the class (the element that it is in) and its name there.
-fn scheme_of(class: &Element, name: &str, text: &str) -> Option<Scheme> {
-    let beside = |name: &str| class.child(name).map_or("", |child| &child.text);
+fn scheme_of(
+    (class, codes): (&Element, &DocumentCodes<'_>),
+    name: &str,
+    text: &str,
+) -> Option<Scheme> {
     match (&*class.name, name) {
         ("TransportEquipment", "ID") => Some(Scheme::Container),
         ("UCR", "ID" | "TraderAssignedReferenceID") => Some(Scheme::Ucr),
         ("Declaration", "ID") => Some(Scheme::Mrn),
         ("Declaration", "FunctionalReferenceID") => Some(Scheme::DeclarationReference),
         ("TransportContractDocument", "ID") => Some(Scheme::TransportDocument),
-        ("PreviousDocument" | "AdditionalDocument" | "SupportingDocument", "ID") => {
+        (class, "ID") if DOCUMENTS.contains(&class) => {
             // A document of any type that has the number of a movement is that movement's.
-            document(beside("CategoryCode"), beside("TypeCode"))
+            document(codes.category, codes.type_code)
                 .or_else(|| by_form(text).filter(|form| *form == Scheme::Mrn))
         }
         (class, "ID") if PARTIES.contains(&class) => Some(Scheme::Trader),
@@ -379,7 +437,7 @@ fn document(category: &str, type_code: &str) -> Option<Scheme> {
 
 /// Whether an element is of a class that has an id of its own: a text in it stands in the id's place.
 fn has_id(element: &Element) -> bool {
-    scheme_of(element, "ID", &element.text).is_some()
+    scheme_of((element, &DocumentCodes::of(element)), "ID", &element.text).is_some()
 }
 
 /// Whether an element's name says that it is an id.

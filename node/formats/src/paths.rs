@@ -2,14 +2,17 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
+
+use customhouse_files::readfile;
 
 use super::{
     error::ImportError,
     imported::Skipped,
-    wco::{shown, unreadable},
+    wco::{MESSAGE_BYTES_MAX, shown, unreadable},
 };
 
 /// The deepest nesting of directories.
@@ -43,6 +46,20 @@ pub fn wco_paths(paths: &[PathBuf]) -> Found {
     }
     search.found.files = search.files.into_iter().collect();
     search.found
+}
+
+/// A message's file: its name for people, and its bytes. No more of them are read than one byte beyond
+/// [`MESSAGE_BYTES_MAX`], which no message has.
+///
+/// # Errors
+/// It cannot be read.
+pub fn message_file(path: &Path) -> Result<(String, Vec<u8>), ImportError> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MESSAGE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    readfile::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(path, &error))?;
+    Ok((shown(path), bytes))
 }
 
 #[derive(Default)]

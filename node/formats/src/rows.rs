@@ -51,15 +51,26 @@ const LINE_BYTES_MAX: usize = 8 * 1024;
 const FORMAT: &str = "KR-IMPORT/22";
 
 /// What maps these rows: its number changes with what it makes of them.
-const IMPORTER: &str = "customhouse-rows/1";
+pub(super) const IMPORTER: &str = "customhouse-rows/1";
 
 /// Imports the rows of a file, one after the other.
 ///
 /// # Errors
 /// Where the header is missing, or is not [`KOREAN_COLUMNS`].
 pub fn csv_rows<R: BufRead>(reader: R, label: &str) -> Result<CsvRows<R>, ImportError> {
-    let mut rows =
-        CsvRows { reader, file: label.to_owned(), line: 0, ended: false, after_return: false };
+    csv_rows_after(reader, label, 0)
+}
+
+/// The same for a part of a file with the file's header before it: as many lines were between them.
+///
+/// # Errors
+/// As [`csv_rows`].
+pub(super) fn csv_rows_after<R: BufRead>(
+    reader: R,
+    label: &str,
+    lines_before: usize,
+) -> Result<CsvRows<R>, ImportError> {
+    let mut rows = CsvRows::of(reader, label);
     let header = match rows.next_line() {
         Some(Ok(header)) => header,
         Some(Err(error)) => return Err(error),
@@ -81,7 +92,16 @@ pub fn csv_rows<R: BufRead>(reader: R, label: &str) -> Result<CsvRows<R>, Import
             return Err(rows.error(column, format!("the header has {} instead", quoted(found))));
         }
     }
+    rows.line = rows.line.saturating_add(lines_before);
     Ok(rows)
+}
+
+/// Imports the line that a record was made from.
+///
+/// # Errors
+/// It is not a row.
+pub(super) fn row_again(line: &[u8]) -> Result<Imported, ImportError> {
+    CsvRows::of(std::io::empty(), "source").import(line.to_vec())
 }
 
 /// What separates the columns of a header, where it is not a comma: some countries' spreadsheets write
@@ -120,6 +140,10 @@ impl<R: BufRead> Iterator for CsvRows<R> {
 }
 
 impl<R: BufRead> CsvRows<R> {
+    fn of(reader: R, label: &str) -> Self {
+        Self { reader, file: label.to_owned(), line: 0, ended: false, after_return: false }
+    }
+
     /// The next line without its end.
     fn next_line(&mut self) -> Option<Result<Vec<u8>, ImportError>> {
         if self.ended {
@@ -228,6 +252,7 @@ impl<R: BufRead> CsvRows<R> {
                 ..Default::default()
             },
             label: format!("{}:{}", self.file, self.line),
+            line: self.line,
             warnings,
             role: MessageRole::Declaration,
             key: named,

@@ -107,6 +107,8 @@ fn completed(record: &v1::Record) -> v1::Record {
         salt: vec![1; customhouse_ledger::record::SALT_BYTES],
         agency: "A".repeat(16),
         submitter: "s".repeat(customhouse_ledger::limits::SUBMITTER_BYTES_MAX),
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![1; 32],
         references: vec![
             v1::Reference {
                 relation: 1,
@@ -207,17 +209,61 @@ fn containers_warn_and_are_kept() {
 fn no_text_and_no_attribute_of_any_message_is_lost() {
     let Some(examples) = examples() else { return };
     for imported in &examples.imported {
-        let source = &imported.record.source.as_ref().expect("a source").content;
-        let text = std::str::from_utf8(source).expect("it was read as UTF-8");
-        let root = xml::parse(text.trim_start_matches('\u{feff}')).expect("it was read");
-        let mut texts = Vec::new();
-        collect_texts(&root, &mut texts);
-        let mut kept = count(values(&imported.record));
-        for (path, text) in texts {
-            let known = kept.get_mut(&text).filter(|count| **count > 0);
-            let Some(known) = known else { panic!("{}: {path} {text:?}", imported.label) };
-            *known -= 1;
-        }
+        nothing_is_lost(imported);
+        assert_eq!(check_source(&imported.record), SourceCheck::Checked, "{}", imported.label);
+    }
+}
+
+/// Every text and attribute of a message is in a field of its record or in an extension, as often as it is
+/// in the message.
+fn nothing_is_lost(imported: &Imported) {
+    let source = &imported.record.source.as_ref().expect("a source").content;
+    let text = std::str::from_utf8(source).expect("it was read as UTF-8");
+    let root = xml::parse(text.trim_start_matches('\u{feff}')).expect("it was read");
+    let mut texts = Vec::new();
+    collect_texts(&root, &mut texts);
+    let mut kept = count(values(&imported.record));
+    for (path, text) in texts {
+        let known = kept.get_mut(&text).filter(|count| **count > 0);
+        let Some(known) = known else { panic!("{}: {path} {text:?}", imported.label) };
+        *known -= 1;
+    }
+}
+
+/// A declaration of as many goods items as there may be, made from one of the examples: each item says
+/// something of its own.
+#[test]
+fn no_text_and_no_attribute_of_a_declaration_of_999_items_is_lost() {
+    const ITEMS: usize = 999;
+    let Some(folder) = shared("wco-hmrc/examples") else { return };
+    let file = folder.join("TT_IM001d/TT_IM001d.xml");
+    let text = std::fs::read_to_string(&file).expect("one of the examples");
+    let (start, end) = ("<GovernmentAgencyGoodsItem>", "</GovernmentAgencyGoodsItem>");
+    let (before, rest) = text.split_once(start).expect("an item");
+    let (item, _) = rest.split_once(end).expect("its end");
+    let after = rest.rsplit_once(end).expect("its end").1;
+    let of_its_own = |number: usize| {
+        let item = item.replace("</Description>", &format!(" {number}</Description>"));
+        let sequence = item.find("<SequenceNumeric>").expect("a sequence");
+        let until = item.find("</SequenceNumeric>").expect("its end");
+        format!("{start}{}<SequenceNumeric>{number}{}{end}", &item[..sequence], &item[until..])
+    };
+    let items: String = (1..=ITEMS).map(of_its_own).collect();
+    let text = format!("{before}{items}{after}");
+    let begun = std::time::Instant::now();
+    let outcome = super::wco::message_within(text.as_bytes(), "999.xml", 32 << 20);
+    let took = begun.elapsed();
+    let Ok(Outcome::Imported(imported)) = outcome else { panic!("{outcome:?}") };
+    let Some(Body::Declaration(declaration)) = &imported.record.body else { panic!("another") };
+    assert_eq!(declaration.items.len(), ITEMS);
+    let left_out = |warning: &Warning| matches!(warning, Warning::ExtensionsLeftOut(_));
+    assert!(!imported.warnings.iter().any(left_out), "{:?}", imported.warnings);
+    nothing_is_lost(&imported);
+    let bytes = imported.record.encoded_len();
+    eprintln!("999 items: {} bytes of XML, a record of {bytes} bytes, in {took:?}", text.len());
+    // Where records are large enough for it, it goes in as any other.
+    if bytes <= MESSAGE_BYTES_MAX {
+        assert_eq!(check_source(&imported.record), SourceCheck::Checked);
     }
 }
 
@@ -226,7 +272,10 @@ fn collect_texts(element: &xml::Element, into: &mut Vec<(String, String)>) {
     for child in &element.children {
         let restated = match &*child.name {
             // That the digits of a tariff code are one.
-            "IdentificationTypeCode" => ["TSP", "TRC"].contains(&&*child.text),
+            "IdentificationTypeCode" => {
+                let digits = element.child("ID").map_or(0, |id| id.text.len());
+                matches!((&*child.text, digits), ("TSP", 8) | ("TRC", 2))
+            }
             // That all is payable that was assessed.
             "PaymentAmount" => element
                 .child("TaxAssessedAmount")
@@ -381,4 +430,49 @@ fn every_korean_row_is_accepted_and_unknown_countries_flagged() {
     }
     assert_eq!((unknown, rounded), (39, 4_926));
     assert_eq!(other, BTreeSet::new());
+}
+
+/// An export declaration with its item 999 times, each under its own number, without the comments of the
+/// example.
+fn of_many_items() -> Option<String> {
+    let path = shared("wco-hmrc/examples")?.join("TT_EX026a/TT_EX026a.xml");
+    let mut text = std::fs::read_to_string(path).expect("a file that was listed");
+    while let Some((before, rest)) = text.split_once("<!--") {
+        text = before.to_owned() + rest.split_once("-->").expect("an end").1;
+    }
+    // Without the white space around elements; attributes on lines of their own stay apart.
+    let apart = |line: &str| if line.starts_with('<') { "" } else { " " }.to_owned() + line;
+    let text: String = text.lines().map(str::trim).map(apart).collect();
+    let (start, end) = ("<GovernmentAgencyGoodsItem>", "</GovernmentAgencyGoodsItem>");
+    let at = text.find(start).expect("an item");
+    let behind = at + text[at..].find(end).expect("its end") + end.len();
+    let item = &text[at..behind];
+    let number = "<SequenceNumeric>1</SequenceNumeric>";
+    assert!(item.contains(number));
+    let numbered = |n: u32| item.replacen(number, &number.replace('1', &n.to_string()), 1);
+    let items: String = (1..=999).map(numbered).collect();
+    Some([&text[..at], &items, &text[behind..]].concat())
+}
+
+#[test]
+fn a_declaration_of_999_items_is_one_record_with_its_source_and_every_extension() {
+    let Some(text) = of_many_items() else { return };
+    let imported = match wco_message(text.as_bytes(), "many.xml") {
+        Ok(Outcome::Imported(imported)) => imported,
+        other => panic!("{:?}", other.map(|_| "skipped")),
+    };
+    let left_out = |warning: &Warning| matches!(warning, Warning::ExtensionsLeftOut(_));
+    assert!(!imported.warnings.iter().any(left_out), "{:?}", imported.warnings);
+    let source = imported.record.source.as_ref().expect("a source");
+    assert!(source.content == text.as_bytes(), "byte for byte");
+    let Some(Body::Declaration(declaration)) = &imported.record.body else {
+        panic!("another kind")
+    };
+    assert_eq!(declaration.items.len(), 999);
+    let sequences = declaration.items.iter().map(|item| item.sequence);
+    assert!(sequences.eq(1..=999));
+    assert!(declaration.items.iter().all(|item| !item.extensions.is_empty()));
+    let valid = ValidRecord::from_record(completed(&imported.record)).expect("valid");
+    eprintln!("{} bytes of XML, {} of record", text.len(), valid.bytes.len());
+    assert!(valid.bytes.len() > text.len());
 }

@@ -55,13 +55,14 @@ fn taxes(terms: &mut Terms, declaration: &Element) -> Vec<v1::Tax> {
     let items = declaration.each("GoodsShipment").flat_map(|shipment| shipment.each(GOODS_ITEM));
     for (number, item) in (1..).zip(items) {
         let commodities = item.each("Commodity");
-        let stated: Vec<_> =
-            commodities.flat_map(|commodity| commodity.each("DutyTaxFee")).collect();
+        let stated = commodities.flat_map(|commodity| commodity.each("DutyTaxFee"));
+        let stated: Vec<_> = stated.filter_map(|tax| terms.tax(tax, 0)).collect();
+        // The item's sequence is told with its taxes, or not taken.
         if stated.is_empty() {
             continue;
         }
-        let sequence = sequence(terms, item, number);
-        taxes.extend(stated.into_iter().filter_map(|tax| terms.tax(tax, sequence)));
+        let item = sequence(terms, item, number);
+        taxes.extend(stated.into_iter().map(|tax| v1::Tax { item, ..tax }));
     }
     taxes
 }

@@ -3,7 +3,7 @@
 //! A value is taken only if the field then says the same as the element. What is left becomes an
 //! extension, see [`super::extensions`].
 
-use customhouse_ledger::record::subject::form;
+use customhouse_ledger::{limits::SUBJECTS_MAX, record::subject::form};
 use customhouse_proto::v1::{self, subject::Scheme};
 
 use super::{
@@ -125,8 +125,11 @@ impl Terms {
             self.warnings.push(Warning::Number { field: path.join("/"), value });
             return String::new();
         }
-        take_attribute(element, "unitCode", |_| true);
-        self.decimal(parent, path)
+        let mass = self.decimal(parent, path);
+        if !mass.is_empty() {
+            take_attribute(element, "unitCode", |_| true);
+        }
+        mass
     }
 
     /// A whole number; 0 where the element has none.
@@ -136,7 +139,8 @@ impl Terms {
         };
         match element.text.parse::<u64>() {
             Ok(count) => {
-                element.taken.set(count.to_string() == element.text);
+                // A field without a count says 0 too.
+                element.taken.set(count > 0 && count.to_string() == element.text);
                 count
             }
             Err(_) => {
@@ -189,7 +193,8 @@ impl Terms {
     /// Adds the container of a piece of transport equipment, once.
     pub(super) fn container(&mut self, equipment: &Element, into: &mut Vec<String>) {
         let id = self.subject(Scheme::Container, equipment, &["ID"]);
-        if !(id.is_empty() || into.contains(&id)) {
+        // With more than that the record is refused: it is about all of them.
+        if !(id.is_empty() || into.len() > SUBJECTS_MAX || into.contains(&id)) {
             into.push(id);
         }
     }

@@ -137,6 +137,18 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// Line and column, both from 1, where they are known; 0 where not.
+    pub fn position(&self) -> (usize, usize) {
+        match self {
+            Self::Shortened { place, .. }
+            | Self::SubjectForm { place, .. }
+            | Self::NotIndexed { place, .. }
+            | Self::Foreign { place, .. }
+            | Self::Date { place, .. } => place.position.unwrap_or_default(),
+            _ => (0, 0),
+        }
+    }
+
     /// Whether something that the message may name is not among the record's subjects: it will not be
     /// found by its id.
     pub fn is_about_a_subject(&self) -> bool {

@@ -1,8 +1,7 @@
 //! WCO Data Model messages: which file is what, and the record made from it.
 
-use std::{io::Read as _, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{collections::HashSet, os::unix::ffi::OsStrExt as _, path::Path};
 
-use customhouse_files::readfile;
 use customhouse_ledger::{limits::RECORD_BYTES_MAX, limits::SUBJECTS_MAX, record};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
@@ -13,7 +12,9 @@ use super::{
     error::ImportError,
     extensions::Extensions,
     imported::{DeclarationKey, Imported, MessageRole, Outcome, Skipped, idempotency_key},
-    naming, status,
+    naming,
+    paths::message_file,
+    status,
     terms::Terms,
     warning::Warning,
     xml::{self, Element},
@@ -27,7 +28,7 @@ pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 const ITEM_PREFIX_BYTES: usize = 4;
 
 /// What maps these messages: its number changes with what it makes of them.
-const IMPORTER: &str = "customhouse-wco/1";
+pub(super) const IMPORTER: &str = "customhouse-wco/1";
 /// What an AppleDouble file begins with: attributes of another file, under its name with `._` before it.
 const APPLE_DOUBLE: [u8; 4] = [0, 5, 0x16, 7];
 
@@ -51,12 +52,20 @@ pub(super) fn shown(path: &Path) -> String {
 /// # Errors
 /// Where it cannot be read, and as [`wco_message`].
 pub fn wco_file(path: &Path) -> Result<Outcome, ImportError> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(MESSAGE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    readfile::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(path, &error))?;
-    wco_message(&bytes, &shown(path))
+    let (label, bytes) = message_file(path)?;
+    wco_message(&bytes, &label)
+}
+
+/// Whether bytes begin as XML does, in any encoding that is read, or are what macOS keeps beside a file.
+pub(super) fn looks_like_xml(bytes: &[u8]) -> bool {
+    if bytes.starts_with(&APPLE_DOUBLE) {
+        return true;
+    }
+    let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
+    let mark = marks.into_iter().find(|mark| bytes.starts_with(mark)).map_or(0, <[u8]>::len);
+    // Of 16 bits, one byte of two is zero.
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+    bytes[mark..].iter().find(|byte| !is_space(byte)) == Some(&b'<')
 }
 
 /// Imports a message: a declaration (DEC) or a response (RES), with or without `MetaData` around
@@ -66,6 +75,15 @@ pub fn wco_file(path: &Path) -> Result<Outcome, ImportError> {
 /// Where it is not well-formed XML of a known encoding, too large for a record, about too many subjects,
 /// or lacks the regime.
 pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
+    message_within(bytes, label, MESSAGE_BYTES_MAX)
+}
+
+/// The same for records of at most this many bytes.
+pub(super) fn message_within(
+    bytes: &[u8],
+    label: &str,
+    bytes_max: usize,
+) -> Result<Outcome, ImportError> {
     let skipped = |root: &str, reason| {
         let (label, root) = (label.to_owned(), root.to_owned());
         Ok(Outcome::Skipped(Skipped { label, root, reason }))
@@ -73,8 +91,12 @@ pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
     if bytes.starts_with(&APPLE_DOUBLE) {
         return skipped("AppleDouble", "attributes of another file, which macOS keeps beside it");
     }
-    if bytes.len() > MESSAGE_BYTES_MAX {
-        return Err(too_large(label, bytes.len()));
+    let too_large = |bytes| {
+        let file = label.to_owned();
+        Err(ImportError::TooLarge { file, bytes, limit: bytes_max })
+    };
+    if bytes.len() > bytes_max {
+        return too_large(bytes.len());
     }
     let text = encoding::decode(bytes).map_err(|undecoded| {
         let fault = xml::Fault::new(undecoded.before.len(), undecoded.reason);
@@ -89,14 +111,14 @@ pub fn wco_message(bytes: &[u8], label: &str) -> Result<Outcome, ImportError> {
             return Err(term(&text, label, second, second.name.clone(), reason.to_owned()));
         }
     };
-    let document = Document { text: &text, root: &root, bytes, label };
+    let document = Document { text: &text, root: &root, bytes, label, bytes_max };
     let imported = match message.kind {
         Kind::Declaration => declaration_record(&message, &document)?,
         Kind::Response => status_record(&message, &document)?,
     };
     let record_bytes = imported.record.encoded_len();
-    if record_bytes > MESSAGE_BYTES_MAX {
-        return Err(too_large(label, record_bytes));
+    if record_bytes > bytes_max {
+        return too_large(record_bytes);
     }
     Ok(Outcome::Imported(Box::new(imported)))
 }
@@ -107,10 +129,8 @@ struct Document<'d> {
     root: &'d Element,
     bytes: &'d [u8],
     label: &'d str,
-}
-
-fn too_large(label: &str, bytes: usize) -> ImportError {
-    ImportError::TooLarge { file: label.to_owned(), bytes, limit: MESSAGE_BYTES_MAX }
+    /// Most bytes of its record.
+    bytes_max: usize,
 }
 
 fn malformed(text: &str, label: &str, fault: xml::Fault) -> ImportError {
@@ -235,12 +255,14 @@ fn declaration_record(
     let items = declaration.items.len();
     let mut record = record(message, document.bytes, Body::Declaration(declaration));
     add_subjects(&mut record, message, document, &mut terms)?;
-    let mut extensions = room(&record, items);
+    let mut extensions = room(&record, items, document);
     let around = around(document.root, element, &mut extensions);
     let shipment = element.child("GoodsShipment");
     let elements: Vec<&Element> =
         shipment.into_iter().flat_map(|shipment| shipment.each(GOODS_ITEM)).collect();
-    let is_item = |child: &Element| elements.iter().any(|item| std::ptr::eq(*item, child));
+    // By their places in memory: whether a child is one of many is asked of every child.
+    let places: HashSet<*const Element> = elements.iter().map(|item| &raw const **item).collect();
+    let is_item = |child: &Element| places.contains(&(&raw const *child));
     extensions.add(element, "", &is_item);
     let listed: Vec<_> = around.into_iter().chain(extensions.drain()).collect();
     if let Some(Body::Declaration(declaration)) = &mut record.body {
@@ -260,7 +282,7 @@ fn status_record(message: &Message<'_>, document: &Document<'_>) -> Result<Impor
         DeclarationKey { reference: status.declaration_reference.clone(), mrn: status.mrn.clone() };
     let mut record = record(message, document.bytes, Body::DeclarationStatus(status));
     add_subjects(&mut record, message, document, &mut terms)?;
-    let mut extensions = room(&record, 0);
+    let mut extensions = room(&record, 0, document);
     let around = around(document.root, message.element, &mut extensions);
     extensions.add(message.element, "", &|_| false);
     if let Some(Body::DeclarationStatus(status)) = &mut record.body {
@@ -303,9 +325,9 @@ fn record(message: &Message<'_>, bytes: &[u8], body: Body) -> v1::Record {
 }
 
 /// The room that is left in a record for extensions.
-fn room(record: &v1::Record, items: usize) -> Extensions {
+fn room(record: &v1::Record, items: usize, document: &Document<'_>) -> Extensions {
     let filled = record.encoded_len() + ITEM_PREFIX_BYTES * (items + 1);
-    Extensions::new(MESSAGE_BYTES_MAX.saturating_sub(filled))
+    Extensions::new(document.bytes_max.saturating_sub(filled))
 }
 
 /// What surrounds the message in its document, such as the agency in `MetaData`.
@@ -332,6 +354,7 @@ fn imported(
         record,
         idempotency_key: idempotency_key("xml", &[&document.root.content_hash()]),
         label: document.label.to_owned(),
+        line: 0,
         warnings: terms.warnings.into_vec(),
         role,
         key,

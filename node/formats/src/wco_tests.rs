@@ -308,19 +308,71 @@ fn deep_and_large_documents_are_refused() {
 
 #[test]
 fn extensions_make_room_and_are_counted() {
-    // Short values below a long path: as extensions, thousands of times the size of the source.
-    let outer = "n".repeat(20_000);
-    let leaves = "<l>1</l>".repeat(4_000);
+    // Short values below a long path: as extensions, a hundred times the size of the source.
+    let outer = "n".repeat(1_000);
+    let count = MESSAGE_BYTES_MAX / 500;
+    let leaves = "<l>1</l>".repeat(count);
     let text =
         format!("<Declaration><TypeCode>IMA</TypeCode><{outer}>{leaves}</{outer}></Declaration>");
-    assert!(matches!(wco_message(text.as_bytes(), ""), Err(ImportError::TooLarge { .. })));
-    let text = text.replace(&outer, &outer[..5_000]).replace(&leaves, &leaves[..20_000]);
     let imported = import(&text);
     assert!(imported.record.encoded_len() <= MESSAGE_BYTES_MAX);
     let kept = declaration(&imported).extensions.len();
-    assert!((1..2_500).contains(&kept), "{kept}");
-    assert_eq!(imported.warnings, [Warning::ExtensionsLeftOut(2_500 - kept)]);
+    assert!((1..count).contains(&kept), "{kept}");
+    assert_eq!(imported.warnings, [Warning::ExtensionsLeftOut(count - kept)]);
     assert_eq!(imported.record.source.as_ref().map(|s| &*s.content), Some(text.as_bytes()));
+}
+
+#[test]
+fn what_would_cost_time_or_memory_out_of_proportion_is_refused() {
+    let many = |count: usize, of: &str| -> String {
+        (0..count).map(|number| of.replace('#', &number.to_string())).collect()
+    };
+    let name = "n".repeat(1_025);
+    let nested =
+        (0..6).map(|depth| format!("<a {}>", many(200, &format!("xmlns:a{depth}x#='1' "))));
+    let nested: String = nested.collect::<String>() + &"</a>".repeat(6);
+    for (inside, reason) in [
+        (format!("<a xmlns='{name}'/>"), "namespace of more than 1024"),
+        (format!("<a {}/>", many(257, "a#='1' ")), "more than 256 attributes"),
+        (nested, "more than 1024 namespaces"),
+    ] {
+        let text = format!("<Declaration><TypeCode>IMA</TypeCode>{inside}</Declaration>");
+        let error = wco_message(text.as_bytes(), "").expect_err(reason).to_string();
+        assert!(error.contains(reason), "{reason}: {}", &error[..100]);
+    }
+}
+
+#[test]
+fn a_message_takes_time_in_proportion_to_its_size() {
+    // What was looked for again among all that stands beside it, once for each.
+    let items = "<GovernmentAgencyGoodsItem><SequenceNumeric>1</SequenceNumeric>\
+                 </GovernmentAgencyGoodsItem>";
+    let boxes = "<TransportEquipment><ID>A</ID></TransportEquipment>";
+    let strange =
+        "<TransportEquipment><ID>\u{1}A</ID></TransportEquipment>".replace('\u{1}', "\u{e000}");
+    for (before, repeated, after) in [
+        ("<GoodsShipment>", items, "</GoodsShipment>"),
+        ("<GoodsShipment><Consignment>", boxes, "</Consignment></GoodsShipment>"),
+        ("<GoodsShipment><Consignment>", &*strange, "</Consignment></GoodsShipment>"),
+        ("<GoodsShipment><PreviousDocument>", "<ID>A</ID>", "</PreviousDocument></GoodsShipment>"),
+        ("", "<FunctionalReferenceID>A</FunctionalReferenceID>", ""),
+        ("<a><TypeCode>A</TypeCode>", "<ID>1</ID>", "</a>"),
+    ] {
+        let of = |bytes: usize| {
+            let repeated = repeated.repeat(bytes / repeated.len());
+            format!("<Declaration><TypeCode>IMA</TypeCode>{before}{repeated}{after}</Declaration>")
+        };
+        let time = |bytes: usize| {
+            let text = of(bytes);
+            let begun = std::time::Instant::now();
+            let _outcome = message_within(text.as_bytes(), "", 64 << 20);
+            begun.elapsed().as_secs_f64()
+        };
+        let least = |bytes: usize| (0..3).map(|_| time(bytes)).fold(f64::INFINITY, f64::min);
+        // Twelve times as much, and what takes the square of it would take a hundred and more.
+        let (small, large) = (least(256 << 10), least(3 << 20));
+        assert!(large < 0.02 + 60.0 * small, "{repeated}: {small} s, then {large} s");
+    }
 }
 
 #[test]
@@ -383,4 +435,34 @@ proptest! {
     ) {
         let _ = wco_message(pieces.concat().as_bytes(), "markup");
     }
+}
+
+#[test]
+fn no_message_takes_time_out_of_proportion_to_its_bytes() {
+    let whole = |inner: &str| format!("<Declaration><TypeCode>IMA</TypeCode>{inner}</Declaration>");
+    let fill = |piece: &str| piece.repeat(3_500_000 / piece.len());
+    let started = std::time::Instant::now();
+    for inner in [
+        // Each is looked for among the others, or has a place that is counted from the start.
+        format!("<GoodsShipment>{}</GoodsShipment>", fill("<GovernmentAgencyGoodsItem/>")),
+        format!("<PreviousDocument>{}</PreviousDocument>", fill("<ID>1</ID>")),
+        fill("<IssueDateTime><DateTimeString>never</DateTimeString></IssueDateTime>"),
+        fill("<Importer><ID>?</ID></Importer>"),
+        fill("<FunctionalReferenceID>x</FunctionalReferenceID>"),
+        // Long names above many short texts.
+        format!("<{0}>{1}</{0}>", "n".repeat(1_000_000), "<TraderID>1</TraderID>".repeat(100_000)),
+    ] {
+        let _whatever_comes_of_it = wco_message(whole(&inner).as_bytes(), "");
+    }
+    for (element, why) in [
+        (
+            format!("<a {}/>", (0..300).map(|n| format!("a{n}=\"\" ")).collect::<String>()),
+            "attributes",
+        ),
+        (format!("<a xmlns=\"{}\"/>", "u".repeat(2000)), "a namespace of more than"),
+    ] {
+        assert!(refused(whole(&element).as_bytes()).contains(why), "{why}");
+    }
+    // Quadratic work on these would take minutes.
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }

@@ -18,6 +18,12 @@ use quick_xml::{
 
 use super::error::quoted;
 
+/// Attributes of an element, with what declares namespaces: each is compared with the others.
+const ATTRIBUTES_MAX: usize = 256;
+/// Namespaces that are declared around an element: each of its names is looked up among them.
+const BINDINGS_MAX: usize = 1024;
+/// Bytes of a namespace's name: each element has it in its paths.
+const NAMESPACE_BYTES_MAX: usize = 1024;
 /// The deepest nesting of elements.
 pub(super) const DEPTH_MAX: usize = 64;
 
@@ -309,6 +315,12 @@ impl Tree {
             self.bindings.iter().rposition(|(_, _, of)| *of < depth).map_or(0, |at| at + 1),
         );
         self.bindings.extend(bindings.into_iter().map(|(prefix, name)| (prefix, name, depth)));
+        if self.bindings.len() > BINDINGS_MAX {
+            return Err(Fault::new(
+                start,
+                format!("more than {BINDINGS_MAX} namespaces at a time"),
+            ));
+        }
         let prefix = name.prefix();
         let namespace = self.namespace(prefix.as_ref().map(AsRef::as_ref));
         for attribute in &mut attributes {
@@ -425,7 +437,10 @@ type Bindings = Vec<(String, Rc<str>)>;
 fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String> {
     check_spacing(tag.attributes_raw())?;
     let (mut found, mut bindings) = (Vec::new(), Vec::new());
-    for attribute in tag.attributes() {
+    for (count, attribute) in (1..).zip(tag.attributes()) {
+        if count > ATTRIBUTES_MAX {
+            return Err(format!("more than {ATTRIBUTES_MAX} attributes"));
+        }
         let attribute = attribute.map_err(|error| shortened(&error))?;
         let name = attribute.key.as_ref();
         if !is_name(name) {
@@ -443,6 +458,9 @@ fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String
         let of_schema =
             name.ends_with(":schemaLocation") || name.ends_with(":noNamespaceSchemaLocation");
         if let Some(prefix) = name.strip_prefix("xmlns:").or((name == "xmlns").then_some("")) {
+            if value.len() > NAMESPACE_BYTES_MAX {
+                return Err(format!("a namespace of more than {NAMESPACE_BYTES_MAX} bytes"));
+            }
             bindings.push((prefix.to_owned(), value.trim_matches(is_space).into()));
         } else if !of_schema {
             let (name, value) = (name.to_owned(), value.trim_matches(is_space).to_owned());

@@ -13,6 +13,7 @@ fn the_template_is_a_valid_configuration_with_the_default_limits() {
     let config = parse(TEMPLATE).expect("valid");
     assert_eq!(config.limits, LimitsSection::default());
     assert_eq!(config.log, LogSection::default());
+    assert_eq!(config.attachments, AttachmentsSection::default());
     assert_eq!(config.agency.as_str(), "NL-DOUANE");
     assert_eq!(config.network.peers.len(), 1);
 }

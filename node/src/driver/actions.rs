@@ -17,6 +17,9 @@ use customhouse_ledger::{
 use super::{Driver, DriverError, Fetch, Outside, Purpose, SignerMemory, lock};
 use crate::mempool::not_after_ms;
 
+/// Transactions for which a block has no room that are passed over before it is taken for full.
+const PASSED_OVER_MAX: usize = 16;
+
 impl<O: Outside, J: SignerMemory> Driver<O, J> {
     /// Carries out one action; where it is done at once, its answer is the next input.
     pub(super) fn act(&mut self, action: Action) -> Result<Option<Input>, DriverError> {
@@ -61,14 +64,16 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
     }
 
     fn build(&mut self, build: &Build) -> Result<Input, DriverError> {
-        let context = BlockContext {
-            view: build.view,
-            proposer: build.proposer,
-            time_ms: build.time_ms,
-            bytes_max: build.block_bytes_max,
-        };
         let staged = loop {
-            let candidate = self.chain.prepare(&context, self.candidates(build))?;
+            let candidates = self.candidates(build);
+            let bytes = candidates.iter().map(|t| t.encoded().len() as u64).sum();
+            let context = BlockContext {
+                view: build.view,
+                proposer: build.proposer,
+                time_ms: build.time_ms,
+                bytes_max: build.block_bytes_max.max(bytes),
+            };
+            let candidate = self.chain.prepare(&context, candidates)?;
             self.drop_refused(&candidate.refused);
             let is_empty = candidate.staged.transactions().is_empty();
             if !is_empty || build.may_be_empty {
@@ -84,19 +89,32 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         Ok(Input::Built { view: build.view, block })
     }
 
-    /// Waiting transactions that a block may include at its time, as many as fit, in turns.
+    /// Waiting transactions that a block may include at its time, as many as fit, in turns. Where the first
+    /// is larger than a block may be in this view, it is alone in it, if nothing smaller waits.
     fn candidates(&self, build: &Build) -> Vec<Arc<VerifiedTransaction>> {
         let parameters = self.chain.tip().parameters;
         let count_max = usize::try_from(parameters.block_transactions_max).unwrap_or(usize::MAX);
         let valid = valid_at(build.time_ms, &parameters);
-        let mut bytes = 0;
-        let fits = |transaction: &&Arc<VerifiedTransaction>| {
-            bytes += transaction.encoded().len() as u64;
-            bytes <= build.block_bytes_max
-        };
         let mempool = lock(&self.mempool);
-        let in_time = mempool.in_turns().filter(|t| valid.contains(&not_after_ms(t)));
-        in_time.take(count_max).take_while(fits).cloned().collect()
+        let mut in_time = mempool.in_turns().filter(|t| valid.contains(&not_after_ms(t)));
+        let (mut chosen, mut passed_over) = (Vec::new(), Vec::new());
+        let mut left = build.block_bytes_max;
+        while chosen.len() < count_max
+            && passed_over.len() < PASSED_OVER_MAX
+            && let Some(transaction) = in_time.next()
+        {
+            match left.checked_sub(transaction.encoded().len() as u64) {
+                Some(rest) => {
+                    left = rest;
+                    chosen.push(Arc::clone(transaction));
+                }
+                None => passed_over.push(transaction),
+            }
+        }
+        if chosen.is_empty() {
+            chosen.extend(passed_over.first().map(|first| Arc::clone(first)));
+        }
+        chosen
     }
 
     /// Whether the next block can include something. Clocks differ: where this node does not lead, it

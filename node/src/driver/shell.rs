@@ -21,6 +21,7 @@ pub(super) struct Shell {
     pub(super) addresses: Addresses,
     pub(super) started: Instant,
     pub(super) committed: broadcast::Sender<Arc<BlockOutcome>>,
+    pub(super) height: watch::Sender<u64>,
     pub(super) status: watch::Sender<ConsensusStatus>,
     pub(super) metrics: Metrics,
     pub(super) clock: ClockStatus,
@@ -64,6 +65,7 @@ impl Outside for Shell {
     }
 
     fn committed(&mut self, block: Arc<BlockOutcome>) {
+        self.height.send_replace(block.header.height);
         // That nobody listens is not a fault.
         let _listeners = self.committed.send(block);
     }

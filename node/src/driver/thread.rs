@@ -39,6 +39,7 @@ pub struct DriverHandle {
     work: Arc<Notify>,
     committed: broadcast::Sender<Arc<BlockOutcome>>,
     status: watch::Receiver<ConsensusStatus>,
+    height: watch::Receiver<u64>,
     probe: Probe,
 }
 
@@ -63,6 +64,11 @@ impl DriverHandle {
         self.probe.answered().await
     }
 
+    /// Height of the newest committed block.
+    pub fn height(&self) -> watch::Receiver<u64> {
+        self.height.clone()
+    }
+
     /// How consensus stands.
     pub fn status(&self) -> watch::Receiver<ConsensusStatus> {
         self.status.clone()
@@ -82,6 +88,7 @@ pub fn spawn(
     let (inputs, inputs_out) = mpsc::channel(INPUTS_MAX);
     let (committed, _) = broadcast::channel(COMMITTED_MAX);
     let (status_in, status) = watch::channel(ConsensusStatus::default());
+    let (height_in, height) = watch::channel(parts.chain.reader().tip().header.height);
     let work = Arc::new(Notify::new());
     let (probe, responder) = probe();
     let handle = DriverHandle {
@@ -89,6 +96,7 @@ pub fn spawn(
         work: Arc::clone(&work),
         committed: committed.clone(),
         status,
+        height,
         probe,
     };
     let fetcher = Fetcher {
@@ -116,6 +124,7 @@ pub fn spawn(
         addresses,
         started,
         committed,
+        height: height_in,
         status,
         metrics,
         clock,

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::Inbound;
 use crate::{
+    attachments::answering,
     clock,
     driver::answers::BLOCKS_MAX,
     driver::{DriverInput, SharedMempool, lock},
@@ -40,7 +41,11 @@ pub(super) fn cost_of_request(request: &v1::SyncRequest) -> u64 {
         Some(Request::Transactions(request)) => request.leaves.len().min(LEAVES_MAX),
         _ => 0,
     };
-    COST_OF_REQUEST + COST_OF_LEAF * leaves as u64
+    let pieces = match &request.request {
+        Some(Request::Pieces(request)) => answering::cost_of(request),
+        _ => 0,
+    };
+    COST_OF_REQUEST + COST_OF_LEAF * leaves as u64 + pieces
 }
 
 /// What it costs to give what was found.
@@ -75,6 +80,11 @@ impl Inbound {
             },
             Some(Request::Clock(_)) => {
                 Some(Response::Clock(v1::ClockResponse { unix_ms: clock::unix_ms() }))
+            }
+            Some(Request::Pieces(request)) => {
+                let attachments = self.attachments.clone();
+                let read = move || Ok(attachments.pieces(&request));
+                blocking(read).await.map(Response::Pieces)
             }
             Some(request) => {
                 let (reader, mempool) = (self.reader.clone(), Arc::clone(&self.mempool));
@@ -117,9 +127,12 @@ pub fn stored(
         Request::Blocks(request) => Response::Blocks(blocks(reader, request)?),
         Request::Block(request) => Response::Block(block(reader, request)?),
         // The network hands pushes over as events of their own.
-        Request::Certificate(_) | Request::Journal(_) | Request::Push(_) | Request::Clock(_) => {
-            return Ok(None);
-        }
+        // Attachments are not in the store.
+        Request::Certificate(_)
+        | Request::Journal(_)
+        | Request::Push(_)
+        | Request::Clock(_)
+        | Request::Pieces(_) => return Ok(None),
     }))
 }
 

@@ -115,7 +115,7 @@ impl Inbound {
         }
     }
 
-    fn admit_all(&self, transactions: Vec<Bytes>) -> Result<bool, &'static str> {
+    pub(super) fn admit_all(&self, transactions: Vec<Bytes>) -> Result<bool, &'static str> {
         let (reader, mempool) = (&self.reader, &self.mempool);
         let known = KnownTransactions { reader, mempool, unix_ms: crate::clock::unix_ms() };
         let rejected = |code| self.metrics.rejected("gossip", code);
@@ -196,7 +196,11 @@ impl KnownTransactions<'_> {
     }
 
     /// Whether a transaction of this header could wait for a block here, whatever its signature says.
-    fn may_wait(&self, header: &TransactionHeader, bytes: usize) -> Result<(), AdmissionError> {
+    pub(super) fn may_wait(
+        &self,
+        header: &TransactionHeader,
+        bytes: usize,
+    ) -> Result<(), AdmissionError> {
         admission::check_header(self.reader, header, self.unix_ms)?;
         Ok(lock(self.mempool).has_room_for(header, bytes)?)
     }

@@ -76,6 +76,8 @@ pub struct Limits {
     pub batch_pace: Duration,
     /// Most transactions in one batch; a received batch with more is undecodable.
     pub batch_transactions_max: usize,
+    /// A larger transaction is not gossiped, bytes: peers are told of it, and ask for it.
+    pub gossiped_transaction_bytes_max: usize,
     /// Transactions waiting to be published, bytes; more are dropped.
     pub publish_queue_bytes_max: usize,
     /// For how long a gossip message of the same content counts as the same message.
@@ -143,6 +145,7 @@ impl Default for Limits {
             batch_bytes: 256 << 10,
             batch_pace: Duration::from_millis(2),
             batch_transactions_max: 4096,
+            gossiped_transaction_bytes_max: 1 << 20,
             publish_queue_bytes_max: 16 << 20,
             duplicate_window: Duration::from_secs(30),
             gossip_queue_max: 128,

@@ -18,8 +18,8 @@ use super::{
     behaviour::BehaviourEvent,
     codec::FrameFault,
     config::PeerKey,
-    gossip,
-    handle::{Gossiped, JudgedMessage, NetworkEvent, Reply, RequestError},
+    gossip::{self, Batch},
+    handle::{Gossiped, JudgedMessage, NetworkEvent, Reply, RequestError, UnjudgedRoom},
     judgement::PendingJudgement,
     metrics::DropReason,
     peers::Connection,
@@ -296,13 +296,25 @@ impl Task {
         id: &MessageId,
         data: &[u8],
     ) -> Result<(), (DropReason, MessageAcceptance)> {
-        let transactions = gossip::decode_batch(data, self.limits.batch_transactions_max)
+        let batch = gossip::decode_batch(data, self.limits.batch_transactions_max)
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
         let (from, share) = self.share(&source, data.len(), Unjudged::Transactions)?;
         let (data, messages) = Default::default();
         let gossip = Gossiped { id: id.clone(), whole: true, data, messages };
         let judgement = self.judgement(source, 1, Some(gossip), share);
-        let _ = self.events.try_send(NetworkEvent::Transactions { from, transactions, judgement });
+        let event = match batch {
+            Batch::Transactions(transactions) => {
+                NetworkEvent::Transactions { from, transactions, judgement }
+            }
+            Batch::Announced(announced) => {
+                let peer = self.peers.find(&source);
+                let peer = peer.ok_or((DropReason::ConsumerBehind, MessageAcceptance::Ignore))?;
+                let left = Arc::clone(&peer.unjudged_transactions);
+                let room = UnjudgedRoom { left, bytes_max: self.limits.unjudged_bytes_max };
+                NetworkEvent::Announced { from, announced, judgement, room }
+            }
+        };
+        let _ = self.events.try_send(event);
         Ok(())
     }
 

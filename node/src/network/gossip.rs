@@ -30,6 +30,9 @@ const REPEAT_BYTES_MAX: usize = 11;
 /// proposals of a few views.
 pub const CONSENSUS_BATCH_MAX: usize = 64;
 
+/// Most bytes of the header and signature of a transaction that is told of.
+const ANNOUNCED_BYTES_MAX: usize = 1024;
+
 /// Messages remembered of each kind, own ones and those of others, to tell a repeat from a message that is
 /// already on its way.
 const RECENT_MAX: usize = 8192;
@@ -167,13 +170,30 @@ pub(super) fn has_more_than(data: &[u8], messages: &[v1::ConsensusMessage]) -> b
     mark.is_none_or(|mark| mark > REPEAT_BYTES_MAX)
 }
 
+/// What a batch brings.
+pub(super) enum Batch {
+    Transactions(Vec<Bytes>),
+    Announced(v1::AnnouncedTransaction),
+}
+
 /// Decodes a batch of 1 to `max` transactions, copying each, so that one that is kept for long does
-/// not pin the batch.
-pub(super) fn decode_batch(data: &[u8], max: usize) -> Option<Vec<Bytes>> {
+/// not pin the batch; or of one that is only told of.
+pub(super) fn decode_batch(data: &[u8], max: usize) -> Option<Batch> {
     let batch =
         wire::is_proportionate(data, 0).then(|| v1::TransactionBatch::decode(data).ok())??;
     let count = batch.transactions.len();
-    (count > 0 && count <= max).then_some(batch.transactions)
+    match batch.announced {
+        None => (count > 0 && count <= max).then_some(Batch::Transactions(batch.transactions)),
+        Some(announced) => {
+            let bytes = announced.header.len() + announced.signature.len();
+            (count == 0 && bytes <= ANNOUNCED_BYTES_MAX).then_some(Batch::Announced(announced))
+        }
+    }
+}
+
+/// A batch that tells of a transaction.
+pub(super) fn batch_announcing(announced: v1::AnnouncedTransaction) -> v1::TransactionBatch {
+    v1::TransactionBatch { transactions: Vec::new(), announced: Some(announced) }
 }
 
 /// How an own message is to be published.
@@ -339,7 +359,7 @@ impl Batcher {
     fn take(&mut self, now: Instant) -> v1::TransactionBatch {
         self.last_sent = Some(now);
         self.waiting_bytes = 0;
-        v1::TransactionBatch { transactions: std::mem::take(&mut self.waiting) }
+        v1::TransactionBatch { transactions: std::mem::take(&mut self.waiting), announced: None }
     }
 }
 
@@ -454,9 +474,19 @@ mod tests {
         let repeat = as_repeat(data.clone());
         assert_ne!(message_id(&topic, &data), message_id(&topic, &repeat));
         assert_eq!(decode_messages(&repeat), Some(vec![message]));
-        let batch = v1::TransactionBatch { transactions: vec![transaction(3)] };
+        let batch = v1::TransactionBatch { transactions: vec![transaction(3)], announced: None };
         let repeat = as_repeat(batch.encode_to_vec());
-        assert_eq!(decode_batch(&repeat, 1), Some(batch.transactions));
+        let Some(Batch::Transactions(found)) = decode_batch(&repeat, 1) else { panic!("a batch") };
+        assert_eq!(found, batch.transactions);
+        let announced = v1::AnnouncedTransaction { header: vec![1; 124], ..Default::default() };
+        let repeat = as_repeat(batch_announcing(announced.clone()).encode_to_vec());
+        let Some(Batch::Announced(found)) = decode_batch(&repeat, 1) else { panic!("told of") };
+        assert_eq!(found, announced);
+        let both = v1::TransactionBatch { announced: Some(announced), ..batch };
+        let long = v1::AnnouncedTransaction { header: vec![1; 2000], ..Default::default() };
+        for wrong in [both, batch_announcing(long), v1::TransactionBatch::default()] {
+            assert!(decode_batch(&wrong.encode_to_vec(), 1).is_none());
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use libp2p::{
     gossipsub::MessageId,
     request_response::{InboundRequestId, ResponseChannel},
 };
+use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
@@ -71,6 +72,58 @@ pub(super) enum Command {
     Ping(oneshot::Sender<()>),
 }
 
+/// A transaction on its way to be gossiped.
+pub(super) enum Outgoing {
+    Whole(Bytes),
+    /// One that is too large for that.
+    Announced(v1::AnnouncedTransaction),
+}
+
+impl Outgoing {
+    /// What it holds while it waits.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(transaction) => transaction.len(),
+            Self::Announced(announced) => announced.encoded_len(),
+        }
+    }
+}
+
+/// What peers are told of a transaction; nothing where the bytes are none.
+fn announced(encoded: &Bytes) -> Option<v1::AnnouncedTransaction> {
+    // Slots and records are views of the bytes: this copies none of them.
+    let parts = v1::Transaction::decode(encoded.clone()).ok()?;
+    Some(v1::AnnouncedTransaction {
+        header: parts.header.to_vec(),
+        signature: parts.signature.to_vec(),
+        bytes: u32::try_from(encoded.len()).ok()?,
+    })
+}
+
+/// Room for what a peer has sent and the node has not judged, in bytes: what is fetched of the peer because
+/// it told of it counts like what it sends.
+#[derive(Clone, Debug)]
+pub struct UnjudgedRoom {
+    pub(super) left: Arc<Semaphore>,
+    pub(super) bytes_max: usize,
+}
+
+impl UnjudgedRoom {
+    /// Room of its own, for tests.
+    #[cfg(test)]
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { left: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+    }
+
+    /// Waits for room for this many bytes, which are held until what is given is dropped. More than there is
+    /// in all is as much as there is.
+    pub async fn hold(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = u32::try_from(bytes.min(self.bytes_max)).unwrap_or(u32::MAX);
+        let held = Arc::clone(&self.left).acquire_many_owned(bytes).await;
+        held.expect("a peer's room is never closed")
+    }
+}
+
 /// A request on its way, with its place among the peer's open requests.
 pub(super) struct OpenRequest {
     pub(super) peer: PeerKey,
@@ -85,10 +138,12 @@ pub struct NetworkHandle(pub(super) Arc<Sender>);
 
 pub(super) struct Sender {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) transactions: mpsc::Sender<Bytes>,
+    pub(super) transactions: mpsc::Sender<Outgoing>,
     /// Bytes in `transactions`.
     pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) queued_bytes_max: usize,
+    /// Of a transaction that is gossiped whole.
+    pub(super) gossiped_bytes_max: usize,
     /// One permit for each request that may be open to a peer.
     pub(super) requests: RwLock<HashMap<PeerKey, Arc<Semaphore>>>,
     pub(super) requests_outbound_max: usize,
@@ -111,9 +166,17 @@ impl NetworkHandle {
     }
 
     /// Gossips an encoded [`v1::Transaction`]. Never waits. At once when there is little to send;
-    /// what comes in quick succession travels in one message.
+    /// what comes in quick succession travels in one message. Of a large one the peers are only told: they
+    /// ask for it, by its leaf hash.
     pub fn publish_transaction(&self, transaction: Bytes) {
-        let length = transaction.len();
+        let transaction = if transaction.len() <= self.0.gossiped_bytes_max {
+            Outgoing::Whole(transaction)
+        } else if let Some(announced) = announced(&transaction) {
+            Outgoing::Announced(announced)
+        } else {
+            return self.0.metrics.drop_one(DropReason::Oversize);
+        };
+        let length = transaction.bytes();
         let queued = self.0.queued_bytes.fetch_add(length, Ordering::Relaxed);
         let sent =
             queued <= self.0.queued_bytes_max && self.0.transactions.try_send(transaction).is_ok();
@@ -239,6 +302,17 @@ pub enum NetworkEvent {
         transactions: Vec<Bytes>,
         /// Says whether the whole batch is passed on.
         judgement: PendingJudgement,
+    },
+    /// A peer has told of a transaction that is too large to be gossiped.
+    Announced {
+        /// The peer that told of it, and should have it.
+        from: PeerKey,
+        /// What it is, decoded and nothing more.
+        announced: v1::AnnouncedTransaction,
+        /// Says whether others are told too.
+        judgement: PendingJudgement,
+        /// Where what is fetched counts until it is judged.
+        room: UnjudgedRoom,
     },
     /// A peer asks something. Never a push.
     Request {

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use customhouse_proto::v1;
 use futures::StreamExt as _;
 use libp2p::{
@@ -35,7 +34,7 @@ use super::{
     gossip::{self, Batcher, Publication, Recent, Topics},
     handle::{
         Answer, Command, ConnectedPeer, Gossiped, JudgedMessage, NetworkEvent, NetworkHandle,
-        OpenRequest, RequestError, Sender,
+        OpenRequest, Outgoing, RequestError, Sender,
     },
     judgement::Judgement,
     metrics::{DropReason, NetworkMetrics},
@@ -90,6 +89,7 @@ pub async fn spawn(
         transactions: transactions_sender,
         queued_bytes: Arc::clone(&queued_bytes),
         queued_bytes_max: limits.publish_queue_bytes_max,
+        gossiped_bytes_max: limits.gossiped_transaction_bytes_max,
         requests: RwLock::new(peers.iter().map(|peer| (peer.key, places())).collect()),
         requests_outbound_max: limits.requests_outbound_max,
         listed: listed_sender,
@@ -161,7 +161,7 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> String {
 /// The ends of the channels that the task reads.
 struct Inputs {
     commands: mpsc::Receiver<Command>,
-    transactions: mpsc::Receiver<Bytes>,
+    transactions: mpsc::Receiver<Outgoing>,
     judged: mpsc::Receiver<JudgedMessage>,
     answers: mpsc::Receiver<Answer>,
     listed: watch::Receiver<Vec<PeerConfig>>,
@@ -389,13 +389,17 @@ impl Task {
         }
     }
 
-    fn on_transactions(&mut self, first: Bytes, queue: &mut mpsc::Receiver<Bytes>) {
+    fn on_transactions(&mut self, first: Outgoing, queue: &mut mpsc::Receiver<Outgoing>) {
         let now = Instant::now();
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(transaction) = next {
-            self.queued_bytes.fetch_sub(transaction.len(), Ordering::Relaxed);
-            if let Some(batch) = self.batcher.add(transaction, now) {
+            self.queued_bytes.fetch_sub(transaction.bytes(), Ordering::Relaxed);
+            let batch = match transaction {
+                Outgoing::Whole(transaction) => self.batcher.add(transaction, now),
+                Outgoing::Announced(announced) => Some(gossip::batch_announcing(announced)),
+            };
+            if let Some(batch) = batch {
                 self.publish_batch(&batch);
             }
             taken += 1;

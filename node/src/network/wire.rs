@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_frame_of_empty_fields_is_found_at_every_level_it_can_hide_in() {
         let transactions = vec![bytes::Bytes::new(); 100_000];
-        let batch = v1::TransactionBatch { transactions: transactions.clone() };
+        let batch = v1::TransactionBatch { transactions: transactions.clone(), announced: None };
         assert!(!is_proportionate(&batch.encode_to_vec(), 0));
         let blocks = vec![v1::BlockWithBody { block: None, transactions }];
         let response = v1::SyncResponse {
@@ -74,9 +74,20 @@ mod tests {
             })),
         };
         assert!(is_proportionate(&request.encode_to_vec(), 2));
-        let batch = v1::TransactionBatch { transactions: vec![vec![7; 200].into(); 4096] };
+        let batch =
+            v1::TransactionBatch { transactions: vec![vec![7; 200].into(); 4096], announced: None };
         assert!(is_proportionate(&batch.encode_to_vec(), 0));
         assert!(is_proportionate(&[], 2));
+    }
+
+    #[test]
+    fn pieces_of_a_file_pass_whatever_is_in_it() {
+        let data = [0x0a, 0x00].repeat(32 * 1024);
+        let piece = v1::Piece { data, path: vec![0x0a; 448] };
+        let pieces = v1::PiecesResponse { pieces: vec![piece; 8] };
+        let response =
+            v1::SyncResponse { response: Some(v1::sync_response::Response::Pieces(pieces)) };
+        assert!(is_proportionate(&response.encode_to_vec(), 2));
     }
 
     #[test]

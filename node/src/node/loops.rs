@@ -1,9 +1,12 @@
 //! The loops of a node: each a task that ends the node with it, and each asked whether it goes round.
 
-use customhouse_ledger::finality::evidence::Evidence;
-use tokio::sync::{mpsc, watch};
+use std::sync::Arc;
+
+use customhouse_ledger::{chain::BlockOutcome, finality::evidence::Evidence};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
+    attachments::fetching::{FetchPolicy, Fetching},
     clock::{ClockState, comparing::Comparison},
     driver::DriverHandle,
     health::{Health, Probe, probe},
@@ -59,4 +62,22 @@ pub(super) fn report(tasks: &Tasks, reporter: Reporter, evidence: mpsc::Receiver
 pub(super) fn compare_clocks(tasks: &Tasks, node: &Services, state: watch::Sender<ClockState>) {
     let of_node = (node.reader.clone(), node.network.clone(), node.metrics.clone());
     Comparison::new(node.agency, of_node, state).start(tasks);
+}
+
+/// Starts getting the attachments that this node lacks.
+pub(super) fn fetch_attachments(
+    tasks: &Tasks,
+    node: &Services,
+    policy: FetchPolicy,
+    committed: broadcast::Receiver<Arc<BlockOutcome>>,
+) {
+    let fetching = Fetching {
+        attachments: node.attachments.clone(),
+        reader: node.reader.clone(),
+        network: node.network.clone(),
+        agency: node.agency,
+        policy,
+    };
+    let stop = tasks.shutdown().clone();
+    tasks.spawn("fetching of attachments", fetching.run(committed, stop));
 }

@@ -26,7 +26,9 @@ use crate::{
     submissions::{End, SubmissionRefusal},
 };
 
+mod attachments;
 mod idle;
+mod large;
 mod lying_leader;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -157,6 +159,8 @@ impl Network {
             store: folder.join(format!("{i}-store")),
             outbox: folder.join(format!("{i}-outbox")),
             outbox_bytes_max: 64 * 1024 * 1024,
+            attachments: folder.join(format!("{i}-attachments")),
+            attachments_section: AttachmentsSection::default(),
             network: NetworkConfig {
                 identity: key(2, i),
                 chain_id: self.genesis.chain_id(),

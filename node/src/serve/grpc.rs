@@ -5,7 +5,9 @@
 //! | `serving` | a connection: its handshake, its calls, and its end |
 //! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
-//! | `submission`, `query`, `audit`, `admin` | one file a service |
+//! | `submission`, `attachments`, `import`, `query`, `audit`, `admin` | one file a service |
+//! | `large` | records and transactions too large for one answer |
+//! | `listing`, `receipts` | lists and feeds of records; receipts of many |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
 //!
 //! A call goes `connections::accept` → `serving` → `gate::admit` → the service. Nothing is
@@ -14,10 +16,13 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
-use customhouse_client::{contract::REQUEST_BYTES_MAX, tls::TlsError};
+use customhouse_client::{
+    contract::{CHUNK_BYTES_MAX, REQUEST_BYTES_MAX},
+    tls::TlsError,
+};
 use customhouse_proto::v1::{
-    admin_server::AdminServer, audit_server::AuditServer, query_server::QueryServer,
-    submission_server::SubmissionServer,
+    admin_server::AdminServer, attachments_server::AttachmentsServer, audit_server::AuditServer,
+    import_server::ImportServer, query_server::QueryServer, submission_server::SubmissionServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -38,10 +43,16 @@ use crate::{
 mod access;
 mod admin;
 mod answers;
+mod attachments;
 mod audit;
 mod gate;
+mod import;
 mod intake;
+mod large;
+mod listing;
+mod lodging;
 mod query;
+mod receipts;
 mod receiving;
 mod sending;
 mod serving;
@@ -52,6 +63,10 @@ mod tests;
 
 /// Bytes of any other request: ids, keys and numbers.
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a message of an upload: a chunk, and what surrounds it.
+const UPLOAD_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1024;
+/// Bytes of a request that lists ids: 4,096 of them.
+const LIST_REQUEST_BYTES_MAX: usize = 160 * 1024;
 
 /// What the API is told at its start.
 pub struct ApiConfig {
@@ -79,12 +94,15 @@ pub struct Patience {
     pub message: Duration,
     /// With reading the next piece of an answer.
     pub piece: Duration,
+    /// With the next message of an upload.
+    pub upload: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let (handshake, message) = (Duration::from_secs(10), Duration::from_secs(10));
-        Self { handshake, message, piece: Duration::from_secs(30) }
+        let (piece, upload) = (Duration::from_secs(30), Duration::from_secs(30));
+        Self { handshake, message, piece, upload }
     }
 }
 
@@ -115,8 +133,8 @@ pub async fn serve(
     let health = HealthReporter::new();
     let agency = node.agency;
     let (metrics, mut stalled) = (node.metrics.clone(), node.health.stalled());
-    let routes = routes(node, &health, rejections.clone(), &shutdown).await?;
     let patience = config.patience;
+    let routes = routes(node, &health, rejections.clone(), patience.upload, &shutdown).await?;
     let gate = gate::Gate::new(rejections.clone(), patience.message, shutdown.clone());
     let cut = CancellationToken::new();
     let shares = Shares::of_known(config.strangers_max, config.connections_max);
@@ -159,6 +177,7 @@ async fn routes(
     node: Arc<Services>,
     health: &HealthReporter,
     rejections: Rejections,
+    upload_time: Duration,
     shutdown: &CancellationToken,
 ) -> Result<Routes, ServeError> {
     let submission = submission::SubmissionService {
@@ -166,7 +185,13 @@ async fn routes(
         rejections,
         shutdown: shutdown.clone(),
     };
-    let query = query::QueryService { node: Arc::clone(&node) };
+    let import = import::ImportService::of(&submission);
+    let attachments = attachments::AttachmentsService {
+        node: Arc::clone(&node),
+        pace: attachments::UploadPace::of(upload_time),
+        shutdown: shutdown.clone(),
+    };
+    let query = query::QueryService { node: Arc::clone(&node), shutdown: shutdown.clone() };
     let audit = audit::AuditService { node: Arc::clone(&node) };
     let admin = admin::AdminService { node };
     report_stalled(health, &Stalled::new()).await;
@@ -179,11 +204,17 @@ async fn routes(
     let submission = SubmissionServer::new(submission)
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
+    // What is compressed already gains nothing, and its inflated length would have to be held.
+    let attachments =
+        AttachmentsServer::new(attachments).max_decoding_message_size(UPLOAD_MESSAGE_BYTES_MAX);
+    let import = ImportServer::new(import)
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip);
     let query = QueryServer::new(query)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
     let audit = AuditServer::new(audit)
-        .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
+        .max_decoding_message_size(LIST_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
     let admin = AdminServer::new(admin)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
@@ -193,6 +224,8 @@ async fn routes(
         .accept_compressed(CompressionEncoding::Gzip);
     Ok(Routes::default()
         .add_service(submission)
+        .add_service(attachments)
+        .add_service(import)
         .add_service(query)
         .add_service(audit)
         .add_service(admin)
@@ -224,7 +257,7 @@ async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
 
 /// Health is of the whole and of each service: they stand and fall together.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "Submission", "Query", "Audit", "Admin"] {
+    for service in ["", "Submission", "Attachments", "Import", "Query", "Audit", "Admin"] {
         let name = match service {
             "" => String::new(),
             service => format!("customhouse.v1.{service}"),

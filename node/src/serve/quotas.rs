@@ -7,7 +7,7 @@
 //! there is room for those who look after the node.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,6 +32,9 @@ const CALLS_PART: usize = 4;
 const OPERATOR_CALLS_MAX: usize = 64;
 /// How long a call waits for its share before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the next message of a stream does: longer than what was taken before waits for a place among what
+/// is not final.
+const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Connections of one client. Each may have a window of a request unread, and some of each answer in
 /// HTTP/2's own buffer.
@@ -56,10 +59,16 @@ pub(super) enum Class {
     Submit,
     /// Streams of submissions, until they end.
     Stream,
+    /// Batches of messages that are mapped, until they are lodged.
+    Import,
+    /// The same as a stream.
+    ImportStream,
     /// Waiting for the end of a submission: it takes a place in a list.
     Wait,
     /// Reads of the store.
     Read,
+    /// Reads of what is too large for one answer, until it is sent.
+    Large,
     /// Proofs that are made of a large part of the store.
     Proof,
     /// The node's state.
@@ -68,18 +77,30 @@ pub(super) enum Class {
     Backup,
     /// Streams without an end, on which next to nothing is sent.
     Watch,
+    /// Files that are uploaded.
+    Upload,
+    /// Files that are downloaded.
+    Download,
+    /// Streams of answers, each made when the one before is taken.
+    Feed,
 }
 
 impl Class {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 14] = [
         Self::Submit,
         Self::Stream,
+        Self::Import,
+        Self::ImportStream,
         Self::Wait,
         Self::Read,
+        Self::Large,
         Self::Proof,
         Self::Status,
         Self::Backup,
         Self::Watch,
+        Self::Upload,
+        Self::Download,
+        Self::Feed,
     ];
 
     /// Calls of one client, and what they are called where there are too many.
@@ -87,32 +108,70 @@ impl Class {
         match self {
             Self::Submit => (32, "submissions of this client at a time"),
             Self::Stream => (16, "open streams of this client"),
+            // Each holds some megabytes of records, and as a stream a hundred.
+            Self::Import => (4, "imports of this client at a time"),
+            Self::ImportStream => (1, "streams of imports of this client at a time"),
             Self::Wait => (256, "waiting calls of this client"),
             Self::Read => (32, "reads of this client at a time"),
+            Self::Large => (4, "reads in chunks of this client at a time"),
             Self::Proof => (2, "proofs of this client at a time"),
             Self::Status => (8, "questions of this client about the node at a time"),
             Self::Backup => (2, "backups of this client at a time"),
             Self::Watch => (8, "watching calls of this client"),
+            Self::Upload => (4, "uploads of this client at a time"),
+            Self::Download => (8, "downloads of this client at a time"),
+            Self::Feed => (16, "open feeds of this client"),
         }
     }
 
-    /// Whether its call answers with a stream, which may last.
+    /// Whether its call answers with a stream.
     pub(super) fn streams(self) -> bool {
-        matches!(self, Self::Stream | Self::Watch)
+        matches!(
+            self,
+            Self::Stream
+                | Self::ImportStream
+                | Self::Watch
+                | Self::Large
+                | Self::Download
+                | Self::Feed
+        )
+    }
+
+    /// Whether its call comes with a stream of many messages, or its answer may take any time.
+    pub(super) fn lasts(self) -> bool {
+        matches!(self, Self::Stream | Self::ImportStream | Self::Watch | Self::Upload | Self::Feed)
+    }
+
+    /// Whether its requests carry what is to be lodged, and its service gives the place back itself.
+    pub(super) fn lodges(self) -> bool {
+        matches!(self, Self::Submit | Self::Stream | Self::Import | Self::ImportStream)
     }
 
     /// Whether its calls are counted among those that are worked on. The others wait for something,
     /// and hold next to nothing meanwhile: a stream waits for its client most of its time, for hours.
     fn works(self) -> bool {
-        !matches!(self, Self::Stream | Self::Wait | Self::Watch)
+        !matches!(
+            self,
+            Self::Stream
+                | Self::ImportStream
+                | Self::Wait
+                | Self::Watch
+                | Self::Upload
+                | Self::Download
+                | Self::Feed
+        )
     }
 
     /// Places of all clients together. The others are counted by the calls that are worked on.
     fn total(self) -> usize {
         match self {
             // Each may read a bucket with a million entries.
-            Self::Proof => 4,
-            Self::Stream => 1024,
+            Self::Proof | Self::ImportStream => 4,
+            Self::Import => 16,
+            Self::Stream | Self::Feed => 1024,
+            // Each has a file open, and up to half a megabyte of its leaf hashes.
+            Self::Upload => 32,
+            Self::Download => 64,
             _ => Semaphore::MAX_PERMITS,
         }
     }
@@ -126,8 +185,14 @@ pub(super) struct Place {
 
 struct Held {
     _calls: Vec<OwnedSemaphorePermit>,
-    requests: Mutex<Vec<OwnedSemaphorePermit>>,
+    requests: Mutex<BTreeMap<u64, RequestBytes>>,
     share: Share,
+}
+
+/// Bytes of a request's message, given back when dropped.
+pub(super) struct RequestBytes {
+    _client: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
 }
 
 /// What a client has its share of, without holding any of it.
@@ -254,20 +319,31 @@ impl Place {
         line.acquire_many_owned(count).await.expect("a share is never closed")
     }
 
-    /// Holds the bytes of a request message, instead of those of the message before; waits for room
-    /// for a while.
-    pub(super) async fn hold_request(self, bytes: usize) -> Result<(), Refused> {
-        self.requests().clear();
+    /// Holds the bytes of a request's message, by its number in the request, until they are taken or the
+    /// place is given back; waits for room for a while: longer in a stream, where that holds the client
+    /// back, and where what was sent before goes on meanwhile.
+    pub(super) async fn hold_request(
+        self,
+        number: u64,
+        bytes: usize,
+        streams: bool,
+    ) -> Result<(), Refused> {
+        let patience = if streams { STREAM_PATIENCE } else { PATIENCE };
         let units = units_of(bytes, HELD_REQUEST_BYTES_MAX);
         let Share { client, all } = &self.held.share;
         let what = "bytes of requests of this client at a time";
-        let own = take(&client.requests, units, what).await?;
-        let of_all = take(&all.requests, units, "bytes of requests").await?;
-        self.requests().extend([own, of_all]);
+        let own = take_within(&client.requests, units, what, patience).await?;
+        let of_all = take_within(&all.requests, units, "bytes of requests", patience).await?;
+        self.requests().insert(number, RequestBytes { _client: own, _all: of_all });
         Ok(())
     }
 
-    fn requests(&self) -> MutexGuard<'_, Vec<OwnedSemaphorePermit>> {
+    /// The bytes that are held of a message, for whoever goes on with it.
+    pub(super) fn take_request(&self, number: u64) -> Option<RequestBytes> {
+        self.requests().remove(&number)
+    }
+
+    fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, RequestBytes>> {
         self.held.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -333,6 +409,12 @@ impl AnswerRoom {
             None => drop(more),
         }
         Ok(())
+    }
+
+    /// Sets bytes aside for the next message of a feed; waits for as long as it takes, because what waits is
+    /// the client's own reading.
+    pub(super) async fn made(&self, bytes: usize) -> AnswerBytes {
+        self.share.answer_made(bytes).await
     }
 
     /// What is set aside, to be held until it is sent.
@@ -417,7 +499,16 @@ async fn take(
     count: u32,
     what: &str,
 ) -> Result<OwnedSemaphorePermit, Refused> {
-    match timeout(PATIENCE, Arc::clone(semaphore).acquire_many_owned(count)).await {
+    take_within(semaphore, count, what, PATIENCE).await
+}
+
+async fn take_within(
+    semaphore: &Arc<Semaphore>,
+    count: u32,
+    what: &str,
+    patience: Duration,
+) -> Result<OwnedSemaphorePermit, Refused> {
+    match timeout(patience, Arc::clone(semaphore).acquire_many_owned(count)).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Refused::overloaded(what, RETRY_AFTER)),
     }

@@ -120,7 +120,7 @@ impl From<Refused> for Status {
 }
 
 /// As much of a sentence as is sent.
-fn cut(mut message: String) -> String {
+pub(super) fn cut(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES_MAX {
         let room = MESSAGE_BYTES_MAX - '…'.len_utf8();
         let end = (0..=room).rev().find(|end| message.is_char_boundary(*end));
@@ -161,13 +161,15 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
             TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
         )
         | SubmissionRefusal::Reference { .. }
-        | SubmissionRefusal::Lifetime(_) => Code::FailedPrecondition,
+        | SubmissionRefusal::Lifetime(_)
+        | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
         SubmissionRefusal::Record(RecordError::Authority(_))
         | SubmissionRefusal::Transaction(TransactionError::Record(_, RecordError::Authority(_)))
         | SubmissionRefusal::NotPermitted { .. } => Code::PermissionDenied,
         SubmissionRefusal::Record(_)
         | SubmissionRefusal::Transaction(_)
-        | SubmissionRefusal::Field { .. } => Code::InvalidArgument,
+        | SubmissionRefusal::Field { .. }
+        | SubmissionRefusal::SourceDiffers(_) => Code::InvalidArgument,
         SubmissionRefusal::AlreadyExists { .. } => Code::AlreadyExists,
         SubmissionRefusal::Exhausted { .. } => Code::ResourceExhausted,
         SubmissionRefusal::NotFound(_) => Code::NotFound,
@@ -241,12 +243,22 @@ mod tests {
                 Code::InvalidArgument,
                 "RECORD_ABOUT_NOTHING",
             ),
+            (
+                SubmissionRefusal::SourceDiffers(vec!["declaration.mrn".into()]),
+                Code::InvalidArgument,
+                "SOURCE_DIFFERS",
+            ),
             (wrong_chain.into(), Code::FailedPrecondition, "WRONG_CHAIN"),
             (SubmissionRefusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),
             (
                 TransactionError::Slot(0, SlotError::Sealed).into(),
                 Code::FailedPrecondition,
                 "SEALED_NOT_ADMITTED",
+            ),
+            (
+                SubmissionRefusal::AttachmentMissing(Hash([7; 32])),
+                Code::FailedPrecondition,
+                "ATTACHMENT_MISSING",
             ),
             (
                 SubmissionRefusal::NotPermitted { code: "SIGNER_ROLE", reason: "no".into() },

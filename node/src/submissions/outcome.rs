@@ -96,6 +96,17 @@ pub enum SubmissionRefusal {
         /// What is wrong.
         reason: String,
     },
+    /// An attachment of a record is not here, or not whole.
+    #[error(
+        "attachment {0} is not complete at this node: upload it here before the record that refers to it"
+    )]
+    AttachmentMissing(Hash),
+    /// Its fields are not what its source says.
+    #[error(
+        "record.source: {}; the record contradicts the message it was made from. Submit what the \
+         importer makes of it, or name no importer", said(.0)
+    )]
+    SourceDiffers(Vec<String>),
     /// A record refers to what it may not refer to.
     #[error("records[{place}]: {}", reason.sentence())]
     Reference {
@@ -176,6 +187,8 @@ impl SubmissionRefusal {
             Self::Record(error) => error.code(),
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",
+            Self::AttachmentMissing(_) => "ATTACHMENT_MISSING",
+            Self::SourceDiffers(_) => "SOURCE_DIFFERS",
             Self::Reference { reason, .. } => reason.code(),
             Self::NotPermitted { code, .. } => code,
             Self::Lifetime(_) => "LIFETIME",
@@ -188,6 +201,10 @@ impl SubmissionRefusal {
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
     }
+}
+
+fn said(fields: &[String]) -> String {
+    format!("it says something else of {}", fields.join(", "))
 }
 
 impl From<KeyError> for SubmissionRefusal {

@@ -17,11 +17,12 @@ pub(super) struct Shares {
 pub(super) type Parts = Vec<(Arc<str>, u64)>;
 
 impl Shares {
-    /// Whether a client may have more, where there is room for `room` bytes of all clients.
-    pub(super) fn has_room(&self, client: &str, room: u64) -> bool {
+    /// Whether a client may have so many bytes more, where there is room for `room` bytes of all clients. One
+    /// that has nothing may have any record.
+    pub(super) fn has_room(&self, client: &str, bytes: u64, room: u64) -> bool {
         let held = self.by_client.get(client).copied().unwrap_or_default();
-        let of_others = self.total - held;
-        held < room.saturating_sub(of_others) / 2
+        let own = room.saturating_sub(self.total - held) / 2;
+        held < own && (held == 0 || held + bytes <= own)
     }
 
     /// A record of a client waits. Gives the client's name as it is kept.
@@ -65,7 +66,7 @@ mod tests {
     /// Adds records of 10 bytes until a client has its share of 1,000.
     fn fill(shares: &mut Shares, client: &str) -> Parts {
         let mut parts = Vec::new();
-        while shares.has_room(client, 1000) {
+        while shares.has_room(client, 10, 1000) {
             parts.push((shares.add(client, 10), 10));
         }
         sum(parts.into_iter())
@@ -78,9 +79,11 @@ mod tests {
         assert_eq!(shares.total, 500);
         let next = fill(&mut shares, "next");
         assert_eq!(shares.total, 750);
-        assert!(!shares.has_room("greedy", 1000) && shares.has_room("third", 1000));
+        assert!(!shares.has_room("greedy", 10, 1000) && shares.has_room("third", 10, 1000));
+        // A large record of one that has nothing, and not of one that has something.
+        assert!(shares.has_room("third", 900, 1000));
         shares.give_back(&greedy);
-        assert!(shares.has_room("next", 1000));
+        assert!(shares.has_room("next", 10, 1000) && !shares.has_room("next", 900, 1000));
         shares.give_back(&next);
         assert!(shares.by_client.is_empty() && shares.total == 0);
     }

@@ -21,6 +21,7 @@ use customhouse_ledger::{
     store::StoreError,
     transaction::{Slot, VerifiedTransaction},
 };
+use customhouse_proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -83,8 +84,9 @@ pub(super) struct Worker {
     /// Accepted, but not in the mempool for want of room.
     unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
     /// The committed transaction that was looked up last: the retries of a client that sends all
-    /// it has again come in the order of the first time.
-    looked_up: Option<LookedUp>,
+    /// it has again come in the order of the first time. With what it carries, so that a large one is not
+    /// read again for each of its records.
+    looked_up: Option<(LookedUp, v1::Transaction)>,
     /// When the last gathering was sealed.
     sealed: Option<Instant>,
 }
@@ -245,11 +247,11 @@ impl Worker {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
         };
         let client = &prepared.record.record.submitter;
-        if !self.shares.has_room(client, room) {
+        let bytes = record_bytes(&prepared.record) as u64;
+        if !self.shares.has_room(client, bytes, room) {
             return Ok(Plan::Done(Err(full("too much of this client waits to become final"))));
         }
-        let bytes = record_bytes(&prepared.record);
-        let client = self.shares.add(client, bytes as u64);
+        let client = self.shares.add(client, bytes);
         Ok(gathering.add_record(prepared, client))
     }
 
@@ -269,9 +271,15 @@ impl Worker {
     }
 
     /// Whether a record says the same as the one at a place: its salt was drawn anew.
-    fn is_body_of(&self, prepared: &Prepared, place: &DedupePlace) -> Result<bool, StoreError> {
-        let first = self.reader.record_at(place.log_index, place.position)?;
-        Ok(first.is_some_and(|first| prepared.says_the_same_as(&first.bytes)))
+    fn is_body_of(
+        &mut self,
+        prepared: &Prepared,
+        place: &DedupePlace,
+    ) -> Result<bool, WorkerError> {
+        self.look_up(place.log_index)?;
+        let parts = self.looked_up.as_ref().map(|(_, parts)| parts);
+        let first = parts.and_then(|parts| parts.records.get(place.position as usize));
+        Ok(first.is_some_and(|first| prepared.says_the_same_as(first)))
     }
 
     /// Whether records may refer to what they refer to: what is on the ledger, what was accepted here before,
@@ -353,17 +361,16 @@ impl Worker {
     }
 
     fn look_up(&mut self, log_index: u64) -> Result<Option<LookedUp>, WorkerError> {
-        let known = self.looked_up.filter(|known| known.log_index == log_index);
-        if known.is_some() {
+        let known = self.looked_up.as_ref().map(|(known, _)| *known);
+        if known.is_some_and(|known| known.log_index == log_index) {
             return Ok(known);
         }
         let read = self.reader.transaction_at(log_index)?;
-        self.looked_up = read.map(|read| LookedUp {
-            log_index,
-            height: read.header.height,
-            id: Tag::TRANSACTION.hash(&[&read.parts.header]),
+        self.looked_up = read.map(|read| {
+            let (height, id) = (read.header.height, Tag::TRANSACTION.hash(&[&read.parts.header]));
+            (LookedUp { log_index, height, id }, read.parts)
         });
-        Ok(self.looked_up)
+        Ok(self.looked_up.as_ref().map(|(found, _)| *found))
     }
 
     /// Signs what was gathered, hands it on, makes it durable, and only then answers.

@@ -205,7 +205,8 @@ impl Simulation {
         for encoded in junk {
             let others = self.others();
             let Some(to) = others.choose(&mut self.streams.byzantine).copied() else { return };
-            let mut bytes = v1::TransactionBatch { transactions: vec![encoded] }.encode_to_vec();
+            let mut bytes = v1::TransactionBatch { transactions: vec![encoded], announced: None }
+                .encode_to_vec();
             // As a repeat: it was seen before.
             prost::encoding::uint64::encode(15, &self.streams.byzantine.random(), &mut bytes);
             self.send_gossip(at, to, Topic::Transactions, &bytes.into());
@@ -217,7 +218,8 @@ impl Simulation {
         let key = self.identities[self.endpoints[at].identity].signing.clone();
         let signed = 0..=self.swarm.mempool_max.min(FILLING_MAX);
         let transactions = signed.map(|_| self.signed_transaction(at, 1, &key)).collect();
-        let bytes = Bytes::from(v1::TransactionBatch { transactions }.encode_to_vec());
+        let bytes =
+            Bytes::from(v1::TransactionBatch { transactions, announced: None }.encode_to_vec());
         for to in self.others() {
             self.send_gossip(at, to, Topic::Transactions, &bytes);
         }
@@ -368,7 +370,8 @@ impl Simulation {
         };
         parts.records = other.records;
         let transactions = vec![Bytes::from(parts.encode_to_vec())];
-        let bytes = Bytes::from(v1::TransactionBatch { transactions }.encode_to_vec());
+        let bytes =
+            Bytes::from(v1::TransactionBatch { transactions, announced: None }.encode_to_vec());
         let others: Vec<_> = self.others().into_iter().filter(|to| *to != from).collect();
         if let Some(to) = others.choose(&mut self.streams.byzantine).copied() {
             self.summary.lies += 1;

@@ -186,7 +186,7 @@ impl Simulation {
 
     /// Gossips transactions to all peers, in one batch.
     pub(super) fn publish_transactions(&mut self, index: usize, transactions: Vec<Bytes>) {
-        let mut bytes = v1::TransactionBatch { transactions }.encode_to_vec();
+        let mut bytes = v1::TransactionBatch { transactions, announced: None }.encode_to_vec();
         if let Some(process) = &mut self.endpoints[index].process {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&short_id(&bytes).to_be_bytes());

@@ -33,6 +33,7 @@ pub(crate) fn question(mrn: &str) -> Bytes {
         subject_or_key: Some(movement(mrn)),
         page_size: 1000,
         page_token: Vec::new(),
+        without_links: true,
     };
     let request = request.encode_to_vec();
     let length = u32::try_from(request.len()).expect("short").to_be_bytes();

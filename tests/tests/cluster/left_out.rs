@@ -45,7 +45,8 @@ async fn what_is_left_out_is_said_and_the_exit_code_knows_it() {
     let status = "<Response><FunctionCode>01</FunctionCode><Declaration><FunctionalReferenceID>NONE\
                   </FunctionalReferenceID></Declaration></Response>";
     write("s.xml", status.as_bytes());
-    let submit = ["submit", "wco", text(&folder)];
+    let office = cluster.profile(0, "officer");
+    let submit = ["submit", "wco", text(&folder), "--office-profile", text(&office)];
 
     let answer = run(&cluster, "broker", "text", &submit).expect_code(0);
     let said = answer.stderr.clone() + &answer.text();

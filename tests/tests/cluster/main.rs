@@ -8,6 +8,7 @@ mod changes;
 mod chaos;
 mod clocks;
 mod crashes;
+mod feeds;
 mod full_disk;
 mod greedy;
 mod heads;

@@ -41,10 +41,11 @@ async fn all_shared_declarations_are_committed_linked_proven_and_given_back() {
 }
 
 fn submit(cluster: &Cluster, folder: &Path, receipts: &Path) -> Value {
-    let profile = cluster.profile(0, "broker");
+    let (profile, office) = (cluster.profile(0, "broker"), cluster.profile(0, "officer"));
     let arguments =
         ["--profile", text(&profile), "--output", "json", "submit", "wco", text(folder)];
-    let rest = ["--allow-malformed", "--receipts", text(receipts)];
+    let rest =
+        ["--allow-malformed", "--receipts", text(receipts), "--office-profile", text(&office)];
     program::run(arguments.into_iter().chain(rest)).expect_code(0).json()
 }
 
@@ -66,6 +67,7 @@ fn everything_is_accounted_for(report: &Value) {
         count(report, "committed") + count(report, "duplicates") + count(report, "malformed");
     assert_eq!(ended + list(report, "skipped").len(), count(report, "messages"), "{report}");
     assert_eq!((count(report, "refused"), count(report, "unfinished")), (0, 0));
+    assert_eq!(count(report, "left_out"), 0);
     assert!(count(report, "committed") > 600, "{}", report["committed"]);
     let problems = list(report, "problems");
     let named: BTreeSet<_> = problems
@@ -93,10 +95,11 @@ fn receipts_verify(cluster: &Cluster, report: &Value, receipts: &Path) {
     let genesis = cluster.genesis_file();
     let audit =
         ["--output", "json", "audit", "verify", text(receipts), "--genesis", text(&genesis)];
-    let audit = program::run(audit).expect_code(0).json();
+    let audit = program::run(audit.into_iter().chain(["--source"])).expect_code(0).json();
     assert_eq!(audit["verdict"], "verified");
     let proven = list(&audit, "receipts");
     assert!(proven.iter().all(|receipt| receipt["verdict"] == "verified"));
+    assert!(proven.iter().all(|receipt| receipt["source"]["found"] == "CHECKED"), "{proven:?}");
     let proven: BTreeSet<_> =
         proven.iter().map(|receipt| receipt["proves"]["record_id"].as_str()).collect();
     assert_eq!(proven, ids);

@@ -36,9 +36,27 @@ pub(crate) const INNER_WALLS: &[(&str, &str, &[&str])] = &[
     (
         "node",
         "network",
+        &[
+            "attachments",
+            "driver",
+            "inbound",
+            "admission",
+            "submissions",
+            "serve",
+            "services",
+            "node",
+        ],
+    ),
+    (
+        "node",
+        "attachments",
         &["driver", "inbound", "admission", "submissions", "serve", "services", "node"],
     ),
-    ("node", "driver", &["inbound", "admission", "submissions", "serve", "services", "node"]),
+    (
+        "node",
+        "driver",
+        &["attachments", "inbound", "admission", "submissions", "serve", "services", "node"],
+    ),
     ("node", "inbound", &["submissions", "serve", "services", "node"]),
     ("node", "submissions", &["inbound", "serve", "services", "node"]),
     ("node", "serve", &["driver", "inbound", "admission", "node"]),

@@ -59,7 +59,7 @@ pub(crate) const WALLS: &[(&str, &[&str])] = &[
     ("node/trade", &["formats", "ledger", "proto"]),
     ("node/client", &["files", "ledger", "proto"]),
     ("node/audit", &["client", "files", "ledger", "proto"]),
-    ("node", &["client", "consensus", "files", "ledger", "proto"]),
+    ("node", &["client", "consensus", "files", "formats", "ledger", "proto"]),
     ("node/cli", &["audit", "client", "files", "formats", "ledger", "node", "proto"]),
     ("tests", &["client", "consensus", "files", "ledger", "node", "proto"]),
 ];

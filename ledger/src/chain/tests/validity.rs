@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     chain::{BlockInvalid, TransactionInvalid},
     finality::header::Block,
+    limits::TRANSACTION_BYTES_MIN,
     registry::genesis::tests::genesis,
 };
 
@@ -135,8 +136,8 @@ fn a_leader_fills_a_block_up_to_its_limits() {
 fn the_networks_parameters_limit_transactions_and_blocks() {
     let fixture = Fixture::with_parameters(&[
         ("block_transactions_max", 2),
-        ("block_bytes_max", 1 << 20),
-        ("transaction_bytes_max", 128 << 10),
+        ("block_bytes_max", 6 << 20),
+        ("transaction_bytes_max", TRANSACTION_BYTES_MIN as u64),
         ("transaction_slots_max", 600),
         ("record_bytes_max", 1024),
     ]);
@@ -150,15 +151,22 @@ fn the_networks_parameters_limit_transactions_and_blocks() {
     };
     assert_eq!(code(fixture.transaction(1, 0..600)), None);
     assert_eq!(code(fixture.transaction(1, 0..601)), Some("SLOT_COUNT"));
-    assert_eq!(code(fixture.transaction(1, 0..1000)), Some("TRANSACTION_TOO_LARGE"));
-    let mut long = record("A001", 1);
-    long.source = Some(v1::Source { content: vec![7; 1024], ..Default::default() });
-    let name = "A001".parse().expect("a code");
-    let long = [(ValidRecord::from_record(long).expect("valid"), Hash([1; 32]))];
-    let (key, chain_id) = (SigningKey::from_seed(&[129; 32]), fixture.genesis.chain_id());
-    let not_after_ms = fixture.genesis.time_ms + 60_000;
-    let long = VerifiedTransaction::sign(&long, name, not_after_ms, &chain_id, &key);
-    assert_eq!(code(Arc::new(long.expect("valid"))), Some("RECORD_TOO_LARGE"));
+    let long = |numbers: std::ops::Range<u64>, bytes: usize| {
+        let name = "A001".parse().expect("a code");
+        let records = numbers.map(|number| {
+            let mut long = record("A001", number);
+            long.source = Some(v1::Source { content: vec![7; bytes], ..Default::default() });
+            let dedupe_key = Hash([u8::try_from(number).expect("few"); 32]);
+            (ValidRecord::from_record(long).expect("valid"), dedupe_key)
+        });
+        let (key, chain_id) = (SigningKey::from_seed(&[129; 32]), fixture.genesis.chain_id());
+        let (records, not_after_ms) =
+            (records.collect::<Vec<_>>(), fixture.genesis.time_ms + 60_000);
+        let signed = VerifiedTransaction::sign(&records, name, not_after_ms, &chain_id, &key);
+        Arc::new(signed.expect("valid"))
+    };
+    assert_eq!(code(long(0..2, 5 << 19)), Some("TRANSACTION_TOO_LARGE"));
+    assert_eq!(code(long(0..1, 1024)), Some("RECORD_TOO_LARGE"));
 
     let small: Vec<_> = (0..3).map(|n| fixture.transaction(1, n..n + 1)).collect();
     assert_eq!(prepare(&chain, &small).staged.transactions(), &small[..2]);
@@ -168,6 +176,5 @@ fn the_networks_parameters_limit_transactions_and_blocks() {
         chain.validate(&block, transactions).expect("readable").expect_err("invalid").code()
     };
     assert_eq!(invalid(&small), "BLOCK_TRANSACTION_COUNT");
-    let large: Vec<_> = (0..2).map(|n| fixture.transaction(1, n * 4000..(n + 1) * 4000)).collect();
-    assert_eq!(invalid(&large), "BLOCK_TOO_LARGE");
+    assert_eq!(invalid(&[long(0..1, 7 << 19), long(1..2, 7 << 19)]), "BLOCK_TOO_LARGE");
 }

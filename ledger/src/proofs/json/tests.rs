@@ -9,6 +9,7 @@ fn receipt() -> v1::Receipt {
         agreements_root: vec![15; 32],
         outcome_path: vec![16; 32],
         outcomes_path: vec![17; 64],
+        steps: Vec::new(),
         record: vec![],
         slot: vec![1, 0xab],
         slot_index: 2,

@@ -101,6 +101,7 @@ fn receipt_of(genesis: &Genesis, transaction: impl Fn(u64) -> VerifiedTransactio
         agreements_root: registry::agreements_root().0.to_vec(),
         outcome_path: merkle::path_bytes(&slots_tree.inclusion_path(1).expect("a slot")),
         outcomes_path: merkle::path_bytes(&outcomes_tree.inclusion_path(4).expect("one of six")),
+        steps: Vec::new(),
     }
 }
 

@@ -24,7 +24,13 @@ use customhouse_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    audit::{VerifyArgs, node, source::PROOF_FILE, verifier},
+    audit::{
+        VerifyArgs,
+        mapping::{MappingView, SOURCE_DIFFERS},
+        node,
+        source::PROOF_FILE,
+        verifier,
+    },
     connect::ConnectArgs,
     output::{Output, lossy, one_line},
     progress,
@@ -51,7 +57,7 @@ pub(super) async fn verify(
     let bar = progress::bar(files.len(), "verifying");
     let mut receipts = Vec::new();
     for file in &files {
-        receipts.push(verify_file(file, &mut seen));
+        receipts.push(verify_file(file, &mut seen, args.source));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -118,11 +124,12 @@ const KNOWN_BESIDE: [&str; 2] = [validators::FILE_NAME, PROOF_FILE];
 pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
     match error {
         ReceiptError::Finality(error) => Verdict::of_finality(error),
+        ReceiptError::Step(_, error) => Verdict::of_cause(&**error).unwrap_or(Verdict::Invalid),
         _ => Verdict::Invalid,
     }
 }
 
-fn verify_file(file: &Path, seen: &mut Seen) -> ReceiptView {
+fn verify_file(file: &Path, seen: &mut Seen, with_source: bool) -> ReceiptView {
     let mut view = ReceiptView::unread(file);
     let bytes = match read(file) {
         Ok(bytes) => bytes,
@@ -135,7 +142,12 @@ fn verify_file(file: &Path, seen: &mut Seen) -> ReceiptView {
         binary_of::<v1::Receipt>(&bytes).map(|bytes| seen.verifier.verify_receipt(&bytes));
     match verified {
         Ok(Ok(receipt)) => match seen.note(&receipt.header, receipt.finalized_by.len()) {
-            Ok(()) => view.accept(&receipt),
+            Ok(()) => {
+                view.accept(&receipt);
+                if with_source {
+                    view.check_source(&receipt);
+                }
+            }
             Err(fork) => view.fork(fork),
         },
         Ok(Err(error)) => view.refuse(&error),
@@ -168,6 +180,9 @@ struct ReceiptView {
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     proves: Option<Proven>,
+    /// The record held against its source, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<MappingView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fork: Option<Fork>,
 }
@@ -198,6 +213,7 @@ impl ReceiptView {
             code: "",
             reason: String::new(),
             proves: None,
+            source: None,
             fork: None,
         }
     }
@@ -218,6 +234,16 @@ impl ReceiptView {
             finalized_by: receipt.finalized_by.len(),
             with_record: receipt.record.is_some(),
         });
+    }
+
+    /// A true receipt of a record that contradicts its own source is not one to rely on.
+    fn check_source(&mut self, receipt: &VerifiedReceipt) {
+        let view = MappingView::of(receipt.record.as_ref().map(|record| &record.record));
+        if let Some(fields) = view.differing() {
+            (self.verdict, self.code) = (Verdict::Invalid, SOURCE_DIFFERS);
+            self.reason = format!("the record contradicts its source in {fields}");
+        }
+        self.source = Some(view);
     }
 
     /// A file that is longer than a receipt can be is not a receipt; one that cannot be read says nothing.
@@ -257,6 +283,9 @@ impl fmt::Display for ReceiptView {
             if !proven.with_record {
                 write!(f, " (its id only; the content is not in the receipt)")?;
             }
+        }
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
         }
         Ok(())
     }

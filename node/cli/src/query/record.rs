@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::Context as _;
 use customhouse_audit::time;
 use customhouse_ledger::{hash::Hash, record::kind_of};
 use customhouse_proto::v1;
@@ -21,6 +22,9 @@ pub(super) struct RecordView {
     transaction_id: String,
     kind: &'static str,
     record: serde_json::Value,
+    /// The record that it is linked through, where it is not about the subject by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linked_through: Option<String>,
     #[serde(skip)]
     summary: Vec<(&'static str, String)>,
 }
@@ -42,8 +46,24 @@ impl RecordView {
             transaction_id: hex::encode(place.transaction_id),
             kind: record.body.as_ref().map_or("nothing", |body| kind_of(body).name()),
             record: record_json::of_record(bytes)?,
+            linked_through: None,
             summary: summary_of(&record),
         })
+    }
+
+    /// A record that belongs to a history by a link.
+    pub(super) fn linked(link: &v1::LinkedItem) -> anyhow::Result<Self> {
+        let item = link.item.as_ref().context("a link without its record")?;
+        let mut view = Self::of(&item.record_id, &item.record, item.place.clone())?;
+        let relation = link.relation().as_str_name().to_lowercase().replace('_', " ");
+        let through = hex::encode(&link.through_record_id);
+        let how = match link.is_earlier {
+            true => format!("which {relation} it"),
+            false => format!("which it {relation}"),
+        };
+        view.summary.push(("linked by", format!("record {through}, {how}")));
+        view.linked_through = Some(through);
+        Ok(view)
     }
 }
 
@@ -70,14 +90,30 @@ fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
         lines.push(("refers to", format!("{} ({relation})", hex::encode(&reference.record_id))));
     }
     if let Some(source) = &record.source {
-        let bytes = source.content.len();
-        lines.push(("source", format!("{}, {bytes} bytes (--source)", source.format)));
+        let where_it_is = match &source.attachment {
+            Some(attachment) => {
+                let root = hex::encode(&attachment.root);
+                format!("{} bytes, attachment {root}", attachment.size)
+            }
+            None => format!("{} bytes (--source)", source.content.len()),
+        };
+        lines.push(("source", format!("{}, {where_it_is}", source.format)));
+    }
+    for v1::Attachment { root, size, media_type, name } in &record.attachments {
+        let said = [name, media_type].into_iter().filter(|text| !text.is_empty());
+        let said: String = said.map(|text| format!("{text}, ")).collect();
+        lines.push(("attachment", format!("{} ({said}{size} bytes)", hex::encode(root))));
     }
     lines
 }
 
 /// What stands below the records of a history.
+#[derive(Default)]
 pub(super) struct End {
+    /// Printed of those that are linked.
+    pub(super) linked: usize,
+    /// Whether there may be other linked ones.
+    pub(super) links_cut: bool,
     /// Printed.
     pub(super) records: usize,
     /// Whether there are others.
@@ -86,7 +122,11 @@ pub(super) struct End {
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { records, more } = self;
+        let Self { records, more, linked, links_cut } = self;
+        if *linked > 0 || *links_cut {
+            let cut = if *links_cut { ", and perhaps others" } else { "" };
+            writeln!(f, "{linked} linked with these by references{cut}: no proof covers links")?;
+        }
         let plural = if *records == 1 { "" } else { "s" };
         match more {
             false => write!(f, "{records} record{plural}"),
@@ -103,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_history_that_is_cut_is_not_counted_as_whole() {
-        let said = |records, more| End { records, more }.to_string();
+        let said = |records, more| End { records, more, ..End::default() }.to_string();
         assert_eq!(said(1, false), "1 record");
         assert_eq!(said(1000, true), "the first 1000 records of more: --all prints all");
     }

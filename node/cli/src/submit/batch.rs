@@ -16,10 +16,10 @@ use tonic::Code;
 use crate::{connect::Connection, output::one_line};
 
 /// Pause between two attempts.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(200);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often a transaction that expired is submitted again.
-const EXPIRIES_MAX: u32 = 3;
+pub(super) const EXPIRIES_MAX: u32 = 3;
 /// The reason code of a submission whose key stands for another body.
 const ALREADY_EXISTS: &str = "ALREADY_EXISTS";
 
@@ -169,12 +169,7 @@ impl Progress {
     fn take(&mut self, answer: v1::RecordResult, height_before: u64) -> bool {
         let Some(&index) = self.index.get(&answer.idempotency_key) else { return false };
         let end = match answer.phase() {
-            Phase::Final => Hash::from_slice(&answer.record_id).ok().map(|record_id| End::Final {
-                record_id,
-                height: answer.height,
-                before: answer.height <= height_before,
-            }),
-            Phase::Rejected => Some(rejected(&answer)),
+            Phase::Final | Phase::Rejected => end_of(&answer, height_before),
             Phase::Expired => self.expired(index),
             Phase::Accepted => {
                 self.trouble = "accepted, and not final yet".into();
@@ -202,27 +197,45 @@ impl Progress {
 
     /// A broken connection, a node that restarts or is full: what has not ended is tried again.
     fn interrupted(&mut self, error: ClientError) -> Result<(), ClientError> {
-        let passes = match &error {
-            ClientError::Connect { .. } => true,
-            ClientError::Refused(refused) => matches!(
-                refused.code,
-                Code::Unavailable
-                    | Code::ResourceExhausted
-                    | Code::Unknown
-                    | Code::Cancelled
-                    | Code::Aborted
-                    | Code::Internal
-                    | Code::DeadlineExceeded
-            ),
-            ClientError::Endpoint { .. } | ClientError::Certificate(_) | ClientError::Answer(_) => {
-                false
-            }
-        };
-        if !passes {
+        if !passes(&error) {
             return Err(error);
         }
         self.trouble = error.to_string();
         Ok(())
+    }
+}
+
+/// Whether what went wrong may pass: a broken connection, a node that restarts or is full.
+pub(super) fn passes(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect { .. } => true,
+        ClientError::Refused(refused) => matches!(
+            refused.code,
+            Code::Unavailable
+                | Code::ResourceExhausted
+                | Code::Unknown
+                | Code::Cancelled
+                | Code::Aborted
+                | Code::Internal
+                | Code::DeadlineExceeded
+        ),
+        ClientError::Endpoint { .. }
+        | ClientError::Certificate(_)
+        | ClientError::File { .. }
+        | ClientError::Answer(_) => false,
+    }
+}
+
+/// How a submission ended, where it has.
+pub(super) fn end_of(answer: &v1::RecordResult, height_before: u64) -> Option<End> {
+    match answer.phase() {
+        Phase::Final => Hash::from_slice(&answer.record_id).ok().map(|record_id| End::Final {
+            record_id,
+            height: answer.height,
+            before: answer.height <= height_before,
+        }),
+        Phase::Rejected => Some(rejected(answer)),
+        Phase::Expired | Phase::Accepted | Phase::Unspecified => None,
     }
 }
 

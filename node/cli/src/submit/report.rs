@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Instant};
 
-use customhouse_formats::{DeclarationKey, ImportError, Skipped, Warning};
+use customhouse_formats::ImportError;
 use customhouse_ledger::hash::Hash;
+use customhouse_proto::v1;
+use prost::Message as _;
 use serde::Serialize;
 
 use super::batch::End;
 use crate::{
     connect::Connection,
     output::{lossy_option, one_line},
+    record_json,
 };
 
 /// The summary, and each record's end.
@@ -24,6 +27,8 @@ pub(super) struct Report {
     duplicate_of: Vec<DuplicateView>,
     pub(super) malformed: usize,
     refused: usize,
+    /// Messages that say what the profile's role may not state.
+    left_out: usize,
     unfinished: usize,
     /// Files and directories that could not be read.
     unreadable: usize,
@@ -45,6 +50,9 @@ pub(super) struct Report {
     seconds: f64,
     problems: Vec<Problem>,
     pub(super) records: Vec<RecordView>,
+    /// What would be lodged, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    planned: Vec<PlannedView>,
     #[serde(skip)]
     begun: Instant,
 }
@@ -98,6 +106,20 @@ pub(super) struct RecordView {
     pub(super) receipt: Option<PathBuf>,
 }
 
+/// A message that would be lodged.
+#[derive(Serialize)]
+struct PlannedView {
+    source: String,
+    kind: &'static str,
+    idempotency_key: String,
+    /// Record id, or else the message, of what it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+    /// The record, without the bytes of its source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<serde_json::Value>,
+}
+
 impl Report {
     /// Begins: what has a height up to the chain's now was there before.
     pub(super) async fn begin(connection: &Connection) -> anyhow::Result<Self> {
@@ -110,6 +132,8 @@ impl Report {
             duplicate_of: Vec::new(),
             malformed: 0,
             refused: 0,
+            left_out: 0,
+            planned: Vec::new(),
             unfinished: 0,
             unreadable: 0,
             other_files: 0,
@@ -136,37 +160,68 @@ impl Report {
     /// Whether everything is on the ledger that could be.
     pub(super) fn succeeded(&self, allow_malformed: bool) -> bool {
         let malformed = if allow_malformed { 0 } else { self.malformed };
-        malformed + self.unreadable + self.refused + self.unfinished == 0
+        malformed + self.unreadable + self.refused + self.left_out + self.unfinished == 0
     }
 
-    /// Notes what gave no message.
-    pub(super) fn add_unread(&mut self, error: &ImportError) {
+    /// Notes a file or directory that cannot be read.
+    pub(super) fn add_unreadable(&mut self, error: &ImportError) {
         note!("error: {}", one_line(&error.to_string()));
-        let unreadable = matches!(error, ImportError::Read { .. });
-        let code = if unreadable { "UNREADABLE" } else { "MALFORMED" };
-        if unreadable {
-            self.unreadable += 1;
-        } else {
-            self.messages += 1;
-            self.malformed += 1;
-        }
-        let (source, line, column) = match error {
-            ImportError::Malformed { file, line, column, .. }
-            | ImportError::Term { file, line, column, .. } => (file, Some(*line), Some(*column)),
-            ImportError::Row { file, line, .. } => (file, Some(*line), None),
-            ImportError::Read { file, .. }
-            | ImportError::TooLarge { file, .. }
-            | ImportError::TooManySubjects { file, .. } => (file, None, None),
+        self.unreadable += 1;
+        let source = match error {
+            ImportError::Read { file, .. } => file.clone(),
+            other => other.to_string(),
         };
-        let (source, reason) = (source.clone(), error.to_string());
-        self.problems.push(Problem { source, code: code.into(), line, column, reason });
+        let (code, reason) = ("UNREADABLE".to_owned(), error.to_string());
+        self.problems.push(Problem { source, code, line: None, column: None, reason });
     }
 
-    pub(super) fn add_skipped(&mut self, skipped: Skipped) {
+    /// Notes what gave no record.
+    pub(super) fn add_malformed(&mut self, source: &str, malformed: &v1::MalformedMessage) {
+        let v1::MalformedMessage { line, column, reason } = malformed;
+        note!("error: {}", one_line(reason));
         self.messages += 1;
-        let reason = format!("{}: {}", skipped.root, skipped.reason);
-        note!("skipped: {}", one_line(&format!("{}: {reason}", skipped.label)));
-        self.skipped.push(SkippedView { source: skipped.label, reason });
+        self.malformed += 1;
+        let place = |number: &u32| usize::try_from(*number).ok().filter(|number| *number > 0);
+        let (line, column) = (place(line), place(column));
+        let (source, code) = (source.to_owned(), "MALFORMED".to_owned());
+        self.problems.push(Problem { source, code, line, column, reason: reason.clone() });
+    }
+
+    pub(super) fn add_skipped(&mut self, source: &str, root: &str, reason: &str) {
+        self.messages += 1;
+        let reason = format!("{root}: {reason}");
+        note!("skipped: {}", one_line(&format!("{source}: {reason}")));
+        self.skipped.push(SkippedView { source: source.to_owned(), reason });
+    }
+
+    /// Notes what the profile's role may not state.
+    pub(super) fn add_left_out(&mut self, source: &str, end: End) {
+        self.messages += 1;
+        self.left_out += 1;
+        if let End::Rejected { code, reason } = end {
+            self.add_problem(source, code, reason);
+        }
+    }
+
+    /// Notes what would be lodged; `about` is the message that it is about, where that is in the run.
+    pub(super) fn add_planned(
+        &mut self,
+        source: &str,
+        kind: &'static str,
+        imported: &v1::ImportedMessage,
+        about: Option<&str>,
+    ) {
+        self.messages += 1;
+        let record = imported.record.as_ref();
+        let record = record.and_then(|r| record_json::of_record(&r.encode_to_vec()).ok());
+        let id = imported.link.as_ref().map(|link| &link.record_id).filter(|id| !id.is_empty());
+        let about = about.map(str::to_owned).or_else(|| {
+            let id = Hash::from_slice(id?).ok()?;
+            Some(id.to_string())
+        });
+        let idempotency_key = imported.idempotency_key.clone();
+        let source = source.to_owned();
+        self.planned.push(PlannedView { source, kind, idempotency_key, about, record });
     }
 
     /// Notes a message that says the same as an earlier one.
@@ -179,23 +234,27 @@ impl Report {
     }
 
     /// Notes a message whose declaration was not found.
-    pub(super) fn add_unlinked(&mut self, source: &str, key: &DeclarationKey) {
-        let DeclarationKey { reference, mrn } = key;
+    pub(super) fn add_unlinked(&mut self, source: &str, key: &v1::Unlinked) {
+        let v1::Unlinked { reference, mrn } = key;
         let said =
             format!("{source}: no declaration has the reference {reference:?} or MRN {mrn:?}");
         note!("not linked: {}", one_line(&said));
         self.unlinked.push(source.to_owned());
     }
 
-    pub(super) fn add_warnings(&mut self, source: &str, warnings: &[Warning], list: bool) {
+    pub(super) fn add_warnings(
+        &mut self,
+        source: &str,
+        warnings: &[v1::ImportWarning],
+        list: bool,
+    ) {
         self.warnings += warnings.len();
-        for warning in warnings {
-            let text = warning.to_string();
+        for v1::ImportWarning { text, about_a_subject, .. } in warnings {
             // What will not be found by its id is told whether or not anybody asks.
-            if list || warning.is_about_a_subject() {
+            if list || *about_a_subject {
                 note!("warning: {}", one_line(&format!("{source}: {text}")));
             }
-            self.warned.push(Warned { source: source.to_owned(), warning: text });
+            self.warned.push(Warned { source: source.to_owned(), warning: text.clone() });
         }
     }
 
@@ -246,7 +305,12 @@ impl fmt::Display for Report {
         line(self.duplicates, "say the same as another of this run, named above")?;
         line(self.malformed, "malformed, named above")?;
         line(self.unreadable, "files or directories that cannot be read, named above")?;
+        line(self.planned.len(), "would be lodged (--output json shows the records)")?;
         line(self.refused, "refused, named above")?;
+        line(
+            self.left_out,
+            "left out, named above: this profile's role may not state them (--office-profile)",
+        )?;
         line(self.unfinished, "not final yet: run it again, nothing is submitted twice")?;
         line(self.skipped.len(), "skipped, named above")?;
         line(self.other_files, "other files, not named *.xml")?;

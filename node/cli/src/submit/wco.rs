@@ -1,225 +1,200 @@
-//! `customhouse submit wco`: declarations first, then what is about them.
+//! `customhouse submit wco`: the node imports the files; declarations first, then what is about them.
 
 use std::collections::HashMap;
 
-use customhouse_formats::{
-    DeclarationKey, Found, Imported, LinkTarget, Links, MessageRole, Outcome, Rule, link_batch,
-    waves, wco_file, wco_paths,
-};
+use customhouse_formats::{Found, message_file, wco_paths};
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{
-    self, get_history_request::SubjectOrKey, record::Body, subject::Scheme,
+    self, import_link::Rule, import_options::Lodge, import_result::Outcome, imported_message::Kind,
 };
-use futures::{StreamExt as _, stream};
-use prost::Message as _;
 
-use super::{Batch, Report, WcoArgs, batch::End, finish, rows::submission};
-use crate::{connect::Connection, progress};
+use super::{
+    Report, WcoArgs,
+    batch::End,
+    finish,
+    import::{Imported, Importer, is_for_others, kind_name},
+};
+use crate::{
+    connect::{self, Connection},
+    progress,
+};
 
-/// Declarations looked up on the ledger at a time.
-const LOOKUPS_AT_A_TIME: usize = 16;
-/// Bytes of messages that one run holds: all of them at once, because any may be about any other. Each is
-/// twice there while it is submitted.
+/// Bytes of messages that one run holds: all of them at once, because any may be about any other.
 const HELD_BYTES_MAX: usize = 1 << 30;
-/// Bytes that a message takes beside its record.
-const MESSAGE_BYTES: usize = 2048;
+/// Bytes of messages, and messages, of one batch: what is about each other is looked for in it, and then on
+/// the ledger. A node takes twice as much.
+const BATCH_BYTES: usize = 8 << 20;
+const BATCH_MESSAGES: usize = 8192;
+/// Bytes that a message takes beside its content.
+const MESSAGE_BYTES: usize = 512;
 
 pub(super) async fn submit(args: &WcoArgs, connection: &Connection) -> anyhow::Result<Report> {
+    let office = match &args.office_profile {
+        Some(path) => Some(connect::connect(connect::profile_at(path)?).await?),
+        None => None,
+    };
     let mut report = Report::begin(connection).await?;
-    let mut messages = read(args, &mut report)?;
-    let links = link(&messages, connection).await?;
-    note_links(&mut report, &links, &messages);
-    let batch = Batch::new(connection, args.submit.patience(), report.height_before);
-    let bar = progress::bar(messages.len() - links.duplicates.len(), "messages");
-    let mut ids: Vec<Option<Hash>> = vec![None; messages.len()];
-    for wave in waves(&messages) {
-        let wave: Vec<usize> =
-            wave.into_iter().filter(|index| !is_duplicate(&links, *index)).collect();
-        let (ready, early): (Vec<usize>, Vec<usize>) =
-            wave.into_iter().partition(|index| refer(&mut messages[*index], &links, *index, &ids));
-        let submissions = ready.iter().map(|index| submission(&messages[*index])).collect();
-        let ends = batch.submit(submissions, &bar).await?;
-        let early = early.iter().map(|index| (index, too_early()));
-        for (&index, end) in ready.iter().zip(ends).chain(early) {
-            if let End::Final { record_id, .. } | End::Otherwise { record_id } = end {
-                ids[index] = Some(record_id);
-            }
-            bar.suspend(|| note_end(&mut report, &messages[index], &links, (index, end), &ids));
+    let mut batches = read(args, &mut report)?;
+    // What answers a declaration is lodged when all declarations are: by whom that is for, where two are
+    // named, and after all batches, where there are several.
+    let passes = match (&office, batches.len()) {
+        (None, 0 | 1) => vec![(connection, Lodge::All)],
+        (office, _) => {
+            let office = office.as_ref().unwrap_or(connection);
+            vec![(connection, Lodge::Declarations), (office, Lodge::Answers)]
         }
+    };
+    let messages = batches.iter().map(Vec::len).sum();
+    for (connection, part) in passes {
+        let lodge = if args.dry_run { Lodge::Nothing } else { part };
+        let times = (args.submit.patience(), report.height_before);
+        let importer = Importer::new(connection, "wco", lodge, times);
+        let bar = progress::bar(messages, "messages");
+        for batch in &mut batches {
+            let imported = importer.import(batch, &bar).await?;
+            bar.suspend(|| note_all(&mut report, &imported, part, args));
+        }
+        bar.finish_and_clear();
     }
-    bar.finish_and_clear();
     finish(report, &args.submit, connection).await
 }
 
-/// The messages of a run, up to a limit.
+/// The messages of a run, in batches, up to a limit.
 struct Held {
-    messages: Vec<Imported>,
-    /// Bytes that may still be added.
+    batches: Vec<Vec<v1::ImportMessage>>,
+    /// Messages in all.
+    messages: usize,
+    /// Bytes that may still be added, to all and to the last batch.
     room: usize,
+    batch_room: usize,
 }
 
 impl Held {
-    fn add(&mut self, message: Imported) -> anyhow::Result<()> {
-        let bytes = message.record.encoded_len() + MESSAGE_BYTES;
+    fn new(room: usize) -> Self {
+        Self { batches: Vec::new(), messages: 0, room, batch_room: 0 }
+    }
+
+    fn add(&mut self, label: String, content: Vec<u8>) -> anyhow::Result<()> {
+        let bytes = content.len() + label.len() + MESSAGE_BYTES;
         let Some(room) = self.room.checked_sub(bytes) else {
             anyhow::bail!(
-                "{}: with this message a run would hold more than it may, after {} others. Nothing was \
+                "{label}: with this message a run would hold more than it may, after {} others. Nothing was \
                  submitted: name fewer directories at a time. What messages are about is found on the \
                  ledger, too",
-                message.label,
-                self.messages.len()
+                self.messages
             );
         };
-        self.room = room;
-        self.messages.push(message);
+        (self.room, self.messages) = (room, self.messages + 1);
+        let message = v1::ImportMessage { label, content, ..Default::default() };
+        let last = self.batches.last_mut().filter(|batch| batch.len() < BATCH_MESSAGES);
+        match (last, self.batch_room.checked_sub(bytes)) {
+            (Some(batch), Some(room)) => {
+                self.batch_room = room;
+                batch.push(message);
+            }
+            _ => {
+                self.batch_room = BATCH_BYTES.saturating_sub(bytes);
+                self.batches.push(vec![message]);
+            }
+        }
         Ok(())
     }
 }
 
-/// Reads every file; what gives no message is noted and left out.
+/// Reads every file; what cannot be read is noted and left out.
 ///
 /// # Errors
 /// There are more messages than one run holds.
-fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Imported>> {
+fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Vec<v1::ImportMessage>>> {
     let Found { files, unreadable, skipped, other_files } = wco_paths(&args.paths);
-    unreadable.iter().for_each(|error| report.add_unread(error));
-    skipped.into_iter().for_each(|link| report.add_skipped(link));
+    unreadable.iter().for_each(|error| report.add_unreadable(error));
+    for link in skipped {
+        report.add_skipped(&link.label, &link.root, link.reason);
+    }
     report.other_files = other_files;
     if files.is_empty() {
         note!("no file named *.xml was found");
     }
     let bar = progress::bar(files.len(), "reading");
-    let mut held = Held { messages: Vec::new(), room: HELD_BYTES_MAX };
+    let mut held = Held::new(HELD_BYTES_MAX);
     for file in &files {
-        match wco_file(file) {
-            Ok(Outcome::Imported(imported)) => {
-                bar.suspend(|| {
-                    report.add_warnings(&imported.label, &imported.warnings, args.warnings);
-                });
-                held.add(*imported)?;
-            }
-            Ok(Outcome::Skipped(skipped)) => bar.suspend(|| report.add_skipped(skipped)),
-            Err(error) => bar.suspend(|| report.add_unread(&error)),
+        match message_file(file) {
+            Ok((label, content)) => held.add(label, content)?,
+            Err(error) => bar.suspend(|| report.add_unreadable(&error)),
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(held.messages)
+    Ok(held.batches)
 }
 
-/// Finds what each message is about: in the batch, and where it is not there, on the ledger.
-async fn link(messages: &[Imported], connection: &Connection) -> anyhow::Result<Links> {
-    let links = link_batch(messages, |_| None);
-    let by_folder = links.links.iter().filter(|link| link.rule == Rule::Folder);
-    let open = links.unlinked.iter().map(|u| u.from).chain(by_folder.map(|link| link.from));
-    let mut keys: Vec<&DeclarationKey> = open.map(|index| &messages[index].key).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    if keys.is_empty() {
-        return Ok(links);
+/// Notes what came of a batch in a pass.
+fn note_all(report: &mut Report, all: &[Imported], part: Lodge, args: &WcoArgs) {
+    let labels: HashMap<u32, &str> =
+        all.iter().map(|imported| (imported.result.number, &*imported.result.label)).collect();
+    let label_of = |number: &u32| labels.get(number).copied().unwrap_or_default();
+    for Imported { result, end } in all {
+        let v1::ImportResult { label, outcome, .. } = result;
+        match outcome {
+            Some(Outcome::Imported(imported)) => {
+                if is_of(part, imported.kind()) {
+                    let about = imported.link.as_ref().and_then(|link| link.to.as_ref());
+                    let about = about.map(label_of);
+                    note_imported(report, (label, about), imported, end.clone(), args);
+                }
+            }
+            // Said once, by the first pass.
+            _ if part == Lodge::Answers => {}
+            Some(Outcome::Skipped(skipped)) => {
+                report.add_skipped(label, &skipped.root, &skipped.reason);
+            }
+            Some(Outcome::Malformed(malformed)) => report.add_malformed(label, malformed),
+            Some(Outcome::DuplicateOf(first)) => report.add_duplicate(label, label_of(first)),
+            None => {}
+        }
     }
-    let agency = connection.agency()?.to_string();
-    let lookups = keys.into_iter().map(|key| {
-        let agency = &agency;
-        async move { (key.clone(), find_declaration(key, agency, connection).await) }
-    });
-    let found: Vec<_> = stream::iter(lookups).buffer_unordered(LOOKUPS_AT_A_TIME).collect().await;
-    let mut on_ledger = HashMap::new();
-    for (key, id) in found {
-        on_ledger.extend(id?.map(|id| (key, id.0)));
-    }
-    Ok(link_batch(messages, |key| on_ledger.get(key).copied()))
 }
 
-/// The declaration on the ledger that has this reference at this agency, or this MRN.
-async fn find_declaration(
-    key: &DeclarationKey,
-    agency: &str,
-    connection: &Connection,
-) -> anyhow::Result<Option<Hash>> {
-    let reference = (Scheme::DeclarationReference, format!("{agency}/{}", key.reference));
-    let subjects = [
-        Some(reference).filter(|_| !key.reference.is_empty()),
-        Some((Scheme::Mrn, key.mrn.clone())).filter(|_| !key.mrn.is_empty()),
-    ];
-    for (scheme, id) in subjects.into_iter().flatten() {
-        let subject = v1::Subject { scheme: scheme as i32, id };
-        let history = connection.client.history(SubjectOrKey::Subject(subject));
-        let mut history = std::pin::pin!(history);
-        while let Some(item) = history.next().await {
-            let item = item?;
-            if is_declaration(&item.record) {
-                return Ok(Hash::from_slice(&item.record_id).ok());
+/// Whether a pass is about messages of a kind.
+fn is_of(part: Lodge, kind: Kind) -> bool {
+    match part {
+        Lodge::All | Lodge::Nothing => true,
+        Lodge::Declarations => kind != Kind::Status,
+        Lodge::Answers => kind == Kind::Status,
+    }
+}
+
+/// Notes a message that became a record, and which message of the run it is about.
+fn note_imported(
+    report: &mut Report,
+    (label, about): (&str, Option<&str>),
+    imported: &v1::ImportedMessage,
+    end: Option<End>,
+    args: &WcoArgs,
+) {
+    report.add_warnings(label, &imported.warnings, args.warnings);
+    if let Some(unlinked) = &imported.unlinked {
+        report.add_unlinked(label, unlinked);
+    }
+    let rule = imported.link.as_ref().map(|link| rule_text(link.rule()));
+    if let Some(rule) = rule {
+        *report.links.entry(rule).or_default() += 1;
+    }
+    let kind = kind_name(imported.kind());
+    match end {
+        Some(end) if is_for_others(&end) => report.add_left_out(label, end),
+        Some(end) => {
+            let on_ledger = report.records.len();
+            report.add_end(label, kind, end);
+            if let (Some(record), Some(link)) = (report.records.get_mut(on_ledger), &imported.link)
+            {
+                record.about = Hash::from_slice(&link.record_id).ok();
+                record.linked_by = rule;
             }
         }
-    }
-    Ok(None)
-}
-
-/// Whether a record is a declaration, and not a message about one.
-fn is_declaration(bytes: &[u8]) -> bool {
-    let body = v1::Record::decode(bytes).ok().and_then(|record| record.body);
-    match body {
-        Some(Body::Declaration(declaration)) => {
-            declaration.regime() != v1::declaration::Regime::AsReferenced
-        }
-        _ => false,
-    }
-}
-
-fn is_duplicate(links: &Links, index: usize) -> bool {
-    links.duplicates.binary_search_by_key(&index, |duplicate| duplicate.index).is_ok()
-}
-
-/// Puts the reference into a message that is about another. False where that is not on the ledger
-/// though it was in the batch: submitted now, the message would never be linked.
-fn refer(message: &mut Imported, links: &Links, index: usize, ids: &[Option<Hash>]) -> bool {
-    let Some(link) = links.of(index) else { return true };
-    let Some(id) = target(link.to, ids) else { return false };
-    message.refer(link.relation, id.0, link.rule.ground());
-    true
-}
-
-fn too_early() -> End {
-    End::Unfinished { reason: "the declaration that it is about is not on the ledger".into() }
-}
-
-fn target(to: LinkTarget, ids: &[Option<Hash>]) -> Option<Hash> {
-    match to {
-        LinkTarget::Batch(index) => ids.get(index).copied().flatten(),
-        LinkTarget::Ledger(id) => Some(Hash(id)),
-    }
-}
-
-fn note_links(report: &mut Report, links: &Links, messages: &[Imported]) {
-    for duplicate in &links.duplicates {
-        report.add_duplicate(&messages[duplicate.index].label, &messages[duplicate.first].label);
-    }
-    for link in &links.links {
-        *report.links.entry(rule_text(link.rule)).or_default() += 1;
-    }
-    for unlinked in &links.unlinked {
-        report.add_unlinked(&messages[unlinked.from].label, &unlinked.key);
-    }
-}
-
-fn note_end(
-    report: &mut Report,
-    message: &Imported,
-    links: &Links,
-    (index, end): (usize, End),
-    ids: &[Option<Hash>],
-) {
-    let kind = match message.role {
-        MessageRole::Declaration => "declaration",
-        MessageRole::Additional(_) => "amendment",
-        MessageRole::Status => "status",
-    };
-    let on_ledger = report.records.len();
-    report.add_end(&message.label, kind, end);
-    if let (Some(record), Some(link)) = (report.records.get_mut(on_ledger), links.of(index)) {
-        record.about = target(link.to, ids);
-        record.linked_by = Some(rule_text(link.rule));
+        None if args.dry_run => report.add_planned(label, kind, imported, about),
+        // It was lodged by an earlier attempt, which said so.
+        None => {}
     }
 }
 
@@ -227,7 +202,7 @@ fn rule_text(rule: Rule) -> &'static str {
     match rule {
         Rule::Reference => "linked by the declaration's reference",
         Rule::Mrn => "linked by the MRN",
-        Rule::Ledger => "linked to a declaration that was on the ledger",
+        Rule::Ledger | Rule::Unspecified => "linked to a declaration that was on the ledger",
         Rule::Folder => "linked by folder only (to be checked)",
     }
 }
@@ -238,16 +213,25 @@ mod tests {
 
     #[test]
     fn a_run_that_would_hold_too_much_is_refused_before_anything_is_submitted() {
-        let declaration = b"<Declaration><TypeCode>IMA</TypeCode></Declaration>";
-        let message = || match customhouse_formats::wco_message(declaration, "a.xml") {
-            Ok(Outcome::Imported(imported)) => *imported,
-            other => panic!("{other:?}"),
-        };
-        let one = message().record.encoded_len() + MESSAGE_BYTES;
-        let mut held = Held { messages: Vec::new(), room: 2 * one };
-        held.add(message()).expect("room for two");
-        held.add(message()).expect("room for two");
-        let refused = held.add(message()).expect_err("no room for a third").to_string();
+        let one = 10 + "a.xml".len() + MESSAGE_BYTES;
+        let mut held = Held::new(2 * one);
+        for _ in 0..2 {
+            held.add("a.xml".into(), vec![7; 10]).expect("room for two");
+        }
+        let refused = held.add("a.xml".into(), vec![7; 10]).expect_err("no room for a third");
+        let refused = refused.to_string();
         assert!(refused.contains("a.xml: ") && refused.contains("after 2 others"), "{refused}");
+    }
+
+    #[test]
+    fn files_go_in_batches_that_a_node_takes() {
+        let mut held = Held::new(HELD_BYTES_MAX);
+        for number in 0..5 {
+            held.add(format!("{number}.xml"), vec![7; BATCH_BYTES / 2 - 1024]).expect("room");
+        }
+        let lengths: Vec<_> = held.batches.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 2, 1]);
+        held.add("large.xml".into(), vec![7; BATCH_BYTES + 1]).expect("room");
+        assert_eq!(held.batches.len(), 4);
     }
 }

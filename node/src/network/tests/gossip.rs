@@ -265,6 +265,45 @@ async fn only_what_a_node_accepts_is_passed_on() {
 }
 
 #[tokio::test]
+async fn of_a_large_transaction_peers_are_told_and_its_bytes_stay() {
+    let limits = Limits::default();
+    let mut nodes = full_mesh(3, &limits).await;
+    let of = |bytes: usize| {
+        let (header, signature) = (vec![7; 124].into(), vec![8; 64].into());
+        let records = vec![Bytes::from(vec![9; bytes])];
+        v1::Transaction { header, signature, slots: Vec::new(), records }
+    };
+    let (small, large) = (of(1000), of(limits.gossiped_transaction_bytes_max));
+    for transaction in [&large, &small] {
+        nodes[0].handle.publish_transaction(transaction.encode_to_vec().into());
+    }
+    for node in &mut nodes[1..] {
+        let (mut told, mut whole) = (0, 0);
+        node.expect("both", |event| {
+            match event {
+                NetworkEvent::Transactions { transactions, judgement, .. } => {
+                    assert_eq!(transactions, [small.encode_to_vec()]);
+                    whole += 1;
+                    judgement.accept();
+                }
+                NetworkEvent::Announced { announced, judgement, .. } => {
+                    assert_eq!(announced.header, large.header);
+                    assert_eq!(announced.signature, large.signature);
+                    assert_eq!(announced.bytes as usize, large.encoded_len());
+                    told += 1;
+                    judgement.accept();
+                }
+                _ => {}
+            }
+            (told >= 1 && whole >= 1).then_some(())
+        })
+        .await;
+    }
+    let bytes = nodes[1].metrics().bytes_in("transactions");
+    assert!(bytes < 100_000, "{bytes} bytes of gossip");
+}
+
+#[tokio::test]
 async fn transactions_reach_every_node_and_travel_together_under_load() {
     let mut nodes = full_mesh(4, &Limits::default()).await;
     let total = 10_000usize;

@@ -13,7 +13,8 @@ pub(super) struct Method {
     roles: &'static [Role],
     /// Calls of a class share what a client may have of them.
     pub(super) class: Class,
-    /// Most bytes that its answer has, except in rare stores: they are set aside before it is made.
+    /// Bytes that its answer has at most, or usually: they are set aside before it is made, and more where
+    /// a large record is found.
     pub(super) answer_bytes: usize,
 }
 
@@ -24,19 +25,31 @@ const SUBMITTERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 21] = [
+const METHODS: [Method; 33] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
     row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/WaitReceipt", SUBMITTERS, Class::Wait, KIB),
+    row("/customhouse.v1.Submission/StreamReceipts", SUBMITTERS, Class::Feed, KIB),
+    row("/customhouse.v1.Attachments/Upload", SUBMITTERS, Class::Upload, KIB),
+    row("/customhouse.v1.Attachments/Download", EVERYONE, Class::Download, 192 * KIB),
+    row("/customhouse.v1.Attachments/Stat", EVERYONE, Class::Read, KIB),
+    row("/customhouse.v1.Import/ImportMessages", SUBMITTERS, Class::Import, 64 * KIB),
+    row("/customhouse.v1.Import/StreamImport", SUBMITTERS, Class::ImportStream, 64 * KIB),
     row("/customhouse.v1.Query/GetRecord", EVERYONE, Class::Read, 66 * KIB),
-    row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 1026 * KIB),
+    row("/customhouse.v1.Query/ReadRecord", EVERYONE, Class::Large, 512 * KIB),
+    row("/customhouse.v1.Query/GetTransaction", EVERYONE, Class::Read, 66 * KIB),
+    row("/customhouse.v1.Query/ReadTransaction", EVERYONE, Class::Large, 512 * KIB),
     row("/customhouse.v1.Query/GetHistory", EVERYONE, Class::Read, 3584 * KIB),
+    row("/customhouse.v1.Query/ListRecords", EVERYONE, Class::Read, 3584 * KIB),
+    row("/customhouse.v1.Query/Subscribe", EVERYONE, Class::Feed, KIB),
     // What anyone needs to check a receipt; it is the network's face, not its trade.
     row("/customhouse.v1.Audit/GetGenesis", EVERYONE, Class::Read, 3073 * KIB),
     row("/customhouse.v1.Audit/GetHeader", EVERYONE, Class::Read, 32 * KIB),
     row("/customhouse.v1.Audit/GetReceipt", EVERYONE, Class::Read, 128 * KIB),
+    row("/customhouse.v1.Audit/ReadReceipt", EVERYONE, Class::Large, 512 * KIB),
+    row("/customhouse.v1.Audit/GetReceipts", EVERYONE, Class::Feed, KIB),
     row("/customhouse.v1.Audit/GetHistoryProof", AUDITORS, Class::Proof, 3072 * KIB),
     row("/customhouse.v1.Audit/GetConsistencyProof", AUDITORS, Class::Read, 8 * KIB),
     row("/customhouse.v1.Audit/GetValidatorChain", EVERYONE, Class::Read, 2048 * KIB),
@@ -122,7 +135,12 @@ mod tests {
 
     #[test]
     fn each_role_has_its_methods() {
-        let lodging = |path: &&String| path.starts_with("/customhouse.v1.Submission/");
+        let lodging = |path: &&String| {
+            ["Submission", "Import"]
+                .iter()
+                .any(|service| path.starts_with(&format!("/customhouse.v1.{service}/")))
+                || path.ends_with("Attachments/Upload")
+        };
         let not_lodging: Vec<_> = methods().iter().filter(|p| !lodging(p)).cloned().collect();
         assert_eq!(permitted(Operator), not_lodging);
         for role in Role::ALL {
@@ -130,12 +148,12 @@ mod tests {
             assert_eq!(lodges, role.speaks_as().is_some(), "{role}");
         }
         for (role, count, refused) in [
-            (Officer, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Broker, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Carrier, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Trader, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Port, 14, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Auditor, 12, "/customhouse.v1.Submission/StreamTransactions"),
+            (Officer, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Broker, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Carrier, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Trader, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Port, 24, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Auditor, 20, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");
             let error = permit(role, refused).err().expect("refused");

@@ -2,12 +2,19 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use customhouse_ledger::{
     chain::ChainReader, history::HistoryEntry, merkle, proofs::verifier::ValidatorStep,
 };
-use customhouse_proto::v1::{self, audit_server::Audit};
+use customhouse_proto::v1::{self, audit_server::Audit, read_receipt_response::Part};
+use prost::Message as _;
 use tonic::{Code, Request, Response, Status};
 
+use super::{
+    large::{self, Chunks},
+    query::feed_share,
+    receipts,
+};
 use crate::serve::{
     reads::{hash_field, read},
     refused::Refused,
@@ -79,14 +86,49 @@ impl Audit for AuditService {
         &self,
         request: Request<v1::GetReceiptRequest>,
     ) -> Result<Response<v1::GetReceiptResponse>, Status> {
-        let v1::GetReceiptRequest { record_id, without_record } = request.into_inner();
+        let room = large::room_of(&request);
+        let v1::GetReceiptRequest { record_id, with_record, with_steps } = request.into_inner();
         let id = hash_field("record_id", &record_id)?;
-        let receipt = read(&self.node, move |reader| reader.receipt(&id)).await?;
-        let mut receipt = receipt.ok_or_else(|| Refused::not_found("record", &id))?;
-        if without_record {
-            receipt.record.clear();
-        }
+        let contents = receipts::Contents { with_record, with_steps };
+        let found = large::receipt((&self.node, room.as_ref()), id, contents).await?;
+        let receipt = found.ok_or_else(|| Refused::not_found("record", &id))?;
         Ok(Response::new(v1::GetReceiptResponse { receipt: Some(receipt) }))
+    }
+
+    type ReadReceiptStream = Chunks<v1::ReadReceiptResponse>;
+
+    async fn read_receipt(
+        &self,
+        request: Request<v1::ReadReceiptRequest>,
+    ) -> Result<Response<Self::ReadReceiptStream>, Status> {
+        let room = large::room_of(&request);
+        let v1::ReadReceiptRequest { record_id, with_steps } = request.into_inner();
+        let id = hash_field("record_id", &record_id)?;
+        let contents = receipts::Contents { with_record: true, with_steps };
+        let find = move |reader: &ChainReader| receipts::one(reader, &id, contents);
+        let of = (&*self.node, room.as_ref());
+        let found = large::find_any(of, find, v1::Receipt::encoded_len).await?;
+        let mut receipt = found.ok_or_else(|| Refused::not_found("record", &id))?;
+        let record = Bytes::from(std::mem::take(&mut receipt.record));
+        let record_length = record.len() as u64;
+        let head = Part::Head(v1::ReceiptHead { receipt: Some(receipt), record_length });
+        let part = |part| v1::ReadReceiptResponse { part: Some(part) };
+        let chunk = move |bytes| part(Part::Chunk(bytes));
+        Ok(Response::new(large::chunks(part(head), record, chunk)))
+    }
+
+    type GetReceiptsStream = receipts::Answers;
+
+    async fn get_receipts(
+        &self,
+        mut request: Request<v1::GetReceiptsRequest>,
+    ) -> Result<Response<Self::GetReceiptsStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let v1::GetReceiptsRequest { record_ids, with_record, with_steps } = request.into_inner();
+        let (ids, contents) =
+            (receipts::ids_of(&record_ids)?, receipts::Contents { with_record, with_steps });
+        let node = Arc::clone(&self.node);
+        Ok(Response::new(receipts::of_records(node, held, ids, contents)))
     }
 
     async fn get_history_proof(

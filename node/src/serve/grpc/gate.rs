@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::{
-    SMALL_REQUEST_BYTES_MAX,
+    LIST_REQUEST_BYTES_MAX, SMALL_REQUEST_BYTES_MAX, UPLOAD_MESSAGE_BYTES_MAX,
     access::{self, Method},
     receiving::Receiving,
     sending::{Sending, Unsent, Whole},
@@ -31,6 +31,8 @@ use crate::{identity::ClientIdentity, tls::IdentityError};
 
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// Longer than any upload takes that the service goes on with.
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Longer than any handler waits by itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -85,9 +87,14 @@ impl Gate {
             return Err(Refused::overloaded(too_many.of_what(), RETRY_AFTER));
         }
         let limit = Limit::of(request.headers())?;
+        // An upload takes as long as its bytes take: the service sees to it that they come.
+        let until = match method.class {
+            Class::Upload => limit.asked.unwrap_or(limit.until + UPLOAD_TIME_MAX),
+            _ => limit.until,
+        };
         let call = Call { client, share: &share, method, limit, unsent: &caller.unsent };
         let answer = call.answer(request, next, self.message_time);
-        timeout_at(limit.until, answer).await.unwrap_or_else(|_| Err(limit.over()))
+        timeout_at(until, answer).await.unwrap_or_else(|_| Err(limit.over()))
     }
 }
 
@@ -110,30 +117,38 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Refused> {
         let Self { client, share, method, limit, unsent } = self;
         let (class, streams) = (method.class, method.class.streams());
+        let lasts = class.lasts();
         let place = share.place(class).await?;
         let room = AnswerRoom::new(share.answer(method.answer_bytes).await?, share);
         let (parts, body) = request.into_parts();
         let message_bytes_max = match class {
-            Class::Submit | Class::Stream => REQUEST_BYTES_MAX,
+            class if class.lodges() => REQUEST_BYTES_MAX,
+            Class::Upload => UPLOAD_MESSAGE_BYTES_MAX,
+            Class::Feed => LIST_REQUEST_BYTES_MAX,
             _ => SMALL_REQUEST_BYTES_MAX,
         };
         let body =
-            Receiving::new(body, Some(place.clone()), message_bytes_max, streams, message_time);
+            Receiving::new(body, Some(place.clone()), message_bytes_max, lasts, message_time);
         let mut request = Request::from_parts(parts, Body::new(body));
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(room.clone());
         let (response, place) = match class {
             // These give their place back when they have accepted, and go on waiting without one.
-            Class::Submit | Class::Stream => {
+            class if class.lodges() => {
                 request.extensions_mut().insert(place);
-                request.extensions_mut().insert(room.clone());
                 (next.run(request).await, None)
+            }
+            // These are answered long after they have begun, and take their share for each message.
+            Class::Feed => {
+                request.extensions_mut().insert(place.clone());
+                (holding(place.clone(), next.run(request)).await, Some(place))
             }
             _ => (holding(place.clone(), next.run(request)).await, Some(place)),
         };
         let bytes = room.into_bytes();
         if streams {
             let until = limit.asked.map(|asked| Box::pin(sleep_until(asked)));
-            return Ok(sent_as_it_comes(response, until, (bytes, place), unsent));
+            return Ok(sent_as_it_comes(response, (until, lasts), (bytes, place), unsent));
         }
         sent_as_a_whole(response, bytes, share, unsent).await
     }
@@ -141,14 +156,14 @@ impl Call<'_> {
 
 fn sent_as_it_comes(
     response: Response<Body>,
-    until: Option<Pin<Box<Sleep>>>,
+    time: (Option<Pin<Box<Sleep>>>, bool),
     held: (AnswerBytes, Option<Place>),
     unsent: &Unsent,
 ) -> Response<Body> {
     if response.headers().contains_key(GRPC_STATUS) {
         return response;
     }
-    response.map(|body| Body::new(Sending::stream(body, until, held, unsent)))
+    response.map(|body| Body::new(Sending::stream(body, time, held, unsent)))
 }
 
 async fn sent_as_a_whole(

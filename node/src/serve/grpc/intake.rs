@@ -27,7 +27,7 @@ use crate::serve::{
 use crate::{
     identity::ClientIdentity,
     services::Services,
-    submissions::{Accepted, SubmissionRefusal, Submissions},
+    submissions::{Accepted, MappedBy, SubmissionRefusal, Submissions},
 };
 
 /// How long a stream is held back by a full mempool before its items are answered as not taken.
@@ -49,13 +49,14 @@ pub(super) async fn submit_records(
     submissions: &Submissions,
     client: &ClientIdentity,
     records: Vec<v1::RecordSubmission>,
+    mapped: MappedBy,
 ) -> Vec<Result<Accepted, SubmissionRefusal>> {
     let count = records.len();
-    let checked = if count <= FEW_RECORDS {
-        Some(submissions.check(client, records))
+    let checked = if count <= FEW_RECORDS && !records.iter().any(Submissions::takes_long) {
+        Some(submissions.check(client, records, mapped))
     } else {
         let (submissions, client) = (submissions.clone(), client.clone());
-        apart(move || submissions.check(&client, records)).await
+        apart(move || submissions.check(&client, records, mapped)).await
     };
     let Some(checked) = checked else { return vec![Err(SubmissionRefusal::ShuttingDown); count] };
     let _until_it_is_answered = in_line(count).await;
@@ -223,14 +224,15 @@ impl Records {
     }
 
     /// Submits a chunk, and again what finds no room: that holds the stream back.
-    async fn submit(
+    pub(super) async fn submit(
         &self,
         client: &ClientIdentity,
         records: Vec<v1::RecordSubmission>,
+        mapped: MappedBy,
     ) -> Vec<Result<Accepted, SubmissionRefusal>> {
         let deadline = Instant::now() + PATIENCE;
         let submissions = &self.node.submissions;
-        let mut taken = submit_records(submissions, client, records.clone()).await;
+        let mut taken = submit_records(submissions, client, records.clone(), mapped).await;
         loop {
             let full = |result: &Result<Accepted, SubmissionRefusal>| {
                 matches!(result, Err(SubmissionRefusal::Exhausted { .. }))
@@ -243,7 +245,7 @@ impl Records {
             }
             let again: Vec<usize> = (0..taken.len()).filter(|&i| full(&taken[i])).collect();
             let batch = again.iter().map(|&index| records[index].clone()).collect();
-            let retaken = submit_records(submissions, client, batch).await;
+            let retaken = submit_records(submissions, client, batch, mapped).await;
             for (index, result) in again.into_iter().zip(retaken) {
                 taken[index] = result;
             }
@@ -304,7 +306,7 @@ impl Intake for Records {
             asked.push((submission.idempotency_key.clone(), wait));
             records.push(submission);
         }
-        let taken = self.submit(client, records).await;
+        let taken = self.submit(client, records, MappedBy::Submitter).await;
         let (mut steps, mut accepted) = (Vec::new(), Vec::new());
         for ((key, wait), taken) in asked.into_iter().zip(taken) {
             let answer = self.answer(client, key, &taken);

@@ -2,26 +2,39 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use customhouse_client::contract::ANSWERED_BYTES_MAX;
 use customhouse_ledger::{
     chain::{ChainReader, CommittedRecord, CommittedTransaction},
     finality::header::Header,
     hash::{Hash, Tag},
     history::HistoryEntry,
-    limits::RECORD_BYTES_MAX,
     record::subject::{form, subject_key},
     store::StoreError,
     transaction::Slot,
 };
 use customhouse_proto::v1::{
-    self, get_history_request::SubjectOrKey, query_server::Query, subject::Scheme,
+    self, get_history_request::SubjectOrKey, query_server::Query,
+    read_record_response::Part as RecordPart, read_transaction_response::Part as TransactionPart,
+    subject::Scheme,
 };
+use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
+use super::{
+    large::{self, Chunks, TooLarge},
+    listing,
+};
 use crate::serve::{
+    quotas::{AnswerRoom, Place},
     reads::{freshness, hash_field, read},
     refused::Refused,
 };
-use crate::services::Services;
+use crate::{
+    listing::{Linked, linked},
+    services::Services,
+};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 1000;
@@ -34,6 +47,7 @@ const PAGE_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct QueryService {
     pub(super) node: Arc<Services>,
+    pub(super) shutdown: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -42,26 +56,51 @@ impl Query for QueryService {
         &self,
         request: Request<v1::GetRecordRequest>,
     ) -> Result<Response<v1::GetRecordResponse>, Status> {
+        let room = large::room_of(&request);
         let id = hash_field("record_id", &request.into_inner().record_id)?;
-        let tip = self.node.reader.tip();
-        let record = read(&self.node, move |reader| reader.record(&id)).await?;
-        let record = record.ok_or_else(|| Refused::not_found("record", &id))?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let found = large::find_whole(of, record_of(id), record_bytes, TooLarge::RECORD).await?;
+        let record = found.ok_or_else(|| Refused::not_found("record", &id))?;
         Ok(Response::new(v1::GetRecordResponse {
             record_id: id.0.to_vec(),
             place: Some(place(&record)),
-            record: record.bytes.to_vec(),
+            record: record.bytes.into(),
             freshness: Some(freshness(&self.node, &tip)),
         }))
+    }
+
+    type ReadRecordStream = Chunks<v1::ReadRecordResponse>;
+
+    async fn read_record(
+        &self,
+        request: Request<v1::ReadRecordRequest>,
+    ) -> Result<Response<Self::ReadRecordStream>, Status> {
+        let room = large::room_of(&request);
+        let id = hash_field("record_id", &request.into_inner().record_id)?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let found = large::find_any(of, record_of(id), record_bytes).await?;
+        let record = found.ok_or_else(|| Refused::not_found("record", &id))?;
+        let head = RecordPart::Head(v1::RecordHead {
+            record_id: id.0.to_vec(),
+            length: record.bytes.len() as u64,
+            place: Some(place(&record)),
+            freshness: Some(freshness(&self.node, &tip)),
+        });
+        let part = |part| v1::ReadRecordResponse { part: Some(part) };
+        let chunk = move |bytes| part(RecordPart::Chunk(bytes));
+        Ok(Response::new(large::chunks(part(head), record.bytes, chunk)))
     }
 
     async fn get_transaction(
         &self,
         request: Request<v1::GetTransactionRequest>,
     ) -> Result<Response<v1::GetTransactionResponse>, Status> {
+        let room = large::room_of(&request);
         let id = hash_field("transaction_id", &request.into_inner().transaction_id)?;
-        let tip = self.node.reader.tip();
-        let transaction = read(&self.node, move |reader| reader.transaction(&id)).await?;
-        let transaction = transaction.ok_or_else(|| Refused::not_found("transaction", &id))?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let (find, bytes) = (transaction_of(id), transaction_bytes);
+        let found = large::find_whole(of, find, bytes, TooLarge::TRANSACTION).await?;
+        let transaction = found.ok_or_else(|| Refused::not_found("transaction", &id))?;
         Ok(Response::new(v1::GetTransactionResponse {
             transaction: Some(transaction.parts),
             height: transaction.header.height,
@@ -71,16 +110,48 @@ impl Query for QueryService {
         }))
     }
 
+    type ReadTransactionStream = Chunks<v1::ReadTransactionResponse>;
+
+    async fn read_transaction(
+        &self,
+        request: Request<v1::ReadTransactionRequest>,
+    ) -> Result<Response<Self::ReadTransactionStream>, Status> {
+        let room = large::room_of(&request);
+        let id = hash_field("transaction_id", &request.into_inner().transaction_id)?;
+        let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
+        let found = large::find_any(of, transaction_of(id), transaction_bytes).await?;
+        let transaction = found.ok_or_else(|| Refused::not_found("transaction", &id))?;
+        let head = TransactionPart::Head(v1::TransactionHead {
+            length: transaction.encoded.len() as u64,
+            height: transaction.header.height,
+            time_ms: transaction.header.time_ms,
+            log_index: transaction.log_index,
+            freshness: Some(freshness(&self.node, &tip)),
+        });
+        let part = |part| v1::ReadTransactionResponse { part: Some(part) };
+        let chunk = move |bytes| part(TransactionPart::Chunk(bytes));
+        Ok(Response::new(large::chunks(part(head), transaction.encoded, chunk)))
+    }
+
     async fn get_history(
         &self,
         request: Request<v1::GetHistoryRequest>,
     ) -> Result<Response<v1::GetHistoryResponse>, Status> {
-        let v1::GetHistoryRequest { page_size, page_token, subject_or_key } = request.into_inner();
+        let v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key } =
+            request.into_inner();
         let key = key_of(subject_or_key)?;
         let after = PageToken::decode(&page_token, &key)?;
         let size = page_size_of(page_size)?;
         let tip = self.node.reader.tip();
-        let page = read(&self.node, move |reader| Page::read(reader, &key, after, size)).await?;
+        let page = read(&self.node, move |reader| {
+            let page = Page::read(reader, &key, after, size)?;
+            let linked = match without_links {
+                true => Linked::default(),
+                false => linked(reader, &page.items)?,
+            };
+            Ok((page, linked))
+        });
+        let (page, linked) = page.await?;
         let last = page.items.last().and_then(|item| item.place.as_ref());
         let next = last.filter(|_| page.more).map(|place| {
             PageToken { log_index: place.log_index, position: place.slot_index }.encode(&key)
@@ -89,8 +160,63 @@ impl Query for QueryService {
             items: page.items,
             next_page_token: next.unwrap_or_default(),
             freshness: Some(freshness(&self.node, &tip)),
+            linked: linked.items,
+            links_cut: linked.cut,
         }))
     }
+
+    async fn list_records(
+        &self,
+        request: Request<v1::ListRecordsRequest>,
+    ) -> Result<Response<v1::ListRecordsResponse>, Status> {
+        Ok(Response::new(listing::page(&self.node, request.into_inner()).await?))
+    }
+
+    type SubscribeStream = BoxStream<'static, Result<v1::SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        mut request: Request<v1::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let node = Arc::clone(&self.node);
+        let feed = listing::follow(node, held, request.into_inner(), self.shutdown.clone())?;
+        Ok(Response::new(Box::pin(feed)))
+    }
+}
+
+/// What a call of the class of feeds has of its client's share.
+pub(super) fn feed_share<T>(request: &mut Request<T>) -> Result<(Place, AnswerRoom), Refused> {
+    let extensions = request.extensions_mut();
+    let held = extensions.remove::<Place>().zip(extensions.remove::<AnswerRoom>());
+    held.ok_or_else(Refused::shutting_down)
+}
+
+/// Finds a record, with bytes of its own: those of its transaction may be many more.
+fn record_of(
+    id: Hash,
+) -> impl Fn(&ChainReader) -> Result<Option<CommittedRecord>, StoreError> + Clone {
+    move |reader| {
+        let found = reader.record(&id)?;
+        Ok(found.map(|record| CommittedRecord {
+            bytes: Bytes::copy_from_slice(&record.bytes),
+            ..record
+        }))
+    }
+}
+
+fn record_bytes(record: &CommittedRecord) -> usize {
+    record.bytes.len()
+}
+
+fn transaction_of(
+    id: Hash,
+) -> impl Fn(&ChainReader) -> Result<Option<CommittedTransaction>, StoreError> + Clone {
+    move |reader| reader.transaction(&id)
+}
+
+fn transaction_bytes(transaction: &CommittedTransaction) -> usize {
+    transaction.encoded.len()
 }
 
 fn place(record: &CommittedRecord) -> v1::RecordPlace {
@@ -206,8 +332,8 @@ impl Page {
     }
 }
 
-// A page has room for at least one record.
-const _: () = assert!(PAGE_BYTES_MAX >= RECORD_BYTES_MAX);
+// A page has room for at least one record of those that are answered whole.
+const _: () = assert!(PAGE_BYTES_MAX >= ANSWERED_BYTES_MAX);
 
 /// The transactions that a page is read from. Entries come in log order, so that the many records
 /// of one transaction are read once.
@@ -254,7 +380,9 @@ fn history_item(
     let entry = (entry.log_index, entry.position);
     Ok(v1::HistoryItem {
         record_id: slot.record_id.0.to_vec(),
-        record: record.to_vec(),
+        // What is too large for one answer is read by itself.
+        record: if record.len() <= ANSWERED_BYTES_MAX { record.to_vec() } else { Vec::new() },
+        length: record.len() as u64,
         place: Some(place_of(entry, &transaction.header, &transaction_id)),
     })
 }

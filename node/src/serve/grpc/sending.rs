@@ -43,7 +43,7 @@ struct Waits {
     /// The piece that waits was handed over; nothing where none does.
     piece: Option<Instant>,
     /// An answer that may last.
-    streams: bool,
+    lasts: bool,
 }
 
 impl Unsent {
@@ -56,13 +56,13 @@ impl Unsent {
             let waits = waits.lock().unwrap_or_else(PoisonError::into_inner);
             let over = |since: Instant, time| now.saturating_duration_since(since) > time;
             waits.piece.is_some_and(|since| over(since, piece_time))
-                || !waits.streams && over(waits.begun, ANSWER_TIME)
+                || !waits.lasts && over(waits.begun, ANSWER_TIME)
         })
     }
 
-    fn enter(&self, streams: bool) -> Arc<Mutex<Waits>> {
+    fn enter(&self, lasts: bool) -> Arc<Mutex<Waits>> {
         let begun = Instant::now();
-        let waits = Arc::new(Mutex::new(Waits { begun, piece: Some(begun), streams }));
+        let waits = Arc::new(Mutex::new(Waits { begun, piece: Some(begun), lasts }));
         let mut answers = self.lock();
         answers.retain(|waits| Arc::strong_count(waits) > 1);
         answers.push(Arc::clone(&waits));
@@ -127,14 +127,14 @@ impl Sending {
         Self { content: Content::Whole(whole), waits, _bytes: bytes, _place: None }
     }
 
-    /// A stream of answers, which ends at a deadline where it has one.
+    /// A stream of answers, which ends at a deadline where it has one. Whether it may last is said with that.
     pub(super) fn stream(
         body: Body,
-        until: Option<Pin<Box<Sleep>>>,
+        (until, lasts): (Option<Pin<Box<Sleep>>>, bool),
         (bytes, place): (AnswerBytes, Option<Place>),
         unsent: &Unsent,
     ) -> Self {
-        let waits = unsent.enter(true);
+        let waits = unsent.enter(lasts);
         Self { content: Content::Stream(body, until), waits, _bytes: bytes, _place: place }
     }
 

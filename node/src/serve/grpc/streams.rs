@@ -7,7 +7,7 @@
 //! chunks or waiting items is under way, nor while the client does not read its answers: HTTP/2's
 //! flow control then holds the client back.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, ops::Range, sync::Arc};
 
 use futures::{
     FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered,
@@ -20,7 +20,12 @@ use tonic::Status;
 
 use super::gate;
 use crate::identity::ClientIdentity;
-use crate::serve::{quotas::Place, reads::holding, refused::Refused, rejections::Rejections};
+use crate::serve::{
+    quotas::{Place, RequestBytes},
+    reads::holding,
+    refused::Refused,
+    rejections::Rejections,
+};
 
 /// Most items of a chunk.
 const CHUNK_ITEMS_MAX: usize = 256;
@@ -72,7 +77,8 @@ pub(super) fn drive<I: Intake>(
     shutdown: CancellationToken,
 ) -> ReceiverStream<Result<I::Answer, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-    let run = async move { Flow { intake, client, answers, shutdown }.run(items).await };
+    let held = place.clone();
+    let run = async move { Flow { intake, client, held, answers, shutdown }.run(items).await };
     match place {
         Some(place) => tokio::spawn(holding(place, run)),
         None => tokio::spawn(run),
@@ -83,6 +89,8 @@ pub(super) fn drive<I: Intake>(
 struct Flow<I: Intake> {
     intake: Arc<I>,
     client: ClientIdentity,
+    /// What the stream holds, also of messages that are not accepted yet.
+    held: Option<Place>,
     answers: mpsc::Sender<Result<I::Answer, Status>>,
     shutdown: CancellationToken,
 }
@@ -99,6 +107,7 @@ impl<I: Intake> Flow<I> {
         let mut items = items.fuse();
         let mut input = Input::Open;
         let mut gone = false;
+        let mut taken = 0;
         let mut accepting = FuturesUnordered::new();
         let mut waiting = FuturesUnordered::new();
         loop {
@@ -130,7 +139,13 @@ impl<I: Intake> Flow<I> {
                     input = then;
                     self.note(&input);
                     if !chunk.is_empty() {
-                        accepting.push(self.intake.accept(&self.client, chunk));
+                        let numbers = taken..taken + chunk.len() as u64;
+                        taken = numbers.end;
+                        let held = self.held_of(numbers);
+                        accepting.push(async {
+                            let _until_they_are_accepted = held;
+                            self.intake.accept(&self.client, chunk).await
+                        });
                     }
                 }
                 else => break,
@@ -140,6 +155,12 @@ impl<I: Intake> Flow<I> {
             // A client that is gone needs no status.
             let _ = self.answers.send(Err(refused.into())).await;
         }
+    }
+
+    /// The bytes that messages hold, by their numbers in the stream.
+    fn held_of(&self, numbers: Range<u64>) -> Vec<RequestBytes> {
+        let place = self.held.iter();
+        place.flat_map(|place| numbers.clone().filter_map(|n| place.take_request(n))).collect()
     }
 
     fn note(&self, input: &Input) {

@@ -10,17 +10,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{answers, intake, streams};
+use super::{answers, intake, large, query::feed_share, receipts, streams};
 use crate::serve::{
     quotas::{AnswerRoom, Place},
-    reads::{hash_field, holding, read},
+    reads::{hash_field, holding},
     refused::Refused,
     rejections::Rejections,
 };
 use crate::{
     identity::ClientIdentity,
     services::Services,
-    submissions::{Accepted, End, SubmissionRefusal, Submissions},
+    submissions::{Accepted, End, MappedBy, SubmissionRefusal, Submissions},
 };
 
 use customhouse_client::contract::REQUEST_RECORDS_MAX;
@@ -57,7 +57,8 @@ impl SubmissionService {
             let piece: Vec<_> = records.by_ref().take(PIECE_RECORDS).collect();
             (!piece.is_empty()).then_some(piece)
         });
-        let submit = |piece| intake::submit_records(self.submissions(), client, piece);
+        let submit =
+            |piece| intake::submit_records(self.submissions(), client, piece, MappedBy::Submitter);
         let taken = stream::iter(pieces).map(submit).buffered(PIECES_AT_ONCE);
         taken.map(stream::iter).flatten().collect().await
     }
@@ -111,7 +112,7 @@ impl SubmissionService {
 
 /// Submits to the end, also where the client gives the call up meanwhile: what was handed to the worker
 /// is of the client's share until it is answered.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     place: Option<Place>,
     submit: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Refused> {
@@ -222,22 +223,24 @@ impl Submission for SubmissionService {
         &self,
         request: Request<v1::WaitReceiptRequest>,
     ) -> Result<Response<v1::WaitReceiptResponse>, Status> {
-        let v1::WaitReceiptRequest { record_id, timeout_ms } = request.into_inner();
+        let room = large::room_of(&request);
+        let v1::WaitReceiptRequest { record_id, timeout_ms, with_record } = request.into_inner();
+        let with = (room.as_ref(), with_record);
         let id = hash_field("record_id", &record_id)?;
         let limit = match timeout_ms {
             0 => WAIT_MAX,
             asked => Duration::from_millis(asked.into()).min(WAIT_MAX),
         };
         // It may have come from elsewhere: the ledger is asked before the outbox.
-        if let Some(receipt) = self.receipt(id).await? {
+        if let Some(receipt) = self.receipt(id, with).await? {
             return Ok(Response::new(answers::receipt(receipt)));
         }
         let Some(end) = self.end_of_record(id, limit).await? else {
             return Ok(Response::new(answers::of_wait(Phase::Accepted)));
         };
         let answer = match &end {
-            End::Final { .. } | End::Partly { .. } => self.answer_receipt(id).await?,
-            End::Repeat(first) => self.answer_receipt(first.record_id).await?,
+            End::Final { .. } | End::Partly { .. } => self.answer_receipt(id, with).await?,
+            End::Repeat(first) => self.answer_receipt(first.record_id, with).await?,
             End::Expired => answers::of_wait(Phase::Expired),
             End::Rejected { code, reason } => v1::WaitReceiptResponse {
                 reason_code: code.clone(),
@@ -247,16 +250,40 @@ impl Submission for SubmissionService {
         };
         Ok(Response::new(answer))
     }
+
+    type StreamReceiptsStream = receipts::Answers;
+
+    async fn stream_receipts(
+        &self,
+        mut request: Request<v1::StreamReceiptsRequest>,
+    ) -> Result<Response<Self::StreamReceiptsStream>, Status> {
+        let held = feed_share(&mut request)?;
+        let v1::StreamReceiptsRequest { record_ids, with_record, with_steps } =
+            request.into_inner();
+        let (ids, contents) =
+            (receipts::ids_of(&record_ids)?, receipts::Contents { with_record, with_steps });
+        let (node, shutdown) = (Arc::clone(&self.node), self.shutdown.clone());
+        Ok(Response::new(receipts::as_they_end(node, held, ids, contents, shutdown)))
+    }
 }
 
 impl SubmissionService {
-    async fn receipt(&self, id: Hash) -> Result<Option<v1::Receipt>, Refused> {
-        read(&self.node, move |reader| reader.receipt(&id)).await
+    async fn receipt(
+        &self,
+        id: Hash,
+        (room, with_record): (Option<&AnswerRoom>, bool),
+    ) -> Result<Option<v1::Receipt>, Refused> {
+        let contents = receipts::Contents { with_record, with_steps: false };
+        large::receipt((&self.node, room), id, contents).await
     }
 
     /// The receipt of a record that is known to be final.
-    async fn answer_receipt(&self, id: Hash) -> Result<v1::WaitReceiptResponse, Refused> {
-        let receipt = self.receipt(id).await?;
+    async fn answer_receipt(
+        &self,
+        id: Hash,
+        with: (Option<&AnswerRoom>, bool),
+    ) -> Result<v1::WaitReceiptResponse, Refused> {
+        let receipt = self.receipt(id, with).await?;
         Ok(answers::receipt(receipt.ok_or_else(|| Refused::not_found("record", &id))?))
     }
 }

@@ -27,12 +27,16 @@ use tonic_reflection::pb::v1::{
 use super::*;
 use crate::{identity::Role, tls::Authority};
 
+mod attachments;
 mod calls;
 mod changes;
 mod checkpoints;
 mod connections;
+mod feeds;
 mod fixture;
 mod hostile;
+mod imports;
+mod large;
 mod raw;
 mod registry;
 mod strange;

@@ -8,6 +8,7 @@
 mod baseline;
 mod catch_up;
 mod cluster;
+mod feed;
 mod growing;
 mod idle;
 mod load;
@@ -100,7 +101,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         cluster.stop().await?;
     }
     for kind in [Kind::ClientSigned, Kind::NodeSigned] {
-        let receipts = kind == Kind::NodeSigned && args.has(Section::Receipts);
+        let both = args.has(Section::Receipts) || args.has(Section::Feed);
+        let receipts = kind == Kind::NodeSigned && both;
         if receipts || args.has(Section::CatchUp) || args.has(kind.section()) {
             let mut cluster = Cluster::start(args).await?;
             measure_load(&mut cluster, kind, args, &mut report).await?;
@@ -158,6 +160,9 @@ async fn measure_load(
     load.run(cluster).await?.report_half(section, report);
     if args.has(Section::Receipts) && kind == Kind::NodeSigned {
         receipts::measure(cluster, &full.samples, report).await?;
+    }
+    if args.has(Section::Feed) && kind == Kind::NodeSigned {
+        feed::measure(cluster, report).await?;
     }
     if args.has(Section::CatchUp) {
         catch_up::measure(cluster, kind, args, report).await?;

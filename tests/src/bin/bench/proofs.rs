@@ -203,6 +203,7 @@ impl Sampled {
                 outcomes_path: merkle::path_bytes(
                     &outcomes.inclusion_path(log_index + BLOCK - self.size)?,
                 ),
+                steps: Vec::new(),
             })
         };
         of_kind.map(receipt).collect()

@@ -19,6 +19,8 @@ pub(crate) enum Section {
     Idle,
     /// Size and verification of receipts.
     Receipts,
+    /// A subscriber that catches up, and receipts in bulk.
+    Feed,
     /// Transactions of one record that the client signed.
     ClientSigned,
     /// Records that the node signs.
@@ -38,6 +40,7 @@ impl Section {
             Self::GrowingLedger => "growing_ledger",
             Self::Idle => "idle",
             Self::Receipts => "receipts",
+            Self::Feed => "feed",
             Self::ClientSigned => "client_signed",
             Self::NodeSigned => "node_signed",
             Self::CatchUp => "catch_up",

@@ -1,6 +1,7 @@
 //! What calls answer, from submission to proof, and how they are refused.
 
 use customhouse_client::contract::REQUEST_BYTES_MAX;
+use customhouse_ledger::limits::TRANSACTION_BYTES_MAX;
 use customhouse_ledger::{chain::ChainReader, store::StoreError};
 
 use super::{
@@ -31,6 +32,9 @@ async fn a_submitted_record_becomes_final_and_its_receipt_verifies_offline() {
         let verified = verifier.verify_receipt(&receipt.encode_to_vec()).expect("verifies");
         assert_eq!(verified.slot.record_id, id);
         assert_eq!((verified.header.height, verified.log_index), (result.height, result.log_index));
+        assert!(verified.record.is_none(), "only where it is asked for");
+        let with = client.receipt(id, false).await.expect("known");
+        let verified = verifier.verify_receipt(&with.encode_to_vec()).expect("verifies");
         assert_eq!(verified.record.expect("with its bytes").record.submitter, "broker");
         let without = client.receipt(id, true).await.expect("known");
         assert!(without.record.is_empty());
@@ -143,7 +147,7 @@ async fn what_a_transaction_may_be_refused_for() {
         header[0] ^= 1;
         t.header = header.into();
     });
-    let large = with(&|t| t.records = vec![vec![0; 1_100_000].into()]);
+    let large = with(&|t| t.records = vec![vec![0; TRANSACTION_BYTES_MAX].into()]);
     let expired = fixture.transaction(2, now_ms() - MINUTE_MS).parts().clone();
     let table = [
         (other_chain, Code::FailedPrecondition, "WRONG_CHAIN"),

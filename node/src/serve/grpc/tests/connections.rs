@@ -90,7 +90,7 @@ async fn health_and_reflection_answer_any_role() {
             panic!("a list of services")
         };
         let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-        for service in ["Submission", "Query", "Audit", "Admin"] {
+        for service in ["Submission", "Import", "Query", "Audit", "Admin"] {
             assert!(names.contains(&format!("customhouse.v1.{service}")), "{names:?}");
         }
     }

@@ -79,7 +79,7 @@ impl Fixture {
         let stop = shutdown.clone();
         // Long for these machines, and short for whoever waits for a test.
         let time = Duration::from_secs(3);
-        let patience = Patience { handshake: time, message: time, piece: time };
+        let patience = Patience { handshake: time, message: time, piece: time, upload: time };
         let mut config = ApiConfig {
             tls,
             calls_max: 256,

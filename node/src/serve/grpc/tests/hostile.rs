@@ -31,6 +31,7 @@ async fn long_history(fixture: &Fixture) -> Vec<u8> {
     assert!(results.iter().all(|result| result.phase() == Phase::Final), "{:?}", results[0]);
     let subject = v1::Subject { scheme: v1::subject::Scheme::Mrn as i32, id: "M7".into() };
     let request = v1::GetHistoryRequest {
+        without_links: false,
         subject_or_key: Some(SubjectOrKey::Subject(subject)),
         page_size: 1000,
         page_token: Vec::new(),

@@ -1,0 +1,199 @@
+//! What is missing: which of it is asked for next, and when again after nobody had it. Without clock or sockets.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use customhouse_ledger::{agency::AgencyCode, hash::Hash};
+
+/// Attachments that are remembered as missing.
+const WANTED_MAX: usize = 16_384;
+/// The same of one agency's records, so that none leaves the others no room.
+const WANTED_OF_AGENCY_MAX: usize = 4096;
+/// Attachments of one agency's records that are fetched at a time.
+const UNDER_WAY_OF_AGENCY_MAX: usize = 2;
+/// The first pause after nobody had an attachment; it doubles each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// An attachment of a committed record that is not held here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) root: Hash,
+    pub(super) size: u64,
+    /// Whose record refers to it.
+    pub(super) agency: AgencyCode,
+    /// Where the record was committed.
+    pub(super) height: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    missing: Missing,
+    tries: u32,
+    due: Instant,
+    is_under_way: bool,
+}
+
+/// What is missing.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    entries: BTreeMap<(Hash, u64), Entry>,
+    of_agencies: BTreeMap<AgencyCode, usize>,
+    /// The lowest height of something that there was no room for.
+    skipped_from: Option<u64>,
+}
+
+impl Wanted {
+    /// Something is missing.
+    pub(super) fn add(&mut self, missing: Missing, now: Instant) {
+        let Missing { root, size, agency, height } = missing;
+        if let Some(entry) = self.entries.get_mut(&(root, size)) {
+            entry.missing.height = entry.missing.height.min(height);
+            return;
+        }
+        let of_agency = self.of_agencies.entry(agency).or_default();
+        if *of_agency >= WANTED_OF_AGENCY_MAX || self.entries.len() >= WANTED_MAX {
+            self.skipped_from = Some(self.skipped_from.map_or(height, |from| from.min(height)));
+            return;
+        }
+        *of_agency += 1;
+        let entry = Entry { missing, tries: 0, due: now, is_under_way: false };
+        self.entries.insert((root, size), entry);
+    }
+
+    /// What is fetched next: of what is due, what is due longest, of an agency of which few are under way.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Missing> {
+        let mut under_way = BTreeMap::<AgencyCode, usize>::new();
+        for entry in self.entries.values().filter(|entry| entry.is_under_way) {
+            *under_way.entry(entry.missing.agency).or_default() += 1;
+        }
+        let of = |agency: &AgencyCode| under_way.get(agency).copied().unwrap_or_default();
+        let due = self.entries.values_mut().filter(|entry| {
+            let agency = &entry.missing.agency;
+            !entry.is_under_way && entry.due <= now && of(agency) < UNDER_WAY_OF_AGENCY_MAX
+        });
+        let next = due.min_by_key(|entry| (of(&entry.missing.agency), entry.due))?;
+        next.is_under_way = true;
+        Some(next.missing)
+    }
+
+    /// When something will be due; nothing where nothing waits.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.entries.values().filter(|entry| !entry.is_under_way).map(|entry| entry.due).min()
+    }
+
+    /// It is held now.
+    pub(super) fn came(&mut self, missing: &Missing) {
+        if self.entries.remove(&(missing.root, missing.size)).is_none() {
+            return;
+        }
+        if let Some(of_agency) = self.of_agencies.get_mut(&missing.agency) {
+            *of_agency -= 1;
+            if *of_agency == 0 {
+                self.of_agencies.remove(&missing.agency);
+            }
+        }
+    }
+
+    /// It could not be had.
+    pub(super) fn failed(&mut self, missing: &Missing, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&(missing.root, missing.size)) {
+            let pause = PAUSE_FIRST.saturating_mul(1 << entry.tries.min(16)).min(PAUSE_MAX);
+            entry.tries += 1;
+            entry.due = now + pause;
+            entry.is_under_way = false;
+        }
+    }
+
+    /// Another peer may have what nobody had: all of it is due now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for entry in self.entries.values_mut() {
+            entry.due = entry.due.min(now);
+        }
+    }
+
+    /// The lowest height of a record of which something is missing.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        let heights = self.entries.values().map(|entry| entry.missing.height);
+        heights.chain(self.skipped_from).min()
+    }
+
+    /// From which height the records are to be looked at again, because there is room now for what was skipped.
+    pub(super) fn take_skipped(&mut self) -> Option<u64> {
+        let has_room = self.entries.len() <= WANTED_MAX / 2
+            && self.of_agencies.values().all(|count| *count <= WANTED_OF_AGENCY_MAX / 2);
+        if has_room { self.skipped_from.take() } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(number: u64, agency: &str) -> Missing {
+        let mut root = [0; 32];
+        root[..8].copy_from_slice(&number.to_be_bytes());
+        let agency = agency.parse().expect("a code");
+        Missing { root: Hash(root), size: 7, agency, height: 10 + number }
+    }
+
+    #[test]
+    fn one_agency_s_attachments_do_not_wait_for_all_of_another_s() {
+        let (mut wanted, now) = (Wanted::default(), Instant::now());
+        (0..10).for_each(|number| wanted.add(missing(number, "AA"), now));
+        wanted.add(missing(11, "BB"), now);
+        let mut next = || wanted.next(now).map(|missing| missing.agency.to_string());
+        assert_eq!(next().as_deref(), Some("AA"));
+        assert_eq!(next().as_deref(), Some("BB"));
+        assert_eq!(next().as_deref(), Some("AA"));
+        assert_eq!(next(), None, "no more of one at a time");
+    }
+
+    #[test]
+    fn what_nobody_had_is_asked_for_again_later_and_later() {
+        let (mut wanted, mut now) = (Wanted::default(), Instant::now());
+        wanted.add(missing(1, "AA"), now);
+        let mut pauses = Vec::new();
+        for _ in 0..20 {
+            let next = wanted.next(now).expect("due");
+            assert_eq!(wanted.next(now), None, "under way");
+            wanted.failed(&next, now);
+            let due = wanted.next_due().expect("again");
+            pauses.push(due - now);
+            assert_eq!(wanted.next(now), None, "not yet");
+            now = due;
+        }
+        assert!(pauses.is_sorted() && pauses[1] == 2 * pauses[0], "{pauses:?}");
+        assert_eq!(pauses[19], PAUSE_MAX);
+        wanted.hurry(now);
+        let next = wanted.next(now).expect("due");
+        wanted.came(&next);
+        assert_eq!((wanted.lowest(), wanted.of_agencies.len()), (None, 0));
+    }
+
+    #[test]
+    fn one_agency_s_missing_attachments_leave_room_for_the_others_and_none_is_forgotten() {
+        let (mut wanted, now) = (Wanted::default(), Instant::now());
+        let of_agency = WANTED_OF_AGENCY_MAX as u64;
+        (0..of_agency + 5).for_each(|number| wanted.add(missing(number, "AA"), now));
+        assert_eq!(wanted.entries.len(), WANTED_OF_AGENCY_MAX);
+        assert_eq!(wanted.skipped_from, Some(10 + of_agency));
+        wanted.add(missing(1 << 40, "BB"), now);
+        assert_eq!(wanted.entries.len(), WANTED_OF_AGENCY_MAX + 1);
+        assert_eq!((wanted.take_skipped(), wanted.lowest()), (None, Some(10)));
+        (0..of_agency / 2).for_each(|number| wanted.came(&missing(number, "AA")));
+        assert_eq!(wanted.take_skipped(), Some(10 + of_agency));
+    }
+
+    #[test]
+    fn the_same_attachment_of_two_records_is_wanted_once_from_the_lower() {
+        let (mut wanted, now) = (Wanted::default(), Instant::now());
+        let one = missing(5, "AA");
+        wanted.add(one, now);
+        wanted.add(Missing { height: 3, ..one }, now);
+        wanted.add(Missing { height: 30, ..one }, now);
+        assert_eq!((wanted.entries.len(), wanted.lowest()), (1, Some(3)));
+    }
+}

@@ -1,0 +1,240 @@
+//! Attachments among the nodes of a network: each gets what another took, whoever was away or lies meanwhile.
+
+use customhouse_ledger::{
+    attachment::{AttachmentBuilder, piece_bytes, pieces_of},
+    limits::PIECE_BYTES,
+    record::SALT_BYTES,
+};
+use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
+
+use super::*;
+use crate::attachments::{ExpectedFile, FileOwner, unclaimed_until};
+
+/// A file of random bytes.
+struct RandomFile {
+    bytes: Vec<u8>,
+    root: Hash,
+}
+
+impl RandomFile {
+    /// Of a seed, which is printed: xorshift64*.
+    #[expect(clippy::print_stdout, reason = "shown where the test fails")]
+    fn new(size: usize, seed: u64) -> Self {
+        println!("{size} bytes of seed {seed}");
+        let mut state = seed;
+        let mut next = || {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes()
+        };
+        let mut bytes: Vec<_> = (0..size.div_ceil(8)).flat_map(|_| next()).collect();
+        bytes.truncate(size);
+        let mut builder = AttachmentBuilder::default();
+        builder.push(&bytes);
+        Self { root: builder.finish().0, bytes }
+    }
+
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// A declaration that it belongs to.
+    fn record(&self, reference: &str) -> v1::Record {
+        let (root, size) = (self.root.0.to_vec(), self.size());
+        let attachment = v1::Attachment { root, size, ..Default::default() };
+        v1::Record {
+            attachments: vec![attachment],
+            body: Some(v1::record::Body::Declaration(v1::Declaration {
+                regime: v1::declaration::Regime::Import as i32,
+                reference: reference.into(),
+                ..Default::default()
+            })),
+            ..Default::default()
+        }
+    }
+
+    /// Brings it to a node, as an upload does.
+    fn upload(&self, network: &Network, i: usize) {
+        let attachments = &network.shared(i).attachments;
+        let owner = FileOwner::client(&broker(i));
+        let expected = ExpectedFile { size: self.size(), root: Some(self.root), offset: 0 };
+        let mut incoming = attachments.begin(&owner, expected).expect("room");
+        self.bytes.chunks(1 << 20).for_each(|chunk| incoming.push(chunk).expect("taken"));
+        incoming.finish(unclaimed_until(Duration::ZERO)).expect("whole");
+    }
+
+    fn is_at(&self, network: &Network, i: usize) -> bool {
+        network.shared(i).attachments.holds(&self.root, self.size())
+    }
+
+    async fn comes_to(&self, network: &Network, i: usize) {
+        wait_until("it comes", || self.is_at(network, i)).await;
+        let file = network.shared(i).attachments.read(&self.root).expect("readable");
+        let file = file.expect("held");
+        let pieces = (0..pieces_of(self.size())).map(|index| file.piece(index).expect("right"));
+        assert!(pieces.flatten().eq(self.bytes.iter().copied()), "byte for byte");
+    }
+
+    /// Bytes that a node has of it, while it comes.
+    fn come(&self, network: &Network, i: usize) -> u64 {
+        network.shared(i).attachments.held(&FileOwner::peers(), &self.root).uploaded
+    }
+}
+
+fn broker(i: usize) -> ClientIdentity {
+    let (name, role) = ("broker".into(), ClientRole::Broker);
+    ClientIdentity { agency: code(i), name, role, certificate: [0; 32] }
+}
+
+async fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let held = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, held).await.unwrap_or_else(|_| panic!("{what} in time"));
+}
+
+async fn lodge(
+    network: &Network,
+    i: usize,
+    key: &str,
+    record: v1::Record,
+) -> Result<Hash, SubmissionRefusal> {
+    let submission = v1::RecordSubmission { record: Some(record), idempotency_key: key.into() };
+    let submissions = &network.shared(i).submissions;
+    let mut results = submissions.submit_records(&broker(i), vec![submission]).await;
+    results.pop().expect("one result").map(|accepted| accepted.record_id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_took_comes_to_the_others_byte_for_byte_and_to_one_that_was_stopped_halfway()
+{
+    let mut network = Network::start(4).await;
+    let (invoice, scan) = (RandomFile::new(250_000, 16), RandomFile::new(50_000_000, 61));
+    let refused = lodge(&network, 0, "invoice", invoice.record("MRN1")).await;
+    assert_eq!(refused, Err(SubmissionRefusal::AttachmentMissing(invoice.root)));
+    for (file, key) in [(&invoice, "invoice"), (&scan, "scan")] {
+        file.upload(&network, 0);
+        let record = lodge(&network, 0, key, file.record("MRN1")).await.expect("accepted");
+        assert!(matches!(network.finality(0, record).await, End::Final { .. }));
+    }
+    wait_until("the scan begins to come", || scan.come(&network, 3) > 1 << 20).await;
+    assert!(!scan.is_at(&network, 3), "it was stopped too late to tell");
+    network.stop_node(3).await;
+    network.start_node(3).await;
+    assert!(scan.come(&network, 3) > 0, "what had come is built on");
+    for i in 0..4 {
+        invoice.comes_to(&network, i).await;
+        scan.comes_to(&network, i).await;
+    }
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_not_looked_for_a_while_gets_all_that_it_missed() {
+    let mut network = Network::start(4).await;
+    network.stop_node(3).await;
+    let files: Vec<_> = (0..20).map(|n| RandomFile::new(100_000 + n, n as u64 + 1)).collect();
+    for (number, file) in files.iter().enumerate() {
+        file.upload(&network, number % 3);
+        let (gateway, key) = (number % 3, format!("key-{number}"));
+        let record = lodge(&network, gateway, &key, file.record("MRN1")).await.expect("accepted");
+        assert!(matches!(network.finality(gateway, record).await, End::Final { .. }));
+    }
+    network.start_node(3).await;
+    for file in &files {
+        file.comes_to(&network, 3).await;
+    }
+    network.stop().await;
+}
+
+/// A transaction of agency 0 whose attachment nobody holds.
+fn signed_with(chain_id: Hash, file: &RandomFile) -> VerifiedTransaction {
+    let record = v1::Record {
+        salt: vec![9; SALT_BYTES],
+        agency: code(0).to_string(),
+        submitter: "broker".into(),
+        submitter_role: Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
+        ..file.record("MRN9")
+    };
+    let record = ValidRecord::from_record(record).expect("valid");
+    let not_after_ms = crate::clock::unix_ms() + 60_000;
+    let records = [(record, Hash([9; 32]))];
+    VerifiedTransaction::sign(&records, code(0), not_after_ms, &chain_id, &key(3, 0))
+        .expect("valid")
+}
+
+/// Pieces of the right lengths, of other bytes.
+fn wrong_pieces(request: &v1::PiecesRequest) -> Response {
+    let of = |index: u32| v1::Piece {
+        data: vec![7; piece_bytes(request.size, index.into())],
+        path: vec![7; 32 * 4],
+    };
+    let end = (request.first + request.count_max).min(pieces_of(request.size) as u32);
+    Response::Pieces(v1::PiecesResponse { pieces: (request.first..end).map(of).collect() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_gives_wrong_pieces_is_blamed_and_the_file_comes_from_another() {
+    let mut network = Network::start(4).await;
+    let file = RandomFile::new(10 * PIECE_BYTES + 5, 7);
+    let transaction = signed_with(network.shared(0).chain_id, &file);
+    for i in 0..4 {
+        let mempool = &network.shared(i).mempool;
+        lock(mempool).insert(Arc::new(transaction.clone())).expect("room");
+    }
+    let other = v1::Record { attachments: Vec::new(), ..file.record("OTHER") };
+    let record = lodge(&network, 0, "other", other).await.expect("accepted");
+    network.finality(0, record).await;
+    let committed = || {
+        let reader = &network.shared(1).reader;
+        reader.transaction(&transaction.id()).expect("readable").is_some()
+    };
+    wait_until("it is committed", committed).await;
+    network.stop_node(0).await;
+    let (victim, shutdown) = (key(2, 1).public(), CancellationToken::new());
+    let config = NetworkConfig {
+        identity: key(2, 0),
+        chain_id: network.genesis.chain_id(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+        peers: vec![PeerConfig {
+            key: victim,
+            agency: code(1),
+            addresses: vec![network.addresses[1].clone()],
+        }],
+        limits: Limits::default(),
+    };
+    let (_liar, mut events) = network::spawn(config, shutdown.clone()).await.expect("started");
+    let (lied, mut lies) = mpsc::channel(64);
+    let lying = tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            let NetworkEvent::Request { request, reply, .. } = event else { continue };
+            if let Some(Request::Pieces(request)) = request.request {
+                reply.send(v1::SyncResponse { response: Some(wrong_pieces(&request)) });
+                // That nobody counts any more is no fault.
+                let _counted = lied.try_send(());
+            }
+        }
+    });
+    for _ in 0..2 {
+        tokio::time::timeout(DEADLINE, lies.recv())
+            .await
+            .expect("it is asked first")
+            .expect("lies");
+    }
+    let blamed = || {
+        let metrics = network.shared(1).metrics.encode();
+        metrics.lines().any(|line| line.contains("reason=\"rejected\"") && !line.ends_with(" 0"))
+    };
+    wait_until("it is blamed", blamed).await;
+    assert_eq!((file.come(&network, 1), file.is_at(&network, 1)), (0, false));
+    file.upload(&network, 2);
+    file.comes_to(&network, 1).await;
+    file.comes_to(&network, 3).await;
+    shutdown.cancel();
+    lying.await.expect("no panic");
+    network.stop().await;
+}

@@ -1,0 +1,345 @@
+//! Receipts of many records: made together, sent together.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use customhouse_client::contract::REQUEST_RECORDS_MAX;
+use customhouse_ledger::{
+    chain::ChainReader,
+    hash::Hash,
+    limits::RECEIPT_STEPS_BYTES_MAX,
+    proofs::{receipt::embed_steps, verifier::ValidatorStep},
+    store::StoreError,
+};
+use customhouse_proto::v1;
+use futures::{Stream, StreamExt as _};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::{
+    serve::{
+        quotas::{AnswerBytes, AnswerRoom, Place},
+        reads::{hash_field, holding, read},
+        refused::Refused,
+    },
+    services::Services,
+    submissions::{End, SubmissionRefusal},
+};
+
+/// Records whose receipts are made in one go.
+const RECORDS_AT_ONCE: usize = 256;
+/// Records of one call whose end is waited for at a time.
+const WAITING_MAX: usize = 1024;
+/// Bytes at which an answer is closed.
+const BATCH_BYTES: usize = 768 * 1024;
+/// Bytes of a record that is given with many others. Larger ones are asked for one by one.
+const BATCH_RECORD_BYTES_MAX: usize = 64 * 1024;
+/// How long receipts wait for others that become final at about the same time.
+const GATHER: Duration = Duration::from_millis(5);
+/// Steps that are read at most: more than fit.
+const STEPS_MAX: usize = 4096;
+
+/// What the receipts are to have in them.
+#[derive(Clone, Copy)]
+pub(super) struct Contents {
+    pub(super) with_record: bool,
+    pub(super) with_steps: bool,
+}
+
+/// The ids of a request: 1 to 4,096.
+///
+/// # Errors
+/// Another number, or something that is no id.
+pub(super) fn ids_of(record_ids: &[Vec<u8>]) -> Result<Vec<Hash>, Refused> {
+    if !(1..=REQUEST_RECORDS_MAX).contains(&record_ids.len()) {
+        let found = record_ids.len();
+        let reason = format!("1 to {REQUEST_RECORDS_MAX} expected, {found} found");
+        return Err(Refused::field("record_ids", "RECORD_COUNT", reason));
+    }
+    record_ids.iter().map(|id| hash_field("record_ids", id)).collect()
+}
+
+/// One receipt, with what it is to have in it.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) fn one(
+    reader: &ChainReader,
+    id: &Hash,
+    contents: Contents,
+) -> Result<Option<v1::Receipt>, StoreError> {
+    let Some(mut receipt) = reader.receipt(id)? else { return Ok(None) };
+    if !contents.with_record {
+        receipt.record.clear();
+    }
+    if contents.with_steps {
+        embed_steps(&mut receipt, &steps_of(reader)?);
+    }
+    Ok(Some(receipt))
+}
+
+/// All changes of the validators, or so many that no receipt has room for them.
+fn steps_of(reader: &ChainReader) -> Result<Vec<v1::ValidatorStep>, StoreError> {
+    let (mut steps, mut bytes, mut from) = (Vec::new(), 0, 0);
+    while steps.len() < STEPS_MAX && bytes <= RECEIPT_STEPS_BYTES_MAX {
+        let next = reader.validator_changes(from, 16)?;
+        let Some(last) = next.last() else { break };
+        from = last.header.height + 1;
+        let next: Vec<_> = next.iter().map(ValidatorStep::to_proto).collect();
+        bytes += next.iter().map(v1::ValidatorStep::encoded_len).sum::<usize>();
+        steps.extend(next);
+    }
+    Ok(steps)
+}
+
+/// Makes receipts, for one call.
+struct Maker {
+    node: Arc<Services>,
+    place: Place,
+    room: AnswerRoom,
+    contents: Contents,
+    answers: mpsc::Sender<(Result<v1::ReceiptBatch, Status>, Option<AnswerBytes>)>,
+}
+
+/// The client does not listen any more.
+struct Gone;
+
+impl Maker {
+    /// Sends the receipts of records, each under the id that it was asked for by; those that are not on the
+    /// ledger are told as not found.
+    async fn send(&self, records: Vec<(Hash, Hash)>) -> Result<(), Gone> {
+        for records in records.chunks(RECORDS_AT_ONCE) {
+            match self.make(records.to_vec()).await {
+                Ok(results) => self.send_results(results).await?,
+                Err(refused) => {
+                    let _gone = self.answers.send((Err(refused.into()), None)).await;
+                    return Err(Gone);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn make(&self, records: Vec<(Hash, Hash)>) -> Result<Vec<v1::ReceiptResult>, Refused> {
+        let contents = self.contents;
+        let work = read(&self.node, move |reader| results_of(reader, &records, contents));
+        holding(self.place.clone(), work).await
+    }
+
+    async fn send_results(&self, results: Vec<v1::ReceiptResult>) -> Result<(), Gone> {
+        let (mut batch, mut bytes) = (v1::ReceiptBatch::default(), 0);
+        for result in results {
+            let length = result.encoded_len() + 8;
+            if bytes + length > BATCH_BYTES && !batch.results.is_empty() {
+                self.send_batch(std::mem::take(&mut batch), bytes).await?;
+                bytes = 0;
+            }
+            bytes += length;
+            batch.results.push(result);
+        }
+        if batch.results.is_empty() { Ok(()) } else { self.send_batch(batch, bytes).await }
+    }
+
+    async fn send_batch(&self, batch: v1::ReceiptBatch, bytes: usize) -> Result<(), Gone> {
+        let held = tokio::select! {
+            held = self.room.made(bytes) => held,
+            () = self.answers.closed() => return Err(Gone),
+        };
+        self.answers.send((Ok(batch), Some(held))).await.map_err(|_| Gone)
+    }
+
+    async fn send_without(&self, ends: Vec<v1::ReceiptResult>) -> Result<(), Gone> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let batch = v1::ReceiptBatch { results: ends };
+        let bytes = batch.encoded_len();
+        self.send_batch(batch, bytes).await
+    }
+}
+
+fn results_of(
+    reader: &ChainReader,
+    records: &[(Hash, Hash)],
+    contents: Contents,
+) -> Result<Vec<v1::ReceiptResult>, StoreError> {
+    let mut found = Vec::new();
+    for (asked, id) in records {
+        found.push((asked, reader.place(id)?));
+    }
+    // Those of one transaction follow each other, and are answered in the order asked for.
+    let mut places: Vec<_> = found.iter().filter_map(|(_, place)| *place).collect();
+    places.sort_unstable_by_key(|place| (place.log_index, place.position));
+    places.dedup();
+    let record_bytes_max = if contents.with_record { BATCH_RECORD_BYTES_MAX } else { 0 };
+    let receipts = reader.receipts(&places, record_bytes_max)?;
+    let steps = if contents.with_steps { steps_of(reader)? } else { Vec::new() };
+    let by_place: HashMap<_, _> = places
+        .iter()
+        .zip(receipts)
+        .map(|(place, mut receipt)| {
+            if contents.with_steps {
+                embed_steps(&mut receipt, &steps);
+            }
+            ((place.log_index, place.position), receipt)
+        })
+        .collect();
+    let result = |(asked, place): (&Hash, Option<customhouse_ledger::chain::RecordPlace>)| {
+        let receipt = place.and_then(|p| by_place.get(&(p.log_index, p.position)).cloned());
+        match receipt {
+            Some(receipt) => v1::ReceiptResult {
+                record_id: asked.0.to_vec(),
+                receipt: Some(receipt),
+                ..Default::default()
+            },
+            None => without(asked, "NOT_FOUND", "no such record is on the ledger"),
+        }
+    };
+    Ok(found.into_iter().map(result).collect())
+}
+
+fn without(asked: &Hash, code: &str, reason: &str) -> v1::ReceiptResult {
+    v1::ReceiptResult {
+        record_id: asked.0.to_vec(),
+        receipt: None,
+        reason_code: code.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// A stream of answers: those that wait, and the one that is being sent, hold their bytes.
+pub(super) type Answers = futures::stream::BoxStream<'static, Result<v1::ReceiptBatch, Status>>;
+
+fn answering(
+    node: Arc<Services>,
+    (place, room): (Place, AnswerRoom),
+    contents: Contents,
+) -> (Maker, Answers) {
+    let (answers, receiver) = mpsc::channel(1);
+    let maker = Maker { node, place, room, contents, answers };
+    (maker, Box::pin(held_while_sent(ReceiverStream::new(receiver))))
+}
+
+fn held_while_sent<T: Send + 'static>(
+    answers: ReceiverStream<(T, Option<AnswerBytes>)>,
+) -> impl Stream<Item = T> + Send {
+    futures::stream::unfold((answers, None), |(mut answers, held)| async move {
+        // Being asked means that the answer before is with the client, or nearly.
+        drop::<Option<AnswerBytes>>(held);
+        let (answer, held) = answers.next().await?;
+        Some((answer, (answers, held)))
+    })
+}
+
+/// The receipts of records that are on the ledger, in the order asked for.
+pub(super) fn of_records(
+    node: Arc<Services>,
+    held: (Place, AnswerRoom),
+    ids: Vec<Hash>,
+    contents: Contents,
+) -> Answers {
+    let (maker, answers) = answering(node, held, contents);
+    tokio::spawn(async move { maker.send(ids.into_iter().map(|id| (id, id)).collect()).await });
+    answers
+}
+
+/// The receipts of records as they become final.
+pub(super) fn as_they_end(
+    node: Arc<Services>,
+    held: (Place, AnswerRoom),
+    ids: Vec<Hash>,
+    contents: Contents,
+    shutdown: tokio_util::sync::CancellationToken,
+) -> Answers {
+    let (maker, answers) = answering(node, held, contents);
+    tokio::spawn(async move {
+        let failing = maker.answers.clone();
+        tokio::select! {
+            () = failing.closed() => {}
+            () = shutdown.cancelled() => {
+                let status = Refused::shutting_down().into();
+                let _gone = failing.send((Err(status), None)).await;
+            }
+            _sent = send_as_they_end(maker, ids) => {}
+        }
+    });
+    answers
+}
+
+async fn send_as_they_end(maker: Maker, ids: Vec<Hash>) -> Result<(), Gone> {
+    let node = Arc::clone(&maker.node);
+    let (there, others) = match split(&maker, ids).await {
+        Ok(split) => split,
+        Err(refused) => {
+            let _gone = maker.answers.send((Err(refused.into()), None)).await;
+            return Err(Gone);
+        }
+    };
+    maker.send(there.into_iter().map(|id| (id, id)).collect()).await?;
+    let waits = others.into_iter().map(|id| {
+        let submissions = node.submissions.clone();
+        async move { (id, submissions.wait_record(id).await) }
+    });
+    let mut waiting = std::pin::pin!(futures::stream::iter(waits).buffer_unordered(WAITING_MAX));
+    while let Some(first) = waiting.next().await {
+        // Those of one block end together: their receipts are made together.
+        let mut ended = vec![first];
+        let time = tokio::time::sleep(GATHER);
+        tokio::pin!(time);
+        while ended.len() < REQUEST_RECORDS_MAX {
+            tokio::select! {
+                biased;
+                next = waiting.next() => match next {
+                    Some(next) => ended.push(next),
+                    None => break,
+                },
+                () = &mut time => break,
+            }
+        }
+        let (mut there, mut ends) = (Vec::new(), Vec::new());
+        for (id, end) in ended {
+            match on_ledger(id, end) {
+                Ok(record) => there.push((id, record)),
+                Err(end) => ends.push(*end),
+            }
+        }
+        maker.send_without(ends).await?;
+        maker.send(there).await?;
+    }
+    Ok(())
+}
+
+/// Those that are on the ledger, and the others: they may have come from elsewhere, so the ledger is asked
+/// before the outbox.
+async fn split(maker: &Maker, ids: Vec<Hash>) -> Result<(Vec<Hash>, Vec<Hash>), Refused> {
+    let work = read(&maker.node, move |reader| {
+        let (mut there, mut others) = (Vec::new(), Vec::new());
+        for id in ids {
+            let list = if reader.place(&id)?.is_some() { &mut there } else { &mut others };
+            list.push(id);
+        }
+        Ok((there, others))
+    });
+    holding(maker.place.clone(), work).await
+}
+
+/// The record that is on the ledger for a submission, or how it ended otherwise.
+fn on_ledger(
+    id: Hash,
+    end: Result<End, SubmissionRefusal>,
+) -> Result<Hash, Box<v1::ReceiptResult>> {
+    match end {
+        Ok(End::Final { .. } | End::Partly { .. }) => Ok(id),
+        Ok(End::Repeat(first)) => Ok(first.record_id),
+        Ok(End::Expired) => {
+            let reason = "a committed header's time is past the transaction's not_after";
+            Err(Box::new(without(&id, "EXPIRED", reason)))
+        }
+        Ok(End::Rejected { code, reason }) => Err(Box::new(without(&id, &code, &reason))),
+        Err(refusal) => {
+            let refused = Refused::from(refusal);
+            Err(Box::new(without(&id, refused.reason_code, &refused.message)))
+        }
+    }
+}
