@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 #[path = "vectors/attachments.rs"]
 mod attachments;
+#[path = "vectors/authority.rs"]
+mod authority;
 #[path = "vectors/cases.rs"]
 mod cases;
 #[path = "vectors/characters.rs"]
@@ -31,6 +33,8 @@ mod forgery;
 mod members;
 #[path = "vectors/outcome.rs"]
 mod outcome;
+#[path = "vectors/outcomes.rs"]
+mod outcomes;
 #[path = "vectors/proof_json.rs"]
 mod proof_json;
 #[path = "vectors/proofs.rs"]
@@ -80,6 +84,8 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("record.json", records::record()),
         ("attachment.json", attachments::attachment()),
         ("unicode.json", characters::unicode()),
+        ("authority.json", authority::tables()),
+        ("outcomes.json", outcomes::outcomes()),
         ("transaction.json", transactions::transaction(&sample)),
         ("header.json", signed::header(&sample)),
         ("votes.json", signed::votes(&sample)),
@@ -207,6 +213,13 @@ fn every_documented_code_has_a_case_and_every_case_a_documented_code() {
     for (structure, codes) in &documented {
         assert_eq!(found.get(structure), Some(codes), "{structure}");
     }
+}
+
+#[test]
+fn the_documented_tables_of_who_may_say_what_are_those_of_the_code() {
+    let text = fs::read_to_string(folder().join("../FORMATS.md")).expect("docs/FORMATS.md");
+    let (_, section) = text.split_once("\n## Who may say what\n").expect("the section");
+    authority::check_documented(section.split("\n## ").next().expect("what begins it"));
 }
 
 #[test]

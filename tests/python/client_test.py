@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import formats
 from formats import TRANSACTION_HEADER, Refused
+from record import Record, SALT_BYTES
 from registry import Genesis
 from stubs import generate, read_profile
 from verifier import Verifier
@@ -32,7 +33,7 @@ def connect(profile, directory):
 
 
 class Signer:
-    """A key that the genesis registers for submitters."""
+    """A key that the genesis registers for one submitter, in one role."""
 
     def __init__(self, pb, chain_id, key_file):
         file = json.loads(key_file.read_text())
@@ -42,33 +43,37 @@ class Signer:
         self.public = self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         assert self.public.hex() == file["public_key"]
 
-    def record(self, alert_id, case, submitter):
-        subject = self.pb.Subject(scheme=self.pb.Subject.CASE, id=case)
-        alert = self.pb.RiskAlert(alert_id=alert_id, about=[subject])
-        salt, agency = os.urandom(16), self.agency
-        return self.pb.Record(salt=salt, agency=agency, submitter=submitter, risk_alert=alert)
+    def record(self, certificate_id, case, submitter):
+        return self.pb.Record(
+            salt=os.urandom(SALT_BYTES),
+            agency=self.agency,
+            submitter=submitter,
+            submitter_role=self.pb.ROLE_BROKER,
+            subjects=[self.pb.Subject(scheme=self.pb.Subject.CASE, id=case)],
+            certificate=self.pb.Certificate(id=certificate_id),
+        )
 
     def slot(self, record_bytes, case, submitter, client_key):
         agency, name = formats.agency_code(self.agency), submitter.encode()
         key = client_key.encode()
         dedupe = formats.tagged_hash("dedupe", agency, struct.pack(">I", len(name)), name, key)
-        scheme = struct.pack(">I", self.pb.Subject.CASE)
-        # An alert is about its own id and what it names, all of them cases here.
-        subjects = {client_key, case}
-        keys = (formats.tagged_hash("subject", scheme, name.encode()) for name in subjects)
+        # A certificate is about its own id and what it states.
+        subjects = (self.pb.Subject.CERTIFICATE, client_key), (self.pb.Subject.CASE, case)
+        hashed = lambda scheme, name: formats.tagged_hash("subject", formats.u32(scheme), name)
+        keys = (hashed(scheme, name.encode()) for scheme, name in subjects)
         return self.pb.Slot(
-            record_id=formats.tagged_hash("record", record_bytes),
+            record_id=Record(record_bytes).id,
             form=self.pb.Slot.OPEN,
             subject_keys=sorted(keys),
             dedupe_key=dedupe,
         )
 
-    def transaction(self, alerts, case, submitter):
-        """A signed transaction with one record an alert."""
+    def transaction(self, certificates, case, submitter):
+        """A signed transaction with one record a certificate."""
         records, slots = [], []
-        for alert in alerts:
-            record = self.record(alert, case, submitter).SerializeToString(deterministic=True)
-            slot = self.slot(record, case, submitter, alert)
+        for name in certificates:
+            record = self.record(name, case, submitter).SerializeToString(deterministic=True)
+            slot = self.slot(record, case, submitter, name)
             records.append(record)
             slots.append(slot.SerializeToString(deterministic=True))
         header = TRANSACTION_HEADER.encode(
@@ -113,7 +118,7 @@ def submit(pb, services, channel, signer):
     assert answer.phase in (pb.ACCEPTED, pb.FINAL), answer
     receipts = []
     for record in transaction.records:
-        record_id = formats.tagged_hash("record", record)
+        record_id = Record(record).id
         request = pb.WaitReceiptRequest(record_id=record_id, timeout_ms=30_000, with_record=True)
         answer = submission.WaitReceipt(request, timeout=60)
         assert answer.phase == pb.FINAL, answer

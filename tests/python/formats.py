@@ -193,6 +193,7 @@ HEADER = Layout(
     history_size="Q",
     history_root="32s",
     registry_root="32s",
+    outcomes_root="32s",
     validators_hash="32s",
     next_validators_hash="32s",
     proposer="32s",

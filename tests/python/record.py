@@ -3,7 +3,9 @@
 import re
 
 import attachment
+import authority
 import ed25519
+import field_tree
 import formats
 import plaintext
 from formats import FINALIZE, NOTARIZE, NULLIFY, STATEMENT, TRANSACTION_HEADER, Refused, check
@@ -11,6 +13,8 @@ from registry import Change, kind_of
 from wire import SCHEMA
 
 RECORD_BYTES_MAX = 4_194_304
+SALT_BYTES = 32
+CERTIFICATE_HASH_BYTES = 32
 SUBMITTER_BYTES_MAX = 64
 REFERENCES_MAX = 64
 SUBJECTS_MAX = 4_096
@@ -20,7 +24,9 @@ TRANSACTION_BYTES_MAX = 6_291_456
 
 SCHEME = SCHEMA.enums["Subject.Scheme"]
 SCHEME_NAME = {number: name for name, number in SCHEME.items()}
-BODIES = [field.name for field in SCHEMA.messages["Record"].values() if field.oneof]
+# What a record says that is about no subject and refers to nothing.
+OWN_IDS = {"declaration_status": "reference", "event": "event_id"}
+CHECKED = SCHEMA.enums["Source.Mapping"]["CHECKED"]
 
 
 def is_set(enumeration, value):
@@ -36,17 +42,22 @@ class Record:
     def __init__(self, data):
         check(len(data) <= RECORD_BYTES_MAX, "RECORD_TOO_LARGE", f"{len(data)} bytes")
         record = SCHEMA.canonical("Record", data, "RECORD_")
-        check(len(record["salt"]) == 16, "RECORD_SALT", "16 bytes expected")
+        check(len(record["salt"]) == SALT_BYTES, "RECORD_SALT", "32 bytes expected")
         check(formats.is_agency_code(record["agency"]), "RECORD_AGENCY", "not an agency code")
         length = len(record["submitter"].encode())
         check(1 <= length <= SUBMITTER_BYTES_MAX, "RECORD_SUBMITTER", "1 to 64 bytes expected")
         check(plaintext.is_name(record["submitter"]), "RECORD_SUBMITTER", "no name")
-        check_references(record["references"])
-        check_subjects(record["subjects"])
-        attachment.check_attachments(record)
-        self.kind = next((body for body in BODIES if record[body] is not None), None)
+        bodies = (body for body in authority.BODIES if record[body] is not None)
+        self.kind = next(bodies, None)
         check(self.kind, "RECORD_BODY", "no body of a known kind")
         self.body = record[self.kind]
+        self.submitter, self.role = record["submitter"], record["submitter_role"]
+        self.certificate = record["submitter_certificate"]
+        self.is_checked = record["source"] is not None and record["source"]["mapping"] == CHECKED
+        self.check_speaker()
+        check_references(record["references"], record["agency"], self.kind)
+        check_subjects(record["subjects"])
+        attachment.check_attachments(record)
         # A report of misbehaviour or a change of the registry, read.
         self.alone = check_body(self.kind, self.body)
         self.agency = record["agency"]
@@ -54,17 +65,34 @@ class Record:
         for scheme, name in self.subjects:
             check_form(scheme, name)
         keys = {subject_key(scheme, name) for scheme, name in self.subjects}
+        if not keys and self.kind != "registry_change":
+            own = self.kind in OWN_IDS and self.body[OWN_IDS[self.kind]]
+            check(own or record["references"], "RECORD_ABOUT_NOTHING", "nobody would find it again")
         check(len(keys) <= SUBJECTS_MAX, "RECORD_SUBJECT", f"about {len(keys)} subjects")
         self.subject_keys = sorted(keys)
-        self.id = formats.tagged_hash("record", data)
+        self.id = field_tree.record_id(record)
+
+    def check_speaker(self):
+        check(authority.is_role(self.role), "RECORD_ROLE", "no known role")
+        fits = len(self.certificate) in (0, CERTIFICATE_HASH_BYTES)
+        fits = fits and not (self.role == authority.NODE and self.certificate)
+        check(fits, "RECORD_CERTIFICATE", "a hash expected, or none, and none of a node")
+        may = self.role in authority.roles(self.kind)
+        check(may, "RECORD_AUTHORITY", f"no {self.kind} in role {self.role}")
 
 
-def check_references(references):
+def check_references(references, own, kind):
     check(len(references) <= REFERENCES_MAX, "RECORD_REFERENCE", "more than 64")
     for reference in references:
         known = is_set("Reference.Relation", reference["relation"])
-        holds = known and len(reference["record_id"]) == 32
-        check(holds, "RECORD_REFERENCE", "a relation and an id of 32 bytes expected")
+        ground = reference["ground"] in SCHEMA.enums["Reference.Ground"].values()
+        agency = reference["agency"]
+        other = not agency or (agency != own and formats.is_agency_code(agency))
+        holds = known and ground and other and len(reference["record_id"]) == 32
+        what = "a relation, a ground, an id of 32 bytes and another agency or none expected"
+        check(holds, "RECORD_REFERENCE", what)
+        leads = authority.targets(reference["relation"], kind)
+        check(leads, "RECORD_REFERENCE", f"no such relation leads from a {kind}")
 
 
 def check_subjects(stated):

@@ -2,6 +2,7 @@
 
 import re
 
+import authority
 import ed25519
 import formats
 import plaintext
@@ -12,8 +13,8 @@ from wire import SCHEMA
 # Field numbers of the entry kinds: the registry's first sort key.
 KINDS = {"agency": 8, "validator": 9, "peer": 10, "signing_key": 11, "parameter": 12}
 OWNED = ("validator", "peer", "signing_key")
-ROLES = SCHEMA.enums["SigningKeyEntry.Role"]
 NAME_BYTES_MAX = 128
+SUBMITTER_BYTES_MAX = 64
 ENTRIES_MAX = 65_536
 VALIDATORS_MAX = 256
 GENESIS_BYTES_MAX = 3 * 1024 * 1024
@@ -70,9 +71,24 @@ def check_entry(entry):
     if kind != "agency":
         check(ed25519.is_key(key), "REGISTRY_ENTRY_KEY", "not a public key")
     if kind == "signing_key":
-        known = value["role"] in ROLES.values() and value["role"] != 0
-        check(known, "REGISTRY_ENTRY_ROLE", "no known role")
+        check_signing(value)
     return KINDS[kind], formats.agency_code(value["agency"]) + key
+
+
+def check_signing(value):
+    """What a signing key may sign."""
+    role, submitter, kinds = value["role"], value["submitter"], value["kinds"]
+    check(authority.is_role(role), "REGISTRY_ENTRY_ROLE", "no known role")
+    if role == authority.NODE:
+        bound = submitter or kinds
+        check(not bound, "REGISTRY_ENTRY_SUBMITTER", "a node's key with a name or with kinds")
+        return
+    named = 1 <= len(submitter.encode()) <= SUBMITTER_BYTES_MAX
+    check(named, "REGISTRY_ENTRY_SUBMITTER", "1 to 64 bytes expected")
+    check_name(submitter)
+    named = authority.kinds_of(kinds)
+    may = named is not None and all(role in authority.roles(kind) for kind in named)
+    check(may, "REGISTRY_ENTRY_KINDS", "kinds that the role may not state")
 
 
 def decode_entry(data):
@@ -90,18 +106,27 @@ def counts_at(entry, height):
     return entry["from_height"] <= height and (ends == 0 or height < ends)
 
 
-def root(count, tree_root):
-    return formats.tagged_hash("registry", formats.u64(count), tree_root)
+def members_root(count, tree_root):
+    return formats.tagged_hash("members", formats.u64(count), tree_root)
+
+
+# That of no agreements: this version of the rules has none.
+AGREEMENTS_ROOT = formats.tagged_hash("agreements", formats.u64(0), formats.tree_root([]))
+
+
+def root(members, agreements):
+    return formats.tagged_hash("registry", members, agreements)
 
 
 # ------------------------------------------------------------------ validators
 
 
 class Validators:
-    """Pairs of an agency's code, as text, and a key, in the order of the codes."""
+    """Pairs of an agency's code, as text, and a key, in the order of the codes; they decide from a
+    height on."""
 
-    def __init__(self, pairs):
-        self.pairs = sorted(pairs)
+    def __init__(self, pairs, begins=1):
+        self.pairs, self.begins = sorted(pairs), begins
         agencies, keys = [a for a, _ in self.pairs], [k for _, k in self.pairs]
         check(1 <= len(self.pairs) <= VALIDATORS_MAX, "REGISTRY_VALIDATORS", "1 to 256 expected")
         twice = len(set(agencies)) < len(agencies) or len(set(keys)) < len(keys)
@@ -110,7 +135,8 @@ class Validators:
 
     def hash(self):
         parts = (formats.agency_code(agency) + key for agency, key in self.pairs)
-        return formats.tagged_hash("validators", formats.u32(len(self.pairs)), *parts)
+        head = formats.u64(self.begins), formats.u32(len(self.pairs))
+        return formats.tagged_hash("validators", *head, *parts)
 
 
 # ------------------------------------------------------------------ genesis
@@ -175,9 +201,12 @@ class Genesis:
             raise Refused("GENESIS_JSON", str(error)) from error
         return cls(message)
 
-    def registry_root(self):
+    def members_root(self):
         leaves = [encode_entry(entry) for entry in self.entries]
-        return root(len(leaves), formats.tree_root(leaves))
+        return members_root(len(leaves), formats.tree_root(leaves))
+
+    def registry_root(self):
+        return root(self.members_root(), AGREEMENTS_ROOT)
 
     def header(self):
         """The header at height 0, which follows from the genesis."""
@@ -197,6 +226,7 @@ class Genesis:
             history_size=0,
             history_root=node,
             registry_root=self.registry_root(),
+            outcomes_root=formats.tree_root([]),
             validators_hash=validators,
             next_validators_hash=validators,
             proposer=formats.ZERO,
@@ -257,11 +287,24 @@ def agency_entries(value):
         for key in keys:
             yield entry_of(kind, agency=code, public_key=read_key(key))
     for signing in signing_keys:
-        key, role, label = signing.read(public_key=(str,), role=(str,), label=(str, ""))
-        if role not in ("node", "submitter"):
-            raise ValueError(f"{role}: not a role")
-        fields = {"public_key": read_key(key), "role": ROLES[role.upper()], "label": label}
-        yield entry_of("signing_key", agency=code, **fields)
+        yield entry_of("signing_key", agency=code, **signing_fields(signing))
+
+
+def signing_fields(value):
+    key, role, submitter, kinds, label = value.read(
+        public_key=(str,), role=(str,), submitter=(str, ""), kinds=(list, []), label=(str, "")
+    )
+    if role not in authority.ROLE_NAMED:
+        raise ValueError(f"{role}: not a role")
+    if not all(type(kind) is str and kind in authority.BODIES for kind in kinds):
+        raise ValueError(f"{kinds}: not kinds")
+    return {
+        "public_key": read_key(key),
+        "role": authority.ROLE_NAMED[role],
+        "submitter": submitter,
+        "kinds": sum(1 << authority.BODIES[kind] for kind in set(kinds)),
+        "label": label,
+    }
 
 
 # ------------------------------------------------------------------ changes
@@ -290,7 +333,7 @@ class Change:
 
     @staticmethod
     def check_proposal(proposal):
-        check(len(proposal["registry_root"]) == 32, "CHANGE_FIELD", "registry_root: 32 bytes")
+        check(len(proposal["members_root"]) == 32, "CHANGE_FIELD", "members_root: 32 bytes")
         added, ended = proposal["added"], proposal["ended"]
         count = len(added) + len(ended)
         check(count > 0, "CHANGE_EMPTY", "adds nothing and ends nothing")

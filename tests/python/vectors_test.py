@@ -13,9 +13,12 @@ import sys
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import attachment
+import authority
 import decisions
 import ed25519
+import field_tree
 import formats
+import outcomes
 import record
 import registry
 import structures
@@ -160,6 +163,8 @@ def check_genesis():
         equal(genesis.chain_id.hex(), vector["chain_id"], "chain id")
         entries = [registry.encode_entry(entry).hex() for entry in genesis.entries]
         equal(entries, vector["registry_entries"], "entries")
+        equal(genesis.members_root().hex(), vector["members_root"], "members root")
+        equal(registry.AGREEMENTS_ROOT.hex(), vector["agreements_root"], "agreements root")
         equal(genesis.registry_root().hex(), vector["registry_root"], "registry root")
         equal(genesis.validators.hash().hex(), vector["validators_hash"], "validators hash")
         equal(genesis.header().hex(), vector["header"], "header")
@@ -179,9 +184,13 @@ def check_records(genesis):
     parts = formats.agency_code(vector["agency"]), formats.u32(len(submitter)), submitter
     found = formats.tagged_hash("dedupe", *parts, vector["client_key"].encode())
     equal(found.hex(), vector["dedupe_key"], "dedupe key")
+    for described in (vector, vector["with_inner_messages"]):
+        check_leaves(described)
     for vector in vector["of_each_kind"]:
-        keys = record.Record(bytes.fromhex(vector["record"])).subject_keys
-        equal([key.hex() for key in keys], vector["subject_keys"], vector["kind"])
+        read = record.Record(bytes.fromhex(vector["record"]))
+        equal(read.id.hex(), vector["record_id"], vector["kind"])
+        keys = [key.hex() for key in read.subject_keys]
+        equal(keys, vector["subject_keys"], vector["kind"])
     vector = load("transaction")
     encoded = bytes.fromhex(vector["header"])
     header, _ = record.read_transaction(bytes.fromhex(vector["transaction"]), genesis.chain_id)
@@ -189,6 +198,62 @@ def check_records(genesis):
     equal(header["records_root"].hex(), vector["fields"]["records_root"], "records root")
     leaf = encoded + bytes.fromhex(vector["signature"])
     equal(formats.leaf_hash(leaf).hex(), vector["leaf_hash"], "leaf hash")
+
+
+def check_leaves(described):
+    """The leaves under a record's id, each with its salt and hash."""
+    decoded = SCHEMA.canonical("Record", bytes.fromhex(described["record"]))
+    leaves = list(field_tree.leaves("Record", decoded))
+    equal(len(leaves), len(described["leaves"]), "leaves")
+    for (path, kind, value), stated in zip(leaves, described["leaves"]):
+        found = {
+            "path": path.hex(),
+            "type": kind,
+            "value": value.hex(),
+            "salt": field_tree.salt_of(decoded["salt"], path).hex(),
+            "hash": field_tree.hash_of(decoded["salt"], path, kind, value).hex(),
+        }
+        equal(found, stated, "leaf")
+    equal(field_tree.record_id(decoded).hex(), described["record_id"], "record id")
+
+
+def check_authority():
+    vectors = load("authority")
+    equal([row["kind"] for row in vectors["roles"]], list(authority.BODIES), "kinds")
+    for row in vectors["roles"]:
+        kind, roles = row["kind"], {authority.ROLE_NAMED[role] for role in row["roles"]}
+        equal(authority.BODIES[kind], row["number"], kind)
+        equal(authority.roles(kind), roles, kind)
+    cells = len(authority.BODIES) * (len(authority.RELATIONS) - 1)
+    equal(len(vectors["relations"]), cells, "cells of the table of relations")
+    for row in vectors["relations"]:
+        relation, kind = authority.RELATIONS[row["relation"]], row["from"]
+        equal(authority.targets(relation, kind), set(row["to"]), row)
+        equal(relation in authority.OF_OWN, row["own"], row)
+    for row in vectors["references"]:
+        equal(code_of(authority.check_reference, row), row["code"] or NONE, row)
+
+
+def check_outcomes():
+    """The leaves and roots of a block whose slots end in all ways."""
+    vectors = load("outcomes")
+    block = []
+    for transaction in vectors["transactions"]:
+        leaves = [outcomes.leaf_of(meaning) for meaning in transaction["meaning"]]
+        equal([leaf.hex() for leaf in leaves], transaction["leaves"], "leaves")
+        equal(formats.tree_root(leaves).hex(), transaction["root"], "root")
+        block.append(leaves)
+    root = outcomes.block_root(block)
+    equal(root.hex(), vectors["outcomes_root"], "outcomes root")
+    equal(outcomes.block_root([]).hex(), vectors["outcomes_root_of_no_transactions"], "empty")
+    for place, transaction in enumerate(vectors["transactions"]):
+        paths = transaction["outcome_paths"]
+        for position, path in enumerate(paths):
+            leaf, path = block[place][position], map(bytes.fromhex, path)
+            leaf = formats.leaf_hash(leaf)
+            slots = formats.root_from_inclusion(leaf, position, len(paths), path)
+            path, leaf = map(bytes.fromhex, transaction["outcomes_path"]), formats.leaf_hash(slots)
+            equal(formats.root_from_inclusion(leaf, place, len(block), path), root, "paths")
 
 
 def check_signed(genesis):
@@ -249,9 +314,14 @@ def check_proofs(genesis):
     for head, stated in zip(heads, (vector["from"], vector["to"])):
         equal(head["log_root"].hex(), stated["log_root"], "log root")
     vector = load("validator_chain")
-    checks.follow(bytes.fromhex(vector["chain"]))
-    found = {f"from_{begins}": v.hash().hex() for begins, v in checks.sets}
-    equal(found, vector["validators_hashes"], "validators hashes")
+    for chain, hashes in (
+        ("chain", "validators_hashes"),
+        ("chain_of_a_set_that_comes_back", "validators_hashes_of_a_set_that_comes_back"),
+    ):
+        checks = verifier.Verifier(genesis)
+        checks.follow(bytes.fromhex(vector[chain]))
+        found = {f"from_{begins}": v.hash().hex() for begins, v in checks.sets}
+        equal(found, vector[hashes], hashes)
 
 
 def check_decisions(genesis):
@@ -301,6 +371,8 @@ def main():
     check_attachments()
     check_keys()
     check_records(genesis)
+    check_authority()
+    check_outcomes()
     check_signed(genesis)
     check_cases(genesis)
     check_proofs(genesis)

@@ -2,9 +2,11 @@
 
 import copy
 
+import authority
 import ed25519
 import formats
 from formats import CERTIFICATE_HEAD, FINALIZE, HEADER, HISTORY_ENTRY, NULLIFY, Refused, check
+import outcomes
 import record as records
 import registry
 from registry import VALIDATORS_MAX, Validators
@@ -170,11 +172,14 @@ class Verifier:
         header = by.verify_final(receipt["header"], receipt["certificate"])
         transaction = self.verify_transaction(receipt, header)
         slot = self.verify_slot(receipt, transaction)
+        self.verify_outcome(receipt, transaction, header)
         record = None
         if receipt["record"]:
             record = records.Record(receipt["record"])
             records.check_carried(record, slot, transaction)
-        self.verify_signer(receipt, transaction, header)
+        key = self.verify_signer(receipt, transaction, header)
+        if record:
+            authority.check_signer(key, record)
         return header, transaction, slot, record
 
     def verify_transaction(self, receipt, header):
@@ -199,6 +204,21 @@ class Verifier:
         return slot
 
     @staticmethod
+    def verify_outcome(receipt, transaction, header):
+        """That the slot counted: it is not a repeat, and was not refused."""
+        code, malformed = "RECEIPT_OUTCOME", "RECEIPT_PATH_MALFORMED"
+        leaf, index = formats.leaf_hash(outcomes.APPLIED), receipt["slot_index"]
+        path = read_path(receipt["outcome_path"], malformed)
+        try:
+            root = formats.root_from_inclusion(leaf, index, transaction["slot_count"], path)
+        except formats.PathLength:
+            raise Refused(code, "too long or too short") from None
+        start = header["log_start"]
+        index, count = receipt["log_index"] - start, header["log_size"] - start
+        path = read_path(receipt["outcomes_path"], malformed)
+        verify_inclusion(formats.leaf_hash(root), index, count, path, header["outcomes_root"], code)
+
+    @staticmethod
     def verify_signer(receipt, transaction, header):
         try:
             entry = registry.decode_entry(receipt["registry_entry"])
@@ -215,10 +235,14 @@ class Verifier:
         path = read_path(path, "RECEIPT_PATH_MALFORMED")
         leaf = formats.leaf_hash(receipt["registry_entry"])
         try:
-            root = registry.root(count, formats.root_from_inclusion(leaf, index, count, path))
+            tree_root = formats.root_from_inclusion(leaf, index, count, path)
         except formats.PathLength:
             raise Refused("REGISTRY_PATH", "too long or too short") from None
+        agreements = receipt["agreements_root"]
+        check(len(agreements) == 32, "REGISTRY_PATH", "agreements_root: not 32 bytes")
+        root = registry.root(registry.members_root(count, tree_root), agreements)
         check(root == header["registry_root"], "REGISTRY_PATH", "leads to another registry root")
+        return key
 
     # -------------------------------------------------------------- history proofs
 
@@ -308,7 +332,7 @@ def read_step(data):
         named = all(formats.is_agency_code(agency) for agency, _ in pairs)
         check(named and all(ed25519.is_key(key) for _, key in pairs), code, "no validators")
         check(pairs == sorted(pairs), code, "validators: not ascending")
-        validators = Validators(pairs)
+        validators = Validators(pairs, min(header["height"] + 1, 2**64 - 1))
     except Refused as refused:
         raise Refused(code, str(refused)) from refused
     return step["header"], header, certificate, validators

@@ -12,6 +12,7 @@ import os
 import pathlib
 import sys
 
+import authority
 import plaintext
 import record
 import registry
@@ -57,7 +58,10 @@ def shown(header):
 def verify_receipt(verifier, data, _):
     header, transaction, slot, carried = verifier.verify_receipt(data)
     agency = transaction["agency"].rstrip(b"\0").decode()
-    what = f"a {carried.kind}, its bytes checked" if carried else "its bytes are not in the receipt"
+    what = "its bytes are not in the receipt"
+    if carried:
+        speaker = f"{carried.submitter} as {authority.name_of(carried.role)}"
+        what = f"a {carried.kind}, its bytes checked, stated by {speaker}"
     return f"record {slot['record_id'].hex()} ({what}) of {agency}, lodged at {shown(header)}"
 
 

@@ -162,8 +162,8 @@ fn the_python_verifier_verifies_files_and_says_what_it_refuses() {
         (output.status.code(), stdout + &String::from_utf8_lossy(&output.stderr))
     };
     for (arguments, code, said) in [
-        ("receipt receipt receipt.json", 0, "its bytes checked"),
-        ("receipt receipt forged", 1, "forged: refused: REGISTRY_PATH"),
+        ("receipt receipt receipt.json", 0, "its bytes checked, stated by Broker & Sons as broker"),
+        ("receipt receipt forged", 1, "forged: refused: RECEIPT_OUTCOME"),
         ("receipt later", 1, "VALIDATOR_STEP_MISSING"),
         ("--validator-chain chain receipt later", 0, "verified"),
         ("history history", 0, "are all"),

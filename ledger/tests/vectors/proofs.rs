@@ -1,7 +1,9 @@
 //! History proofs, consistency proofs and validator chains, and the same changed in one thing.
 
+use std::slice;
+
 use customhouse_ledger::{
-    finality::{header::Header, vote::VoteKind},
+    finality::{header::Header, validators::ValidatorSet, vote::VoteKind},
     hash::Hash,
     history::{HistoryEntry, bucket_of},
     limits::{CONSISTENCY_PROOF_BYTES_MAX, HISTORY_PROOF_BYTES_MAX},
@@ -16,7 +18,7 @@ use super::{
     cases::{Cases, Given, with_cases},
     damage::{self, shorter},
     hashes, hex_of,
-    sample::{Head, Sample, encode_steps},
+    sample::{self, Head, Sample, encode_steps},
 };
 
 /// About a subject, as of a height.
@@ -273,12 +275,81 @@ pub(crate) fn validator_chain(sample: &Sample) -> Value {
     });
     damaged[at.expect("a signature")] ^= 1;
     cases.refused("CERTIFICATE_INVALID", "a damaged signature", damaged);
+    let back = Back::new(sample);
+    cases.valid("of a set that comes back", encode_steps(&back.steps));
+    let mut refused = |code: &str, change: &str, steps: &[ValidatorStep]| {
+        cases.refused(code, change, encode_steps(steps));
+    };
+    let [away, returned, change] = &back.steps;
+    let lacking = "a set that came back, without the steps between";
+    refused("VALIDATOR_STEP_MISSING", lacking, slice::from_ref(change));
+    let lacking = "a set that came back, without the step that brought it back";
+    refused("VALIDATOR_STEP_MISSING", lacking, &[away.clone(), change.clone()]);
+    let as_before = back.announcing(&sample.validators(1));
+    let change = "a set that comes back under the hash that it had";
+    refused("STEP_VALIDATORS", change, &[away.clone(), as_before]);
     let hash = |height| sample.validators(height).hash();
     let file = json!({
         "chain": hex_of(bytes),
+        "chain_of_a_set_that_comes_back": hex_of(encode_steps(&back.steps)),
+        "validators_hashes_of_a_set_that_comes_back": {
+            "from_1": hash(1),
+            "from_3": away.validators.hash(),
+            "from_4": returned.validators.hash(),
+            "from_6": back.steps[2].validators.hash(),
+        },
         "validators_hashes": { "from_1": hash(1), "from_3": hash(3), "from_4": hash(4) },
     });
     with_cases(file, [cases])
+}
+
+/// Validators that are exchanged at height 2, come back at height 3, and are exchanged again at height 5.
+struct Back<'a> {
+    sample: &'a Sample,
+    steps: [ValidatorStep; 3],
+}
+
+impl<'a> Back<'a> {
+    fn new(sample: &'a Sample) -> Self {
+        let genesis = sample.validators(1);
+        let from = |validators: &ValidatorSet, height| validators.clone().deciding_from(height);
+        let (away, again) = (from(&sample.validators(3), 3), from(&genesis, 4));
+        let last = from(&sample.validators(4), 6);
+        let steps = [
+            step(sample, 2, &genesis, [1, 2, 4], &away, away.hash()),
+            step(sample, 3, &away, [5, 2, 4], &again, again.hash()),
+            step(sample, 5, &again, [1, 2, 4], &last, last.hash()),
+        ];
+        Self { sample, steps }
+    }
+
+    /// The step that brings them back, with the hash of others.
+    fn announcing(&self, others: &ValidatorSet) -> ValidatorStep {
+        let [away, returned, _] = &self.steps;
+        let (by, next) = (&away.validators, &returned.validators);
+        step(self.sample, 3, by, [5, 2, 4], next, others.hash())
+    }
+}
+
+fn step(
+    sample: &Sample,
+    height: u64,
+    by: &ValidatorSet,
+    signers: [u8; 3],
+    next: &ValidatorSet,
+    announced: Hash,
+) -> ValidatorStep {
+    let header = Header {
+        height,
+        time_ms: sample.genesis.time_ms + height * 1000,
+        validators_hash: by.hash(),
+        next_validators_hash: announced,
+        view: 1,
+        ..sample.genesis.header()
+    };
+    let chain_id = sample.genesis.chain_id();
+    let certificate = sample::certificate(&chain_id, by, &header, VoteKind::Finalize, signers);
+    ValidatorStep { header, certificate, validators: next.clone() }
 }
 
 /// Bytes that are not a chain of steps.

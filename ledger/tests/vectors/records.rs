@@ -41,6 +41,7 @@ pub(crate) fn record() -> Value {
         "client_key": CLIENT_KEY,
         "dedupe_key": dedupe_key(&valid.agency, SUBMITTER, CLIENT_KEY),
         "of_each_kind": of_each_kind(),
+        "with_inner_messages": with_leaves(full()),
     });
     let mut cases = Cases::new("record");
     for (kind, body) in bodies() {
@@ -88,7 +89,12 @@ pub(crate) fn record() -> Value {
     with_cases(file, [cases])
 }
 
-/// The sample's record with another body, in a role that may state it.
+/// A record with its id and its leaves.
+fn with_leaves(record: v1::Record) -> Value {
+    let valid = ValidRecord::from_record(record).expect("valid");
+    json!({ "record": hex_of(&valid.bytes), "record_id": valid.id, "leaves": leaves(&valid) })
+}
+
 /// The leaves under a record's id: path, type, value, salt and hash of each.
 fn leaves(record: &ValidRecord) -> Value {
     let mut shown = Vec::new();
@@ -108,6 +114,7 @@ fn leaves(record: &ValidRecord) -> Value {
     shown.into()
 }
 
+/// The sample's record with another body, in a role that may state it.
 pub(crate) fn with_body(body: Body) -> v1::Record {
     let kind = RecordKind::of(&body);
     let mut record = v1::Record { body: Some(body), ..sample::record(7).record };
@@ -136,7 +143,9 @@ fn of_each_kind() -> Value {
     let of = |(kind, body): (&str, Body)| {
         let record = with_body(body);
         let keys = hashes(&record::subject_keys(&record));
-        json!({ "kind": kind, "record": hex_of(record.encode_to_vec()), "subject_keys": keys })
+        let valid = ValidRecord::from_record(record).expect("valid");
+        let (bytes, id) = (hex_of(&valid.bytes), valid.id);
+        json!({ "kind": kind, "record": bytes, "record_id": id, "subject_keys": keys })
     };
     bodies().into_iter().map(of).collect::<Vec<_>>().into()
 }

@@ -14,6 +14,8 @@ macro_rules! files {
 
 /// Every file of docs/vectors, and its text.
 pub const FILES: &[(&str, &str)] = files![
+    "attachment.json",
+    "authority.json",
     "consistency_proof.json",
     "decisions.json",
     "genesis.json",
@@ -23,6 +25,7 @@ pub const FILES: &[(&str, &str)] = files![
     "keys.json",
     "merkle.json",
     "misbehaviour.json",
+    "outcomes.json",
     "proof_json.json",
     "receipt.json",
     "record.json",
@@ -109,6 +112,7 @@ fn values(target: &str) -> Vec<Vec<u8>> {
         "consensus_message" => consensus_messages(),
         "transaction_header" => vec![bytes("transaction.json", "/header")],
         "history_entry" => each("header.json", "/history_entries", from_hex),
+        "outcome" => outcomes(),
         "frontier" => vec![bytes("merkle.json", "/frontier_of_7")],
         "claim" => claims(),
         "misbehaviour" => vec![misbehaviour()],
@@ -172,6 +176,11 @@ fn claims() -> Vec<Vec<u8>> {
     let decode = |bytes: Vec<u8>| v1::Decisions::decode(&bytes[..]).expect("published");
     let all = decisions.into_iter().flat_map(|bytes| decode(bytes).decisions);
     all.flat_map(|decision| decision.proposals).collect()
+}
+
+fn outcomes() -> Vec<Vec<u8>> {
+    let transactions = list(value("outcomes.json", "/transactions"));
+    transactions.iter().flat_map(|transaction| list(&transaction["leaves"])).map(from_hex).collect()
 }
 
 fn misbehaviour() -> Vec<u8> {

@@ -24,7 +24,8 @@ pub use forms::{
     consistency_proof_json, genesis_json, history_proof_json, receipt_json, validator_chain_json,
 };
 pub use layouts::{
-    agency_code, claim, frontier, header, history_entry, public_key, signature, transaction_header,
+    agency_code, claim, frontier, header, history_entry, outcome, public_key, signature,
+    transaction_header,
 };
 pub use messages::{
     decisions, genesis, misbehaviour, record, registry_change, registry_entry, registry_proposal,
@@ -70,6 +71,7 @@ pub const TARGETS: &[(&str, Target)] = targets![
     merkle_inclusion,
     misbehaviour,
     note,
+    outcome,
     public_key,
     receipt,
     receipt_json,

@@ -6,7 +6,7 @@ use customhouse_ledger::{
     history::HistoryEntry,
     keys::{PublicKey, Signature},
     merkle::Frontier,
-    transaction::TransactionHeader,
+    transaction::{SlotOutcome, TransactionHeader},
 };
 
 use super::{given_back, proves_nothing_new};
@@ -56,6 +56,11 @@ pub fn transaction_header(bytes: &[u8]) -> bool {
 /// An entry of the history index.
 pub fn history_entry(bytes: &[u8]) -> bool {
     given_back(bytes, HistoryEntry::decode(bytes).ok().map(|entry| entry.encode()))
+}
+
+/// What became of a slot in its block.
+pub fn outcome(bytes: &[u8]) -> bool {
+    given_back(bytes, SlotOutcome::decode(bytes).map(|outcome| outcome.encode()))
 }
 
 /// What a log is continued from; adding a leaf keeps the form.
