@@ -10,6 +10,7 @@ mod job;
 mod outbox;
 mod outcome;
 mod prepare;
+mod references;
 mod shares;
 mod sources;
 mod worker;

@@ -13,7 +13,7 @@ use serde::{
 
 use crate::{
     agency::AgencyCode,
-    authority::{RecordKind, Role},
+    authority::{RecordKind, Role, role},
     canonical::{self, CanonicalError},
     finality::{header::Header, validators::ValidatorSet},
     hash::{Hash, Tag},
@@ -342,7 +342,7 @@ impl AgencyJson {
                 public_key: key.public_key.as_bytes().to_vec(),
                 role: key.role as i32,
                 label: key.label.clone(),
-                submitter: key.submitter.clone(),
+                submitter: key.submitter().to_owned(),
                 kinds: RecordKind::bits(&key.kinds),
             }))
         }));
@@ -362,6 +362,12 @@ impl AgencyJson {
 }
 
 impl SigningKeyJson {
+    /// The name that the key is bound to: the label, where no other is given.
+    fn submitter(&self) -> &str {
+        let is_labelled = self.submitter.is_empty() && role::is_submitter(self.role);
+        if is_labelled { &self.label } else { &self.submitter }
+    }
+
     fn of(entry: &v1::SigningKeyEntry) -> Option<Self> {
         Some(Self {
             public_key: PublicKey::from_slice(&entry.public_key).ok()?,

@@ -314,7 +314,7 @@ mod tests {
         let agency = "A009".parse().expect("a code");
         let next = SigningKey::from_seed(&[9; 32]);
         let validators = ValidatorSet::new(vec![Validator { agency, key: next.public() }]);
-        let validators = validators.expect("a set");
+        let validators = validators.expect("a set").deciding_from(4);
         let announcing =
             Header { height: 3, next_validators_hash: validators.hash(), ..genesis().header() };
         let step = ValidatorStep {

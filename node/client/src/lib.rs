@@ -6,6 +6,7 @@ mod connecting;
 pub mod contract;
 mod error;
 mod large;
+mod many;
 mod no_connection;
 pub mod tls;
 

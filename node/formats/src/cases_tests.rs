@@ -45,7 +45,7 @@ fn import(elements: &str) -> Imported {
 fn about(imported: &Imported) -> Vec<String> {
     let mut record = imported.record.clone();
     (record.salt, record.agency, record.submitter) = (vec![7; 32], "NL-DOUANE".into(), "a".into());
-    (record.submitter_role, record.submitter_certificate) = (v1::Role::Broker as i32, vec![7; 32]);
+    (record.submitter_role, record.submitter_certificate) = (v1::Role::Office as i32, vec![7; 32]);
     let valid = ValidRecord::from_record(record).expect("a record that the chain takes");
     let shown = |subject: v1::Subject| format!("{} {}", subject.scheme().as_str_name(), subject.id);
     record::subjects(&valid.record).into_iter().map(shown).collect()

@@ -1,5 +1,7 @@
 //! Why a message was not imported.
 
+use std::{os::unix::ffi::OsStrExt as _, path::Path};
+
 /// Why a file or row gave no record. Each names the file, the place and what is wrong; the rest of
 /// a batch goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,4 +105,19 @@ pub(super) fn quoted(text: &str) -> String {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
     }
+}
+/// A file that cannot be read.
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> ImportError {
+    ImportError::Read { file: shown(path), reason: error.to_string() }
+}
+
+/// A path in messages to people. Bytes that are not UTF-8 are shown as numbers, so that no two files
+/// have one name.
+pub(super) fn shown(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
 }

@@ -1,5 +1,6 @@
 //! What a message becomes: a record, with what the ledger does not hold of it.
 
+use customhouse_ledger::limits::RECORD_BYTES_MAX;
 use customhouse_proto::v1::{
     self,
     reference::{Ground, Relation},
@@ -8,6 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::warning::Warning;
 
+/// Bytes kept free in a record for what is added later: salt, agency, submitter, references.
+const RESERVED_BYTES: usize = 1024;
+/// Most bytes of a message: it is kept whole in its record.
+pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 /// A message that became a record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {

@@ -10,9 +10,8 @@ use std::{
 use customhouse_files::readfile;
 
 use super::{
-    error::ImportError,
-    imported::Skipped,
-    wco::{MESSAGE_BYTES_MAX, shown, unreadable},
+    error::{ImportError, shown, unreadable},
+    imported::{MESSAGE_BYTES_MAX, Skipped},
 };
 
 /// The deepest nesting of directories.

@@ -107,7 +107,7 @@ fn completed(record: &v1::Record) -> v1::Record {
         salt: vec![1; customhouse_ledger::record::SALT_BYTES],
         agency: "A".repeat(16),
         submitter: "s".repeat(customhouse_ledger::limits::SUBMITTER_BYTES_MAX),
-        submitter_role: v1::Role::Broker as i32,
+        submitter_role: v1::Role::Office as i32,
         submitter_certificate: vec![1; 32],
         references: vec![
             v1::Reference {

@@ -1,8 +1,8 @@
 //! WCO Data Model messages: which file is what, and the record made from it.
 
-use std::{collections::HashSet, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{collections::HashSet, path::Path};
 
-use customhouse_ledger::{limits::RECORD_BYTES_MAX, limits::SUBJECTS_MAX, record};
+use customhouse_ledger::{limits::SUBJECTS_MAX, record};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
@@ -11,7 +11,9 @@ use super::{
     encoding,
     error::ImportError,
     extensions::Extensions,
-    imported::{DeclarationKey, Imported, MessageRole, Outcome, Skipped, idempotency_key},
+    imported::{
+        DeclarationKey, Imported, MESSAGE_BYTES_MAX, MessageRole, Outcome, Skipped, idempotency_key,
+    },
     naming,
     paths::message_file,
     status,
@@ -20,10 +22,6 @@ use super::{
     xml::{self, Element},
 };
 
-/// Bytes kept free in a record for what is added later: salt, agency, submitter, references.
-const RESERVED_BYTES: usize = 1024;
-/// Most bytes of a message: it is kept whole in its record.
-pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 /// Bytes that the length prefixes of one goods item may grow by when extensions are added.
 const ITEM_PREFIX_BYTES: usize = 4;
 
@@ -31,21 +29,6 @@ const ITEM_PREFIX_BYTES: usize = 4;
 pub(super) const IMPORTER: &str = "customhouse-wco/1";
 /// What an AppleDouble file begins with: attributes of another file, under its name with `._` before it.
 const APPLE_DOUBLE: [u8; 4] = [0, 5, 0x16, 7];
-
-pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> ImportError {
-    ImportError::Read { file: shown(path), reason: error.to_string() }
-}
-
-/// A path in messages to people. Bytes that are not UTF-8 are shown as numbers, so that no two files
-/// have one name.
-pub(super) fn shown(path: &Path) -> String {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    text
-}
 
 /// Imports a file. Reads no more of it than could fit in a record.
 ///

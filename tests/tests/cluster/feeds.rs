@@ -9,10 +9,11 @@ use std::{
 };
 
 use customhouse_client::Client;
-use customhouse_proto::v1::{self, Phase, record::Body};
+use customhouse_proto::v1::{self, Phase};
 use customhouse_tests::{
     cluster::Cluster,
     python,
+    records::submission,
     wait::{PATIENCE, until},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -21,7 +22,7 @@ use tokio::{sync::watch, task::JoinSet};
 const KILLS: usize = 50;
 const NODE_EVERY: usize = 7;
 
-/// Submits alerts at a node, one after the other, until it is told to stop; keeps the ids of what is final.
+/// Submits events at a node, one after the other, until it is told to stop; keeps the ids of what is final.
 async fn submit(
     client: Client,
     name: String,
@@ -29,13 +30,9 @@ async fn submit(
     kept: Arc<Mutex<BTreeSet<String>>>,
 ) {
     for number in 0u64.. {
-        let alert_id = format!("FEED-{name}-{number}");
+        let event_id = format!("FEED-{name}-{number}");
         while !*stop.borrow() {
-            let alert = v1::RiskAlert { alert_id: alert_id.clone(), ..Default::default() };
-            let record = v1::Record { body: Some(Body::RiskAlert(alert)), ..Default::default() };
-            let submission =
-                v1::RecordSubmission { record: Some(record), idempotency_key: alert_id.clone() };
-            let call = client.submit_records(vec![submission], true);
+            let call = client.submit_records(vec![submission(&event_id, "FEED")], true);
             // A node that is down is asked again when it may be up.
             if let Ok(Ok(results)) = tokio::time::timeout(PATIENCE, call).await
                 && let Some(result) = results.first().filter(|r| r.phase() == Phase::Final)
@@ -43,7 +40,7 @@ async fn submit(
                 kept.lock().expect("not poisoned").insert(hex::encode(&result.record_id));
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            tokio::task::yield_now().await;
         }
         if *stop.borrow() {
             return;

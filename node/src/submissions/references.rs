@@ -1,0 +1,62 @@
+//! Whether what is submitted may refer to what it refers to.
+
+use std::collections::HashMap;
+
+use customhouse_ledger::{
+    agency::AgencyCode,
+    authority::{Stated, StatedReference, Target},
+    hash::Hash,
+    transaction::Slot,
+};
+
+use super::{
+    SubmissionRefusal,
+    outbox::RecordState,
+    worker::{Worker, WorkerError},
+};
+
+impl Worker {
+    /// Whether records may refer to what they refer to: what is on the ledger, what was accepted here before,
+    /// and what is in an earlier slot of the same transaction. A block may still refuse what another agency's
+    /// node has not committed in time.
+    pub(super) fn check_references(
+        &self,
+        agency: AgencyCode,
+        stated: &[Stated],
+        slots: &[Slot],
+    ) -> Result<Result<(), SubmissionRefusal>, WorkerError> {
+        let earlier_of: HashMap<Hash, usize> =
+            slots.iter().enumerate().map(|(place, slot)| (slot.record_id, place)).collect();
+        let mut failed = None;
+        for (place, own) in stated.iter().enumerate() {
+            let pending = |reference: &StatedReference| {
+                if reference.agency != agency {
+                    return None;
+                }
+                if let Some(earlier) = earlier_of.get(&reference.record_id) {
+                    let Stated { kind, submitter, .. } = stated.get(*earlier)?;
+                    let target = Target { kind: *kind, submitter: submitter.clone() };
+                    return (*earlier < place).then_some(target);
+                }
+                match self.outbox.record(&reference.record_id) {
+                    Ok(record) => {
+                        let waits = record.filter(|r| r.state == RecordState::Pending);
+                        waits.map(|record| record.target)
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        None
+                    }
+                }
+            };
+            let checked = self.reader.check_references(&agency, own, pending)?;
+            if let Err(reason) = checked {
+                return match failed {
+                    Some(error) => Err(error.into()),
+                    None => Ok(Err(SubmissionRefusal::Reference { place, reason })),
+                };
+            }
+        }
+        Ok(Ok(()))
+    }
+}
