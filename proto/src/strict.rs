@@ -461,7 +461,7 @@ mod tests {
         let submission = v1::RecordSubmission { record: Some(record), idempotency_key: "k".into() };
         let bytes = v1::SubmitRecordsRequest { records: vec![submission], wait: true };
         let bytes = bytes.encode_to_vec();
-        assert!((2 << 20..4 << 20).contains(&bytes.len()), "{}", bytes.len());
+        assert!((1 << 20..4 << 20).contains(&bytes.len()), "{}", bytes.len());
         assert_eq!(check(NAME, &bytes), Ok(()));
         // Empty items, in declarations whose lists are each short enough, as many bytes of them.
         let items = field(20, &[]).repeat(4000);

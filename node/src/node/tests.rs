@@ -342,7 +342,7 @@ fn change_adding(network: &Network, entries: Vec<Entry>) -> Arc<VerifiedTransact
     let added = |entry| v1::RegistryEntry { entry: Some(entry), ..Default::default() };
     let added = entries.into_iter().map(added).collect();
     let (root, not_after_ms) =
-        (shared.reader.registry().root(), crate::clock::unix_ms() + 3_600_000);
+        (shared.reader.registry().members_root(), crate::clock::unix_ms() + 3_600_000);
     let proposal = RegistryProposal::new(&root, not_after_ms, added, vec![], "").expect("one");
     let approve = |i| proposal.approve(&shared.chain_id, &key(1, i));
     let approvals = [0, 1].map(approve).to_vec();

@@ -179,7 +179,7 @@ impl Simulation {
             Change::EndVote(index) => (Vec::new(), open(index)),
         };
         let not_after_ms = tip.header.time_ms + LIFETIME_MS;
-        let root = tip.header.registry_root;
+        let root = tip.registry.members_root();
         let proposal = RegistryProposal::new(&root, not_after_ms, added, ended, "simulated");
         let proposal = proposal.map_err(|error| error.to_string())?;
         let mut approvals = Vec::new();

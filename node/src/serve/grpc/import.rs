@@ -111,11 +111,12 @@ impl ImportService {
     async fn take(
         &self,
         requests: &mut Streaming<v1::StreamImportRequest>,
+        place: &Place,
     ) -> Result<(Batch, Asked), Refused> {
         let mut batch = Batch::new(LARGE);
         let mut asked = None;
         let mut begun: Option<v1::ImportMessage> = None;
-        loop {
+        for number in 0.. {
             let next = tokio::select! {
                 next = requests.next() => next,
                 () = self.submission.shutdown.cancelled() => return Err(Refused::shutting_down()),
@@ -134,6 +135,8 @@ impl ImportService {
                     return Err(Refused::field("options", "FIELD", reason));
                 }
             };
+            // What is taken into the batch is within the batch's own limit, of which there are few at a time.
+            drop(place.take_request(number));
             let message = join(begun.take(), message.unwrap_or_default())?;
             batch.has_room(message.content.len())?;
             if more {
@@ -226,11 +229,11 @@ impl Import for ImportService {
         let place = place.ok_or_else(Refused::shutting_down)?;
         let mut requests = request.into_inner();
         let (results, receiver) = mpsc::channel(ANSWERS_MAX);
-        let service = self.clone();
+        let (service, held) = (self.clone(), place.clone());
         let work = async move {
             let (answers, mut made) = mpsc::channel(1);
             let work = async {
-                let (batch, asked) = service.take(&mut requests).await?;
+                let (batch, asked) = service.take(&mut requests, &held).await?;
                 finish(service.lodging(client, asked), batch, answers).await
             };
             let hand_on = async {
