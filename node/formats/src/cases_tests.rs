@@ -46,6 +46,12 @@ fn about(imported: &Imported) -> Vec<String> {
     let mut record = imported.record.clone();
     (record.salt, record.agency, record.submitter) = (vec![7; 32], "NL-DOUANE".into(), "a".into());
     (record.submitter_role, record.submitter_certificate) = (v1::Role::Office as i32, vec![7; 32]);
+    // What is about nothing refers to something.
+    record.references = vec![v1::Reference {
+        relation: v1::reference::Relation::Amends as i32,
+        record_id: vec![7; 32],
+        ..v1::Reference::default()
+    }];
     let valid = ValidRecord::from_record(record).expect("a record that the chain takes");
     let shown = |subject: v1::Subject| format!("{} {}", subject.scheme().as_str_name(), subject.id);
     record::subjects(&valid.record).into_iter().map(shown).collect()

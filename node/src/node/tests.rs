@@ -416,8 +416,13 @@ async fn what_a_node_accepted_outlives_changes_of_a_registry_that_does_not_know_
     let public_key = key(2, 2).public().as_bytes().to_vec();
     let joins = vec![
         Entry::Agency(AgencyEntry { agency: agency.clone(), ..Default::default() }),
-        Entry::Peer(PeerEntry { agency, public_key }),
-        signing_entry(2, 3),
+        Entry::Peer(PeerEntry { agency: agency.clone(), public_key }),
+        Entry::SigningKey(SigningKeyEntry {
+            agency,
+            public_key: key(3, 2).public().as_bytes().to_vec(),
+            role: Role::Node as i32,
+            ..Default::default()
+        }),
     ];
     for entries in [vec![signing_entry(0, 4)], joins] {
         let change = change_adding(&network, entries);
