@@ -14,4 +14,4 @@ mod tests;
 
 pub use filter::{FilterError, Listed};
 pub use linked::{Linked, linked};
-pub use page::{Budget, Found, NoSuchPlace, Place, list, newest, oldest};
+pub use page::{Budget, ListedRecords, LogPlace, NoSuchPlace, list, newest, oldest};

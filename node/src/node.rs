@@ -231,13 +231,11 @@ impl Node {
         shutdown: &CancellationToken,
     ) -> Result<Self, NodeError> {
         let (started, tasks) = (Instant::now(), Tasks::new(shutdown.clone()));
-        let signer = open_signer(parts.validator.clone())?;
-        let next_signer = parts.next_validator.clone().map(open_signer).transpose()?;
+        let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
-        let limits = parts.attachments_section.limits();
-        let attachments = Attachments::open(&parts.attachments, limits)?;
+        let attachments = open_attachments(&parts)?;
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
@@ -283,10 +281,9 @@ impl Node {
         )?;
         let health = Health::new(tasks.clone());
         loops::watch(&health, &driver, &network, inbound, &submissions);
-        let signer = parts.checkpoint.map(|key| CheckpointSigner::new(&parts.genesis, key).into());
         let shared = Arc::new(Services {
             chain_id: reader.chain_id(),
-            checkpoints: signer,
+            checkpoints: parts.checkpoint.map(|k| CheckpointSigner::new(&parts.genesis, k).into()),
             genesis: Arc::new(parts.genesis),
             agency: parts.agency,
             reader,
@@ -305,12 +302,8 @@ impl Node {
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
         loops::compare_clocks(&tasks, &shared, clock_state);
-        loops::fetch_attachments(
-            &tasks,
-            &shared,
-            parts.attachments_section.fetch,
-            driver.committed(),
-        );
+        let (fetch, committed) = (parts.attachments_section.fetch, driver.committed());
+        loops::fetch_attachments(&tasks, &shared, fetch, committed);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
@@ -436,6 +429,18 @@ fn outcome<E: Into<NodeError>>(
         Ok(ended) => ended.map_err(Into::into),
         Err(_) => Err(TaskError::Ended(name).into()),
     }
+}
+
+type Voting = VotingKey<JournalledSigner>;
+
+/// The journal of the key that votes, and that of the key which is to vote next.
+fn open_signers(parts: &NodeParts) -> Result<(Voting, Option<Voting>), NodeError> {
+    let next = parts.next_validator.clone().map(open_signer).transpose()?;
+    Ok((open_signer(parts.validator.clone())?, next))
+}
+
+fn open_attachments(parts: &NodeParts) -> Result<Attachments, NodeError> {
+    Ok(Attachments::open(&parts.attachments, parts.attachments_section.limits())?)
 }
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A

@@ -23,7 +23,7 @@ const ENTRY_BYTES: usize = 320;
 /// A place between two slots of the log: before it are all slots of transactions below the log index, and so
 /// many of that transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct LogPlace {
     /// The transaction that it is in, or before.
     pub log_index: u64,
     /// Slots of it that are before the place.
@@ -45,11 +45,11 @@ pub struct Budget {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct ListedRecords {
     /// The records.
     pub records: Vec<v1::ListedRecord>,
     /// Where it goes on: everything on the near side of it was looked at.
-    pub next: Place,
+    pub next: LogPlace,
     /// Whether there is nothing beyond, as of the log size that was looked at.
     pub at_end: bool,
 }
@@ -65,7 +65,7 @@ pub struct NoSuchPlace {
     slots: u32,
 }
 
-impl Place {
+impl LogPlace {
     /// The place in a message.
     ///
     /// # Errors
@@ -94,24 +94,24 @@ impl Place {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn oldest(reader: &ChainReader, filter: &Listed) -> Result<Place, StoreError> {
+pub fn oldest(reader: &ChainReader, filter: &Listed) -> Result<LogPlace, StoreError> {
     let log_index = match filter.times().0 {
         0 => 0,
         from => reader.first_at(from)?.1,
     };
-    Ok(Place { log_index, position: 0 })
+    Ok(LogPlace { log_index, position: 0 })
 }
 
 /// Where a list of the newest begins: behind the last place that a filter may take anything of.
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn newest(reader: &ChainReader, filter: &Listed) -> Result<Place, StoreError> {
+pub fn newest(reader: &ChainReader, filter: &Listed) -> Result<LogPlace, StoreError> {
     let log_index = match filter.times().1 {
         None => reader.tip().header.log_size,
         Some(until) => reader.first_at(until)?.1,
     };
-    Ok(Place { log_index, position: 0 })
+    Ok(LogPlace { log_index, position: 0 })
 }
 
 /// Lists what a filter takes: from a place to the end of the log, or from a place back to its beginning. Only
@@ -122,9 +122,9 @@ pub fn newest(reader: &ChainReader, filter: &Listed) -> Result<Place, StoreError
 pub fn list(
     (reader, walk): (&ChainReader, &mut LogWalk),
     filter: &Listed,
-    (from, log_size, newest_first): (Place, u64, bool),
+    (from, log_size, newest_first): (LogPlace, u64, bool),
     (budget, without_records): (Budget, bool),
-) -> Result<Result<Found, NoSuchPlace>, StoreError> {
+) -> Result<Result<ListedRecords, NoSuchPlace>, StoreError> {
     if from.position > 0
         && let Some(transaction) = walk.at(from.log_index)?
         && let Err(error) = from.check(transaction.header.slot_count)
@@ -133,7 +133,7 @@ pub fn list(
     }
     let page = Page {
         filter,
-        found: Found { next: from, ..Found::default() },
+        found: ListedRecords { next: from, ..ListedRecords::default() },
         budget,
         without_records,
         bytes: 0,
@@ -151,7 +151,7 @@ pub fn list(
 /// A page as it is filled.
 struct Page<'a> {
     filter: &'a Listed,
-    found: Found,
+    found: ListedRecords,
     budget: Budget,
     without_records: bool,
     bytes: usize,
@@ -160,12 +160,12 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn ascending(mut self, walk: &mut LogWalk, log_size: u64) -> Result<Found, StoreError> {
+    fn ascending(mut self, walk: &mut LogWalk, log_size: u64) -> Result<ListedRecords, StoreError> {
         while self.found.next.log_index < log_size {
             if self.is_spent() {
                 return Ok(self.found);
             }
-            let Place { log_index, position } = self.found.next;
+            let LogPlace { log_index, position } = self.found.next;
             let Some(transaction) = walk.at(log_index)? else { break };
             self.looked_at += 1;
             if self.filter.takes_any_of(transaction) {
@@ -176,19 +176,19 @@ impl Page<'_> {
                     }
                 }
             }
-            self.found.next = Place { log_index: log_index + 1, position: 0 };
+            self.found.next = LogPlace { log_index: log_index + 1, position: 0 };
         }
         walk.forget();
         self.found.at_end = true;
         Ok(self.found)
     }
 
-    fn descending(mut self, walk: &mut LogWalk) -> Result<Found, StoreError> {
+    fn descending(mut self, walk: &mut LogWalk) -> Result<ListedRecords, StoreError> {
         loop {
             let (log_index, below) = match self.found.next {
-                Place { log_index: 0, position: 0 } => break,
-                Place { log_index, position: 0 } => (log_index - 1, u32::MAX),
-                Place { log_index, position } => (log_index, position),
+                LogPlace { log_index: 0, position: 0 } => break,
+                LogPlace { log_index, position: 0 } => (log_index - 1, u32::MAX),
+                LogPlace { log_index, position } => (log_index, position),
             };
             if self.is_spent() {
                 return Ok(self.found);
@@ -203,12 +203,12 @@ impl Page<'_> {
                 let slots = transaction.slots.iter().rev();
                 for slot in slots.filter(|slot| slot.position < below) {
                     if !self.take(transaction, slot) {
-                        self.found.next = Place { log_index, position: slot.position + 1 };
+                        self.found.next = LogPlace { log_index, position: slot.position + 1 };
                         return Ok(self.found);
                     }
                 }
             }
-            self.found.next = Place { log_index, position: 0 };
+            self.found.next = LogPlace { log_index, position: 0 };
         }
         self.found.at_end = true;
         Ok(self.found)
@@ -221,17 +221,17 @@ impl Page<'_> {
         walk: &mut LogWalk,
         key: &customhouse_ledger::hash::Hash,
         (log_size, newest_first): (u64, bool),
-    ) -> Result<Found, StoreError> {
+    ) -> Result<ListedRecords, StoreError> {
         loop {
-            let Place { log_index, position } = self.found.next;
+            let LogPlace { log_index, position } = self.found.next;
             let from = (log_index, position);
             let places = reader.subject_places(key, from, newest_first, ENTRIES_AT_ONCE)?;
             for &(log_index, position) in places.iter().filter(|place| place.0 < log_size) {
                 if self.is_spent() {
                     return Ok(self.found);
                 }
-                let place = Place { log_index, position };
-                let behind = Place { log_index, position: position + 1 };
+                let place = LogPlace { log_index, position };
+                let behind = LogPlace { log_index, position: position + 1 };
                 self.looked_at += 1;
                 if let Some(transaction) = walk.at(log_index)?
                     && self.filter.takes_any_of(transaction)
@@ -248,8 +248,8 @@ impl Page<'_> {
             }
         }
         walk.forget();
-        let end = Place { log_index: log_size, position: 0 };
-        self.found.next = if newest_first { Place::default() } else { end.max(self.found.next) };
+        let end = LogPlace { log_index: log_size, position: 0 };
+        self.found.next = if newest_first { LogPlace::default() } else { end.max(self.found.next) };
         self.found.at_end = true;
         Ok(self.found)
     }
@@ -307,6 +307,6 @@ fn listed(
         }),
         record: if shown { slot.record.to_vec() } else { Vec::new() },
         record_bytes: u32::try_from(slot.record.len()).unwrap_or(u32::MAX),
-        cursor: Some(Place { log_index, position: position + 1 }.cursor()),
+        cursor: Some(LogPlace { log_index, position: position + 1 }.cursor()),
     }
 }

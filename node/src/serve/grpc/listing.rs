@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::{
-    listing::{self, Budget, FilterError, Found, Listed, NoSuchPlace, Place},
+    listing::{self, Budget, FilterError, Listed, ListedRecords, LogPlace, NoSuchPlace},
     serve::{
         quotas::{self, AnswerBytes, AnswerRoom},
         reads::{freshness, holding, read},
@@ -61,8 +61,8 @@ pub(super) async fn page(
     };
     let tip = node.reader.tip();
     let log_size = tip.header.log_size;
-    let from = from.map(Place::of).transpose()?;
-    let end = Place { log_index: log_size, position: 0 };
+    let from = from.map(LogPlace::of).transpose()?;
+    let end = LogPlace { log_index: log_size, position: 0 };
     if let Some(from) = from.filter(|from| *from > end) {
         let index = from.log_index;
         let reason = format!("from: log index {index} is beyond this node's log of {log_size}");
@@ -88,7 +88,7 @@ pub(super) async fn page(
         let place = (from, log_size, newest_first);
         listing::list((reader, &mut walk), &filter, place, (budget, without_records))
     });
-    let Found { records, next, at_end } = found.await??;
+    let ListedRecords { records, next, at_end } = found.await??;
     let (next, freshness) = (Some(next.cursor()), Some(freshness(node, &tip)));
     Ok(v1::ListRecordsResponse { records, next, at_end, freshness })
 }
@@ -108,7 +108,7 @@ struct Feed {
     /// Of the message that was given last.
     held: Option<AnswerBytes>,
     /// When the client was told last, and which height and place.
-    told: Option<(Instant, u64, Option<Place>)>,
+    told: Option<(Instant, u64, Option<LogPlace>)>,
 }
 
 /// Where a feed is.
@@ -116,7 +116,7 @@ struct Feed {
 enum Start {
     /// Before the first record of this height or a later one, which is not committed yet.
     Height(u64),
-    Place(Place),
+    Place(LogPlace),
 }
 
 /// What a turn of a feed came to.
@@ -139,9 +139,9 @@ pub(super) fn follow(
     shutdown: CancellationToken,
 ) -> Result<impl Stream<Item = Result<v1::SubscribeResponse, Status>> + Send + 'static, Refused> {
     let from = match request.from {
-        None => Start::Place(Place::default()),
+        None => Start::Place(LogPlace::default()),
         Some(From::Height(height)) => Start::Height(height),
-        Some(From::Cursor(cursor)) => Start::Place(Place::of(cursor)?),
+        Some(From::Cursor(cursor)) => Start::Place(LogPlace::of(cursor)?),
     };
     let filter = Arc::new(Listed::of(request.filter)?);
     let feed = Feed {
@@ -188,7 +188,7 @@ impl Feed {
             Start::Height(height) if height <= tip.header.height => {
                 let header = read(&self.node, move |reader| reader.header(height)).await?;
                 let log_index = header.map_or(log_size, |found| found.header.log_start);
-                Place { log_index, position: 0 }
+                LogPlace { log_index, position: 0 }
             }
             // There is no place yet: what is committed next may be below it.
             Start::Height(_) => return Ok(self.progress(None, tip.header.height, &tip)),
@@ -199,7 +199,7 @@ impl Feed {
             return Ok(self.progress(Some(from), tip.header.height, &tip));
         }
         self.held = Some(self.room.made(BATCH_BYTES).await);
-        let Found { records, next, at_end } = self.look(from, log_size).await?;
+        let ListedRecords { records, next, at_end } = self.look(from, log_size).await?;
         self.from = Start::Place(next);
         let reached = match at_end {
             true => tip.header.height,
@@ -218,7 +218,7 @@ impl Feed {
         Ok(Turn::Message(self.message(records, Some(next), reached, &tip)))
     }
 
-    async fn look(&mut self, from: Place, log_size: u64) -> Result<Found, Refused> {
+    async fn look(&mut self, from: LogPlace, log_size: u64) -> Result<ListedRecords, Refused> {
         let budget =
             Budget { records: BATCH_RECORDS, bytes: BATCH_BYTES, slots: SLOTS_MAX, time: TIME_MAX };
         let (filter, without_records) = (Arc::clone(&self.filter), self.without_records);
@@ -240,7 +240,7 @@ impl Feed {
     /// Says how far it is, where that is news and the last word is a while ago.
     fn progress(
         &mut self,
-        at: Option<Place>,
+        at: Option<LogPlace>,
         height: u64,
         tip: &customhouse_ledger::chain::Tip,
     ) -> Turn {
@@ -254,12 +254,12 @@ impl Feed {
     fn message(
         &mut self,
         records: Vec<v1::ListedRecord>,
-        at: Option<Place>,
+        at: Option<LogPlace>,
         height: u64,
         tip: &customhouse_ledger::chain::Tip,
     ) -> v1::SubscribeResponse {
         self.told = Some((Instant::now(), height, at));
-        let (cursor, freshness) = (at.map(Place::cursor), Some(freshness(&self.node, tip)));
+        let (cursor, freshness) = (at.map(LogPlace::cursor), Some(freshness(&self.node, tip)));
         v1::SubscribeResponse { records, cursor, height, freshness }
     }
 
