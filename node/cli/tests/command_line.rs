@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use customhouse_ledger::limits::RECEIPT_BYTES_MAX;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -271,7 +272,7 @@ fn a_device_and_a_file_that_is_too_large_are_refused_with_their_name() {
         ("--profile FILE query status", 1, 1, 64 << 10),
         ("audit verify x.receipt --genesis FILE", 2, 1, 16 << 20),
         // In its JSON form, which may have four times the bytes.
-        ("audit verify FILE --genesis net/genesis.json", 2, 1, 512 << 10),
+        ("audit verify FILE --genesis net/genesis.json", 2, 1, 4 * RECEIPT_BYTES_MAX),
     ] {
         let said = |file: &str, code| {
             let answer = desk.run(&command.replace("FILE", file)).exits(code);
@@ -342,6 +343,10 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     fs::write(desk.path("nothing.json"), r#"{"riskAlert": {}}"#).expect("writable");
     let broker = "--profile net/NL-DOUANE/clients/broker";
     let refused = desk.run(&format!("{broker} submit record nothing.json")).exits(1).stderr;
+    let expected = "nothing.json: RECORD_AUTHORITY: record: who speaks as broker may not state";
+    assert!(refused.contains(expected), "{refused}");
+    let officer = "--profile net/NL-DOUANE/clients/officer";
+    let refused = desk.run(&format!("{officer} submit record nothing.json")).exits(1).stderr;
     let expected = "nothing.json: RECORD_ABOUT_NOTHING: record.risk_alert.alert_id: ";
     assert!(refused.contains(expected), "{refused}");
 

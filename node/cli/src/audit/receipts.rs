@@ -14,6 +14,7 @@ use customhouse_audit::{
 };
 use customhouse_files::readfile;
 use customhouse_ledger::{
+    authority::role,
     hash::Hash,
     proofs::{
         json::{JsonForm as _, binary_of},
@@ -197,6 +198,9 @@ struct Proven {
     role: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     submitter: Option<String>,
+    /// In which role the submitter speaks, where the record is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spoke_as: Option<&'static str>,
     height: u64,
     lodged_ms: u64,
     log_index: u64,
@@ -220,13 +224,16 @@ impl ReceiptView {
 
     fn accept(&mut self, receipt: &VerifiedReceipt) {
         self.verdict = Verdict::Verified;
-        let submitter = receipt.record.as_ref().map(|record| record.record.submitter.clone());
+        let record = receipt.record.as_ref().map(|record| &record.record);
+        let submitter = record.map(|record| record.submitter.clone());
+        let spoke_as = record.map(|record| role::name(record.submitter_role()));
         self.proves = Some(Proven {
             record_id: receipt.slot.record_id,
             agency: receipt.signer.agency.to_string(),
             signer: receipt.transaction.signer.to_string(),
-            role: receipt.signer.role.as_str_name(),
+            role: role::name(receipt.signer.role),
             submitter,
+            spoke_as,
             height: receipt.header.height,
             lodged_ms: receipt.header.time_ms,
             log_index: receipt.log_index,
@@ -279,6 +286,9 @@ impl fmt::Display for ReceiptView {
         if let Some(proven) = &self.proves {
             let lodged = time::shown(proven.lodged_ms);
             write!(f, ": record {} of {}", proven.record_id, proven.agency)?;
+            if let (Some(name), Some(role)) = (&proven.submitter, proven.spoke_as) {
+                write!(f, ", by {} as {role}", one_line(name))?;
+            }
             write!(f, ", lodged {lodged} at height {}", proven.height)?;
             if !proven.with_record {
                 write!(f, " (its id only; the content is not in the receipt)")?;

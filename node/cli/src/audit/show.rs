@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use customhouse_audit::{files::read_form, time, validators, verdict::Verdict};
 use customhouse_files::newfile;
 use customhouse_ledger::{
+    authority::role,
     finality::header::Header,
     hash::Hash,
     transaction::{Slot, TransactionHeader},
@@ -112,7 +113,7 @@ pub(super) fn show(args: &ShowArgs, output: Output) -> anyhow::Result<Verdict> {
         record_id: slot.record_id,
         agency: transaction.agency.to_string(),
         submitter: record.as_ref().map(|record| record.submitter.clone()),
-        submitter_role: record.as_ref().map(|record| record.submitter_role().as_str_name()),
+        submitter_role: record.as_ref().map(|record| role::name(record.submitter_role())),
         signer: transaction.signer.to_string(),
         signer_role: checked.signer_role,
         time_ms: header.time_ms,
@@ -147,7 +148,7 @@ fn check(args: &ShowArgs, bytes: &[u8]) -> anyhow::Result<Checked> {
             verdict: Verdict::Verified,
             code: "",
             reason: String::new(),
-            signer_role: Some(receipt.signer.role.as_str_name()),
+            signer_role: Some(role::name(receipt.signer.role)),
         },
         Err(error) => Checked {
             verdict: receipts::verdict_of(&error),
@@ -177,7 +178,7 @@ impl fmt::Display for Shown {
             writeln!(f, "            {}", one_line(&self.reason))?;
         }
         writeln!(f, "record      {}", self.record_id)?;
-        let role = |role: Option<&'static str>| role.unwrap_or("ROLE_UNSPECIFIED");
+        let role = |role: Option<&'static str>| role.unwrap_or("unknown");
         match &self.submitter {
             Some(name) => {
                 let role = role(self.submitter_role);

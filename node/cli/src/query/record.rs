@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::Context as _;
 use customhouse_audit::time;
-use customhouse_ledger::{hash::Hash, record::kind_of};
+use customhouse_ledger::{authority::role, hash::Hash, record::kind_of};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
@@ -82,7 +82,9 @@ impl fmt::Display for RecordView {
 
 /// What people look for first; the whole is in the JSON.
 fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("lodged by", format!("{} ({})", record.submitter, record.agency))];
+    let role = role::name(record.submitter_role());
+    let by = format!("{} ({}), as {role}", record.submitter, record.agency);
+    let mut lines = vec![("lodged by", by)];
     let body = record.body.as_ref().map(|body| kind_of(body).summary());
     lines.extend(body.into_iter().flatten().filter(|(_, value)| !value.is_empty()));
     for reference in &record.references {
