@@ -7,7 +7,7 @@ use clap::Parser;
 use customhouse_tests::{
     cluster::Cluster,
     faults::{blackout, kill_and_restart, leave_and_return},
-    load::{Load, nothing_is_lost},
+    load::{Load, nothing_is_lost_though_wiped},
     readers::Readers,
 };
 use rand::{RngExt as _, SeedableRng as _};
@@ -74,7 +74,7 @@ async fn main() {
     let reads = readers.stop().await;
     let all: Vec<usize> = (0..cluster.size()).collect();
     let head = cluster.same_head(&all, 1).await;
-    nothing_is_lost(&cluster, CASE, &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, CASE, &acknowledged).await;
     cluster.nobody_lied();
     say(format_args!(
         "kill -9 cycles        {} ({blackouts} of all nodes at once)\n\

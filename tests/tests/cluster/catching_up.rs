@@ -19,7 +19,7 @@ use customhouse_tests::{
     cluster::Cluster,
     links::Flow,
     listed_liar::{Answer, ListedLiar},
-    load::nothing_is_lost,
+    load::nothing_is_lost_though_wiped,
     program,
     wait::{PATIENCE, until},
 };
@@ -42,7 +42,7 @@ async fn a_wiped_node_catches_up_unaided_to_the_same_roots_and_signs_again() {
         if status.signing && !status.catching_up { Ok(()) } else { Err(format!("{status:?}")) }
     })
     .await;
-    nothing_is_lost(&cluster, "wiped", &promises).await;
+    nothing_is_lost_though_wiped(&cluster, "wiped", &promises).await;
     // With another one dead, three of four are needed: the wiped one's votes count.
     cluster.kill(2);
     promises.push(submit_final(&cluster, 1, "voted", "wiped").await);
@@ -100,7 +100,7 @@ async fn a_node_knows_that_it_has_caught_up_whatever_a_peer_claims_and_does_not_
     drop(liar);
     cluster.restart(3).await;
     cluster.same_head(&[0, 1, 2, 3], head.height + 1).await;
-    nothing_is_lost(&cluster, "claims", &promises).await;
+    nothing_is_lost_though_wiped(&cluster, "claims", &promises).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +178,7 @@ async fn follows_without_signing(cluster: &mut Cluster, event_id: &str) -> GetSt
     let promise = submit_final(cluster, 0, event_id, "journal").await;
     let through_it = submit_final(cluster, 3, &format!("{event_id}-3"), "journal").await;
     cluster.same_head(&[0, 1, 2, 3], 1).await;
-    nothing_is_lost(cluster, "journal", &[promise, through_it]).await;
+    nothing_is_lost_though_wiped(cluster, "journal", &[promise, through_it]).await;
     let status = cluster.status(3).await.expect("it runs");
     assert!(!status.signing, "{status:?}");
     status

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, fs, path::PathBuf};
 
 use customhouse_tests::{
     cluster::Cluster,
-    load::{Load, nothing_is_lost},
+    load::{Load, nothing_is_lost_though_wiped},
     program,
     readers::Readers,
     records::submission,
@@ -143,7 +143,7 @@ async fn a_third_agency_joins_two_while_records_flow_and_everything_can_be_had_f
     readers.stop().await;
     let all = [0, 1, joiner];
     let head = cluster.same_head(&all, votes_from).await;
-    nothing_is_lost(&cluster, "joining", &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, "joining", &acknowledged).await;
     cluster.nobody_lied();
 
     restart_all(&mut cluster, &all).await;
@@ -168,7 +168,7 @@ async fn a_third_agency_joins_two_while_records_flow_and_everything_can_be_had_f
     for (case, acknowledged) in
         [("joining", acknowledged), ("restarted", restarted), ("wiped", wiped)]
     {
-        nothing_is_lost(&cluster, case, &acknowledged).await;
+        nothing_is_lost_though_wiped(&cluster, case, &acknowledged).await;
     }
     cluster.nobody_lied();
     nobody_was_suspected(&cluster);
@@ -269,7 +269,7 @@ async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_recor
     readers.stop().await;
     let all = [0, 1, 2, 3];
     let head = cluster.same_head(&all, left_at).await;
-    nothing_is_lost(&cluster, "rotating", &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, "rotating", &acknowledged).await;
     cluster.nobody_lied();
 
     // By now the registry has the next key: the configuration may name it alone, or both.
@@ -286,8 +286,8 @@ async fn one_of_four_exchanges_its_key_and_one_leaves_and_follows_on_while_recor
     load.more(10).await;
     let afterwards = load.stop().await;
     cluster.same_head(&all, head.height + 1).await;
-    nothing_is_lost(&cluster, "rotating", &acknowledged).await;
-    nothing_is_lost(&cluster, "afterwards", &afterwards).await;
+    nothing_is_lost_though_wiped(&cluster, "rotating", &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, "afterwards", &afterwards).await;
     leaves_altogether(&cluster, 3).await;
     cluster.nobody_lied();
     nobody_was_suspected(&cluster);

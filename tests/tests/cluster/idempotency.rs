@@ -3,7 +3,7 @@
 use customhouse_client::ClientError;
 use customhouse_tests::{
     cluster::Cluster,
-    load::{Acknowledged, events_about, nothing_is_lost},
+    load::{Acknowledged, events_about, nothing_is_lost_though_wiped},
     records::{event, submission},
     wait::{PATIENCE, until},
 };
@@ -42,7 +42,7 @@ async fn the_same_key_gives_the_same_record_whatever_happened_in_between() {
     cluster.same_head(&[0, 1, 2, 3], 1).await;
     same_again(&cluster, &first).await;
     other_body_is_refused(&cluster).await;
-    nothing_is_lost(&cluster, "again", std::slice::from_ref(&first)).await;
+    nothing_is_lost_though_wiped(&cluster, "again", std::slice::from_ref(&first)).await;
     assert_eq!(events_about(&cluster.client(2, "broker"), "again").await.len(), 1);
 }
 
@@ -84,5 +84,5 @@ async fn an_accepted_record_stays_accepted_when_its_node_is_killed_before_it_is_
     let done = submit_final(&cluster, 2, "one", "again").await;
     assert_eq!(done.record_id, accepted.record_id);
     cluster.same_head(&[0, 1, 2, 3], 1).await;
-    nothing_is_lost(&cluster, "again", &[accepted, done]).await;
+    nothing_is_lost_though_wiped(&cluster, "again", &[accepted, done]).await;
 }

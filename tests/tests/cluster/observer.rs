@@ -2,7 +2,7 @@
 
 use customhouse_tests::{
     cluster::Cluster,
-    load::{Load, nothing_is_lost},
+    load::{Load, nothing_is_lost_though_wiped},
 };
 use prost::Message as _;
 
@@ -44,6 +44,6 @@ async fn an_observer_follows_and_comes_back_and_nobody_waits_for_it() {
     acknowledged.extend(load.stop().await);
     let all = [0, 1, observer];
     cluster.same_head(&all, admitted).await;
-    nothing_is_lost(&cluster, "observed", &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, "observed", &acknowledged).await;
     cluster.nobody_lied();
 }

@@ -5,7 +5,7 @@ use std::fs;
 use customhouse_tests::{
     backup::Backup,
     cluster::Cluster,
-    load::{Load, nothing_is_lost},
+    load::{Load, nothing_is_lost_though_wiped},
     readers::Readers,
     records::submission,
     wait::{PATIENCE, until},
@@ -36,7 +36,7 @@ async fn a_restored_store_follows_its_journal_and_the_node_signs_again() {
     let acknowledged = load.stop().await;
     readers.stop().await;
     cluster.same_head(&[0, 1, 2, 3], head.height + 1).await;
-    nothing_is_lost(&cluster, "restored", &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, "restored", &acknowledged).await;
     cluster.nobody_lied();
 }
 
@@ -85,6 +85,6 @@ async fn with_store_and_journal_of_a_backup_a_node_stops_signing_when_its_peers_
     }
     promises.push(submit_final(&cluster, 0, "after", "backup").await);
     cluster.same_head(&[0, 1, 2, 3], 3).await;
-    nothing_is_lost(&cluster, "backup", &promises).await;
+    nothing_is_lost_though_wiped(&cluster, "backup", &promises).await;
     cluster.nobody_lied();
 }

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, fs, path::Path};
 use customhouse_tests::{
     backup::Backup,
     cluster::Cluster,
-    load::{Load, nothing_is_lost},
+    load::{Load, nothing_is_lost_though_wiped},
     program::{self, Answer},
 };
 
@@ -110,7 +110,7 @@ async fn a_stopped_node_s_store_is_checked_and_rebuilt_and_the_node_goes_on() {
     cluster.restart(3).await;
     let acknowledged = load.stop().await;
     cluster.same_head(&[0, 1, 2, 3], head.height).await;
-    nothing_is_lost(&cluster, "checked", &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, "checked", &acknowledged).await;
     cluster.nobody_lied();
 }
 
@@ -161,7 +161,7 @@ async fn a_backup_of_a_running_node_is_restored_and_the_node_catches_up_unaided(
     cluster.restart(1).await;
     let acknowledged = load.stop().await;
     cluster.same_head(&[0, 1, 2, 3], head.height + 1).await;
-    nothing_is_lost(&cluster, "backup", &acknowledged).await;
+    nothing_is_lost_though_wiped(&cluster, "backup", &acknowledged).await;
     cluster.nobody_lied();
 
     assert!(cluster.terminate(3).await.success());
