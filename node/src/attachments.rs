@@ -23,7 +23,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use customhouse_ledger::{hash::Hash, limits::ATTACHMENT_BYTES_MAX};
+use customhouse_ledger::{attachment::AttachmentBuilder, hash::Hash, limits::ATTACHMENT_BYTES_MAX};
 
 use self::{
     paths::{Paths, file_bytes, move_file, size_of_file},
@@ -274,6 +274,24 @@ impl Attachments {
             self.part_is_gone(&path);
             self.io(&path, &error)
         })
+    }
+
+    /// Takes a whole file of an owner, which is durable when this returns. One that is held already is kept on.
+    ///
+    /// # Errors
+    /// [`AttachmentRefusal`].
+    pub fn keep_whole(&self, owner: &FileOwner, bytes: &[u8]) -> Result<(), AttachmentRefusal> {
+        let mut builder = AttachmentBuilder::default();
+        builder.push(bytes);
+        let (root, size) = builder.finish();
+        let until = unclaimed_until(Duration::ZERO);
+        if self.holds(&root, size) && self.keep(&root, size, until) {
+            return Ok(());
+        }
+        let expected = ExpectedFile { size, root: Some(root), offset: 0 };
+        let mut file = self.begin(owner, expected)?;
+        file.push(bytes)?;
+        file.finish(until).map(drop)
     }
 
     /// A file that is whole, open for reading; nothing where it is not held.

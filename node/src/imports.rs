@@ -67,6 +67,8 @@ pub(crate) struct Batch {
     pub(crate) imported: Vec<Imported>,
     /// Of each of them, where it is on the ledger.
     pub(crate) ids: Vec<Option<Hash>>,
+    /// The agencies of what was found on the ledger of others.
+    elsewhere: HashMap<Hash, AgencyCode>,
 }
 
 /// A result.
@@ -86,8 +88,9 @@ pub(crate) enum ItemOutcome {
 
 impl Batch {
     pub(crate) fn new(limits: BatchLimits) -> Self {
-        let (items, imported, ids) = (Vec::new(), Vec::new(), Vec::new());
-        Self { limits, content_bytes: 0, record_bytes: 0, messages: 0, items, imported, ids }
+        let (items, imported, ids, elsewhere) = Default::default();
+        let (content_bytes, record_bytes, messages) = (0, 0, 0);
+        Self { limits, content_bytes, record_bytes, messages, items, imported, ids, elsewhere }
     }
 
     /// Whether so many bytes more of messages may come.
@@ -151,7 +154,8 @@ impl Batch {
                 if let Some(source) = &mut imported.record.source {
                     source.set_mapping(Mapping::Checked);
                 }
-                self.record_bytes += imported.record.encoded_len() + RESULT_BYTES;
+                let detached = imported.detached.as_ref().map_or(0, Vec::len);
+                self.record_bytes += imported.record.encoded_len() + detached + RESULT_BYTES;
                 if self.record_bytes > self.limits.record_bytes {
                     return too_much(self.limits.record_bytes, "bytes of records");
                 }
@@ -166,15 +170,21 @@ impl Batch {
         Ok(())
     }
 
-    /// Finds what each message is about: in the batch, or else on the ledger of this agency. Reads the store.
+    /// Finds what each message is about: in the batch, or else on the ledger of any agency. Reads the store.
     pub(crate) fn link(
-        &self,
+        &mut self,
         reader: &ChainReader,
         agency: &AgencyCode,
     ) -> Result<Links, StoreError> {
         let mut search = Search::new(reader, agency);
         let links = link_batch(&self.imported, |key| search.declaration(key).map(|id| id.0));
+        self.elsewhere.extend(search.elsewhere);
         search.failed.map_or(Ok(links), Err)
+    }
+
+    /// The agency of a record that was found on the ledger, where it is another than this one.
+    pub(crate) fn agency_of(&self, id: &Hash) -> &str {
+        self.elsewhere.get(id).map_or("", AgencyCode::as_str)
     }
 
     /// What a link leads to, where that is on the ledger.
@@ -198,6 +208,7 @@ impl Batch {
                 self.ids[index] = search.declaration(&self.imported[index].key);
             }
         }
+        self.elsewhere.extend(search.elsewhere);
         search.failed.map_or(Ok(()), Err)
     }
 }
@@ -207,13 +218,16 @@ struct Search<'r> {
     reader: &'r ChainReader,
     agency: &'r AgencyCode,
     known: HashMap<DeclarationKey, Option<Hash>>,
+    /// Those found of other agencies.
+    elsewhere: HashMap<Hash, AgencyCode>,
     looked_through: usize,
     failed: Option<StoreError>,
 }
 
 impl<'r> Search<'r> {
     fn new(reader: &'r ChainReader, agency: &'r AgencyCode) -> Self {
-        Self { reader, agency, known: HashMap::new(), looked_through: 0, failed: None }
+        let (known, elsewhere) = Default::default();
+        Self { reader, agency, known, elsewhere, looked_through: 0, failed: None }
     }
 
     /// The declaration that has this reference at this agency, or this MRN.
@@ -252,6 +266,9 @@ impl<'r> Search<'r> {
             self.looked_through += 1;
             let record = self.reader.record_at(entry.log_index, entry.position)?;
             if let Some(record) = record.filter(|record| is_declaration(&record.bytes)) {
+                if record.place.agency != *self.agency {
+                    self.elsewhere.insert(record.id, record.place.agency);
+                }
                 return Ok(Some(record.id));
             }
         }

@@ -34,7 +34,6 @@ mod output;
 mod progress;
 #[cfg(feature = "node")]
 mod query;
-#[cfg(feature = "node")]
 mod record_json;
 #[cfg(feature = "node")]
 mod registry;

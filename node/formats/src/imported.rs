@@ -9,9 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::warning::Warning;
 
+/// Most bytes of a message whose source is too large for its record and goes beside it, as an attachment: one
+/// stream of imports takes as much.
+pub const SOURCE_BYTES_MAX: usize = 15 << 20;
 /// Bytes kept free in a record for what is added later: salt, agency, submitter, references.
 const RESERVED_BYTES: usize = 1024;
-/// Most bytes of a message: it is kept whole in its record.
+/// Most bytes of a message that is kept whole in its record.
 pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - RESERVED_BYTES;
 /// A message that became a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,16 +33,25 @@ pub struct Imported {
     pub role: MessageRole,
     /// The declaration it is, or is about.
     pub key: DeclarationKey,
+    /// The bytes of the message, where they are too large for the record: the attachment that its source
+    /// names, to be uploaded before it.
+    pub detached: Option<Vec<u8>>,
 }
 
 impl Imported {
     /// States that the record is about an earlier one, and why.
-    pub fn refer(&mut self, relation: Relation, record_id: [u8; 32], ground: Ground) {
+    /// `agency` is empty where the other record is of the same agency.
+    pub fn refer(
+        &mut self,
+        relation: Relation,
+        (record_id, agency): ([u8; 32], &str),
+        ground: Ground,
+    ) {
         let reference = v1::Reference {
             relation: relation as i32,
             record_id: record_id.to_vec(),
             ground: ground as i32,
-            agency: String::new(),
+            agency: agency.to_owned(),
         };
         if !self.record.references.contains(&reference) {
             self.record.references.push(reference);

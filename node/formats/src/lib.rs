@@ -66,7 +66,9 @@ pub use error::ImportError;
 pub use format::{
     EachOutcome, FORMATS, Format, RawMessage, SourcePlace, format_named, format_of, import,
 };
-pub use imported::{DeclarationKey, Imported, MESSAGE_BYTES_MAX, MessageRole, Outcome, Skipped};
+pub use imported::{
+    DeclarationKey, Imported, MESSAGE_BYTES_MAX, MessageRole, Outcome, SOURCE_BYTES_MAX, Skipped,
+};
 pub use link::{Duplicate, Link, LinkTarget, Links, Rule, Unlinked, link_batch, waves};
 pub use paths::{Found, message_file, wco_paths};
 pub use rows::{CsvRows, KOREAN_COLUMNS, csv_rows};

@@ -11,7 +11,7 @@ use customhouse_files::readfile;
 
 use super::{
     error::{ImportError, shown, unreadable},
-    imported::{MESSAGE_BYTES_MAX, Skipped},
+    imported::{SOURCE_BYTES_MAX, Skipped},
 };
 
 /// The deepest nesting of directories.
@@ -48,13 +48,13 @@ pub fn wco_paths(paths: &[PathBuf]) -> Found {
 }
 
 /// A message's file: its name for people, and its bytes. No more of them are read than one byte beyond
-/// [`MESSAGE_BYTES_MAX`], which no message has.
+/// [`SOURCE_BYTES_MAX`], which no message has.
 ///
 /// # Errors
 /// It cannot be read.
 pub fn message_file(path: &Path) -> Result<(String, Vec<u8>), ImportError> {
     let mut bytes = Vec::new();
-    let limit = u64::try_from(MESSAGE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let limit = u64::try_from(SOURCE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
     readfile::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| unreadable(path, &error))?;

@@ -245,6 +245,7 @@ impl<R: BufRead> CsvRows<R> {
             ..Default::default()
         };
         Ok(Imported {
+            detached: None,
             idempotency_key: key,
             record: v1::Record {
                 source: Some(source),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use customhouse_ledger::{limits::SUBJECTS_MAX, record};
+use customhouse_ledger::{attachment::AttachmentBuilder, limits::SUBJECTS_MAX, record};
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
@@ -12,7 +12,8 @@ use super::{
     error::ImportError,
     extensions::Extensions,
     imported::{
-        DeclarationKey, Imported, MESSAGE_BYTES_MAX, MessageRole, Outcome, Skipped, idempotency_key,
+        DeclarationKey, Imported, MESSAGE_BYTES_MAX, MessageRole, Outcome, SOURCE_BYTES_MAX,
+        Skipped, idempotency_key,
     },
     naming,
     paths::message_file,
@@ -74,12 +75,12 @@ pub(super) fn message_within(
     if bytes.starts_with(&APPLE_DOUBLE) {
         return skipped("AppleDouble", "attributes of another file, which macOS keeps beside it");
     }
-    let too_large = |bytes| {
+    let too_large = |bytes, limit| {
         let file = label.to_owned();
-        Err(ImportError::TooLarge { file, bytes, limit: bytes_max })
+        Err(ImportError::TooLarge { file, bytes, limit })
     };
-    if bytes.len() > bytes_max {
-        return too_large(bytes.len());
+    if bytes.len() > SOURCE_BYTES_MAX {
+        return too_large(bytes.len(), SOURCE_BYTES_MAX);
     }
     let text = encoding::decode(bytes).map_err(|undecoded| {
         let fault = xml::Fault::new(undecoded.before.len(), undecoded.reason);
@@ -94,16 +95,30 @@ pub(super) fn message_within(
             return Err(term(&text, label, second, second.name.clone(), reason.to_owned()));
         }
     };
-    let document = Document { text: &text, root: &root, bytes, label, bytes_max };
-    let imported = match message.kind {
-        Kind::Declaration => declaration_record(&message, &document)?,
-        Kind::Response => status_record(&message, &document)?,
+    let read = |is_beside| {
+        let document = Document { text: &text, root: &root, bytes, label, bytes_max, is_beside };
+        match message.kind {
+            Kind::Declaration => declaration_record(&message, &document),
+            Kind::Response => status_record(&message, &document),
+        }
+    };
+    let inside = if bytes.len() <= bytes_max { Some(read(false)?) } else { None };
+    // Where the source takes the room of what it says, it goes beside the record.
+    let imported = match inside.filter(|imported| is_whole(imported, bytes_max)) {
+        Some(imported) => imported,
+        None => read(true)?,
     };
     let record_bytes = imported.record.encoded_len();
     if record_bytes > bytes_max {
-        return too_large(record_bytes);
+        return too_large(record_bytes, bytes_max);
     }
     Ok(Outcome::Imported(Box::new(imported)))
+}
+
+/// Whether a record has all of its message, and is no larger than it may be.
+fn is_whole(imported: &Imported, bytes_max: usize) -> bool {
+    let left_out = |warning: &Warning| matches!(warning, Warning::ExtensionsLeftOut(_));
+    imported.record.encoded_len() <= bytes_max && !imported.warnings.iter().any(left_out)
 }
 
 /// What a message was read from.
@@ -114,6 +129,8 @@ struct Document<'d> {
     label: &'d str,
     /// Most bytes of its record.
     bytes_max: usize,
+    /// Whether the bytes are to be an attachment, and not in the record.
+    is_beside: bool,
 }
 
 fn malformed(text: &str, label: &str, fault: xml::Fault) -> ImportError {
@@ -236,7 +253,7 @@ fn declaration_record(
     let key =
         DeclarationKey { reference: declaration.reference.clone(), mrn: declaration.mrn.clone() };
     let items = declaration.items.len();
-    let mut record = record(message, document.bytes, Body::Declaration(declaration));
+    let mut record = record(message, document, Body::Declaration(declaration));
     add_subjects(&mut record, message, document, &mut terms)?;
     let mut extensions = room(&record, items, document);
     let around = around(document.root, element, &mut extensions);
@@ -263,7 +280,7 @@ fn status_record(message: &Message<'_>, document: &Document<'_>) -> Result<Impor
     let status = status::read(&mut terms, message.element);
     let key =
         DeclarationKey { reference: status.declaration_reference.clone(), mrn: status.mrn.clone() };
-    let mut record = record(message, document.bytes, Body::DeclarationStatus(status));
+    let mut record = record(message, document, Body::DeclarationStatus(status));
     add_subjects(&mut record, message, document, &mut terms)?;
     let mut extensions = room(&record, 0, document);
     let around = around(document.root, message.element, &mut extensions);
@@ -296,15 +313,25 @@ fn add_subjects(
     Ok(())
 }
 
-fn record(message: &Message<'_>, bytes: &[u8], body: Body) -> v1::Record {
+fn record(message: &Message<'_>, document: &Document<'_>, body: Body) -> v1::Record {
+    let media_type = "application/xml".to_owned();
     let source = v1::Source {
-        media_type: "application/xml".to_owned(),
+        media_type: media_type.clone(),
         format: message.format.clone(),
-        content: bytes.to_vec(),
+        content: if document.is_beside { Vec::new() } else { document.bytes.to_vec() },
+        attachment: document.is_beside.then(|| attachment(document.bytes, media_type)),
         importer: IMPORTER.to_owned(),
         ..Default::default()
     };
     v1::Record { source: Some(source), body: Some(body), ..Default::default() }
+}
+
+/// A message as a file that belongs to its record.
+fn attachment(bytes: &[u8], media_type: String) -> v1::Attachment {
+    let mut builder = AttachmentBuilder::default();
+    builder.push(bytes);
+    let (root, size) = builder.finish();
+    v1::Attachment { root: root.0.to_vec(), size, media_type, name: String::new() }
 }
 
 /// The room that is left in a record for extensions.
@@ -341,6 +368,7 @@ fn imported(
         warnings: terms.warnings.into_vec(),
         role,
         key,
+        detached: document.is_beside.then(|| document.bytes.to_vec()),
     }
 }
 

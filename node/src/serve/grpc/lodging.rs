@@ -16,10 +16,11 @@ use super::{
     submission::SubmissionService,
 };
 use crate::{
+    attachments::FileOwner,
     identity::ClientIdentity,
     imports::{Batch, Item, ItemOutcome, not_for},
     serve::{
-        reads::read,
+        reads::{apart, read},
         refused::{Refused, cut},
     },
     submissions::{Accepted, MappedBy, SubmissionRefusal},
@@ -52,7 +53,7 @@ struct Lodged {
 /// where nobody takes the results.
 pub(super) async fn finish(
     lodging: Lodging,
-    batch: Batch,
+    mut batch: Batch,
     answers: Answers,
 ) -> Result<(), Refused> {
     let node = &lodging.service.node;
@@ -150,7 +151,10 @@ impl Lodging {
                 bytes += lodged.batch.imported[index].record.encoded_len();
                 piece.push((index, lodged.result(index, self.asked, None)));
             }
-            let taken = self.submit(lodged, &piece).await;
+            let taken = match self.keep_sources(lodged, &piece).await {
+                Ok(()) => self.submit(lodged, &piece).await,
+                Err(refused) => self.all_refused(&piece, &refused),
+            };
             for ((index, result), (accepted, lodged_as)) in piece.into_iter().zip(taken) {
                 match accepted.filter(|accepted| wait && accepted.end.is_none()) {
                     Some(accepted) => ends.push(self.end(index, result, accepted, lodged_as)),
@@ -161,6 +165,36 @@ impl Lodging {
         while let Some((index, result, lodged_as)) = ends.next().await {
             lodged.settle(index, result, lodged_as).await;
         }
+    }
+
+    /// Keeps the messages that are too large for their records, as attachments of this client: durable before
+    /// the records are.
+    async fn keep_sources(
+        &self,
+        lodged: &mut Lodged,
+        piece: &[(usize, v1::ImportResult)],
+    ) -> Result<(), Refused> {
+        for (index, _) in piece {
+            let imported = &mut lodged.batch.imported[*index];
+            let Some(bytes) = imported.detached.take() else { continue };
+            let attachments = self.service.node.attachments.clone();
+            let owner = FileOwner::client(&self.client);
+            let kept = apart(move || attachments.keep_whole(&owner, &bytes)).await;
+            kept.ok_or_else(Refused::shutting_down)??;
+        }
+        Ok(())
+    }
+
+    fn all_refused(
+        &self,
+        piece: &[(usize, v1::ImportResult)],
+        why: &Refused,
+    ) -> Vec<(Option<Accepted>, v1::RecordResult)> {
+        let phase = if why.passes() { Phase::Unspecified } else { Phase::Rejected };
+        let each = |_: &(usize, _)| (None, refused(phase, why.reason_code, why.message.clone()));
+        let all: Vec<_> = piece.iter().map(each).collect();
+        all.iter().for_each(|(_, refused)| self.note(refused));
+        all
     }
 
     /// Submits a piece; how each stands at acceptance.
@@ -242,7 +276,9 @@ impl Lodged {
     fn refer(&mut self, index: usize) -> bool {
         let Some(link) = self.links.of(index).cloned() else { return true };
         let Some(id) = self.batch.target(link.to) else { return false };
-        self.batch.imported[index].refer(link.relation, id.0, link.rule.ground());
+        let agency = self.batch.agency_of(&id).to_owned();
+        let imported = &mut self.batch.imported[index];
+        imported.refer(link.relation, (id.0, &agency), link.rule.ground());
         true
     }
 

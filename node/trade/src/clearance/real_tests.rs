@@ -61,7 +61,7 @@ impl Examples {
         let mut about = BTreeMap::new();
         for link in &links.links {
             let LinkTarget::Batch(to) = link.to else { panic!("nothing is on a ledger") };
-            batch[link.from].refer(link.relation, id(to).0, link.rule.ground());
+            batch[link.from].refer(link.relation, (id(to).0, ""), link.rule.ground());
             about.insert(link.from, to);
         }
         let repeated = links.duplicates.iter().map(|duplicate| duplicate.index).collect();
