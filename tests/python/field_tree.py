@@ -8,7 +8,7 @@ import formats
 from formats import check
 from wire import SCHEMA
 
-LEAVES_MAX = 65_536
+LEAVES_MAX = 262_144
 SINGULAR = 2**32 - 1
 BYTES, TEXT, NUMBER, MESSAGE, COUNT = range(1, 6)
 TYPES = {"bytes": BYTES, "string": TEXT, "uint32": NUMBER, "uint64": NUMBER, "enum": NUMBER}

@@ -302,7 +302,7 @@ fn deep_and_large_documents_are_refused() {
     assert!(matches!(wco_message(nested(64).as_bytes(), ""), Ok(Outcome::Skipped(_))));
     assert!(refused(nested(65).as_bytes()).contains("deeper than 64"));
     assert!(refused(nested(9_000).as_bytes()).contains("deeper than 64"));
-    let large = vec![b' '; MESSAGE_BYTES_MAX + 1];
+    let large = vec![b' '; SOURCE_BYTES_MAX + 1];
     assert!(matches!(wco_message(&large, ""), Err(ImportError::TooLarge { .. })));
 }
 
@@ -319,7 +319,11 @@ fn extensions_make_room_and_are_counted() {
     let kept = declaration(&imported).extensions.len();
     assert!((1..count).contains(&kept), "{kept}");
     assert_eq!(imported.warnings, [Warning::ExtensionsLeftOut(count - kept)]);
-    assert_eq!(imported.record.source.as_ref().map(|s| &*s.content), Some(text.as_bytes()));
+    // The source has gone beside the record, so that as much as can be is kept of what it says.
+    let source = imported.record.source.as_ref().expect("one");
+    assert_eq!((source.content.len(), imported.detached.as_deref()), (0, Some(text.as_bytes())));
+    let size = source.attachment.as_ref().expect("beside it").size;
+    assert_eq!(size, text.len() as u64);
 }
 
 #[test]

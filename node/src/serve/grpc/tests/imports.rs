@@ -392,3 +392,46 @@ async fn all_shared_messages_go_in_under_two_clients_linked_and_byte_for_byte() 
     assert!((60..=85).contains(&rules["FOLDER"]) && rules["REFERENCE"] > 250, "{rules:?}");
     fixture.stop().await;
 }
+
+/// A message that is larger than a record may be goes in whole: its source is an attachment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_for_a_record_goes_in_with_its_source_beside_it() {
+    let fixture = Fixture::start().await;
+    let broker = fixture.client(Role::Broker).await;
+    let items: String = (1..=999)
+        .map(|number| {
+            format!(
+                "<GovernmentAgencyGoodsItem><SequenceNumeric>{number}</SequenceNumeric>{}\
+                 </GovernmentAgencyGoodsItem>\n",
+                " ".repeat(5_000)
+            )
+        })
+        .collect();
+    let text = format!(
+        "<Declaration><TypeCode>IMA</TypeCode><FunctionalReferenceID>LARGE</FunctionalReferenceID>\
+         <GoodsShipment>{items}</GoodsShipment></Declaration>"
+    );
+    assert!(text.len() > customhouse_ledger::limits::RECORD_BYTES_MAX);
+    let mut requests = Vec::new();
+    for (number, part) in text.as_bytes().chunks(1 << 19).enumerate() {
+        let part = std::str::from_utf8(part).expect("ASCII");
+        let label = if number == 0 { "large.xml" } else { "" };
+        requests.push(piece(message(label, part), true));
+    }
+    requests.last_mut().expect("some").more = false;
+    let results = streamed(&broker, Lodge::All, requests).await.expect("taken");
+    let result = lodged(&results[0]);
+    assert_eq!(result.phase(), Phase::Final, "{}", result.reason);
+    let record = on_ledger(&broker, &result.record_id).await;
+    let Some(Body::Declaration(declaration)) = &record.body else { panic!("a declaration") };
+    assert_eq!(declaration.items.len(), 999);
+    let source = record.source.expect("it has one");
+    assert_eq!((source.content.len(), source.mapping()), (0, Mapping::Checked));
+    let attachment = source.attachment.expect("beside it");
+    let mut whole = Vec::new();
+    let root = hash(&attachment.root);
+    let path = std::path::Path::new("whole");
+    broker.download_to(&root, path, &mut whole).await.expect("it is here");
+    assert!(whole == text.as_bytes(), "byte for byte");
+    fixture.stop().await;
+}
