@@ -94,9 +94,8 @@ async fn find<T: Send + 'static>(
         Some(Ok(found)) => return Ok(Some(found)),
         Some(Err(bytes)) => bytes,
     };
-    match too_large.filter(|_| bytes > ANSWERED_BYTES_MAX) {
-        Some(too_large) => return Err(too_large.refusal(bytes)),
-        None => {}
+    if let Some(too_large) = too_large.filter(|_| bytes > ANSWERED_BYTES_MAX) {
+        return Err(too_large.refusal(bytes));
     }
     if let Some(room) = room {
         room.grow(bytes).await?;

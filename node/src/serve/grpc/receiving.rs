@@ -41,8 +41,7 @@ pub(super) struct Receiving {
     due: Option<Pin<Box<Sleep>>>,
     /// Messages that have begun.
     messages: u64,
-    /// Room for a message, what waits for that, and how much of it was followed.
-    room: Option<(BoxFuture<'static, Result<(), Refused>>, Bytes, usize)>,
+    waiting: Option<Waiting>,
 }
 
 impl Receiving {
@@ -65,7 +64,7 @@ impl Receiving {
             time,
             due,
             messages: 0,
-            room: None,
+            waiting: None,
         }
     }
 
@@ -114,7 +113,7 @@ impl Receiving {
         if let (Some(held), Some(place)) = (held, self.place.clone()) {
             let Held { number, message_bytes, rest, followed } = held;
             let room = Box::pin(place.hold_request(number, message_bytes, self.streams));
-            self.room = Some((room, rest, followed));
+            self.waiting = Some(Waiting { room, rest, followed });
         }
         (!passed.is_empty()).then(|| Frame::data(passed))
     }
@@ -124,9 +123,9 @@ impl Receiving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         loop {
-            if let Some((room, _, _)) = &mut self.room {
+            if let Some(Waiting { room, .. }) = &mut self.waiting {
                 let made = ready!(room.as_mut().poll(context));
-                let (_, rest, followed) = self.room.take().expect("looked at above");
+                let Waiting { rest, followed, .. } = self.waiting.take().expect("looked at above");
                 if let Err(refused) = made {
                     return Poll::Ready(Some(Err(refused.into())));
                 }
@@ -159,7 +158,15 @@ impl Receiving {
     }
 }
 
-/// What waits for the room of a message.
+/// Room for a message, which has been asked for.
+struct Waiting {
+    room: BoxFuture<'static, Result<(), Refused>>,
+    /// What waits for it, and how much of that was followed.
+    rest: Bytes,
+    followed: usize,
+}
+
+/// What needs room for a message.
 struct Held {
     /// The message's number in the request.
     number: u64,
