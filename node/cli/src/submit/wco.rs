@@ -136,13 +136,13 @@ fn note_all(report: &mut Report, all: &[Imported], part: Lodge, args: &WcoArgs) 
     for Imported { result, end } in all {
         let v1::ImportResult { label, outcome, .. } = result;
         match outcome {
-            Some(Outcome::Imported(imported)) => {
-                if is_of(part, imported.kind()) {
-                    let about = imported.link.as_ref().and_then(|link| link.to.as_ref());
-                    let about = about.map(label_of);
-                    note_imported(report, (label, about), imported, end.clone(), args);
-                }
+            Some(Outcome::Imported(imported)) if is_of(part, imported.kind()) => {
+                let about = imported.link.as_ref().and_then(|link| link.to.as_ref());
+                let about = about.map(label_of);
+                note_imported(report, (label, about), imported, end.clone(), args);
             }
+            // Another pass notes it.
+            Some(Outcome::Imported(_)) | None => {}
             // Said once, by the first pass.
             _ if part == Lodge::Answers => {}
             Some(Outcome::Skipped(skipped)) => {
@@ -150,7 +150,6 @@ fn note_all(report: &mut Report, all: &[Imported], part: Lodge, args: &WcoArgs) 
             }
             Some(Outcome::Malformed(malformed)) => report.add_malformed(label, malformed),
             Some(Outcome::DuplicateOf(first)) => report.add_duplicate(label, label_of(first)),
-            None => {}
         }
     }
 }

@@ -64,8 +64,10 @@ fn field_root(items: usize, repetitions: usize) -> anyhow::Result<(usize, f64)> 
     };
     let (bytes, salt) = (record.encode_to_vec(), [7; 32]);
     let mut leaves = 0;
-    let counted: Result<(), FieldTreeError> =
-        field_tree::walk(&bytes, &mut |_, _, _| Ok(leaves += 1));
+    let counted: Result<(), FieldTreeError> = field_tree::walk(&bytes, &mut |_, _, _| {
+        leaves += 1;
+        Ok(())
+    });
     counted?;
     let rounds = (repetitions * 100 / items).max(3);
     let begun = Instant::now();
