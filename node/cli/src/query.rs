@@ -178,11 +178,9 @@ async fn record(args: &RecordArgs, output: Output, connection: &Connection) -> a
         )?)?);
     }
     match v1::Record::decode(&*answer.record)?.source {
-        Some(v1::Source { attachment: Some(attachment), .. }) => bail!(
-            "the source of record {} is an attachment: query attachment {} --out FILE",
-            args.id,
-            hex::encode(attachment.root)
-        ),
+        Some(v1::Source { attachment: Some(attachment), .. }) => {
+            Ok(output.bytes(&attachment::held(&attachment, connection).await?)?)
+        }
         Some(source) => Ok(output.bytes(&source.content)?),
         None => bail!("record {} was not made from a message: it has no source", args.id),
     }

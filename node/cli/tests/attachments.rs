@@ -149,3 +149,23 @@ fn files_go_to_the_node_with_their_record_and_come_back() {
     assert!(refused.contains("ATTACHMENT_NOT_HERE"), "{refused}");
     assert!(!Path::new(&desk.path("other")).exists());
 }
+
+#[test]
+fn a_source_larger_than_a_record_comes_back_byte_for_byte() {
+    let desk = Desk::new();
+    let _network = Network::start(&desk);
+    let padding = "what is in no field ".repeat(250_000);
+    let message = format!(
+        "<Declaration><!--{padding}--><TypeCode>IMA</TypeCode><ID>26NL1</ID></Declaration>"
+    );
+    fs::create_dir(desk.path("messages")).expect("made");
+    fs::write(desk.path("messages/large.xml"), &message).expect("written");
+    let broker = "--profile net/NL-DOUANE/clients/broker";
+    let submitted =
+        desk.run(&format!("{broker} --output json submit wco messages")).exits(0).json();
+    let id = submitted["records"][0]["record_id"].as_str().expect("text");
+    let query = format!("--profile net/NL-DOUANE/clients/officer query record {id}");
+    let shown = desk.run(&query).exits(0).stdout;
+    assert!(shown.contains(&format!("{} bytes (--source), attachment", message.len())), "{shown}");
+    assert!(desk.run(&format!("{query} --source")).exits(0).stdout == message, "byte for byte");
+}

@@ -5,12 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use customhouse_files::newfile::{self, NewFile};
 use customhouse_ledger::hash::Hash;
+use customhouse_proto::v1;
 
 use super::views::Written;
 use crate::connect::Connection;
+
+/// Most bytes that are held until all have come and have the root: no importer takes a larger source.
+const HELD_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct AttachmentArgs {
@@ -39,6 +43,23 @@ pub(super) async fn fetch(
     let size = download(&root, &out, connection).await?;
     let bytes = usize::try_from(size)?;
     Ok(Written { written: out, bytes })
+}
+
+/// The bytes of an attachment, once all of them have come and have the root.
+pub(super) async fn held(
+    attachment: &v1::Attachment,
+    connection: &Connection,
+) -> anyhow::Result<Vec<u8>> {
+    let v1::Attachment { root, size, .. } = attachment;
+    let root = Hash::from_slice(root)?;
+    if *size > HELD_BYTES_MAX {
+        bail!("the source has {size} bytes: query attachment {root} --out FILE");
+    }
+    let mut bytes = vec![0; usize::try_from(*size)?];
+    // More bytes than that find no room.
+    let came = connection.client.download_to(&root, Path::new("the source"), &mut *bytes).await?;
+    bytes.truncate(usize::try_from(came)?);
+    Ok(bytes)
 }
 
 async fn download(root: &Hash, out: &Path, connection: &Connection) -> anyhow::Result<u64> {

@@ -95,7 +95,7 @@ fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
         let where_it_is = match &source.attachment {
             Some(attachment) => {
                 let root = hex::encode(&attachment.root);
-                format!("{} bytes, attachment {root}", attachment.size)
+                format!("{} bytes (--source), attachment {root}", attachment.size)
             }
             None => format!("{} bytes (--source)", source.content.len()),
         };
