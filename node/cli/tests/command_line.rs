@@ -321,14 +321,12 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     assert_eq!((&again["committed"], &again["already_there"]), (&0.into(), &committed.into()));
 
     desk.run("network status --dir net --wait 60").exits(0);
-    let records = first["records"].as_array().expect("a list");
-    for record in records {
+    for record in first["records"].as_array().expect("a list") {
         let (id, file) = (record["record_id"].as_str(), record["source"].as_str());
         let query = "--profile net/FR-DGDDI/clients/officer query record --source";
         let source = desk.run(&format!("{query} {}", id.expect("an id"))).exits(0).stdout;
         assert!(source == fs::read(file.expect("a file")).expect("readable"), "{file:?}");
-        let about = record["kind"] != "declaration";
-        assert_eq!(record["about"].is_string(), about, "{record}");
+        assert_eq!(record["about"].is_string(), record["kind"] != "declaration", "{record}");
     }
 
     let row = desk.run(&format!(
@@ -337,9 +335,7 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     ));
     assert_eq!(row.exits(0).json()["committed"], 10);
 
-    let refused = desk.run("--profile net/NL-DOUANE/clients/officer submit wco broken.xml");
-    drop(refused.exits(1));
-
+    drop(desk.run("--profile net/NL-DOUANE/clients/officer submit wco broken.xml").exits(1));
     fs::write(desk.path("nothing.json"), r#"{"riskAlert": {}}"#).expect("writable");
     let broker = "--profile net/NL-DOUANE/clients/broker";
     let refused = desk.run(&format!("{broker} submit record nothing.json")).exits(1).stderr;
