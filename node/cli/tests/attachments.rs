@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use serde_json::Value;
@@ -73,8 +74,11 @@ impl Network {
     fn start(desk: &Desk) -> Self {
         let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
         let first = 42_000 + u16::try_from(std::process::id() % 40).expect("small") * 100;
-        let ports = (0..80).map(|step| first + step * 20);
-        let base = ports.into_iter().find(|base| (0..10).all(|offset| free(base + offset)));
+        // Another test of this process must not find the same ports free.
+        static NETWORKS: AtomicU16 = AtomicU16::new(0);
+        let networks = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let mut ports = (0..80).map(|step| first + (step * 2 + networks % 2) * 20);
+        let base = ports.find(|base| (0..10).all(|offset| free(base + offset)));
         let base = base.expect("free ports");
         let new = format!("network new --agencies NL-DOUANE --dir net --base-port {base}");
         desk.run(&format!("{new} --history-bits 8")).exits(0);
