@@ -22,8 +22,8 @@ pub enum ImportError {
         /// Names of those that are.
         known: String,
     },
-    /// The message does not fit in a record.
-    #[error("{file}: {bytes} bytes, more than the {limit} that fit in a record")]
+    /// The message, or the record made from it, is too large.
+    #[error("{file}: {bytes} bytes or more, where at most {limit} may be")]
     TooLarge {
         /// The file.
         file: String,

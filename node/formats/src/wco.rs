@@ -31,7 +31,7 @@ pub(super) const IMPORTER: &str = "customhouse-wco/1";
 /// What an AppleDouble file begins with: attributes of another file, under its name with `._` before it.
 const APPLE_DOUBLE: [u8; 4] = [0, 5, 0x16, 7];
 
-/// Imports a file. Reads no more of it than could fit in a record.
+/// Imports a file. Reads no more of it than a message may have.
 ///
 /// # Errors
 /// Where it cannot be read, and as [`wco_message`].
