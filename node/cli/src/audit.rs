@@ -23,6 +23,7 @@ mod node;
 mod receipts;
 mod show;
 mod source;
+mod source_files;
 mod subject;
 mod tlog;
 pub(crate) mod validator_chain;
@@ -89,6 +90,10 @@ pub(crate) struct VerifyArgs {
     /// Also map each record's source again, and compare: what the record says, and what its message said.
     #[arg(long)]
     source: bool,
+    /// The same, with files and directories (*.xml, at any depth) in which to find the sources that are
+    /// attachments of their records. May be repeated.
+    #[arg(long, value_name = "PATH")]
+    source_files: Vec<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -117,16 +122,19 @@ No network is needed, unless --against-node asks for it. Where receipts contradi
 certified blocks of one height are the proof of a fork. Receipts from after a change of the validators
 need the validator chain: --validator-chain FILE, or validator.chain beside them, or --against-node.
 With --source, each record is held against the message that it was made from: the source is mapped again, by the
-importer that the record names, where this program has it.
+importer that the record names, where this program has it. A large source is not in its record: --source-files
+finds it by its root. A record whose source cannot be held against it is not verified.
 
 Exit codes: 0 all verified; 1 a receipt, the validator chain or the genesis is invalid, or a record contradicts
 its source (--source); 2 not enough evidence, such as a certificate
-without a quorum, a missing validator chain or a file that cannot be read; 3 proof of a fork;
+without a quorum, a missing validator chain, a file that cannot be read, or a source that is not there or that
+this program cannot map (--source); 3 proof of a fork;
 64 wrong arguments.
 
 Examples:
   customhouse audit verify receipts/ --genesis genesis.json
   customhouse audit verify receipts/ --genesis genesis.json --source
+  customhouse audit verify receipts/ --genesis genesis.json --source-files messages/
   customhouse --profile net/NL-DOUANE/clients/auditor audit verify receipts/ \\
     --genesis genesis.json --against-node
   customhouse --output json audit verify a.receipt --genesis genesis.json | jq .rests_on";

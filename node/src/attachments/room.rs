@@ -61,6 +61,10 @@ impl Room {
         if self.all.bytes + cost > limits.bytes_max {
             return Err(AttachmentRefusal::NoRoom("bytes of attachments at this node"));
         }
+        // Whatever other agencies' records refer to, the node's own clients can go on uploading.
+        if owner.is_peers() && self.all.bytes + cost > limits.bytes_max / 4 * 3 {
+            return Err(AttachmentRefusal::NoRoom("bytes of attachments to fetch others'"));
+        }
         let own = self.of_owners.get(owner).copied().unwrap_or_default();
         if !owner.is_peers() {
             if own.bytes + cost > limits.bytes_of_client_max {
@@ -193,8 +197,11 @@ mod tests {
         }
         room.take(&owner("small"), 0, here).expect_err("too many files");
         let peers = FileOwner::peers();
-        room.take(&peers, 900_000, here).expect("peers have no share of their own");
-        room.take(&owner("other"), 100_000, here).expect_err("nothing is left");
+        room.take(&peers, 800_000, here).expect_err("of this clients have a quarter");
+        room.take(&peers, 600_000, here).expect("room");
+        room.take(&peers, 200_000, here).expect_err("of this clients have a quarter");
+        room.take(&owner("other"), 290_000, here).expect("room");
+        room.take(&owner("third"), 100_000, here).expect_err("nothing is left");
     }
 
     #[test]

@@ -7,10 +7,9 @@ use std::{
 
 use customhouse_ledger::{agency::AgencyCode, hash::Hash};
 
-/// Attachments that are remembered as missing.
-const WANTED_MAX: usize = 16_384;
-/// The same of one agency's records, so that none leaves the others no room.
-const WANTED_OF_AGENCY_MAX: usize = 4096;
+/// Attachments of one agency's records that are remembered as missing. There is no limit for all: some agencies
+/// whose attachments nobody has would leave the others no room.
+const WANTED_OF_AGENCY_MAX: usize = 1024;
 /// Attachments of one agency's records that are fetched at a time.
 const UNDER_WAY_OF_AGENCY_MAX: usize = 2;
 /// The first pause after nobody had an attachment; it doubles each time.
@@ -40,7 +39,13 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     entries: BTreeMap<(Hash, u64), Entry>,
-    of_agencies: BTreeMap<AgencyCode, usize>,
+    agencies: BTreeMap<AgencyCode, OfAgency>,
+}
+
+/// What is missing of one agency's records.
+#[derive(Debug, Default)]
+struct OfAgency {
+    entries: usize,
     /// The lowest height of something that there was no room for.
     skipped_from: Option<u64>,
 }
@@ -53,12 +58,13 @@ impl Wanted {
             entry.missing.height = entry.missing.height.min(height);
             return;
         }
-        let of_agency = self.of_agencies.entry(agency).or_default();
-        if *of_agency >= WANTED_OF_AGENCY_MAX || self.entries.len() >= WANTED_MAX {
-            self.skipped_from = Some(self.skipped_from.map_or(height, |from| from.min(height)));
+        let of_agency = self.agencies.entry(agency).or_default();
+        if of_agency.entries >= WANTED_OF_AGENCY_MAX {
+            let skipped = of_agency.skipped_from.map_or(height, |from| from.min(height));
+            of_agency.skipped_from = Some(skipped);
             return;
         }
-        *of_agency += 1;
+        of_agency.entries += 1;
         let entry = Entry { missing, tries: 0, due: now, is_under_way: false };
         self.entries.insert((root, size), entry);
     }
@@ -89,10 +95,10 @@ impl Wanted {
         if self.entries.remove(&(missing.root, missing.size)).is_none() {
             return;
         }
-        if let Some(of_agency) = self.of_agencies.get_mut(&missing.agency) {
-            *of_agency -= 1;
-            if *of_agency == 0 {
-                self.of_agencies.remove(&missing.agency);
+        if let Some(of_agency) = self.agencies.get_mut(&missing.agency) {
+            of_agency.entries -= 1;
+            if of_agency.entries == 0 && of_agency.skipped_from.is_none() {
+                self.agencies.remove(&missing.agency);
             }
         }
     }
@@ -117,14 +123,16 @@ impl Wanted {
     /// The lowest height of a record of which something is missing.
     pub(super) fn lowest(&self) -> Option<u64> {
         let heights = self.entries.values().map(|entry| entry.missing.height);
-        heights.chain(self.skipped_from).min()
+        let skipped = self.agencies.values().filter_map(|of_agency| of_agency.skipped_from);
+        heights.chain(skipped).min()
     }
 
-    /// From which height the records are to be looked at again, because there is room now for what was skipped.
+    /// From which height the records are to be looked at again, because there is room now for what was skipped of
+    /// some agency's. What is skipped of the others' again is noted again.
     pub(super) fn take_skipped(&mut self) -> Option<u64> {
-        let has_room = self.entries.len() <= WANTED_MAX / 2
-            && self.of_agencies.values().all(|count| *count <= WANTED_OF_AGENCY_MAX / 2);
-        if has_room { self.skipped_from.take() } else { None }
+        let agencies = self.agencies.values_mut();
+        let roomy = agencies.filter(|of_agency| of_agency.entries <= WANTED_OF_AGENCY_MAX / 2);
+        roomy.filter_map(|of_agency| of_agency.skipped_from.take()).min()
     }
 }
 
@@ -132,10 +140,14 @@ impl Wanted {
 mod tests {
     use super::*;
 
+    fn agency(code: &str) -> AgencyCode {
+        code.parse().expect("a code")
+    }
+
     fn missing(number: u64, agency: &str) -> Missing {
         let mut root = [0; 32];
         root[..8].copy_from_slice(&number.to_be_bytes());
-        let agency = agency.parse().expect("a code");
+        let agency = self::agency(agency);
         Missing { root: Hash(root), size: 7, agency, height: 10 + number }
     }
 
@@ -170,21 +182,26 @@ mod tests {
         wanted.hurry(now);
         let next = wanted.next(now).expect("due");
         wanted.came(&next);
-        assert_eq!((wanted.lowest(), wanted.of_agencies.len()), (None, 0));
+        assert_eq!((wanted.lowest(), wanted.agencies.len()), (None, 0));
     }
 
     #[test]
     fn one_agency_s_missing_attachments_leave_room_for_the_others_and_none_is_forgotten() {
         let (mut wanted, now) = (Wanted::default(), Instant::now());
         let of_agency = WANTED_OF_AGENCY_MAX as u64;
+        // Those of AA nobody has.
         (0..of_agency + 5).for_each(|number| wanted.add(missing(number, "AA"), now));
         assert_eq!(wanted.entries.len(), WANTED_OF_AGENCY_MAX);
-        assert_eq!(wanted.skipped_from, Some(10 + of_agency));
-        wanted.add(missing(1 << 40, "BB"), now);
-        assert_eq!(wanted.entries.len(), WANTED_OF_AGENCY_MAX + 1);
+        assert_eq!(wanted.agencies[&agency("AA")].skipped_from, Some(10 + of_agency));
+        let other = |number| missing((1 << 40) + number, "BB");
+        (0..of_agency + 7).for_each(|number| wanted.add(other(number), now));
+        assert_eq!(wanted.entries.len(), 2 * WANTED_OF_AGENCY_MAX);
         assert_eq!((wanted.take_skipped(), wanted.lowest()), (None, Some(10)));
-        (0..of_agency / 2).for_each(|number| wanted.came(&missing(number, "AA")));
-        assert_eq!(wanted.take_skipped(), Some(10 + of_agency));
+        (0..of_agency / 2).for_each(|number| wanted.came(&other(number)));
+        assert_eq!(wanted.take_skipped(), Some(other(of_agency).height), "of BB alone");
+        assert_eq!(wanted.agencies[&agency("AA")].skipped_from, Some(10 + of_agency));
+        (of_agency / 2..of_agency).for_each(|number| wanted.came(&other(number)));
+        assert!(!wanted.agencies.contains_key(&agency("BB")), "nothing is kept of it");
     }
 
     #[test]

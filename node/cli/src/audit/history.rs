@@ -306,7 +306,18 @@ impl fmt::Display for Answer {
             writeln!(f, "record {record_id} of {agency}, lodged {lodged} at height {height}")?;
         }
         let verified = format!("these {} are all about {}", self.records.len(), self.subject);
-        self.conclusion(f, &verified)
+        self.conclusion(f, &verified)?;
+        match self.verdict {
+            Verdict::Verified => {
+                let key = self.subject_key;
+                write!(
+                    f,
+                    "\ncovers the records that name this subject, whose key is {key}; not those "
+                )?;
+                write!(f, "that only refer to them, or that they refer to")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-use customhouse_formats::{SourceCheck, check_source};
+use customhouse_formats::{SourceCheck, SourcePlace, check_source, check_source_with};
 use customhouse_proto::v1::{self, source::Mapping};
 use serde::Serialize;
 
-use crate::output::one_line;
+use crate::{audit::source_files::SourceFiles, output::one_line};
 
 /// Code of a record that contradicts its source.
 pub(super) const SOURCE_DIFFERS: &str = "SOURCE_DIFFERS";
+/// Code of a record that could not be held against its source.
+pub(super) const SOURCE_NOT_CHECKED: &str = "SOURCE_NOT_CHECKED";
 
 /// What came of mapping a record's source again, here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,7 +23,7 @@ enum Found {
     Differs,
     /// What mapped it is not in this program, or is in another version.
     UnknownImporter,
-    /// The source is beside the record, and not in the receipt.
+    /// The source is beside the record, not in the receipt, and in none of the files that were named.
     Elsewhere,
     /// The record was made from no message.
     NoSource,
@@ -44,9 +46,18 @@ pub(super) struct MappingView {
 }
 
 impl MappingView {
-    pub(super) fn of(record: Option<&v1::Record>) -> Self {
+    /// Sources that are not in their records are looked for among `files`.
+    pub(super) fn of(record: Option<&v1::Record>, files: &SourceFiles) -> Self {
         let Some(record) = record else { return Self::without(Found::NoRecord) };
-        let (found, fields) = match check_source(record) {
+        let beside = match SourcePlace::of(record) {
+            SourcePlace::Attachment(attachment) => files.content(attachment),
+            SourcePlace::Inside(_) | SourcePlace::Absent => None,
+        };
+        let check = match beside {
+            Some(content) => check_source_with(record, &content),
+            None => check_source(record),
+        };
+        let (found, fields) = match check {
             SourceCheck::Checked => (Found::Checked, Vec::new()),
             SourceCheck::Differs(fields) => (Found::Differs, fields),
             SourceCheck::UnknownImporter => (Found::UnknownImporter, Vec::new()),
@@ -70,6 +81,13 @@ impl MappingView {
     pub(super) fn differing(&self) -> Option<String> {
         (self.found == Found::Differs).then(|| self.fields.join(", "))
     }
+
+    /// Why the record was not held against its source, if it has one or may have one.
+    pub(super) fn unchecked(&self) -> Option<String> {
+        let is_unchecked =
+            matches!(self.found, Found::UnknownImporter | Found::Elsewhere | Found::NoRecord);
+        is_unchecked.then(|| self.to_string())
+    }
 }
 
 impl fmt::Display for MappingView {
@@ -84,7 +102,9 @@ impl fmt::Display for MappingView {
             Found::UnknownImporter => {
                 write!(f, "source not checked: {importer} is an unknown importer here")
             }
-            Found::Elsewhere => write!(f, "source not checked: it is an attachment"),
+            Found::Elsewhere => {
+                write!(f, "source not checked: it is an attachment, which --source-files can name")
+            }
             Found::NoSource => write!(f, "no source: it was made from no message"),
             Found::NoRecord => write!(f, "source not checked: the record is not in the receipt"),
         }
@@ -116,22 +136,26 @@ mod tests {
 
     #[test]
     fn a_record_is_checked_or_differs_or_nothing_can_be_said() {
+        let none = SourceFiles::default();
         let mut record = record();
-        let view = MappingView::of(Some(&record));
-        assert_eq!((view.found, view.differing()), (Found::Checked, None));
+        let view = MappingView::of(Some(&record), &none);
+        assert_eq!((view.found, view.differing(), view.unchecked()), (Found::Checked, None, None));
         assert!(view.to_string().contains("customhouse-wco/1"), "{view}");
         if let Some(Body::Declaration(declaration)) = &mut record.body {
             declaration.mrn = "26NL2".into();
         }
-        let view = MappingView::of(Some(&record));
+        let view = MappingView::of(Some(&record), &none);
         assert_eq!(view.differing().as_deref(), Some("declaration.mrn"));
         if let Some(source) = &mut record.source {
             source.importer = "another/1".into();
         }
-        let view = MappingView::of(Some(&record));
+        let view = MappingView::of(Some(&record), &none);
         assert_eq!((view.found, view.differing()), (Found::UnknownImporter, None));
         assert!(view.to_string().contains("another/1"), "{view}");
-        let none = MappingView::of(None);
-        assert_eq!(none.found, Found::NoRecord);
+        assert!(view.unchecked().is_some());
+        let view = MappingView::of(None, &none);
+        assert_eq!((view.found, view.unchecked().is_some()), (Found::NoRecord, true));
+        let view = MappingView::of(Some(&v1::Record::default()), &none);
+        assert_eq!((view.found, view.unchecked()), (Found::NoSource, None));
     }
 }

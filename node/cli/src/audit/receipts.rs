@@ -27,9 +27,10 @@ use serde::Serialize;
 use crate::{
     audit::{
         VerifyArgs,
-        mapping::{MappingView, SOURCE_DIFFERS},
+        mapping::{MappingView, SOURCE_DIFFERS, SOURCE_NOT_CHECKED},
         node,
         source::PROOF_FILE,
+        source_files::{SourceFiles, SourceFilesView},
         verifier,
     },
     connect::ConnectArgs,
@@ -56,9 +57,11 @@ pub(super) async fn verify(
     let mut seen = Seen::new(verifier);
     let (files, not_looked_at) = receipt_files(&args.receipts)?;
     let bar = progress::bar(files.len(), "verifying");
+    let sources = SourceFiles::read(&args.source_files);
+    let with_sources = (args.source || !args.source_files.is_empty()).then_some(&sources);
     let mut receipts = Vec::new();
     for file in &files {
-        receipts.push(verify_file(file, &mut seen, args.source));
+        receipts.push(verify_file(file, &mut seen, with_sources));
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -70,7 +73,15 @@ pub(super) async fn verify(
     let verdict = verdicts.chain(against_node.as_ref().map(|n| n.verdict)).max();
     let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
     let rests_on = seen.basis();
-    output.print(&ReceiptsAudit { verdict, rests_on, receipts, not_looked_at, against_node })?;
+    let source_files = sources.view();
+    output.print(&ReceiptsAudit {
+        verdict,
+        rests_on,
+        receipts,
+        not_looked_at,
+        source_files,
+        against_node,
+    })?;
     Ok(verdict)
 }
 
@@ -130,7 +141,7 @@ pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
     }
 }
 
-fn verify_file(file: &Path, seen: &mut Seen, with_source: bool) -> ReceiptView {
+fn verify_file(file: &Path, seen: &mut Seen, sources: Option<&SourceFiles>) -> ReceiptView {
     let mut view = ReceiptView::unread(file);
     let bytes = match read(file) {
         Ok(bytes) => bytes,
@@ -145,8 +156,8 @@ fn verify_file(file: &Path, seen: &mut Seen, with_source: bool) -> ReceiptView {
         Ok(Ok(receipt)) => match seen.note(&receipt.header, receipt.finalized_by.len()) {
             Ok(()) => {
                 view.accept(&receipt);
-                if with_source {
-                    view.check_source(&receipt);
+                if let Some(sources) = sources {
+                    view.check_source(&receipt, sources);
                 }
             }
             Err(fork) => view.fork(fork),
@@ -243,12 +254,16 @@ impl ReceiptView {
         });
     }
 
-    /// A true receipt of a record that contradicts its own source is not one to rely on.
-    fn check_source(&mut self, receipt: &VerifiedReceipt) {
-        let view = MappingView::of(receipt.record.as_ref().map(|record| &record.record));
+    /// A true receipt of a record that contradicts its own source is not one to rely on, and of one that was not
+    /// held against its source no answer is known to what was asked.
+    fn check_source(&mut self, receipt: &VerifiedReceipt, sources: &SourceFiles) {
+        let view = MappingView::of(receipt.record.as_ref().map(|record| &record.record), sources);
         if let Some(fields) = view.differing() {
             (self.verdict, self.code) = (Verdict::Invalid, SOURCE_DIFFERS);
             self.reason = format!("the record contradicts its source in {fields}");
+        } else if let Some(reason) = view.unchecked() {
+            (self.verdict, self.code) = (Verdict::NotEnoughEvidence, SOURCE_NOT_CHECKED);
+            self.reason = reason;
         }
         self.source = Some(view);
     }
@@ -294,7 +309,8 @@ impl fmt::Display for ReceiptView {
                 write!(f, " (its id only; the content is not in the receipt)")?;
             }
         }
-        if let Some(source) = &self.source {
+        // Otherwise it is the reason above.
+        if let (Some(source), Verdict::Verified) = (&self.source, self.verdict) {
             write!(f, ": {source}")?;
         }
         Ok(())
@@ -308,6 +324,9 @@ struct ReceiptsAudit {
     receipts: Vec<ReceiptView>,
     /// Files and directories in the directories named that are not `*.receipt`.
     not_looked_at: usize,
+    /// Where sources that are not in their records were looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_files: Option<SourceFilesView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     against_node: Option<node::Comparison>,
 }
@@ -330,6 +349,9 @@ impl fmt::Display for ReceiptsAudit {
         }
         if self.not_looked_at > 0 {
             writeln!(f, "not looked at: {}, which are not named *.receipt", self.not_looked_at)?;
+        }
+        if let Some(files) = &self.source_files {
+            writeln!(f, "{files}")?;
         }
         writeln!(
             f,

@@ -164,8 +164,9 @@ fn write_source(file: &Path, record: Option<&v1::Record>) -> anyhow::Result<Writ
     let Some(source) = &record.source else {
         bail!("the record was not made from a message: it has no source")
     };
-    if source.content.is_empty() {
-        bail!("the source is an attachment of the record, which is not in the receipt");
+    if let Some(attachment) = &source.attachment {
+        let root = hex::encode(&attachment.root);
+        bail!("the source is an attachment of the record, which is not in the receipt: {root}");
     }
     newfile::output(file, &source.content).with_context(|| file.display().to_string())?;
     Ok(Written { written: file.to_owned(), bytes: source.content.len() })

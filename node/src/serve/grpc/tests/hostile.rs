@@ -9,8 +9,8 @@ use tokio::{net::TcpStream, time::interval};
 use super::{
     fixture::{now_ms, refusal, submission},
     raw::{
-        GET_HISTORY, GET_RECORD, Raw, SUBMIT_RECORDS, USUAL_WINDOW, ended, framed, is, of_headers,
-        ok, read, until,
+        GET_HISTORY, GET_RECORD, Raw, SUBMIT_RECORDS, USUAL_WINDOW, ask, ended, framed, is,
+        of_headers, ok, read, until,
     },
     *,
 };
@@ -49,7 +49,7 @@ async fn answers_that_are_not_read_are_of_the_client_s_own_share() {
         let raw = Raw::connect(&fixture, &officer, 0).await;
         for _ in 0..40 {
             let (response, mut body) = raw.begin(GET_HISTORY, &[]).await;
-            body.send_data(framed(&question), true).expect("sent");
+            ask(&mut body, &question);
             asked.push(response);
         }
     }
@@ -79,7 +79,7 @@ async fn a_client_that_reads_slowly_gets_its_whole_answer() {
     let question = long_history(&fixture).await;
     let officer = Raw::connect(&fixture, &fixture.tls(Role::Officer), 20_000).await;
     let (response, mut body) = officer.begin(GET_HISTORY, &[]).await;
-    body.send_data(framed(&question), true).expect("sent");
+    ask(&mut body, &question);
     let response = timeout(DEADLINE, response).await.expect("in time").expect("an answer");
     let (bytes, trailers) = read(response.into_body()).await;
     assert_eq!(of_headers(&trailers), ok());
@@ -159,8 +159,7 @@ async fn calls_that_are_given_up_at_once_do_not_use_the_node_up() {
                 .body(())
                 .expect("a request");
             let Ok((_response, mut body)) = calls.send_request(request, false) else { break };
-            // The node may have closed the connection by now.
-            let _sent = body.send_data(framed(&question), true);
+            ask(&mut body, &question);
             body.send_reset(h2::Reason::CANCEL);
         }
         let unknown = refusal(officer.record(Hash([9; 32])).await);
@@ -290,7 +289,7 @@ async fn a_record_with_an_unknown_field_is_refused_on_every_way_in() {
     for changed in [in_record, in_slot] {
         for path in [SUBMIT_TRANSACTION, "/customhouse.v1.Submission/StreamTransactions"] {
             let (response, mut body) = broker.begin(path, &[]).await;
-            body.send_data(framed(&field(1, &changed)), true).expect("sent");
+            ask(&mut body, &field(1, &changed));
             let response = response.await.expect("an answer");
             let (head, body) = response.into_parts();
             if head.headers.contains_key("grpc-status") {

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{
     fixture::refusal,
-    raw::{GET_RECORD, Raw, SUBMIT_RECORDS, USUAL_WINDOW, ended, framed, is, shake_hands, until},
+    raw::{GET_RECORD, Raw, SUBMIT_RECORDS, USUAL_WINDOW, ask, ended, is, shake_hands, until},
     *,
 };
 
@@ -83,7 +83,7 @@ async fn results_that_would_not_be_read_are_not_made() {
     let mut asked = Vec::new();
     for _ in 0..24 {
         let (response, mut body) = greedy.begin(SUBMIT_RECORDS, &[]).await;
-        body.send_data(framed(&request), true).expect("sent");
+        ask(&mut body, &request);
         asked.push(response);
     }
     until("the connection ends", || fixture.counted("UNREAD") == 1).await;
@@ -174,7 +174,7 @@ async fn floods_of_frames_leave_room_for_the_others() {
 async fn odd_calls_come_to_an_end_and_the_next_is_answered() {
     let fixture = Fixture::start().await;
     let raw = Raw::connect(&fixture, &fixture.tls(Role::Officer), USUAL_WINDOW).await;
-    let unknown = framed(&v1::GetRecordRequest { record_id: vec![9; 32] }.encode_to_vec());
+    let unknown = v1::GetRecordRequest { record_id: vec![9; 32] }.encode_to_vec();
     let at = |path: &str| format!("https://127.0.0.1{path}");
     let requests = [
         Request::builder().method(Method::CONNECT).uri("127.0.0.1:1"),
@@ -193,12 +193,10 @@ async fn odd_calls_come_to_an_end_and_the_next_is_answered() {
         let what = format!("{request:?}");
         let mut calls = raw.calls.clone().ready().await.expect("open");
         let (response, mut body) = calls.send_request(request, false).expect("begun");
-        // It may be reset by now.
-        let _sent = body.send_data(unknown.clone(), true);
+        ask(&mut body, &unknown);
         let _refused = timeout(DEADLINE, response).await.unwrap_or_else(|_| panic!("{what}"));
-        let (response, mut body) = raw.begin(GET_RECORD, &[]).await;
-        body.send_data(unknown.clone(), true).expect("sent");
-        assert_eq!(ended(response).await, is(Code::NotFound, "NOT_FOUND"), "after {what}");
+        let next = raw.call(GET_RECORD, &unknown).await;
+        assert_eq!(next, is(Code::NotFound, "NOT_FOUND"), "after {what}");
     }
     fixture.stop().await;
 }
@@ -259,7 +257,7 @@ async fn no_request_ends_a_node() {
         for number in 0..VARIANTS {
             let request = odd_message(&method.input(), number, 0).encode_to_vec();
             let (response, mut body) = operator.begin(&path, &[("grpc-timeout", "2S")]).await;
-            body.send_data(framed(&request), true).expect("sent");
+            ask(&mut body, &request);
             let (code, reason_code) = ended(response).await;
             assert!(code == Code::Ok || !reason_code.is_empty(), "{path} {number}: {code:?}");
             // A panic would show as a refusal by the framework, if it showed at all.

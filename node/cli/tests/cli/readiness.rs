@@ -8,11 +8,11 @@ use std::{
     process::Command,
 };
 
-use tempfile::TempDir;
+use crate::desk::{Desk, PROGRAM};
 
 /// An agency's node in a directory of its own.
 struct Node {
-    dir: TempDir,
+    desk: Desk,
 }
 
 /// What a command said, and its exit code.
@@ -21,7 +21,7 @@ type Said = (Option<i32>, String);
 impl Node {
     /// Laid out as `network new` does it, on ports that were free a moment ago.
     fn new() -> Self {
-        let node = Self { dir: tempfile::tempdir().expect("a directory") };
+        let node = Self { desk: Desk::new() };
         let new = "network new --agencies NL-DOUANE,BE-AADA --history-bits 8 --dir net";
         let (code, said) = node.run(new);
         assert_eq!(code, Some(0), "{said}");
@@ -44,7 +44,7 @@ impl Node {
     }
 
     fn path(&self, file: &str) -> PathBuf {
-        self.dir.path().join("net/NL-DOUANE").join(file)
+        self.desk.path("net/NL-DOUANE").join(file)
     }
 
     fn read(&self, file: &str) -> String {
@@ -64,11 +64,8 @@ impl Node {
     }
 
     fn run(&self, arguments: &str) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-        command.current_dir(self.dir.path()).args(arguments.split_whitespace());
-        let output = command.env_remove("CUSTOMHOUSE_PROFILE").output().expect("the program runs");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+        let answer = self.desk.run(arguments);
+        (Some(answer.code), answer.said())
     }
 
     fn check(&self) -> Said {
@@ -158,7 +155,7 @@ fn secrets_that_others_may_reach_are_refused_with_what_to_do() {
         node.set_mode(file, good);
     }
     // Through a symbolic link it is the file behind it that counts, and its directory.
-    let open = node.dir.path().join("open");
+    let open = node.desk.dir().join("open");
     fs::create_dir(&open).expect("made");
     fs::set_permissions(&open, Permissions::from_mode(0o777)).expect("allowed");
     let (real, link) = (open.join("server.key"), node.path("tls/server.key"));
@@ -175,7 +172,7 @@ fn certificates_that_no_client_would_accept_are_refused() {
     let node = Node::new();
     let (certificate, key) = (node.read("tls/server.crt"), node.read("tls/server.key"));
     let other = |file: &str| {
-        let path = node.dir.path().join("net/BE-AADA/tls").join(file);
+        let path = node.desk.dir().join("net/BE-AADA/tls").join(file);
         fs::read_to_string(path).expect("laid out")
     };
     node.write("tls/server.key", &other("server.key"));
@@ -232,14 +229,14 @@ fn a_store_that_a_run_could_not_open_is_not_ready() {
 #[test]
 fn a_directory_that_anybody_may_replace_is_not_ready_and_scripts_are_told_all_that_is_said() {
     let node = Node::new();
-    fs::set_permissions(node.dir.path(), Permissions::from_mode(0o777)).expect("allowed");
+    fs::set_permissions(node.desk.dir(), Permissions::from_mode(0o777)).expect("allowed");
     node.is_not_ready(&["keys.validator", "has mode 0777", "in the place of", "chmod o-w"]);
-    fs::set_permissions(node.dir.path(), Permissions::from_mode(0o700)).expect("allowed");
+    fs::set_permissions(node.desk.dir(), Permissions::from_mode(0o700)).expect("allowed");
     fs::create_dir(node.path("data")).expect("made");
     node.set_mode("data", 0o755);
     let check = "--output json node check --config net/NL-DOUANE/node.toml";
-    let program = Command::new(env!("CARGO_BIN_EXE_customhouse"))
-        .current_dir(node.dir.path())
+    let program = Command::new(PROGRAM)
+        .current_dir(node.desk.dir())
         .args(check.split(' '))
         .output()
         .expect("the program runs");
@@ -251,9 +248,9 @@ fn a_directory_that_anybody_may_replace_is_not_ready_and_scripts_are_told_all_th
 #[test]
 fn too_few_open_files_are_not_ready() {
     let node = Node::new();
-    let program = env!("CARGO_BIN_EXE_customhouse");
+    let program = PROGRAM;
     let few = format!("ulimit -n 300; {program} node check --config net/NL-DOUANE/node.toml");
-    let output = Command::new("sh").current_dir(node.dir.path()).args(["-c", &few]).output();
+    let output = Command::new("sh").current_dir(node.desk.dir()).args(["-c", &few]).output();
     let output = output.expect("a shell");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
@@ -284,8 +281,7 @@ fn a_data_directory_that_cannot_be_written_is_refused() {
 fn a_key_that_the_genesis_knows_otherwise_is_refused() {
     let node = Node::new();
     let file = "keys/signing.key";
-    let foreign =
-        fs::read_to_string(node.dir.path().join("net/BE-AADA").join(file)).expect("laid out");
+    let foreign = fs::read_to_string(node.desk.path("net/BE-AADA").join(file)).expect("laid out");
     node.write(file, &foreign.replace("BE-AADA", "NL-DOUANE"));
     node.is_refused(&["keys.signing", "registers this key for BE-AADA as a signing key"]);
     node.write(file, &foreign);

@@ -3,151 +3,21 @@
 use std::{
     fs,
     net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{
-        atomic::{AtomicU16, Ordering},
-        mpsc,
-    },
+    path::PathBuf,
+    process::Command,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use customhouse_ledger::limits::RECEIPT_BYTES_MAX;
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A directory to work in, and the program.
-struct Desk {
-    dir: TempDir,
-}
+use crate::{
+    desk::{Answer, Desk, PROGRAM, samples, vector},
+    processes::{Running, base_port, network},
+};
 
-/// What a command did.
-struct Answer {
-    code: i32,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-impl Desk {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory") }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-        command.current_dir(self.dir.path()).args(arguments.split_whitespace());
-        command.env_remove("CUSTOMHOUSE_PROFILE");
-        command
-    }
-
-    /// Runs a command whose arguments have no spaces.
-    fn run(&self, arguments: &str) -> Answer {
-        let output: Output = self.command(arguments).output().expect("the program runs");
-        Answer {
-            code: output.status.code().expect("not killed"),
-            stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-impl Answer {
-    /// The exit code must be this one.
-    fn exits(self, code: i32) -> Self {
-        let stdout = String::from_utf8_lossy(&self.stdout);
-        assert_eq!(self.code, code, "stdout: {stdout}\nstderr: {}", self.stderr);
-        self
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).expect("JSON on standard output")
-    }
-}
-
-/// The samples that the project ships.
-fn samples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/samples")
-}
-
-/// A port above which a network of four finds its ports free. Each call looks in a range of its
-/// own, because tests run beside each other.
-fn base_port() -> u16 {
-    static CALLS: AtomicU16 = AtomicU16::new(0);
-    let range = CALLS.fetch_add(1, Ordering::Relaxed) * 4000;
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let offsets = [0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32];
-    let first = 20_000 + range + u16::try_from(std::process::id() % 40).expect("small") * 100;
-    (0..40)
-        .map(|step| first + step * 40)
-        .find(|base| offsets.iter().all(|offset| free(base + offset)))
-        .expect("free ports")
-}
-
-/// A network that runs as long as this is held.
-struct Network(Child);
-
-impl Network {
-    fn start(desk: &Desk) -> Self {
-        let agencies = "NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI";
-        let base = base_port();
-        desk.run(&format!(
-            "network new --agencies {agencies} --dir net --base-port {base} --history-bits 8"
-        ))
-        .exits(0);
-        let mut command = desk.command("network run --dir net");
-        let network = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let network = Self(network.expect("the program runs"));
-        desk.run("network status --dir net --wait 60").exits(0);
-        network
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        // The nodes stop by themselves when their supervisor is gone.
-        let _killed = self.0.kill();
-        let _ended = self.0.wait();
-    }
-}
-
-/// A process that is killed where a test fails before its end.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("the program runs"))
-    }
-
-    fn send(&self, signal: &str) {
-        let id = self.0.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &id]).status().expect("`kill` runs");
-        assert!(sent.success(), "{signal} to {id}: {sent}");
-    }
-
-    /// Waits for it to end by itself; how it did.
-    fn wait(mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            if let Some(status) = self.0.try_wait().expect("a child can be asked") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "still running");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _killed = self.0.kill();
-        let _ended = self.0.wait();
-    }
-}
+const FOUR: &str = "NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI";
 
 #[test]
 fn a_closed_terminal_stops_a_node_gracefully_unless_hangups_are_ignored() {
@@ -156,12 +26,11 @@ fn a_closed_terminal_stops_a_node_gracefully_unless_hangups_are_ignored() {
     let new = "network new --agencies NL-DOUANE --dir net --history-bits 8 --base-port";
     desk.run(&format!("{new} {base}")).exits(0);
     let node = "node run --config net/NL-DOUANE/node.toml";
-    let program = env!("CARGO_BIN_EXE_customhouse");
     for run in [node, "network run --dir net"] {
         // These tests may themselves run where hangups are ignored, which children inherit.
         let mut heeding = Command::new("env");
-        heeding.args(["--default-signal=HUP", program]).args(run.split_whitespace());
-        heeding.current_dir(desk.dir.path());
+        heeding.args(["--default-signal=HUP", PROGRAM]).args(run.split_whitespace());
+        heeding.current_dir(desk.dir());
         let running = Running::start(heeding);
         desk.run("network status --dir net --wait 60").exits(0);
         running.send("HUP");
@@ -169,11 +38,11 @@ fn a_closed_terminal_stops_a_node_gracefully_unless_hangups_are_ignored() {
     }
     // As nohup does it.
     let mut shell = Command::new("sh");
-    shell.current_dir(desk.dir.path()).args(["-c", &format!("trap '' HUP; exec {program} {node}")]);
+    shell.current_dir(desk.dir()).args(["-c", &format!("trap '' HUP; exec {PROGRAM} {node}")]);
     let running = Running::start(shell);
     desk.run("network status --dir net --wait 60").exits(0);
     running.send("HUP");
-    let status = fs::read_to_string(format!("/proc/{}/status", running.0.id())).expect("it runs");
+    let status = fs::read_to_string(format!("/proc/{}/status", running.id())).expect("it runs");
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
     let ignored = u64::from_str_radix(ignored.trim(), 16).expect("hexadecimal");
     assert_eq!(ignored & 1, 1, "{status}");
@@ -246,10 +115,8 @@ fn a_watch_that_is_stopped_before_it_saw_anything_has_verified_nothing() {
         false => line.to_owned(),
     });
     fs::write(&profile, named.collect::<Vec<_>>().join("\n")).expect("writable");
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-    watch.current_dir(desk.dir.path());
-    watch.args("audit watch net/NL-DOUANE/clients/auditor --genesis net/genesis.json".split(' '));
-    let running = Running::start(watch);
+    let watch = "audit watch net/NL-DOUANE/clients/auditor --genesis net/genesis.json";
+    let running = Running::start(desk.command(watch));
     let (asked, is_asked) = mpsc::channel();
     std::thread::spawn(move || asked.send(silent.accept()));
     // The connection is kept open until the end of the test.
@@ -261,8 +128,7 @@ fn a_watch_that_is_stopped_before_it_saw_anything_has_verified_nothing() {
 #[test]
 fn a_device_and_a_file_that_is_too_large_are_refused_with_their_name() {
     let desk = Desk::new();
-    let large = fs::File::create(desk.path("large"));
-    large.and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+    desk.write_large("large");
     desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
     for (command, device, code, limit) in [
         ("genesis show FILE", 1, 1, 16 << 20),
@@ -275,8 +141,7 @@ fn a_device_and_a_file_that_is_too_large_are_refused_with_their_name() {
         ("audit verify FILE --genesis net/genesis.json", 2, 1, 4 * RECEIPT_BYTES_MAX),
     ] {
         let said = |file: &str, code| {
-            let answer = desk.run(&command.replace("FILE", file)).exits(code);
-            let said = answer.stderr + &String::from_utf8_lossy(&answer.stdout);
+            let said = desk.run(&command.replace("FILE", file)).exits(code).said();
             assert!(said.contains(&format!("{file}: ")), "{command}: {said}");
             said
         };
@@ -291,7 +156,7 @@ const OFFICE: &str = "--office-profile net/NL-DOUANE/clients/officer";
 #[test]
 fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     let desk = Desk::new();
-    let _network = Network::start(&desk);
+    let _network = network(&desk, FOUR);
     let samples = samples();
     let broken = desk.path("broken.xml");
     fs::write(&broken, "<a>\n  <b></a>").expect("writable");
@@ -336,7 +201,7 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     assert_eq!(row.exits(0).json()["committed"], 10);
 
     drop(desk.run("--profile net/NL-DOUANE/clients/officer submit wco broken.xml").exits(1));
-    fs::write(desk.path("nothing.json"), r#"{"riskAlert": {}}"#).expect("writable");
+    desk.write("nothing.json", r#"{"riskAlert": {}}"#);
     let broker = "--profile net/NL-DOUANE/clients/broker";
     let refused = desk.run(&format!("{broker} submit record nothing.json")).exits(1).stderr;
     let expected = "nothing.json: RECORD_AUTHORITY: record: who speaks as broker may not state";
@@ -355,7 +220,7 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
 #[test]
 fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let desk = Desk::new();
-    let network = Network::start(&desk);
+    let network = network(&desk, FOUR);
     let submit = "--profile net/NL-DOUANE/clients/broker --output json submit wco";
     let samples = samples();
     desk.run(&format!("{submit} {} --receipts receipts {OFFICE}", samples.display())).exits(0);
@@ -420,15 +285,15 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
         let refused = desk.run(wrong).exits(64);
         assert!(refused.stderr.contains("--help"), "{wrong}: {}", refused.stderr);
     }
-    let help = desk.run("audit verify --help").exits(0).stdout;
-    assert!(String::from_utf8_lossy(&help).contains("64 wrong arguments"));
+    let help = desk.run("audit verify --help").exits(0).text();
+    assert!(help.contains("64 wrong arguments"));
 
     let receipts = fs::read_dir(desk.path("receipts")).expect("readable");
     let receipt = receipts.map(|entry| entry.expect("readable").path()).next().expect("one");
     let mut bytes = fs::read(receipt).expect("readable");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    fs::write(desk.path("flipped.receipt"), bytes).expect("writable");
+    desk.write("flipped.receipt", bytes);
     let flipped = "--output json audit verify flipped.receipt --genesis net/genesis.json";
     let flipped = desk.run(flipped).exits(1).json();
     assert!(flipped["receipts"][0]["code"].as_str().is_some_and(|code| !code.is_empty()));
@@ -442,10 +307,7 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
 fn lists_may_have_spaces_and_what_is_named_must_be_there() {
     let desk = Desk::new();
     let with = |arguments: &str, last: &str| {
-        let mut command = desk.command(arguments);
-        let output = command.env("CUSTOMHOUSE_PROFILE", "").arg(last).output().expect("it runs");
-        let (code, stdout) = (output.status.code().expect("not killed"), output.stdout);
-        Answer { code, stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+        Answer::of(desk.command(arguments).env("CUSTOMHOUSE_PROFILE", "").arg(last))
     };
     with("network new --dir net --agencies", "NL-DOUANE, BE-AADA").exits(0);
     let absent = with("network status --dir net --only", "NL-DOUANE, KR-KCS").exits(2);
@@ -470,20 +332,15 @@ fn lists_may_have_spaces_and_what_is_named_must_be_there() {
         .exits(0);
 }
 
-fn vector(name: &str) -> Value {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/vectors").join(name);
-    serde_json::from_str(&fs::read_to_string(file).expect("a published vector")).expect("JSON")
-}
-
 #[test]
 fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     let desk = Desk::new();
     let (genesis, decisions) = (vector("genesis.json"), vector("decisions.json"));
-    fs::write(desk.path("genesis.json"), genesis["json"].to_string()).expect("writable");
+    desk.write("genesis.json", genesis["json"].to_string());
     for name in ["one", "other", "other_caught_up", "halted"] {
         let bytes = hex::decode(decisions[name].as_str().expect("text")).expect("hexadecimal");
         fs::write(desk.path(name), &bytes).expect("writable");
-        fs::write(desk.path(&format!("{name}.cut")), &bytes[..bytes.len() - 1]).expect("writable");
+        fs::write(desk.path(format!("{name}.cut")), &bytes[..bytes.len() - 1]).expect("writable");
     }
     fs::copy(desk.path("one"), desk.path("copy")).expect("writable");
     let fork = |files: &str, code| {
@@ -500,8 +357,7 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     assert_eq!(Value::Array(keys(&proven["culprits"])), decisions["culprits"]);
     let first = &proven["culprits"][0]["evidence"][0];
     assert_eq!((&first["view"], first["first"].as_str().map(str::len)), (&1.into(), Some(370)));
-    let text = desk.run("audit fork one other --genesis genesis.json").exits(3).stdout;
-    let text = String::from_utf8(text).expect("text");
+    let text = desk.run("audit fork one other --genesis genesis.json").exits(3).text();
     assert!(text.contains("BE-DOUANE") && text.contains("nullified, and finalized"), "{text}");
 
     let short = fork("one other_caught_up", 2);
@@ -524,8 +380,7 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     assert!(copy["reason"].as_str().is_some_and(|why| why.contains("its copy")), "{copy}");
     assert_eq!(fork("one", 2)["verdict"], "not_enough_evidence");
     assert_eq!(fork("one other.cut", 1)["verdict"], "invalid");
-    let large = fs::File::create(desk.path("large"));
-    large.and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+    desk.write_large("large");
     assert_eq!(fork("one large", 1)["verdict"], "invalid");
     desk.run("audit fork one nothing --genesis genesis.json").exits(2);
     desk.run("audit fork --genesis genesis.json").exits(64);
@@ -533,8 +388,8 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
     let foreign =
         desk.run("--output json audit fork one other --genesis net/genesis.json").exits(1);
     assert!(foreign.json()["reason"].as_str().is_some_and(|why| why.contains("WRONG_CHAIN")));
-    let help = desk.run("audit fork --help").exits(0).stdout;
-    assert!(String::from_utf8_lossy(&help).contains("3 the culprits are proven"));
+    let help = desk.run("audit fork --help").exits(0).text();
+    assert!(help.contains("3 the culprits are proven"));
 }
 
 /// A node that forked may tell what does not verify: that must not hide what others prove.
@@ -542,7 +397,7 @@ fn a_fork_s_culprits_are_named_offline_and_nobody_else() {
 fn what_is_wrong_with_one_file_or_side_does_not_hide_a_fork() {
     let desk = Desk::new();
     let (genesis, decisions) = (vector("genesis.json"), vector("decisions.json"));
-    fs::write(desk.path("genesis.json"), genesis["json"].to_string()).expect("writable");
+    desk.write("genesis.json", genesis["json"].to_string());
     let told = |name: &str| decisions[name].as_str().expect("text").to_owned();
     // It ends with its finalization's last signature.
     let mut forged = hex::decode(told("other_caught_up")).expect("hexadecimal");
@@ -594,7 +449,6 @@ fn what_is_wrong_with_one_file_or_side_does_not_hide_a_fork() {
             assert!(reason.starts_with(why), "{files}: {reason}");
         }
     }
-    let text = desk.run("audit fork spoilt --genesis genesis.json").exits(3).stdout;
-    let text = String::from_utf8(text).expect("text");
+    let text = desk.run("audit fork spoilt --genesis genesis.json").exits(3).text();
     assert!(text.contains("not looked at: spoilt: a node: height 1"), "{text}");
 }

@@ -3,46 +3,41 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
-use tempfile::TempDir;
+
+use crate::{
+    desk::{Desk, samples},
+    processes::{Running, base_port},
+};
 
 /// Bytes that are read at a time.
 const WINDOW_BYTES: usize = 4 << 20;
 
-/// A node that has signed votes and transactions, and is killed when dropped.
+/// A node that has signed votes and transactions.
 struct Node {
-    dir: TempDir,
-    process: Child,
+    desk: Desk,
+    process: Running,
 }
 
 impl Node {
     fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let base = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        // Three more above it.
-        let base = base.expect("a free port").port().min(65_000);
+        let desk = Desk::new();
         let new = "network new --agencies NL-DOUANE --dir net --history-bits 8 --base-port";
-        run(dir.path(), &format!("{new} {base}"));
-        let mut command = program(dir.path(), "node run --config net/NL-DOUANE/node.toml");
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let node = Self { dir, process: process.expect("the program runs") };
-        run(node.dir.path(), "network status --dir net --wait 60");
-        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/samples");
+        desk.run(&format!("{new} {}", base_port())).exits(0);
+        let process = Running::start(desk.command("node run --config net/NL-DOUANE/node.toml"));
+        desk.run("network status --dir net --wait 60").exits(0);
         let broker = "--profile net/NL-DOUANE/clients/broker submit wco";
         let office = "--office-profile net/NL-DOUANE/clients/officer";
-        run(node.dir.path(), &format!("{broker} {} {office}", samples.display()));
-        node
+        desk.run(&format!("{broker} {} {office}", samples().display())).exits(0);
+        Self { desk, process }
     }
 
     /// The seed of a key, as its file has it.
     fn seed(&self, purpose: &str) -> String {
-        let file = self.dir.path().join(format!("net/NL-DOUANE/keys/{purpose}.key"));
-        let json: Value = serde_json::from_slice(&fs::read(file).expect("laid out")).expect("JSON");
+        let file = self.desk.read(format!("net/NL-DOUANE/keys/{purpose}.key"));
+        let json: Value = serde_json::from_str(&file).expect("JSON");
         json["seed"].as_str().expect("a seed").to_owned()
     }
 
@@ -95,26 +90,6 @@ fn count_in(
         let keep = kept.len().saturating_sub(63);
         kept.drain(..keep);
     }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _killed = self.process.kill();
-        let _ended = self.process.wait();
-    }
-}
-
-fn program(dir: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-    command.current_dir(dir).args(arguments.split_whitespace());
-    command.env_remove("CUSTOMHOUSE_PROFILE");
-    command
-}
-
-fn run(dir: &Path, arguments: &str) {
-    let output = program(dir, arguments).output().expect("the program runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments}: {said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Receipts, heads and evidence from after a change of the validators, verified by the program without a
 //! network.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use customhouse_files::agency_file::{AgencyFile, genesis_of};
 use customhouse_ledger::{
@@ -23,6 +23,8 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
+
+use crate::desk::{Answer, PROGRAM, program_in};
 
 const TIME_MS: u64 = 1_700_000_000_000;
 
@@ -107,10 +109,8 @@ fn verify(dir: &Path, arguments: &str) -> (Option<i32>, String) {
 }
 
 fn run(dir: &Path, arguments: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-    command.current_dir(dir).args(arguments.split_whitespace()).env_remove("CUSTOMHOUSE_PROFILE");
-    let output = command.output().expect("the program runs");
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let answer = Answer::of(program_in(dir, PROGRAM).args(arguments.split_whitespace()));
+    (Some(answer.code), answer.text())
 }
 
 /// A validator chain of one change, and the certified header after it.
@@ -351,12 +351,8 @@ fn a_watch_goes_on_from_a_head_after_a_change_with_the_chain_beside_it_and_waits
 
 /// Exit code and standard output of `store check` with a head that was saved.
 fn check_with(dir: &Path, arguments: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-    command
-        .current_dir(dir)
-        .args("--output json store check --data-dir . --genesis genesis.json".split(' '));
-    let output = command.args(arguments.split_whitespace()).output().expect("the program runs");
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let check = "--output json store check --data-dir . --genesis genesis.json";
+    run(dir, &format!("{check} {arguments}"))
 }
 
 #[test]
@@ -437,11 +433,9 @@ fn a_receipt_is_shown_with_its_record_and_says_whether_it_was_verified() {
     fs::write(&file, receipt.encode_to_vec()).expect("written");
     fs::write(dir.path().join("genesis.json"), genesis.to_json()).expect("written");
     let show = |more: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_customhouse"));
-        command.current_dir(dir.path()).args(["audit", "show", "a.receipt"]).args(more);
-        let output = command.output().expect("it runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+        let mut command = program_in(dir.path(), PROGRAM);
+        let answer = Answer::of(command.args(["audit", "show", "a.receipt"]).args(more));
+        (Some(answer.code), answer.said())
     };
     let (code, said) = show(&["--genesis", "genesis.json"]);
     assert_eq!(code, Some(0), "{said}");

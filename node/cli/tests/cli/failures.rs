@@ -1,103 +1,35 @@
 //! What the program says and leaves behind where it gives no answer: exit codes, stable codes, one
 //! document for scripts, and every file as it was.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fs,
-    os::unix::ffi::OsStringExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt as _, path::Path, process::Command};
 
 use customhouse_ledger::{chain::Chain, registry::genesis::Genesis, store::StoreOptions};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// A directory with the published vectors as files.
-struct Desk {
-    dir: TempDir,
-}
-
-struct Answer {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn vector(name: &str) -> Value {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/vectors");
-    let text = fs::read_to_string(vectors.join(name)).expect("a published vector");
-    serde_json::from_str(&text).expect("JSON")
-}
+use crate::desk::{Desk, vector};
 
 fn bytes(value: &Value) -> Vec<u8> {
     hex::decode(value.as_str().expect("text")).expect("hexadecimal")
 }
 
-impl Desk {
-    fn new() -> Self {
-        let desk = Self { dir: tempfile::tempdir().expect("a directory") };
-        desk.write("genesis.json", vector("genesis.json")["json"].to_string());
-        let receipts = vector("receipt.json");
-        desk.write("receipt", bytes(&receipts["receipt"]));
-        let later = receipts["valid"].as_array().expect("a list");
-        let later = later.iter().find(|case| !case["validator_chain"].is_null()).expect("one");
-        desk.write("later", bytes(&later["bytes"]));
-        desk.write("chain", bytes(&vector("validator_chain.json")["chain"]));
-        desk.write("consistency", bytes(&vector("consistency_proof.json")["proof"]));
-        desk.write("tlog", vector("tlog.json")["proof"].as_str().expect("text"));
-        desk
-    }
-
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
-        fs::write(self.path(name), bytes).expect("written");
-    }
-
-    /// A file that is larger than anything is allowed to be, and takes no space.
-    fn write_large(&self, name: &str) {
-        let file = fs::File::create(self.path(name));
-        file.and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
-    }
-
-    fn call<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Answer {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_customhouse"));
-        command.current_dir(self.dir.path()).args(arguments).env_remove("CUSTOMHOUSE_PROFILE");
-        let output = command.output().expect("the program runs");
-        Answer {
-            code: output.status.code().expect("not killed"),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    fn run(&self, arguments: &str) -> Answer {
-        self.call(arguments.split_whitespace())
-    }
-
-    /// The one document on standard output of a command with this exit code.
-    fn json(&self, arguments: &str, code: i32) -> Value {
-        let answer = self.run(&format!("--output json {arguments}")).exits(code, arguments);
-        let document = serde_json::from_str(&answer.stdout);
-        document.unwrap_or_else(|error| panic!("{arguments}: {error}: {}", answer.stdout))
-    }
-}
-
-impl Answer {
-    #[track_caller]
-    fn exits(self, code: i32, arguments: &str) -> Self {
-        let Self { stdout, stderr, .. } = &self;
-        assert_eq!(self.code, code, "{arguments}\nstdout: {stdout}\nstderr: {stderr}");
-        self
-    }
+/// A desk with the published vectors as files.
+fn desk_with_vectors() -> Desk {
+    let desk = Desk::new();
+    desk.write("genesis.json", vector("genesis.json")["json"].to_string());
+    let receipts = vector("receipt.json");
+    desk.write("receipt", bytes(&receipts["receipt"]));
+    let later = receipts["valid"].as_array().expect("a list");
+    let later = later.iter().find(|case| !case["validator_chain"].is_null()).expect("one");
+    desk.write("later", bytes(&later["bytes"]));
+    desk.write("chain", bytes(&vector("validator_chain.json")["chain"]));
+    desk.write("consistency", bytes(&vector("consistency_proof.json")["proof"]));
+    desk.write("tlog", vector("tlog.json")["proof"].as_str().expect("text"));
+    desk
 }
 
 #[test]
 fn what_is_invalid_is_told_from_what_cannot_be_read_with_its_code() {
-    let desk = Desk::new();
+    let desk = desk_with_vectors();
     let chain = fs::read(desk.path("chain")).expect("written");
     let mut flipped = chain.clone();
     *flipped.last_mut().expect("not empty") ^= 1;
@@ -111,7 +43,7 @@ fn what_is_invalid_is_told_from_what_cannot_be_read_with_its_code() {
     desk.write("text/history.proof", "{}");
     desk.write_large("large/history.proof");
     desk.write_large("zeros");
-    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0, "network new");
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
     let pipe = Command::new("mkfifo").arg(desk.path("pipe")).status().expect("it runs");
     assert!(pipe.success());
 
@@ -161,7 +93,7 @@ fn what_is_invalid_is_told_from_what_cannot_be_read_with_its_code() {
 
 #[test]
 fn wrong_arguments_are_64_where_exit_codes_are_verdicts() {
-    let desk = Desk::new();
+    let desk = desk_with_vectors();
     let genesis = "--genesis genesis.json";
     for (command, says) in [
         (format!("audit history mrn:24NL1 {genesis}"), "--profile"),
@@ -194,8 +126,8 @@ fn wrong_arguments_are_64_where_exit_codes_are_verdicts() {
 
 #[test]
 fn every_failure_is_one_document_for_scripts() {
-    let desk = Desk::new();
-    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0, "network new");
+    let desk = desk_with_vectors();
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
     let config = "--config net/NL-DOUANE/node.toml";
     desk.write("brace", "{");
     let other = "ab".repeat(32);
@@ -225,8 +157,8 @@ fn every_failure_is_one_document_for_scripts() {
 
 #[test]
 fn nothing_that_is_there_is_written_over() {
-    let desk = Desk::new();
-    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0, "network new");
+    let desk = desk_with_vectors();
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
     let node = "--profile net/NL-DOUANE/clients/auditor";
     let genesis = "--genesis genesis.json";
     desk.write("pk.key", "a secret");
@@ -237,58 +169,58 @@ fn nothing_that_is_there_is_written_over() {
         format!("{node} audit consistency {genesis} --write-proof pk.key"),
         format!("{node} audit decisions --height 1 --out pk.key"),
     ] {
-        let said = desk.run(&command).exits(2, &command).stderr;
+        let said = desk.run(&command).exits(2).stderr;
         assert!(said.contains("pk.key: a file is there already"), "{command}: {said}");
     }
     let head = format!("audit consistency {genesis} --proof consistency --head");
-    desk.run(&format!("{head} pk.key")).exits(1, "no saved head");
-    assert_eq!(fs::read_to_string(desk.path("pk.key")).expect("there"), "a secret");
+    desk.run(&format!("{head} pk.key")).exits(1);
+    assert_eq!(desk.read("pk.key"), "a secret");
     assert!(!desk.path("new").exists());
-    desk.run(&format!("{head} /dev/null")).exits(2, "a device");
-    desk.run(&format!("{head} a.head")).exits(0, "new");
-    desk.run(&format!("{head} a.head")).exits(2, "a head, which the proof does not begin at");
+    desk.run(&format!("{head} /dev/null")).exits(2);
+    desk.run(&format!("{head} a.head")).exits(0);
+    desk.run(&format!("{head} a.head")).exits(2);
 }
 
 #[test]
 fn names_of_bytes_that_are_no_text_keep_no_answer_back() {
-    let desk = Desk::new();
+    let desk = desk_with_vectors();
     let name = OsString::from_vec(b"bad\xff.receipt".to_vec());
     fs::copy(desk.path("receipt"), desk.path(&name)).expect("copied");
     let mut arguments: Vec<OsString> =
         ["--output", "json", "audit", "verify", "--genesis", "genesis.json"].map(Into::into).into();
     arguments.push(name);
-    let answer = desk.call(&arguments).exits(0, "audit verify");
-    let found: Value = serde_json::from_str(&answer.stdout).expect("one document");
+    let answer = desk.call(&arguments).exits(0);
+    let found = answer.json();
     assert_eq!(found["receipts"][0]["file"], "bad\u{fffd}.receipt");
 }
 
 #[test]
 fn nothing_is_said_that_was_not_found() {
-    let desk = Desk::new();
+    let desk = desk_with_vectors();
     let tlog = vector("tlog.json");
     let key = tlog["verifier_key"].as_str().expect("text");
     let genesis = "--genesis genesis.json";
     let verify = format!("audit verify-tlog-proof tlog {genesis}");
-    let good = desk.run(&format!("{verify} --vkey {key}")).exits(0, "the right key").stdout;
+    let good = desk.run(&format!("{verify} --vkey {key}")).exits(0).text();
     assert!(good.contains("checkpoint signed by"), "{good}");
     let refused = tlog["refused_proofs"].as_array().expect("a list");
     let foreign = refused.iter().find(|case| case["code"] == "NOTE_SIGNATURE").expect("one");
     desk.write("foreign", foreign["proof"].as_str().expect("text"));
     let verify = format!("audit verify-tlog-proof foreign {genesis} --vkey {key}");
-    let wrong = desk.run(&verify).exits(1, "another key").stdout;
+    let wrong = desk.run(&verify).exits(1).text();
     assert!(wrong.contains("NOTE_SIGNATURE") && !wrong.contains("checkpoint signed by"), "{wrong}");
     assert_eq!(desk.json(&verify, 1).get("verifier_key"), None);
 
     let proof = format!("audit consistency {genesis} --proof consistency --head a.head");
-    let said = desk.run(&proof).exits(0, "a proof").stdout;
+    let said = desk.run(&proof).exits(0).text();
     assert!(said.contains("proof  height"), "{said}");
     assert!(said.contains("the proof's head is saved") && !said.contains("node"), "{said}");
 }
 
 #[test]
 fn a_store_check_asks_only_its_own_journal_and_certified_heads() {
-    let desk = Desk::new();
-    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0, "network new");
+    let desk = desk_with_vectors();
+    desk.run("network new --agencies NL-DOUANE,BE-AADA --dir net").exits(0);
     let text = fs::read_to_string(desk.path("net/genesis.json")).expect("readable");
     let genesis = Genesis::from_json(&text).expect("valid");
     let store = desk.path("net/NL-DOUANE/data/store");
