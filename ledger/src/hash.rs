@@ -56,12 +56,17 @@ impl fmt::Debug for Hash {
     }
 }
 
+/// A text that is no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("64 hexadecimal digits expected")]
+pub struct NotAHash;
+
 impl FromStr for Hash {
-    type Err = hex::FromHexError;
+    type Err = NotAHash;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes)?;
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| NotAHash)?;
         Ok(Self(bytes))
     }
 }

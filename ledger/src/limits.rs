@@ -16,6 +16,16 @@ pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Fields, elements and messages of a record: leaves of the tree that its id is the root of. A declaration
 /// of 999 items as agencies send them has some 70,000.
 pub const RECORD_LEAVES_MAX: usize = 262_144;
+/// Fields and elements of a record, or of a transaction's records together: this many, and one more for each
+/// [`BYTES_PER_FIELD`] of its bytes. Declarations as agencies send them have ten bytes a field or more.
+pub const FIELDS_BASE: usize = 16_384;
+/// See [`FIELDS_BASE`].
+pub const BYTES_PER_FIELD: usize = 8;
+/// Messages among those fields, likewise: a message of two bytes takes hundreds in memory. Declarations as
+/// agencies send them have some forty bytes a message or more.
+pub const MESSAGES_BASE: usize = 4096;
+/// See [`MESSAGES_BASE`].
+pub const BYTES_PER_MESSAGE: usize = 32;
 /// The name of a submitter.
 pub const SUBMITTER_BYTES_MAX: usize = 64;
 /// References of a record to other records.
@@ -46,6 +56,10 @@ pub const MEDIA_TYPE_BYTES_MAX: usize = 128;
 pub const SLOTS_MAX: usize = 4096;
 /// A transaction with the records that it carries.
 pub const TRANSACTION_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// References of a transaction's records: each is looked up.
+pub const TRANSACTION_REFERENCES_MAX: usize = 8192;
+/// References of a block's records.
+pub const BLOCK_REFERENCES_MAX: usize = 16_384;
 /// The lowest that a network may set its own limit of a transaction to: room for any record, with a slot of
 /// [`SUBJECTS_MAX`] keys, whatever it says of records.
 pub const TRANSACTION_BYTES_MIN: usize = RECORD_BYTES_MAX + 256 * 1024;

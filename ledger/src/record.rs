@@ -6,6 +6,7 @@ use customhouse_proto::v1::{
     self,
     record::Body,
     reference::{Ground, Relation},
+    source::Mapping,
     subject::Scheme,
 };
 use prost::Message as _;
@@ -21,6 +22,7 @@ use crate::{
     limits::{RECORD_BYTES_MAX, REFERENCES_MAX, SUBJECTS_MAX, SUBMITTER_BYTES_MAX},
     record::{
         field_tree::FieldTreeError,
+        load::{Load, LoadError},
         subject::{
             Subjects,
             form::{self, FormError},
@@ -41,6 +43,7 @@ pub mod field_tree;
 mod fields;
 mod inspection;
 mod kind;
+pub mod load;
 mod misbehaviour;
 mod registry_change;
 mod risk_alert;
@@ -92,6 +95,9 @@ pub enum RecordError {
     /// More fields and elements than a record may have, or not its one encoding.
     #[error("record: {0}")]
     Leaves(FieldTreeError),
+    /// More of them than a record of so many bytes may have.
+    #[error("record: {0}")]
+    Load(LoadError),
     /// More than [`REFERENCES_MAX`].
     #[error("record.references: {0}, at most {REFERENCES_MAX} are allowed")]
     TooManyReferences(usize),
@@ -115,7 +121,7 @@ pub enum RecordError {
     SubjectForm {
         /// Name of the scheme.
         scheme: &'static str,
-        /// The id.
+        /// The id, or the beginning of one that is too long.
         id: String,
         /// What is wrong with it.
         why: FormError,
@@ -127,8 +133,8 @@ pub enum RecordError {
     )]
     AboutNothing(&'static str),
     /// More than [`SUBJECTS_MAX`].
-    #[error("record: about {0} subjects, at most {SUBJECTS_MAX} are allowed")]
-    TooManySubjects(usize),
+    #[error("record: about more than the {SUBJECTS_MAX} subjects that are allowed")]
+    TooManySubjects,
     /// What it says of its attachments.
     #[error("record.{0}")]
     Attachment(#[from] AttachmentError),
@@ -163,14 +169,14 @@ impl RecordError {
             Self::Certificate => "RECORD_CERTIFICATE",
             Self::Authority(_) => "RECORD_AUTHORITY",
             Self::Leaves(FieldTreeError::Encoding) => "RECORD_NOT_CANONICAL",
-            Self::Leaves(FieldTreeError::TooManyLeaves) => "RECORD_LEAVES",
+            Self::Leaves(FieldTreeError::TooManyLeaves) | Self::Load(_) => "RECORD_LEAVES",
             Self::TooManyReferences(_) | Self::Reference(_) | Self::Relation(..) => {
                 "RECORD_REFERENCE"
             }
             Self::Subject(_)
             | Self::SubjectOrder
             | Self::SubjectForm { .. }
-            | Self::TooManySubjects(_) => "RECORD_SUBJECT",
+            | Self::TooManySubjects => "RECORD_SUBJECT",
             Self::Attachment(_) => "RECORD_ATTACHMENT",
             Self::AboutNothing(_) => "RECORD_ABOUT_NOTHING",
             Self::Body => "RECORD_BODY",
@@ -193,6 +199,8 @@ pub struct ValidRecord {
     pub agency: AgencyCode,
     /// Strictly ascending.
     pub subject_keys: Vec<Hash>,
+    /// How much work it is.
+    pub load: Load,
     /// The record.
     pub record: v1::Record,
 }
@@ -206,8 +214,9 @@ impl ValidRecord {
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(RecordError::TooLarge(bytes.len()));
         }
+        let load = check_load(&bytes)?;
         let record: v1::Record = canonical::decode(&bytes)?;
-        Self::check(bytes, record)
+        Self::check(bytes, load, record)
     }
 
     /// Encodes and checks a record.
@@ -219,10 +228,12 @@ impl ValidRecord {
         if length > RECORD_BYTES_MAX {
             return Err(RecordError::TooLarge(length));
         }
-        Self::check(record.encode_to_vec().into(), record)
+        let bytes = Bytes::from(record.encode_to_vec());
+        let load = check_load(&bytes)?;
+        Self::check(bytes, load, record)
     }
 
-    fn check(bytes: Bytes, record: v1::Record) -> Result<Self, RecordError> {
+    fn check(bytes: Bytes, load: Load, record: v1::Record) -> Result<Self, RecordError> {
         if record.salt.len() != SALT_BYTES {
             return Err(RecordError::Salt(record.salt.len()));
         }
@@ -236,6 +247,7 @@ impl ValidRecord {
         check_references(&record, RecordKind::of(body))?;
         check_subjects(&record.subjects)?;
         check_attachments(&record)?;
+        check_mapping(record.source.as_ref())?;
         kind_of(body).check()?;
         let subjects = subjects(&record);
         subjects.iter().try_for_each(check_form)?;
@@ -246,10 +258,10 @@ impl ValidRecord {
             check_about(&record, kind_of(body))?;
         }
         if subject_keys.len() > SUBJECTS_MAX {
-            return Err(RecordError::TooManySubjects(subject_keys.len()));
+            return Err(RecordError::TooManySubjects);
         }
         let id = field_tree::record_id(&bytes, &record.salt).map_err(RecordError::Leaves)?;
-        Ok(Self { bytes, id, agency, subject_keys, record })
+        Ok(Self { bytes, id, agency, subject_keys, load, record })
     }
 }
 
@@ -277,6 +289,21 @@ pub fn subject_keys(record: &v1::Record) -> Vec<Hash> {
 pub fn dedupe_key(agency: &AgencyCode, submitter: &str, client_key: &str) -> Hash {
     let length = u32::try_from(submitter.len()).unwrap_or(u32::MAX).to_be_bytes();
     Tag::DEDUPE.hash(&[agency.as_bytes(), &length, submitter.as_bytes(), client_key.as_bytes()])
+}
+
+/// What a record has to be decoded is told from its bytes, before.
+fn check_load(bytes: &[u8]) -> Result<Load, RecordError> {
+    let load = Load::of(bytes).map_err(RecordError::Load)?;
+    load.check_density().map_err(RecordError::Load)?;
+    Ok(load)
+}
+
+/// What a record says of the mapping of its source is what this version knows: a later one may give it a meaning.
+fn check_mapping(source: Option<&v1::Source>) -> Result<(), RecordError> {
+    match source.is_none_or(|source| Mapping::try_from(source.mapping).is_ok()) {
+        true => Ok(()),
+        false => Err(RecordError::Enumeration("source.mapping")),
+    }
 }
 
 /// A record without a subject has an id of its own, or refers to an earlier record.
@@ -320,6 +347,9 @@ fn check_references(record: &v1::Record, from: RecordKind) -> Result<(), RecordE
 }
 
 fn check_subjects(subjects: &[v1::Subject]) -> Result<(), RecordError> {
+    if subjects.len() > SUBJECTS_MAX {
+        return Err(RecordError::TooManySubjects);
+    }
     for (index, subject) in subjects.iter().enumerate() {
         let known =
             Scheme::try_from(subject.scheme).is_ok_and(|scheme| scheme != Scheme::Unspecified);
@@ -327,8 +357,9 @@ fn check_subjects(subjects: &[v1::Subject]) -> Result<(), RecordError> {
             return Err(RecordError::Subject(index));
         }
     }
-    let order = |subject: &v1::Subject| (subject.scheme, subject.id.clone());
-    if subjects.windows(2).any(|pair| order(&pair[0]) >= order(&pair[1])) {
+    let ascends =
+        |pair: &[v1::Subject]| (pair[0].scheme, &pair[0].id) < (pair[1].scheme, &pair[1].id);
+    if !subjects.windows(2).all(ascends) {
         return Err(RecordError::SubjectOrder);
     }
     Ok(())
@@ -337,7 +368,9 @@ fn check_subjects(subjects: &[v1::Subject]) -> Result<(), RecordError> {
 fn check_form(subject: &v1::Subject) -> Result<(), RecordError> {
     let scheme = subject.scheme();
     form::check_spelling(scheme, &subject.id).map_err(|why| {
-        let (scheme, id) = (scheme.as_str_name(), subject.id.clone());
+        // A hostile one has as many bytes as a record.
+        let shown = subject.id.chars().take(SUBJECT_ID_BYTES_MAX).collect();
+        let (scheme, id) = (scheme.as_str_name(), shown);
         RecordError::SubjectForm { scheme, id, why }
     })
 }
@@ -379,7 +412,7 @@ pub(crate) mod tests {
         };
         assert_eq!(about(SUBJECTS_MAX).expect("valid").subject_keys.len(), SUBJECTS_MAX);
         let more = SUBJECTS_MAX + 1;
-        assert_eq!(about(more).expect_err("refused"), RecordError::TooManySubjects(more));
+        assert_eq!(about(more).expect_err("refused"), RecordError::TooManySubjects);
     }
 
     #[test]
@@ -405,6 +438,9 @@ pub(crate) mod tests {
         let hidden = broken(&|r| r.submitter = "bro\u{202e}ker".into());
         assert_eq!(hidden, RecordError::SubmitterName(TextError::Character('\u{202e}')));
         assert_eq!(broken(&|r| r.body = None), RecordError::Body);
+        let mapped = v1::Source { mapping: 7, ..Default::default() };
+        let mapping = broken(&|r| r.source = Some(mapped.clone()));
+        assert_eq!(mapping, RecordError::Enumeration("source.mapping"));
         let reference =
             v1::Reference { relation: 1, record_id: vec![0; 31], ground: 0, agency: String::new() };
         assert_eq!(broken(&|r| r.references = vec![reference.clone()]), RecordError::Reference(0));

@@ -14,7 +14,10 @@ use crate::{
     layout::LayoutError,
     limits::{SLOTS_MAX, TRANSACTION_BYTES_MAX},
     merkle,
-    record::{RecordError, ValidRecord},
+    record::{
+        RecordError, ValidRecord,
+        load::{Load, LoadError},
+    },
     registry::{ChangeError, RegistryChange},
 };
 
@@ -71,6 +74,9 @@ pub enum TransactionError {
         /// Records.
         found: usize,
     },
+    /// Its records are more work together than a transaction may be.
+    #[error("transaction.records: {0}")]
+    Load(LoadError),
     /// A record is wrong.
     #[error("transaction.records[{0}]: {1}")]
     Record(usize, RecordError),
@@ -114,6 +120,8 @@ impl TransactionError {
             Self::RecordsRoot => "RECORDS_ROOT",
             Self::Slot(_, error) => error.code(),
             Self::RecordCount { .. } => "RECORD_COUNT",
+            Self::Load(LoadError::References(_)) => "TRANSACTION_REFERENCES",
+            Self::Load(_) => "TRANSACTION_LEAVES",
             Self::Record(_, error) => error.code(),
             Self::RecordId(_) => "RECORD_ID",
             Self::SubjectKeys(_) => "SUBJECT_KEYS",
@@ -133,6 +141,7 @@ pub struct VerifiedTransaction {
     leaf_hash: Hash,
     slots: Vec<Slot>,
     stated: Vec<Stated>,
+    load: Load,
     alone: Option<Alone>,
     parts: v1::Transaction,
     encoded: Bytes,
@@ -142,7 +151,8 @@ impl VerifiedTransaction {
     /// Checks the encoding of a [`v1::Transaction`], its signature, slots and records.
     ///
     /// # Errors
-    /// The first rule that is broken. The cheap checks come before the signature's.
+    /// The first rule that is broken. The signature is over the header alone, and is checked before anything
+    /// whose cost grows with the bytes.
     pub fn from_bytes(encoded: Bytes, chain_id: &Hash) -> Result<Self, TransactionError> {
         if encoded.len() > TRANSACTION_BYTES_MAX {
             return Err(TransactionError::TooLarge(encoded.len()));
@@ -181,18 +191,16 @@ impl VerifiedTransaction {
         chain_id: &Hash,
         key: &SigningKey,
     ) -> Result<Self, TransactionError> {
-        let slots: Vec<Bytes> = records
+        let carried: Vec<Slot> = records
             .iter()
-            .map(|(record, dedupe_key)| {
-                let slot = Slot {
-                    record_id: record.id,
-                    subject_keys: record.subject_keys.clone(),
-                    dedupe_key: *dedupe_key,
-                    scope: DedupeScope::Agency,
-                };
-                slot.encode().into()
+            .map(|(record, dedupe_key)| Slot {
+                record_id: record.id,
+                subject_keys: record.subject_keys.clone(),
+                dedupe_key: *dedupe_key,
+                scope: DedupeScope::of(&record.record),
             })
             .collect();
+        let slots: Vec<Bytes> = carried.iter().map(|slot| slot.encode().into()).collect();
         let header = TransactionHeader {
             chain_id: *chain_id,
             signer: key.public(),
@@ -209,7 +217,38 @@ impl VerifiedTransaction {
             slots,
             records: records.iter().map(|(record, _)| record.bytes.clone()).collect(),
         };
-        Self::from_bytes(parts.encode_to_vec().into(), chain_id)
+        let encoded = Bytes::from(parts.encode_to_vec());
+        let is_alone = |(record, _): &(ValidRecord, Hash)| is_alone(&record.record);
+        match records.iter().any(is_alone) {
+            true => Self::from_bytes(encoded, chain_id),
+            false => Self::of_signed((header, signature), records, carried, (parts, encoded)),
+        }
+    }
+
+    /// What was just signed, of records that are valid: nothing is decoded or hashed again, which takes as long as
+    /// checking a stranger's.
+    fn of_signed(
+        (header, signature): (TransactionHeader, Signature),
+        records: &[(ValidRecord, Hash)],
+        slots: Vec<Slot>,
+        (parts, encoded): (v1::Transaction, Bytes),
+    ) -> Result<Self, TransactionError> {
+        if encoded.len() > TRANSACTION_BYTES_MAX {
+            return Err(TransactionError::TooLarge(encoded.len()));
+        }
+        if !(1..=SLOTS_MAX).contains(&slots.len()) {
+            let stated = header.slot_count;
+            return Err(TransactionError::SlotCount { stated, found: slots.len() });
+        }
+        let load = records.iter().fold(Load::default(), |load, (record, _)| load + record.load);
+        load.check_transaction().map_err(TransactionError::Load)?;
+        if let Some(other) = records.iter().position(|(record, _)| record.agency != header.agency) {
+            return Err(TransactionError::Agency(other));
+        }
+        let stated = records.iter().filter_map(|(record, _)| Stated::of(&record.record)).collect();
+        let (id, leaf_hash) = (header.id(), merkle::leaf_hash(&header.leaf(&signature)));
+        let alone = None;
+        Ok(Self { id, header, signature, leaf_hash, slots, stated, load, alone, parts, encoded })
     }
 
     fn check(
@@ -223,6 +262,7 @@ impl VerifiedTransaction {
             return Err(TransactionError::WrongChain { expected, found });
         }
         let signature = Signature::from_slice(&parts.signature).map_err(KeyError::from)?;
+        header.verify(&signature)?;
         let stated = header.slot_count;
         if !(1..=SLOTS_MAX).contains(&parts.slots.len()) || parts.slots.len() != stated as usize {
             return Err(TransactionError::SlotCount { stated, found: parts.slots.len() });
@@ -230,13 +270,13 @@ impl VerifiedTransaction {
         if merkle::root(&parts.slots) != header.records_root {
             return Err(TransactionError::RecordsRoot);
         }
+        let load = check_load(&parts)?;
         let CheckedSlots { slots, stated, alone } = check_slots(&parts, &header)?;
-        header.verify(&signature)?;
         if let Some(Alone::Change(change)) = &alone {
             change.verify(chain_id).map_err(TransactionError::RegistryChange)?;
         }
         let (id, leaf_hash) = (header.id(), merkle::leaf_hash(&header.leaf(&signature)));
-        Ok(Self { id, header, signature, leaf_hash, slots, stated, alone, parts, encoded })
+        Ok(Self { id, header, signature, leaf_hash, slots, stated, load, alone, parts, encoded })
     }
 
     /// Signs a report of misbehaviour.
@@ -303,6 +343,11 @@ impl VerifiedTransaction {
         &self.stated
     }
 
+    /// How much work its records are.
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
     /// The record that it is called by where it is one of several: that of its first slot.
     pub fn first_record_id(&self) -> Hash {
         self.slots.first().expect("a transaction without slots is not verified").record_id
@@ -314,6 +359,11 @@ impl VerifiedTransaction {
             Some(Alone::Change(change)) => Some(change),
             _ => None,
         }
+    }
+
+    /// Whether it carries a change of the registry or evidence, which are the network's own business.
+    pub fn is_of_the_network(&self) -> bool {
+        self.alone.is_some()
     }
 
     /// The evidence that it carries, alone. It proves what it says, whosever the key is.
@@ -333,6 +383,11 @@ impl VerifiedTransaction {
     pub fn encoded(&self) -> &Bytes {
         &self.encoded
     }
+}
+
+/// Whether a record must be alone in its transaction.
+fn is_alone(record: &v1::Record) -> bool {
+    matches!(record.body, Some(Body::Misbehaviour(_) | Body::RegistryChange(_)))
 }
 
 /// A record that is alone in its transaction, under a dedupe key that follows from its body.
@@ -369,6 +424,21 @@ struct CheckedSlots {
     alone: Option<Alone>,
 }
 
+/// As many records as slots, which together are no more work than a transaction may be.
+fn check_load(parts: &v1::Transaction) -> Result<Load, TransactionError> {
+    let (expected, found) = (parts.slots.len(), parts.records.len());
+    if found != expected {
+        return Err(TransactionError::RecordCount { expected, found });
+    }
+    let mut load = Load::default();
+    for (index, record) in parts.records.iter().enumerate() {
+        load += Load::of(record)
+            .map_err(|error| TransactionError::Record(index, RecordError::Load(error)))?;
+    }
+    load.check_transaction().map_err(TransactionError::Load)?;
+    Ok(load)
+}
+
 fn check_slots(
     parts: &v1::Transaction,
     header: &TransactionHeader,
@@ -378,10 +448,6 @@ fn check_slots(
     };
     let mut slots = parts.slots.iter().enumerate().map(decode).collect::<Result<Vec<_>, _>>()?;
     let count = slots.len();
-    if parts.records.len() != slots.len() {
-        let (expected, found) = (slots.len(), parts.records.len());
-        return Err(TransactionError::RecordCount { expected, found });
-    }
     let (mut stated, mut alone) = (Vec::with_capacity(count), None);
     for (index, (slot, bytes)) in slots.iter_mut().zip(&parts.records).enumerate() {
         let record = ValidRecord::from_bytes(bytes.clone())

@@ -21,6 +21,7 @@ SUBJECTS_MAX = 4_096
 SUBJECT_ID_BYTES_MAX = 256
 SLOTS_MAX = 4096
 TRANSACTION_BYTES_MAX = 6_291_456
+TRANSACTION_REFERENCES_MAX = 8_192
 
 SCHEME = SCHEMA.enums["Subject.Scheme"]
 SCHEME_NAME = {number: name for name, number in SCHEME.items()}
@@ -42,6 +43,10 @@ class Record:
     def __init__(self, data):
         check(len(data) <= RECORD_BYTES_MAX, "RECORD_TOO_LARGE", f"{len(data)} bytes")
         record = SCHEMA.canonical("Record", data, "RECORD_")
+        self.record = record
+        load = field_tree.Load()
+        load.add(data, record)
+        load.check("RECORD_LEAVES")
         check(len(record["salt"]) == SALT_BYTES, "RECORD_SALT", "32 bytes expected")
         check(formats.is_agency_code(record["agency"]), "RECORD_AGENCY", "not an agency code")
         length = len(record["submitter"].encode())
@@ -53,6 +58,9 @@ class Record:
         self.body = record[self.kind]
         self.submitter, self.role = record["submitter"], record["submitter_role"]
         self.certificate = record["submitter_certificate"]
+        mapping = record["source"]["mapping"] if record["source"] is not None else 0
+        known = mapping in SCHEMA.enums["Source.Mapping"].values()
+        check(known, "RECORD_ENUMERATION", "source.mapping")
         self.is_checked = record["source"] is not None and record["source"]["mapping"] == CHECKED
         self.check_speaker()
         check_references(record["references"], record["agency"], self.kind)
@@ -330,17 +338,19 @@ def read_transaction(data, chain_id):
     parts = SCHEMA.canonical("Transaction", data, "TRANSACTION_")
     header = read_transaction_header(parts["header"], chain_id)
     check(len(parts["signature"]) == 64, "BAD_SIGNATURE", "signature: not 64 bytes")
+    verify_transaction_header(header, parts["header"], parts["signature"])
     count = len(parts["slots"])
     counts = 1 <= count <= SLOTS_MAX and count == header["slot_count"]
     check(counts, "SLOT_COUNT", f"{count} slots where the header says {header['slot_count']}")
     same = formats.tree_root(parts["slots"]) == header["records_root"]
     check(same, "RECORDS_ROOT", "other slots than were signed")
-    slots = [read_slot(slot) for slot in parts["slots"]]
     check(len(parts["records"]) == count, "RECORD_COUNT", "not a record for every slot")
-    change = None
+    slots = [read_slot(slot) for slot in parts["slots"]]
+    change, load = None, field_tree.Load()
     for slot, encoded in zip(slots, parts["records"]):
         record = Record(encoded)
         check_carried(record, slot, header)
+        load.add(encoded, record.record)
         if record.kind == "misbehaviour":
             own = count == 1 and slot["dedupe_key"] == record.alone.dedupe_key
             check(own, CODE, "not alone, or under another dedupe key")
@@ -349,7 +359,9 @@ def read_transaction(data, chain_id):
             own = count == 1 and slot["dedupe_key"] == record.alone.hash
             check(own, "RECORD_REGISTRY_CHANGE", "not alone, or under another dedupe key")
             change = record.alone
-    verify_transaction_header(header, parts["header"], parts["signature"])
+    load.check("TRANSACTION_LEAVES")
+    few = load.references <= TRANSACTION_REFERENCES_MAX
+    check(few, "TRANSACTION_REFERENCES", f"{load.references} references")
     if change:
         try:
             change.verify(chain_id)

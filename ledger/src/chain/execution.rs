@@ -11,6 +11,7 @@ use crate::{
     hash::Hash,
     history::{HistoryDelta, HistoryEntry},
     keys::PublicKey,
+    limits::BLOCK_REFERENCES_MAX,
     store::{
         StoreError,
         tile::{ChangedTiles, LogEdge},
@@ -87,7 +88,7 @@ impl Chain {
         let mut execution = Execution::new(self, &tip, time_ms);
         let mut refused = Vec::new();
         let (mut bytes, mut not_fitting) = (0, 0);
-        let transactions: Vec<_> = transactions.into_iter().collect();
+        let transactions = referring_little(transactions);
         let mut known = Known::of(&self.shared.store, &transactions, Lookup::ALL);
         for transaction in &transactions {
             known.advance()?;
@@ -180,6 +181,19 @@ impl Chain {
     }
 }
 
+/// Those whose references fit into a block together: before any is looked up.
+fn referring_little(
+    transactions: impl IntoIterator<Item = Arc<VerifiedTransaction>>,
+) -> Vec<Arc<VerifiedTransaction>> {
+    let mut left = BLOCK_REFERENCES_MAX;
+    let fits = |transaction: &Arc<VerifiedTransaction>| {
+        let rest = left.checked_sub(transaction.load().references);
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    transactions.into_iter().filter(fits).collect()
+}
+
 fn check_limits(
     tip: &Tip,
     block: &Block,
@@ -197,6 +211,10 @@ fn check_limits(
     let max = tip.parameters.block_bytes_max;
     if bytes > max {
         return Err(BlockInvalid::TooLarge { bytes, max });
+    }
+    let references = transactions.iter().map(|transaction| transaction.load().references).sum();
+    if references > BLOCK_REFERENCES_MAX {
+        return Err(BlockInvalid::TooManyReferences(references));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::{
     agency::AgencyCode,
     hash::Hash,
-    limits::IN_SYNC_HEIGHTS_MAX,
+    limits::{BLOCK_REFERENCES_MAX, IN_SYNC_HEIGHTS_MAX},
     proofs::verifier::FinalityError,
     registry::{ApplyError, SignerRefused},
     store::StoreError,
@@ -219,6 +219,9 @@ pub enum BlockInvalid {
         /// The parameter.
         max: u64,
     },
+    /// More references than a block may have.
+    #[error("{0} references, at most {BLOCK_REFERENCES_MAX} are allowed")]
+    TooManyReferences(usize),
     /// A transaction cannot be in it.
     #[error("transactions[{0}]: {1}")]
     Transaction(usize, TransactionInvalid),
@@ -241,6 +244,7 @@ impl BlockInvalid {
             Self::Leaves => "BLOCK_LEAVES",
             Self::TooManyTransactions { .. } => "BLOCK_TRANSACTION_COUNT",
             Self::TooLarge { .. } => "BLOCK_TOO_LARGE",
+            Self::TooManyReferences(_) => "BLOCK_REFERENCES",
             Self::Transaction(..) => "BLOCK_TRANSACTION",
             Self::Header(_) => "BLOCK_HEADER",
         }

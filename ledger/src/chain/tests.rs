@@ -39,6 +39,7 @@ mod durability;
 mod flips;
 mod kept;
 mod leaders;
+mod load;
 mod misbehaviour;
 mod pending;
 mod proofs;

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use customhouse_proto::v1::{self, subject::Scheme};
 
-use crate::hash::{Hash, Tag};
+use crate::{
+    hash::{Hash, Tag},
+    limits::SUBJECTS_MAX,
+};
 
 pub mod form;
 
@@ -37,9 +40,10 @@ impl<'a> Subjects<'a> {
         self.set.into_iter().map(|(scheme, id)| v1::Subject { scheme, id }).collect()
     }
 
-    /// One, with its scheme as a record states it.
+    /// One, with its scheme as a record states it. Of more than a record may have, one is kept: enough to refuse
+    /// it, in a record that may have hundreds of thousands.
     pub fn add_raw(&mut self, scheme: i32, id: &str) {
-        if !id.is_empty() {
+        if !id.is_empty() && self.set.len() <= SUBJECTS_MAX {
             self.set.insert((scheme, id.to_owned()));
         }
     }

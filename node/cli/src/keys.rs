@@ -69,7 +69,7 @@ pub(crate) struct NewArgs {
     #[arg(long)]
     name: Option<String>,
     /// ISO 3166-1 alpha-2. The first two letters of the code where absent.
-    #[arg(long)]
+    #[arg(long, value_name = "CC", value_parser = country)]
     country: Option<String>,
     /// Make only one key, in DIR/PURPOSE.key: validator, peer, signing, submitter or checkpoint.
     #[arg(long)]
@@ -142,6 +142,14 @@ pub(crate) fn run(command: KeysCommand, output: Output) -> Done {
         KeysCommand::Client(args) => client(&args, output)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The chain takes any text, and what is in it stays there.
+fn country(text: &str) -> Result<String, &'static str> {
+    match text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        true => Ok(text.to_owned()),
+        false => Err("two capital letters expected, such as NL"),
+    }
 }
 
 fn new(args: &NewArgs, output: Output) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use customhouse_files::readfile;
+use customhouse_files::{newfile, readfile};
 use customhouse_proto::v1;
 
 use super::{command::Done, connect::Connection, output::Output, record_json};
@@ -53,6 +53,17 @@ pub(crate) struct SubmitArgs {
 impl SubmitArgs {
     fn patience(&self) -> Duration {
         Duration::from_secs(self.patience)
+    }
+
+    /// Makes the directory of the receipts, and tries it: what cannot be written is better known before anything
+    /// is lodged.
+    fn prepare(&self) -> anyhow::Result<()> {
+        let Some(dir) = &self.receipts else { return Ok(()) };
+        let refused = || format!("--receipts {}: nothing was submitted", shown(dir));
+        std::fs::create_dir_all(dir).with_context(refused)?;
+        let tried = dir.join(format!(".customhouse-{}", std::process::id()));
+        newfile::write(&tried, b"", 0o600).with_context(refused)?;
+        std::fs::remove_file(&tried).with_context(refused)
     }
 }
 
@@ -130,7 +141,7 @@ declarations and amendments, --office-profile the notifications about them. With
 one profile may not state is named and left out.
 
 Exit codes: 0 all is on the ledger; 1 a file was malformed (unless --allow-malformed) or could not be read,
-a record was refused or left out, or not everything became final. Skipped files, duplicates and messages without a
+a record was refused or left out, not everything became final, or there was no file at all. Skipped files, duplicates and messages without a
 declaration leave it at 0.
 
 Examples:
@@ -155,10 +166,16 @@ const RECORD_HELP: &str = "\
 Examples:
   echo '{\"riskAlert\": {\"alertId\": \"A-17\", \"riskCode\": \"DRUGS\", \"about\":
     [{\"scheme\": \"CONTAINER\", \"id\": \"CSQU3054383\"}]}}' > alert.json
-  customhouse --profile net/NL-DOUANE/clients/broker submit record alert.json
+  customhouse --profile net/NL-DOUANE/clients/officer submit record alert.json
   customhouse --profile acme submit record declaration.json --attach invoice.pdf --attach scan.tiff";
 
 pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Connection) -> Done {
+    let of_all = match &command {
+        SubmitCommand::Wco(args) => &args.submit,
+        SubmitCommand::DeclarationsCsv(args) => &args.submit,
+        SubmitCommand::Record(args) => &args.submit,
+    };
+    of_all.prepare()?;
     let (report, allow_malformed) = match command {
         SubmitCommand::Wco(args) => (wco::submit(&args, &connection).await?, args.allow_malformed),
         SubmitCommand::DeclarationsCsv(args) => {
@@ -209,7 +226,10 @@ async fn finish(
     connection: &Connection,
 ) -> anyhow::Result<Report> {
     if let Some(dir) = &args.receipts {
-        receipts::write_all(&mut report, dir, connection).await?;
+        // What was lodged is told whether or not there are receipts of it.
+        if let Err(error) = receipts::write_all(&mut report, dir, connection).await {
+            report.add_receipts_missing(&shown(dir), &crate::failure::sentence(&error));
+        }
     }
     report.end();
     Ok(report)

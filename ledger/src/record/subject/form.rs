@@ -13,6 +13,9 @@ use crate::{
     text::{self, TextError},
 };
 
+/// Bytes of a text that may be another spelling of an id, with its spaces and whatever else is left out.
+const SPELT_BYTES_MAX: usize = 4 * SUBJECT_ID_BYTES_MAX;
+
 /// Why a text is not an id of its scheme in the normal form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
@@ -61,6 +64,7 @@ pub enum FormError {
 /// # Errors
 /// It has none: what is left has characters that ids of the scheme do not have, or not the form of an id.
 pub fn normal(scheme: Scheme, id: &str) -> Result<String, FormError> {
+    check_spelt_length(id)?;
     let form = match scheme {
         Scheme::DeclarationReference => {
             let (agency, reference) = id.split_once('/').ok_or(FormError::NotOfAgency)?;
@@ -82,6 +86,7 @@ pub fn normal(scheme: Scheme, id: &str) -> Result<String, FormError> {
 /// # Errors
 /// As [`normal`]; more than [`REFERENCE_BYTES_MAX`] are too long.
 pub fn normal_reference(reference: &str) -> Result<String, FormError> {
+    check_spelt_length(reference)?;
     let form = upper(reference);
     if form.len() > REFERENCE_BYTES_MAX {
         return Err(FormError::TooLong(form.len()));
@@ -135,6 +140,11 @@ pub fn check(scheme: Scheme, id: &str) -> Result<(), FormError> {
 /// As [`check`], and [`FormError::Spelling`].
 pub fn check_spelling(scheme: Scheme, id: &str) -> Result<(), FormError> {
     check(scheme, id).map_err(|why| normal(scheme, id).map_or(why, FormError::Spelling))
+}
+
+/// What is so long is no spelling of an id, and is not read: a character may have a normal form of many.
+fn check_spelt_length(id: &str) -> Result<(), FormError> {
+    if id.len() > SPELT_BYTES_MAX { Err(FormError::TooLong(id.len())) } else { Ok(()) }
 }
 
 fn each(id: &str, what: &'static str, allowed: impl Fn(char) -> bool) -> Result<(), FormError> {
@@ -300,6 +310,14 @@ mod tests {
         let long = "X".repeat(SUBJECT_ID_BYTES_MAX + 1);
         assert_eq!(normal(Scheme::Case, &long), Err(FormError::TooLong(257)));
         assert_eq!(check(Scheme::Case, &long[1..]), Ok(()));
+        // Of each of these characters NFKC makes eighteen.
+        let longer = "\u{fdfa}".repeat(1_000_000);
+        let too_long = FormError::TooLong(longer.len());
+        for scheme in SCHEMES {
+            assert_eq!(normal(scheme, &longer), Err(too_long.clone()));
+            assert_eq!(check_spelling(scheme, &longer), Err(too_long.clone()));
+        }
+        assert_eq!(normal_reference(&longer), Err(too_long));
         assert_eq!(normal_reference(&long[..REFERENCE_BYTES_MAX]).map(|id| id.len()), Ok(239));
         normal_reference(&long[..REFERENCE_BYTES_MAX + 1]).expect_err("no agency could have it");
     }

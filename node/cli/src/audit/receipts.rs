@@ -70,7 +70,9 @@ pub(super) async fn verify(
         None => None,
     };
     let verdicts = receipts.iter().map(|receipt| receipt.verdict);
-    let verdict = verdicts.chain(against_node.as_ref().map(|n| n.verdict)).max();
+    let not_read = sources.is_partly_unread().then_some(Verdict::NotEnoughEvidence);
+    let against = against_node.as_ref().map(|node| node.verdict);
+    let verdict = verdicts.chain(against).chain(not_read).max();
     let verdict = verdict.unwrap_or(Verdict::NotEnoughEvidence);
     let rests_on = seen.basis();
     let source_files = sources.view();

@@ -41,6 +41,11 @@ impl SourceFiles {
         (root_of(&content) == root).then_some(content)
     }
 
+    /// Whether some of what was named could not be read.
+    pub(super) fn is_partly_unread(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// What is said of them, where any were named.
     pub(super) fn view(&self) -> Option<SourceFilesView> {
         let unreadable: Vec<_> = self.unreadable.iter().map(ToString::to_string).collect();
@@ -103,6 +108,7 @@ mod tests {
         assert_eq!(files.content(&attachment(b"one")).as_deref(), Some(&b"one"[..]));
         assert_eq!(files.content(&attachment(&long)), Some(long));
         assert_eq!(files.content(&attachment(b"c")), None, "of another name");
+        assert!(files.is_partly_unread());
         let said = files.view().expect("files").to_string();
         assert!(said.contains("in 2 files, not in 1 others"), "{said}");
         assert!(said.contains("not read: ") && said.contains("absent.xml"), "{said}");

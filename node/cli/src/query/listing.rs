@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use customhouse_client::{Client, ClientError};
 use customhouse_files::{newfile, readfile};
+use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{self, subscribe_request::From};
 use serde::Serialize;
 use tonic::Code;
@@ -40,10 +41,10 @@ struct FilterArgs {
     #[arg(long, value_name = "SUBJECT", value_parser = parse_subject)]
     subject: Vec<v1::Subject>,
     /// Only committed at this time or later: Unix milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    #[arg(long, value_name = "MS", default_value_t = 0, hide_default_value = true)]
     since: u64,
     /// Only committed before this time: Unix milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    #[arg(long, value_name = "MS", default_value_t = 0, hide_default_value = true)]
     until: u64,
     /// Only with goods whose code begins so; may be given more than once.
     #[arg(long, value_name = "DIGITS")]
@@ -160,17 +161,24 @@ fn shown(cursor: v1::Cursor) -> String {
 }
 
 /// A record that is too large for a list is fetched by itself.
-async fn view_of(client: &Client, listed: v1::ListedRecord) -> anyhow::Result<ListedView> {
+///
+/// # Errors
+/// The outer error is of the record, the inner of the call for it.
+async fn view_of(
+    client: &Client,
+    listed: v1::ListedRecord,
+) -> anyhow::Result<Result<ListedView, ClientError>> {
     let v1::ListedRecord { record_id, agency, submitter, place, record, record_bytes, .. } = listed;
     let record = match record.len() == record_bytes as usize {
         true => record,
-        false => {
-            client.record(customhouse_ledger::hash::Hash::from_slice(&record_id)?).await?.record
-        }
+        false => match client.record(Hash::from_slice(&record_id)?).await {
+            Ok(whole) => whole.record,
+            Err(error) => return Ok(Err(error)),
+        },
     };
     let cursor = shown(listed.cursor.unwrap_or_default());
     let record = RecordView::of(&record_id, &record, place)?;
-    Ok(ListedView { cursor, agency, submitter, record })
+    Ok(Ok(ListedView { cursor, agency, submitter, record }))
 }
 
 pub(super) async fn list(args: ListArgs, output: Output, connection: &Connection) -> Done {
@@ -185,7 +193,7 @@ pub(super) async fn list(args: ListArgs, output: Output, connection: &Connection
         let page = connection.client.list_records(request.clone()).await?;
         let more = left == 0 && !page.records.is_empty();
         for record in page.records.into_iter().take(left) {
-            output.line(&view_of(&connection.client, record).await?)?;
+            output.line(&view_of(&connection.client, record).await??)?;
             left -= 1;
         }
         if more {
@@ -193,6 +201,9 @@ pub(super) async fn list(args: ListArgs, output: Output, connection: &Connection
             return Ok(ExitCode::from(INCOMPLETE));
         }
         if page.at_end {
+            if left == args.limit {
+                note!("no record is of these");
+            }
             return Ok(ExitCode::SUCCESS);
         }
         request.from = page.next;
@@ -206,6 +217,7 @@ pub(super) async fn follow(args: FollowArgs, output: Output, connection: &Connec
         Some(kept) => Start::Cursor(kept),
         None => from,
     };
+    let mut printed = 0_u64;
     loop {
         let request = v1::SubscribeRequest {
             from: Some(match from {
@@ -216,13 +228,20 @@ pub(super) async fn follow(args: FollowArgs, output: Output, connection: &Connec
             without_records: false,
         };
         let trouble = match connection.client.subscribe(request).await {
-            Ok(mut feed) => loop {
+            Ok(mut feed) => 'feed: loop {
                 match feed.message().await {
                     Ok(Some(message)) => {
                         let height = message.height;
                         let newest = message.freshness.as_ref().map_or(0, |fresh| fresh.height);
                         for record in message.records {
-                            output.line(&view_of(&connection.client, record).await?)?;
+                            let after = record.cursor;
+                            match view_of(&connection.client, record).await? {
+                                Ok(view) => output.line(&view)?,
+                                Err(error) => break 'feed passing(error)?,
+                            }
+                            printed += 1;
+                            // Where the rest of the message cannot be had, the feed goes on behind this one.
+                            from = after.map_or(from, Start::Cursor);
                         }
                         // There is none before the height that was asked for.
                         from = message.cursor.map_or(from, Start::Cursor);
@@ -230,6 +249,7 @@ pub(super) async fn follow(args: FollowArgs, output: Output, connection: &Connec
                             write_cursor(file, cursor)?;
                         }
                         if once && height >= newest {
+                            note!("{printed} printed: the node has no more up to height {height}");
                             return Ok(ExitCode::SUCCESS);
                         }
                     }

@@ -37,6 +37,15 @@ pub(super) struct Imported {
     pub(super) end: Option<End>,
 }
 
+/// What came of a batch.
+pub(super) struct ImportedBatch {
+    /// One for each message or row of which the node gave a result, in order.
+    pub(super) all: Vec<Imported>,
+    /// Why there may be messages or rows of which it gave none, within the patience. They may be lodged all the
+    /// same.
+    pub(super) cut_off: Option<String>,
+}
+
 /// A batch under way.
 #[derive(Default)]
 struct Progress {
@@ -44,6 +53,8 @@ struct Progress {
     settled: BTreeMap<u32, Imported>,
     /// What has not ended, with how often it has expired.
     open: BTreeMap<u32, (v1::ImportResult, u32)>,
+    /// Whether the results of all messages came, in one attempt.
+    is_whole: bool,
     trouble: String,
 }
 
@@ -58,8 +69,7 @@ impl<'c> Importer<'c> {
     }
 
     /// Imports a batch, and waits until all of it has ended, or nothing has for as long as the patience lasts.
-    /// One result a message or row, in order. Messages that are on the ledger then say so, for a batch that
-    /// is imported again.
+    /// Messages that are on the ledger then say so, for a batch that is imported again.
     ///
     /// # Errors
     /// The node refuses the client or the batch, so that trying again is of no use.
@@ -67,12 +77,13 @@ impl<'c> Importer<'c> {
         &self,
         messages: &mut [v1::ImportMessage],
         bar: &ProgressBar,
-    ) -> Result<Vec<Imported>, ClientError> {
+    ) -> Result<ImportedBatch, ClientError> {
         let mut progress = Progress::default();
         let (mut pause, mut last) = (PAUSE_MIN, Instant::now());
         loop {
             let before = progress.settled.len();
             let complete = self.attempt(messages, &mut progress, bar).await?;
+            progress.is_whole |= complete;
             progress.mark(messages);
             let waits = |result: &v1::ImportResult| reason_code(result) != TARGET_NOT_LODGED;
             if complete && !progress.open.values().any(|(result, _)| waits(result)) {
@@ -87,7 +98,7 @@ impl<'c> Importer<'c> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        Ok(progress.into_all())
+        Ok(progress.into_batch())
     }
 
     /// One stream of the whole batch. Whether all results came.
@@ -217,8 +228,9 @@ impl Progress {
         Ok(false)
     }
 
-    fn into_all(self) -> Vec<Imported> {
-        let Self { settled, open, trouble } = self;
+    fn into_batch(self) -> ImportedBatch {
+        let Self { settled, open, is_whole, trouble } = self;
+        let cut_off = (!is_whole).then(|| trouble.clone());
         let unfinished = |result: v1::ImportResult| {
             let reason = match reason_code(&result) {
                 TARGET_NOT_LODGED => "the declaration that it is about is not on the ledger".into(),
@@ -228,7 +240,7 @@ impl Progress {
         };
         let mut all = settled;
         all.extend(open.into_iter().map(|(number, (result, _))| (number, unfinished(result))));
-        all.into_values().collect()
+        ImportedBatch { all: all.into_values().collect(), cut_off }
     }
 }
 
@@ -284,7 +296,8 @@ mod tests {
         let mut messages = vec![v1::ImportMessage::default(); 2];
         progress.mark(&mut messages);
         assert_eq!((messages[0].record_id.len(), messages[1].record_id.len()), (32, 0));
-        let ends = progress.into_all();
+        let ImportedBatch { all: ends, cut_off } = progress.into_batch();
+        assert!(cut_off.is_some(), "no attempt came to its end");
         assert!(matches!(ends[0].end, Some(End::Final { height: 5, before: false, .. })));
         assert!(ends[1].end.as_ref().is_some_and(is_for_others));
     }
@@ -295,7 +308,7 @@ mod tests {
         let ended = (0..=EXPIRIES_MAX).map(|_| progress.take(result(0, Phase::Expired, ""), 0));
         assert_eq!(ended.collect::<Vec<_>>(), [false, false, false, true]);
         progress.take(result(1, Phase::Unspecified, TARGET_NOT_LODGED), 0);
-        let ends = progress.into_all();
+        let ends = progress.into_batch().all;
         let Some(End::Unfinished { reason }) = &ends[1].end else { panic!("unfinished") };
         assert!(reason.contains("not on the ledger"), "{reason}");
     }

@@ -32,6 +32,10 @@ pub(super) struct Report {
     unfinished: usize,
     /// Files and directories that could not be read.
     unreadable: usize,
+    /// Whether there was no file to submit.
+    pub(super) found_nothing: bool,
+    /// Whether receipts that were asked for could not be had.
+    lacks_receipts: bool,
     pub(super) skipped: Vec<SkippedView>,
     /// Files in the directories that are not named `*.xml`.
     pub(super) other_files: usize,
@@ -136,6 +140,8 @@ impl Report {
             planned: Vec::new(),
             unfinished: 0,
             unreadable: 0,
+            found_nothing: false,
+            lacks_receipts: false,
             other_files: 0,
             limited: false,
             skipped: Vec::new(),
@@ -160,7 +166,8 @@ impl Report {
     /// Whether everything is on the ledger that could be.
     pub(super) fn succeeded(&self, allow_malformed: bool) -> bool {
         let malformed = if allow_malformed { 0 } else { self.malformed };
-        malformed + self.unreadable + self.refused + self.left_out + self.unfinished == 0
+        let left = self.unreadable + self.refused + self.left_out + self.unfinished;
+        malformed + left == 0 && !self.found_nothing && !self.lacks_receipts
     }
 
     /// Notes a file or directory that cannot be read.
@@ -286,6 +293,23 @@ impl Report {
         });
     }
 
+    /// Notes rows of a file of which the node said nothing within the patience.
+    pub(super) fn add_unanswered(&mut self, source: &str, rows: usize, reason: &str) {
+        if rows > 0 {
+            self.messages += rows;
+            self.unfinished += rows;
+            let reason = format!("{rows} rows: {reason}");
+            self.add_problem(source, "UNFINISHED".into(), reason);
+        }
+    }
+
+    /// Notes that receipts could not be had, or written: what is on the ledger is there all the same.
+    pub(super) fn add_receipts_missing(&mut self, dir: &str, error: &str) {
+        self.lacks_receipts = true;
+        let reason = format!("{error}. Run it again: nothing is submitted twice");
+        self.add_problem(dir, "RECEIPTS_MISSING".into(), reason);
+    }
+
     fn add_problem(&mut self, source: &str, code: String, reason: String) {
         note!("error: {}", one_line(&format!("{source}: {code}: {reason}")));
         let source = source.to_owned();
@@ -295,7 +319,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} messages in {:.1} s", self.messages, self.seconds)?;
+        let plural = if self.messages == 1 { "" } else { "s" };
+        write!(f, "{} message{plural} in {:.1} s", self.messages, self.seconds)?;
         let mut line = |count: usize, what: &str| match count {
             0 => Ok(()),
             count => write!(f, "\n{count:>8}  {what}"),

@@ -33,9 +33,20 @@ pub(super) async fn submit(args: &RowsArgs, connection: &Connection) -> anyhow::
     let bar = progress::counter("rows");
     let mut parts = Parts::new(BufReader::new(file), &name, args.limit)?;
     let mut firsts: HashMap<String, String> = HashMap::new();
-    while let Some(part) = parts.next_part() {
-        let (message, failed) = part;
+    let mut cut_off: Option<String> = None;
+    while let Some(Part { message, rows, failed }) = parts.next_part() {
+        // The others would wait for as long as the one that was cut off, for nothing. They are counted.
+        if let Some(reason) = &cut_off {
+            report.add_unanswered(&name, rows, reason);
+            continue;
+        }
         let imported = importer.import(&mut [message], &bar).await?;
+        if let Some(reason) = &imported.cut_off {
+            let answered = imported.all.len();
+            bar.suspend(|| report.add_unanswered(&name, rows.saturating_sub(answered), reason));
+        }
+        cut_off = imported.cut_off;
+        let imported = imported.all;
         let labels: HashMap<u32, String> =
             imported.iter().map(|row| (row.result.number, row.result.label.clone())).collect();
         let is_of_header = imported.len() == 1 && is_of_header(&imported[0].result);
@@ -83,6 +94,15 @@ fn is_of_header(result: &v1::ImportResult) -> bool {
     matches!(&result.outcome, Some(Outcome::Malformed(malformed)) if malformed.line == 1)
 }
 
+/// A part of a file of rows.
+struct Part {
+    message: v1::ImportMessage,
+    /// How many are not empty.
+    rows: usize,
+    /// What went wrong after it.
+    failed: Option<ImportError>,
+}
+
 /// A file of rows, in parts with its header before each.
 struct Parts<R> {
     lines: Lines<R>,
@@ -110,15 +130,15 @@ impl<R: BufRead> Parts<R> {
         Ok(Self { lines, name, header, lines_before: 0, left, ended: false, limited: false })
     }
 
-    /// The next part, with what went wrong after it.
-    fn next_part(&mut self) -> Option<(v1::ImportMessage, Option<ImportError>)> {
+    /// The next part.
+    fn next_part(&mut self) -> Option<Part> {
         if self.ended {
             return None;
         }
         let mut content = self.header.clone();
         content.push(b'\n');
         let lines_before = u32::try_from(self.lines_before).unwrap_or(u32::MAX);
-        let (mut rows, mut failed) = (0, None);
+        let (mut rows, mut written, mut failed) = (0, 0, None);
         while rows < ROWS_AT_A_TIME && content.len() < BYTES_AT_A_TIME {
             match self.lines.next_line() {
                 Ok(Some(line)) => {
@@ -127,6 +147,7 @@ impl<R: BufRead> Parts<R> {
                         break;
                     }
                     self.left -= usize::from(!line.is_empty());
+                    written += usize::from(!line.is_empty());
                     rows += 1;
                     self.lines_before += 1;
                     content.extend_from_slice(&line);
@@ -151,7 +172,7 @@ impl<R: BufRead> Parts<R> {
         }
         let label = self.name.clone();
         let message = v1::ImportMessage { label, content, lines_before, ..Default::default() };
-        Some((message, failed))
+        Some(Part { message, rows: written, failed })
     }
 }
 
@@ -197,7 +218,7 @@ mod tests {
     fn parts(text: &str, limit: Option<usize>) -> (Vec<(u32, String)>, bool) {
         let mut parts = Parts::new(text.as_bytes(), "a.csv", limit).expect("a header");
         let mut found = Vec::new();
-        while let Some((message, _)) = parts.next_part() {
+        while let Some(Part { message, .. }) = parts.next_part() {
             let content = String::from_utf8(message.content).expect("text");
             found.push((message.lines_before, content));
         }

@@ -1,6 +1,6 @@
 //! `customhouse submit wco`: the node imports the files; declarations first, then what is about them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use customhouse_formats::{Found, message_file, wco_paths};
 use customhouse_ledger::hash::Hash;
@@ -45,16 +45,31 @@ pub(super) async fn submit(args: &WcoArgs, connection: &Connection) -> anyhow::R
         }
     };
     let messages = batches.iter().map(Vec::len).sum();
-    for (connection, part) in passes {
+    let mut noted = vec![HashSet::new(); batches.len()];
+    let mut cut_off = None;
+    'passes: for (connection, part) in passes {
         let lodge = if args.dry_run { Lodge::Nothing } else { part };
         let times = (args.submit.patience(), report.height_before);
         let importer = Importer::new(connection, "wco", lodge, times);
         let bar = progress::bar(messages, "messages");
-        for batch in &mut batches {
+        for (batch, noted) in batches.iter_mut().zip(&mut noted) {
             let imported = importer.import(batch, &bar).await?;
-            bar.suspend(|| note_all(&mut report, &imported, part, args));
+            bar.suspend(|| note_all(&mut report, &imported.all, part, args, noted));
+            // The others would wait for as long, for nothing.
+            if imported.cut_off.is_some() {
+                cut_off = imported.cut_off;
+                break 'passes;
+            }
         }
         bar.finish_and_clear();
+    }
+    let of_batches = batches.iter().zip(&noted);
+    let left = of_batches.flat_map(|(batch, noted)| {
+        (0..).zip(batch).filter(|(number, _)| !noted.contains(number)).map(|(_, message)| message)
+    });
+    for message in left {
+        let reason = cut_off.clone().unwrap_or_else(|| "the node gave no result".to_owned());
+        report.add_end(&message.label, "message", End::Unfinished { reason });
     }
     finish(report, &args.submit, connection).await
 }
@@ -113,7 +128,8 @@ fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Vec<v1::Impor
     }
     report.other_files = other_files;
     if files.is_empty() {
-        note!("no file named *.xml was found");
+        note!("error: no file named *.xml was found");
+        report.found_nothing = true;
     }
     let bar = progress::bar(files.len(), "reading");
     let mut held = Held::new(HELD_BYTES_MAX);
@@ -128,13 +144,19 @@ fn read(args: &WcoArgs, report: &mut Report) -> anyhow::Result<Vec<Vec<v1::Impor
     Ok(held.batches)
 }
 
-/// Notes what came of a batch in a pass.
-fn note_all(report: &mut Report, all: &[Imported], part: Lodge, args: &WcoArgs) {
+/// Notes what came of a batch in a pass, and of which of its messages something was noted.
+fn note_all(
+    report: &mut Report,
+    all: &[Imported],
+    part: Lodge,
+    args: &WcoArgs,
+    noted: &mut HashSet<u32>,
+) {
     let labels: HashMap<u32, &str> =
         all.iter().map(|imported| (imported.result.number, &*imported.result.label)).collect();
     let label_of = |number: &u32| labels.get(number).copied().unwrap_or_default();
     for Imported { result, end } in all {
-        let v1::ImportResult { label, outcome, .. } = result;
+        let v1::ImportResult { label, outcome, message, .. } = result;
         match outcome {
             Some(Outcome::Imported(imported)) if is_of(part, imported.kind()) => {
                 let about = imported.link.as_ref().and_then(|link| link.to.as_ref());
@@ -142,15 +164,16 @@ fn note_all(report: &mut Report, all: &[Imported], part: Lodge, args: &WcoArgs) 
                 note_imported(report, (label, about), imported, end.clone(), args);
             }
             // Another pass notes it.
-            Some(Outcome::Imported(_)) | None => {}
+            Some(Outcome::Imported(_)) | None => continue,
             // Said once, by the first pass.
-            _ if part == Lodge::Answers => {}
+            _ if noted.contains(message) => {}
             Some(Outcome::Skipped(skipped)) => {
                 report.add_skipped(label, &skipped.root, &skipped.reason);
             }
             Some(Outcome::Malformed(malformed)) => report.add_malformed(label, malformed),
             Some(Outcome::DuplicateOf(first)) => report.add_duplicate(label, label_of(first)),
         }
+        noted.insert(*message);
     }
 }
 

@@ -12,6 +12,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{gate, submission::caller};
 use crate::serve::{
+    quotas::Place,
     reads::{apart, hash_field},
     refused::Refused,
 };
@@ -58,8 +59,10 @@ impl Attachments for AttachmentsService {
         request: Request<Streaming<v1::UploadRequest>>,
     ) -> Result<Response<v1::UploadResponse>, Status> {
         let client = caller(&request)?;
+        let place = request.extensions().get().cloned();
         let messages = request.into_inner();
-        let upload = Upload { service: self, messages, due: Instant::now() + self.pace.message };
+        let due = Instant::now() + self.pace.message;
+        let upload = Upload { service: self, messages, place, taken: 0, due };
         let (root, size) = upload.run(&client).await?;
         let root = root.0.to_vec();
         Ok(Response::new(v1::UploadResponse { root, size, complete: true }))
@@ -111,6 +114,10 @@ impl Attachments for AttachmentsService {
 struct Upload<'a> {
     service: &'a AttachmentsService,
     messages: Streaming<v1::UploadRequest>,
+    /// What the call holds of the client's share: the bytes of each message until it is taken.
+    place: Option<Place>,
+    /// Messages that were taken.
+    taken: u64,
     /// Until when the next message must be here.
     due: Instant,
 }
@@ -121,6 +128,7 @@ impl Upload<'_> {
             Some(Message::Header(header)) => expected(&header)?,
             _ => return Err(Refused::field("header", "FIELD", "expected in the first message")),
         };
+        self.give_back();
         let attachments = self.service.node.attachments.clone();
         if let Some(root) = expected.root {
             let (files, until) = (attachments.clone(), unclaimed_until(Duration::ZERO));
@@ -136,7 +144,10 @@ impl Upload<'_> {
         loop {
             self.due = end.min(Instant::now() + message);
             match self.next().await? {
-                Some(Message::Chunk(chunk)) => incoming = take(incoming, chunk).await?,
+                Some(Message::Chunk(chunk)) => {
+                    incoming = take(incoming, chunk).await?;
+                    self.give_back();
+                }
                 Some(Message::Header(_)) => {
                     return Err(Refused::field("header", "FIELD", "is in the first message alone"));
                 }
@@ -146,6 +157,14 @@ impl Upload<'_> {
         Ok(work(move || incoming.finish(unclaimed_until(Duration::ZERO))).await??)
     }
 
+    /// The message that came last is taken: its bytes are no longer of the client's share, and others may come.
+    fn give_back(&mut self) {
+        if let Some(place) = &self.place {
+            drop(place.take_request(self.taken));
+        }
+        self.taken += 1;
+    }
+
     /// The next message; nothing at the end.
     async fn next(&mut self) -> Result<Option<Message>, Refused> {
         let next = tokio::select! {
@@ -153,8 +172,7 @@ impl Upload<'_> {
             () = self.service.shutdown.cancelled() => return Err(Refused::shutting_down()),
         };
         let late = |_| {
-            let reason =
-                "the upload comes too slowly: what has come is kept where its root was stated";
+            let reason = "the upload comes too slowly. What has come is kept where its root was stated: upload the rest";
             Refused::new(Code::DeadlineExceeded, "UPLOAD_TIMEOUT", reason)
         };
         let next = next.map_err(late)?.map_err(|status| {
