@@ -193,7 +193,8 @@ impl Attachments {
         unclaimed || self.is_held(root, size)
     }
 
-    fn is_held(&self, root: &Hash, size: u64) -> bool {
+    /// Whether all of it is held as what a committed record refers to, which stays.
+    pub(crate) fn is_held(&self, root: &Hash, size: u64) -> bool {
         let found = fs::metadata(self.inner.paths.held_file(root));
         found.is_ok_and(|found| found.len() == file_bytes(size))
     }
@@ -333,21 +334,38 @@ impl Attachments {
     /// The disk's.
     pub(crate) fn claim(&self, root: &Hash, size: u64) -> io::Result<bool> {
         let mut state = self.state();
-        let Some(file) = state.unclaimed.get(root).filter(|file| file.size == size).cloned() else {
-            drop(state);
-            return Ok(self.is_held(root, size));
-        };
-        let from = self.inner.paths.unclaimed_file(&file.owner, root);
-        let to = self.inner.paths.held_file(root);
-        if to.exists() {
-            fs::remove_file(&from)?;
-            state.room.gone(&file.owner, cost(size), false);
+        match state.unclaimed.get(root).filter(|file| file.size == size).cloned() {
+            Some(file) if self.claim_unclaimed(&mut state, root, &file)? => Ok(true),
+            _ => Ok(self.is_held(root, size)),
+        }
+    }
+
+    /// Moves a file of a client to those that stay. Says whether it was there.
+    fn claim_unclaimed(
+        &self,
+        state: &mut State,
+        root: &Hash,
+        Unclaimed { owner, size, .. }: &Unclaimed,
+    ) -> io::Result<bool> {
+        let from = self.inner.paths.unclaimed_file(owner, root);
+        let was_held = self.is_held(root, *size);
+        let moved = if was_held {
+            fs::remove_file(&from)
         } else {
-            move_file(&from, &to)?;
-            state.room.claimed(&file.owner, cost(size));
+            move_file(&from, &self.inner.paths.held_file(root))
+        };
+        let is_gone = match moved {
+            // Somebody has removed it: nothing is to wait for it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            moved => moved.map(|()| false)?,
+        };
+        if was_held || is_gone {
+            state.room.gone(owner, cost(*size), false);
+        } else {
+            state.room.claimed(owner, cost(*size));
         }
         state.unclaimed.remove(root);
-        Ok(true)
+        Ok(was_held || !is_gone)
     }
 
     /// Removes the files that no committed record refers to and whose time is over, and what has come of files
@@ -413,7 +431,13 @@ impl Attachments {
     ) -> io::Result<()> {
         let (owner, size) = (&incoming.owner, incoming.size());
         let mut state = self.state();
-        if state.unclaimed.contains_key(root) || self.is_held(root, size) {
+        let is_there = match state.unclaimed.get(root).cloned() {
+            Some(_) if !owner.is_peers() => true,
+            // What is fetched stays, so what a client brought meanwhile does too.
+            Some(file) if file.size == size => self.claim_unclaimed(&mut state, root, &file)?,
+            _ => false,
+        };
+        if is_there || self.is_held(root, size) {
             // Another came first.
             fs::remove_file(path)?;
             state.room.gone(owner, cost(size), true);

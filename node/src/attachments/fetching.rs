@@ -320,7 +320,11 @@ impl Fetch {
         let attachments = self.parts.attachments.clone();
         let begin = move || {
             let owner = FileOwner::peers();
-            if attachments.holds(&root, size) {
+            // A client may have brought it since its record was committed: it stays.
+            let claimed = attachments.claim(&root, size);
+            if claimed
+                .map_err(|error| attachments.io(attachments.inner.paths.directory(), &error))?
+            {
                 return Ok(None);
             }
             let uploaded = attachments.held(&owner, &root).uploaded;

@@ -150,21 +150,63 @@ async fn a_node_that_has_not_looked_for_a_while_gets_all_that_it_missed() {
     network.stop().await;
 }
 
-/// A transaction of agency 0 whose attachment nobody holds.
-fn signed_with(chain_id: Hash, file: &RandomFile) -> VerifiedTransaction {
-    let record = v1::Record {
-        salt: vec![9; SALT_BYTES],
-        agency: code(0).to_string(),
-        submitter: "broker".into(),
-        submitter_role: Role::Broker as i32,
-        submitter_certificate: vec![6; 32],
-        ..file.record("MRN9")
+/// A transaction of an agency with a declaration for each of these roots and sizes, which nobody need hold.
+fn stating(chain_id: Hash, agency: usize, stated: &[(Hash, u64)]) -> VerifiedTransaction {
+    let record = |(number, (root, size)): (usize, &(Hash, u64))| {
+        let root = root.0.to_vec();
+        let attachment = v1::Attachment { root, size: *size, ..Default::default() };
+        let record = v1::Record {
+            salt: vec![number as u8; SALT_BYTES],
+            agency: code(agency).to_string(),
+            submitter: "broker".into(),
+            submitter_role: Role::Broker as i32,
+            submitter_certificate: vec![6; 32],
+            attachments: vec![attachment],
+            body: Some(inspection(&format!("MRN{agency}X{number}"))),
+            ..Default::default()
+        };
+        (ValidRecord::from_record(record).expect("valid"), Hash([number as u8 + 100; 32]))
     };
-    let record = ValidRecord::from_record(record).expect("valid");
+    let records: Vec<_> = stated.iter().enumerate().map(record).collect();
     let not_after_ms = crate::clock::unix_ms() + 60_000;
-    let records = [(record, Hash([9; 32]))];
-    VerifiedTransaction::sign(&records, code(0), not_after_ms, &chain_id, &key(3, 0))
+    VerifiedTransaction::sign(&records, code(agency), not_after_ms, &chain_id, &key(3, agency))
         .expect("valid")
+}
+
+/// Has these nodes commit a transaction that none of their gateways took.
+async fn commit(network: &Network, transaction: &VerifiedTransaction, at: &[usize]) {
+    for &i in at {
+        let mempool = &network.shared(i).mempool;
+        lock(mempool).insert(Arc::new(transaction.clone())).expect("room");
+    }
+    // Something that a gateway took, so that there is a block at once.
+    let number = transaction.id().short().to_uppercase();
+    let body = Some(inspection(&format!("OTHER{number}")));
+    let other = v1::Record { body, ..Default::default() };
+    let record = lodge(network, at[0], &number, other).await.expect("accepted");
+    network.finality(at[0], record).await;
+    for &i in at {
+        let committed = || {
+            let reader = &network.shared(i).reader;
+            reader.transaction(&transaction.id()).expect("readable").is_some()
+        };
+        wait_until("it is committed", committed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_brought_after_its_record_was_committed_stays() {
+    let network = Network::start(4).await;
+    let file = RandomFile::new(10 * PIECE_BYTES + 5, 7);
+    let transaction = stating(network.shared(0).chain_id, 0, &[(file.root, file.size())]);
+    commit(&network, &transaction, &[0, 1, 2, 3]).await;
+    file.upload(&network, 2);
+    let attachments = &network.shared(2).attachments;
+    wait_until("it stays", || attachments.is_held(&file.root, file.size())).await;
+    attachments.remove_stale(std::time::SystemTime::now() + Duration::from_secs(48 * 3600));
+    assert!(file.is_at(&network, 2));
+    file.comes_to(&network, 1).await;
+    network.stop().await;
 }
 
 /// Pieces of the right lengths, of other bytes.
@@ -181,19 +223,8 @@ fn wrong_pieces(request: &v1::PiecesRequest) -> Response {
 async fn a_peer_that_gives_wrong_pieces_is_blamed_and_the_file_comes_from_another() {
     let mut network = Network::start(4).await;
     let file = RandomFile::new(10 * PIECE_BYTES + 5, 7);
-    let transaction = signed_with(network.shared(0).chain_id, &file);
-    for i in 0..4 {
-        let mempool = &network.shared(i).mempool;
-        lock(mempool).insert(Arc::new(transaction.clone())).expect("room");
-    }
-    let other = v1::Record { attachments: Vec::new(), ..file.record("OTHER") };
-    let record = lodge(&network, 0, "other", other).await.expect("accepted");
-    network.finality(0, record).await;
-    let committed = || {
-        let reader = &network.shared(1).reader;
-        reader.transaction(&transaction.id()).expect("readable").is_some()
-    };
-    wait_until("it is committed", committed).await;
+    let transaction = stating(network.shared(0).chain_id, 0, &[(file.root, file.size())]);
+    commit(&network, &transaction, &[0, 1, 2, 3]).await;
     network.stop_node(0).await;
     let (victim, shutdown) = (key(2, 1).public(), CancellationToken::new());
     let config = NetworkConfig {
