@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `paths`, `room` | where the files are; how much they may take |
 //! | `incoming`, `whole` | a file that is coming, and one that is there |
-//! | `scanning`, `wanted`, `fetching` | what committed records refer to, what is missing of it, and getting that |
+//! | `scanning`, `claiming` | what committed records refer to; what is held of it, which stays |
+//! | `wanted`, `fetching`, `getting` | what is missing of it, what is fetched next, and one attachment's way |
 //! | `answering` | pieces for peers |
 
 use std::{
@@ -23,7 +24,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use customhouse_ledger::{attachment::AttachmentBuilder, hash::Hash, limits::ATTACHMENT_BYTES_MAX};
+use customhouse_ledger::{
+    attachment::AttachmentBuilder,
+    hash::Hash,
+    limits::{ATTACHMENT_BYTES_MAX, PIECE_BYTES},
+};
 
 use self::{
     paths::{Paths, file_bytes, move_file, size_of_file},
@@ -31,7 +36,9 @@ use self::{
 };
 
 pub mod answering;
+mod claiming;
 pub mod fetching;
+mod getting;
 mod incoming;
 mod paths;
 mod room;
@@ -42,6 +49,7 @@ mod tests;
 mod wanted;
 mod whole;
 
+pub(crate) use claiming::Claim;
 pub use incoming::{ExpectedFile, IncomingFile, UNCLAIMED_FOR};
 pub use paths::FileOwner;
 pub use room::HeldFiles;
@@ -150,6 +158,8 @@ struct State {
     room: Room,
     unclaimed: HashMap<Hash, Unclaimed>,
     parts: HashMap<PathBuf, Part>,
+    /// The sizes that files of these roots are proven to have, where a record stated another.
+    sizes: HashMap<Hash, u64>,
 }
 
 /// A whole file that no committed record refers to.
@@ -216,20 +226,32 @@ impl Attachments {
         true
     }
 
-    /// What is held of an attachment, and of what its owner has uploaded of it.
+    /// Whether a file of this size, fetched from peers, would find room.
+    ///
+    /// # Errors
+    /// [`AttachmentRefusal::NoRoom`].
+    pub(crate) fn has_room(&self, size: u64) -> Result<(), AttachmentRefusal> {
+        let (peers, mut state) = (FileOwner::peers(), self.state());
+        state.room.take(&peers, size, self.inner.paths.directory())?;
+        state.room.gone(&peers, cost(size), true);
+        Ok(())
+    }
+
+    /// What is held of an attachment, and of what a client has uploaded of it.
     pub fn held(&self, owner: &FileOwner, root: &Hash) -> HeldAttachment {
         let unclaimed = self.state().unclaimed.get(root).map(|file| file.size);
         let held = || fs::metadata(self.inner.paths.held_file(root)).ok();
         let whole = unclaimed.or_else(|| size_of_file(held()?.len()));
-        let uploaded = if whole.is_some() { 0 } else { self.uploaded(owner, root) };
+        let part = || whole_pieces(&self.inner.paths.part_of_client(owner, root));
+        let uploaded = if whole.is_some() { 0 } else { part() };
         HeldAttachment { whole, uploaded }
     }
 
-    /// Whole pieces of a part.
-    fn uploaded(&self, owner: &FileOwner, root: &Hash) -> u64 {
-        let found = fs::metadata(self.inner.paths.part(owner, Some(root), 0));
-        let piece = customhouse_ledger::limits::PIECE_BYTES as u64;
-        found.map_or(0, |found| found.len() / piece * piece)
+    /// Bytes that have come from peers of a file, and can be built on.
+    pub(crate) fn fetched(&self, root: &Hash, size: u64) -> u64 {
+        let fetched = whole_pieces(&self.inner.paths.part_from_peers(root, size));
+        // Behind a file that is almost held there are leaf hashes.
+        if fetched > size { 0 } else { fetched }
     }
 
     /// Begins to take a file of an owner, or goes on with one.
@@ -245,12 +267,17 @@ impl Attachments {
         if size > ATTACHMENT_BYTES_MAX {
             return Err(AttachmentRefusal::TooLarge(size));
         }
-        let uploaded = root.map_or(0, |root| self.uploaded(owner, &root));
+        let number = self.inner.next_number.fetch_add(1, Ordering::Relaxed);
+        let paths = &self.inner.paths;
+        let path = match &root {
+            Some(root) if owner.is_peers() => paths.part_from_peers(root, size),
+            Some(root) => paths.part_of_client(owner, root),
+            None => paths.unnamed_part(owner, number),
+        };
+        let uploaded = root.map_or(0, |_| whole_pieces(&path));
         if offset != 0 && (offset != uploaded || offset > size) {
             return Err(AttachmentRefusal::Offset { stated: offset, uploaded });
         }
-        let number = self.inner.next_number.fetch_add(1, Ordering::Relaxed);
-        let path = self.inner.paths.part(owner, root.as_ref(), number);
         {
             let mut state = self.state();
             if state.parts.get(&path).is_some_and(|part| part.is_coming) {
@@ -271,7 +298,7 @@ impl Attachments {
             let part = Part { owner: owner.clone(), cost: cost(size), is_coming: true };
             state.parts.insert(path.clone(), part);
         }
-        IncomingFile::open(self, (owner, number), expected, path.clone()).map_err(|error| {
+        IncomingFile::open(self, owner, expected, path.clone()).map_err(|error| {
             self.part_is_gone(&path);
             self.io(&path, &error)
         })
@@ -326,46 +353,6 @@ impl Attachments {
             self.state().unclaimed.remove(root);
             self.inner.lost.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// A committed record refers to an attachment: where it is held, it stays. Says whether it is.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(crate) fn claim(&self, root: &Hash, size: u64) -> io::Result<bool> {
-        let mut state = self.state();
-        match state.unclaimed.get(root).filter(|file| file.size == size).cloned() {
-            Some(file) if self.claim_unclaimed(&mut state, root, &file)? => Ok(true),
-            _ => Ok(self.is_held(root, size)),
-        }
-    }
-
-    /// Moves a file of a client to those that stay. Says whether it was there.
-    fn claim_unclaimed(
-        &self,
-        state: &mut State,
-        root: &Hash,
-        Unclaimed { owner, size, .. }: &Unclaimed,
-    ) -> io::Result<bool> {
-        let from = self.inner.paths.unclaimed_file(owner, root);
-        let was_held = self.is_held(root, *size);
-        let moved = if was_held {
-            fs::remove_file(&from)
-        } else {
-            move_file(&from, &self.inner.paths.held_file(root))
-        };
-        let is_gone = match moved {
-            // Somebody has removed it: nothing is to wait for it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            moved => moved.map(|()| false)?,
-        };
-        if was_held || is_gone {
-            state.room.gone(owner, cost(*size), false);
-        } else {
-            state.room.claimed(owner, cost(*size));
-        }
-        state.unclaimed.remove(root);
-        Ok(was_held || !is_gone)
     }
 
     /// Removes the files that no committed record refers to and whose time is over, and what has come of files
@@ -426,10 +413,9 @@ impl Attachments {
         &self,
         incoming: &IncomingFile,
         root: &Hash,
-        path: &Path,
         until: SystemTime,
     ) -> io::Result<()> {
-        let (owner, size) = (&incoming.owner, incoming.size());
+        let (owner, size, path) = (&incoming.owner, incoming.size(), &incoming.path);
         let mut state = self.state();
         let is_there = match state.unclaimed.get(root).cloned() {
             Some(_) if !owner.is_peers() => true,
@@ -460,14 +446,13 @@ impl Attachments {
         if is_whole {
             return;
         }
-        let root = incoming.root();
-        let path = self.inner.paths.part(&incoming.owner, root.as_ref(), incoming.number);
-        self.part_is_gone(&path);
+        let path = &incoming.path;
+        self.part_is_gone(path);
         // No more room is held for it than it takes.
-        if let Some(part) = part_at(&incoming.owner, &path).filter(|_| stays) {
+        if let Some(part) = part_at(&incoming.owner, path).filter(|_| stays) {
             let mut state = self.state();
             state.room.found(&incoming.owner, part.cost, true);
-            state.parts.insert(path, part);
+            state.parts.insert(path.clone(), part);
         }
     }
 
@@ -508,8 +493,13 @@ impl State {
                 parts.insert(path, part);
             }
         }
-        Ok(Self { room, unclaimed, parts })
+        Ok(Self { room, unclaimed, parts, sizes: HashMap::new() })
     }
+}
+
+/// Bytes of the whole pieces of a part.
+fn whole_pieces(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len() / PIECE_BYTES as u64 * PIECE_BYTES as u64)
 }
 
 /// What a part that nobody writes counts for: what is there of it.

@@ -5,40 +5,29 @@
 //! out at the piece, and blamed. What has come stays when the node stops, and is built on afterwards.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    attachment::{pieces_of, verify_piece},
     chain::{BlockOutcome, ChainReader},
     hash::Hash,
-    limits::PIECE_BYTES,
-    merkle,
 };
-use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
 use serde::Deserialize;
-use tokio::{
-    sync::{Semaphore, broadcast},
-    task::JoinSet,
-};
+use tokio::{sync::broadcast, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AttachmentRefusal, Attachments, ExpectedFile, FileOwner, IncomingFile,
-    answering::PIECES_MAX,
+    Attachments,
+    getting::{Fetch, FetchError, Got, Peers},
     scanning::{self, Scanned},
-    unclaimed_until,
     wanted::{Missing, Wanted},
 };
-use crate::network::{NetworkHandle, PeerKey};
+use crate::network::NetworkHandle;
 
 /// Attachments that are fetched at a time. Each has one answer under way.
 const UNDER_WAY_MAX: usize = 4;
-/// Questions for pieces to one peer at a time, of those that it may be asked: consensus needs the others.
-const OF_PEER_MAX: usize = 2;
 /// How often the height is kept from which to go on after a restart, at most.
 const POSITION_EVERY: Duration = Duration::from_secs(5);
 /// How often what no record refers to is looked for.
@@ -75,17 +64,6 @@ pub struct Fetching {
     pub policy: FetchPolicy,
 }
 
-/// Why an attachment was not got.
-#[derive(Debug, thiserror::Error)]
-enum FetchError {
-    /// No peer that is connected has it.
-    #[error("no connected peer has it")]
-    Nowhere,
-    /// It cannot be kept.
-    #[error("{0}")]
-    Refused(#[from] AttachmentRefusal),
-}
-
 impl Fetching {
     /// Runs until `stop`. `committed` tells when there are blocks to look at.
     pub async fn run(
@@ -107,7 +85,7 @@ struct Round {
     /// The next height to look at.
     next: u64,
     is_at_tip: bool,
-    under_way: JoinSet<(Missing, Result<(), FetchError>)>,
+    under_way: JoinSet<(Missing, Result<Got, FetchError>)>,
     position: u64,
     position_kept: Instant,
     stale_removed: Option<Instant>,
@@ -223,7 +201,7 @@ impl Round {
             let (parts, peers) = (Arc::clone(&self.parts), Arc::clone(&self.peers));
             let stop = stop.clone();
             self.under_way.spawn(async move {
-                let fetch = Fetch { parts, peers, missing };
+                let fetch = Fetch::new(parts, peers, missing);
                 tokio::select! {
                     fetched = fetch.run() => (missing, fetched),
                     () = stop.cancelled() => (missing, Err(FetchError::Nowhere)),
@@ -232,12 +210,17 @@ impl Round {
         }
     }
 
-    fn ended(&mut self, missing: &Missing, ended: Result<(), FetchError>) {
+    fn ended(&mut self, missing: &Missing, ended: Result<Got, FetchError>) {
         let root = missing.root.short();
         match ended {
-            Ok(()) => {
-                tracing::debug!(attachment = %root, bytes = missing.size, "attachment fetched");
+            Ok(Got::Held) => {
+                tracing::debug!(attachment = %root, bytes = missing.size, "attachment held");
                 self.wanted.came(missing);
+            }
+            Ok(Got::Never) => {
+                let (agency, size) = (missing.agency, missing.size);
+                tracing::debug!(attachment = %root, %agency, size, "a record states a wrong size");
+                self.wanted.never_comes(missing);
             }
             Err(error) => {
                 tracing::debug!(attachment = %root, %error, "attachment not fetched yet");
@@ -282,142 +265,4 @@ impl Round {
         let remove = move || attachments.remove_stale(SystemTime::now());
         let _going_down = tokio::task::spawn_blocking(remove).await;
     }
-}
-
-/// Places for questions to each peer.
-#[derive(Debug, Default)]
-struct Peers(std::sync::Mutex<HashMap<PeerKey, Arc<Semaphore>>>);
-
-impl Peers {
-    fn of(&self, peer: PeerKey) -> Arc<Semaphore> {
-        let mut peers = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if peers.len() > 512 {
-            peers.retain(|_, places| Arc::strong_count(places) > 1);
-        }
-        let places = || Arc::new(Semaphore::new(OF_PEER_MAX));
-        Arc::clone(peers.entry(peer).or_insert_with(places))
-    }
-}
-
-/// What came of asking a peer.
-enum Asked {
-    /// All is here.
-    Whole(IncomingFile),
-    /// It gives no more, or what it gave is wrong.
-    Next(IncomingFile),
-}
-
-/// One attachment's way.
-struct Fetch {
-    parts: Arc<Fetching>,
-    peers: Arc<Peers>,
-    missing: Missing,
-}
-
-impl Fetch {
-    async fn run(self) -> Result<(), FetchError> {
-        let Missing { root, size, .. } = self.missing;
-        let attachments = self.parts.attachments.clone();
-        let begin = move || {
-            let owner = FileOwner::peers();
-            // A client may have brought it since its record was committed: it stays.
-            let claimed = attachments.claim(&root, size);
-            if claimed
-                .map_err(|error| attachments.io(attachments.inner.paths.directory(), &error))?
-            {
-                return Ok(None);
-            }
-            let uploaded = attachments.held(&owner, &root).uploaded;
-            let offset = if uploaded <= size { uploaded } else { 0 };
-            attachments.begin(&owner, ExpectedFile { size, root: Some(root), offset }).map(Some)
-        };
-        let Some(mut incoming) = apart(begin).await?? else { return Ok(()) };
-        for peer in self.order() {
-            incoming = match self.ask(peer, incoming).await? {
-                Asked::Whole(whole) => {
-                    let until = unclaimed_until(Duration::ZERO);
-                    apart(move || whole.finish(until)).await??;
-                    return Ok(());
-                }
-                Asked::Next(incoming) => incoming,
-            };
-        }
-        Err(FetchError::Nowhere)
-    }
-
-    /// The connected peers: those of the agency whose record it is first, the others so that not all nodes
-    /// ask the same.
-    fn order(&self) -> Vec<PeerKey> {
-        let connected = self.parts.network.connected();
-        let mut peers: Vec<_> =
-            connected.borrow().iter().map(|peer| (peer.agency, peer.key)).collect();
-        let turn = usize::from(self.missing.root.0[0]) % peers.len().max(1);
-        peers.rotate_left(turn);
-        peers.sort_by_key(|(agency, _)| *agency != self.missing.agency);
-        peers.into_iter().map(|(_, key)| key).collect()
-    }
-
-    /// Asks a peer for piece after piece, for as long as it gives them.
-    async fn ask(&self, peer: PeerKey, mut incoming: IncomingFile) -> Result<Asked, FetchError> {
-        let Missing { root, size, .. } = self.missing;
-        while incoming.come() < size {
-            let first = incoming.come() / PIECE_BYTES as u64;
-            let Some(pieces) = self.pieces(peer, first).await else {
-                return Ok(Asked::Next(incoming));
-            };
-            if pieces.is_empty() {
-                return Ok(Asked::Next(incoming));
-            }
-            let take = move || {
-                let good = pieces.iter().zip(first..).all(|(piece, index)| {
-                    merkle::read_path(&piece.path).is_ok_and(|path| {
-                        verify_piece((&root, size), index, &piece.data, &path).is_ok()
-                    })
-                });
-                if good {
-                    for piece in &pieces {
-                        incoming.push(&piece.data)?;
-                    }
-                }
-                Ok::<_, AttachmentRefusal>((incoming, good))
-            };
-            let (taken, good) = apart(take).await??;
-            incoming = taken;
-            if !good {
-                tracing::warn!(%peer, attachment = %root.short(), "a peer gave a wrong piece");
-                self.parts.network.charge(peer, "attachment piece");
-                return Ok(Asked::Next(incoming));
-            }
-        }
-        Ok(Asked::Whole(incoming))
-    }
-
-    /// Some pieces from a peer, unverified; nothing where it gives no answer, or more than it was asked for.
-    async fn pieces(&self, peer: PeerKey, first: u64) -> Option<Vec<v1::Piece>> {
-        let Missing { root, size, .. } = self.missing;
-        let places = self.peers.of(peer);
-        let _place = places.acquire_owned().await.ok()?;
-        let request = v1::PiecesRequest {
-            root: root.0.to_vec(),
-            size,
-            first: u32::try_from(first).ok()?,
-            count_max: PIECES_MAX,
-        };
-        let request = v1::SyncRequest { request: Some(Request::Pieces(request)) };
-        let answer = self.parts.network.request(peer, request).await.ok()?;
-        let Some(Response::Pieces(answer)) = answer.response else { return None };
-        let asked = u64::from(PIECES_MAX).min(pieces_of(size).saturating_sub(first));
-        if answer.pieces.len() as u64 > asked {
-            self.parts.network.charge(peer, "attachment piece");
-            return None;
-        }
-        Some(answer.pieces)
-    }
-}
-
-/// Works with the disk, away from the async workers.
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, FetchError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| FetchError::Nowhere)
 }

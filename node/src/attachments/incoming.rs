@@ -36,9 +36,8 @@ pub struct ExpectedFile {
 pub struct IncomingFile {
     attachments: Attachments,
     pub(super) owner: FileOwner,
-    pub(super) number: u64,
     expected: ExpectedFile,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     file: File,
     builder: AttachmentBuilder,
     leaves: Vec<Hash>,
@@ -60,7 +59,7 @@ impl IncomingFile {
     /// Opens the file of a part, whose room is taken, and reads again what is there of it.
     pub(super) fn open(
         attachments: &Attachments,
-        (owner, number): (&FileOwner, u64),
+        owner: &FileOwner,
         expected: ExpectedFile,
         path: PathBuf,
     ) -> io::Result<Self> {
@@ -83,18 +82,7 @@ impl IncomingFile {
         file.seek(SeekFrom::End(0))?;
         let (attachments, owner) = (attachments.clone(), owner.clone());
         let (unsynced, state) = (0, Coming::Right);
-        Ok(Self {
-            attachments,
-            owner,
-            number,
-            expected,
-            path,
-            file,
-            builder,
-            leaves,
-            unsynced,
-            state,
-        })
+        Ok(Self { attachments, owner, expected, path, file, builder, leaves, unsynced, state })
     }
 
     /// Bytes that have come.
@@ -105,10 +93,6 @@ impl IncomingFile {
     /// Bytes of the whole.
     pub fn size(&self) -> u64 {
         self.expected.size
-    }
-
-    pub(super) fn root(&self) -> Option<Hash> {
-        self.expected.root
     }
 
     /// Takes the next bytes. May wait for the disk.
@@ -167,7 +151,7 @@ impl IncomingFile {
         self.file.write_all(&leaves)?;
         self.file.set_modified(until)?;
         self.file.sync_all()?;
-        self.attachments.came_whole(self, root, &self.path, until)
+        self.attachments.came_whole(self, root, until)
     }
 }
 

@@ -4,7 +4,8 @@
 //! attachments/
 //!   held/ab/abcd…            whole, and a committed record refers to it
 //!   unclaimed/OWNER/abcd…    whole, uploaded, and no committed record refers to it yet
-//!   incoming/OWNER/abcd….part  what has come of a file
+//!   incoming/OWNER/abcd….part  what has come of a client's file
+//!   incoming/peers/abcd…-SIZE.part  of one that is fetched; records may state several sizes of one root
 //!   position                 see `scanning`
 //! ```
 //!
@@ -97,30 +98,45 @@ impl Paths {
         self.unclaimed().join(&owner.0).join(root.to_string())
     }
 
-    /// What has come of a file: of one whose root was stated, or of another by a number.
-    pub(super) fn part(&self, owner: &FileOwner, root: Option<&Hash>, number: u64) -> PathBuf {
-        let directory = self.incoming().join(&owner.0);
-        match root {
-            Some(root) => directory.join(format!("{root}.part")),
-            None => directory.join(format!("unnamed-{number}")),
-        }
+    /// What has come of a client's file whose root was stated.
+    pub(super) fn part_of_client(&self, owner: &FileOwner, root: &Hash) -> PathBuf {
+        self.incoming().join(&owner.0).join(format!("{root}.part"))
+    }
+
+    /// What has come from peers of a file of a root and a size. One that a record lied about has another.
+    pub(super) fn part_from_peers(&self, root: &Hash, size: u64) -> PathBuf {
+        self.incoming().join(FileOwner::peers().0).join(format!("{root}-{size}.part"))
+    }
+
+    /// What has come of a file whose root was not stated.
+    pub(super) fn unnamed_part(&self, owner: &FileOwner, number: u64) -> PathBuf {
+        self.incoming().join(&owner.0).join(format!("unnamed-{number}"))
     }
 
     /// The whole files of clients that none refers to: owner, root and path.
     pub(super) fn unclaimed_files(&self) -> io::Result<Vec<(FileOwner, Hash, PathBuf)>> {
-        owned_files(&self.unclaimed(), |name| name.parse().ok())
+        owned_files(&self.unclaimed(), |_, name| name.parse().ok())
     }
 
     /// What has come of files: owner, root and path. What has no root cannot be resumed, and is removed.
     pub(super) fn parts(&self) -> io::Result<Vec<(FileOwner, Hash, PathBuf)>> {
-        owned_files(&self.incoming(), |name| name.strip_suffix(".part")?.parse().ok())
+        owned_files(&self.incoming(), |owner, name| {
+            let mut root = name.strip_suffix(".part")?;
+            if owner.is_peers() {
+                let (before, size) = root.split_once('-')?;
+                // As it is written and no other way, so that one part has one name.
+                size.parse::<u64>().ok().filter(|read| read.to_string() == size)?;
+                root = before;
+            }
+            root.parse().ok()
+        })
     }
 }
 
 /// The files of each owner in a directory. Files with other names are removed: they are left over.
 fn owned_files(
     directory: &Path,
-    root_of: impl Fn(&str) -> Option<Hash>,
+    root_of: impl Fn(&FileOwner, &str) -> Option<Hash>,
 ) -> io::Result<Vec<(FileOwner, Hash, PathBuf)>> {
     let mut found = Vec::new();
     for of_owner in fs::read_dir(directory)? {
@@ -128,7 +144,7 @@ fn owned_files(
         let Some(owner) = of_owner.file_name().to_str().and_then(FileOwner::read) else { continue };
         for file in fs::read_dir(of_owner.path())? {
             let file = file?;
-            match file.file_name().to_str().and_then(&root_of) {
+            match file.file_name().to_str().and_then(|name| root_of(&owner, name)) {
                 Some(root) => found.push((owner.clone(), root, file.path())),
                 None => fs::remove_file(file.path())?,
             }

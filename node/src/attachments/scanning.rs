@@ -1,5 +1,5 @@
 //! Which attachments committed records refer to: found by reading the blocks, from a height on that is kept
-//! beside the files. All attachments of records below that height are held, or are not to be fetched.
+//! beside the files. All attachments of records below that height are held, or are not to be fetched, or cannot be.
 
 use std::{fs, io};
 
@@ -11,7 +11,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1;
 use prost::Message as _;
 
-use super::{Attachments, wanted::Missing};
+use super::{Attachments, Claim, wanted::Missing};
 
 /// Blocks that are read in one go, and bytes of transactions after which no more are.
 const BLOCKS_MAX: u64 = 64;
@@ -58,7 +58,7 @@ pub(super) fn scan(
             for (agency, attachment) in attachments_of(transaction) {
                 let Ok(root) = Hash::from_slice(&attachment.root) else { continue };
                 let size = attachment.size;
-                if !attachments.claim(&root, size)? {
+                if attachments.claim(&root, size)? == Claim::Missing {
                     let height = scanned.next;
                     scanned.missing.push(Missing { root, size, agency, height });
                 }

@@ -90,15 +90,21 @@ impl Wanted {
         self.entries.values().filter(|entry| !entry.is_under_way).map(|entry| entry.due).min()
     }
 
-    /// It is held now.
+    /// It is held now: no file has the other sizes that records state of its root.
     pub(super) fn came(&mut self, missing: &Missing) {
-        if self.entries.remove(&(missing.root, missing.size)).is_none() {
-            return;
-        }
-        if let Some(of_agency) = self.agencies.get_mut(&missing.agency) {
+        let sizes = self.entries.range((missing.root, 0)..=(missing.root, u64::MAX));
+        let all: Vec<_> = sizes.map(|(_, entry)| entry.missing).collect();
+        all.iter().for_each(|missing| self.never_comes(missing));
+    }
+
+    /// No file is it.
+    pub(super) fn never_comes(&mut self, missing: &Missing) {
+        let Some(entry) = self.entries.remove(&(missing.root, missing.size)) else { return };
+        let agency = entry.missing.agency;
+        if let Some(of_agency) = self.agencies.get_mut(&agency) {
             of_agency.entries -= 1;
             if of_agency.entries == 0 && of_agency.skipped_from.is_none() {
-                self.agencies.remove(&missing.agency);
+                self.agencies.remove(&agency);
             }
         }
     }
@@ -202,6 +208,23 @@ mod tests {
         assert_eq!(wanted.agencies[&agency("AA")].skipped_from, Some(10 + of_agency));
         (of_agency / 2..of_agency).for_each(|number| wanted.came(&other(number)));
         assert!(!wanted.agencies.contains_key(&agency("BB")), "nothing is kept of it");
+    }
+
+    #[test]
+    fn once_a_file_is_held_the_other_sizes_of_its_root_are_not_wanted_any_more() {
+        let (mut wanted, now) = (Wanted::default(), Instant::now());
+        let right = missing(5, "AA");
+        let lies =
+            [0, 6, 8, u64::MAX].map(|size| Missing { size, agency: agency("LIAR"), ..right });
+        lies.into_iter().chain([right]).for_each(|missing| wanted.add(missing, now));
+        wanted.add(missing(4, "BB"), now);
+        wanted.add(missing(6, "BB"), now);
+        wanted.never_comes(&lies[0]);
+        assert_eq!(wanted.entries.len(), 6);
+        wanted.came(&right);
+        let left: Vec<_> = wanted.entries.values().map(|entry| entry.missing).collect();
+        assert_eq!(left, [missing(4, "BB"), missing(6, "BB")]);
+        assert_eq!(wanted.agencies.keys().collect::<Vec<_>>(), [&agency("BB")]);
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl RandomFile {
 
     /// Bytes that a node has of it, while it comes.
     fn come(&self, network: &Network, i: usize) -> u64 {
-        network.shared(i).attachments.held(&FileOwner::peers(), &self.root).uploaded
+        network.shared(i).attachments.fetched(&self.root, self.size())
     }
 }
 
@@ -210,13 +210,70 @@ async fn a_file_that_is_brought_after_its_record_was_committed_stays() {
 }
 
 /// Pieces of the right lengths, of other bytes.
-fn wrong_pieces(request: &v1::PiecesRequest) -> Response {
+fn wrong_pieces(request: &v1::PiecesRequest) -> v1::PiecesResponse {
     let of = |index: u32| v1::Piece {
         data: vec![7; piece_bytes(request.size, index.into())],
         path: vec![7; 32 * 4],
     };
     let end = (request.first + request.count_max).min(pieces_of(request.size) as u32);
-    Response::Pieces(v1::PiecesResponse { pieces: (request.first..end).map(of).collect() })
+    v1::PiecesResponse { pieces: (request.first..end).map(of).collect() }
+}
+
+/// A peer with the keys of a node, connected to another node alone.
+struct Liar {
+    lying: tokio::task::JoinHandle<()>,
+    shutdown: CancellationToken,
+}
+
+impl Liar {
+    /// `answers` says after how long which pieces are answered; nothing where there is no answer.
+    async fn start(
+        network: &Network,
+        (as_node, to): (usize, usize),
+        answers: impl Fn(&v1::PiecesRequest) -> Option<(Duration, v1::PiecesResponse)> + Send + 'static,
+    ) -> Self {
+        let config = NetworkConfig {
+            identity: key(2, as_node),
+            chain_id: network.genesis.chain_id(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+            peers: vec![PeerConfig {
+                key: key(2, to).public(),
+                agency: code(to),
+                addresses: vec![network.addresses[to].clone()],
+            }],
+            limits: Limits::default(),
+        };
+        let shutdown = CancellationToken::new();
+        let started = network::spawn(config, shutdown.clone()).await;
+        let (liar, mut events) = started.expect("started");
+        let connected =
+            async { while !matches!(events.recv().await, Some(NetworkEvent::Connected(_))) {} };
+        tokio::time::timeout(DEADLINE, connected).await.expect("connected");
+        let lying = tokio::spawn(async move {
+            let (_liar, mut never_answered) = (liar, Vec::new());
+            while let Some(event) = events.recv().await {
+                let NetworkEvent::Request { request, reply, .. } = event else { continue };
+                let Some(Request::Pieces(request)) = request.request else { continue };
+                let Some((after, answer)) = answers(&request) else {
+                    never_answered.push(reply);
+                    continue;
+                };
+                let response = Some(Response::Pieces(answer));
+                tokio::spawn(wait_then(after, || reply.send(v1::SyncResponse { response })));
+            }
+        });
+        Self { lying, shutdown }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.lying.await.expect("no panic");
+    }
+}
+
+async fn wait_then(after: Duration, then: impl FnOnce()) {
+    tokio::time::sleep(after).await;
+    then();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,30 +283,13 @@ async fn a_peer_that_gives_wrong_pieces_is_blamed_and_the_file_comes_from_anothe
     let transaction = stating(network.shared(0).chain_id, 0, &[(file.root, file.size())]);
     commit(&network, &transaction, &[0, 1, 2, 3]).await;
     network.stop_node(0).await;
-    let (victim, shutdown) = (key(2, 1).public(), CancellationToken::new());
-    let config = NetworkConfig {
-        identity: key(2, 0),
-        chain_id: network.genesis.chain_id(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
-        peers: vec![PeerConfig {
-            key: victim,
-            agency: code(1),
-            addresses: vec![network.addresses[1].clone()],
-        }],
-        limits: Limits::default(),
-    };
-    let (_liar, mut events) = network::spawn(config, shutdown.clone()).await.expect("started");
     let (lied, mut lies) = mpsc::channel(64);
-    let lying = tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
-            let NetworkEvent::Request { request, reply, .. } = event else { continue };
-            if let Some(Request::Pieces(request)) = request.request {
-                reply.send(v1::SyncResponse { response: Some(wrong_pieces(&request)) });
-                // That nobody counts any more is no fault.
-                let _counted = lied.try_send(());
-            }
-        }
-    });
+    let liar = Liar::start(&network, (0, 1), move |request| {
+        // That nobody counts any more is no fault.
+        let _counted = lied.try_send(());
+        Some((Duration::ZERO, wrong_pieces(request)))
+    })
+    .await;
     for _ in 0..2 {
         tokio::time::timeout(DEADLINE, lies.recv())
             .await
@@ -265,7 +305,35 @@ async fn a_peer_that_gives_wrong_pieces_is_blamed_and_the_file_comes_from_anothe
     file.upload(&network, 2);
     file.comes_to(&network, 1).await;
     file.comes_to(&network, 3).await;
-    shutdown.cancel();
-    lying.await.expect("no panic");
+    liar.stop().await;
+    network.stop().await;
+}
+
+/// A member's records say of a root that it has 1, 2, 3 … bytes, and its node says nothing when it is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_that_a_liar_made_up_do_not_keep_a_file_from_coming() {
+    let mut network = Network::start(4).await;
+    let file = RandomFile::new(20 * PIECE_BYTES, 7);
+    let lies: Vec<_> = (1..=100).map(|size| (file.root, size)).collect();
+    let lies = stating(network.shared(0).chain_id, 3, &lies);
+    network.stop_node(3).await;
+    let (asked, mut questions) = mpsc::channel(64);
+    let liar = Liar::start(&network, (3, 1), move |_| {
+        // That nobody counts any more is no fault.
+        let _counted = asked.try_send(());
+        None
+    })
+    .await;
+    commit(&network, &lies, &[0, 1, 2]).await;
+    for _ in 0..2 {
+        let question = tokio::time::timeout(DEADLINE, questions.recv()).await;
+        question.expect("it is asked first").expect("lies");
+    }
+    file.upload(&network, 0);
+    let record = lodge(&network, 0, "right", file.record("MRN1")).await.expect("accepted");
+    assert!(matches!(network.finality(0, record).await, End::Final { .. }));
+    file.comes_to(&network, 2).await;
+    file.comes_to(&network, 1).await;
+    liar.stop().await;
     network.stop().await;
 }
