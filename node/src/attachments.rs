@@ -10,7 +10,8 @@
 //! | `paths`, `room` | where the files are; how much they may take |
 //! | `incoming`, `whole` | a file that is coming, and one that is there |
 //! | `scanning`, `claiming` | what committed records refer to; what is held of it, which stays |
-//! | `wanted`, `fetching`, `getting` | what is missing of it, what is fetched next, and one attachment's way |
+//! | `wanted`, `fetching` | what is missing of it, and what is fetched next |
+//! | `getting`, `peers` | one attachment's way; whom it is asked of |
 //! | `answering` | pieces for peers |
 
 use std::{
@@ -41,6 +42,7 @@ pub mod fetching;
 mod getting;
 mod incoming;
 mod paths;
+mod peers;
 mod room;
 mod scanning;
 mod sizes;

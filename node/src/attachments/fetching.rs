@@ -5,7 +5,10 @@
 //! out at the piece, and blamed. What has come stays when the node stops, and is built on afterwards.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -20,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Attachments,
-    getting::{Fetch, FetchError, Got, Peers},
+    getting::{Fetch, FetchError, Got},
+    peers::Peers,
     scanning::{self, Scanned},
     wanted::{Missing, Wanted},
 };
@@ -80,6 +84,8 @@ impl Fetching {
 struct Round {
     parts: Arc<Fetching>,
     peers: Arc<Peers>,
+    /// Whether something waits for a place.
+    others_wait: Arc<AtomicBool>,
     chain_id: Hash,
     wanted: Wanted,
     /// The next height to look at.
@@ -103,6 +109,7 @@ impl Round {
         Self {
             parts: Arc::new(parts),
             peers: Arc::default(),
+            others_wait: Arc::default(),
             chain_id,
             wanted: Wanted::default(),
             next: position,
@@ -197,17 +204,20 @@ impl Round {
 
     fn start_fetches(&mut self, stop: &CancellationToken) {
         while self.under_way.len() < UNDER_WAY_MAX {
-            let Some(missing) = self.wanted.next(Instant::now()) else { return };
+            let Some(missing) = self.wanted.next(Instant::now()) else { break };
+            let what = (missing, self.wanted.agencies_of(&missing));
             let (parts, peers) = (Arc::clone(&self.parts), Arc::clone(&self.peers));
+            let fetch = Fetch::new(parts, peers, what, Arc::clone(&self.others_wait));
             let stop = stop.clone();
             self.under_way.spawn(async move {
-                let fetch = Fetch::new(parts, peers, missing);
                 tokio::select! {
                     fetched = fetch.run() => (missing, fetched),
                     () = stop.cancelled() => (missing, Err(FetchError::Nowhere)),
                 }
             });
         }
+        let others_wait = self.wanted.is_any_due(Instant::now());
+        self.others_wait.store(others_wait, Ordering::Relaxed);
     }
 
     fn ended(&mut self, missing: &Missing, ended: Result<Got, FetchError>) {
@@ -222,8 +232,15 @@ impl Round {
                 tracing::debug!(attachment = %root, %agency, size, "a record states a wrong size");
                 self.wanted.never_comes(missing);
             }
+            Ok(Got::Part) => {
+                tracing::debug!(attachment = %root, "some of an attachment came");
+                self.wanted.came_in_part(missing, Instant::now());
+            }
             Err(error) => {
                 tracing::debug!(attachment = %root, %error, "attachment not fetched yet");
+                if let FetchError::BrokeOff = error {
+                    self.wanted.came_in_part(missing, Instant::now());
+                }
                 self.wanted.failed(missing, Instant::now());
             }
         }

@@ -1,27 +1,37 @@
 //! One attachment's way: which peers are asked for it, and its pieces from them, each verified before it counts.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use customhouse_ledger::{
+    agency::AgencyCode,
     attachment::{pieces_of, verify_piece},
     limits::PIECE_BYTES,
     merkle,
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::{
     AttachmentRefusal, Claim, ExpectedFile, FileOwner, IncomingFile, answering::PIECES_MAX,
-    fetching::Fetching, unclaimed_until, wanted::Missing,
+    fetching::Fetching, peers::Peers, unclaimed_until, wanted::Missing,
 };
 use crate::network::PeerKey;
 
-/// Questions for pieces to one peer at a time, of those that it may be asked: consensus needs the others.
-const OF_PEER_MAX: usize = 2;
+/// For how long a question waits for those before it that the same peer was asked.
+const PLACE_WITHIN: Duration = Duration::from_secs(3);
+/// By when a peer has answered, which is less than the network would wait: a few pieces at the pace below which it is
+/// slow.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// After how long an attachment gives its place to another that waits for one.
+const LEASE: Duration = Duration::from_secs(10);
+/// How many times as long as it took to read back what had come it keeps its place at least.
+const LEASE_OF_READING: u32 = 4;
 
 /// Why an attachment was not got.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +39,9 @@ pub(super) enum FetchError {
     /// No peer that is connected has it.
     #[error("no connected peer has it")]
     Nowhere,
+    /// No peer that is connected has more of it.
+    #[error("no connected peer has more of it than came")]
+    BrokeOff,
     /// It cannot be kept.
     #[error("{0}")]
     Refused(#[from] AttachmentRefusal),
@@ -41,21 +54,8 @@ pub(super) enum Got {
     Held,
     /// No file is it.
     Never,
-}
-
-/// Places for questions to each peer.
-#[derive(Debug, Default)]
-pub(super) struct Peers(Mutex<HashMap<PeerKey, Arc<Semaphore>>>);
-
-impl Peers {
-    fn of(&self, peer: PeerKey) -> Arc<Semaphore> {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if peers.len() > 512 {
-            peers.retain(|_, places| Arc::strong_count(places) > 1);
-        }
-        let places = || Arc::new(Semaphore::new(OF_PEER_MAX));
-        Arc::clone(peers.entry(peer).or_insert_with(places))
-    }
+    /// Some of it has come, and others wait for its place.
+    Part,
 }
 
 /// One attachment's way.
@@ -63,6 +63,12 @@ pub(super) struct Fetch {
     parts: Arc<Fetching>,
     peers: Arc<Peers>,
     missing: Missing,
+    /// Whose records refer to it.
+    agencies: Vec<AgencyCode>,
+    /// Whether others wait for a place.
+    others_wait: Arc<AtomicBool>,
+    /// Until when it keeps its own all the same.
+    lease: Instant,
     /// Bytes that had come before.
     before: u64,
     /// Where its bytes go. Nothing is set aside for it before a first piece is verified: what a record states
@@ -71,8 +77,14 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(parts: Arc<Fetching>, peers: Arc<Peers>, missing: Missing) -> Self {
-        Self { parts, peers, missing, before: 0, incoming: None }
+    pub(super) fn new(
+        parts: Arc<Fetching>,
+        peers: Arc<Peers>,
+        (missing, agencies): (Missing, Vec<AgencyCode>),
+        others_wait: Arc<AtomicBool>,
+    ) -> Self {
+        let lease = Instant::now() + LEASE;
+        Self { parts, peers, missing, agencies, others_wait, lease, before: 0, incoming: None }
     }
 
     pub(super) async fn run(mut self) -> Result<Got, FetchError> {
@@ -97,10 +109,17 @@ impl Fetch {
             Claim::Never => return Ok(Got::Never),
             Claim::Missing => {}
         }
-        let mut peers = self.order().into_iter();
+        let connected = Arc::clone(&self.parts.network.connected().borrow());
+        let order = self.peers.order(&connected, (&self.agencies, root.0[0]), Instant::now());
+        let mut peers = order.into_iter();
         while self.come() < size {
-            let peer = peers.next().ok_or(FetchError::Nowhere)?;
-            self.ask(peer).await?;
+            let has_come = self.incoming.is_some();
+            match peers.next().filter(|_| !self.is_over()) {
+                Some(peer) => self.ask(peer, peers.len() > 0).await?,
+                None if has_come && self.is_over() => return Ok(Got::Part),
+                None if has_come => return Err(FetchError::BrokeOff),
+                None => return Err(FetchError::Nowhere),
+            }
         }
         // It has none where nothing had to come.
         self.take(Vec::new()).await?;
@@ -115,30 +134,34 @@ impl Fetch {
         self.incoming.as_ref().map_or(self.before, IncomingFile::come)
     }
 
-    /// The connected peers: those of the agency whose record it is first, the others so that not all nodes
-    /// ask the same.
-    fn order(&self) -> Vec<PeerKey> {
-        let connected = self.parts.network.connected();
-        let mut peers: Vec<_> =
-            connected.borrow().iter().map(|peer| (peer.agency, peer.key)).collect();
-        let turn = usize::from(self.missing.root.0[0]) % peers.len().max(1);
-        peers.rotate_left(turn);
-        peers.sort_by_key(|(agency, _)| *agency != self.missing.agency);
-        peers.into_iter().map(|(_, key)| key).collect()
+    /// Whether it gives its place to others that wait. What has come stays.
+    fn is_over(&self) -> bool {
+        self.others_wait.load(Ordering::Relaxed) && self.lease <= Instant::now()
     }
 
-    /// Asks a peer for piece after piece, for as long as it gives them.
-    async fn ask(&mut self, peer: PeerKey) -> Result<(), FetchError> {
-        while self.come() < self.missing.size {
+    /// Asks a peer for piece after piece, for as long as it gives them; where there are others to ask, for as long
+    /// as it is not slow.
+    async fn ask(&mut self, peer: PeerKey, has_others: bool) -> Result<(), FetchError> {
+        while self.come() < self.missing.size && !self.is_over() {
             let first = self.come() / PIECE_BYTES as u64;
-            let Some(pieces) = self.pieces(peer, first).await else { return Ok(()) };
-            if pieces.is_empty() {
+            let places = self.peers.places(peer);
+            let Ok(Ok(place)) = timeout(PLACE_WITHIN, places.acquire_owned()).await else {
                 return Ok(());
-            }
-            if !self.take(pieces).await? {
+            };
+            let asked = Instant::now();
+            let pieces = self.pieces(peer, first).await;
+            drop(place);
+            let took = asked.elapsed();
+            let bytes = pieces.iter().map(|piece| piece.data.len()).sum();
+            let is_last = pieces.is_empty();
+            if !is_last && !self.take(pieces).await? {
                 let root = self.missing.root.short();
                 tracing::warn!(%peer, attachment = %root, "a peer gave a wrong piece");
                 self.parts.network.charge(peer, "attachment piece");
+                return Ok(());
+            }
+            let is_slow = self.peers.answered(peer, bytes, took, Instant::now());
+            if is_last || is_slow && has_others {
                 return Ok(());
             }
         }
@@ -156,44 +179,47 @@ impl Fetch {
                     verify_piece((&root, size), index, &piece.data, &path).is_ok()
                 })
             });
+            let began = Instant::now();
             if !good {
-                return Ok((incoming, false));
+                return Ok((incoming, false, began));
             }
             let begin = || {
                 let expected = ExpectedFile { size, root: Some(root), offset };
                 attachments.begin(&FileOwner::peers(), expected)
             };
             let mut incoming = incoming.map_or_else(begin, Ok)?;
+            // It is not to read back again and again what came before, and get no further.
+            let lease = Instant::now() + began.elapsed() * LEASE_OF_READING;
             for piece in &pieces {
                 incoming.push(&piece.data)?;
             }
-            Ok::<_, AttachmentRefusal>((Some(incoming), true))
+            Ok::<_, AttachmentRefusal>((Some(incoming), true, lease))
         };
-        let good;
-        (self.incoming, good) = apart(take).await??;
+        let (incoming, good, lease) = apart(take).await??;
+        self.incoming = incoming;
+        self.lease = self.lease.max(lease);
         Ok(good)
     }
 
-    /// Some pieces from a peer, unverified; nothing where it gives no answer, or more than it was asked for.
-    async fn pieces(&self, peer: PeerKey, first: u64) -> Option<Vec<v1::Piece>> {
+    /// Some pieces from a peer, unverified; none where it gives no answer, or more than it was asked for.
+    async fn pieces(&self, peer: PeerKey, first: u64) -> Vec<v1::Piece> {
         let Missing { root, size, .. } = self.missing;
-        let places = self.peers.of(peer);
-        let _place = places.acquire_owned().await.ok()?;
-        let request = v1::PiecesRequest {
-            root: root.0.to_vec(),
-            size,
-            first: u32::try_from(first).ok()?,
-            count_max: PIECES_MAX,
-        };
+        let Ok(first_piece) = u32::try_from(first) else { return Vec::new() };
+        // Over a slow line one may come where eight would not in time.
+        let count_max = if self.peers.is_slow(&peer, Instant::now()) { 1 } else { PIECES_MAX };
+        let request =
+            v1::PiecesRequest { root: root.0.to_vec(), size, first: first_piece, count_max };
         let request = v1::SyncRequest { request: Some(Request::Pieces(request)) };
-        let answer = self.parts.network.request(peer, request).await.ok()?;
-        let Some(Response::Pieces(answer)) = answer.response else { return None };
-        let asked = u64::from(PIECES_MAX).min(pieces_of(size).saturating_sub(first));
+        let answer = timeout(ANSWER_WITHIN, self.parts.network.request(peer, request)).await;
+        let Ok(Ok(v1::SyncResponse { response: Some(Response::Pieces(answer)) })) = answer else {
+            return Vec::new();
+        };
+        let asked = u64::from(count_max).min(pieces_of(size).saturating_sub(first));
         if answer.pieces.len() as u64 > asked {
             self.parts.network.charge(peer, "attachment piece");
-            return None;
+            return Vec::new();
         }
-        Some(answer.pieces)
+        answer.pieces
     }
 }
 

@@ -12,6 +12,8 @@ use customhouse_ledger::{agency::AgencyCode, hash::Hash};
 const WANTED_OF_AGENCY_MAX: usize = 1024;
 /// Attachments of one agency's records that are fetched at a time.
 const UNDER_WAY_OF_AGENCY_MAX: usize = 2;
+/// Further agencies whose records refer to the same that are remembered.
+const OTHERS_MAX: usize = 16;
 /// The first pause after nobody had an attachment; it doubles each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -30,6 +32,8 @@ pub(super) struct Missing {
 #[derive(Debug)]
 struct Entry {
     missing: Missing,
+    /// Whose records refer to it too.
+    others: Vec<AgencyCode>,
     tries: u32,
     due: Instant,
     is_under_way: bool,
@@ -56,6 +60,10 @@ impl Wanted {
         let Missing { root, size, agency, height } = missing;
         if let Some(entry) = self.entries.get_mut(&(root, size)) {
             entry.missing.height = entry.missing.height.min(height);
+            let is_known = entry.missing.agency == agency || entry.others.contains(&agency);
+            if !is_known && entry.others.len() < OTHERS_MAX {
+                entry.others.push(agency);
+            }
             return;
         }
         let of_agency = self.agencies.entry(agency).or_default();
@@ -65,7 +73,8 @@ impl Wanted {
             return;
         }
         of_agency.entries += 1;
-        let entry = Entry { missing, tries: 0, due: now, is_under_way: false };
+        let others = Vec::new();
+        let entry = Entry { missing, others, tries: 0, due: now, is_under_way: false };
         self.entries.insert((root, size), entry);
     }
 
@@ -83,6 +92,17 @@ impl Wanted {
         let next = due.min_by_key(|entry| (of(&entry.missing.agency), entry.due))?;
         next.is_under_way = true;
         Some(next.missing)
+    }
+
+    /// The agencies whose records refer to it: the nodes of any of them may have it.
+    pub(super) fn agencies_of(&self, missing: &Missing) -> Vec<AgencyCode> {
+        let others = self.entries.get(&(missing.root, missing.size)).map(|entry| &entry.others);
+        std::iter::once(missing.agency).chain(others.into_iter().flatten().copied()).collect()
+    }
+
+    /// Whether something waits for a place.
+    pub(super) fn is_any_due(&self, now: Instant) -> bool {
+        self.entries.values().any(|entry| !entry.is_under_way && entry.due <= now)
     }
 
     /// When something will be due; nothing where nothing waits.
@@ -106,6 +126,13 @@ impl Wanted {
             if of_agency.entries == 0 && of_agency.skipped_from.is_none() {
                 self.agencies.remove(&agency);
             }
+        }
+    }
+
+    /// Some of it came: it is had, and waits behind the others.
+    pub(super) fn came_in_part(&mut self, missing: &Missing, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&(missing.root, missing.size)) {
+            (entry.tries, entry.due, entry.is_under_way) = (0, now, false);
         }
     }
 
@@ -211,6 +238,20 @@ mod tests {
     }
 
     #[test]
+    fn what_came_in_part_waits_behind_the_others_without_a_pause() {
+        let (mut wanted, now) = (Wanted::default(), Instant::now());
+        (0..3).for_each(|number| wanted.add(missing(number, "AA"), now));
+        let (first, second) = (wanted.next(now).expect("due"), wanted.next(now).expect("due"));
+        assert!(wanted.is_any_due(now), "the third");
+        let later = now + Duration::from_secs(10);
+        wanted.came_in_part(&first, later);
+        assert_eq!(wanted.next(later), Some(missing(2, "AA")));
+        wanted.came_in_part(&second, later + Duration::from_secs(1));
+        assert_eq!(wanted.next(later + Duration::from_secs(1)), Some(first));
+        assert!(wanted.is_any_due(later + Duration::from_secs(1)), "the second");
+    }
+
+    #[test]
     fn once_a_file_is_held_the_other_sizes_of_its_root_are_not_wanted_any_more() {
         let (mut wanted, now) = (Wanted::default(), Instant::now());
         let right = missing(5, "AA");
@@ -234,6 +275,12 @@ mod tests {
         wanted.add(one, now);
         wanted.add(Missing { height: 3, ..one }, now);
         wanted.add(Missing { height: 30, ..one }, now);
+        wanted.add(Missing { agency: agency("BB"), ..one }, now);
         assert_eq!((wanted.entries.len(), wanted.lowest()), (1, Some(3)));
+        assert_eq!(
+            wanted.agencies_of(&one),
+            ["AA", "BB"].map(agency),
+            "either's nodes may have it"
+        );
     }
 }

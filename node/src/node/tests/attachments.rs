@@ -8,7 +8,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 
 use super::*;
-use crate::attachments::{ExpectedFile, FileOwner, unclaimed_until};
+use crate::attachments::{Attachments, ExpectedFile, FileOwner, unclaimed_until};
 
 /// A file of random bytes.
 struct RandomFile {
@@ -335,5 +335,45 @@ async fn sizes_that_a_liar_made_up_do_not_keep_a_file_from_coming() {
     file.comes_to(&network, 2).await;
     file.comes_to(&network, 1).await;
     liar.stop().await;
+    network.stop().await;
+}
+
+/// A peer that gives right pieces, one in three seconds; others have the files, and would give them at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_peer_does_not_hold_the_places_of_fetches() {
+    let mut network = Network::start(4).await;
+    let files = [1, 2, 3].map(|n| RandomFile::new(40 * PIECE_BYTES + n, n as u64));
+    let stated: Vec<_> = files.iter().map(|file| (file.root, file.size())).collect();
+    let transaction = stating(network.shared(0).chain_id, 0, &stated);
+    commit(&network, &transaction, &[0, 1, 2, 3]).await;
+    network.stop_node(0).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = AttachmentsSection::default().limits();
+    let of_slow = Attachments::open(&folder.path().join("a"), limits).expect("opened");
+    for file in &files[..2] {
+        of_slow.keep_whole(&FileOwner::client(&broker(9)), &file.bytes).expect("room");
+    }
+    let (asked, mut questions) = mpsc::channel(64);
+    let slow = Liar::start(&network, (0, 1), move |request| {
+        let found = of_slow.pieces(&v1::PiecesRequest { count_max: 1, ..request.clone() });
+        if found.pieces.is_empty() {
+            return Some((Duration::ZERO, found));
+        }
+        // That nobody counts any more is no fault.
+        let _counted = asked.try_send(request.root.clone());
+        Some((Duration::from_secs(3), found))
+    })
+    .await;
+    let mut both = std::collections::BTreeSet::new();
+    while both.len() < 2 {
+        let question = tokio::time::timeout(DEADLINE, questions.recv()).await;
+        both.insert(question.expect("it has the keys of their agency").expect("runs"));
+    }
+    files.iter().for_each(|file| file.upload(&network, 2));
+    // Of the slow peer alone, the first two would take two minutes, and the third would wait for one of them.
+    for file in files.iter().rev() {
+        file.comes_to(&network, 1).await;
+    }
+    slow.stop().await;
     network.stop().await;
 }
