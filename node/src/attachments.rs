@@ -329,16 +329,25 @@ impl Attachments {
     /// # Errors
     /// [`WholeFileError`]. One that is damaged is set aside, and fetched again where a record refers to it.
     pub fn read(&self, root: &Hash) -> Result<Option<WholeFile>, WholeFileError> {
+        self.read_of_size(root, None)
+    }
+
+    /// The same; nothing, for next to nothing, where it is to have another size than it has.
+    fn read_of_size(
+        &self,
+        root: &Hash,
+        expected: Option<u64>,
+    ) -> Result<Option<WholeFile>, WholeFileError> {
         let unclaimed = self.state().unclaimed.get(root).cloned();
         let paths = &self.inner.paths;
         let held = paths.held_file(root);
         let unclaimed = unclaimed.map(|file| paths.unclaimed_file(&file.owner, root));
         // It may be claimed between the look and the opening.
         for path in unclaimed.into_iter().chain([held]) {
-            match WholeFile::open(&path, root) {
+            match WholeFile::open(&path, root, expected) {
                 Err(WholeFileError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound => {}
-                opened => return opened.map(Some).inspect_err(|error| self.note(root, error)),
+                opened => return opened.inspect_err(|error| self.note(root, error)),
             }
         }
         Ok(None)

@@ -43,12 +43,20 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// Opens a file of this root, and reads and checks the leaf hashes of its pieces.
-    pub(super) fn open(path: &Path, root: &Hash) -> Result<Self, WholeFileError> {
+    /// Opens a file of this root, and reads and checks the leaf hashes of its pieces; nothing, and they are not
+    /// read, where it is to have another size.
+    pub(super) fn open(
+        path: &Path,
+        root: &Hash,
+        expected: Option<u64>,
+    ) -> Result<Option<Self>, WholeFileError> {
         let io = |source| WholeFileError::Io { path: path.to_owned(), source };
         let damaged = || WholeFileError::Damaged(path.to_owned());
         let file = File::open(path).map_err(io)?;
         let size = size_of_file(file.metadata().map_err(io)?.len()).ok_or_else(damaged)?;
+        if expected.is_some_and(|expected| expected != size) {
+            return Ok(None);
+        }
         let count = usize::try_from(pieces_of(size)).map_err(|_| damaged())?;
         let mut bytes = vec![0; 32 * count];
         file.read_exact_at(&mut bytes, size).map_err(io)?;
@@ -57,7 +65,7 @@ impl WholeFile {
         if attachment_root(size, &pieces_root) != *root {
             return Err(damaged());
         }
-        Ok(Self { file, path: path.to_owned(), root: *root, size, leaves })
+        Ok(Some(Self { file, path: path.to_owned(), root: *root, size, leaves }))
     }
 
     /// Its root.
