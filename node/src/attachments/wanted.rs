@@ -17,6 +17,8 @@ const OTHERS_MAX: usize = 16;
 /// The first pause after nobody had an attachment; it doubles each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// The pause between what is asked for again, of all agencies together: each time it may be asked of all peers.
+const AGAIN_EVERY: Duration = Duration::from_millis(250);
 
 /// An attachment of a committed record that is not held here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +41,21 @@ struct Entry {
     is_under_way: bool,
 }
 
+impl Entry {
+    /// When it is due, where nothing is asked for again before this.
+    fn due(&self, again_from: Option<Instant>) -> Instant {
+        again_from.filter(|_| self.tries > 0).map_or(self.due, |from| from.max(self.due))
+    }
+}
+
 /// What is missing.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     entries: BTreeMap<(Hash, u64), Entry>,
     agencies: BTreeMap<AgencyCode, OfAgency>,
+    /// When something may be asked for again that nobody had.
+    again_from: Option<Instant>,
+    turns: u64,
 }
 
 /// What is missing of one agency's records.
@@ -52,6 +64,8 @@ struct OfAgency {
     entries: usize,
     /// The lowest height of something that there was no room for.
     skipped_from: Option<u64>,
+    /// When something of it was last begun, as a count of what was.
+    turn: u64,
 }
 
 impl Wanted {
@@ -78,19 +92,34 @@ impl Wanted {
         self.entries.insert((root, size), entry);
     }
 
-    /// What is fetched next: of what is due, what is due longest, of an agency of which few are under way.
+    /// What is fetched next of what is due: of an agency of which few are under way, and of which something was begun
+    /// longest ago; of that, what is due longest.
     pub(super) fn next(&mut self, now: Instant) -> Option<Missing> {
         let mut under_way = BTreeMap::<AgencyCode, usize>::new();
         for entry in self.entries.values().filter(|entry| entry.is_under_way) {
             *under_way.entry(entry.missing.agency).or_default() += 1;
         }
         let of = |agency: &AgencyCode| under_way.get(agency).copied().unwrap_or_default();
+        let turn =
+            |agency: &AgencyCode| self.agencies.get(agency).map_or(0, |of_agency| of_agency.turn);
+        let again_from = self.again_from;
         let due = self.entries.values_mut().filter(|entry| {
             let agency = &entry.missing.agency;
-            !entry.is_under_way && entry.due <= now && of(agency) < UNDER_WAY_OF_AGENCY_MAX
+            !entry.is_under_way
+                && entry.due(again_from) <= now
+                && of(agency) < UNDER_WAY_OF_AGENCY_MAX
         });
-        let next = due.min_by_key(|entry| (of(&entry.missing.agency), entry.due))?;
+        let next = due.min_by_key(|entry| {
+            let agency = &entry.missing.agency;
+            (of(agency), turn(agency), entry.due)
+        })?;
         next.is_under_way = true;
+        if next.tries > 0 {
+            self.again_from = Some(now + AGAIN_EVERY);
+        }
+        self.turns += 1;
+        let of_agency = self.agencies.entry(next.missing.agency).or_default();
+        of_agency.turn = self.turns;
         Some(next.missing)
     }
 
@@ -102,16 +131,20 @@ impl Wanted {
 
     /// Whether something waits for a place.
     pub(super) fn is_any_due(&self, now: Instant) -> bool {
-        self.entries.values().any(|entry| !entry.is_under_way && entry.due <= now)
+        let again_from = self.again_from;
+        self.entries.values().any(|entry| !entry.is_under_way && entry.due(again_from) <= now)
     }
 
     /// When something will be due; nothing where nothing waits.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.entries.values().filter(|entry| !entry.is_under_way).map(|entry| entry.due).min()
+        let waiting = self.entries.values().filter(|entry| !entry.is_under_way);
+        waiting.map(|entry| entry.due(self.again_from)).min()
     }
 
     /// It is held now: no file has the other sizes that records state of its root.
     pub(super) fn came(&mut self, missing: &Missing) {
+        // The peers have again what they had not: the next need not wait.
+        self.again_from = None;
         let sizes = self.entries.range((missing.root, 0)..=(missing.root, u64::MAX));
         let all: Vec<_> = sizes.map(|(_, entry)| entry.missing).collect();
         all.iter().for_each(|missing| self.never_comes(missing));
@@ -146,7 +179,7 @@ impl Wanted {
         }
     }
 
-    /// Another peer may have what nobody had: all of it is due now.
+    /// Another peer may have what nobody had: all of it is due now, one after the other.
     pub(super) fn hurry(&mut self, now: Instant) {
         for entry in self.entries.values_mut() {
             entry.due = entry.due.min(now);
@@ -235,6 +268,35 @@ mod tests {
         assert_eq!(wanted.agencies[&agency("AA")].skipped_from, Some(10 + of_agency));
         (of_agency / 2..of_agency).for_each(|number| wanted.came(&other(number)));
         assert!(!wanted.agencies.contains_key(&agency("BB")), "nothing is kept of it");
+    }
+
+    #[test]
+    fn what_nobody_had_is_asked_for_again_a_few_a_second_each_agency_s_in_turn() {
+        let (mut wanted, mut now) = (Wanted::default(), Instant::now());
+        (0..500).for_each(|number| wanted.add(missing(number, "AA"), now));
+        (500..503).for_each(|number| wanted.add(missing(number, "BB"), now));
+        while let Some(next) = wanted.next(now) {
+            wanted.failed(&next, now);
+        }
+        // However often peers come.
+        let (mut begun, end) = (Vec::new(), now + Duration::from_secs(60));
+        while now < end {
+            wanted.hurry(now);
+            while let Some(next) = wanted.next(now) {
+                begun.push(next.agency.to_string());
+                wanted.failed(&next, now);
+            }
+            now += Duration::from_millis(10);
+        }
+        assert!((200..=241).contains(&begun.len()), "{}", begun.len());
+        assert_eq!(begun[..4].iter().filter(|agency| *agency == "BB").count(), 2);
+        // What was not asked for yet does not wait for that, and what came shows that more may.
+        let (one, other) = (wanted.next(now + AGAIN_EVERY).expect("due"), missing(1000, "CC"));
+        assert_eq!((wanted.next(now), wanted.next_due()), (None, Some(now + 2 * AGAIN_EVERY)));
+        wanted.add(other, now);
+        assert_eq!(wanted.next(now), Some(other));
+        wanted.came(&one);
+        assert!(wanted.next(now).is_some());
     }
 
     #[test]
