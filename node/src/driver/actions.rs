@@ -6,7 +6,7 @@ use customhouse_consensus::{
     Action, BlockVerdict, Build, Committed as CommittedState, Input, Refusal, Validate,
 };
 use customhouse_ledger::{
-    chain::{BlockContext, BlockOutcome, Staged, Tip, TransactionInvalid},
+    chain::{BlockContext, BlockInvalid, BlockOutcome, Staged, Tip, TransactionInvalid},
     finality::{certificate::Certificate, header::Block},
     hash::Hash,
     keys::PublicKey,
@@ -227,12 +227,16 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
                 Ok(BlockVerdict::Valid)
             }
             Err(invalid) => {
-                let height = block.header.height;
-                tracing::warn!(height, block = %block_hash.short(), reason = %invalid, "a proposed block is invalid");
-                self.metrics.rejected("block", invalid.code());
+                self.invalid(block, &invalid);
                 Ok(BlockVerdict::Invalid)
             }
         }
+    }
+
+    pub(super) fn invalid(&self, block: &Block, invalid: &BlockInvalid) {
+        let (height, block) = (block.header.height, block.hash());
+        tracing::warn!(height, block = %block.short(), reason = %invalid, "a proposed block is invalid");
+        self.metrics.rejected("block", invalid.code());
     }
 
     /// The transactions of a block from what is at hand, or the leaves that are missing.
@@ -306,13 +310,8 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         if let Some(staged) = self.staged.remove(&block.hash()) {
             return Ok(staged);
         }
-        self.chain.validate(block, transactions)?.map_err(|invalid| {
-            let height = block.header.height;
-            DriverError::Halted(format!(
-                "the finalized block of height {height} is not valid on this node's state \
-                 ({invalid}): this node's store, or more than a third of the network, is wrong"
-            ))
-        })
+        let executed = self.chain.validate(block, transactions)?;
+        executed.map_err(|invalid| finalized_and_invalid(block, &invalid))
     }
 
     fn height_committed(
@@ -379,6 +378,14 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
 fn valid_at(time_ms: u64, parameters: &Parameters) -> RangeInclusive<u64> {
     let lifetime_ms = parameters.transaction_lifetime_ms_max + parameters.time_skew_ms_max;
     time_ms..=time_ms.saturating_add(lifetime_ms)
+}
+
+pub(super) fn finalized_and_invalid(block: &Block, invalid: &BlockInvalid) -> DriverError {
+    let height = block.header.height;
+    DriverError::Halted(format!(
+        "the finalized block of height {height} is not valid on this node's state \
+         ({invalid}): this node's store, or more than a third of the network, is wrong"
+    ))
 }
 
 pub(super) fn refusal_code(reason: Refusal) -> &'static str {

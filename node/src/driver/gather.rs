@@ -12,6 +12,9 @@
 //!   give up theirs, the oldest first.
 //! - The leaves of a block are compared with its header before anybody is asked for bodies, so that
 //!   there is one list of them, whoever sends it.
+//! - Leaves do not say how large their bodies are, and a proposer names as many as it likes. Once the
+//!   bodies found of a block have more bytes than any block may, they are proof enough that no honest node
+//!   votes for it, and nothing more is asked for. So a block that a quorum voted for never comes there.
 //!
 //! No socket, no clock: the node drives it ([`super::fetch`]) and the simulator does.
 
@@ -21,7 +24,8 @@ use std::{
 };
 
 use customhouse_ledger::{
-    finality::header::Block, hash::Hash, keys::PublicKey, transaction::VerifiedTransaction,
+    finality::header::Block, hash::Hash, keys::PublicKey, limits::BLOCK_BYTES_MAX,
+    transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1::{self, sync_request::Request};
 
@@ -29,6 +33,9 @@ use super::{DriverInput, Purpose};
 
 /// Blocks gathered at once. Each is one that a quorum voted for, or the proposal of a view.
 const JOBS_MAX: usize = 16;
+/// Bytes of bodies that all jobs hold, from which on proposals that are only to be voted on give up theirs,
+/// the oldest first: a few full blocks.
+const FOUND_BYTES_MAX: usize = 4 * BLOCK_BYTES_MAX;
 /// Leaf hashes in one request: a share of those that are missing, within these limits.
 const PIECE_LEAVES_MIN: usize = 16;
 const PIECE_LEAVES_MAX: usize = 1024;
@@ -117,6 +124,8 @@ struct Job {
     /// All leaves that were ever wanted.
     named: BTreeSet<Hash>,
     found: Vec<Arc<VerifiedTransaction>>,
+    /// Bytes of those.
+    found_bytes: usize,
     open: BTreeMap<u64, Open>,
     /// Peers that have been of no help since the last pause.
     unhelpful: BTreeSet<PublicKey>,
@@ -173,7 +182,23 @@ impl Gathering {
 
     /// Gives up the oldest job that nothing but a vote waits for, if there is one.
     fn make_room(&mut self) -> bool {
-        let votes = self.jobs.iter().filter_map(|(hash, job)| Some((job.votes_in()?, *hash)));
+        self.give_up_oldest(|_| true)
+    }
+
+    /// The same while the bodies found of all jobs have more bytes than is kept of them.
+    fn make_room_for_bytes(&mut self) {
+        let found_bytes = |jobs: &BTreeMap<Hash, Job>| -> usize {
+            jobs.values().map(|job| job.found_bytes).sum()
+        };
+        while found_bytes(&self.jobs) > FOUND_BYTES_MAX
+            && self.give_up_oldest(|job| job.found_bytes > 0)
+        {}
+    }
+
+    /// Gives up the oldest of these jobs that nothing but a vote waits for, if there is one.
+    fn give_up_oldest(&mut self, of: impl Fn(&Job) -> bool) -> bool {
+        let jobs = self.jobs.iter().filter(|(_, job)| of(job));
+        let votes = jobs.filter_map(|(hash, job)| Some((job.votes_in()?, *hash)));
         let Some((_, oldest)) = votes.min() else { return false };
         if let Some(mut job) = self.jobs.remove(&oldest) {
             job.give_up(&mut self.told);
@@ -209,6 +234,7 @@ impl Gathering {
             job.rest(now, &mut self.told);
         }
         self.jobs.retain(|_, job| !job.is_over());
+        self.make_room_for_bytes();
         (asks, std::mem::take(&mut self.told))
     }
 
@@ -252,6 +278,7 @@ impl Job {
             wanted: BTreeSet::new(),
             named: BTreeSet::new(),
             found: Vec::new(),
+            found_bytes: 0,
             open: BTreeMap::new(),
             unhelpful: BTreeSet::new(),
             patience_ms: None,
@@ -300,13 +327,13 @@ impl Job {
         }
     }
 
-    /// Tells the driver of what is complete.
+    /// Tells the driver of what is complete, or has more than any block may.
     fn tell(&mut self, told: &mut Vec<DriverInput>) {
         if let Some(block) = self.block.as_ref().filter(|_| self.for_itself) {
             told.push(DriverInput::Block(block.clone()));
             self.for_itself = false;
         }
-        if self.wanted.is_empty() {
+        if self.wanted.is_empty() || self.found_bytes > BLOCK_BYTES_MAX {
             self.give_up(told);
         }
     }
@@ -432,6 +459,7 @@ impl Job {
                 self.found.push(transaction);
             }
         }
+        self.found_bytes += bytes;
         bytes >= PIECE_BYTES as usize / 2 || !leaves.iter().any(|leaf| self.wanted.contains(leaf))
     }
 }

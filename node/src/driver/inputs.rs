@@ -6,13 +6,13 @@ use customhouse_consensus::{
     BlockVerdict, Claim, Input, Message, Reception, Refusal, Signatures, wire,
 };
 use customhouse_ledger::{
-    finality::header::Block, keys::PublicKey, transaction::VerifiedTransaction,
+    chain::BlockInvalid, finality::header::Block, keys::PublicKey, transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
 
 use super::{
     CertifiedBlock, Driver, DriverError, DriverInput, Fetch, Outside, Purpose, SignerMemory,
-    actions::{refusal_code, validated},
+    actions::{finalized_and_invalid, refusal_code, validated},
 };
 use crate::network::PendingJudgement;
 
@@ -143,6 +143,12 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         if purpose.block().header.height != self.core.height() {
             return Ok(());
         }
+        let bytes = transactions.iter().map(|transaction| transaction.encoded().len() as u64).sum();
+        let max = self.chain.tip().parameters.block_bytes_max;
+        // Some of its bodies are enough to know what all of them would say.
+        if bytes > max {
+            return self.too_large(purpose, &BlockInvalid::TooLarge { bytes, max });
+        }
         transactions.into_iter().for_each(|transaction| self.bodies.insert(transaction));
         let answer = match purpose {
             Purpose::Validate(validate) => {
@@ -156,6 +162,17 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             Purpose::Commit { block, finalization } => self.commit(block, finalization)?,
         };
         answer.map_or(Ok(()), |input| self.step(input))
+    }
+
+    /// A block has more bodies than any block may: nothing more of it is fetched.
+    fn too_large(&mut self, purpose: Purpose, invalid: &BlockInvalid) -> Result<(), DriverError> {
+        self.invalid(purpose.block(), invalid);
+        match purpose {
+            Purpose::Validate(validate) => self.step(validated(&validate, BlockVerdict::Invalid)),
+            // As with any other that is not valid: committing it will say so.
+            Purpose::Store(_) => Ok(()),
+            Purpose::Commit { block, .. } => Err(finalized_and_invalid(&block, invalid)),
+        }
     }
 
     fn fetched(&mut self, block: Block) -> Result<(), DriverError> {

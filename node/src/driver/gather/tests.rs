@@ -394,3 +394,39 @@ fn bodies_for_a_commit_are_waited_for_like_those_of_a_store() {
     world.run(1);
     assert!(world.is_complete() && world.ms >= 5_000);
 }
+
+#[test]
+fn of_a_proposal_no_more_bodies_are_gathered_than_a_block_may_have() {
+    // Five times what a block may have.
+    let mut world = World::new(&[Peer::Honest(20); 4], 48, 900_000);
+    world.validates(1);
+    world.run(1);
+    let [DriverInput::Bodies { transactions, .. }] = &world.told[..] else {
+        panic!("told {} things", world.told.len());
+    };
+    let bytes: usize = transactions.iter().map(|body| body.encoded().len()).sum();
+    assert!(bytes > BLOCK_BYTES_MAX, "enough to know: {bytes} bytes");
+    let on_their_way = AWAITED_MAX * PIECE_BYTES as usize;
+    assert!(bytes <= BLOCK_BYTES_MAX + on_their_way, "and no more: {bytes} bytes");
+    assert_eq!(world.gathering.count(), 0, "nothing more is asked for");
+}
+
+#[test]
+fn bodies_of_all_proposals_together_are_bounded_and_the_oldest_is_given_up() {
+    let mut world = World::new(&[Peer::Honest(20), Peer::Silent], 8, 900_000);
+    // One that only the peer that does not answer might have.
+    world.block.leaves.push(Hash([7; 32]));
+    let of_one: usize = world.bodies.values().map(|body| body.encoded().len()).sum();
+    let fit = FOUND_BYTES_MAX / of_one;
+    for view in 1..=fit as u64 + 1 {
+        world.block.header.view = view;
+        world.validates(view);
+    }
+    world.run(1);
+    let [DriverInput::Bodies { purpose: Purpose::Validate(given_up), .. }] = &world.told[..] else {
+        panic!("told {} things", world.told.len());
+    };
+    assert_eq!((given_up.view, world.gathering.count()), (1, fit));
+    let held: usize = world.gathering.jobs.values().map(|job| job.found_bytes).sum();
+    assert!(held <= FOUND_BYTES_MAX, "{held} bytes");
+}

@@ -118,21 +118,21 @@ async fn what_is_larger_than_any_record_is_refused() {
     network.stop().await;
 }
 
-/// A transaction of agency 0 with a large record.
-fn signed_large(chain_id: Hash, number: u64) -> VerifiedTransaction {
+/// A transaction of an agency with a large record.
+pub(super) fn signed_large(chain_id: Hash, agency: usize, number: u64) -> VerifiedTransaction {
     let record = v1::Record {
         salt: vec![9; 32],
         submitter_role: v1::Role::Broker as i32,
         submitter_certificate: vec![6; 32],
-        agency: code(0).to_string(),
+        agency: code(agency).to_string(),
         submitter: "broker".into(),
         ..large(number, 2 << 20).record.expect("there")
     };
     let record = ValidRecord::from_record(record).expect("valid");
-    let dedupe_key = dedupe_key(&code(0), "broker", &format!("key-{number}"));
+    let dedupe_key = dedupe_key(&code(agency), "broker", &format!("key-{number}"));
     let not_after_ms = crate::clock::unix_ms() + 60_000;
     let records = [(record, dedupe_key)];
-    VerifiedTransaction::sign(&records, code(0), not_after_ms, &chain_id, &key(3, 0))
+    VerifiedTransaction::sign(&records, code(agency), not_after_ms, &chain_id, &key(3, agency))
         .expect("valid")
 }
 
@@ -141,8 +141,8 @@ async fn nothing_is_fetched_for_a_forged_signature_and_other_bytes_than_were_tol
     let mut network = Network::start(4).await;
     network.stop_node(3).await;
     let (chain_id, shutdown) = (network.genesis.chain_id(), CancellationToken::new());
-    let genuine = signed_large(chain_id, 1);
-    let mut forged = signed_large(chain_id, 2).parts().clone();
+    let genuine = signed_large(chain_id, 0, 1);
+    let mut forged = signed_large(chain_id, 0, 2).parts().clone();
     forged.signature = vec![7; 64].into();
     let forged = prost::Message::encode_to_vec(&forged);
     let config = NetworkConfig {

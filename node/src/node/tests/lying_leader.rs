@@ -1,18 +1,22 @@
 //! A leader that serves two nodes, and the third only just, lets its block be decided, and falls
 //! silent: the third holds a finalization of a block that it does not have.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 use customhouse_ledger::{
     chain::{BlockContext, Chain},
     finality::{header::Block, vote::Proposal},
+    merkle::root_of_hashes,
 };
 use customhouse_proto::v1::{sync_request::Request, sync_response::Response};
 use libp2p::Multiaddr;
 use tokio::sync::Semaphore;
 
-use super::*;
+use super::{large::signed_large, *};
 use crate::network::{NetworkHandle, Reply};
 
 /// Transactions that nobody has but the leader.
@@ -196,4 +200,72 @@ async fn a_leader_that_gives_one_node_one_body_again_and_again_cannot_stop_it() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_never_answers_one_node_cannot_stop_it() {
     a_leader_cannot_stop_the_third(Third::Silence).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_with_more_bodies_than_a_block_may_have_is_refused_before_they_are_here() {
+    const BODIES: u64 = 48;
+    /// Bodies of an answer, each above a quarter of what a block may have.
+    const AT_ONCE: usize = 3;
+    let mut network = Network::start(4).await;
+    let tip = network.shared(0).reader.tip();
+    let leads = tip.leaders.leader(&tip.validators, 1, 1);
+    let leader = (0..4).find(|i| key(1, *i).public() == leads).expect("one of them");
+    let victim = (0..4).find(|i| *i != leader).expect("another");
+    network.stop_node(leader).await;
+    let chain_id = network.genesis.chain_id();
+    let bodies: Vec<_> = (0..BODIES).map(|number| signed_large(chain_id, leader, number)).collect();
+    let mut block = Leader::new(&network, leader, victim, Third::Silence).await.block.clone();
+    block.leaves = bodies.iter().map(|body| body.leaf_hash()).collect();
+    block.header.log_size = BODIES;
+    block.header.log_root = root_of_hashes(block.leaves.iter().copied());
+    let encoded =
+        |body: &VerifiedTransaction| (body.leaf_hash().0.to_vec(), body.encoded().clone());
+    let bodies: HashMap<Vec<u8>, Bytes> = bodies.iter().map(encoded).collect();
+    let proposal = Proposal::sign(block, 1, 0, &chain_id, &key(1, leader));
+    let config = NetworkConfig {
+        identity: key(2, leader),
+        chain_id,
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+        peers: vec![PeerConfig {
+            key: key(2, victim).public(),
+            agency: code(victim),
+            addresses: vec![network.addresses[victim].clone()],
+        }],
+        limits: Limits::default(),
+    };
+    let shutdown = CancellationToken::new();
+    let (handle, mut events) = network::spawn(config, shutdown.clone()).await.expect("started");
+    let gave = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&gave);
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            match event {
+                NetworkEvent::Connected(peer) => {
+                    handle.push(peer, Message::Proposal(proposal.clone()).to_proto());
+                }
+                NetworkEvent::Request { request, reply, .. } => {
+                    let Some(Request::Transactions(asked)) = request.request else { continue };
+                    let found = |leaf: &Vec<u8>| bodies.get(leaf).cloned();
+                    let found = asked.leaves.iter().filter_map(found).take(AT_ONCE);
+                    let found: Vec<Bytes> = found.collect();
+                    counted.fetch_add(found.len(), Ordering::Relaxed);
+                    let answer = v1::TransactionsResponse { transactions: found };
+                    reply.send(v1::SyncResponse { response: Some(Response::Transactions(answer)) });
+                }
+                _ => {}
+            }
+        }
+    });
+    let refused = async {
+        while !network.shared(victim).metrics.encode().contains("BLOCK_TOO_LARGE") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, refused).await.expect("it is refused");
+    // Two answers are enough to know, and a third may have been on its way.
+    let taken = gave.load(Ordering::Relaxed);
+    assert!(taken <= 3 * AT_ONCE, "{taken} bodies were taken of one proposal");
+    shutdown.cancel();
+    network.stop().await;
 }
