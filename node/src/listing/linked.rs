@@ -5,13 +5,17 @@
 //! reached to the records that refer to it: those are found under its own reference. That is what a node
 //! tells; a proof covers the subject keys that it names, and no link.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
 
 use customhouse_ledger::{
-    chain::{ChainReader, CommittedRecord},
+    chain::{ChainReader, CommittedRecord, CommittedTransaction, RecordPlace},
     hash::Hash,
     record::subject::{Subjects, keys_of},
     store::StoreError,
+    transaction::{Slot, TransactionHeader},
 };
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
@@ -25,6 +29,11 @@ const LINKED_BYTES_MAX: usize = 512 * 1024;
 const HOPS_MAX: u32 = 4;
 /// Records that are read for the links of one page.
 const READ_MAX: usize = 512;
+/// Bytes that are read for a page: its own records, and the transactions that its links lead to. The last of
+/// these may go beyond.
+pub(super) const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long the search may take; a record is looked at to its end.
+const TIME_MAX: Duration = Duration::from_millis(500);
 /// Records under one declaration's reference that are looked at.
 const UNDER_REFERENCE_MAX: usize = 128;
 
@@ -37,63 +46,99 @@ pub struct Linked {
     pub cut: bool,
 }
 
-/// A search from the records of a page.
-struct Search<'a> {
-    reader: &'a ChainReader,
-    found: Linked,
-    /// Ids of the records that are on the page or were found.
-    known: BTreeSet<Hash>,
-    /// What is to be followed yet, with its number of links.
-    queue: VecDeque<(Followed, u32)>,
-    read: usize,
-    bytes: usize,
-}
-
-/// A record whose links are followed.
-struct Followed {
-    id: Hash,
-    agency: String,
-    record: v1::Record,
-}
-
 /// Finds what is linked with these records of a subject's history.
 ///
 /// # Errors
 /// [`StoreError`].
 pub fn linked(reader: &ChainReader, page: &[v1::HistoryItem]) -> Result<Linked, StoreError> {
-    let mut search = Search {
-        reader,
-        found: Linked::default(),
-        known: BTreeSet::new(),
-        queue: VecDeque::new(),
-        read: 0,
-        bytes: 0,
-    };
-    for item in page {
-        // What is on the chain was checked before it was committed.
-        let (Ok(id), Ok(record)) =
-            (Hash::from_slice(&item.record_id), v1::Record::decode(&item.record[..]))
-        else {
-            continue;
-        };
-        search.known.insert(id);
-        search.queue.push_back((Followed { id, agency: record.agency.clone(), record }, 0));
-    }
-    while let Some((followed, hops)) = search.queue.pop_front() {
-        if hops >= HOPS_MAX {
-            search.found.cut |= !followed.record.references.is_empty();
-            continue;
-        }
-        search.earlier(&followed, hops)?;
-        search.later(&followed, hops)?;
-    }
-    Ok(search.found)
+    Ok(Search::run(reader, page)?.found)
 }
 
-impl Search<'_> {
+/// A search from the records of a page.
+pub(super) struct Search<'a> {
+    reader: &'a ChainReader,
+    pub(super) found: Linked,
+    /// Ids of the records that are on the page or were found.
+    known: BTreeSet<Hash>,
+    /// What is to be followed yet, with its number of links.
+    queue: VecDeque<(Followed, u32)>,
+    /// The transaction that was read last: records that refer to each other often came together.
+    last: Option<CommittedTransaction>,
+    read: usize,
+    pub(super) read_bytes: usize,
+    bytes: usize,
+    began: Instant,
+    /// Whether a limit has ended it.
+    has_ended: bool,
+}
+
+/// What is followed of a record. The record itself may be large, and hundreds wait.
+struct Followed {
+    id: Hash,
+    agency: String,
+    references: Vec<v1::Reference>,
+    /// A declaration's own; empty for other records.
+    reference: String,
+}
+
+impl Followed {
+    fn of(id: Hash, record: v1::Record) -> Self {
+        let reference = match record.body {
+            Some(Body::Declaration(declaration)) => declaration.reference,
+            _ => String::new(),
+        };
+        Self { id, agency: record.agency, references: record.references, reference }
+    }
+}
+
+impl<'a> Search<'a> {
+    /// Searches to the end, or to a limit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn run(
+        reader: &'a ChainReader,
+        page: &[v1::HistoryItem],
+    ) -> Result<Self, StoreError> {
+        let lengths = page.iter().map(|item| usize::try_from(item.length).unwrap_or(usize::MAX));
+        let mut search = Self {
+            reader,
+            found: Linked::default(),
+            known: BTreeSet::new(),
+            queue: VecDeque::new(),
+            last: None,
+            read: 0,
+            read_bytes: lengths.fold(0, usize::saturating_add),
+            bytes: 0,
+            began: Instant::now(),
+            has_ended: false,
+        };
+        for item in page {
+            // What is on the chain was checked before it was committed.
+            let (Ok(id), Ok(record)) =
+                (Hash::from_slice(&item.record_id), v1::Record::decode(&item.record[..]))
+            else {
+                continue;
+            };
+            search.known.insert(id);
+            search.queue.push_back((Followed::of(id, record), 0));
+        }
+        while !search.has_ended
+            && let Some((followed, hops)) = search.queue.pop_front()
+        {
+            if hops >= HOPS_MAX {
+                search.found.cut |= !followed.references.is_empty();
+                continue;
+            }
+            search.earlier(&followed, hops)?;
+            search.later(&followed, hops)?;
+        }
+        Ok(search)
+    }
+
     /// The records that one refers to.
     fn earlier(&mut self, followed: &Followed, hops: u32) -> Result<(), StoreError> {
-        for reference in &followed.record.references {
+        for reference in &followed.references {
             let agency = match &reference.agency[..] {
                 "" => &followed.agency,
                 other => other,
@@ -107,7 +152,10 @@ impl Search<'_> {
             }
             let Some(place) = self.reader.place_of(&id, &agency)? else { continue };
             if let Some(target) = self.read((place.log_index, place.position))? {
-                self.take(target, (followed.id, reference.relation, true), hops)?;
+                self.take(target, (followed.id, reference.relation, true), hops);
+            }
+            if self.has_ended {
+                break;
             }
         }
         Ok(())
@@ -115,42 +163,63 @@ impl Search<'_> {
 
     /// The records that refer to a declaration, as far as they name its reference.
     fn later(&mut self, followed: &Followed, hops: u32) -> Result<(), StoreError> {
-        let Some(Body::Declaration(declaration)) = &followed.record.body else { return Ok(()) };
-        if declaration.reference.is_empty() {
+        if followed.reference.is_empty() {
             return Ok(());
         }
         let mut subjects = Subjects::of(&followed.agency);
-        subjects.add_reference(&declaration.reference);
+        subjects.add_reference(&followed.reference);
         for key in keys_of(&subjects.into_sorted()) {
             let from = (0, 0);
             let count = UNDER_REFERENCE_MAX + 1;
             let places = self.reader.subject_places(&key, from, false, count)?;
             self.found.cut |= places.len() > UNDER_REFERENCE_MAX;
             for place in places.into_iter().take(UNDER_REFERENCE_MAX) {
-                let Some(later) = self.read(place)? else { return Ok(()) };
+                let later = self.read(place)?;
+                if self.has_ended {
+                    return Ok(());
+                }
+                let Some(later) = later else { continue };
                 let refers = |reference: &&v1::Reference| reference.record_id == followed.id.0;
                 let Ok(record) = v1::Record::decode(later.bytes.clone()) else { continue };
                 if let Some(reference) = record.references.iter().find(refers)
                     && !self.known.contains(&later.id)
                 {
-                    self.take(later, (followed.id, reference.relation, false), hops)?;
+                    self.take(later, (followed.id, reference.relation, false), hops);
                 }
             }
         }
         Ok(())
     }
 
-    /// Reads a record, where there is room for another.
+    /// Reads a record. `None` where it is not there, and where no other may be read: that ends the search.
     fn read(
         &mut self,
         (log_index, position): (u64, u32),
     ) -> Result<Option<CommittedRecord>, StoreError> {
-        if self.read >= READ_MAX {
-            self.found.cut = true;
+        let is_spent = self.found.items.len() >= LINKED_MAX
+            || self.read >= READ_MAX
+            || self.began.elapsed() > TIME_MAX;
+        if is_spent {
+            self.end();
             return Ok(None);
         }
         self.read += 1;
-        self.reader.record_at(log_index, position)
+        if self.last.as_ref().is_none_or(|last| last.log_index != log_index) {
+            if self.read_bytes >= READ_BYTES_MAX {
+                self.end();
+                return Ok(None);
+            }
+            // Before there is another.
+            self.last = None;
+            self.last = self.reader.transaction_at(log_index)?;
+            self.read_bytes += self.last.as_ref().map_or(0, |read| read.encoded.len());
+        }
+        Ok(self.last.as_ref().and_then(|transaction| record_of(transaction, position)))
+    }
+
+    /// There may be others, and they are not looked for.
+    fn end(&mut self) {
+        (self.has_ended, self.found.cut) = (true, true);
     }
 
     fn take(
@@ -158,13 +227,12 @@ impl Search<'_> {
         target: CommittedRecord,
         (through, relation, is_earlier): (Hash, i32, bool),
         hops: u32,
-    ) -> Result<(), StoreError> {
+    ) {
         // A large one is read by itself.
         let shown = target.bytes.len() <= SHOWN_BYTES_MAX;
         self.bytes += if shown { target.bytes.len() } else { 0 };
-        if self.found.items.len() >= LINKED_MAX || self.bytes > LINKED_BYTES_MAX {
-            self.found.cut = true;
-            return Ok(());
+        if self.bytes > LINKED_BYTES_MAX {
+            return self.end();
         }
         self.known.insert(target.id);
         let place = v1::RecordPlace {
@@ -186,8 +254,22 @@ impl Search<'_> {
         });
         if let Ok(record) = v1::Record::decode(target.bytes) {
             let agency = target.place.agency.to_string();
-            self.queue.push_back((Followed { id: target.id, agency, record }, hops + 1));
+            let followed = Followed { agency, ..Followed::of(target.id, record) };
+            self.queue.push_back((followed, hops + 1));
         }
-        Ok(())
     }
+}
+
+/// A record of a transaction. What is on the chain was checked before it was committed.
+fn record_of(transaction: &CommittedTransaction, position: u32) -> Option<CommittedRecord> {
+    let CommittedTransaction { parts, log_index, header, .. } = transaction;
+    let signed = TransactionHeader::decode(&parts.header).ok()?;
+    let slot = Slot::decode(parts.slots.get(position as usize)?).ok()?;
+    Some(CommittedRecord {
+        id: slot.record_id,
+        bytes: parts.records.get(position as usize)?.clone(),
+        place: RecordPlace { log_index: *log_index, position, agency: signed.agency },
+        transaction_id: signed.id(),
+        header: header.clone(),
+    })
 }

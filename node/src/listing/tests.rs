@@ -1,8 +1,27 @@
-//! What a filter takes.
+//! What a filter takes, and how far links are followed.
 
+use std::sync::Arc;
+
+use customhouse_ledger::{
+    chain::{BlockContext, Chain},
+    finality::{
+        certificate::Certificate,
+        vote::{Ballot, Vote, VoteKind},
+    },
+    hash::Hash,
+    limits::{RECORD_BYTES_MAX, TRANSACTION_BYTES_MAX},
+    record::ValidRecord,
+    store::StoreOptions,
+    transaction::VerifiedTransaction,
+};
 use customhouse_proto::v1::{self, record::Body};
+use tempfile::TempDir;
 
-use super::Listed;
+use super::{
+    Listed,
+    linked::{READ_BYTES_MAX, Search},
+};
+use crate::node::tests::{genesis, key};
 
 fn filter(change: impl FnOnce(&mut v1::RecordFilter)) -> Listed {
     let mut filter = v1::RecordFilter::default();
@@ -76,4 +95,110 @@ fn a_filter_that_is_wrong_names_its_field() {
     assert_eq!(wrong(&|f| f.subject_keys = vec![vec![0; 31]]), "subject_keys");
     assert_eq!(wrong(&|f| f.hs_prefixes = vec![String::new()]), "hs_prefixes");
     assert_eq!(wrong(&|f| f.countries = vec!["nl".into()]), "countries");
+}
+
+/// A ledger of one agency that validates by itself.
+struct Ledger {
+    chain: Chain,
+    _folder: TempDir,
+}
+
+impl Ledger {
+    fn new() -> Self {
+        let (folder, genesis) = (tempfile::tempdir().expect("a folder"), genesis(1));
+        let chain = Chain::open(folder.path(), &genesis, &StoreOptions::default());
+        Self { chain: chain.expect("new"), _folder: folder }
+    }
+
+    /// Commits records in one transaction; gives their ids, and the transaction's bytes.
+    fn commit(&mut self, records: Vec<v1::Record>) -> (Vec<Hash>, usize) {
+        let record = |record: v1::Record| {
+            let dedupe_key = Hash(record.salt[..].try_into().expect("32 bytes"));
+            (ValidRecord::from_record(record).expect("valid"), dedupe_key)
+        };
+        let records: Vec<_> = records.into_iter().map(record).collect();
+        let (chain_id, unix_ms) = (self.chain.chain_id(), crate::clock::unix_ms());
+        let agency = "AGENCY-0".parse().expect("a code");
+        let signed =
+            VerifiedTransaction::sign(&records, agency, unix_ms + 60_000, &chain_id, &key(3, 0));
+        let transaction = signed.expect("valid");
+        let ids = transaction.slots().iter().map(|slot| slot.record_id).collect();
+        let bytes = transaction.encoded().len();
+        let (tip, view) = (self.chain.tip(), 1);
+        let proposer = tip.leaders.leader(&tip.validators, tip.header.height + 1, view);
+        let context = BlockContext { view, proposer, time_ms: unix_ms, bytes_max: u64::MAX };
+        let prepared = self.chain.prepare(&context, [Arc::new(transaction)]).expect("readable");
+        let header = &prepared.staged.block().header;
+        let (height, block_hash) = (header.height, header.hash());
+        let ballot = Ballot { kind: VoteKind::Finalize, height, view, block_hash };
+        let vote = Vote::sign(ballot, &chain_id, &key(1, 0));
+        let certificate = Certificate::from_votes(ballot, &[vote], &tip.validators);
+        let certificate = certificate.expect("a quorum of one");
+        let committed = self.chain.commit(prepared.staged, certificate).expect("committed");
+        assert_eq!(committed.transactions.len(), 1);
+        (ids, bytes)
+    }
+
+    /// What a page of these records leads to.
+    fn search(&self, page: &[Hash], test: impl FnOnce(Search<'_>)) {
+        let reader = self.chain.reader();
+        let item = |id: &Hash| {
+            let record = reader.record(id).expect("readable").expect("there").bytes;
+            let (record_id, length) = (id.0.to_vec(), record.len() as u64);
+            v1::HistoryItem { record_id, record: record.to_vec(), length, place: None }
+        };
+        let items: Vec<_> = page.iter().map(item).collect();
+        test(Search::run(&reader, &items).expect("readable"));
+    }
+}
+
+/// A record with this many bytes of source that says to be evidence of others.
+fn evidence(number: u8, bytes: usize, of: &[Hash]) -> v1::Record {
+    let content = (0..bytes).map(|index| (index * 31) as u8 ^ number).collect();
+    let references = of.iter().map(|id| v1::Reference {
+        relation: v1::reference::Relation::Evidences as i32,
+        record_id: id.0.to_vec(),
+        ..Default::default()
+    });
+    let mrn = format!("MRN{number}");
+    v1::Record {
+        salt: vec![number; 32],
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![6; 32],
+        agency: "AGENCY-0".into(),
+        references: references.collect(),
+        source: Some(v1::Source { format: "test".into(), content, ..Default::default() }),
+        ..record(Body::Declaration(v1::Declaration { regime: 1, mrn, ..Default::default() }))
+    }
+}
+
+#[test]
+fn links_to_large_records_are_followed_only_as_far_as_a_page_may_read() {
+    let mut ledger = Ledger::new();
+    let mut large = |number| ledger.commit(vec![evidence(number, RECORD_BYTES_MAX - 4096, &[])]);
+    let (targets, bytes): (Vec<_>, Vec<_>) = (1..=12).map(&mut large).unzip();
+    let small = evidence(100, 10, &targets.concat());
+    let (small, _) = ledger.commit(vec![small]);
+    ledger.search(&small, |search| {
+        assert!(bytes.iter().sum::<usize>() > READ_BYTES_MAX + TRANSACTION_BYTES_MAX);
+        assert!(search.read_bytes < READ_BYTES_MAX + TRANSACTION_BYTES_MAX);
+        assert!(search.found.cut, "there are others");
+        assert!(search.found.items.len() >= READ_BYTES_MAX / RECORD_BYTES_MAX);
+    });
+}
+
+#[test]
+fn as_many_links_as_are_given_end_the_search_and_a_transaction_is_read_once() {
+    let mut ledger = Ledger::new();
+    let records = (1..=80).map(|number| evidence(number, 1000, &[]));
+    let (targets, bytes) = ledger.commit(records.collect());
+    let referring = [evidence(100, 10, &targets[..40]), evidence(101, 10, &targets[40..])];
+    let (page, _) = ledger.commit(referring.into());
+    ledger.search(&page[..1], |search| {
+        assert_eq!((search.found.items.len(), search.found.cut), (40, false));
+        assert!(search.read_bytes < 2 * bytes, "{} bytes for {bytes}", search.read_bytes);
+    });
+    ledger.search(&page, |search| {
+        assert_eq!((search.found.items.len(), search.found.cut), (64, true));
+    });
 }
