@@ -296,7 +296,7 @@ impl Task {
         id: &MessageId,
         data: &[u8],
     ) -> Result<(), (DropReason, MessageAcceptance)> {
-        let batch = gossip::decode_batch(data, self.limits.batch_transactions_max)
+        let batch = gossip::decode_batch(data, &self.limits)
             .ok_or((DropReason::Undecodable, MessageAcceptance::Reject))?;
         let (from, share) = self.share(&source, data.len(), Unjudged::Transactions)?;
         let (data, messages) = Default::default();

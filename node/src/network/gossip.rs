@@ -166,7 +166,12 @@ pub(super) fn has_more_than(data: &[u8], messages: &[v1::ConsensusMessage]) -> b
         let length = message.encoded_len();
         1 + encoding::encoded_len_varint(length as u64) + length
     };
-    let mark = data.len().checked_sub(messages.iter().map(length).sum());
+    is_longer_than(data, messages.iter().map(length).sum())
+}
+
+/// Whether an encoding has more than this length and the mark of a repeat.
+fn is_longer_than(data: &[u8], length: usize) -> bool {
+    let mark = data.len().checked_sub(length);
     mark.is_none_or(|mark| mark > REPEAT_BYTES_MAX)
 }
 
@@ -176,17 +181,26 @@ pub(super) enum Batch {
     Announced(v1::AnnouncedTransaction),
 }
 
-/// Decodes a batch of 1 to `max` transactions, copying each, so that one that is kept for long does
-/// not pin the batch; or of one that is only told of.
-pub(super) fn decode_batch(data: &[u8], max: usize) -> Option<Batch> {
+/// Decodes a batch of transactions, copying each, so that one that is kept for long does not pin the batch;
+/// or of one that is only told of, because it is too large to be in a batch.
+///
+/// A batch is passed on in the bytes in which it came: it has nothing that is looked at by nobody.
+pub(super) fn decode_batch(data: &[u8], limits: &Limits) -> Option<Batch> {
     let batch =
         wire::is_proportionate(data, 0).then(|| v1::TransactionBatch::decode(data).ok())??;
+    if is_longer_than(data, batch.encoded_len()) {
+        return None;
+    }
     let count = batch.transactions.len();
     match batch.announced {
-        None => (count > 0 && count <= max).then_some(Batch::Transactions(batch.transactions)),
+        None => (1..=limits.batch_transactions_max)
+            .contains(&count)
+            .then_some(Batch::Transactions(batch.transactions)),
         Some(announced) => {
-            let bytes = announced.header.len() + announced.signature.len();
-            (count == 0 && bytes <= ANNOUNCED_BYTES_MAX).then_some(Batch::Announced(announced))
+            let is_short =
+                announced.header.len() + announced.signature.len() <= ANNOUNCED_BYTES_MAX;
+            let is_large = announced.bytes as usize > limits.gossiped_transaction_bytes_max;
+            (count == 0 && is_short && is_large).then_some(Batch::Announced(announced))
         }
     }
 }
@@ -475,17 +489,21 @@ mod tests {
         assert_ne!(message_id(&topic, &data), message_id(&topic, &repeat));
         assert_eq!(decode_messages(&repeat), Some(vec![message]));
         let batch = v1::TransactionBatch { transactions: vec![transaction(3)], announced: None };
+        let limits = Limits::default();
         let repeat = as_repeat(batch.encode_to_vec());
-        let Some(Batch::Transactions(found)) = decode_batch(&repeat, 1) else { panic!("a batch") };
+        let read = decode_batch(&repeat, &limits);
+        let Some(Batch::Transactions(found)) = read else { panic!("a batch") };
         assert_eq!(found, batch.transactions);
-        let announced = v1::AnnouncedTransaction { header: vec![1; 124], ..Default::default() };
+        let announced = told_of(2 << 20);
         let repeat = as_repeat(batch_announcing(announced.clone()).encode_to_vec());
-        let Some(Batch::Announced(found)) = decode_batch(&repeat, 1) else { panic!("told of") };
+        let read = decode_batch(&repeat, &limits);
+        let Some(Batch::Announced(found)) = read else { panic!("told of") };
         assert_eq!(found, announced);
+        let two = v1::TransactionBatch { transactions: vec![transaction(3); 2], announced: None };
+        let long = v1::AnnouncedTransaction { header: vec![1; 2000], ..announced.clone() };
         let both = v1::TransactionBatch { announced: Some(announced), ..batch };
-        let long = v1::AnnouncedTransaction { header: vec![1; 2000], ..Default::default() };
-        for wrong in [both, batch_announcing(long), v1::TransactionBatch::default()] {
-            assert!(decode_batch(&wrong.encode_to_vec(), 1).is_none());
+        for wrong in [both, two, batch_announcing(long), v1::TransactionBatch::default()] {
+            assert!(read_of(&wrong).is_none());
         }
     }
 
@@ -513,5 +531,45 @@ mod tests {
         encoding::bytes::encode(1, &offer, &mut control);
         encoding::bytes::encode(3, &control, &mut frame);
         assert!(frame.len() <= settings.max_control_message_size(), "{} bytes", frame.len());
+    }
+
+    /// What a batch is read as, where it may have one transaction.
+    fn read_of(batch: &v1::TransactionBatch) -> Option<Batch> {
+        let limits = Limits { batch_transactions_max: 1, ..Limits::default() };
+        decode_batch(&batch.encode_to_vec(), &limits)
+    }
+
+    fn told_of(bytes: usize) -> v1::AnnouncedTransaction {
+        let bytes = u32::try_from(bytes).expect("short");
+        v1::AnnouncedTransaction { header: vec![1; 124], signature: vec![2; 64], bytes }
+    }
+
+    #[test]
+    fn what_would_be_gossiped_whole_is_not_told_of() {
+        let max = Limits::default().gossiped_transaction_bytes_max;
+        for (bytes, is_read) in [(0, false), (max, false), (max + 1, true)] {
+            let read = read_of(&batch_announcing(told_of(bytes)));
+            assert_eq!(read.is_some(), is_read, "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_transactions_has_nothing_beside_them() {
+        let batch = v1::TransactionBatch { transactions: vec![transaction(500)], announced: None };
+        let told_of = told_of(2 << 20);
+        let limits = Limits::default();
+        for batch in [batch, batch_announcing(told_of.clone())] {
+            assert!(read_of(&batch).is_some());
+            let mut data = batch.encode_to_vec();
+            encoding::bytes::encode(14, &vec![7_u8; 64], &mut data);
+            assert!(decode_batch(&data, &limits).is_none());
+        }
+        // The same inside of what is told of.
+        let mut inside = told_of.encode_to_vec();
+        encoding::bytes::encode(14, &vec![7_u8; 64], &mut inside);
+        let mut data = Vec::new();
+        encoding::bytes::encode(2, &inside, &mut data);
+        assert_eq!(v1::TransactionBatch::decode(&data[..]), Ok(batch_announcing(told_of)));
+        assert!(decode_batch(&data, &limits).is_none());
     }
 }
