@@ -85,7 +85,7 @@ mod wire;
 
 pub use config::{Addresses, Limits, NetworkConfig, NetworkError, PeerConfig, PeerKey};
 pub use faults::Faults;
-pub use gossip::{CONSENSUS_BATCH_MAX, Publication, Recent, mesh};
+pub use gossip::{CONSENSUS_BATCH_MAX, PASSED_ON_WITHIN, Publication, Recent, mesh};
 pub use handle::{ConnectedPeer, NetworkEvent, NetworkHandle, Reply, RequestError, UnjudgedRoom};
 pub use judgement::{Judgement, PendingJudgement};
 pub use libp2p::Multiaddr;

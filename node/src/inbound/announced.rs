@@ -4,8 +4,11 @@
 //! The signature is checked before anything is fetched, so that nobody but a registered key makes nodes ask
 //! for bytes. One is fetched of a peer at a time, and counts among what the peer has sent and nobody has
 //! judged: peers hold no more of this node's memory for the largest transaction. One that several peers tell
-//! of is fetched of one of them while that one answers. What does not come is told of again, because it still
-//! waits where it was told of.
+//! of is fetched of one of them while that one answers.
+//!
+//! Whoever tells of one first may not have it, and gossip hands over nobody else's word of the same for a
+//! while. So where it does not come, others are asked: those of its agency, which sent it into the world, and
+//! a few more. Where nobody has it, it is told of again, because it still waits where it was made.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use customhouse_ledger::{
+    agency::AgencyCode,
     hash::Hash,
     keys::{PublicKey, Signature},
     limits::TRANSACTION_BYTES_MAX,
@@ -22,21 +26,29 @@ use customhouse_ledger::{
     transaction::{TransactionHeader, VerifiedTransaction},
 };
 use customhouse_proto::v1::{self, sync_request::Request, sync_response::Response};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{Inbound, KnownTransactions};
 use crate::{
     driver::lock,
-    network::{PendingJudgement, UnjudgedRoom},
+    network::{ConnectedPeer, PASSED_ON_WITHIN, PendingJudgement, UnjudgedRoom},
+    priority::let_consensus_go_first,
 };
 
 /// Transactions that one peer has told of and that wait to be fetched; others are passed over.
 const WAITING_MAX: usize = 64;
 /// How long one is waited for that is being fetched of another peer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Without an answer for this long, somebody else is asked too.
+const SLOW: Duration = Duration::from_secs(2);
+/// Peers that are asked for one at once.
+const ASKED_AT_ONCE: usize = 2;
+/// Peers that are asked for one beside the one that told of it and those of its agency.
+const OTHERS_MAX: usize = 3;
 /// Peers that are remembered before those of whom nothing is fetched are forgotten.
 const PEERS_MAX: usize = 512;
 
@@ -162,51 +174,99 @@ impl Inbound {
             self.metrics.rejected("gossip", "TOO_MANY_ANNOUNCED");
             return judgement.ignore();
         };
-        let inbound = self.clone();
+        let (inbound, began, leaf_hash) = (self.clone(), Instant::now(), announced.leaf_hash);
         tokio::spawn(async move {
-            match inbound.fetch_announced(from, announced, (place, room)).await {
-                Ok(true) => judgement.accept(),
-                Ok(false) => judgement.ignore(),
+            let (is_new, told) = inbound.fetch_announced(from, announced, (place, room)).await;
+            let is_passed_on = told.is_ok() && began.elapsed() < PASSED_ON_WITHIN;
+            match told {
+                Ok(()) if is_new => judgement.accept(),
+                Ok(()) => judgement.ignore(),
                 Err(code) => judgement.reject(code),
+            }
+            if is_new && !is_passed_on {
+                inbound.tell_of(&leaf_hash);
             }
         });
     }
 
-    /// Whether it is here now, and was not before.
+    /// Whether it is here now, and was not before; and what the peer that told of it did wrong.
     async fn fetch_announced(
         &self,
         from: PublicKey,
         announced: Announced,
         (place, room): (Place, UnjudgedRoom),
-    ) -> Result<bool, &'static str> {
+    ) -> (bool, Result<(), &'static str>) {
         if !self.is_wanted(&announced).await {
-            return Ok(false);
+            return (false, Ok(()));
         }
-        let wrong = |code| {
+        if announced.header.verify(&announced.signature).is_err() {
+            let code = "BAD_SIGNATURE";
             self.metrics.rejected("gossip", code);
-            code
-        };
-        announced.header.verify(&announced.signature).map_err(|_| wrong("BAD_SIGNATURE"))?;
+            return (false, Err(code));
+        }
         let _turn = Arc::clone(&place.turn).acquire_owned().await;
         let fetched = self.fetches.of_leaf(announced.leaf_hash);
         let _by_one = timeout(PATIENCE, fetched.lock_owned()).await;
         if !self.is_wanted(&announced).await {
-            return Ok(false);
+            return (false, Ok(()));
         }
         let _until_it_is_judged = room.hold(announced.bytes).await;
-        let Ok(answer) = self.network.request(from, announced.request()).await else {
-            return Ok(false);
-        };
-        let found = announced.found_in(answer.response).map_err(wrong)?;
-        let Some(encoded) = found else { return Ok(false) };
-        let Some(turn) = self.batches.next(from).await else { return Ok(false) };
+        let connected = self.network.connected().borrow().clone();
+        let sources = sources(from, &announced.header.agency, &announced.leaf_hash, &connected);
+        self.ask_for(from, &announced, sources).await
+    }
+
+    /// Asks one peer after the other, until it is here; says the same as [`Self::fetch_announced`].
+    async fn ask_for(
+        &self,
+        from: PublicKey,
+        announced: &Announced,
+        sources: Vec<PublicKey>,
+    ) -> (bool, Result<(), &'static str>) {
+        let ask = async |peer| (peer, self.network.request(peer, announced.request()).await);
+        let (mut sources, mut told) = (sources.into_iter(), Ok(()));
+        let mut asked = FuturesUnordered::new();
+        loop {
+            if asked.len() < ASKED_AT_ONCE {
+                asked.extend(sources.next().map(ask));
+            }
+            let Ok(answer) = timeout(SLOW, asked.next()).await else { continue };
+            let Some((peer, answer)) = answer else { return (false, told) };
+            let Ok(answer) = answer else { continue };
+            match self.take_answer(from, announced, answer.response).await {
+                Ok(None) => {}
+                Ok(Some(is_new)) => return (is_new, told),
+                Err(code) if peer == from => told = Err(code),
+                Err(code) => self.network.charge(peer, code),
+            }
+        }
+    }
+
+    /// Whether what was asked for is here now, and was not before; nothing where the peer has it not.
+    async fn take_answer(
+        &self,
+        from: PublicKey,
+        announced: &Announced,
+        response: Option<Response>,
+    ) -> Result<Option<bool>, &'static str> {
+        let found = announced.found_in(response);
+        let found = found.inspect_err(|code| self.metrics.rejected("gossip", code));
+        let Some(encoded) = found? else { return Ok(None) };
+        let Some(turn) = self.batches.next(from).await else { return Ok(Some(false)) };
         let inbound = self.clone();
         let admitted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
+            let_consensus_go_first();
             inbound.admit_all(vec![encoded])
         });
         // It fails only where the runtime is going down.
-        admitted.await.unwrap_or(Ok(false))
+        admitted.await.unwrap_or(Ok(false)).map(Some)
+    }
+
+    /// Tells of one that waits here: gossip does not, where it came too late or who told of it is at fault.
+    fn tell_of(&self, leaf_hash: &Hash) {
+        let waiting = lock(&self.mempool).by_leaf(leaf_hash).map(|t| t.encoded().clone());
+        waiting.into_iter().for_each(|encoded| self.network.publish_transaction(encoded));
     }
 
     /// Asks the store away from the async workers.
@@ -219,6 +279,26 @@ impl Inbound {
         };
         tokio::task::spawn_blocking(wants).await.unwrap_or(false)
     }
+}
+
+/// Whom to ask for a transaction of an agency, in order.
+fn sources(
+    from: PublicKey,
+    agency: &AgencyCode,
+    leaf_hash: &Hash,
+    connected: &[ConnectedPeer],
+) -> Vec<PublicKey> {
+    let beside = || connected.iter().filter(|peer| peer.key != from);
+    let of_agency = beside().filter(|peer| peer.agency == *agency).map(|peer| peer.key);
+    let others: Vec<_> = beside().filter(|peer| peer.agency != *agency).collect();
+    // Its own agency makes up as many as it likes: what it tells of and does not give, nobody has.
+    let is_own = connected.iter().any(|peer| peer.key == from && peer.agency == *agency);
+    let count = if is_own { 0 } else { OTHERS_MAX };
+    // Not always the same ones.
+    let first = usize::from(leaf_hash.0[0]);
+    let others = others.iter().cycle().skip(first % others.len().max(1)).take(others.len());
+    let others = others.map(|peer| peer.key).take(count);
+    std::iter::once(from).chain(of_agency).chain(others).collect()
 }
 
 #[cfg(test)]
@@ -279,5 +359,22 @@ mod tests {
         assert!(room.hold(TRANSACTION_BYTES_MAX).now_or_never().is_none(), "one of that size");
         drop(first);
         let _all = room.hold(usize::MAX).await;
+    }
+
+    #[test]
+    fn where_it_does_not_come_its_own_agency_is_asked_and_then_a_few_others() {
+        let connected = |(number, agency): (u8, &str)| ConnectedPeer {
+            agency: agency.parse().expect("a code"),
+            key: peer(number),
+            address: "/ip4/127.0.0.1/tcp/1".parse().expect("an address"),
+        };
+        let agencies =
+            [(1, "AA"), (2, "BB"), (3, "CC"), (4, "CC"), (5, "DD"), (6, "EE"), (7, "FF")];
+        let all = agencies.map(connected);
+        let asked = |from, leaf| sources(peer(from), &all[2].agency, &Hash([leaf; 32]), &all);
+        assert_eq!(asked(1, 0), [1, 3, 4, 2, 5, 6].map(peer));
+        assert_eq!(asked(1, 2), [1, 3, 4, 6, 7, 2].map(peer), "not always the same");
+        assert_eq!(asked(4, 0), [4, 3].map(peer), "what its agency does not give, nobody has");
+        assert_eq!(sources(peer(1), &all[2].agency, &Hash::ZERO, &[]), [peer(1)]);
     }
 }

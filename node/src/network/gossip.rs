@@ -57,6 +57,12 @@ const CONSENSUS_MESH_MIN: usize = 4;
 /// How often gossipsub mends its mesh and forgets the oldest messages.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
 
+/// For how many heartbeats a message is kept to be judged and forwarded: three seconds.
+const KEPT_HEARTBEATS: u32 = 6;
+
+/// A message that is accepted this soon is passed on; later, gossip may have it no more.
+pub const PASSED_ON_WITHIN: Duration = HEARTBEAT.saturating_mul(KEPT_HEARTBEATS - 2);
+
 /// The two topics of a chain.
 #[derive(Clone, Debug)]
 pub(super) struct Topics {
@@ -129,10 +135,9 @@ pub(super) fn gossip_config(
         .mesh_n_high_for_topic(most, topics.consensus.clone())
         .mesh_outbound_min_for_topic(0, topics.consensus.clone())
         .duplicate_cache_time(limits.duplicate_window)
-        // Messages are kept for six heartbeats to be judged and forwarded: three seconds.
         .heartbeat_interval(HEARTBEAT)
         .heartbeat_initial_delay(Duration::from_millis(100))
-        .history_length(6)
+        .history_length(KEPT_HEARTBEATS as usize)
         .history_gossip(3)
         // Twice the limit, so that what is somewhat too large is seen, counted and held against
         // its sender; what is larger still ends the stream.

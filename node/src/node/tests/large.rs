@@ -196,3 +196,104 @@ async fn nothing_is_fetched_for_a_forged_signature_and_other_bytes_than_were_tol
     shutdown.cancel();
     network.stop().await;
 }
+
+/// How a peer that has told of a transaction answers who asks it for that.
+#[derive(Clone, Copy, Debug)]
+enum Teller {
+    HasNone,
+    GivesAnother,
+    Silent,
+}
+
+/// Two peers of node 0: one tells of a transaction first and does not give it, the other has it.
+async fn what_one_does_not_give_comes_from_who_has_it(teller: Teller) {
+    let mut network = Network::start(4).await;
+    // Two of four decide nothing.
+    network.stop_node(2).await;
+    network.stop_node(3).await;
+    let (chain_id, shutdown) = (network.genesis.chain_id(), CancellationToken::new());
+    let (genuine, another) = (signed_large(chain_id, 0, 1), signed_large(chain_id, 0, 2));
+    let config = |agency| NetworkConfig {
+        identity: key(2, agency),
+        chain_id,
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+        peers: vec![PeerConfig {
+            key: key(2, 0).public(),
+            agency: code(0),
+            addresses: vec![network.addresses[0].clone()],
+        }],
+        limits: Limits::default(),
+    };
+    let start = async |agency| {
+        let started = network::spawn(config(agency), shutdown.clone()).await.expect("started");
+        let (handle, mut events) = started;
+        let connected =
+            async { while !matches!(events.recv().await, Some(NetworkEvent::Connected(_))) {} };
+        tokio::time::timeout(DEADLINE, connected).await.expect("connected");
+        (handle, events)
+    };
+    let ((liar, mut of_liar), (_honest, mut of_honest)) = (start(3).await, start(2).await);
+    let (encoded, other) = (genuine.encoded().clone(), another.encoded().clone());
+    let (told_anew, is_told_anew) = tokio::sync::oneshot::channel();
+    let asked = tokio::spawn(async move {
+        let (mut told_anew, mut kept) = (Some(told_anew), Vec::new());
+        loop {
+            let (event, is_liar) = tokio::select! {
+                event = of_liar.recv() => (event, true),
+                event = of_honest.recv() => (event, false),
+            };
+            let (request, reply) = match event {
+                Some(NetworkEvent::Request { request, reply, .. }) => (request.request, reply),
+                Some(NetworkEvent::Announced { .. }) if is_liar => {
+                    told_anew.take().into_iter().for_each(|told| _ = told.send(()));
+                    continue;
+                }
+                Some(_) => continue,
+                None => return,
+            };
+            let Some(v1::sync_request::Request::Transactions(_)) = request else { continue };
+            let transactions = match (is_liar, teller) {
+                (false, _) => vec![encoded.clone()],
+                (true, Teller::HasNone) => Vec::new(),
+                (true, Teller::GivesAnother) => vec![other.clone()],
+                (true, Teller::Silent) => {
+                    kept.push(reply);
+                    continue;
+                }
+            };
+            let answer = v1::TransactionsResponse { transactions };
+            let response = Some(v1::sync_response::Response::Transactions(answer));
+            reply.send(v1::SyncResponse { response });
+        }
+    });
+    liar.publish_transaction(genuine.encoded().clone());
+    let here = async {
+        while lock(&network.shared(0).mempool).by_leaf(&genuine.leaf_hash()).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, here).await.expect("who has it is asked");
+    // What gossip does not pass on as it came, because it came too late or is held against who sent it.
+    if !matches!(teller, Teller::HasNone) {
+        let told = tokio::time::timeout(DEADLINE, is_told_anew).await.expect("in time");
+        told.expect("the others are told");
+    }
+    shutdown.cancel();
+    asked.await.expect("no panic");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_peer_told_of_and_does_not_have_comes_from_who_has_it() {
+    what_one_does_not_give_comes_from_who_has_it(Teller::HasNone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_peer_told_of_and_gives_wrong_comes_from_who_has_it() {
+    what_one_does_not_give_comes_from_who_has_it(Teller::GivesAnother).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_peer_told_of_and_is_silent_about_comes_from_who_has_it() {
+    what_one_does_not_give_comes_from_who_has_it(Teller::Silent).await;
+}
