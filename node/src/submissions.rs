@@ -13,6 +13,7 @@ mod prepare;
 mod references;
 mod shares;
 mod sources;
+mod waiting;
 mod worker;
 
 use std::{path::Path, sync::Arc, thread, time::Duration};

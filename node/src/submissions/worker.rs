@@ -6,7 +6,7 @@
 //! sync, and an idle node waits for nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use customhouse_ledger::{
     transaction::VerifiedTransaction,
 };
 use customhouse_proto::v1;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
@@ -31,6 +31,7 @@ use super::{
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
     shares::{Parts, Shares},
+    waiting::Waiting,
 };
 use crate::{
     admission::{Admission, AdmissionError},
@@ -38,9 +39,6 @@ use crate::{
     metrics::Metrics,
     network::NetworkHandle,
 };
-
-/// Questions that may wait for an end at once.
-const WAITING_MAX: usize = 200_000;
 
 /// The first submission after a pause is sealed at once; those that come within this time of it are
 /// sealed together, because every transaction costs each node a signature's check. It is about the
@@ -58,13 +56,6 @@ pub enum WorkerError {
     Store(#[from] StoreError),
 }
 
-/// Who waits for what of a transaction.
-struct Waiter {
-    /// `None`: for the transaction as a whole.
-    record_id: Option<Hash>,
-    reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
-}
-
 pub(super) struct Worker {
     pub(super) outbox: Outbox,
     pub(super) reader: ChainReader,
@@ -73,8 +64,7 @@ pub(super) struct Worker {
     pub(super) agency: AgencyCode,
     signing_key: SigningKey,
     metrics: Metrics,
-    waiters: HashMap<Hash, Vec<Waiter>>,
-    waiting: usize,
+    pub(super) waiting: Waiting,
     /// Each pending transaction, by the time after which it can no longer be committed.
     pending: BTreeMap<(u64, Hash), Pending>,
     pending_bytes: u64,
@@ -116,8 +106,7 @@ impl Worker {
             agency: parts.agency,
             signing_key: parts.signing_key,
             metrics: parts.metrics,
-            waiters: HashMap::new(),
-            waiting: 0,
+            waiting: Waiting::default(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
             pending_bytes_max: parts.outbox_bytes_max,
@@ -400,75 +389,6 @@ impl Worker {
         }
     }
 
-    fn wait_record(
-        &mut self,
-        record_id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
-    ) -> Result<(), WorkerError> {
-        if let Some(end) = self.end_of_record(&record_id)? {
-            let _gone = reply.send(Ok(end));
-            return Ok(());
-        }
-        match self.outbox.record(&record_id)? {
-            Some(record) => match record.state {
-                RecordState::Pending => {
-                    self.wait(record.transaction_id, Some(record_id), reply);
-                }
-                RecordState::Expired => drop(reply.send(Ok(End::Expired))),
-                RecordState::NoOp => drop(reply.send(Ok(self.end_of_no_op(&record)?))),
-            },
-            None => {
-                let what =
-                    format!("record {record_id} is not on the ledger and was not submitted here");
-                let _gone = reply.send(Err(SubmissionRefusal::NotFound(what)));
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_transaction(
-        &mut self,
-        id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
-    ) -> Result<(), WorkerError> {
-        if let Some(end) = self.end_of_transaction(&id)? {
-            let _gone = reply.send(Ok(end));
-        } else if self.outbox.transaction(&id)?.is_some() {
-            self.wait(id, None, reply);
-        } else {
-            let what = format!("transaction {id} is not on the ledger and not pending here");
-            let _gone = reply.send(Err(SubmissionRefusal::NotFound(what)));
-        }
-        Ok(())
-    }
-
-    fn wait(
-        &mut self,
-        transaction_id: Hash,
-        record_id: Option<Hash>,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
-    ) {
-        if self.waiting >= WAITING_MAX {
-            self.forget_those_who_left();
-        }
-        if self.waiting >= WAITING_MAX {
-            let what = "too many callers wait for receipts".to_owned();
-            let _gone =
-                reply.send(Err(SubmissionRefusal::Exhausted { what, retry_after_ms: 1000 }));
-            return;
-        }
-        self.waiting += 1;
-        self.waiters.entry(transaction_id).or_default().push(Waiter { record_id, reply });
-    }
-
-    fn forget_those_who_left(&mut self) {
-        for waiters in self.waiters.values_mut() {
-            waiters.retain(|waiter| !waiter.reply.is_closed());
-        }
-        self.waiters.retain(|_, waiters| !waiters.is_empty());
-        self.waiting = self.waiters.values().map(Vec::len).sum();
-    }
-
     /// A block was committed: ends what it contains, then what its time has expired.
     fn committed(&mut self, committed: &BlockOutcome) -> Result<(), WorkerError> {
         let mut changes = Changes::default();
@@ -559,24 +479,6 @@ impl Worker {
             self.outbox.forget_transaction(&mut changes, &id);
             self.outbox.commit(changes)?;
             self.notify(&id)?;
-        }
-        Ok(())
-    }
-
-    /// Tells those who wait for a transaction or its records. Nothing of it is read: its place and
-    /// the records' places are enough, however many there are.
-    fn notify(&mut self, transaction_id: &Hash) -> Result<(), WorkerError> {
-        let Some(waiters) = self.waiters.remove(transaction_id) else { return Ok(()) };
-        self.waiting -= waiters.len();
-        let log_index = self.reader.log_index(transaction_id)?;
-        let whole = log_index.map(|log_index| self.end_at(log_index, 0)).transpose()?;
-        for Waiter { record_id, reply } in waiters {
-            let end = match (&whole, record_id) {
-                (None, _) => End::Expired,
-                (Some(_), None) => self.end_of_transaction(transaction_id)?.unwrap_or(End::Expired),
-                (Some(whole), Some(record_id)) => self.end_within(whole, &record_id)?,
-            };
-            let _gone = reply.send(Ok(end));
         }
         Ok(())
     }
