@@ -111,7 +111,7 @@ impl Submissions {
     ) -> Result<(Self, oneshot::Receiver<Result<(), WorkerError>>), OutboxError> {
         let outbox = Outbox::open(outbox)?;
         let buffers = outbox.buffers();
-        let content_secret = Arc::new(prepare::content_secret(&parts.signing_key));
+        let content_secret = Arc::new(outbox.content_secret()?);
         let (jobs, jobs_out) = mpsc::channel(JOBS_MAX);
         // Dropped with the last `Submissions`, so that the forwarding of commits ends too.
         let forwarding = forward(parts.driver.committed(), jobs.downgrade(), parts.reader.clone());

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod attachments;
+mod exchanged_key;
 mod idle;
 mod large;
 mod lying_leader;
@@ -142,6 +143,11 @@ impl Network {
     }
 
     async fn start_node(&mut self, i: usize) {
+        self.start_signing(i, 3).await;
+    }
+
+    /// Starts a node whose signing key is that of a purpose.
+    async fn start_signing(&mut self, i: usize, purpose: u8) {
         let folder = self.folder.path();
         let listen = self.addresses.get(i).cloned();
         let listen = listen.unwrap_or_else(|| "/ip4/127.0.0.1/tcp/0".parse().expect("an address"));
@@ -154,7 +160,7 @@ impl Network {
                 journal: folder.join(format!("{i}.journal")),
             },
             next_validator: None,
-            signing: key(3, i),
+            signing: key(purpose, i),
             checkpoint: None,
             store: folder.join(format!("{i}-store")),
             outbox: folder.join(format!("{i}-outbox")),

@@ -6,6 +6,7 @@
 //! | `transactions` | transaction id | the encoded transaction, while it is pending |
 //! | `records` | record id | dedupe key (32), transaction id (32), slot index (4), state (1), content (32), kind (1), submitter |
 //! | `keys` | dedupe key | record id (32), for records that this node signed |
+//! | `secrets` | `content` | 32 random bytes: the secret of `content` in `records` |
 //!
 //! It is opened only where RocksDB would not leave out a part of it in silence: what it holds was accepted.
 //!
@@ -26,13 +27,17 @@ use customhouse_ledger::{
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions,
 };
+use zeroize::Zeroizing;
 
 use crate::descriptors::OUTBOX_FILES_MAX;
 
 const TRANSACTIONS: &str = "transactions";
 const RECORDS: &str = "records";
 const KEYS: &str = "keys";
-const FAMILIES: [&str; 3] = [TRANSACTIONS, RECORDS, KEYS];
+const SECRETS: &str = "secrets";
+const FAMILIES: [&str; 4] = [TRANSACTIONS, RECORDS, KEYS, SECRETS];
+/// The key of the secret under which `records` has what each says.
+const CONTENT: &str = "content";
 
 /// Why the outbox cannot go on. The node stops: acceptance means durable.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,11 @@ pub enum OutboxError {
         /// What is wrong with it.
         what: String,
     },
+    /// The system gave no random bytes for its secret.
+    #[error(
+        "outbox: the system gives no random bytes for its secret: {0}. Start the node again when it does"
+    )]
+    Random(getrandom::Error),
     /// The system started no thread for it.
     #[error("outbox: no thread could be started: {0}")]
     Thread(std::io::Error),
@@ -83,7 +93,7 @@ pub(super) struct AcceptedRecord {
     pub(super) transaction_id: Hash,
     pub(super) slot_index: u32,
     pub(super) state: RecordState,
-    /// What it says, under the node's secret; zeros where a client signed it.
+    /// What it says, under the outbox's secret; zeros where a client signed it.
     pub(super) content: Hash,
     /// What is asked of it where another refers to it.
     pub(super) target: Target,
@@ -159,6 +169,20 @@ impl Outbox {
 
     fn family(&self, name: &'static str) -> &ColumnFamily {
         family(&self.db, name)
+    }
+
+    /// The secret under which it has what records say. It is drawn for a new outbox, durable before anything is
+    /// accepted under it, and stays for as long as the outbox: what waits is known again after the node's
+    /// keys were exchanged.
+    pub(super) fn content_secret(&self) -> Result<Zeroizing<[u8; 32]>, OutboxError> {
+        if let Some(kept) = self.db.get_cf(self.family(SECRETS), CONTENT)?.map(Zeroizing::new) {
+            let damaged = |_| OutboxError::Damaged { family: SECRETS, key: CONTENT.to_owned() };
+            return Ok(Zeroizing::new(kept[..].try_into().map_err(damaged)?));
+        }
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *secret).map_err(OutboxError::Random)?;
+        self.db.put_cf_opt(self.family(SECRETS), CONTENT, *secret, &synced())?;
+        Ok(secret)
     }
 
     pub(super) fn record(&self, id: &Hash) -> Result<Option<AcceptedRecord>, OutboxError> {
@@ -368,6 +392,23 @@ mod tests {
         fs::remove_file(folder.path().join("CURRENT")).expect("there is one");
         let said = refused(&folder);
         assert!(said.contains("CURRENT is lost") && said.contains("submitted again"), "{said}");
+    }
+
+    #[test]
+    fn each_outbox_has_a_secret_of_its_own_for_as_long_as_it_is_there() {
+        let folders = [0, 1].map(|_| tempfile::tempdir().expect("a folder"));
+        let secret = |folder: &TempDir| {
+            let outbox = Outbox::open(folder.path()).expect("opened");
+            outbox.content_secret().expect("there, or drawn")
+        };
+        let first = secret(&folders[0]);
+        assert_eq!(secret(&folders[0]), first, "after it was closed");
+        assert_ne!(secret(&folders[1]), first);
+        assert_ne!(*first, [0; 32]);
+        let outbox = Outbox::open(folders[0].path()).expect("opened");
+        outbox.db.put_cf(outbox.family(SECRETS), CONTENT, [7; 31]).expect("written");
+        let error = outbox.content_secret().expect_err("of another length");
+        assert!(matches!(error, OutboxError::Damaged { family: SECRETS, .. }), "{error}");
     }
 
     #[test]

@@ -3,14 +3,12 @@
 use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
-    keys::SigningKey,
     record::{SALT_BYTES, ValidRecord, dedupe_key},
 };
 use customhouse_proto::v1;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use prost::Message as _;
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use super::SubmissionRefusal;
 use crate::identity::ClientIdentity;
@@ -45,17 +43,8 @@ fn without_chance(record: &v1::Record) -> v1::Record {
     v1::Record { salt: Vec::new(), submitter_certificate: Vec::new(), ..record.clone() }
 }
 
-/// The secret under which the outbox keeps what records say: it follows from the key that signs them, and no
-/// hash of unsalted content is on the disk.
-pub(super) fn content_secret(signing_key: &SigningKey) -> Zeroizing<[u8; 32]> {
-    signing_key.with_seed(|seed| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(seed).expect("any length is a key");
-        mac.update(b"customhouse/v1/content");
-        Zeroizing::new(mac.finalize().into_bytes().into())
-    })
-}
-
-/// What a record says, as a keyed hash: two that are the same submission have the same.
+/// What a record says, as a hash under the outbox's secret: two that are the same submission have the same, and
+/// without the secret nobody can guess at what it is of.
 fn content(secret: &[u8; 32], record: &v1::Record) -> Hash {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
     mac.update(&without_chance(record).encode_to_vec());
@@ -170,11 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_outbox_keeps_of_a_record_is_under_the_node_s_secret() {
-        let key = |seed| SigningKey::from_seed(&[seed; 32]);
-        assert_eq!(content_secret(&key(1)), content_secret(&key(1)));
-        assert_ne!(content_secret(&key(1)), content_secret(&key(2)));
-        assert_ne!(*content_secret(&key(1)), [1; 32], "it is not the seed itself");
+    fn what_the_outbox_keeps_of_a_record_is_under_its_secret() {
         let record = v1::Record::default();
         assert_ne!(content(&[1; 32], &record), content(&[2; 32], &record));
     }
