@@ -193,12 +193,13 @@ impl Submissions {
         if let Err(refusal) = self.check_current() {
             return CheckedRecords(vec![Err(refusal); submissions.len()]);
         }
+        let parameters = self.reader.tip().parameters;
         let prepare = |mut submission: v1::RecordSubmission| {
             if let Some(record) = &mut submission.record {
                 sources::check(record, mapped)?;
             }
-            let prepared =
-                prepare::prepare(submission, client, &self.agency, &self.content_secret)?;
+            let (agency, secret) = (&self.agency, &self.content_secret);
+            let prepared = prepare::prepare(submission, client, agency, &parameters, secret)?;
             self.check_attachments(&prepared.record.bytes)?;
             Ok(prepared)
         };

@@ -154,6 +154,7 @@ impl From<SubmissionRefusal> for Refused {
 fn code_of(refusal: &SubmissionRefusal) -> Code {
     match refusal {
         SubmissionRefusal::Record(RecordError::TooLarge(_))
+        | SubmissionRefusal::RecordTooLarge { .. }
         | SubmissionRefusal::Transaction(
             TransactionError::TooLarge(_) | TransactionError::Record(_, RecordError::TooLarge(_)),
         ) => Code::OutOfRange,
@@ -273,6 +274,11 @@ mod tests {
             (exists, Code::AlreadyExists, "ALREADY_EXISTS"),
             (exhausted(), Code::ResourceExhausted, "EXHAUSTED"),
             (RecordError::TooLarge(70_000).into(), Code::OutOfRange, "RECORD_TOO_LARGE"),
+            (
+                SubmissionRefusal::RecordTooLarge { bytes: 2000, max: 1024 },
+                Code::OutOfRange,
+                "RECORD_TOO_LARGE",
+            ),
             (
                 TransactionError::TooLarge(2_000_000).into(),
                 Code::OutOfRange,

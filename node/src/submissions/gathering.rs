@@ -3,8 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use customhouse_ledger::{
-    agency::AgencyCode, hash::Hash, keys::SigningKey, record::ValidRecord,
-    registry::parameters::Parameters, transaction::VerifiedTransaction,
+    agency::AgencyCode,
+    hash::Hash,
+    keys::SigningKey,
+    record::ValidRecord,
+    registry::parameters::Parameters,
+    transaction::{TransactionError, VerifiedTransaction},
 };
 use tokio::sync::oneshot;
 
@@ -60,6 +64,16 @@ pub(super) struct SealedTransaction {
     pub(super) parts: Parts,
     /// What each of its records says, where this node signed them.
     pub(super) contents: Vec<Hash>,
+}
+
+/// What the records of a gathering are signed with.
+pub(super) struct Signing<'a> {
+    pub(super) agency: AgencyCode,
+    pub(super) not_after_ms: u64,
+    pub(super) chain_id: &'a Hash,
+    pub(super) key: &'a SigningKey,
+    /// Say how large a transaction may be.
+    pub(super) parameters: &'a Parameters,
 }
 
 /// A gathering as transactions, with its answers.
@@ -122,15 +136,16 @@ impl Gathering {
         self.replies.push(Reply::Transaction(plan, reply));
     }
 
-    /// Signs the records into as few transactions as the limits allow.
-    pub(super) fn seal(
+    /// Signs the records into as few transactions as the limits allow. Each goes through the `door` that
+    /// those of clients went through before they were gathered: what no block may carry is not accepted.
+    ///
+    /// # Errors
+    /// The door's, where it could not tell.
+    pub(super) fn seal<E>(
         mut self,
-        agency: AgencyCode,
-        not_after_ms: u64,
-        chain_id: &Hash,
-        key: &SigningKey,
-        parameters: &Parameters,
-    ) -> Sealed {
+        signing: &Signing<'_>,
+        mut door: impl FnMut(&VerifiedTransaction) -> Result<Result<(), SubmissionRefusal>, E>,
+    ) -> Result<Sealed, E> {
         let mut results = Vec::with_capacity(self.records.len());
         let client_signed = std::mem::take(&mut self.transactions);
         let unshared = |transaction: &Arc<_>| SealedTransaction {
@@ -147,14 +162,19 @@ impl Gathering {
                 .map(|prepared| ((prepared.record, prepared.dedupe_key), prepared.content))
                 .unzip();
         let mut contents = contents.into_iter();
-        for chunk in chunks(&slots, parameters) {
+        for chunk in chunks(&slots, signing.parameters) {
             // The chunk first: it ends before the clients do.
             let of_chunk = chunk.iter().zip(clients.by_ref());
             let parts = shares::sum(
                 of_chunk.map(|((record, _), client)| (client, record_bytes(record) as u64)),
             );
             let contents = contents.by_ref().take(chunk.len()).collect();
-            match VerifiedTransaction::sign(chunk, agency, not_after_ms, chain_id, key) {
+            let signed = match signing.sign(chunk) {
+                Ok(transaction) => door(&transaction)?.map(|()| transaction),
+                // Every record was checked; only a limit can be to blame.
+                Err(error) => Err(error.into()),
+            };
+            match signed {
                 Ok(transaction) => {
                     let transaction_id = transaction.id();
                     results.extend(chunk.iter().map(|(record, _)| {
@@ -163,16 +183,14 @@ impl Gathering {
                     let transaction = Arc::new(transaction);
                     transactions.push(SealedTransaction { transaction, parts, contents });
                 }
-                // Every record was checked; only a limit can be to blame.
-                Err(error) => {
+                Err(refusal) => {
                     unsigned.extend(parts);
-                    results
-                        .extend(chunk.iter().map(|_| Err(SubmissionRefusal::from(error.clone()))));
+                    results.extend(chunk.iter().map(|_| Err(refusal.clone())));
                 }
             }
         }
         self.transactions = client_signed;
-        Sealed { transactions, unsigned, results, gathering: self }
+        Ok(Sealed { transactions, unsigned, results, gathering: self })
     }
 
     /// Sends the answers; `results` are those of the gathered records.
@@ -199,6 +217,13 @@ impl Gathering {
                 }
             }
         }
+    }
+}
+
+impl Signing<'_> {
+    fn sign(&self, slots: &[(ValidRecord, Hash)]) -> Result<VerifiedTransaction, TransactionError> {
+        let Self { agency, not_after_ms, chain_id, key, .. } = self;
+        VerifiedTransaction::sign(slots, *agency, *not_after_ms, chain_id, key)
     }
 }
 
@@ -239,44 +264,86 @@ fn chunks<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use customhouse_proto::v1;
-    use zeroize::Zeroizing;
 
     use super::{super::prepare::prepare, *};
     use crate::identity::{ClientIdentity, Role};
 
-    #[test]
-    fn each_transaction_is_of_the_shares_of_those_whose_records_it_has() {
-        let agency: AgencyCode = "NL-DOUANE".parse().expect("a code");
+    fn agency() -> AgencyCode {
+        "NL-DOUANE".parse().expect("a code")
+    }
+
+    fn prepared(number: usize, name: &str) -> Prepared {
+        let client = ClientIdentity {
+            agency: agency(),
+            name: name.to_owned(),
+            role: Role::Officer,
+            certificate: [0; 32],
+        };
+        let mrn = format!("{}{number}", "M".repeat(number + 1));
+        let declaration = v1::Declaration { regime: 1, mrn, ..Default::default() };
+        let body = Some(v1::record::Body::Declaration(declaration));
+        let record = Some(v1::Record { body, ..Default::default() });
+        let submission = v1::RecordSubmission { record, idempotency_key: number.to_string() };
+        prepare(submission, &client, &agency(), &Parameters::default(), &[7; 32]).expect("valid")
+    }
+
+    /// Seals ten records of two clients, three to a transaction; gives what each client has added.
+    fn seal_ten(
+        door: impl FnMut(&VerifiedTransaction) -> Result<Result<(), SubmissionRefusal>, Infallible>,
+    ) -> (Sealed, HashMap<Arc<str>, u64>) {
         let mut gathering = Gathering::default();
         let mut added: HashMap<Arc<str>, u64> = HashMap::new();
         for number in 0..10 {
             let name: Arc<str> = if number % 3 == 0 { "a" } else { "b" }.into();
-            let client = ClientIdentity {
-                agency,
-                name: name.to_string(),
-                role: Role::Officer,
-                certificate: [0; 32],
-            };
-            let mrn = format!("{}{number}", "M".repeat(number + 1));
-            let declaration = v1::Declaration { regime: 1, mrn, ..Default::default() };
-            let body = Some(v1::record::Body::Declaration(declaration));
-            let record = Some(v1::Record { body, ..Default::default() });
-            let submission = v1::RecordSubmission { record, idempotency_key: number.to_string() };
-            let prepared = prepare(submission, &client, &agency, &Zeroizing::new([7; 32]));
-            let prepared = prepared.expect("valid");
+            let prepared = prepared(number, &name);
             *added.entry(Arc::clone(&name)).or_default() += record_bytes(&prepared.record) as u64;
             gathering.add_record(prepared, name);
         }
-        let key = SigningKey::from_seed(&[7; 32]);
-        let parameters = Parameters { transaction_slots_max: 3, ..Parameters::default() };
-        let sealed = gathering.seal(agency, 1, &Hash([1; 32]), &key, &parameters);
+        let signing = Signing {
+            agency: agency(),
+            not_after_ms: 1,
+            chain_id: &Hash([1; 32]),
+            key: &SigningKey::from_seed(&[7; 32]),
+            parameters: &Parameters { transaction_slots_max: 3, ..Parameters::default() },
+        };
+        let Ok(sealed) = gathering.seal(&signing, door);
+        (sealed, added)
+    }
+
+    #[test]
+    fn each_transaction_is_of_the_shares_of_those_whose_records_it_has() {
+        let (sealed, mut added) = seal_ten(|_| Ok(Ok(())));
         assert_eq!((sealed.transactions.len(), sealed.unsigned.len()), (4, 0));
         for SealedTransaction { parts, contents, transaction } in &sealed.transactions {
             assert_eq!(contents.len(), transaction.slots().len());
             for (client, bytes) in parts {
                 *added.get_mut(client).expect("one of both") -= bytes;
             }
+        }
+        assert!(added.values().all(|left| *left == 0), "{added:?}");
+    }
+
+    #[test]
+    fn what_the_door_refuses_is_not_accepted_and_takes_nothing_of_a_share() {
+        let refusal = || SubmissionRefusal::RecordTooLarge { bytes: 2, max: 1 };
+        let mut asked = 0;
+        let (sealed, mut added) = seal_ten(|_| {
+            asked += 1;
+            Ok(if asked == 2 { Err(refusal()) } else { Ok(()) })
+        });
+        assert_eq!((asked, sealed.transactions.len(), sealed.results.len()), (4, 3, 10));
+        for (place, result) in sealed.results.iter().enumerate() {
+            match (3..6).contains(&place) {
+                true => assert_eq!(result, &Err(refusal()), "record {place}"),
+                false => assert!(result.is_ok(), "record {place}"),
+            }
+        }
+        let of_transactions = sealed.transactions.iter().flat_map(|sealed| &sealed.parts);
+        for (client, bytes) in of_transactions.chain(&sealed.unsigned) {
+            *added.get_mut(client).expect("one of both") -= bytes;
         }
         assert!(added.values().all(|left| *left == 0), "{added:?}");
     }

@@ -85,6 +85,17 @@ pub enum SubmissionRefusal {
     /// A record breaks a rule.
     #[error("{0}")]
     Record(#[from] RecordError),
+    /// A record is one of the format, and larger than this network lets one be.
+    #[error(
+        "record: {bytes} bytes, at most {max} are allowed in this network (record_bytes_max in its \
+         registry). Put its source or other files beside it as attachments"
+    )]
+    RecordTooLarge {
+        /// Of the record.
+        bytes: u64,
+        /// The network's parameter.
+        max: u64,
+    },
     /// A transaction breaks a rule.
     #[error("{0}")]
     Transaction(#[from] TransactionError),
@@ -185,6 +196,7 @@ impl SubmissionRefusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Record(error) => error.code(),
+            Self::RecordTooLarge { .. } => "RECORD_TOO_LARGE",
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",
             Self::AttachmentMissing(_) => "ATTACHMENT_MISSING",

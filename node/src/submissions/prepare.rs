@@ -4,6 +4,7 @@ use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
     record::{SALT_BYTES, ValidRecord, dedupe_key},
+    registry::parameters::Parameters,
 };
 use customhouse_proto::v1;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -56,6 +57,7 @@ pub(super) fn prepare(
     submission: v1::RecordSubmission,
     client: &ClientIdentity,
     agency: &AgencyCode,
+    parameters: &Parameters,
     content_secret: &[u8; 32],
 ) -> Result<Prepared, SubmissionRefusal> {
     let v1::RecordSubmission { record, idempotency_key } = submission;
@@ -93,7 +95,15 @@ pub(super) fn prepare(
     let content = content(content_secret, &record);
     record.salt = salt()?;
     let record = ValidRecord::from_record(record)?;
+    check_size(&record, parameters)?;
     Ok(Prepared { record, dedupe_key, idempotency_key, content })
+}
+
+/// A network may have smaller records than the format. No block may carry a larger one, nor what is signed
+/// together with it.
+fn check_size(record: &ValidRecord, parameters: &Parameters) -> Result<(), SubmissionRefusal> {
+    let (bytes, max) = (record.bytes.len() as u64, parameters.record_bytes_max);
+    if bytes > max { Err(SubmissionRefusal::RecordTooLarge { bytes, max }) } else { Ok(()) }
 }
 
 /// A record's salt: whoever erases it leaves nothing that anybody could guess the record by.
@@ -133,8 +143,14 @@ mod tests {
         submission: v1::RecordSubmission,
         name: &str,
     ) -> Result<Prepared, SubmissionRefusal> {
-        let client = client(name);
-        prepare(submission, &client, &client.agency, &[9; 32])
+        prepared_by(submission, &client(name))
+    }
+
+    fn prepared_by(
+        submission: v1::RecordSubmission,
+        client: &ClientIdentity,
+    ) -> Result<Prepared, SubmissionRefusal> {
+        prepare(submission, client, &client.agency, &Parameters::default(), &[9; 32])
     }
 
     #[test]
@@ -154,7 +170,7 @@ mod tests {
         assert_ne!(first.dedupe_key, other_client.dedupe_key);
         // With a new certificate it is the same submission of the same client.
         let renewed = ClientIdentity { certificate: [9; 32], ..client("broker") };
-        let renewed = prepare(submission("k", "M"), &renewed, &renewed.agency, &[9; 32]);
+        let renewed = prepared_by(submission("k", "M"), &renewed);
         assert_eq!(renewed.expect("valid").content, first.content);
     }
 
@@ -165,10 +181,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_not_larger_than_the_network_lets_it_be() {
+        let client = client("broker");
+        let with_max = |record_bytes_max| {
+            let parameters = Parameters { record_bytes_max, ..Parameters::default() };
+            prepare(submission("k", "M"), &client, &client.agency, &parameters, &[9; 32])
+        };
+        let bytes = with_max(1024).expect("a small one").record.bytes.len() as u64;
+        assert!(with_max(bytes).is_ok());
+        let refused = with_max(bytes - 1).expect_err("one byte too many");
+        assert_eq!(refused, SubmissionRefusal::RecordTooLarge { bytes, max: bytes - 1 });
+        assert_eq!(refused.code(), "RECORD_TOO_LARGE");
+    }
+
+    #[test]
     fn a_client_speaks_in_its_role_and_states_what_that_may() {
         for role in Role::ALL {
             let client = client_as("a", role);
-            let found = prepare(submission("k", "M"), &client, &client.agency, &[9; 32]);
+            let found = prepared_by(submission("k", "M"), &client);
             match role {
                 Role::Officer => {
                     let record = found.expect("an act of customs").record.record;

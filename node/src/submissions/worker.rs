@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
-    gathering::{Gathering, Plan, SealedTransaction, record_bytes},
+    gathering::{Gathering, Plan, SealedTransaction, Signing, record_bytes},
     job::Job,
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
@@ -224,13 +224,13 @@ impl Worker {
             }
             // Expired, or refused by a block: the same submission is tried again, as a new record.
         }
-        if let Err(refusal) = self.check_own_key() {
-            return Ok(Plan::Done(Err(refusal)));
-        }
-        if let Some(stated) = Stated::of(&prepared.record.record)
-            && let Err(refusal) = self.check_references(self.agency, &[stated], &[])?
-        {
-            return Ok(Plan::Done(Err(refusal)));
+        if let Some(stated) = Stated::of(&prepared.record.record) {
+            if let Err(refusal) = self.check_own_key(&stated) {
+                return Ok(Plan::Done(Err(refusal)));
+            }
+            if let Err(refusal) = self.check_references(self.agency, &[stated], &[])? {
+                return Ok(Plan::Done(Err(refusal)));
+            }
         }
         let Some(room) = self.room(self.agency, &self.signing_key.public()) else {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
@@ -244,12 +244,21 @@ impl Worker {
         Ok(gathering.add_record(prepared, client))
     }
 
-    /// Whether what this node signs could be committed. A node whose registry does not have its key
-    /// may not have come to the block that registers it; a key that has ended is over.
-    fn check_own_key(&self) -> Result<(), SubmissionRefusal> {
+    /// Whether a record that this node signs could be committed. A node whose registry does not have its key
+    /// may not have come to the block that registers it; a key that has ended is over. One that is registered
+    /// for another agency or role is asked of each record, so that it stops nothing beside it.
+    fn check_own_key(&self, stated: &Stated) -> Result<(), SubmissionRefusal> {
         let (tip, key) = (self.reader.tip(), self.signing_key.public());
-        if tip.registry.signer_at(&key, tip.header.height + 1).is_some() {
-            return Ok(());
+        if let Some(signer) = tip.registry.signer_at(&key, tip.header.height + 1) {
+            if signer.agency != self.agency {
+                let (registered, stated) = (signer.agency, self.agency);
+                let other = AdmissionError::OtherAgency { key, registered, stated };
+                return Err(SubmissionRefusal::not_permitted(&other));
+            }
+            return signer.check(stated).map_err(|refused| SubmissionRefusal::NotPermitted {
+                code: refused.code(),
+                reason: format!("this node's signing key may not sign it: record.{refused}"),
+            });
         }
         let known = tip.registry.entries().any(|entry| signer_of(entry, &key).is_some());
         let behind = clock::unix_ms().saturating_sub(tip.header.time_ms) > BEHIND_MS_MAX;
@@ -287,13 +296,7 @@ impl Worker {
                 let end = self.end_of_transaction(&transaction_id)?;
                 return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
             }
-            Err(AdmissionError::Store(error)) => return Err(error.into()),
-            Err(error @ (AdmissionError::Expired { .. } | AdmissionError::TooLongLived { .. })) => {
-                return Ok(Plan::Done(Err(SubmissionRefusal::Lifetime(error.to_string()))));
-            }
-            Err(error) => {
-                return Ok(Plan::Done(Err(SubmissionRefusal::not_permitted(&error))));
-            }
+            Err(error) => return Ok(Plan::Done(Err(refusal(error)?))),
         }
         let (agency, slots) = (transaction.header().agency, transaction.slots());
         if let Err(refusal) = self.check_references(agency, transaction.stated(), slots)? {
@@ -325,14 +328,19 @@ impl Worker {
             return Ok(());
         }
         let parameters = self.reader.tip().parameters;
-        let not_after_ms = clock::unix_ms() + parameters.transaction_lifetime_ms_max;
-        let sealed = gathering.seal(
-            self.agency,
-            not_after_ms,
-            &self.reader.chain_id(),
-            &self.signing_key,
-            &parameters,
-        );
+        let now_ms = clock::unix_ms();
+        let signing = Signing {
+            agency: self.agency,
+            not_after_ms: now_ms + parameters.transaction_lifetime_ms_max,
+            chain_id: &self.reader.chain_id(),
+            key: &self.signing_key,
+            parameters: &parameters,
+        };
+        let door = |transaction: &VerifiedTransaction| {
+            let checked = self.admission.check(transaction, now_ms);
+            checked.map_or_else(|error| refusal(error).map(Err), |()| Ok(Ok(())))
+        };
+        let sealed = gathering.seal(&signing, door)?;
         let mut changes = Changes::default();
         for SealedTransaction { transaction, contents, .. } in &sealed.transactions {
             self.outbox.accept(&mut changes, transaction, contents);
@@ -481,6 +489,20 @@ impl Worker {
             self.notify(&id)?;
         }
         Ok(())
+    }
+}
+
+/// What a client is told of what the door does not let in.
+///
+/// # Errors
+/// The door's store has failed, and nothing is to be told.
+fn refusal(error: AdmissionError) -> Result<SubmissionRefusal, WorkerError> {
+    match error {
+        AdmissionError::Store(error) => Err(error.into()),
+        AdmissionError::Expired { .. } | AdmissionError::TooLongLived { .. } => {
+            Ok(SubmissionRefusal::Lifetime(error.to_string()))
+        }
+        error => Ok(SubmissionRefusal::not_permitted(&error)),
     }
 }
 

@@ -37,6 +37,7 @@ mod fixture;
 mod hostile;
 mod imports;
 mod large;
+mod parameters;
 mod raw;
 mod registry;
 mod strange;
