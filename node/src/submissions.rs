@@ -7,6 +7,8 @@
 mod ends;
 mod gathering;
 mod job;
+mod looked_up;
+mod no_ops;
 mod outbox;
 mod outcome;
 mod prepare;
@@ -31,7 +33,9 @@ use customhouse_proto::v1;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
-use self::{job::Job, outbox::Outbox, prepare::Prepared, worker::Worker};
+use self::{
+    ends::Told, job::Job, no_ops::NoOps, outbox::Outbox, prepare::Prepared, worker::Worker,
+};
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
     outcome::{Accepted, End, First, NotCounted, SubmissionRefusal},
@@ -68,6 +72,7 @@ pub struct Submissions {
     clock: ClockStatus,
     buffers: OutboxBuffers,
     attachments: Attachments,
+    no_ops: NoOps,
 }
 
 /// Records of a client that were checked, each with what is wrong with it.
@@ -120,6 +125,7 @@ impl Submissions {
         let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
         let (reader, status) = (parts.reader.clone(), parts.driver.status());
         let (clock, attachments) = (parts.clock.clone(), parts.attachments.clone());
+        let no_ops = NoOps::new(parts.reader.clone(), parts.metrics.clone());
         let worker = Worker::new(outbox, parts);
         let (ended_in, ended) = oneshot::channel();
         let run = move || {
@@ -141,6 +147,7 @@ impl Submissions {
             clock,
             buffers,
             attachments,
+            no_ops,
         };
         Ok((handle, ended))
     }
@@ -298,8 +305,8 @@ impl Submissions {
     /// # Errors
     /// [`SubmissionRefusal::NotFound`] where it was never accepted.
     pub async fn wait_record(&self, record_id: Hash) -> Result<End, SubmissionRefusal> {
-        let answer = self.ask(|reply| Job::WaitRecord { record_id, reply }).await;
-        answer.unwrap_or(Err(SubmissionRefusal::ShuttingDown))
+        let told = self.ask(|reply| Job::WaitRecord { record_id, reply }).await;
+        self.end_of(told).await
     }
 
     /// Waits until a transaction has ended. Does not give up: the caller sets the deadline.
@@ -307,8 +314,24 @@ impl Submissions {
     /// # Errors
     /// [`SubmissionRefusal::NotFound`] where it was never accepted.
     pub async fn wait_transaction(&self, id: Hash) -> Result<End, SubmissionRefusal> {
-        let answer = self.ask(|reply| Job::WaitTransaction { id, reply }).await;
-        answer.unwrap_or(Err(SubmissionRefusal::ShuttingDown))
+        let told = self.ask(|reply| Job::WaitTransaction { id, reply }).await;
+        self.end_of(told).await
+    }
+
+    async fn end_of(
+        &self,
+        told: Option<Result<Told, SubmissionRefusal>>,
+    ) -> Result<End, SubmissionRefusal> {
+        match told.unwrap_or(Err(SubmissionRefusal::ShuttingDown))? {
+            Told::Ended(end) => Ok(end),
+            Told::NoOp(no_op) => self.no_ops.end_of(no_op).await,
+        }
+    }
+
+    /// Keeps the ends of no-ops from being told, and shows how often the ledger was read for them.
+    #[cfg(test)]
+    pub(crate) async fn hold_no_ops(&self) -> tokio::sync::OwnedMutexGuard<looked_up::LookedUp> {
+        Arc::clone(&self.no_ops.looked_up).lock_owned().await
     }
 
     /// Done when the worker has answered, in its turn among what waits; false where it is gone.

@@ -31,6 +31,7 @@ mod exchanged_key;
 mod idle;
 mod large;
 mod lying_leader;
+mod repeats;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 

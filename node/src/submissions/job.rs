@@ -6,7 +6,8 @@ use customhouse_ledger::{chain::BlockOutcome, hash::Hash, transaction::VerifiedT
 use tokio::sync::oneshot;
 
 use super::{
-    outcome::{Accepted, End, SubmissionRefusal},
+    ends::Told,
+    outcome::{Accepted, SubmissionRefusal},
     prepare::Prepared,
 };
 
@@ -22,11 +23,11 @@ pub(super) enum Job {
     },
     WaitRecord {
         record_id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
+        reply: oneshot::Sender<Result<Told, SubmissionRefusal>>,
     },
     WaitTransaction {
         id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
+        reply: oneshot::Sender<Result<Told, SubmissionRefusal>>,
     },
     Committed(Arc<BlockOutcome>),
     /// Asks for a sign of life.

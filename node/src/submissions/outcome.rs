@@ -159,7 +159,7 @@ pub enum SubmissionRefusal {
     /// No such record or transaction was submitted here or is on the ledger.
     #[error("{0}")]
     NotFound(String),
-    /// The store failed or is damaged. The node stops.
+    /// The store failed or is damaged.
     #[error("{0}")]
     Store(String),
     /// The node fetches blocks that others have committed.

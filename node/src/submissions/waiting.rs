@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     End, SubmissionRefusal,
+    ends::Told,
     outbox::RecordState,
     worker::{Worker, WorkerError},
 };
@@ -18,7 +19,7 @@ const WAITING_MAX: usize = 200_000;
 struct Waiter {
     /// `None`: for the transaction as a whole.
     record_id: Option<Hash>,
-    reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
+    reply: oneshot::Sender<Result<Told, SubmissionRefusal>>,
 }
 
 /// Those who wait, by transaction.
@@ -32,10 +33,10 @@ impl Worker {
     pub(super) fn wait_record(
         &mut self,
         record_id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
+        reply: oneshot::Sender<Result<Told, SubmissionRefusal>>,
     ) -> Result<(), WorkerError> {
         if let Some(end) = self.end_of_record(&record_id)? {
-            let _gone = reply.send(Ok(end));
+            let _gone = reply.send(Ok(Told::Ended(end)));
             return Ok(());
         }
         match self.outbox.record(&record_id)? {
@@ -44,8 +45,8 @@ impl Worker {
                     let record_id = Some(record_id);
                     self.waiting.add(record.transaction_id, Waiter { record_id, reply });
                 }
-                RecordState::Expired => drop(reply.send(Ok(End::Expired))),
-                RecordState::NoOp => drop(reply.send(Ok(self.end_of_no_op(&record)?))),
+                RecordState::Expired => drop(reply.send(Ok(Told::Ended(End::Expired)))),
+                RecordState::NoOp => drop(reply.send(Ok(Told::NoOp(record.into())))),
             },
             None => {
                 let what =
@@ -59,10 +60,10 @@ impl Worker {
     pub(super) fn wait_transaction(
         &mut self,
         id: Hash,
-        reply: oneshot::Sender<Result<End, SubmissionRefusal>>,
+        reply: oneshot::Sender<Result<Told, SubmissionRefusal>>,
     ) -> Result<(), WorkerError> {
         if let Some(end) = self.end_of_transaction(&id)? {
-            let _gone = reply.send(Ok(end));
+            let _gone = reply.send(Ok(Told::Ended(end)));
         } else if self.outbox.transaction(&id)?.is_some() {
             self.waiting.add(id, Waiter { record_id: None, reply });
         } else {
@@ -72,22 +73,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells those who wait for a transaction or its records. Nothing of it is read: its place and
-    /// the records' places are enough, however many there are.
+    /// Tells those who wait for a transaction or its records. Nothing that it carries is read: its place, the
+    /// records' places and its outcomes are enough, however many there are.
     pub(super) fn notify(&mut self, transaction_id: &Hash) -> Result<(), WorkerError> {
         let waiters = self.waiting.take(transaction_id);
         if waiters.is_empty() {
             return Ok(());
         }
-        let log_index = self.reader.log_index(transaction_id)?;
-        let whole = log_index.map(|log_index| self.end_at(log_index, 0)).transpose()?;
+        let whole = self.end_of_transaction(transaction_id)?;
         for Waiter { record_id, reply } in waiters {
-            let end = match (&whole, record_id) {
-                (None, _) => End::Expired,
-                (Some(_), None) => self.end_of_transaction(transaction_id)?.unwrap_or(End::Expired),
-                (Some(whole), Some(record_id)) => self.end_within(whole, &record_id)?,
+            let told = match (&whole, record_id) {
+                (None, _) => Told::Ended(End::Expired),
+                (Some(whole), None) => Told::Ended(whole.clone()),
+                (Some(_), Some(record_id)) => self.told_of(&record_id)?,
             };
-            let _gone = reply.send(Ok(end));
+            let _gone = reply.send(Ok(told));
         }
         Ok(())
     }
@@ -106,6 +106,10 @@ impl Waiting {
         }
         self.count += 1;
         self.by_transaction.entry(transaction_id).or_default().push(waiter);
+    }
+
+    pub(super) fn is_for(&self, transaction_id: &Hash) -> bool {
+        self.by_transaction.contains_key(transaction_id)
     }
 
     /// Those who wait for a transaction or its records: no longer.

@@ -15,19 +15,19 @@ use customhouse_ledger::{
     agency::AgencyCode,
     authority::Stated,
     chain::{BlockOutcome, ChainReader, DedupePlace, SlotOutcome},
-    hash::{Hash, Tag},
+    hash::Hash,
     keys::{PublicKey, SigningKey},
     registry::signer_of,
     store::StoreError,
     transaction::VerifiedTransaction,
 };
-use customhouse_proto::v1;
 use tokio::sync::mpsc;
 
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
     gathering::{Gathering, Plan, SealedTransaction, Signing, record_bytes},
     job::Job,
+    looked_up::{LookedUp, Transaction},
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
     shares::{Parts, Shares},
@@ -73,10 +73,8 @@ pub(super) struct Worker {
     shares: Shares,
     /// Accepted, but not in the mempool for want of room.
     unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
-    /// The committed transaction that was looked up last: the retries of a client that sends all
-    /// it has again come in the order of the first time. With what it carries, so that a large one is not
-    /// read again for each of its records.
-    looked_up: Option<(LookedUp, v1::Transaction)>,
+    /// The retries of a client that sends all it has again come in the order of the first time.
+    pub(super) looked_up: LookedUp,
     /// When the last gathering was sealed.
     sealed: Option<Instant>,
 }
@@ -88,16 +86,9 @@ struct Pending {
     parts: Parts,
 }
 
-/// Where a committed transaction is, and its id.
-#[derive(Clone, Copy)]
-struct LookedUp {
-    log_index: u64,
-    height: u64,
-    id: Hash,
-}
-
 impl Worker {
     pub(super) fn new(outbox: Outbox, parts: SubmissionParts) -> Self {
+        let looked_up = LookedUp::new(parts.reader.clone());
         Self {
             outbox,
             reader: parts.reader,
@@ -112,7 +103,7 @@ impl Worker {
             pending_bytes_max: parts.outbox_bytes_max,
             shares: Shares::default(),
             unplaced: BTreeMap::new(),
-            looked_up: None,
+            looked_up,
             sealed: None,
         }
     }
@@ -194,17 +185,13 @@ impl Worker {
             first,
         };
         if let Some(place) = self.reader.dedupe(&self.agency, &prepared.dedupe_key)? {
-            let first = place.record_id;
-            if !self.is_body_of(&prepared, &place)? {
-                return Ok(Plan::Done(Err(conflict(first))));
-            }
-            let Some(found) = self.look_up(place.log_index)? else {
-                return Ok(Plan::Done(Err(conflict(first))));
+            let record_id = place.record_id;
+            let Some(first) = self.first_of(&prepared, &place)? else {
+                return Ok(Plan::Done(Err(conflict(record_id))));
             };
-            let LookedUp { log_index, height, id: transaction_id } = found;
-            let record_id = first;
-            let end = Some(End::Final { height, log_index, slot_index: place.position });
-            return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id, end })));
+            let (height, log_index, slot_index) = (first.height, first.log_index, place.position);
+            let end = Some(End::Final { height, log_index, slot_index });
+            return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id: first.id, end })));
         }
         if let Some(first) = gathering.record_of_key(&prepared.dedupe_key) {
             return Ok(match first {
@@ -268,20 +255,21 @@ impl Worker {
         })
     }
 
-    /// Whether a record says the same as the one at a place: its salt was drawn anew.
-    fn is_body_of(
+    /// The transaction at a place, where its record there says the same as another: whose salt was drawn anew.
+    fn first_of(
         &mut self,
         prepared: &Prepared,
         place: &DedupePlace,
-    ) -> Result<bool, WorkerError> {
-        self.look_up(place.log_index)?;
-        let parts = self.looked_up.as_ref().map(|(_, parts)| parts);
-        let first = parts.and_then(|parts| parts.records.get(place.position as usize));
-        Ok(first.is_some_and(|first| prepared.says_the_same_as(first)))
+    ) -> Result<Option<Arc<Transaction>>, WorkerError> {
+        let found = self.looked_up.transaction(place.log_index)?;
+        Ok(found.filter(|found| {
+            let first = found.record(place.position);
+            first.is_some_and(|first| prepared.says_the_same_as(first))
+        }))
     }
 
     fn plan_transaction(
-        &self,
+        &mut self,
         transaction: Arc<VerifiedTransaction>,
         gathering: &mut Gathering,
     ) -> Result<Plan, WorkerError> {
@@ -306,19 +294,6 @@ impl Worker {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
         }
         Ok(gathering.add_transaction(transaction))
-    }
-
-    fn look_up(&mut self, log_index: u64) -> Result<Option<LookedUp>, WorkerError> {
-        let known = self.looked_up.as_ref().map(|(known, _)| *known);
-        if known.is_some_and(|known| known.log_index == log_index) {
-            return Ok(known);
-        }
-        let read = self.reader.transaction_at(log_index)?;
-        self.looked_up = read.map(|read| {
-            let (height, id) = (read.header.height, Tag::TRANSACTION.hash(&[&read.parts.header]));
-            (LookedUp { log_index, height, id }, read.parts)
-        });
-        Ok(self.looked_up.as_ref().map(|(found, _)| *found))
     }
 
     /// Signs what was gathered, hands it on, makes it durable, and only then answers.
@@ -407,6 +382,9 @@ impl Worker {
             }
         }
         self.outbox.commit_unsynced(changes)?;
+        if committed.transactions.iter().any(|transaction| self.waiting.is_for(&transaction.id())) {
+            self.looked_up.keep(committed);
+        }
         for transaction in &committed.transactions {
             self.unplaced.remove(&transaction.id());
             self.notify(&transaction.id())?;
