@@ -276,7 +276,8 @@ fn complete(headers: &mut HeaderMap) -> Option<(String, String)> {
 }
 
 /// Reasons for refusing bytes before they are a message.
-const OF_MESSAGES: [&str; 6] = [
+const OF_MESSAGES: [&str; 7] = [
+    "CANCELLED",
     "MESSAGE_MALFORMED",
     "MESSAGE_TIMEOUT",
     "OVERLOADED",

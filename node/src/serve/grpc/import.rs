@@ -40,6 +40,8 @@ const ANSWERS_MAX: usize = 8;
 
 /// Where results go as they are known.
 pub(super) type Answers = mpsc::Sender<v1::ImportResult>;
+/// Where a stream's go from there.
+type Results = mpsc::Sender<Result<v1::ImportResult, Status>>;
 
 #[derive(Clone)]
 pub(super) struct ImportService {
@@ -112,6 +114,7 @@ impl ImportService {
         &self,
         requests: &mut Streaming<v1::StreamImportRequest>,
         place: &Place,
+        results: &Results,
     ) -> Result<(Batch, Asked), Refused> {
         let mut batch = Batch::new(LARGE);
         let mut asked = None;
@@ -119,6 +122,8 @@ impl ImportService {
         for number in 0.. {
             let next = tokio::select! {
                 next = requests.next() => next,
+                // Its time is over, or the caller is gone.
+                () = results.closed() => return Err(Refused::deadline()),
                 () = self.submission.shutdown.cancelled() => return Err(Refused::shutting_down()),
             };
             let Some(next) = next else { break };
@@ -233,7 +238,7 @@ impl Import for ImportService {
         let work = async move {
             let (answers, mut made) = mpsc::channel(1);
             let work = async {
-                let (batch, asked) = service.take(&mut requests, &held).await?;
+                let (batch, asked) = service.take(&mut requests, &held, &results).await?;
                 finish(service.lodging(client, asked), batch, answers).await
             };
             let hand_on = async {

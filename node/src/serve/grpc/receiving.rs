@@ -4,6 +4,9 @@
 //! A message says its length before it comes (gRPC's five bytes). One that is longer than any of its
 //! kind, or for which there is no room, is refused for that alone, and nothing of it is kept. In a stream
 //! each message that is not small holds its bytes until it is accepted; the next one waits for them.
+//!
+//! Whether a caller has sent all, or has given the call up, is decided here, for every kind of call: HTTP/2
+//! below and the decoder above both take a call that was reset with CANCEL or NO_ERROR for one that has ended.
 
 use std::{
     pin::Pin,
@@ -136,8 +139,10 @@ impl Receiving {
             }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    return Poll::Ready(Some(Err(Status::from_error(error.into()))));
+                Some(Err(_)) => return Poll::Ready(Some(Err(cut_off().into()))),
+                // A reset that says no more than that the caller has lost interest looks like an end.
+                None if !self.body.is_end_stream() => {
+                    return Poll::Ready(Some(Err(cut_off().into())));
                 }
                 None => {
                     // A call's only message is here, and what the service does takes its own time.
@@ -152,10 +157,18 @@ impl Receiving {
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
-                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                // Trailers, which mean nothing in a request. The decoder takes them for the end, also within a
+                // message.
+                Err(_) => {}
             }
         }
     }
+}
+
+/// The caller has reset the call, or the connection is gone, before the request's end. Not with the code
+/// "cancelled": the decoder takes that for the end.
+fn cut_off() -> Refused {
+    Refused::new(Code::Aborted, "CANCELLED", "the request was cut off before its end")
 }
 
 /// Room for a message, which has been asked for.

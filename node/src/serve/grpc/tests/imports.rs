@@ -6,7 +6,15 @@ use customhouse_proto::v1::{
     record::Body, reference::Ground, source::Mapping,
 };
 
-use super::{fixture::refusal, *};
+use h2::Reason;
+
+use super::{
+    fixture::refusal,
+    raw::{GET_RECORD, Raw, USUAL_WINDOW, ended, framed, is},
+    *,
+};
+
+const STREAM_IMPORT: &str = "/customhouse.v1.Import/StreamImport";
 
 fn declaration(reference: &str) -> String {
     format!(
@@ -252,6 +260,47 @@ async fn a_batch_that_is_too_large_or_out_of_order_is_refused_and_nothing_of_it_
     let refused = refusal(client.import_messages(format, vec![]).await);
     assert_eq!(&*refused.reason_code, "FORMAT");
     assert_eq!(client.header(None).await.expect("the newest").0.log_size, 0);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_that_was_not_sent_to_its_end_nothing_is_lodged() {
+    let fixture = Fixture::start().await;
+    let tls = fixture.tls(Role::Broker);
+    let raw = Raw::connect(&fixture, &tls, USUAL_WINDOW).await;
+    let unknown = v1::GetRecordRequest { record_id: vec![9; 32] }.encode_to_vec();
+    for (number, how) in
+        [Some(Reason::CANCEL), Some(Reason::NO_ERROR), Some(Reason::INTERNAL_ERROR), None]
+            .into_iter()
+            .enumerate()
+    {
+        let headers = [("grpc-timeout", "500m")];
+        let headers = if how.is_some() { &[][..] } else { &headers[..] };
+        let (response, mut body) = raw.begin(STREAM_IMPORT, headers).await;
+        for index in 0..3 {
+            let text = declaration(&format!("CUT-{number}-{index}"));
+            let mut request = piece(message(&format!("{index}.xml"), &text), false);
+            request.options = (index == 0).then(|| options(Lodge::All));
+            body.send_data(framed(&request.encode_to_vec()), false).expect("open");
+        }
+        // What was sent before this is with the node when this is answered.
+        assert_eq!(raw.call(GET_RECORD, &unknown).await, is(Code::NotFound, "NOT_FOUND"));
+        match how {
+            Some(reason) => body.send_reset(reason),
+            None => {
+                assert_eq!(ended(response).await, is(Code::DeadlineExceeded, "DEADLINE"));
+                // Too late; HTTP/2 may have closed the stream.
+                let _sent = body.send_data(bytes::Bytes::new(), true);
+            }
+        }
+    }
+    // A client has one such stream at a time: this one begins when the others are done with.
+    let client = Client::connect(&fixture.endpoint, &tls).await.expect("connected");
+    let whole = vec![piece(message("whole.xml", &declaration("WHOLE")), false)];
+    let results = streamed(&client, Lodge::All, whole).await.expect("taken");
+    assert_eq!(lodged(&results[0]).phase(), Phase::Final);
+    let header = client.header(None).await.expect("the newest").0;
+    assert_eq!(header.log_size, 1, "the whole one alone");
     fixture.stop().await;
 }
 
