@@ -4,8 +4,10 @@
 //! Everything is held twice: once of the client's own share, and once of what all clients have
 //! together. A client waits for its own share first, so that it never has more than that of what is
 //! everybody's, nor of the queue for it. Operators have a whole of their own: whatever the others do,
-//! there is room for those who look after the node.
+//! there is room for those who look after the node. And each client has a few bytes of its own
+//! ([`bytes`]): whatever the others do, its small requests are taken and have small answers.
 
+mod bytes;
 mod class;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,11 @@ use tokio::{
     time::timeout,
 };
 
-pub(super) use self::class::Class;
+use self::bytes::{Bytes, OfAll, UNIT, acquire, units_of};
+pub(super) use self::{
+    bytes::{AnswerBytes, RequestBytes},
+    class::Class,
+};
 use super::refused::Refused;
 use crate::identity::{ClientIdentity, Role};
 
@@ -54,8 +60,6 @@ const LINE_MAX: usize = 1024;
 /// some where there are few, because the disk is waited for. One client has at most half of them, so that
 /// there is always one for the next; more at a time would only take the processors from consensus.
 const WORKERS_MIN: usize = 4;
-/// Bytes are counted in these, so that a permit's count fits its type.
-const UNIT: usize = 1024;
 
 /// A call's place, and the bytes of its request: given back when the last clone is dropped.
 #[derive(Clone)]
@@ -69,23 +73,11 @@ struct Held {
     share: Share,
 }
 
-/// Bytes of a request's message, given back when dropped.
-pub(super) struct RequestBytes {
-    _client: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
-}
-
 /// What a client has its share of, without holding any of it.
 #[derive(Clone)]
 pub(super) struct Share {
     client: Arc<Holdings>,
     all: Arc<Holdings>,
-}
-
-/// Bytes of an answer, given back when dropped.
-pub(super) struct AnswerBytes {
-    client: OwnedSemaphorePermit,
-    all: OwnedSemaphorePermit,
 }
 
 /// The room for an answer whose greatest length the service knows before it is made. Clones are of the same
@@ -124,8 +116,8 @@ struct Holdings {
     /// Records in line to be signed and kept.
     line: Arc<Semaphore>,
     classes: [Arc<Semaphore>; Class::ALL.len()],
-    answers: Arc<Semaphore>,
-    requests: Arc<Semaphore>,
+    answers: Bytes,
+    requests: Bytes,
     connections: Arc<Semaphore>,
 }
 
@@ -199,22 +191,38 @@ impl Place {
         line.acquire_many_owned(count).await.expect("a share is never closed")
     }
 
-    /// Holds the bytes of a request's message, by its number in the request, until they are taken or the
-    /// place is given back; waits for room for a while: longer in a stream, where that holds the client
-    /// back, and where what was sent before goes on meanwhile.
+    /// Holds bytes of a request's message, by its number in the request, until they are taken or the place is
+    /// given back; waits for room for a while: longer in a stream, where that holds the client back, and where
+    /// what was sent before goes on meanwhile. Of the client's own share all of the message is held, and of
+    /// what all have its first bytes: it says how long it is before it is here, and may never come.
     pub(super) async fn hold_request(
+        self,
+        number: u64,
+        (message_bytes, first_bytes): (usize, usize),
+        streams: bool,
+    ) -> Result<(), Refused> {
+        let units = |bytes| units_of(bytes, HELD_REQUEST_BYTES_MAX);
+        let units = (units(message_bytes), units(first_bytes));
+        let held = RequestBytes::begin(&self.held.share, units, patience(streams)).await?;
+        self.requests().insert(number, held);
+        Ok(())
+    }
+
+    /// Holds more of what all have, for a message of which the first bytes are held.
+    pub(super) async fn hold_more(
         self,
         number: u64,
         bytes: usize,
         streams: bool,
     ) -> Result<(), Refused> {
-        let patience = if streams { STREAM_PATIENCE } else { PATIENCE };
-        let units = units_of(bytes, HELD_REQUEST_BYTES_MAX);
-        let Share { client, all } = &self.held.share;
-        let what = "bytes of requests of this client at a time";
-        let own = take_within(&client.requests, units, what, patience).await?;
-        let of_all = take_within(&all.requests, units, "bytes of requests", patience).await?;
-        self.requests().insert(number, RequestBytes { _client: own, _all: of_all });
+        let is_finishing = self.requests().get(&number).is_some_and(RequestBytes::is_finishing);
+        if !is_finishing {
+            let units = units_of(bytes, HELD_REQUEST_BYTES_MAX);
+            let more = RequestBytes::more(&self.held.share, units, patience(streams)).await?;
+            if let Some(held) = self.requests().get_mut(&number) {
+                held.add(more);
+            }
+        }
         Ok(())
     }
 
@@ -256,20 +264,20 @@ impl Share {
     pub(super) async fn answer(&self, bytes: usize) -> Result<AnswerBytes, Refused> {
         let units = units_of(bytes, HELD_ANSWER_BYTES_MAX);
         let what = "bytes of answers that this client has not read";
-        let client = take(&self.client.answers, units, what).await?;
-        let all = take(&self.all.answers, units, "bytes of answers that were not read").await?;
-        Ok(AnswerBytes { client, all })
+        let (own, all) = (&self.client.answers, &self.all.answers);
+        let client = take(&own.whole, units, what).await?;
+        let asked = (units, "bytes of answers that were not read");
+        let of_all = OfAll::take_within(own, all, asked, PATIENCE).await?;
+        Ok(AnswerBytes { client, of_all })
     }
 
     /// The same for an answer that is made already: it waits for as long as it takes, because what was
     /// done for it cannot be undone.
     pub(super) async fn answer_made(&self, bytes: usize) -> AnswerBytes {
         let units = units_of(bytes, HELD_ANSWER_BYTES_MAX / 2);
-        let of = async |semaphore: &Arc<Semaphore>| {
-            let permits = Arc::clone(semaphore).acquire_many_owned(units).await;
-            permits.expect("a share is never closed")
-        };
-        AnswerBytes { client: of(&self.client.answers).await, all: of(&self.all.answers).await }
+        let (own, all) = (&self.client.answers, &self.all.answers);
+        let client = acquire(&own.whole, units).await;
+        AnswerBytes { client, of_all: OfAll::take(own, all, units).await }
     }
 }
 
@@ -307,25 +315,6 @@ impl AnswerRoom {
     }
 }
 
-impl AnswerBytes {
-    /// Bytes that are set aside.
-    pub(super) fn bytes(&self) -> usize {
-        self.client.num_permits() * UNIT
-    }
-
-    /// Gives back what is set aside beyond `bytes`.
-    pub(super) fn shrink(&mut self, bytes: usize) {
-        let beyond = self.client.num_permits().saturating_sub(bytes.div_ceil(UNIT).max(1));
-        drop((self.client.split(beyond), self.all.split(beyond)));
-    }
-
-    /// Adds others.
-    pub(super) fn merge(&mut self, more: Self) {
-        self.client.merge(more.client);
-        self.all.merge(more.all);
-    }
-}
-
 impl Holdings {
     fn new(
         (calls, workers, connections): (usize, usize, usize),
@@ -339,8 +328,8 @@ impl Holdings {
             workers: semaphore(workers),
             line: semaphore(LINE_MAX),
             classes: Class::ALL.map(|class| semaphore(share(class))),
-            answers: semaphore(answer_bytes / UNIT),
-            requests: semaphore(request_bytes / UNIT),
+            answers: Bytes::new(answer_bytes),
+            requests: Bytes::new(request_bytes),
             connections: semaphore(connections),
         }
     }
@@ -351,15 +340,9 @@ impl Holdings {
 
     /// Whether somebody holds or awaits anything.
     fn are_held(self: &Arc<Self>) -> bool {
-        let all = [
-            &self.calls,
-            &self.workers,
-            &self.line,
-            &self.answers,
-            &self.requests,
-            &self.connections,
-        ];
-        let mut all = all.into_iter().chain(&self.classes);
+        let all = [&self.calls, &self.workers, &self.line, &self.connections];
+        let bytes = [&self.answers, &self.requests].into_iter().flat_map(Bytes::semaphores);
+        let mut all = all.into_iter().chain(bytes).chain(&self.classes);
         Arc::strong_count(self) > 1 || all.any(|semaphore| Arc::strong_count(semaphore) > 1)
     }
 }
@@ -368,10 +351,9 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What is larger than a whole share takes all of it: it is made when nothing else is.
-fn units_of(bytes: usize, bytes_max: usize) -> u32 {
-    let units = bytes.min(bytes_max).div_ceil(UNIT).max(1);
-    u32::try_from(units).expect("a share is some megabytes")
+/// How long a message waits for its share.
+fn patience(streams: bool) -> Duration {
+    if streams { STREAM_PATIENCE } else { PATIENCE }
 }
 
 async fn take(

@@ -43,11 +43,72 @@ async fn operators_have_room_whatever_the_others_hold() {
     let fifth = quotas.share(&client("5", Role::Auditor));
     let mut waiting = Box::pin(fifth.place(Class::Read));
     assert!(futures::poll!(&mut waiting).is_pending(), "all calls are taken");
-    let mut waiting = Box::pin(fifth.answer(1));
+    let mut waiting = Box::pin(fifth.answer(bytes::FEW_BYTES + 1));
     assert!(futures::poll!(&mut waiting).is_pending(), "all bytes are taken");
+    // A small answer needs none of them.
+    let few = fifth.answer(bytes::FEW_BYTES).now_or_never().expect("at once").expect("room");
+    let again = fifth.answer(bytes::LEAST_BYTES - bytes::FEW_BYTES).now_or_never();
+    let mut again = again.expect("at once").expect("room");
+    let mut waiting = Box::pin(fifth.answer(UNIT));
+    assert!(futures::poll!(&mut waiting).is_pending(), "there are only so many of these");
+    again.shrink(again.bytes() - UNIT);
+    waiting.await.expect("given back");
+    drop(few);
     let operator = quotas.share(&client("ops", Role::Operator));
     operator.place(Class::Status).await.expect("a place");
     operator.answer(HELD_ANSWER_BYTES_MAX).await.expect("bytes");
+}
+
+#[tokio::test]
+async fn messages_that_are_announced_and_do_not_come_take_nothing_from_the_others() {
+    let quotas = Quotas::new(1024, 1024);
+    let announced = (HELD_REQUEST_BYTES_MAX / 2, bytes::FEW_BYTES);
+    let mut announcing = Vec::new();
+    for number in 0..2 * WHOLE_SHARES {
+        let greedy = quotas.share(&client(&number.to_string(), Role::Broker));
+        for _ in 0..2 {
+            let place = greedy.place(Class::Submit).await.expect("a place");
+            let held = place.clone().hold_request(0, announced, false).now_or_never();
+            held.expect("at once").expect("room");
+            announcing.push(place);
+        }
+    }
+    // One that comes has its room.
+    let share = quotas.share(&client("honest", Role::Broker));
+    let place = share.place(Class::Submit).await.expect("a place");
+    let few = place.clone().hold_request(0, (announced.0, UNIT), false).now_or_never();
+    few.expect("at once").expect("room");
+    for _ in 0..HELD_REQUEST_BYTES_MAX / 2 / bytes::FEW_BYTES {
+        let more = place.clone().hold_more(0, bytes::FEW_BYTES, false).now_or_never();
+        more.expect("at once").expect("room");
+    }
+}
+
+#[tokio::test]
+async fn messages_that_have_come_in_part_do_not_wait_for_each_other_for_ever() {
+    let quotas = Quotas::new(1024, 1024);
+    let mut coming = Vec::new();
+    for number in 0..WHOLE_SHARES + 1 {
+        let share = quotas.share(&client(&number.to_string(), Role::Broker));
+        let place = share.place(Class::Stream).await.expect("a place");
+        let first = (HELD_REQUEST_BYTES_MAX, UNIT);
+        place.clone().hold_request(0, first, true).await.expect("room");
+        coming.push(place);
+    }
+    // All of them come a piece at a time, until there is no room left.
+    let piece = HELD_REQUEST_BYTES_MAX / 16;
+    let mut waiting = Vec::new();
+    for number in 0..WHOLE_SHARES * 16 + 2 {
+        let place = coming[number % coming.len()].clone();
+        let mut more = Box::pin(place.hold_more(0, piece, true));
+        if futures::poll!(&mut more).is_pending() {
+            waiting.push(more);
+        }
+    }
+    // Of the two that found none, one goes on to its end all the same, and the other has its place then.
+    assert_eq!(waiting.len(), 1);
+    coming.iter().for_each(|place| drop(place.take_request(0)));
+    waiting.pop().expect("there").await.expect("given back");
 }
 
 #[tokio::test]

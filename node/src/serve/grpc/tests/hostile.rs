@@ -121,6 +121,38 @@ async fn calls_whose_bodies_do_not_come_leave_room_for_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_announced_and_do_not_come_leave_room_for_the_others() {
+    // Longer than anything here waits for room.
+    let fixture = Fixture::start_api_with(|api| api.patience.message = 2 * DEADLINE).await;
+    let announced = customhouse_client::contract::REQUEST_BYTES_MAX;
+    let prefix = u32::try_from(announced).expect("short").to_be_bytes();
+    let mut announcing = Vec::new();
+    // Together more than all may have.
+    for number in 0..10 {
+        let greedy = fixture.tls_named(&format!("greedy {number}"), Role::Broker);
+        let raw = Raw::connect(&fixture, &greedy, USUAL_WINDOW).await;
+        let (response, mut body) = raw.begin(SUBMIT_RECORDS, &[]).await;
+        body.send_data([&[0][..], &prefix].concat().into(), false).expect("sent");
+        announcing.push((response, body));
+        // What was sent before this is with the node when this is answered.
+        let unknown = v1::GetRecordRequest { record_id: vec![9; 32] }.encode_to_vec();
+        assert_eq!(raw.call(GET_RECORD, &unknown).await, is(Code::NotFound, "NOT_FOUND"));
+    }
+    let broker = fixture.client(Role::Broker).await;
+    let mut records: Vec<_> = (0..20).map(|n| submission(&format!("k{n}"), n)).collect();
+    for record in &mut records {
+        let content = vec![7; 50_000];
+        let source = v1::Source { format: "test".into(), content, ..Default::default() };
+        record.record.as_mut().expect("there").source = Some(source);
+    }
+    let results = broker.submit_records(records, true).await.expect("there is room");
+    assert!(results.iter().all(|result| result.phase() == Phase::Final), "{:?}", results[0]);
+    assert_eq!(fixture.counted("MESSAGE_TIMEOUT"), 0, "they are announced still");
+    drop(announcing);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_drips_is_given_up() {
     let fixture = Fixture::start().await;
     let broker = Raw::connect(&fixture, &fixture.tls(Role::Broker), USUAL_WINDOW).await;
