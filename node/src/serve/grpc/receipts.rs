@@ -1,6 +1,10 @@
 //! Receipts of many records: made together, sent together.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use customhouse_client::contract::REQUEST_RECORDS_MAX;
 use customhouse_ledger::{
@@ -29,6 +33,11 @@ use crate::{
 
 /// Records whose receipts are made in one go.
 const RECORDS_AT_ONCE: usize = 256;
+/// Where the records are in the receipts: how many are made in one go, and up to which bytes of a record. Each
+/// together is as much.
+const GRAINS: [(usize, usize); 3] = [(8, BATCH_RECORD_BYTES_MAX), (32, 16 * 1024), (128, 4 * 1024)];
+/// Bytes of what surrounds the records then.
+const SURROUNDING_BYTES: usize = BATCH_BYTES / 3;
 /// Records of one call whose end is waited for at a time.
 const WAITING_MAX: usize = 1024;
 /// Bytes at which an answer is closed.
@@ -47,7 +56,7 @@ pub(super) struct Contents {
     pub(super) with_steps: bool,
 }
 
-/// The ids of a request: 1 to 4,096.
+/// The ids of a request: 1 to 4,096, each once, where it is first.
 ///
 /// # Errors
 /// Another number, or something that is no id.
@@ -57,7 +66,10 @@ pub(super) fn ids_of(record_ids: &[Vec<u8>]) -> Result<Vec<Hash>, Refused> {
         let reason = format!("1 to {REQUEST_RECORDS_MAX} expected, {found} found");
         return Err(Refused::field("record_ids", "RECORD_COUNT", reason));
     }
-    record_ids.iter().map(|id| hash_field("record_ids", id)).collect()
+    let ids: Result<Vec<_>, _> = record_ids.iter().map(|id| hash_field("record_ids", id)).collect();
+    let (mut ids, mut known) = (ids?, HashSet::new());
+    ids.retain(|id| known.insert(*id));
+    Ok(ids)
 }
 
 /// One receipt, with what it is to have in it.
@@ -107,46 +119,41 @@ struct Gone;
 
 impl Maker {
     /// Sends the receipts of records, each under the id that it was asked for by; those that are not on the
-    /// ledger are told as not found.
+    /// ledger are told as not found. There is room for them before they are made.
     async fn send(&self, records: Vec<(Hash, Hash)>) -> Result<(), Gone> {
-        for records in records.chunks(RECORDS_AT_ONCE) {
-            match self.make(records.to_vec()).await {
-                Ok(results) => self.send_results(results).await?,
+        let (mut rest, mut grain) = (&records[..], Grain::default());
+        let steps_bytes = if self.contents.with_steps { RECEIPT_STEPS_BYTES_MAX } else { 0 };
+        while !rest.is_empty() {
+            let mut held = self.room(BATCH_BYTES + steps_bytes).await?;
+            let made = match self.make(rest, grain).await {
+                Ok(made) => made,
                 Err(refused) => {
                     let _gone = self.answers.send((Err(refused.into()), None)).await;
                     return Err(Gone);
                 }
+            };
+            (rest, grain) = (&rest[made.results.len()..], made.next);
+            if !made.results.is_empty() {
+                held.shrink(made.bytes);
+                let batch = v1::ReceiptBatch { results: made.results };
+                self.answers.send((Ok(batch), Some(held))).await.map_err(|_| Gone)?;
             }
         }
         Ok(())
     }
 
-    async fn make(&self, records: Vec<(Hash, Hash)>) -> Result<Vec<v1::ReceiptResult>, Refused> {
+    async fn make(&self, records: &[(Hash, Hash)], grain: Grain) -> Result<Made, Refused> {
         let contents = self.contents;
-        let work = read(&self.node, move |reader| results_of(reader, &records, contents));
+        let records = records[..records.len().min(RECORDS_AT_ONCE)].to_vec();
+        let work = read(&self.node, move |reader| made_of(reader, &records, contents, grain));
         holding(self.place.clone(), work).await
     }
 
-    async fn send_results(&self, results: Vec<v1::ReceiptResult>) -> Result<(), Gone> {
-        let (mut batch, mut bytes) = (v1::ReceiptBatch::default(), 0);
-        for result in results {
-            let length = result.encoded_len() + 8;
-            if bytes + length > BATCH_BYTES && !batch.results.is_empty() {
-                self.send_batch(std::mem::take(&mut batch), bytes).await?;
-                bytes = 0;
-            }
-            bytes += length;
-            batch.results.push(result);
+    async fn room(&self, bytes: usize) -> Result<AnswerBytes, Gone> {
+        tokio::select! {
+            held = self.room.made(bytes) => Ok(held),
+            () = self.answers.closed() => Err(Gone),
         }
-        if batch.results.is_empty() { Ok(()) } else { self.send_batch(batch, bytes).await }
-    }
-
-    async fn send_batch(&self, batch: v1::ReceiptBatch, bytes: usize) -> Result<(), Gone> {
-        let held = tokio::select! {
-            held = self.room.made(bytes) => held,
-            () = self.answers.closed() => return Err(Gone),
-        };
-        self.answers.send((Ok(batch), Some(held))).await.map_err(|_| Gone)
     }
 
     async fn send_without(&self, ends: Vec<v1::ReceiptResult>) -> Result<(), Gone> {
@@ -154,16 +161,85 @@ impl Maker {
             return Ok(());
         }
         let batch = v1::ReceiptBatch { results: ends };
-        let bytes = batch.encoded_len();
-        self.send_batch(batch, bytes).await
+        let held = self.room(batch.encoded_len()).await?;
+        self.answers.send((Ok(batch), Some(held))).await.map_err(|_| Gone)
     }
 }
 
-fn results_of(
+/// How many receipts are made in one go. How long they are is known when they are made, so it is made out from
+/// those before.
+#[derive(Clone, Copy)]
+struct Grain {
+    /// Which of [`GRAINS`].
+    level: usize,
+    /// Bytes that a receipt has beside its record.
+    surrounding: usize,
+}
+
+/// Receipts, and how many are to be made next.
+struct Made {
+    /// Of the first ones that were asked for.
+    results: Vec<v1::ReceiptResult>,
+    bytes: usize,
+    next: Grain,
+}
+
+impl Default for Grain {
+    fn default() -> Self {
+        Self { level: 1, surrounding: 8 * 1024 }
+    }
+}
+
+impl Grain {
+    /// How many receipts, and up to which bytes of a record.
+    fn limits(self, contents: Contents, steps_bytes: usize) -> (usize, usize) {
+        let surrounding = self.surrounding.max(steps_bytes).max(1);
+        let (count, record_bytes_max) = match contents.with_record {
+            true => GRAINS[self.level],
+            false => (RECORDS_AT_ONCE, 0),
+        };
+        (count.min(SURROUNDING_BYTES / surrounding).max(1), record_bytes_max)
+    }
+
+    /// Takes as many of the receipts as one answer has, in their order, and not beyond one whose record was
+    /// left out for this time only.
+    fn take(self, made: Vec<v1::ReceiptResult>, contents: Contents) -> Made {
+        let is_left_out = |result: &v1::ReceiptResult| {
+            let without = result.receipt.as_ref().is_some_and(|receipt| receipt.record.is_empty());
+            contents.with_record && self.level > 0 && without
+        };
+        let (count, mut results, mut bytes, mut surrounding) = (made.len(), Vec::new(), 0, 0);
+        for result in made {
+            let length = result.encoded_len() + 8;
+            let is_full = bytes + length > BATCH_BYTES && !results.is_empty();
+            if is_full || is_left_out(&result) {
+                break;
+            }
+            let record_bytes = result.receipt.as_ref().map_or(0, |receipt| receipt.record.len());
+            surrounding = surrounding.max(length - record_bytes);
+            bytes += length;
+            results.push(result);
+        }
+        let level = match results.len() {
+            taken if taken < count => self.level.saturating_sub(1),
+            _ if bytes < BATCH_BYTES / 4 => (self.level + 1).min(GRAINS.len() - 1),
+            _ => self.level,
+        };
+        let surrounding = if results.is_empty() { self.surrounding } else { surrounding };
+        Made { results, bytes, next: Self { level, surrounding } }
+    }
+}
+
+fn made_of(
     reader: &ChainReader,
     records: &[(Hash, Hash)],
     contents: Contents,
-) -> Result<Vec<v1::ReceiptResult>, StoreError> {
+    grain: Grain,
+) -> Result<Made, StoreError> {
+    let steps = if contents.with_steps { steps_of(reader)? } else { Vec::new() };
+    let steps_bytes = steps.iter().map(v1::ValidatorStep::encoded_len).sum();
+    let (count, record_bytes_max) = grain.limits(contents, steps_bytes);
+    let records = &records[..records.len().min(count)];
     let mut found = Vec::new();
     for (asked, id) in records {
         found.push((asked, reader.place(id)?));
@@ -172,9 +248,7 @@ fn results_of(
     let mut places: Vec<_> = found.iter().filter_map(|(_, place)| *place).collect();
     places.sort_unstable_by_key(|place| (place.log_index, place.position));
     places.dedup();
-    let record_bytes_max = if contents.with_record { BATCH_RECORD_BYTES_MAX } else { 0 };
     let receipts = reader.receipts(&places, record_bytes_max)?;
-    let steps = if contents.with_steps { steps_of(reader)? } else { Vec::new() };
     let by_place: HashMap<_, _> = places
         .iter()
         .zip(receipts)
@@ -196,7 +270,7 @@ fn results_of(
             None => without(asked, "NOT_FOUND", "no such record is on the ledger"),
         }
     };
-    Ok(found.into_iter().map(result).collect())
+    Ok(grain.take(found.into_iter().map(result).collect(), contents))
 }
 
 fn without(asked: &Hash, code: &str, reason: &str) -> v1::ReceiptResult {
@@ -221,7 +295,7 @@ fn answering(
     (maker, Box::pin(held_while_sent(ReceiverStream::new(receiver))))
 }
 
-fn held_while_sent<T: Send + 'static>(
+pub(super) fn held_while_sent<T: Send + 'static>(
     answers: ReceiverStream<(T, Option<AnswerBytes>)>,
 ) -> impl Stream<Item = T> + Send {
     futures::stream::unfold((answers, None), |(mut answers, held)| async move {
@@ -341,5 +415,53 @@ fn on_ledger(
             let refused = Refused::from(refusal);
             Err(Box::new(without(&id, refused.reason_code, &refused.message)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Contents = Contents { with_record: true, with_steps: false };
+
+    fn result(record_bytes: usize) -> v1::ReceiptResult {
+        let receipt = v1::Receipt { record: vec![7; record_bytes], ..Default::default() };
+        v1::ReceiptResult { receipt: Some(receipt), ..Default::default() }
+    }
+
+    /// What is made of records with these bytes, until all are: the most bytes at once, and how many were
+    /// sent in each batch.
+    fn made(record_bytes: &[usize]) -> (usize, Vec<usize>) {
+        let (mut grain, mut rest, mut most, mut sent) = (Grain::default(), record_bytes, 0, vec![]);
+        while !rest.is_empty() {
+            let (count, record_bytes_max) = grain.limits(ALL, 0);
+            let at_once = &rest[..count.min(rest.len())];
+            let shown = |bytes: &usize| if *bytes <= record_bytes_max { *bytes } else { 0 };
+            let results: Vec<_> = at_once.iter().map(|bytes| result(shown(bytes))).collect();
+            most = most.max(results.iter().map(v1::ReceiptResult::encoded_len).sum());
+            let made = grain.take(results, ALL);
+            for (result, bytes) in made.results.iter().zip(rest) {
+                let found = result.receipt.as_ref().expect("there").record.len();
+                assert_eq!(found, if *bytes > BATCH_RECORD_BYTES_MAX { 0 } else { *bytes });
+            }
+            assert!(made.bytes <= BATCH_BYTES);
+            sent.extend(Some(made.results.len()).filter(|count| *count > 0));
+            (rest, grain) = (&rest[made.results.len()..], made.next);
+        }
+        (most, sent)
+    }
+
+    #[test]
+    fn receipts_are_made_in_the_bytes_of_an_answer_whatever_their_records_have() {
+        let large = BATCH_RECORD_BYTES_MAX;
+        let mixed: Vec<_> =
+            (0..500).map(|n| [300, large, 9000, large + 1, 20_000][n % 5]).collect();
+        for records in [vec![300; 1000], vec![large; 100], vec![large + 1; 50], mixed] {
+            let (most, sent) = made(&records);
+            assert!(most <= BATCH_BYTES, "{most}");
+            assert_eq!(sent.iter().sum::<usize>(), records.len());
+        }
+        let (_, sent) = made(&[300; 1000]);
+        assert!(sent.len() <= 10, "small ones are many in an answer: {sent:?}");
     }
 }

@@ -262,6 +262,15 @@ async fn receipts_of_many_come_together_as_they_become_final() {
             check(result);
         }
     }
+    // An id that is repeated has one result all the same, and so have many that nobody knows.
+    let strange =
+        |n: u16| Hash([[7; 30].as_slice(), &n.to_be_bytes()].concat().try_into().expect("32"));
+    let repeated: Vec<_> = (0..2000).map(strange).chain((0..2000).map(strange)).collect();
+    for batches in [client.stream_receipts(&repeated).await, client.receipts(&repeated).await] {
+        let ended = collect(batches.expect("open")).await;
+        assert!(ended.iter().all(|result| result.reason_code == "NOT_FOUND"));
+        assert_eq!(ended.len(), 2000);
+    }
     // On the ledger they are given in the order asked for.
     let backwards: Vec<_> = asked.iter().rev().copied().collect();
     let given = collect(client.receipts(&backwards).await.expect("open")).await;
