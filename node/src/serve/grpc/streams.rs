@@ -10,7 +10,9 @@
 use std::{future::Future, ops::Range, sync::Arc};
 
 use futures::{
-    FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered,
+    FutureExt as _, Stream, StreamExt as _,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesUnordered},
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -18,10 +20,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::gate;
+use super::{gate, receipts::held_while_sent};
 use crate::identity::ClientIdentity;
 use crate::serve::{
-    quotas::{Place, RequestBytes},
+    quotas::{AnswerBytes, AnswerRoom, Place, RequestBytes},
     reads::holding,
     refused::Refused,
     rejections::Rejections,
@@ -35,8 +37,12 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const CHUNKS_MAX: usize = 6;
 /// Items waiting for their end at a time. A chunk more may come on top.
 const WAITING_MAX: usize = 4096;
+/// Bytes of the messages whose items wait: an answer may say as much as its message.
+const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Answers ready for a client that does not read them.
-const ANSWERS_MAX: usize = 256;
+const ANSWERS_MAX: usize = 128;
+/// Bytes of an answer for which the room that is set aside for the stream is enough.
+const SMALL_ANSWER_BYTES: usize = 512;
 
 /// What a stream does with its items.
 pub(super) trait Intake: Send + Sync + 'static {
@@ -45,7 +51,7 @@ pub(super) trait Intake: Send + Sync + 'static {
     /// A request.
     type Item: Message + Send + 'static;
     /// A response.
-    type Answer: Send + 'static;
+    type Answer: Message + 'static;
 
     /// Accepts a chunk: one step an item.
     fn accept(
@@ -57,6 +63,9 @@ pub(super) trait Intake: Send + Sync + 'static {
     /// Where refusals are counted.
     fn rejections(&self) -> &Rejections;
 }
+
+/// The answers of a stream.
+pub(super) type Answers<A> = BoxStream<'static, Result<A, Status>>;
 
 /// How an item goes on.
 pub(super) enum Step<A> {
@@ -72,18 +81,19 @@ pub(super) enum Step<A> {
 pub(super) fn drive<I: Intake>(
     intake: Arc<I>,
     client: ClientIdentity,
-    place: Option<Place>,
+    (place, room): (Option<Place>, Option<AnswerRoom>),
     items: impl Stream<Item = Result<I::Item, Status>> + Send + Unpin + 'static,
     shutdown: CancellationToken,
-) -> ReceiverStream<Result<I::Answer, Status>> {
+) -> Answers<I::Answer> {
     let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
     let held = place.clone();
-    let run = async move { Flow { intake, client, held, answers, shutdown }.run(items).await };
+    let flow = Flow { intake, client, held, room, answers, shutdown };
+    let run = async move { flow.run(items).await };
     match place {
         Some(place) => tokio::spawn(holding(place, run)),
         None => tokio::spawn(run),
     };
-    ReceiverStream::new(receiver)
+    held_while_sent(ReceiverStream::new(receiver)).boxed()
 }
 
 struct Flow<I: Intake> {
@@ -91,7 +101,9 @@ struct Flow<I: Intake> {
     client: ClientIdentity,
     /// What the stream holds, also of messages that are not accepted yet.
     held: Option<Place>,
-    answers: mpsc::Sender<Result<I::Answer, Status>>,
+    /// For answers that are not small.
+    room: Option<AnswerRoom>,
+    answers: mpsc::Sender<(Result<I::Answer, Status>, Option<AnswerBytes>)>,
     shutdown: CancellationToken,
 }
 
@@ -107,21 +119,29 @@ impl<I: Intake> Flow<I> {
         let mut items = items.fuse();
         let mut input = Input::Open;
         let mut gone = false;
-        let mut taken = 0;
+        let (mut taken, mut waiting_bytes) = (0, 0);
         let mut accepting = FuturesUnordered::new();
         let mut waiting = FuturesUnordered::new();
         loop {
             let open = matches!(input, Input::Open);
-            let room = accepting.len() < CHUNKS_MAX && waiting.len() < WAITING_MAX;
+            let room = accepting.len() < CHUNKS_MAX
+                && waiting.len() < WAITING_MAX
+                && waiting_bytes < WAITING_BYTES_MAX;
             let busy = open || !accepting.is_empty() || !waiting.is_empty();
             tokio::select! {
                 biased;
-                Some(answer) = waiting.next() => self.answer(answer).await,
-                Some(steps) = accepting.next() => {
+                Some((answer, bytes)) = waiting.next() => {
+                    waiting_bytes -= bytes;
+                    self.answer(answer).await;
+                }
+                Some((steps, bytes)) = accepting.next() => {
                     for step in steps {
                         match step {
                             Step::Answer(answer) => self.answer(answer).await,
-                            Step::Wait(end) if !gone => waiting.push(end),
+                            Step::Wait(end) if !gone => {
+                                waiting_bytes += bytes;
+                                waiting.push(end.map(move |answer| (answer, bytes)));
+                            }
                             Step::Wait(_) => {}
                         }
                     }
@@ -130,21 +150,23 @@ impl<I: Intake> Flow<I> {
                 () = self.answers.closed(), if busy && !gone => {
                     (gone, input) = (true, Input::Ended);
                     waiting.clear();
+                    waiting_bytes = 0;
                 }
                 () = self.shutdown.cancelled(), if open => {
                     input = Input::Failed(Refused::shutting_down());
                 }
                 item = items.next(), if open && room => {
-                    let (chunk, then) = gather(item, &mut items);
+                    let (chunk, bytes, then) = gather(item, &mut items);
                     input = then;
                     self.note(&input);
                     if !chunk.is_empty() {
                         let numbers = taken..taken + chunk.len() as u64;
                         taken = numbers.end;
                         let held = self.held_of(numbers);
-                        accepting.push(async {
+                        let each = bytes / chunk.len();
+                        accepting.push(async move {
                             let _until_they_are_accepted = held;
-                            self.intake.accept(&self.client, chunk).await
+                            (self.intake.accept(&self.client, chunk).await, each)
                         });
                     }
                 }
@@ -153,7 +175,7 @@ impl<I: Intake> Flow<I> {
         }
         if let Input::Failed(refused) = input {
             // A client that is gone needs no status.
-            let _ = self.answers.send(Err(refused.into())).await;
+            let _ = self.answers.send((Err(refused.into()), None)).await;
         }
     }
 
@@ -170,17 +192,26 @@ impl<I: Intake> Flow<I> {
         }
     }
 
+    /// Hands an answer on, where it is not small when there is room for it in the client's share.
     async fn answer(&self, answer: I::Answer) {
+        let bytes = answer.encoded_len();
+        let held = match &self.room {
+            Some(room) if bytes > SMALL_ANSWER_BYTES => tokio::select! {
+                held = room.made(bytes) => Some(held),
+                () = self.answers.closed() => return,
+            },
+            _ => None,
+        };
         // Where the client is gone, the flow ends.
-        let _ = self.answers.send(Ok(answer)).await;
+        let _ = self.answers.send((Ok(answer), held)).await;
     }
 }
 
-/// Takes what has arrived, without waiting, and says how the input goes on.
+/// Takes what has arrived, without waiting, and says how many bytes it has and how the input goes on.
 fn gather<M: Message>(
     first: Option<Result<M, Status>>,
     items: &mut (impl Stream<Item = Result<M, Status>> + Unpin),
-) -> (Vec<M>, Input) {
+) -> (Vec<M>, usize, Input) {
     let mut chunk = Vec::new();
     let mut bytes = 0;
     let mut next = Some(first);
@@ -190,15 +221,15 @@ fn gather<M: Message>(
                 bytes += item.encoded_len();
                 chunk.push(item);
             }
-            Some(Err(status)) => return (chunk, Input::Failed(of_input(status))),
-            None => return (chunk, Input::Ended),
+            Some(Err(status)) => return (chunk, bytes, Input::Failed(of_input(status))),
+            None => return (chunk, bytes, Input::Ended),
         }
         if chunk.len() >= CHUNK_ITEMS_MAX || bytes >= CHUNK_BYTES {
             break;
         }
         next = items.next().now_or_never();
     }
-    (chunk, Input::Open)
+    (chunk, bytes, Input::Open)
 }
 
 /// What ended the input: bytes that are not a message, too many bytes, or bytes that did not come.
@@ -221,7 +252,7 @@ mod tests {
 
     use super::*;
     use crate::identity::Role;
-    use crate::serve::quotas::{Class, Quotas};
+    use crate::serve::quotas::{self, Class, Quotas};
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -282,7 +313,7 @@ mod tests {
         let echo = Arc::new(Echo::default());
         let items = stream::iter((0..1000).map(item));
         let shutdown = CancellationToken::new();
-        let mut answers = drive(Arc::clone(&echo), client(), None, items, shutdown);
+        let mut answers = drive(Arc::clone(&echo), client(), (None, None), items, shutdown);
         let mut found = Vec::new();
         for _ in 0..500 {
             found.push(answers.next().await.expect("an answer").expect("no error"));
@@ -302,7 +333,7 @@ mod tests {
         let echo = Arc::new(Echo::default());
         let items = stream::iter((0..).map(|number: i32| item(number.wrapping_mul(2))));
         let shutdown = CancellationToken::new();
-        let mut answers = drive(Arc::clone(&echo), client(), None, items, shutdown);
+        let mut answers = drive(Arc::clone(&echo), client(), (None, None), items, shutdown);
         let bound = ANSWERS_MAX + (CHUNKS_MAX + 1) * CHUNK_ITEMS_MAX;
         // Reading one answer at a time moves what is accepted by as much, not further.
         for read in 0..2000 {
@@ -317,7 +348,7 @@ mod tests {
         let echo = Arc::new(Echo::default());
         let items = stream::iter((0..).map(|number: i32| item(number.wrapping_mul(2) | 1)));
         let shutdown = CancellationToken::new();
-        let mut answers = drive(Arc::clone(&echo), client(), None, items, shutdown);
+        let mut answers = drive(Arc::clone(&echo), client(), (None, None), items, shutdown);
         let poll = async {
             while echo.accepted.load(Ordering::SeqCst) < WAITING_MAX {
                 tokio::task::yield_now().await;
@@ -339,7 +370,7 @@ mod tests {
         let items = stream::iter((0..10).map(item)).chain(stream::pending());
         let shutdown = CancellationToken::new();
         let mut answers =
-            drive(Arc::clone(&echo), client(), None, Box::pin(items), shutdown.clone());
+            drive(Arc::clone(&echo), client(), (None, None), Box::pin(items), shutdown.clone());
         for _ in 0..5 {
             answers.next().await.expect("an answer").expect("no error");
         }
@@ -360,7 +391,7 @@ mod tests {
         let echo = Arc::new(Echo { rejections, ..Echo::default() });
         let damaged = Err(Status::internal("failed to decode Protobuf message"));
         let items = stream::iter([item(2), item(4), damaged, item(6)]);
-        let answers = drive(echo, client(), None, items, CancellationToken::new());
+        let answers = drive(echo, client(), (None, None), items, CancellationToken::new());
         let all: Vec<_> = timeout(DEADLINE, answers.collect()).await.expect("it ends");
         assert_eq!(all.len(), 3);
         let status = all[2].as_ref().expect_err("an error");
@@ -375,11 +406,52 @@ mod tests {
         let mut streams = Vec::new();
         while let Some(place) = share.place(Class::Stream).now_or_never() {
             let (echo, shutdown) = (Arc::new(Echo::default()), CancellationToken::new());
-            let place = Some(place.expect("free"));
+            let place = (Some(place.expect("free")), None);
             streams.push(drive(echo, client(), place, stream::pending(), shutdown));
         }
         assert!(!streams.is_empty());
         streams.clear();
         timeout(DEADLINE, share.place(Class::Stream)).await.expect("in time").expect("given back");
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_not_read_are_of_the_client_s_share() {
+        /// Answers with as many bytes as it is asked for.
+        struct Large(Rejections);
+        impl Intake for Large {
+            const METHOD: &'static str = "/test.Large/Stream";
+            type Item = Subject;
+            type Answer = Subject;
+
+            async fn accept(&self, _: &ClientIdentity, items: Vec<Subject>) -> Vec<Step<Subject>> {
+                let answer = |item: Subject| {
+                    let bytes = usize::try_from(item.scheme).expect("positive");
+                    Step::Answer(Subject { id: "x".repeat(bytes), ..item })
+                };
+                items.into_iter().map(answer).collect()
+            }
+
+            fn rejections(&self) -> &Rejections {
+                &self.0
+            }
+        }
+        let share = Quotas::new(1024, 1024).share(&client());
+        let room = AnswerRoom::new(share.answer(1).await.expect("room"), &share);
+        let large = 400_000;
+        let items = stream::iter((0..100).map(move |_| item(large)));
+        let intake = Arc::new(Large(Rejections::new(|_, _| ())));
+        let mut answers =
+            drive(intake, client(), (None, Some(room)), items, CancellationToken::new());
+        answers.next().await.expect("an answer").expect("no error");
+        // They take all of the share, and no more are handed on.
+        let all = async {
+            while share.answer(1 << 20).now_or_never().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, all).await.expect("up to the share");
+        let rest: Vec<_> = timeout(DEADLINE, answers.collect()).await.expect("as they are read");
+        assert_eq!(rest.len(), 99);
+        share.answer(quotas::HELD_ANSWER_BYTES_MAX - 1024).await.expect("given back");
     }
 }

@@ -6,7 +6,6 @@ use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{self, Phase, submission_server::Submission};
 use futures::{StreamExt as _, stream};
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -166,17 +165,18 @@ impl Submission for SubmissionService {
         Ok(Response::new(v1::SubmitRecordsResponse { results }))
     }
 
-    type StreamRecordsStream = ReceiverStream<Result<v1::RecordResult, Status>>;
+    type StreamRecordsStream = streams::Answers<v1::RecordResult>;
 
     async fn stream_records(
         &self,
         mut request: Request<Streaming<v1::StreamRecordsRequest>>,
     ) -> Result<Response<Self::StreamRecordsStream>, Status> {
         let client = caller(&request)?;
-        let place = request.extensions_mut().remove::<Place>();
+        let extensions = request.extensions_mut();
+        let held = (extensions.remove::<Place>(), extensions.remove::<AnswerRoom>());
         let intake = Arc::new(intake::Records::of(self));
         let shutdown = self.shutdown.clone();
-        let answers = streams::drive(intake, client, place, request.into_inner(), shutdown);
+        let answers = streams::drive(intake, client, held, request.into_inner(), shutdown);
         Ok(Response::new(answers))
     }
 
@@ -205,17 +205,18 @@ impl Submission for SubmissionService {
         Ok(Response::new(answer))
     }
 
-    type StreamTransactionsStream = ReceiverStream<Result<v1::SubmitTransactionResponse, Status>>;
+    type StreamTransactionsStream = streams::Answers<v1::SubmitTransactionResponse>;
 
     async fn stream_transactions(
         &self,
         mut request: Request<Streaming<v1::SubmitTransactionRequest>>,
     ) -> Result<Response<Self::StreamTransactionsStream>, Status> {
         let client = caller(&request)?;
-        let place = request.extensions_mut().remove::<Place>();
+        let extensions = request.extensions_mut();
+        let held = (extensions.remove::<Place>(), extensions.remove::<AnswerRoom>());
         let intake = Arc::new(intake::Transactions::of(self));
         let shutdown = self.shutdown.clone();
-        let answers = streams::drive(intake, client, place, request.into_inner(), shutdown);
+        let answers = streams::drive(intake, client, held, request.into_inner(), shutdown);
         Ok(Response::new(answers))
     }
 
