@@ -56,6 +56,8 @@ const CONNECTIONS_PART: usize = 16;
 const FORGET_AT: usize = 1024;
 /// Records of a client that are in line to be signed and kept.
 const LINE_MAX: usize = 1024;
+/// Questions of a client to the one thread that keeps submissions that wait to be answered.
+const QUESTIONS_MAX: usize = 64;
 /// Threads that work for all members' calls at a time, and as many for operators': one a processor, and
 /// some where there are few, because the disk is waited for. One client has at most half of them, so that
 /// there is always one for the next; more at a time would only take the processors from consensus.
@@ -115,6 +117,8 @@ struct Holdings {
     workers: Arc<Semaphore>,
     /// Records in line to be signed and kept.
     line: Arc<Semaphore>,
+    /// Questions about submissions.
+    questions: Arc<Semaphore>,
     classes: [Arc<Semaphore>; Class::ALL.len()],
     answers: Bytes,
     requests: Bytes,
@@ -189,6 +193,11 @@ impl Place {
         let line = Arc::clone(&self.held.share.client.line);
         let count = u32::try_from(records.min(LINE_MAX)).expect("a share is a thousand");
         line.acquire_many_owned(count).await.expect("a share is never closed")
+    }
+
+    /// Room for a question to the thread that signs and keeps records.
+    pub(super) async fn question(&self) -> OwnedSemaphorePermit {
+        acquire(&self.held.share.client.questions, 1).await
     }
 
     /// Holds bytes of a request's message, by its number in the request, until they are taken or the place is
@@ -327,6 +336,7 @@ impl Holdings {
             calls: semaphore(calls),
             workers: semaphore(workers),
             line: semaphore(LINE_MAX),
+            questions: semaphore(QUESTIONS_MAX),
             classes: Class::ALL.map(|class| semaphore(share(class))),
             answers: Bytes::new(answer_bytes),
             requests: Bytes::new(request_bytes),
@@ -340,7 +350,7 @@ impl Holdings {
 
     /// Whether somebody holds or awaits anything.
     fn are_held(self: &Arc<Self>) -> bool {
-        let all = [&self.calls, &self.workers, &self.line, &self.connections];
+        let all = [&self.calls, &self.workers, &self.line, &self.questions, &self.connections];
         let bytes = [&self.answers, &self.requests].into_iter().flat_map(Bytes::semaphores);
         let mut all = all.into_iter().chain(bytes).chain(&self.classes);
         Arc::strong_count(self) > 1 || all.any(|semaphore| Arc::strong_count(semaphore) > 1)

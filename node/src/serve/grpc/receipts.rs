@@ -28,7 +28,7 @@ use crate::{
         refused::Refused,
     },
     services::Services,
-    submissions::{End, SubmissionRefusal},
+    submissions::{End, SubmissionRefusal, Submissions},
 };
 
 /// Records whose receipts are made in one go.
@@ -352,8 +352,8 @@ async fn send_as_they_end(maker: Maker, ids: Vec<Hash>) -> Result<(), Gone> {
     };
     maker.send(there.into_iter().map(|id| (id, id)).collect()).await?;
     let waits = others.into_iter().map(|id| {
-        let submissions = node.submissions.clone();
-        async move { (id, submissions.wait_record(id).await) }
+        let (submissions, place) = (node.submissions.clone(), maker.place.clone());
+        async move { (id, end_of(submissions, &place, id).await) }
     });
     let mut waiting = std::pin::pin!(futures::stream::iter(waits).buffer_unordered(WAITING_MAX));
     while let Some(first) = waiting.next().await {
@@ -382,6 +382,25 @@ async fn send_as_they_end(maker: Maker, ids: Vec<Hash>) -> Result<(), Gone> {
         maker.send(there).await?;
     }
     Ok(())
+}
+
+/// Waits until a record has ended. All submissions wait for the one that knows of it, so that a client has few
+/// questions before it at a time: one is answered, or waits for nothing but the record's end, when what was
+/// asked after it is answered.
+async fn end_of(
+    submissions: Submissions,
+    place: &Place,
+    id: Hash,
+) -> Result<End, SubmissionRefusal> {
+    let question = place.question().await;
+    let mut end = std::pin::pin!(submissions.wait_record(id));
+    tokio::select! {
+        biased;
+        end = &mut end => return end,
+        _is_there = submissions.clone().answered() => {}
+    }
+    drop(question);
+    end.await
 }
 
 /// Those that are on the ledger, and the others: they may have come from elsewhere, so the ledger is asked

@@ -137,6 +137,25 @@ async fn a_client_s_records_in_line_are_few_however_many_it_has() {
 }
 
 #[tokio::test]
+async fn a_client_has_few_questions_about_submissions_at_a_time() {
+    let quotas = Quotas::new(1024, 1024);
+    let place = async |name| {
+        quotas.share(&client(name, Role::Broker)).place(Class::Feed).await.expect("a place")
+    };
+    let (greedy, again, other) =
+        (place("greedy").await, place("greedy").await, place("other").await);
+    let mut asked = Vec::new();
+    while let Some(question) = greedy.question().now_or_never() {
+        asked.push(question);
+    }
+    assert_eq!(asked.len(), QUESTIONS_MAX);
+    assert!(again.question().now_or_never().is_none(), "by another call neither");
+    drop(other.question().now_or_never().expect("at once"));
+    asked.pop();
+    drop(again.question().now_or_never().expect("given back"));
+}
+
+#[tokio::test]
 async fn one_client_has_half_of_the_threads() {
     let quotas = Quotas::new(1024, 1024);
     let place = async |name, role| {
