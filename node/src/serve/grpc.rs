@@ -8,6 +8,7 @@
 //! | `submission`, `attachments`, `import`, `query`, `audit`, `admin` | one file a service |
 //! | `large` | records and transactions too large for one answer |
 //! | `listing`, `receipts` | lists and feeds of records; receipts of many |
+//! | `pace` | requests of many messages, which must not come too slowly |
 //! | `streams`, `intake`, `answers` | streams with back-pressure; what a chunk of submissions goes through |
 //!
 //! A call goes `connections::accept` → `serving` → `gate::admit` → the service. Nothing is
@@ -51,6 +52,7 @@ mod intake;
 mod large;
 mod listing;
 mod lodging;
+mod pace;
 mod query;
 mod receipts;
 mod receiving;
@@ -94,7 +96,7 @@ pub struct Patience {
     pub message: Duration,
     /// With reading the next piece of an answer.
     pub piece: Duration,
-    /// With the next message of an upload.
+    /// With the next message of an upload, or of a stream of imports.
     pub upload: Duration,
 }
 
@@ -185,10 +187,11 @@ async fn routes(
         rejections,
         shutdown: shutdown.clone(),
     };
-    let import = import::ImportService::of(&submission);
+    let pace = pace::Pace::of(upload_time);
+    let import = import::ImportService::of(&submission, pace);
     let attachments = attachments::AttachmentsService {
         node: Arc::clone(&node),
-        pace: attachments::UploadPace::of(upload_time),
+        pace,
         shutdown: shutdown.clone(),
     };
     let query = query::QueryService { node: Arc::clone(&node), shutdown: shutdown.clone() };

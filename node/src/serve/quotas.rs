@@ -9,12 +9,14 @@
 
 mod bytes;
 mod class;
+mod coming;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -27,6 +29,7 @@ use self::bytes::{Bytes, OfAll, UNIT, acquire, units_of};
 pub(super) use self::{
     bytes::{AnswerBytes, RequestBytes},
     class::Class,
+    coming::Coming,
 };
 use super::refused::Refused;
 use crate::identity::{ClientIdentity, Role};
@@ -47,6 +50,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// is not final.
 const STREAM_PATIENCE: Duration = Duration::from_secs(60);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a call waits before another's place is taken for it.
+const SOON: Duration = Duration::from_secs(1);
 /// Connections of one client. Each may have a window of a request unread, and some of each answer in
 /// HTTP/2's own buffer.
 const CONNECTIONS_MAX: usize = 32;
@@ -72,6 +77,7 @@ pub(super) struct Place {
 struct Held {
     _calls: Vec<OwnedSemaphorePermit>,
     requests: Mutex<BTreeMap<u64, RequestBytes>>,
+    coming: Arc<Coming>,
     share: Share,
 }
 
@@ -123,6 +129,8 @@ struct Holdings {
     answers: Bytes,
     requests: Bytes,
     connections: Arc<Semaphore>,
+    /// Calls whose requests come in many messages.
+    coming: Mutex<Vec<(Class, Weak<Coming>)>>,
 }
 
 impl Quotas {
@@ -210,6 +218,7 @@ impl Place {
         (message_bytes, first_bytes): (usize, usize),
         streams: bool,
     ) -> Result<(), Refused> {
+        let _held_back = self.held.coming.hold_back();
         let units = |bytes| units_of(bytes, HELD_REQUEST_BYTES_MAX);
         let units = (units(message_bytes), units(first_bytes));
         let held = RequestBytes::begin(&self.held.share, units, patience(streams)).await?;
@@ -224,6 +233,7 @@ impl Place {
         bytes: usize,
         streams: bool,
     ) -> Result<(), Refused> {
+        let _held_back = self.held.coming.hold_back();
         let is_finishing = self.requests().get(&number).is_some_and(RequestBytes::is_finishing);
         if !is_finishing {
             let units = units_of(bytes, HELD_REQUEST_BYTES_MAX);
@@ -233,6 +243,11 @@ impl Place {
             }
         }
         Ok(())
+    }
+
+    /// How the call's request comes.
+    pub(super) fn coming(&self) -> Arc<Coming> {
+        Arc::clone(&self.held.coming)
     }
 
     /// The bytes that are held of a message, for whoever goes on with it.
@@ -256,17 +271,28 @@ impl Share {
     pub(super) async fn place(&self, class: Class) -> Result<Place, Refused> {
         let Self { client: own, all } = self;
         let what = class.share().1;
-        let mut calls = vec![
-            take(own.class(class), 1, what).await?,
-            take(all.class(class), 1, "calls of this kind").await?,
-        ];
+        let mut calls = vec![take(own.class(class), 1, what).await?, self.turn(class).await?];
         if class.works() {
             calls.push(take(&own.calls, 1, "calls of this client at a time").await?);
             calls.push(take(&all.calls, 1, "calls").await?);
         }
-        let requests = Mutex::default();
-        let share = self.clone();
-        Ok(Place { held: Arc::new(Held { _calls: calls, requests, share }) })
+        let coming = Arc::new(Coming::default());
+        if class.comes() {
+            all.enter(class, &coming);
+        }
+        let (requests, share) = (Mutex::default(), self.clone());
+        Ok(Place { held: Arc::new(Held { _calls: calls, requests, coming, share }) })
+    }
+
+    /// A place among those of all clients. Where there is none soon, the call that comes slowest gives its own.
+    async fn turn(&self, class: Class) -> Result<OwnedSemaphorePermit, Refused> {
+        let mut turn = pin!(take(self.all.class(class), 1, "calls of this kind"));
+        loop {
+            if let Ok(taken) = timeout(SOON, &mut turn).await {
+                return taken;
+            }
+            coming::end_slowest(self.all.coming(class).into_iter());
+        }
     }
 
     /// Sets bytes aside for an answer; waits for them for a while.
@@ -341,11 +367,25 @@ impl Holdings {
             answers: Bytes::new(answer_bytes),
             requests: Bytes::new(request_bytes),
             connections: semaphore(connections),
+            coming: Mutex::default(),
         }
     }
 
     fn class(&self, class: Class) -> &Arc<Semaphore> {
         &self.classes[class as usize]
+    }
+
+    fn enter(&self, class: Class, coming: &Arc<Coming>) {
+        let mut all = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, coming)| coming.strong_count() > 0);
+        all.push((class, Arc::downgrade(coming)));
+    }
+
+    /// How those of a class come that are open.
+    fn coming(&self, class: Class) -> Vec<Arc<Coming>> {
+        let all = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_class = all.iter().filter(|(of, _)| *of == class);
+        of_class.filter_map(|(_, coming)| coming.upgrade()).collect()
     }
 
     /// Whether somebody holds or awaits anything.

@@ -6,11 +6,14 @@ use customhouse_client::contract::CHUNK_BYTES_MAX;
 use customhouse_ledger::{attachment::pieces_of, hash::Hash, limits::PIECE_BYTES};
 use customhouse_proto::v1::{self, attachments_server::Attachments, upload_request::Message};
 use futures::{StreamExt as _, stream, stream::BoxStream};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{gate, submission::caller};
+use super::{
+    gate,
+    pace::{Pace, Paced},
+    submission::caller,
+};
 use crate::serve::{
     quotas::Place,
     reads::{apart, hash_field},
@@ -27,28 +30,10 @@ use crate::{
 /// After which time an upload for which there is no room now may find some.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How slowly an upload may come.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UploadPace {
-    /// Time until the next message.
-    pub(super) message: Duration,
-    /// Time for the whole, beside that which its bytes have.
-    pub(super) whole: Duration,
-    /// Bytes that come in a second, as an average of the whole.
-    pub(super) bytes_a_second: u64,
-}
-
-impl UploadPace {
-    /// With this time for the next message.
-    pub(super) fn of(message: Duration) -> Self {
-        Self { message, whole: 2 * message, bytes_a_second: 16 * 1024 }
-    }
-}
-
 #[derive(Clone)]
 pub(super) struct AttachmentsService {
     pub(super) node: Arc<Services>,
-    pub(super) pace: UploadPace,
+    pub(super) pace: Pace,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -61,8 +46,8 @@ impl Attachments for AttachmentsService {
         let client = caller(&request)?;
         let place = request.extensions().get().cloned();
         let messages = request.into_inner();
-        let due = Instant::now() + self.pace.message;
-        let upload = Upload { service: self, messages, place, taken: 0, due };
+        let paced = Paced::new(self.pace, place.as_ref());
+        let upload = Upload { service: self, messages, place, taken: 0, paced };
         let (root, size) = upload.run(&client).await?;
         let root = root.0.to_vec();
         Ok(Response::new(v1::UploadResponse { root, size, complete: true }))
@@ -118,8 +103,7 @@ struct Upload<'a> {
     place: Option<Place>,
     /// Messages that were taken.
     taken: u64,
-    /// Until when the next message must be here.
-    due: Instant,
+    paced: Paced,
 }
 
 impl Upload<'_> {
@@ -138,13 +122,10 @@ impl Upload<'_> {
         }
         let owner = FileOwner::client(client);
         let mut incoming = work(move || attachments.begin(&owner, expected)).await??;
-        let UploadPace { message, whole, bytes_a_second } = self.service.pace;
-        let to_come = (expected.size - expected.offset) / bytes_a_second.max(1);
-        let end = Instant::now() + whole + Duration::from_secs(to_come);
         loop {
-            self.due = end.min(Instant::now() + message);
             match self.next().await? {
                 Some(Message::Chunk(chunk)) => {
+                    self.paced.came(chunk.len());
                     incoming = take(incoming, chunk).await?;
                     self.give_back();
                 }
@@ -168,14 +149,10 @@ impl Upload<'_> {
     /// The next message; nothing at the end.
     async fn next(&mut self) -> Result<Option<Message>, Refused> {
         let next = tokio::select! {
-            next = timeout_at(self.due, self.messages.message()) => next,
+            next = self.paced.next(self.messages.message(), late) => next?,
             () = self.service.shutdown.cancelled() => return Err(Refused::shutting_down()),
         };
-        let late = |_| {
-            let reason = "the upload comes too slowly. What has come is kept where its root was stated: upload the rest";
-            Refused::new(Code::DeadlineExceeded, "UPLOAD_TIMEOUT", reason)
-        };
-        let next = next.map_err(late)?.map_err(|status| {
+        let next = next.map_err(|status| {
             let (code, reason_code) = gate::reason_of(&status);
             Refused::new(code, reason_code, status.message())
         })?;
@@ -185,6 +162,11 @@ impl Upload<'_> {
             Some(_) => Err(Refused::field("message", "FIELD", "a header or a chunk expected")),
         }
     }
+}
+
+fn late() -> Refused {
+    let reason = "the upload comes too slowly. What has come is kept where its root was stated: upload the rest";
+    Refused::new(Code::DeadlineExceeded, "UPLOAD_TIMEOUT", reason)
 }
 
 async fn take(mut incoming: IncomingFile, chunk: Vec<u8>) -> Result<IncomingFile, Refused> {

@@ -10,11 +10,12 @@ use futures::StreamExt as _;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     gate,
     lodging::{Lodging, finish},
+    pace::{Pace, Paced},
     submission::{SubmissionService, caller, to_its_end},
 };
 use crate::{
@@ -46,6 +47,7 @@ type Results = mpsc::Sender<Result<v1::ImportResult, Status>>;
 #[derive(Clone)]
 pub(super) struct ImportService {
     submission: SubmissionService,
+    pace: Pace,
 }
 
 /// What a call asked for.
@@ -84,8 +86,8 @@ impl Asked {
 }
 
 impl ImportService {
-    pub(super) fn of(submission: &SubmissionService) -> Self {
-        Self { submission: submission.clone() }
+    pub(super) fn of(submission: &SubmissionService, pace: Pace) -> Self {
+        Self { submission: submission.clone(), pace }
     }
 
     /// Maps messages, away from the async workers.
@@ -116,12 +118,13 @@ impl ImportService {
         place: &Place,
         results: &Results,
     ) -> Result<(Batch, Asked), Refused> {
+        let paced = Paced::new(self.pace, Some(place));
         let mut batch = Batch::new(LARGE);
         let mut asked = None;
         let mut begun: Option<v1::ImportMessage> = None;
         for number in 0.. {
             let next = tokio::select! {
-                next = requests.next() => next,
+                next = paced.next(requests.next(), late) => next?,
                 // Its time is over, or the caller is gone.
                 () = results.closed() => return Err(Refused::deadline()),
                 () = self.submission.shutdown.cancelled() => return Err(Refused::shutting_down()),
@@ -142,7 +145,9 @@ impl ImportService {
             };
             // What is taken into the batch is within the batch's own limit, of which there are few at a time.
             drop(place.take_request(number));
-            let message = join(begun.take(), message.unwrap_or_default())?;
+            let message = message.unwrap_or_default();
+            paced.came(message.encoded_len());
+            let message = join(begun.take(), message)?;
             batch.has_room(message.content.len())?;
             if more {
                 begun = Some(message);
@@ -157,6 +162,11 @@ impl ImportService {
         let asked = asked.map_or_else(|| Asked::of(None), Ok)?;
         Ok((batch, asked))
     }
+}
+
+fn late() -> Refused {
+    let reason = "the messages come too slowly, and nothing is lodged before all are here";
+    Refused::new(Code::DeadlineExceeded, "IMPORT_TIMEOUT", reason)
 }
 
 /// What has come of a message, with what comes next.
@@ -181,7 +191,7 @@ impl From<BatchRefused> for Refused {
                 Self::field(&format!("messages[{number}]"), "FIELD", reason)
             }
             BatchRefused::TooMuch { .. } => {
-                Self::new(tonic::Code::OutOfRange, "BATCH_TOO_LARGE", refused.to_string())
+                Self::new(Code::OutOfRange, "BATCH_TOO_LARGE", refused.to_string())
             }
         }
     }

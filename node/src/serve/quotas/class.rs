@@ -92,6 +92,11 @@ impl Class {
         matches!(self, Self::Stream | Self::ImportStream | Self::Watch | Self::Upload | Self::Feed)
     }
 
+    /// Whether its request comes in many messages at the client's pace, and there are few places for all.
+    pub(super) fn comes(self) -> bool {
+        matches!(self, Self::ImportStream | Self::Upload)
+    }
+
     /// Whether its requests carry what is to be lodged, and its service gives the place back itself.
     pub(in crate::serve) fn lodges(self) -> bool {
         matches!(self, Self::Submit | Self::Stream | Self::Import | Self::ImportStream)

@@ -237,17 +237,19 @@ async fn an_upload_that_never_ends_is_ended_and_gives_its_room_back() {
     let refused = refusal(broker.upload(messages(begun).chain(stream::pending())).await);
     assert_eq!((refused.code, &*refused.reason_code), (Code::DeadlineExceeded, "UPLOAD_TIMEOUT"));
     assert_eq!(held_files(&fixture), 0);
-    // A byte now and then is too slow too.
-    let header = v1::UploadHeader { size: 1000, root: Vec::new(), offset: 0 };
-    let ticks = tokio::time::interval(Duration::from_millis(200));
-    let drip = stream::unfold(ticks, |mut ticks| async {
-        ticks.tick().await;
-        Some((v1::UploadRequest { message: Some(Message::Chunk(vec![7])) }, ticks))
-    });
-    let slow = messages([Message::Header(header)]).chain(drip);
-    let refused = refusal(timeout(DEADLINE, broker.upload(slow)).await.expect("in time"));
-    assert_eq!(refused.reason_code, "UPLOAD_TIMEOUT");
-    assert_eq!(held_files(&fixture), 0);
+    // A byte now and then is too slow too, however much is to come.
+    for size in [1000, 100 << 20] {
+        let header = v1::UploadHeader { size, root: Vec::new(), offset: 0 };
+        let ticks = tokio::time::interval(Duration::from_millis(200));
+        let drip = stream::unfold(ticks, |mut ticks| async {
+            ticks.tick().await;
+            Some((v1::UploadRequest { message: Some(Message::Chunk(vec![7])) }, ticks))
+        });
+        let slow = messages([Message::Header(header)]).chain(drip);
+        let refused = refusal(timeout(DEADLINE, broker.upload(slow)).await.expect("in time"));
+        assert_eq!(refused.reason_code, "UPLOAD_TIMEOUT");
+        assert_eq!(held_files(&fixture), 0);
+    }
     fixture.stop().await;
 }
 

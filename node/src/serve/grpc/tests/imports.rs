@@ -305,6 +305,23 @@ async fn of_a_batch_that_was_not_sent_to_its_end_nothing_is_lodged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_does_not_go_on_is_ended() {
+    let fixture = Fixture::start().await;
+    let client = fixture.client(Role::Broker).await;
+    let declared = piece(message("a.xml", &declaration("L1")), false);
+    for begun in [vec![], vec![declared]] {
+        let requests = stream::iter(begun).chain(stream::pending());
+        let answers = client.stream_import(requests).await.expect("open");
+        let ended = timeout(DEADLINE, answers.try_collect::<Vec<_>>()).await.expect("in time");
+        let refused = refusal(ended.map_err(ClientError::from));
+        assert_eq!(refused.code, Code::DeadlineExceeded);
+        assert_eq!(refused.reason_code, "IMPORT_TIMEOUT");
+    }
+    assert_eq!(client.header(None).await.expect("the newest").0.log_size, 0);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_about_a_message_that_was_not_lodged_waits_for_it() {
     let fixture = Fixture::start().await;
     let client = fixture.client(Role::Officer).await;
