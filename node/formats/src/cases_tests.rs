@@ -402,6 +402,21 @@ fn too_many_subjects_and_a_second_message_are_refused_and_not_cut() {
 }
 
 #[test]
+fn more_elements_and_attributes_than_are_read_are_refused_where_they_stand() {
+    // What is around them: four elements, and two attributes.
+    let free = xml::NODES_MAX - 6;
+    for (unit, nodes) in [("<a/>\n", 1), ("<a b='' xmlns:c='d'/>\n", 3)] {
+        let room = free / nodes;
+        let most = message(&format!("\n{}", unit.repeat(room)));
+        assert!(wco_message(most.as_bytes(), "a.xml").is_ok(), "{unit}");
+        let more = message(&format!("\n{}", unit.repeat(room + 1)));
+        let Err(refused) = wco_message(more.as_bytes(), "a.xml") else { panic!("{unit}") };
+        assert_eq!(refused.position(), (room + 4, 1), "{refused}");
+        assert!(refused.to_string().contains("more than 300000 elements"), "{refused}");
+    }
+}
+
+#[test]
 fn one_message_has_one_key_however_it_is_written() {
     let plain = message("<ID>26NL1</ID><Declarant><Name>Société &amp; Co</Name></Declarant>");
     let of = |bytes: &[u8]| import_bytes(bytes).idempotency_key;

@@ -259,6 +259,9 @@ fn no_text_and_no_attribute_of_a_declaration_of_999_items_is_lost() {
     let left_out = |warning: &Warning| matches!(warning, Warning::ExtensionsLeftOut(_));
     assert!(!imported.warnings.iter().any(left_out), "{:?}", imported.warnings);
     nothing_is_lost(&imported);
+    let nodes = nodes(&xml::parse(text.trim_start_matches('\u{feff}')).expect("it was read"));
+    eprintln!("999 items: {nodes} elements and attributes");
+    assert!(nodes * 2 < xml::NODES_MAX, "{nodes}");
     let bytes = imported.record.encoded_len();
     eprintln!("999 items: {} bytes of XML, a record of {bytes} bytes, in {took:?}", text.len());
     // Within the limits of the ledger, its source goes beside the record, and nothing is left out.
@@ -269,6 +272,11 @@ fn no_text_and_no_attribute_of_a_declaration_of_999_items_is_lost() {
     let bytes = imported.record.encoded_len();
     eprintln!("beside its source: a record of {bytes} bytes");
     ValidRecord::from_record(completed(&imported.record)).expect("the ledger takes it");
+}
+
+/// Elements and attributes, without those that declare namespaces.
+fn nodes(element: &xml::Element) -> usize {
+    1 + element.attributes.len() + element.children.iter().map(nodes).sum::<usize>()
 }
 
 /// Texts with their paths, without those that a field says in other words.

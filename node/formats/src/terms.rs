@@ -214,7 +214,7 @@ impl Terms {
         let name = self.text(element, &["Name"]);
         let country = self.country(element, &["Address", "CountryCode"]);
         if !(id.is_empty() && name.is_empty() && country.is_empty()) {
-            into.push(v1::Party { role: element.name.clone(), id, name, country });
+            into.push(v1::Party { role: element.name.to_string(), id, name, country });
         }
     }
 

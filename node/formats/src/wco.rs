@@ -92,7 +92,7 @@ pub(super) fn message_within(
         Err(Miss::Other(reason)) => return skipped(&root.name, reason),
         Err(Miss::Several(second)) => {
             let reason = "a second message in one file: submit each by itself";
-            return Err(term(&text, label, second, second.name.clone(), reason.to_owned()));
+            return Err(term(&text, label, second, second.name.to_string(), reason.to_owned()));
         }
     };
     let read = |is_beside| {
@@ -198,7 +198,7 @@ impl<'e> Message<'e> {
         let version = version(meta_data);
         match found[..] {
             [] => Err(Miss::Other("WCO MetaData without a Declaration or Response")),
-            [one] if one.name == "Declaration" => Ok(Self::declaration(one, version)),
+            [one] if &*one.name == "Declaration" => Ok(Self::declaration(one, version)),
             [one] => Ok(Self::response(one, version)),
             [_, second, ..] => Err(Miss::Several(second)),
         }

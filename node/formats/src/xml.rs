@@ -6,7 +6,7 @@
 //! of the WCO Data Model are one vocabulary. Each text and attribute remembers whether it was taken into
 //! a field, so that what was not can be kept.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, collections::HashSet, rc::Rc};
 
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +24,10 @@ const ATTRIBUTES_MAX: usize = 256;
 const BINDINGS_MAX: usize = 1024;
 /// Bytes of a namespace's name: each element has it in its paths.
 const NAMESPACE_BYTES_MAX: usize = 1024;
+/// Elements of a document and attributes in it, with those that declare namespaces: the shortest take ten times
+/// and more of their bytes in memory. It is more than the leaves that a record may have, and five times what a
+/// declaration of 999 items of many terms has.
+pub(super) const NODES_MAX: usize = 300_000;
 /// The deepest nesting of elements.
 pub(super) const DEPTH_MAX: usize = 64;
 
@@ -44,8 +48,8 @@ impl Fault {
 /// An element.
 #[derive(Debug)]
 pub(super) struct Element {
-    /// Without its prefix.
-    pub(super) name: String,
+    /// Without its prefix. Elements of one name share it.
+    pub(super) name: Rc<str>,
     /// The namespace's name; empty for none, the prefix and a colon where it is not declared.
     pub(super) namespace: Rc<str>,
     /// Whether it is of another vocabulary than its parent.
@@ -68,8 +72,8 @@ pub(super) struct Element {
 /// An attribute.
 #[derive(Debug)]
 pub(super) struct Attribute {
-    /// As written, with its prefix.
-    pub(super) name: String,
+    /// As written, with its prefix. Attributes of one name share it.
+    pub(super) name: Rc<str>,
     /// As of an element; one without a prefix has none.
     namespace: Rc<str>,
     pub(super) value: String,
@@ -88,7 +92,7 @@ impl Element {
     /// An element without anything in it: where a message has no such part.
     pub(super) fn nowhere() -> Self {
         Self {
-            name: String::new(),
+            name: "".into(),
             namespace: "".into(),
             foreign: false,
             offset: 0,
@@ -106,13 +110,13 @@ impl Element {
         if self.foreign {
             format!("{{{}}}{}", self.namespace, self.name)
         } else {
-            self.name.clone()
+            self.name.to_string()
         }
     }
 
     /// Whether it is of its parent's vocabulary, and has that name.
     pub(super) fn is(&self, name: &str) -> bool {
-        !self.foreign && self.name == name
+        !self.foreign && &*self.name == name
     }
 
     /// The first child of that name.
@@ -162,7 +166,7 @@ impl Element {
 
     /// The attribute of that name.
     pub(super) fn attribute(&self, name: &str) -> Option<&Attribute> {
-        self.attributes.iter().find(|attribute| attribute.name == name)
+        self.attributes.iter().find(|attribute| &*attribute.name == name)
     }
 }
 
@@ -244,6 +248,10 @@ struct Tree {
     /// Prefixes (empty for the default) with their namespaces and the depth where they were declared,
     /// innermost last.
     bindings: Vec<(String, Rc<str>, usize)>,
+    /// Elements and attributes so far.
+    nodes: usize,
+    /// Names and namespaces so far: most come again and again.
+    names: HashSet<Rc<str>>,
 }
 
 impl Tree {
@@ -307,8 +315,13 @@ impl Tree {
         if !is_name(name.as_ref()) {
             return Err(Fault::new(start, format!("{} is not a name", quoted(name.as_ref()))));
         }
-        let (mut attributes, bindings) =
+        let (count, attributes, bindings) =
             attributes(tag).map_err(|reason| Fault::new(start, reason))?;
+        self.nodes += 1 + count;
+        if self.nodes > NODES_MAX {
+            let reason = format!("more than {NODES_MAX} elements and attributes");
+            return Err(Fault::new(start, reason));
+        }
         // What an element declares counts for itself, and ends with it.
         let depth = self.open.len();
         self.bindings.truncate(
@@ -323,14 +336,19 @@ impl Tree {
         }
         let prefix = name.prefix();
         let namespace = self.namespace(prefix.as_ref().map(AsRef::as_ref));
-        for attribute in &mut attributes {
-            if let Some((prefix, _)) = attribute.name.split_once(':') {
-                attribute.namespace = self.namespace(Some(prefix));
-            }
-        }
+        let attributes = attributes.into_iter().map(|(name, value)| {
+            let namespace = match name.split_once(':') {
+                Some((prefix, _)) => self.namespace(Some(prefix)),
+                None => self.shared(""),
+            };
+            let (name, taken) = (self.shared(&name), Cell::new(false));
+            Attribute { name, namespace, value, taken }
+        });
+        let attributes = attributes.collect();
+        let name = self.shared(tag.local_name().as_ref());
         let parent = self.open.last();
         Ok(Element {
-            name: tag.local_name().as_ref().to_owned(),
+            name,
             foreign: parent.is_some_and(|parent| !is_one_vocabulary(&parent.namespace, &namespace)),
             namespace,
             offset: start,
@@ -343,12 +361,24 @@ impl Tree {
         })
     }
 
-    fn namespace(&self, prefix: Option<&str>) -> Rc<str> {
+    fn namespace(&mut self, prefix: Option<&str>) -> Rc<str> {
         let wanted = prefix.unwrap_or_default();
         match self.bindings.iter().rfind(|(prefix, ..)| prefix == wanted) {
             Some((_, namespace, _)) => namespace.clone(),
-            None => prefix.map_or_else(String::new, |prefix| format!("{prefix}:")).into(),
+            None => {
+                let unknown = prefix.map_or_else(String::new, |prefix| format!("{prefix}:"));
+                self.shared(&unknown)
+            }
         }
+    }
+
+    fn shared(&mut self, name: &str) -> Rc<str> {
+        if let Some(known) = self.names.get(name) {
+            return Rc::clone(known);
+        }
+        let new: Rc<str> = name.into();
+        self.names.insert(Rc::clone(&new));
+        new
     }
 
     fn append(&mut self, start: usize, text: &str) -> Result<(), Fault> {
@@ -365,6 +395,7 @@ impl Tree {
 
     fn close(&mut self, mut element: Element) {
         element.text = element.text.trim_matches(is_space).to_owned();
+        element.children.shrink_to_fit();
         match self.open.last_mut() {
             Some(parent) => parent.children.push(element),
             None => self.root = Some(element),
@@ -432,12 +463,14 @@ fn check_spacing(attributes: &str) -> Result<(), String> {
 /// Prefixes with the namespaces that they are bound to.
 type Bindings = Vec<(String, Rc<str>)>;
 
-/// The attributes of a tag, without what only concerns namespaces and schemas; and the namespaces that it
-/// declares.
-fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String> {
+/// How many attributes a tag has; those of them, with their values, that do not only concern namespaces and
+/// schemas; and the namespaces that it declares.
+fn attributes(tag: &BytesStart<'_>) -> Result<(usize, Vec<(String, String)>, Bindings), String> {
     check_spacing(tag.attributes_raw())?;
     let (mut found, mut bindings) = (Vec::new(), Vec::new());
-    for (count, attribute) in (1..).zip(tag.attributes()) {
+    let mut count = 0;
+    for attribute in tag.attributes() {
+        count += 1;
         if count > ATTRIBUTES_MAX {
             return Err(format!("more than {ATTRIBUTES_MAX} attributes"));
         }
@@ -463,11 +496,10 @@ fn attributes(tag: &BytesStart<'_>) -> Result<(Vec<Attribute>, Bindings), String
             }
             bindings.push((prefix.to_owned(), value.trim_matches(is_space).into()));
         } else if !of_schema {
-            let (name, value) = (name.to_owned(), value.trim_matches(is_space).to_owned());
-            found.push(Attribute { name, namespace: "".into(), value, taken: Cell::new(false) });
+            found.push((name.to_owned(), value.trim_matches(is_space).to_owned()));
         }
     }
-    Ok((found, bindings))
+    Ok((count, found, bindings))
 }
 
 /// The character that a reference stands for: by number, or one of XML's own five.
