@@ -4,34 +4,31 @@
 //! A batch is held whole until it is lodged, because any message may be about any other; so what one may hold
 //! is limited, in what comes in and in what is made of it.
 
+pub(crate) mod lookups;
+
 use std::{collections::HashMap, ops::ControlFlow};
 
 use customhouse_formats::{
-    DeclarationKey, Format, ImportError, Imported, LinkTarget, Links, Outcome, RawMessage, Skipped,
+    Format, ImportError, Imported, LinkTarget, Links, OnLedger, Outcome, RawMessage, Skipped,
     import, link_batch,
 };
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::{self, RecordKind},
-    chain::ChainReader,
     hash::Hash,
-    record::{RecordError, subject::subject_key},
-    store::StoreError,
+    record::RecordError,
 };
-use customhouse_proto::v1::{
-    self, declaration::Regime, record::Body, source::Mapping, subject::Scheme,
-};
+use customhouse_proto::v1::{self, source::Mapping};
 use prost::Message as _;
 
+pub(crate) use self::lookups::{Asker, Lookups};
+use self::lookups::{Candidate, Whose};
 use crate::identity::Role;
 
 /// Most bytes of a message's name.
 pub(crate) const LABEL_BYTES_MAX: usize = 1024;
 /// Bytes that a result takes beside its record, about.
 const RESULT_BYTES: usize = 2048;
-/// Records of one subject that are looked through for its declaration, and of all subjects of a batch.
-const SUBJECT_RECORDS_MAX: usize = 256;
-const LOOKED_THROUGH_MAX: usize = 65_536;
 
 /// What a batch may be.
 #[derive(Clone, Copy, Debug)]
@@ -170,16 +167,39 @@ impl Batch {
         Ok(())
     }
 
-    /// Finds what each message is about: in the batch, or else on the ledger of any agency. Reads the store.
-    pub(crate) fn link(
-        &mut self,
-        reader: &ChainReader,
-        agency: &AgencyCode,
-    ) -> Result<Links, StoreError> {
-        let mut search = Search::new(reader, agency);
-        let links = link_batch(&self.imported, |key| search.declaration(key).map(|id| id.0));
-        self.elsewhere.extend(search.elsewhere);
-        search.failed.map_or(Ok(links), Err)
+    /// What must be looked for on the ledger before the batch can be linked.
+    pub(crate) fn to_link(&self, asker: Asker) -> Lookups {
+        let mut lookups = Lookups::new(asker);
+        // What it answers for one message changes nothing of what is asked for the others.
+        link_batch(&self.imported, |index| {
+            lookups.ask(&self.imported[index].key);
+            None
+        });
+        lookups
+    }
+
+    /// Finds what each message is about: in the batch, or else among what was looked for on the ledger.
+    pub(crate) fn link(&mut self, lookups: &Lookups) -> Links {
+        let mut unclear = Vec::new();
+        let links = link_batch(&self.imported, |index| {
+            let message = &self.imported[index];
+            match lookups.answer(&message.key, Whose::of(message.role))? {
+                Ok(Candidate { id, agency, .. }) => {
+                    if *agency != lookups.asker().agency {
+                        self.elsewhere.insert(*id, *agency);
+                    }
+                    Some(OnLedger::One(id.0))
+                }
+                Err(warning) => {
+                    unclear.push((index, warning));
+                    Some(OnLedger::Unclear)
+                }
+            }
+        });
+        for (index, warning) in unclear {
+            self.imported[index].warnings.push(warning);
+        }
+        links
     }
 
     /// The agency of a record that was found on the ledger, where it is another than this one.
@@ -195,93 +215,39 @@ impl Batch {
         }
     }
 
-    /// Looks for targets of links in the batch that are not lodged with it: somebody has lodged them before.
-    pub(crate) fn find_lodged(
-        &mut self,
-        targets: &[usize],
-        reader: &ChainReader,
-        agency: &AgencyCode,
-    ) -> Result<(), StoreError> {
-        let mut search = Search::new(reader, agency);
-        for &index in targets {
-            if self.ids[index].is_none() {
-                self.ids[index] = search.declaration(&self.imported[index].key);
-            }
+    /// What must be looked for on the ledger of the messages that others are about and that are not lodged with
+    /// them: somebody has lodged them before.
+    pub(crate) fn to_find_lodged(&self, links: &Links, asker: Asker) -> Lookups {
+        let mut lookups = Lookups::new(asker);
+        for (_, target) in self.not_lodged(links) {
+            lookups.ask(&self.imported[target].key);
         }
-        self.elsewhere.extend(search.elsewhere);
-        search.failed.map_or(Ok(()), Err)
-    }
-}
-
-/// Declarations that are looked for on the ledger, each once.
-struct Search<'r> {
-    reader: &'r ChainReader,
-    agency: &'r AgencyCode,
-    known: HashMap<DeclarationKey, Option<Hash>>,
-    /// Those found of other agencies.
-    elsewhere: HashMap<Hash, AgencyCode>,
-    looked_through: usize,
-    failed: Option<StoreError>,
-}
-
-impl<'r> Search<'r> {
-    fn new(reader: &'r ChainReader, agency: &'r AgencyCode) -> Self {
-        let (known, elsewhere) = Default::default();
-        Self { reader, agency, known, elsewhere, looked_through: 0, failed: None }
+        lookups
     }
 
-    /// The declaration that has this reference at this agency, or this MRN.
-    fn declaration(&mut self, key: &DeclarationKey) -> Option<Hash> {
-        if let Some(known) = self.known.get(key) {
-            return *known;
-        }
-        let reference =
-            (Scheme::DeclarationReference, format!("{}/{}", self.agency, key.reference));
-        let subjects = [
-            Some(reference).filter(|_| !key.reference.is_empty()),
-            Some((Scheme::Mrn, key.mrn.clone())).filter(|_| !key.mrn.is_empty()),
-        ];
-        let mut found = None;
-        for (scheme, id) in subjects.into_iter().flatten() {
-            found = match self.of_subject(&v1::Subject { scheme: scheme as i32, id }) {
-                Ok(found) => found,
-                Err(error) => {
-                    self.failed = Some(error);
-                    return None;
+    /// Takes where those messages are, as far as that was found.
+    pub(crate) fn find_lodged(&mut self, links: &Links, lookups: &Lookups) {
+        for (from, target) in self.not_lodged(links) {
+            match lookups.answer(&self.imported[target].key, Whose::Anybody) {
+                Some(Ok(Candidate { id, agency, .. })) => {
+                    self.ids[target] = Some(*id);
+                    if *agency != lookups.asker().agency {
+                        self.elsewhere.insert(*id, *agency);
+                    }
                 }
-            };
-            if found.is_some() {
-                break;
+                Some(Err(warning)) => self.imported[from].warnings.push(warning),
+                None => {}
             }
         }
-        self.known.insert(key.clone(), found);
-        found
     }
 
-    fn of_subject(&mut self, subject: &v1::Subject) -> Result<Option<Hash>, StoreError> {
-        if self.looked_through >= LOOKED_THROUGH_MAX {
-            return Ok(None);
-        }
-        for entry in self.reader.history(&subject_key(subject), None, SUBJECT_RECORDS_MAX)? {
-            self.looked_through += 1;
-            let record = self.reader.record_at(entry.log_index, entry.position)?;
-            if let Some(record) = record.filter(|record| is_declaration(&record.bytes)) {
-                if record.place.agency != *self.agency {
-                    self.elsewhere.insert(record.id, record.place.agency);
-                }
-                return Ok(Some(record.id));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Whether a record is a declaration, and not a message about one.
-fn is_declaration(bytes: &[u8]) -> bool {
-    let body = v1::Record::decode(bytes).ok().and_then(|record| record.body);
-    match body {
-        Some(Body::Declaration(declaration)) => declaration.regime() != Regime::AsReferenced,
-        _ => false,
+    /// Messages, each with the one of the batch that it is about and of which it is not known where it is.
+    fn not_lodged(&self, links: &Links) -> Vec<(usize, usize)> {
+        let of_batch = links.links.iter().filter_map(|link| match link.to {
+            LinkTarget::Batch(target) => Some((link.from, target)),
+            LinkTarget::Ledger(_) => None,
+        });
+        of_batch.filter(|(_, target)| self.ids[*target].is_none()).collect()
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Imported {
     pub label: String,
     /// Of a row, its line in the file, from 1; 0 of a message of its own.
     pub line: usize,
-    /// At most [`WARNINGS_MAX`](crate::WARNINGS_MAX).
+    /// At most [`WARNINGS_MAX`](crate::WARNINGS_MAX) of its content. Whoever links it may add one.
     pub warnings: Vec<Warning>,
     /// What the message is to a declaration.
     pub role: MessageRole,

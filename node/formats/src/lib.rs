@@ -69,8 +69,8 @@ pub use format::{
 pub use imported::{
     DeclarationKey, Imported, MESSAGE_BYTES_MAX, MessageRole, Outcome, SOURCE_BYTES_MAX, Skipped,
 };
-pub use link::{Duplicate, Link, LinkTarget, Links, Rule, Unlinked, link_batch, waves};
+pub use link::{Duplicate, Link, LinkTarget, Links, OnLedger, Rule, Unlinked, link_batch, waves};
 pub use paths::{Found, message_file, wco_paths};
 pub use rows::{CsvRows, KOREAN_COLUMNS, csv_rows};
-pub use warning::{Place, WARNINGS_MAX, Warning};
+pub use warning::{CANDIDATES_MAX, Place, SoughtBy, WARNINGS_MAX, Warning};
 pub use wco::{wco_file, wco_message};

@@ -6,7 +6,8 @@
 //! 1. [`Rule::Reference`]: a declaration of the batch has the same own reference, and no other
 //!    MRN. Where several have it, the one in the message's folder or the folder above.
 //! 2. [`Rule::Mrn`]: another message with the same MRN was linked to a declaration by rule 1.
-//! 3. [`Rule::Ledger`]: the caller finds the declaration on the ledger.
+//! 3. [`Rule::Ledger`]: the caller finds the declaration on the ledger. Where it finds several, or cannot
+//!    look at all that it would have to, nothing decides: the next rule knows less.
 //! 4. [`Rule::Folder`]: the folder of the message, or the one above, holds exactly one declaration,
 //!    and all statuses there are about one MRN (rejections aside: a rejected declaration gets a new
 //!    MRN when it is lodged again). It rests on how files are kept and not on what they say, so the
@@ -86,6 +87,15 @@ impl fmt::Display for Rule {
     }
 }
 
+/// What a caller found on the ledger for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLedger {
+    /// The one declaration that the message can be about: the id of its record.
+    One([u8; 32]),
+    /// Which one it is cannot be told: a person decides.
+    Unclear,
+}
+
 /// A message whose declaration was not found. Its record still names the reference and MRN, and is
 /// in their history beside the declaration once that is lodged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,11 +149,11 @@ pub fn waves(batch: &[Imported]) -> [Vec<usize>; 3] {
 }
 
 /// Finds the declaration that each status and additional message of a batch is about. The same
-/// batch gives the same links. `on_ledger` gives the id of a declaration's record by its reference
-/// or MRN, if one is there.
+/// batch gives the same links. `on_ledger` says what the ledger has for the message at an index: it is asked
+/// for those that the batch itself gives no declaration by reference or MRN, whatever it answers of others.
 pub fn link_batch(
     batch: &[Imported],
-    mut on_ledger: impl FnMut(&DeclarationKey) -> Option<[u8; 32]>,
+    mut on_ledger: impl FnMut(usize) -> Option<OnLedger>,
 ) -> Links {
     let mut duplicates = Vec::new();
     let mut firsts: HashMap<&str, usize> = HashMap::new();
@@ -174,11 +184,14 @@ pub fn link_batch(
         let known = by_mrn.get(&*key.mrn).copied().flatten();
         let target = if let Some(declaration) = known {
             Some((LinkTarget::Batch(batch.answered(from, declaration)), Rule::Mrn))
-        } else if let Some(id) = on_ledger(key) {
-            Some((LinkTarget::Ledger(id), Rule::Ledger))
         } else {
-            let declaration = batch.by_folder(from);
-            declaration.map(|d| (LinkTarget::Batch(batch.answered(from, d)), Rule::Folder))
+            match on_ledger(from) {
+                Some(OnLedger::One(id)) => Some((LinkTarget::Ledger(id), Rule::Ledger)),
+                Some(OnLedger::Unclear) => None,
+                None => batch
+                    .by_folder(from)
+                    .map(|d| (LinkTarget::Batch(batch.answered(from, d)), Rule::Folder)),
+            }
         };
         found.extend(target.map(|target| (from, target)));
     }

@@ -144,9 +144,15 @@ fn the_folder_decides_last_and_only_where_it_is_about_one_declaration() {
     ];
     let folder = Some((0, Rule::Folder));
     assert_eq!(targets(&one), [None, folder, folder, folder]);
-    let links = link_batch(&one, |key| (key.mrn == "M1").then_some([7; 32]));
-    let rules: Vec<_> = links.links.iter().map(|link| link.rule).collect();
-    assert_eq!(rules, [Rule::Ledger, Rule::Ledger, Rule::Folder]);
+    let of_m1 = |found| {
+        let one = &one;
+        link_batch(one, move |index| (one[index].key.mrn == "M1").then_some(found))
+    };
+    let rules = |links: Links| links.links.iter().map(|link| link.rule).collect::<Vec<_>>();
+    let found = rules(of_m1(OnLedger::One([7; 32])));
+    assert_eq!(found, [Rule::Ledger, Rule::Ledger, Rule::Folder]);
+    // What the ledger leaves open is not guessed.
+    assert_eq!(rules(of_m1(OnLedger::Unclear)), [Rule::Folder]);
 
     let two_mrns = [
         declaration("a/1.xml", "R1"),

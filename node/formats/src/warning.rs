@@ -10,6 +10,9 @@ use super::error::quoted;
 /// Most warnings of one message; the last one then counts the rest.
 pub const WARNINGS_MAX: usize = 32;
 
+/// Declarations that a warning names, of those that a message may be about.
+pub const CANDIDATES_MAX: usize = 4;
+
 /// Where in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -132,8 +135,37 @@ pub enum Warning {
     },
     /// Extensions left out because the record would pass its limit; the source holds them.
     ExtensionsLeftOut(usize),
+    /// Several declarations on the ledger that the message may be about: it is linked to none.
+    SeveralDeclarations {
+        /// By what they were found.
+        by: SoughtBy,
+        /// The ids of their records, the first [`CANDIDATES_MAX`].
+        ids: Vec<[u8; 32]>,
+        /// How many there are.
+        count: usize,
+    },
+    /// The ledger has more about what the message names than is looked at: it is not linked.
+    NotLookedAt(SoughtBy),
     /// More warnings than are listed.
     More(usize),
+}
+
+/// By what a declaration is looked for on the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SoughtBy {
+    /// Its own reference.
+    Reference(String),
+    /// Its movement reference number.
+    Mrn(String),
+}
+
+impl fmt::Display for SoughtBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reference(reference) => write!(f, "reference {}", quoted(reference)),
+            Self::Mrn(mrn) => write!(f, "MRN {}", quoted(mrn)),
+        }
+    }
 }
 
 impl Warning {
@@ -230,9 +262,20 @@ impl fmt::Display for Warning {
             Self::ExtensionsLeftOut(count) => {
                 write!(f, "{count} extensions left out to fit in a record; the source has them")
             }
+            Self::SeveralDeclarations { by, ids, count } => f.write_str(&several(by, ids, *count)),
+            Self::NotLookedAt(by) => {
+                write!(f, "not linked: too many records about {by} to look at")
+            }
             Self::More(count) => write!(f, "{count} more warnings"),
         }
     }
+}
+
+fn several(by: &SoughtBy, ids: &[[u8; 32]], count: usize) -> String {
+    let named: Vec<_> = ids.iter().map(hex::encode).collect();
+    let others = if ids.len() < count { " and others" } else { "" };
+    let named = named.join(", ");
+    format!("not linked: {count} submitters have declarations of {by}: {named}{others}")
 }
 
 /// The warnings of one message, limited.

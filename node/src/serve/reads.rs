@@ -1,6 +1,6 @@
 //! Reading the committed chain for a call.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use customhouse_ledger::{
     chain::{ChainReader, Tip},
@@ -67,6 +67,23 @@ pub(crate) async fn read<T: Send + 'static>(
     let reader = node.reader.clone();
     let answer = apart(move || read(&reader)).await.ok_or_else(Refused::shutting_down)?;
     Ok(answer.inspect_err(|error| note_damage(&node.metrics, error))?)
+}
+
+/// Reads in turns, until a turn says that it is the last. Between two of them others have the thread, and a call
+/// that is given up ends there: whoever drops this waits for no more than a turn.
+pub(super) async fn read_in_turns<W: Send + 'static>(
+    node: &Services,
+    mut work: W,
+    turn: fn(&mut W, &ChainReader) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<W, Refused> {
+    loop {
+        let one = move |reader: &ChainReader| turn(&mut work, reader).map(|flow| (work, flow));
+        let flow;
+        (work, flow) = read(node, one).await?;
+        if flow.is_break() {
+            return Ok(work);
+        }
+    }
 }
 
 /// The caller can do nothing about damaged data; the operator learns from the log and the metrics

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     gate,
-    lodging::{Lodging, finish},
+    lodging::{Lodging, finish, link},
     pace::{Pace, Paced},
     submission::{SubmissionService, caller, to_its_end},
 };
@@ -212,11 +212,17 @@ impl Import for ImportService {
         if let Some(room) = room {
             room.grow(ANSWER_BYTES).await?;
         }
-        let service = self.clone();
+        let lodging = self.lodging(client, asked);
+        // As long as nothing is lodged, a call that is given up ends where it is.
+        let prepare = async {
+            let batch = self.map(Batch::new(SMALL), asked, messages).await?;
+            link(&lodging, batch).await
+        };
+        let held = place.clone().ok_or_else(Refused::shutting_down)?;
+        let linked = holding(held, prepare).await?;
         let work = async move {
-            let batch = service.map(Batch::new(SMALL), asked, messages).await?;
             let (answers, mut results) = mpsc::channel(ANSWERS_MAX);
-            let work = finish(service.lodging(client, asked), batch, answers);
+            let work = finish(lodging, linked, answers);
             let collect = async {
                 let mut answer = Answer::default();
                 while let Some(result) = results.recv().await {
@@ -249,7 +255,13 @@ impl Import for ImportService {
             let (answers, mut made) = mpsc::channel(1);
             let work = async {
                 let (batch, asked) = service.take(&mut requests, &held, &results).await?;
-                finish(service.lodging(client, asked), batch, answers).await
+                let lodging = service.lodging(client, asked);
+                let linked = tokio::select! {
+                    linked = link(&lodging, batch) => linked?,
+                    // The client is gone, and nothing is lodged yet.
+                    () = results.closed() => return Ok(()),
+                };
+                finish(lodging, linked, answers).await
             };
             let hand_on = async {
                 // Where the client is gone, what is under way is lodged, and nothing more.

@@ -18,9 +18,9 @@ use super::{
 use crate::{
     attachments::FileOwner,
     identity::ClientIdentity,
-    imports::{Batch, Item, ItemOutcome, not_for},
+    imports::{Asker, Batch, Item, ItemOutcome, Lookups, not_for},
     serve::{
-        reads::{apart, read},
+        reads::{apart, read_in_turns},
         refused::{Refused, cut},
     },
     submissions::{Accepted, MappedBy, SubmissionRefusal},
@@ -49,20 +49,27 @@ struct Lodged {
     answers: Answers,
 }
 
-/// Links a batch, lodges of it what was asked for, and hands each result over when it is known. Ends early
-/// where nobody takes the results.
+/// Links a batch. Nothing of it is lodged yet: whoever drops this ends it at its next turn.
+pub(super) async fn link(lodging: &Lodging, batch: Batch) -> Result<(Batch, Links), Refused> {
+    let node = &lodging.service.node;
+    let asker = Asker::of(&lodging.client, node.agency);
+    let asked = apart(move || (batch.to_link(asker), batch)).await;
+    let (lookups, mut batch) = asked.ok_or_else(Refused::shutting_down)?;
+    let lookups = read_in_turns(node, lookups, Lookups::turn).await?;
+    let linked = apart(move || {
+        let links = batch.link(&lookups);
+        (batch, links)
+    });
+    linked.await.ok_or_else(Refused::shutting_down)
+}
+
+/// Lodges of a batch what was asked for, and hands each result over when it is known. Ends early where nobody
+/// takes the results.
 pub(super) async fn finish(
     lodging: Lodging,
-    mut batch: Batch,
+    (batch, links): (Batch, Links),
     answers: Answers,
 ) -> Result<(), Refused> {
-    let node = &lodging.service.node;
-    let agency = node.agency;
-    let linked = read(node, move |reader| {
-        let links = batch.link(reader, &agency)?;
-        Ok((batch, links))
-    });
-    let (batch, links) = linked.await?;
     let mut numbers = vec![0; batch.imported.len()];
     for (number, item) in (0..).zip(&batch.items) {
         if let ItemOutcome::Imported(index) = item.outcome {
@@ -96,19 +103,13 @@ impl Lodging {
     }
 
     /// What answers refer to and this call does not lodge: it was lodged before.
-    async fn find_lodged(&self, lodged: Lodged) -> Result<Lodged, Refused> {
-        let target = |link: &Link| match link.to {
-            LinkTarget::Batch(index) => Some(index),
-            LinkTarget::Ledger(_) => None,
-        };
-        let targets: Vec<usize> = lodged.links.links.iter().filter_map(target).collect();
-        let agency = self.service.node.agency;
-        read(&self.service.node, move |reader| {
-            let mut lodged = lodged;
-            lodged.batch.find_lodged(&targets, reader, &agency)?;
-            Ok(lodged)
-        })
-        .await
+    async fn find_lodged(&self, mut lodged: Lodged) -> Result<Lodged, Refused> {
+        let node = &self.service.node;
+        let asker = Asker::of(&self.client, node.agency);
+        let lookups = lodged.batch.to_find_lodged(&lodged.links, asker);
+        let lookups = read_in_turns(node, lookups, Lookups::turn).await?;
+        lodged.batch.find_lodged(&lodged.links, &lookups);
+        Ok(lodged)
     }
 
     /// Lodges one wave, and answers all of it.

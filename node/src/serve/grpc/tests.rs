@@ -37,6 +37,7 @@ mod fixture;
 mod hostile;
 mod imports;
 mod large;
+mod linking;
 mod parameters;
 mod raw;
 mod registry;
