@@ -33,8 +33,10 @@ use crate::{
 /// How long a stream is held back by a full mempool before its items are answered as not taken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Most records that are checked in place.
+/// Most records that are checked in place, and most bytes of them together: a record of so many may have some
+/// thousand fields, each of which is hashed.
 const FEW_RECORDS: usize = 4;
+const FEW_RECORD_BYTES: usize = 16 * 1024;
 /// Most transactions that are, and most bytes of them together. The threads of the servers are not those of
 /// consensus.
 const FEW_TRANSACTIONS: usize = 4;
@@ -43,8 +45,8 @@ const FEW_BYTES: usize = 4096;
 /// A transaction's id as far as its header goes, and the transaction where it is valid.
 type Checked = (Hash, Result<VerifiedTransaction, Refused>);
 
-/// Submits records, which are checked away from the async workers where they are many: a check takes
-/// some ten microseconds.
+/// Submits records, which are checked away from the async workers where they are many or large: to check a
+/// usual one takes some ten microseconds.
 pub(super) async fn submit_records(
     submissions: &Submissions,
     client: &ClientIdentity,
@@ -52,7 +54,7 @@ pub(super) async fn submit_records(
     mapped: MappedBy,
 ) -> Vec<Result<Accepted, SubmissionRefusal>> {
     let count = records.len();
-    let checked = if count <= FEW_RECORDS && !records.iter().any(Submissions::takes_long) {
+    let checked = if are_small(&records) {
         Some(submissions.check(client, records, mapped))
     } else {
         let (submissions, client) = (submissions.clone(), client.clone());
@@ -61,6 +63,13 @@ pub(super) async fn submit_records(
     let Some(checked) = checked else { return vec![Err(SubmissionRefusal::ShuttingDown); count] };
     let _until_it_is_answered = in_line(count).await;
     submissions.submit_checked(checked).await
+}
+
+/// Whether records may be checked where they are.
+fn are_small(records: &[v1::RecordSubmission]) -> bool {
+    records.len() <= FEW_RECORDS
+        && !records.iter().any(Submissions::takes_long)
+        && records.iter().map(|record| record.encoded_len()).sum::<usize>() <= FEW_RECORD_BYTES
 }
 
 /// Checks transactions, away from the async workers where that may take long: a signature takes about 60 µs,
@@ -346,7 +355,30 @@ async fn pause(
 
 #[cfg(test)]
 mod tests {
+    use customhouse_proto::v1::record::Body;
+
     use super::*;
+
+    #[test]
+    fn few_and_small_records_are_checked_where_they_are_and_no_others() {
+        let of = |procedures: usize, importer: &str| {
+            let item = v1::GoodsItem {
+                additional_procedures: vec!["1".into(); procedures],
+                ..Default::default()
+            };
+            let body = v1::Declaration { items: vec![item], ..Default::default() };
+            let source = v1::Source { importer: importer.into(), ..Default::default() };
+            let (body, source) = (Some(Body::Declaration(body)), Some(source));
+            let record = Some(v1::Record { body, source, ..Default::default() });
+            v1::RecordSubmission { record, idempotency_key: "k".into() }
+        };
+        // A procedure has three bytes.
+        let fields = FEW_RECORD_BYTES / FEW_RECORDS / 3 - 20;
+        assert!(are_small(&vec![of(fields, ""); FEW_RECORDS]));
+        assert!(!are_small(&vec![of(1, ""); FEW_RECORDS + 1]));
+        assert!(!are_small(&vec![of(fields + 20, ""); FEW_RECORDS]), "together they are large");
+        assert!(!are_small(&[of(1, "customhouse-wco/1")]), "its source is mapped again");
+    }
 
     #[test]
     fn few_and_small_transactions_are_checked_where_they_are_and_no_others() {
