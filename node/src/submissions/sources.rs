@@ -2,11 +2,17 @@
 //!
 //! A record that names an importer which this node has is mapped again. Its fields are its source's, and it
 //! says CHECKED; or it is refused. Of what another importer made nothing is known, and it says so.
+//!
+//! What a client has signed itself is refused in the same way where it is handed in. It says NOT_CHECKED
+//! nevertheless, because a block may have it from another node: the ledger cannot map a source, and takes what
+//! says something else.
 
 use customhouse_formats::{SourceCheck, check_source};
+use customhouse_ledger::transaction::VerifiedTransaction;
 use customhouse_proto::v1::{self, source::Mapping};
+use prost::Message as _;
 
-use super::SubmissionRefusal;
+use super::{SubmissionRefusal, Submissions};
 
 /// How the records that are submitted came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,43 @@ pub(super) fn check(record: &mut v1::Record, by: MappedBy) -> Result<(), Submiss
         source.set_mapping(mapping);
     }
     Ok(())
+}
+
+impl Submissions {
+    /// Checks the records of a transaction that a client has signed against their sources. Takes CPU time in
+    /// proportion to these.
+    ///
+    /// # Errors
+    /// [`SubmissionRefusal::SourceDiffers`].
+    pub fn check_signed(transaction: &VerifiedTransaction) -> Result<(), SubmissionRefusal> {
+        let differs = |bytes: &bytes::Bytes| {
+            // Most records name no importer, and are not decoded for this.
+            let named = ImporterOfRecord::decode(bytes.clone()).ok()?.source?;
+            let is_named = !named.importer.is_empty();
+            let record = is_named.then(|| v1::Record::decode(bytes.clone()).ok()).flatten()?;
+            match check_source(&record) {
+                SourceCheck::Differs(fields) => Some(SubmissionRefusal::SourceDiffers(fields)),
+                SourceCheck::Checked
+                | SourceCheck::UnknownImporter
+                | SourceCheck::Elsewhere
+                | SourceCheck::NoSource => None,
+            }
+        };
+        transaction.parts().records.iter().find_map(differs).map_or(Ok(()), Err)
+    }
+}
+
+/// Of a record, what maps its source.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImporterOfRecord {
+    #[prost(message, optional, tag = "6")]
+    source: Option<Importer>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Importer {
+    #[prost(string, tag = "5")]
+    importer: String,
 }
 
 /// Whether checking a record takes more time than the others do: its source is mapped again.

@@ -102,8 +102,12 @@ fn check(transaction: Option<v1::Transaction>, chain_id: &Hash) -> Checked {
         return (id, Err(TransactionError::TooLarge(transaction.encoded_len()).into()));
     }
     let encoded: Bytes = transaction.encode_to_vec().into();
-    let verified = VerifiedTransaction::from_bytes(encoded, chain_id);
-    (id, verified.map_err(|error| Refused::from(error).with_id(id)))
+    let verified = VerifiedTransaction::from_bytes(encoded, chain_id).map_err(Refused::from);
+    let checked = verified.and_then(|transaction| {
+        Submissions::check_signed(&transaction)?;
+        Ok(transaction)
+    });
+    (id, checked.map_err(|refused| refused.with_id(id)))
 }
 
 /// Signs the acceptance of those records that stand at ACCEPTED, away from the async workers.

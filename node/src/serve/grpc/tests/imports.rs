@@ -9,7 +9,7 @@ use customhouse_proto::v1::{
 use h2::Reason;
 
 use super::{
-    fixture::refusal,
+    fixture::{now_ms, refusal},
     raw::{GET_RECORD, Raw, USUAL_WINDOW, ended, framed, is},
     *,
 };
@@ -387,6 +387,41 @@ async fn a_record_that_contradicts_its_source_is_refused_and_one_that_does_not_i
         let result = submit(key, record).await.expect("taken").remove(0);
         let source = on_ledger(&client, &result.record_id).await.source.expect("a source");
         assert_eq!(source.mapping(), mapping, "{key}");
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_signed_is_held_against_its_source_where_it_is_handed_in() {
+    let fixture = Fixture::start().await;
+    let client = fixture.client(Role::Broker).await;
+    let sent = vec![message("a.xml", &declaration("L1"))];
+    let results = client.import_messages(options(Lodge::Nothing), sent.clone()).await;
+    let mapped = imported(&results.expect("mapped")[0]).record.clone().expect("asked for");
+    let signed = |reference: &str, importer: &str| {
+        let mut record = mapped.clone();
+        let source = record.source.as_mut().expect("a source");
+        (source.content, source.importer) = (sent[0].content.clone(), importer.into());
+        source.set_mapping(Mapping::NotChecked);
+        match &mut record.body {
+            Some(Body::Declaration(declaration)) => declaration.reference = reference.into(),
+            other => panic!("{other:?}"),
+        }
+        fixture.transaction_of(record, now_ms() + 60_000).parts().clone()
+    };
+    let lying = || signed("L2", "customhouse-wco/1");
+    let refused = refusal(client.submit_transaction(lying(), true).await);
+    assert_eq!((refused.code, &*refused.reason_code), (Code::InvalidArgument, "SOURCE_DIFFERS"));
+    assert!(refused.message.contains("declaration.reference"), "{}", refused.message);
+    let request = v1::SubmitTransactionRequest { transaction: Some(lying()), wait: true };
+    let answers = client.stream_transactions(stream::iter(vec![request])).await.expect("open");
+    let answers: Vec<_> = answers.try_collect().await.expect("answered");
+    assert_eq!(&*answers[0].reason_code, "SOURCE_DIFFERS");
+    // What says so itself goes in, and what another program has mapped.
+    for (reference, importer) in [("L1", "customhouse-wco/1"), ("L2", "another/1"), ("L2", "")] {
+        let answer = client.submit_transaction(signed(reference, importer), true).await;
+        let answer = answer.expect("taken");
+        assert_eq!(answer.phase(), Phase::Final, "{} {}", answer.reason_code, answer.reason);
     }
     fixture.stop().await;
 }
