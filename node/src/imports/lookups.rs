@@ -4,12 +4,15 @@
 //! be first in the history of another's reference or MRN. What a declaration itself says counts; and where the
 //! declarations of several submitters say it, a person decides.
 //!
+//! A declaration is lodged before it has an MRN, so that others can say its MRN and it does not. What the office of
+//! this agency has answered under an MRN is therefore looked at as well: nobody else can state such an answer.
+//!
 //! The histories are everybody's to fill, so the work is cut into turns, and there is an end to it: what could
 //! not be looked at is said of each message that needed it. All histories are listed first, and then each
 //! transaction is read once, however many messages and subjects lead to it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -18,7 +21,7 @@ use customhouse_formats::{CANDIDATES_MAX, DeclarationKey, MessageRole, SoughtBy,
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::Role,
-    chain::{ChainReader, CommittedTransaction},
+    chain::{ChainReader, CommittedTransaction, RecordPlace},
     hash::Hash,
     record::subject::subject_key,
     store::StoreError,
@@ -98,6 +101,8 @@ impl Whose {
 /// A declaration that says what was looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
+    /// Where it is in the log.
+    place: (u64, u32),
     pub(crate) id: Hash,
     pub(crate) agency: AgencyCode,
     submitter: String,
@@ -112,8 +117,8 @@ pub(crate) struct Lookups {
     by: HashMap<SoughtBy, usize>,
     /// Histories that are not listed yet.
     unlisted: VecDeque<usize>,
-    /// Records that are not looked at yet: once all histories are listed, in the order in which they are to be.
-    unread: VecDeque<Unread>,
+    /// Records that are not looked at yet.
+    unread: BTreeSet<Unread>,
     records: usize,
     bytes: usize,
     time: Duration,
@@ -122,15 +127,16 @@ pub(crate) struct Lookups {
 /// What is found by one reference or MRN.
 struct Look {
     by: SoughtBy,
-    /// In the order of the log.
     candidates: Vec<Candidate>,
     /// Whether all records about it were looked at.
     is_whole: bool,
 }
 
-/// A record in a history. They are looked at in this order.
+/// A record that a look leads to. They are looked at in this order, once all histories are listed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Unread {
+    /// Whether an answer leads to it, and not the history.
+    is_answered: bool,
     is_crowded: bool,
     log_index: u64,
     position: u32,
@@ -219,6 +225,7 @@ impl Lookups {
             Whose::Anybody => {}
         }
         // What one submitter lodged again is one declaration: the first stands for it.
+        candidates.sort_unstable_by_key(|c| c.place);
         let mut known = HashSet::new();
         candidates.retain(|c| known.insert((c.agency, &*c.submitter)));
         match candidates[..] {
@@ -237,30 +244,49 @@ impl Lookups {
     fn step(&mut self, reader: &ChainReader) -> Result<bool, StoreError> {
         if let Some(look) = self.unlisted.pop_front() {
             self.list(look, reader)?;
-            if self.unlisted.is_empty() {
-                self.unread.make_contiguous().sort_unstable();
-            }
             return Ok(true);
         }
-        let Some(&Unread { is_crowded, log_index, .. }) = self.unread.front() else {
-            return Ok(false);
-        };
-        let transaction = reader.transaction_at(log_index)?;
+        let Some(&first) = self.unread.first() else { return Ok(false) };
+        let transaction = reader.transaction_at(first.log_index)?;
         self.bytes += transaction.as_ref().map_or(0, |transaction| transaction.encoded.len());
-        let mut declared: BTreeMap<u32, Option<Declared>> = BTreeMap::new();
-        while let Some(next) = self.unread.front().copied()
-            && (next.is_crowded, next.log_index) == (is_crowded, log_index)
-        {
-            self.unread.pop_front();
+        let own = self.asker.agency;
+        let mut said: BTreeMap<u32, Option<Said>> = BTreeMap::new();
+        let of_first = |next: &Unread| {
+            let of = |unread: &Unread| (unread.is_answered, unread.is_crowded, unread.log_index);
+            of(next) == of(&first)
+        };
+        while let Some(next) = self.unread.first().copied().filter(of_first) {
+            self.unread.pop_first();
             let Some(transaction) = &transaction else { continue };
-            if let Some(found) = declared
-                .entry(next.position)
-                .or_insert_with(|| Declared::read(transaction, next.position))
-            {
-                self.looks[next.look].consider(found, &self.asker.agency);
+            let read = || Said::read(transaction, next.position, &own);
+            match said.entry(next.position).or_insert_with(read) {
+                Some(Said::Declared(found)) => {
+                    self.looks[next.look].consider(found, &own, next.is_answered);
+                }
+                Some(Said::Answered { mrn, to }) if !next.is_answered => {
+                    if self.looks[next.look].by == SoughtBy::Mrn(mrn.clone()) {
+                        self.follow(next, to, reader)?;
+                    }
+                }
+                _ => {}
             }
         }
         Ok(true)
+    }
+
+    /// Has the declarations looked at that were answered.
+    fn follow(
+        &mut self,
+        answer: Unread,
+        to: &[(Hash, AgencyCode)],
+        reader: &ChainReader,
+    ) -> Result<(), StoreError> {
+        for (id, agency) in to {
+            let Some(place) = reader.place_of(id, agency)? else { continue };
+            let RecordPlace { log_index, position, .. } = place;
+            self.unread.insert(Unread { is_answered: true, log_index, position, ..answer });
+        }
+        Ok(())
     }
 
     fn list(&mut self, place: usize, reader: &ChainReader) -> Result<(), StoreError> {
@@ -275,6 +301,7 @@ impl Lookups {
         self.records += found.len();
         let is_crowded = found.len() > CROWDED;
         self.unread.extend(found.into_iter().map(|(log_index, position)| Unread {
+            is_answered: false,
             is_crowded,
             log_index,
             position,
@@ -284,14 +311,15 @@ impl Lookups {
     }
 
     fn give_up(&mut self) {
-        for look in self.unlisted.drain(..).chain(self.unread.drain(..).map(|unread| unread.look)) {
+        let unread = std::mem::take(&mut self.unread).into_iter().map(|unread| unread.look);
+        for look in self.unlisted.drain(..).chain(unread) {
             self.looks[look].is_whole = false;
         }
     }
 }
 
 impl Look {
-    fn consider(&mut self, found: &Declared, agency: &AgencyCode) {
+    fn consider(&mut self, found: &Declared, agency: &AgencyCode, is_answered: bool) {
         let says = match &self.by {
             // A reference is unique within its agency only.
             SoughtBy::Reference(reference) => {
@@ -299,32 +327,55 @@ impl Look {
             }
             SoughtBy::Mrn(mrn) => found.candidate.mrn == *mrn,
         };
-        if says {
+        if says || is_answered {
             self.candidates.push(found.candidate.clone());
         }
     }
 }
 
-/// A declaration as far as it is looked at.
+/// What a record says, as far as it is looked at.
+enum Said {
+    Declared(Declared),
+    /// The office of this agency has answered these, under this MRN.
+    Answered {
+        mrn: String,
+        to: Vec<(Hash, AgencyCode)>,
+    },
+}
+
 struct Declared {
     reference: String,
     candidate: Candidate,
 }
 
-impl Declared {
-    /// The declaration in a slot; nothing where the record is none, or is a message about one.
-    fn read(transaction: &CommittedTransaction, position: u32) -> Option<Self> {
+impl Said {
+    /// What the record in a slot says; nothing where it is neither, or is a message about a declaration.
+    fn read(transaction: &CommittedTransaction, position: u32, own: &AgencyCode) -> Option<Self> {
         let at = |list: &[bytes::Bytes]| list.get(position as usize).cloned();
+        // What is on the chain was checked before it was committed.
         let record = OfRecord::decode(at(&transaction.parts.records)?).ok()?;
-        let OfDeclaration { regime, reference, mrn } = record.declaration?;
-        if regime == Regime::AsReferenced as i32 {
+        let agency = TransactionHeader::decode(&transaction.parts.header).ok()?.agency;
+        if let Some(OfDeclaration { regime, reference, mrn }) = record.declaration {
+            if regime == Regime::AsReferenced as i32 {
+                return None;
+            }
+            let id = Slot::decode(&at(&transaction.parts.slots)?).ok()?.record_id;
+            let (submitter, place) = (record.submitter, (transaction.log_index, position));
+            let candidate = Candidate { place, id, agency, submitter, mrn };
+            return Some(Self::Declared(Declared { reference, candidate }));
+        }
+        let mrn = record.status?.mrn;
+        if agency != *own || record.submitter_role != v1::Role::Office as i32 {
             return None;
         }
-        // What is on the chain was checked before it was committed.
-        let header = TransactionHeader::decode(&transaction.parts.header).ok()?;
-        let id = Slot::decode(&at(&transaction.parts.slots)?).ok()?.record_id;
-        let candidate = Candidate { id, agency: header.agency, submitter: record.submitter, mrn };
-        Some(Self { reference, candidate })
+        let target = |reference: &v1::Reference| {
+            let id = Hash::from_slice(&reference.record_id).ok()?;
+            let of =
+                if reference.agency.is_empty() { agency } else { reference.agency.parse().ok()? };
+            (reference.relation() == Relation::RespondsTo).then_some((id, of))
+        };
+        let to = record.references.iter().filter_map(target).collect();
+        Some(Self::Answered { mrn, to })
     }
 }
 
@@ -334,8 +385,14 @@ impl Declared {
 struct OfRecord {
     #[prost(string, tag = "3")]
     submitter: String,
+    #[prost(message, repeated, tag = "4")]
+    references: Vec<v1::Reference>,
+    #[prost(int32, tag = "7")]
+    submitter_role: i32,
     #[prost(message, optional, tag = "16")]
     declaration: Option<OfDeclaration>,
+    #[prost(message, optional, tag = "17")]
+    status: Option<OfStatus>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -344,6 +401,12 @@ struct OfDeclaration {
     regime: i32,
     #[prost(string, tag = "4")]
     reference: String,
+    #[prost(string, tag = "5")]
+    mrn: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct OfStatus {
     #[prost(string, tag = "5")]
     mrn: String,
 }

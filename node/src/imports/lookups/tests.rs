@@ -18,6 +18,7 @@ fn key(reference: &str, mrn: &str) -> DeclarationKey {
 
 fn declared(number: u8, of: (&str, &str), reference: &str, mrn: &str) -> Declared {
     let candidate = Candidate {
+        place: (u64::from(number), 0),
         id: Hash([number; 32]),
         agency: agency(of.0),
         submitter: of.1.into(),
@@ -32,7 +33,7 @@ fn lookups(asker: Asker, key: &DeclarationKey, found: &[Declared]) -> Lookups {
     lookups.ask(key);
     let own = lookups.asker.agency;
     for look in &mut lookups.looks {
-        found.iter().for_each(|found| look.consider(found, &own));
+        found.iter().for_each(|found| look.consider(found, &own, false));
     }
     lookups
 }
@@ -156,9 +157,17 @@ fn of_a_record_only_what_is_asked_for_is_read() {
     let record = v1::Record { submitter: "broker".into(), body, ..Default::default() };
     let read = OfRecord::decode(&*record.encode_to_vec()).expect("a record");
     let declaration = Some(OfDeclaration { regime: 1, reference: "R".into(), mrn: "M".into() });
-    assert_eq!(read, OfRecord { submitter: "broker".into(), declaration });
-    let status = Some(Body::DeclarationStatus(v1::DeclarationStatus::default()));
-    let status = v1::Record { body: status, ..record };
+    assert_eq!(read, OfRecord { submitter: "broker".into(), declaration, ..Default::default() });
+    let status = v1::DeclarationStatus { mrn: "M".into(), ..Default::default() };
+    let references = vec![v1::Reference { record_id: vec![7; 32], ..Default::default() }];
+    let status = v1::Record {
+        submitter_role: v1::Role::Office as i32,
+        references: references.clone(),
+        body: Some(Body::DeclarationStatus(status)),
+        ..record
+    };
     let read = OfRecord::decode(&*status.encode_to_vec()).expect("a record");
-    assert_eq!(read.declaration, None);
+    let (submitter, submitter_role) = ("broker".into(), v1::Role::Office as i32);
+    let status = Some(OfStatus { mrn: "M".into() });
+    assert_eq!(read, OfRecord { submitter, submitter_role, references, declaration: None, status });
 }

@@ -105,6 +105,29 @@ async fn whoever_names_a_reference_or_mrn_first_does_not_get_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_mrn_that_the_office_has_answered_under_is_of_what_it_has_answered() {
+    let fixture = Fixture::start().await;
+    let broker = named(&fixture, "broker", Role::Broker).await;
+    let squatter = named(&fixture, "squatter", Role::Broker).await;
+    let officer = named(&fixture, "officer", Role::Officer).await;
+    // It has no MRN when it is lodged.
+    let own = lodge(&broker, ("TRUE", ""), vec![]).await;
+    assert_eq!(linked_to(&import(&officer, release("TRUE", "26NL1")).await), own);
+    let taken = lodge(&squatter, ("OTHER", "26NL1"), vec![]).await;
+    let answer = import(&officer, release("", "26NL1")).await;
+    assert!(answer.link.is_none(), "{answer:?}");
+    let [warning] = &answer.warnings[..] else { panic!("{answer:?}") };
+    for id in [&taken, &own] {
+        assert!(warning.text.contains(&hex::encode(id)), "{}", warning.text);
+    }
+    // Without anybody else who says it, that decides.
+    let own = lodge(&broker, ("SECOND", ""), vec![]).await;
+    assert_eq!(linked_to(&import(&officer, release("SECOND", "26NL2")).await), own);
+    assert_eq!(linked_to(&import(&officer, release("", "26NL2")).await), own);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_two_submitters_declare_it_a_person_decides_and_what_amends_is_the_sender_s() {
     let fixture = Fixture::start().await;
     let broker = named(&fixture, "broker", Role::Broker).await;
