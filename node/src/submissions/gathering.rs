@@ -6,7 +6,7 @@ use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
     keys::SigningKey,
-    record::ValidRecord,
+    record::{ValidRecord, load::Load},
     registry::parameters::Parameters,
     transaction::{TransactionError, VerifiedTransaction},
 };
@@ -247,14 +247,18 @@ fn chunks<'a>(
     let bytes_max = usize::try_from(parameters.transaction_bytes_max).unwrap_or(usize::MAX)
         - TRANSACTION_OVERHEAD_BYTES;
     let mut chunks = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
+    let (mut start, mut bytes, mut load) = (0, 0, Load::default());
     for (index, (record, _)) in slots.iter().enumerate() {
         let length = record_bytes(record);
-        if index > start && (index - start >= count_max || bytes + length > bytes_max) {
+        let is_full = index - start >= count_max
+            || bytes + length > bytes_max
+            || (load + record.load).check_transaction().is_err();
+        if index > start && is_full {
             chunks.push(&slots[start..index]);
-            (start, bytes) = (index, 0);
+            (start, bytes, load) = (index, 0, Load::default());
         }
         bytes += length;
+        load += record.load;
     }
     if start < slots.len() {
         chunks.push(&slots[start..]);
@@ -311,6 +315,28 @@ mod tests {
         };
         let Ok(sealed) = gathering.seal(&signing, door);
         (sealed, added)
+    }
+
+    #[test]
+    fn records_that_are_too_much_work_together_go_into_several_transactions() {
+        let dense = |number: u8| {
+            let items = vec![v1::GoodsItem::default(); 4000];
+            let mrn = format!("M{number}");
+            let declaration = v1::Declaration { regime: 1, mrn, items, ..Default::default() };
+            let record = v1::Record {
+                salt: vec![number; 32],
+                agency: agency().to_string(),
+                submitter: "a".into(),
+                submitter_role: v1::Role::Broker as i32,
+                body: Some(v1::record::Body::Declaration(declaration)),
+                ..Default::default()
+            };
+            (ValidRecord::from_record(record).expect("valid"), Hash([number; 32]))
+        };
+        let slots: Vec<_> = (0..3).map(dense).collect();
+        let lengths: Vec<_> =
+            chunks(&slots, &Parameters::default()).into_iter().map(<[_]>::len).collect();
+        assert_eq!(lengths, [1, 1, 1]);
     }
 
     #[test]
