@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use self::bytes::{Bytes, OfAll, UNIT, acquire, units_of};
+use self::bytes::{Bytes, OfAll, acquire, units_of};
 pub(super) use self::{
     bytes::{AnswerBytes, RequestBytes},
     class::Class,

@@ -1,6 +1,6 @@
 use futures::FutureExt as _;
 
-use super::*;
+use super::{bytes::UNIT, *};
 
 fn client(name: &str, role: Role) -> ClientIdentity {
     let agency = "NL-DOUANE".parse().expect("a code");
