@@ -217,6 +217,31 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     }
 }
 
+/// One of two nodes is no quorum: nothing becomes final, and each message is said to be left.
+#[test]
+fn what_does_not_become_final_is_counted_and_the_exit_code_knows_it() {
+    let desk = Desk::new();
+    let new = "network new --agencies NL-DOUANE,BE-AADA --dir net --history-bits 8 --base-port";
+    desk.run(&format!("{new} {}", base_port())).exits(0);
+    let _node = Running::start(desk.command("node run --config net/NL-DOUANE/node.toml"));
+    let broker = "--profile net/NL-DOUANE/clients/broker --output json submit";
+    desk.wait_for("--profile net/NL-DOUANE/clients/operator query status", 0);
+    let count = |report: &Value, name: &str| report[name].as_u64().expect("a number");
+    let wco = format!("{broker} wco {} --patience 1 {OFFICE}", samples().display());
+    let report = desk.run(&wco).exits(1).json();
+    assert_eq!((count(&report, "messages"), count(&report, "unfinished")), (12, 12), "{report}");
+    let rows = samples().join("import-rows.csv");
+    let csv = format!("{broker} declarations-csv {} --patience 1", rows.display());
+    let report = desk.run(&csv).exits(1).json();
+    assert_eq!((count(&report, "messages"), count(&report, "unfinished")), (10, 10), "{report}");
+    fs::create_dir(desk.path("empty")).expect("made");
+    let nothing = desk.run(&format!("{broker} wco empty")).exits(1);
+    assert!(nothing.stderr.contains("no file named *.xml"), "{}", nothing.stderr);
+    desk.write("taken", "a file");
+    let receipts = desk.run(&format!("{broker} wco empty --receipts taken/r")).exits(1);
+    assert!(receipts.stderr.contains("nothing was submitted"), "{}", receipts.stderr);
+}
+
 #[test]
 fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let desk = Desk::new();

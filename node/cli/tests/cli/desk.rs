@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -63,6 +64,20 @@ impl Desk {
     /// Runs the program with arguments that have no spaces.
     pub(crate) fn run(&self, arguments: &str) -> Answer {
         Answer::of(&mut self.command(arguments))
+    }
+
+    /// Runs it again and again until it exits with this code.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, arguments: &str, code: i32) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = self.run(arguments);
+            if answer.code == code {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{arguments}: {}", answer.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The same, with any arguments.

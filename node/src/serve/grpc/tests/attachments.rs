@@ -148,6 +148,19 @@ async fn a_record_is_taken_when_its_attachment_is_here_and_the_file_comes_back_b
     fixture.stop().await;
 }
 
+/// What was taken of an upload is no longer of its client's share: else the rest would never come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_larger_than_a_client_s_share_goes_up_in_one_call() {
+    let fixture = Fixture::start().await;
+    let broker = fixture.client(Role::Broker).await;
+    let file = LocalFile::new(20_000_000);
+    let all = [Message::Header(file.header())].into_iter().chain(file.chunks());
+    let answer = broker.upload(messages(all)).await.expect("uploaded");
+    assert_eq!((answer.size, answer.complete), (20_000_000, true));
+    assert!(downloaded(&broker, &file.root(), 0).await == file.bytes, "byte for byte");
+    fixture.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_breaks_off_is_taken_up_where_it_was() {
     let fixture = Fixture::start().await;
