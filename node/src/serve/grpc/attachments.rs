@@ -44,9 +44,10 @@ impl Attachments for AttachmentsService {
         request: Request<Streaming<v1::UploadRequest>>,
     ) -> Result<Response<v1::UploadResponse>, Status> {
         let client = caller(&request)?;
-        let place = request.extensions().get().cloned();
+        let place = request.extensions().get::<Place>().cloned();
+        let place = place.ok_or_else(Refused::shutting_down)?;
         let messages = request.into_inner();
-        let paced = Paced::new(self.pace, place.as_ref());
+        let paced = Paced::new(self.pace, Some(&place));
         let upload = Upload { service: self, messages, place, taken: 0, paced };
         let (root, size) = upload.run(&client).await?;
         let root = root.0.to_vec();
@@ -100,7 +101,7 @@ struct Upload<'a> {
     service: &'a AttachmentsService,
     messages: Streaming<v1::UploadRequest>,
     /// What the call holds of the client's share: the bytes of each message until it is taken.
-    place: Option<Place>,
+    place: Place,
     /// Messages that were taken.
     taken: u64,
     paced: Paced,
@@ -140,9 +141,7 @@ impl Upload<'_> {
 
     /// The message that came last is taken: its bytes are no longer of the client's share, and others may come.
     fn give_back(&mut self) {
-        if let Some(place) = &self.place {
-            drop(place.take_request(self.taken));
-        }
+        drop(self.place.take_request(self.taken));
         self.taken += 1;
     }
 

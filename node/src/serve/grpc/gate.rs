@@ -138,8 +138,8 @@ impl Call<'_> {
                 request.extensions_mut().insert(place);
                 (next.run(request).await, None)
             }
-            // These are answered long after they have begun, and take their share for each message.
-            Class::Feed => {
+            // These last, and take and give back their share for each message.
+            Class::Feed | Class::Upload => {
                 request.extensions_mut().insert(place.clone());
                 (holding(place.clone(), next.run(request)).await, Some(place))
             }
