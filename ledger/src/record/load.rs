@@ -7,7 +7,7 @@
 use std::ops::{Add, AddAssign};
 
 use customhouse_proto::shape::{FieldKind, SHAPES, Shape};
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::limits::{
     BYTES_PER_FIELD, BYTES_PER_MESSAGE, FIELDS_BASE, MESSAGES_BASE, RECORD_LEAVES_MAX,
@@ -33,9 +33,9 @@ pub struct Load {
 /// Records are more work than their bytes may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// A group, which no version of the formats has, or a record of more than [`RECORD_LEAVES_MAX`] fields.
-    #[error("more than {RECORD_LEAVES_MAX} fields and elements, or no record in its one encoding")]
-    Unmeasured,
+    /// A record of more than [`RECORD_LEAVES_MAX`] fields, whatever its bytes.
+    #[error("more than {RECORD_LEAVES_MAX} fields and elements")]
+    TooManyFields,
     /// Too many fields for the bytes.
     #[error(
         "{0} fields and elements, at most {FIELDS_BASE} and one for each {BYTES_PER_FIELD} bytes are allowed"
@@ -56,7 +56,7 @@ impl Load {
     /// protobuf is not counted, because nothing is decoded then.
     ///
     /// # Errors
-    /// [`LoadError::Unmeasured`].
+    /// [`LoadError::TooManyFields`].
     pub fn of(record: &[u8]) -> Result<Self, LoadError> {
         let mut load = Self { bytes: record.len(), ..Self::default() };
         if let Some(shape) = SHAPES.first() {
@@ -98,34 +98,37 @@ impl Load {
         while let Ok((number, wire_type)) = decode_key(&mut bytes) {
             self.fields += 1;
             if self.fields > RECORD_LEAVES_MAX {
-                return Err(LoadError::Unmeasured);
+                return Err(LoadError::TooManyFields);
             }
-            let length = match wire_type {
-                WireType::Varint => match decode_varint(&mut bytes) {
-                    Ok(_) => 0,
-                    Err(_) => return Ok(()),
-                },
-                WireType::ThirtyTwoBit => 4,
-                WireType::SixtyFourBit => 8,
-                WireType::LengthDelimited => match decode_varint(&mut bytes) {
-                    Ok(length) => usize::try_from(length).unwrap_or(usize::MAX),
-                    Err(_) => return Ok(()),
-                },
-                WireType::StartGroup | WireType::EndGroup => return Err(LoadError::Unmeasured),
-            };
-            let Some((value, rest)) = bytes.split_at_checked(length) else { return Ok(()) };
-            bytes = rest;
+            let Ok(value) = value_of(&mut bytes, number, wire_type) else { return Ok(()) };
             self.references += usize::from(is_record && number == REFERENCES_FIELD);
             let kind = shape.field(number).map(|field| field.kind);
-            if let (WireType::LengthDelimited, Some(FieldKind::Message(place))) = (wire_type, kind)
+            if let (Some(value), Some(FieldKind::Message(place))) = (value, kind)
+                && let Some(inner) = SHAPES.get(place)
             {
                 self.messages += 1;
-                let inner = SHAPES.get(place).ok_or(LoadError::Unmeasured)?;
                 self.message(value, inner, false)?;
             }
         }
         Ok(())
     }
+}
+
+/// Reads past a field's value as a decoder does, and gives it where it has a length.
+fn value_of<'b>(
+    bytes: &mut &'b [u8],
+    number: u32,
+    wire_type: WireType,
+) -> Result<Option<&'b [u8]>, ()> {
+    if wire_type != WireType::LengthDelimited {
+        let skipped = skip_field(wire_type, number, bytes, DecodeContext::default());
+        return skipped.map(|()| None).map_err(drop);
+    }
+    let length = decode_varint(bytes).map_err(drop)?;
+    let length = usize::try_from(length).map_err(drop)?;
+    let (value, rest) = bytes.split_at_checked(length).ok_or(())?;
+    *bytes = rest;
+    Ok(Some(value))
 }
 
 impl Add for Load {
@@ -175,9 +178,13 @@ mod tests {
         assert_eq!(Load::of(&bytes), Ok(load));
         // Nothing is decoded behind what is cut off.
         assert_eq!(Load::of(&bytes[..bytes.len() - 1]).map(|load| load.messages), Ok(6));
-        // Of a field that is unknown too, and of a group nothing is known.
-        assert_eq!(Load::of(&[0xf8, 0x7f, 1]).map(|load| load.fields), Ok(1));
-        assert_eq!(Load::of(&[0xfb, 0x7f]), Err(LoadError::Unmeasured));
+        // What is unknown is read past as a decoder reads past it: a number, and a group, with its end or without.
+        for (unknown, fields) in
+            [(&[0xf8, 0x7f, 1][..], 3), (&[0xfb, 0x7f, 8, 1, 0xfc, 0x7f], 3), (&[0xfb, 0x7f], 1)]
+        {
+            let bytes = [unknown, &declaration(vec![])].concat();
+            assert_eq!(Load::of(&bytes).map(|load| load.fields), Ok(fields), "{unknown:?}");
+        }
     }
 
     #[test]
@@ -186,7 +193,7 @@ mod tests {
         let dense = of(5000).expect("measured");
         assert_eq!(dense.check_density(), Err(LoadError::Messages(5001)));
         assert_eq!(of(4000).expect("measured").check_density(), Ok(()));
-        assert_eq!(of(RECORD_LEAVES_MAX), Err(LoadError::Unmeasured));
+        assert_eq!(of(RECORD_LEAVES_MAX), Err(LoadError::TooManyFields));
         let load = Load { bytes: 800, fields: FIELDS_BASE + 100, ..Load::default() };
         assert_eq!(load.check_density(), Ok(()));
         let more = load + Load { fields: 1, ..Load::default() };

@@ -460,12 +460,15 @@ fn check_spacing(attributes: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Names and values.
+type Attributes = Vec<(String, String)>;
+
 /// Prefixes with the namespaces that they are bound to.
 type Bindings = Vec<(String, Rc<str>)>;
 
 /// How many attributes a tag has; those of them, with their values, that do not only concern namespaces and
 /// schemas; and the namespaces that it declares.
-fn attributes(tag: &BytesStart<'_>) -> Result<(usize, Vec<(String, String)>, Bindings), String> {
+fn attributes(tag: &BytesStart<'_>) -> Result<(usize, Attributes, Bindings), String> {
     check_spacing(tag.attributes_raw())?;
     let (mut found, mut bindings) = (Vec::new(), Vec::new());
     let mut count = 0;

@@ -263,10 +263,11 @@ impl Lookups {
                 Some(Said::Declared(found)) => {
                     self.looks[next.look].consider(found, &own, next.is_answered);
                 }
-                Some(Said::Answered { mrn, to }) if !next.is_answered => {
-                    if self.looks[next.look].by == SoughtBy::Mrn(mrn.clone()) {
-                        self.follow(next, to, reader)?;
-                    }
+                Some(Said::Answered { mrn, to })
+                    if !next.is_answered
+                        && self.looks[next.look].by == SoughtBy::Mrn(mrn.clone()) =>
+                {
+                    self.follow(next, to, reader)?;
                 }
                 _ => {}
             }

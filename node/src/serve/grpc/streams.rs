@@ -96,6 +96,9 @@ pub(super) fn drive<I: Intake>(
     held_while_sent(ReceiverStream::new(receiver)).boxed()
 }
 
+/// An answer that waits to be sent, with what it holds until then.
+type WaitingAnswer<A> = (Result<A, Status>, Option<AnswerBytes>);
+
 struct Flow<I: Intake> {
     intake: Arc<I>,
     client: ClientIdentity,
@@ -103,7 +106,7 @@ struct Flow<I: Intake> {
     held: Option<Place>,
     /// For answers that are not small.
     room: Option<AnswerRoom>,
-    answers: mpsc::Sender<(Result<I::Answer, Status>, Option<AnswerBytes>)>,
+    answers: mpsc::Sender<WaitingAnswer<I::Answer>>,
     shutdown: CancellationToken,
 }
 
