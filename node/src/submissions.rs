@@ -6,6 +6,7 @@
 
 mod ends;
 mod gathering;
+mod held;
 mod job;
 mod looked_up;
 mod no_ops;

@@ -29,6 +29,7 @@ use crate::{
 mod attachments;
 mod exchanged_key;
 mod idle;
+mod in_order;
 mod large;
 mod lying_leader;
 mod repeats;

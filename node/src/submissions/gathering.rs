@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     Accepted, SubmissionRefusal,
     prepare::Prepared,
+    references::Targets,
     shares::{self, Parts},
 };
 
@@ -45,11 +46,18 @@ enum Reply {
     Transaction(Plan, oneshot::Sender<Result<Accepted, SubmissionRefusal>>),
 }
 
+/// A record that this node is to sign.
+pub(super) struct Gathered {
+    pub(super) prepared: Prepared,
+    /// Whose it is.
+    pub(super) client: Arc<str>,
+    /// Where what it refers to is.
+    pub(super) targets: Targets,
+}
+
 #[derive(Default)]
 pub(super) struct Gathering {
-    records: Vec<Prepared>,
-    /// Whose each is.
-    clients: Vec<Arc<str>>,
+    records: Vec<Gathered>,
     by_key: HashMap<Hash, usize>,
     transactions: Vec<Arc<VerifiedTransaction>>,
     by_id: HashMap<Hash, usize>,
@@ -98,15 +106,14 @@ impl Gathering {
     /// The number and the record with this key, if one is in the gathering.
     pub(super) fn record_of_key(&self, dedupe_key: &Hash) -> Option<(usize, &Prepared)> {
         let index = *self.by_key.get(dedupe_key)?;
-        Some((index, self.records.get(index)?))
+        Some((index, &self.records.get(index)?.prepared))
     }
 
-    pub(super) fn add_record(&mut self, prepared: Prepared, client: Arc<str>) -> Plan {
+    pub(super) fn add_record(&mut self, record: Gathered) -> Plan {
         let index = self.records.len();
-        self.bytes += prepared.record.bytes.len();
-        self.by_key.insert(prepared.dedupe_key, index);
-        self.clients.push(client);
-        self.records.push(prepared);
+        self.bytes += record.prepared.record.bytes.len();
+        self.by_key.insert(record.prepared.dedupe_key, index);
+        self.records.push(record);
         Plan::Record(index)
     }
 
@@ -136,7 +143,8 @@ impl Gathering {
         self.replies.push(Reply::Transaction(plan, reply));
     }
 
-    /// Signs the records into as few transactions as the limits allow. Each goes through the `door` that
+    /// Signs the records into as few transactions as the limits allow; those that wait for what they refer to
+    /// into some of their own, so that nothing waits with them. Each goes through the `door` that
     /// those of clients went through before they were gathered: what no block may carry is not accepted.
     ///
     /// # Errors
@@ -146,50 +154,25 @@ impl Gathering {
         signing: &Signing<'_>,
         mut door: impl FnMut(&VerifiedTransaction) -> Result<Result<(), SubmissionRefusal>, E>,
     ) -> Result<Sealed, E> {
-        let mut results = Vec::with_capacity(self.records.len());
-        let client_signed = std::mem::take(&mut self.transactions);
+        let (mut free, mut waiting) = (Group::default(), Group::default());
+        for (place, gathered) in std::mem::take(&mut self.records).into_iter().enumerate() {
+            match gathered.targets {
+                Targets::There => free.push(place, gathered),
+                Targets::Pending => waiting.push(place, gathered),
+            }
+        }
         let unshared = |transaction: &Arc<_>| SealedTransaction {
             transaction: Arc::clone(transaction),
             parts: Parts::new(),
             contents: Vec::new(),
         };
-        let mut transactions: Vec<_> = client_signed.iter().map(unshared).collect();
-        let (mut unsigned, mut clients) =
-            (Parts::new(), std::mem::take(&mut self.clients).into_iter());
-        let (slots, contents): (Vec<(ValidRecord, Hash)>, Vec<Hash>) =
-            std::mem::take(&mut self.records)
-                .into_iter()
-                .map(|prepared| ((prepared.record, prepared.dedupe_key), prepared.content))
-                .unzip();
-        let mut contents = contents.into_iter();
-        for chunk in chunks(&slots, signing.parameters) {
-            // The chunk first: it ends before the clients do.
-            let of_chunk = chunk.iter().zip(clients.by_ref());
-            let parts = shares::sum(
-                of_chunk.map(|((record, _), client)| (client, record_bytes(record) as u64)),
-            );
-            let contents = contents.by_ref().take(chunk.len()).collect();
-            let signed = match signing.sign(chunk) {
-                Ok(transaction) => door(&transaction)?.map(|()| transaction),
-                // Every record was checked; only a limit can be to blame.
-                Err(error) => Err(error.into()),
-            };
-            match signed {
-                Ok(transaction) => {
-                    let transaction_id = transaction.id();
-                    results.extend(chunk.iter().map(|(record, _)| {
-                        Ok(Accepted { record_id: record.id, transaction_id, end: None })
-                    }));
-                    let transaction = Arc::new(transaction);
-                    transactions.push(SealedTransaction { transaction, parts, contents });
-                }
-                Err(refusal) => {
-                    unsigned.extend(parts);
-                    results.extend(chunk.iter().map(|_| Err(refusal.clone())));
-                }
-            }
-        }
-        self.transactions = client_signed;
+        let transactions = self.transactions.iter().map(unshared).collect();
+        let mut signed = Signed { transactions, unsigned: Parts::new(), results: Vec::new() };
+        free.sign(signing, &mut door, &mut signed)?;
+        waiting.sign(signing, &mut door, &mut signed)?;
+        let Signed { transactions, unsigned, mut results } = signed;
+        results.sort_by_key(|(place, _)| *place);
+        let results = results.into_iter().map(|(_, result)| result).collect();
         Ok(Sealed { transactions, unsigned, results, gathering: self })
     }
 
@@ -217,6 +200,73 @@ impl Gathering {
                 }
             }
         }
+    }
+}
+
+/// Records that may share transactions.
+#[derive(Default)]
+struct Group {
+    /// Of each in the gathering.
+    places: Vec<usize>,
+    /// With their dedupe keys.
+    slots: Vec<(ValidRecord, Hash)>,
+    clients: Vec<Arc<str>>,
+    contents: Vec<Hash>,
+}
+
+/// What has come of groups.
+struct Signed {
+    transactions: Vec<SealedTransaction>,
+    unsigned: Parts,
+    /// With the record's place in the gathering.
+    results: Vec<(usize, Result<Accepted, SubmissionRefusal>)>,
+}
+
+impl Group {
+    fn push(&mut self, place: usize, Gathered { prepared, client, .. }: Gathered) {
+        self.places.push(place);
+        self.slots.push((prepared.record, prepared.dedupe_key));
+        self.clients.push(client);
+        self.contents.push(prepared.content);
+    }
+
+    fn sign<E>(
+        self,
+        signing: &Signing<'_>,
+        door: &mut impl FnMut(&VerifiedTransaction) -> Result<Result<(), SubmissionRefusal>, E>,
+        signed: &mut Signed,
+    ) -> Result<(), E> {
+        let (mut places, mut clients, mut contents) =
+            (self.places.into_iter(), self.clients.into_iter(), self.contents.into_iter());
+        for chunk in chunks(&self.slots, signing.parameters) {
+            // The chunk first: it ends before the clients do.
+            let of_chunk = chunk.iter().zip(clients.by_ref());
+            let parts = shares::sum(
+                of_chunk.map(|((record, _), client)| (client, record_bytes(record) as u64)),
+            );
+            let contents = contents.by_ref().take(chunk.len()).collect();
+            let places = chunk.iter().zip(places.by_ref());
+            let transaction = match signing.sign(chunk) {
+                Ok(transaction) => door(&transaction)?.map(|()| transaction),
+                // Every record was checked; only a limit can be to blame.
+                Err(error) => Err(error.into()),
+            };
+            match transaction {
+                Ok(transaction) => {
+                    let transaction_id = transaction.id();
+                    signed.results.extend(places.map(|((record, _), place)| {
+                        (place, Ok(Accepted { record_id: record.id, transaction_id, end: None }))
+                    }));
+                    let transaction = Arc::new(transaction);
+                    signed.transactions.push(SealedTransaction { transaction, parts, contents });
+                }
+                Err(refusal) => {
+                    signed.unsigned.extend(parts);
+                    signed.results.extend(places.map(|(_, place)| (place, Err(refusal.clone()))));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -296,6 +346,7 @@ mod tests {
 
     /// Seals ten records of two clients, three to a transaction; gives what each client has added.
     fn seal_ten(
+        targets: impl Fn(usize) -> Targets,
         door: impl FnMut(&VerifiedTransaction) -> Result<Result<(), SubmissionRefusal>, Infallible>,
     ) -> (Sealed, HashMap<Arc<str>, u64>) {
         let mut gathering = Gathering::default();
@@ -304,7 +355,7 @@ mod tests {
             let name: Arc<str> = if number % 3 == 0 { "a" } else { "b" }.into();
             let prepared = prepared(number, &name);
             *added.entry(Arc::clone(&name)).or_default() += record_bytes(&prepared.record) as u64;
-            gathering.add_record(prepared, name);
+            gathering.add_record(Gathered { prepared, client: name, targets: targets(number) });
         }
         let signing = Signing {
             agency: agency(),
@@ -341,7 +392,7 @@ mod tests {
 
     #[test]
     fn each_transaction_is_of_the_shares_of_those_whose_records_it_has() {
-        let (sealed, mut added) = seal_ten(|_| Ok(Ok(())));
+        let (sealed, mut added) = seal_ten(|_| Targets::There, |_| Ok(Ok(())));
         assert_eq!((sealed.transactions.len(), sealed.unsigned.len()), (4, 0));
         for SealedTransaction { parts, contents, transaction } in &sealed.transactions {
             assert_eq!(contents.len(), transaction.slots().len());
@@ -353,13 +404,41 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_its_target_keeps_nothing_else_waiting() {
+        let waits = |number| number % 4 == 1;
+        let targets = |number| if waits(number) { Targets::Pending } else { Targets::There };
+        let (sealed, mut added) = seal_ten(targets, |_| Ok(Ok(())));
+        let lengths: Vec<_> =
+            sealed.transactions.iter().map(|sealed| sealed.transaction.slots().len()).collect();
+        assert_eq!(lengths, [3, 3, 1, 3]);
+        let last = &sealed.transactions[3].transaction;
+        for (number, result) in sealed.results.iter().enumerate() {
+            let accepted = result.as_ref().expect("accepted");
+            assert_eq!(accepted.transaction_id == last.id(), waits(number), "record {number}");
+            let carried = sealed.transactions.iter().find_map(|sealed| {
+                let mut slots = sealed.transaction.slots().iter();
+                let place = slots.position(|slot| slot.record_id == accepted.record_id)?;
+                Some((sealed.transaction.id(), sealed.transaction.stated()[place].clone()))
+            });
+            let (transaction_id, stated) = carried.expect("in one of them");
+            assert_eq!(transaction_id, accepted.transaction_id);
+            assert_eq!(stated.submitter, if number % 3 == 0 { "a" } else { "b" });
+        }
+        for (client, bytes) in sealed.transactions.iter().flat_map(|sealed| &sealed.parts) {
+            *added.get_mut(client).expect("one of both") -= bytes;
+        }
+        assert!(added.values().all(|left| *left == 0), "{added:?}");
+    }
+
+    #[test]
     fn what_the_door_refuses_is_not_accepted_and_takes_nothing_of_a_share() {
         let refusal = || SubmissionRefusal::RecordTooLarge { bytes: 2, max: 1 };
         let mut asked = 0;
-        let (sealed, mut added) = seal_ten(|_| {
+        let door = |_: &VerifiedTransaction| {
             asked += 1;
             Ok(if asked == 2 { Err(refusal()) } else { Ok(()) })
-        });
+        };
+        let (sealed, mut added) = seal_ten(|_| Targets::There, door);
         assert_eq!((asked, sealed.transactions.len(), sealed.results.len()), (4, 3, 10));
         for (place, result) in sealed.results.iter().enumerate() {
             match (3..6).contains(&place) {

@@ -204,6 +204,11 @@ impl Outbox {
         Ok(self.db.get_cf(self.family(TRANSACTIONS), id.as_bytes())?)
     }
 
+    /// Whether a transaction was accepted and has not ended.
+    pub(super) fn is_pending(&self, id: &Hash) -> Result<bool, OutboxError> {
+        Ok(self.db.get_pinned_cf(self.family(TRANSACTIONS), id.as_bytes())?.is_some())
+    }
+
     /// Every pending transaction: id and encoding.
     pub(super) fn pending(
         &self,

@@ -15,6 +15,15 @@ use super::{
     worker::{Worker, WorkerError},
 };
 
+/// Where the records are that others may refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Targets {
+    /// On the ledger, or with those that refer to them.
+    There,
+    /// One at least is accepted and not on the ledger yet.
+    Pending,
+}
+
 impl Worker {
     /// Whether records may refer to what they refer to: what is on the ledger, what was accepted here before,
     /// and what is in an earlier slot of the same transaction. A block may still refuse what another agency's
@@ -24,10 +33,13 @@ impl Worker {
         agency: AgencyCode,
         stated: &[Stated],
         slots: &[Slot],
-    ) -> Result<Result<(), SubmissionRefusal>, WorkerError> {
-        let earlier_of: HashMap<Hash, usize> =
-            slots.iter().enumerate().map(|(place, slot)| (slot.record_id, place)).collect();
-        let mut failed = None;
+    ) -> Result<Result<Targets, SubmissionRefusal>, WorkerError> {
+        let mut earlier_of: HashMap<Hash, usize> = HashMap::new();
+        for (place, slot) in slots.iter().enumerate() {
+            // A second slot of a record is a repeat of the first.
+            earlier_of.entry(slot.record_id).or_insert(place);
+        }
+        let (mut failed, mut targets) = (None, Targets::There);
         for (place, own) in stated.iter().enumerate() {
             let pending = |reference: &StatedReference| {
                 if reference.agency != agency {
@@ -40,8 +52,9 @@ impl Worker {
                 }
                 match self.outbox.record(&reference.record_id) {
                     Ok(record) => {
-                        let waits = record.filter(|r| r.state == RecordState::Pending);
-                        waits.map(|record| record.target)
+                        let record = record.filter(|r| r.state == RecordState::Pending)?;
+                        targets = Targets::Pending;
+                        Some(record.target)
                     }
                     Err(error) => {
                         failed = Some(error);
@@ -57,6 +70,6 @@ impl Worker {
                 };
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(targets))
     }
 }

@@ -25,11 +25,13 @@ use tokio::sync::mpsc;
 
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
-    gathering::{Gathering, Plan, SealedTransaction, Signing, record_bytes},
+    gathering::{Gathered, Gathering, Plan, SealedTransaction, Signing, record_bytes},
+    held::Held,
     job::Job,
     looked_up::{LookedUp, Transaction},
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
     prepare::Prepared,
+    references::Targets,
     shares::{Parts, Shares},
     waiting::Waiting,
 };
@@ -73,6 +75,8 @@ pub(super) struct Worker {
     shares: Shares,
     /// Accepted, but not in the mempool for want of room.
     unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
+    /// Accepted, and handed on after what it refers to.
+    pub(super) held: Held,
     /// The retries of a client that sends all it has again come in the order of the first time.
     pub(super) looked_up: LookedUp,
     /// When the last gathering was sealed.
@@ -103,6 +107,7 @@ impl Worker {
             pending_bytes_max: parts.outbox_bytes_max,
             shares: Shares::default(),
             unplaced: BTreeMap::new(),
+            held: Held::default(),
             looked_up,
             sealed: None,
         }
@@ -129,6 +134,7 @@ impl Worker {
     /// Takes up what was pending when the node stopped.
     fn resume(&mut self) -> Result<(), WorkerError> {
         let pending: Vec<_> = self.outbox.pending().collect::<Result<_, _>>()?;
+        let mut waiting = Vec::new();
         for (id, encoded) in pending {
             let verified = VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id());
             let Ok(transaction) = verified else {
@@ -140,10 +146,11 @@ impl Worker {
                 self.end_committed(&transaction)?;
             } else {
                 self.add_pending(&transaction, Parts::new());
-                self.place(transaction);
+                waiting.push(transaction);
             }
         }
-        Ok(())
+        // None before it is known which of them have ended.
+        waiting.into_iter().try_for_each(|transaction| self.place_in_order(transaction))
     }
 
     /// Whether the last gathering was sealed a while ago; where not, waits until then.
@@ -211,13 +218,15 @@ impl Worker {
             }
             // Expired, or refused by a block: the same submission is tried again, as a new record.
         }
+        let mut targets = Targets::There;
         if let Some(stated) = Stated::of(&prepared.record.record) {
             if let Err(refusal) = self.check_own_key(&stated) {
                 return Ok(Plan::Done(Err(refusal)));
             }
-            if let Err(refusal) = self.check_references(self.agency, &[stated], &[])? {
-                return Ok(Plan::Done(Err(refusal)));
-            }
+            targets = match self.check_references(self.agency, &[stated], &[])? {
+                Ok(targets) => targets,
+                Err(refusal) => return Ok(Plan::Done(Err(refusal))),
+            };
         }
         let Some(room) = self.room(self.agency, &self.signing_key.public()) else {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
@@ -228,7 +237,7 @@ impl Worker {
             return Ok(Plan::Done(Err(full("too much of this client waits to become final"))));
         }
         let client = self.shares.add(client, bytes);
-        Ok(gathering.add_record(prepared, client))
+        Ok(gathering.add_record(Gathered { prepared, client, targets }))
     }
 
     /// Whether a record that this node signs could be committed. A node whose registry does not have its key
@@ -325,7 +334,7 @@ impl Worker {
         // what a crash would make the outbox forget, its client sends again, with the same key.
         for SealedTransaction { transaction, parts, .. } in &sealed.transactions {
             self.add_pending(transaction, parts.clone());
-            self.place(Arc::clone(transaction));
+            self.place_in_order(Arc::clone(transaction))?;
         }
         self.outbox.commit(changes)?;
         self.sealed = Some(Instant::now());
@@ -348,6 +357,9 @@ impl Worker {
         let Some(Pending { bytes, parts }) = self.pending.remove(key) else { return false };
         self.pending_bytes -= bytes;
         self.shares.give_back(&parts);
+        self.unplaced.remove(&key.1);
+        let free = self.held.ended(&key.1);
+        self.unplaced.extend(free.into_iter().map(|transaction| (transaction.id(), transaction)));
         true
     }
 
@@ -360,7 +372,7 @@ impl Worker {
     }
 
     /// Puts an accepted transaction into the mempool and gossips it; later, where there is no room.
-    fn place(&mut self, transaction: Arc<VerifiedTransaction>) {
+    pub(super) fn place(&mut self, transaction: Arc<VerifiedTransaction>) {
         match self.admission.insert(Arc::clone(&transaction)) {
             Ok(()) => self.network.publish_transaction(transaction.encoded().clone()),
             // A commit that is on its way here ends it.
@@ -386,14 +398,17 @@ impl Worker {
             self.looked_up.keep(committed);
         }
         for transaction in &committed.transactions {
-            self.unplaced.remove(&transaction.id());
             self.notify(&transaction.id())?;
         }
         self.expire(committed.header.time_ms)?;
+        self.place_the_unplaced();
+        Ok(())
+    }
+
+    fn place_the_unplaced(&mut self) {
         for transaction in std::mem::take(&mut self.unplaced).into_values() {
             self.place(transaction);
         }
-        Ok(())
     }
 
     fn look_again(&mut self) -> Result<(), WorkerError> {
@@ -401,14 +416,15 @@ impl Worker {
         for key in pending {
             if let Some(committed) = self.reader.transaction(&key.1)? {
                 self.remove_pending(&key);
-                self.unplaced.remove(&key.1);
                 let chain_id = self.reader.chain_id();
                 let verified = VerifiedTransaction::from_bytes(committed.encoded, &chain_id);
                 verified.iter().try_for_each(|transaction| self.end_committed(transaction))?;
                 self.notify(&key.1)?;
             }
         }
-        self.expire(self.reader.tip().header.time_ms)
+        self.expire(self.reader.tip().header.time_ms)?;
+        self.place_the_unplaced();
+        Ok(())
     }
 
     /// As [`Worker::committed`], for a transaction found on the ledger.
@@ -449,7 +465,6 @@ impl Worker {
                 return Ok(());
             }
             self.remove_pending(&key);
-            self.unplaced.remove(&id);
             let Some(encoded) = self.outbox.transaction(&id)? else { continue };
             let verified = VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id());
             let mut changes = Changes::default();

@@ -10,6 +10,7 @@ use futures::StreamExt as _;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
@@ -164,6 +165,20 @@ impl ImportService {
     }
 }
 
+/// The next result, until the client is gone: then what is under way is lodged, and nothing more.
+async fn received(
+    results: &mut mpsc::Receiver<v1::ImportResult>,
+    gone: impl Future<Output = ()>,
+) -> Option<v1::ImportResult> {
+    tokio::select! {
+        result = results.recv() => result,
+        () = gone => {
+            results.close();
+            None
+        }
+    }
+}
+
 fn late() -> Refused {
     let reason = "the messages come too slowly, and nothing is lodged before all are here";
     Refused::new(Code::DeadlineExceeded, "IMPORT_TIMEOUT", reason)
@@ -220,12 +235,14 @@ impl Import for ImportService {
         };
         let held = place.clone().ok_or_else(Refused::shutting_down)?;
         let linked = holding(held, prepare).await?;
+        let given_up = CancellationToken::new();
+        let _call = given_up.clone().drop_guard();
         let work = async move {
             let (answers, mut results) = mpsc::channel(ANSWERS_MAX);
             let work = finish(lodging, linked, answers);
             let collect = async {
                 let mut answer = Answer::default();
-                while let Some(result) = results.recv().await {
+                while let Some(result) = received(&mut results, given_up.cancelled()).await {
                     answer.add(result);
                 }
                 answer.results
@@ -264,11 +281,8 @@ impl Import for ImportService {
                 finish(lodging, linked, answers).await
             };
             let hand_on = async {
-                // Where the client is gone, what is under way is lodged, and nothing more.
-                while let Some(result) = made.recv().await {
-                    if results.send(Ok(result)).await.is_err() {
-                        made.close();
-                    }
+                while let Some(result) = received(&mut made, results.closed()).await {
+                    let _gone = results.send(Ok(result)).await;
                 }
             };
             let (done, ()) = futures::join!(work, hand_on);

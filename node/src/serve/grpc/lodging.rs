@@ -163,8 +163,17 @@ impl Lodging {
                 }
             }
         }
-        while let Some((index, result, lodged_as)) = ends.next().await {
-            lodged.settle(index, result, lodged_as).await;
+        loop {
+            tokio::select! {
+                end = ends.next() => match end {
+                    Some((index, result, lodged_as)) => {
+                        lodged.settle(index, result, lodged_as).await;
+                    }
+                    None => return,
+                },
+                // Nobody takes the results. What was accepted ends without this call.
+                () = lodged.answers.closed() => return,
+            }
         }
     }
 

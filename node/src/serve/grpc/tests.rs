@@ -34,6 +34,7 @@ mod checkpoints;
 mod connections;
 mod feeds;
 mod fixture;
+mod given_up;
 mod hostile;
 mod imports;
 mod large;

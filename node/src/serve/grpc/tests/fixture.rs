@@ -28,6 +28,19 @@ pub(super) struct Fixture {
     _directory: tempfile::TempDir,
 }
 
+/// Makes the node one of a network whose registry has other entries.
+pub(super) fn change_registry(
+    parts: &mut NodeParts,
+    change: impl FnOnce(&mut Vec<v1::RegistryEntry>),
+) {
+    let plain = &parts.genesis;
+    let mut entries = plain.registry.entries().cloned().collect();
+    change(&mut entries);
+    let genesis = Genesis::new(plain.network.clone(), plain.time_ms, plain.history_bits, entries);
+    parts.genesis = genesis.expect("valid");
+    parts.network.chain_id = parts.genesis.chain_id();
+}
+
 pub(super) fn agency() -> AgencyCode {
     "NL-DOUANE".parse().expect("a code")
 }
@@ -48,7 +61,7 @@ impl Fixture {
         Self::start_both(|_| (), change).await
     }
 
-    async fn start_both(
+    pub(super) async fn start_both(
         change: impl FnOnce(&mut NodeParts),
         change_api: impl FnOnce(&mut ApiConfig),
     ) -> Self {

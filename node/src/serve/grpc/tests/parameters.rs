@@ -3,22 +3,13 @@
 use customhouse_proto::v1::registry_entry::Entry;
 
 use super::{
-    fixture::{refusal, submission},
+    fixture::{change_registry, refusal, submission},
     *,
 };
 
 /// A node of a network whose registry has other entries.
 async fn start_with(change: impl FnOnce(&mut Vec<v1::RegistryEntry>)) -> Fixture {
-    Fixture::start_with(|parts| {
-        let plain = &parts.genesis;
-        let mut entries = plain.registry.entries().cloned().collect();
-        change(&mut entries);
-        let genesis =
-            Genesis::new(plain.network.clone(), plain.time_ms, plain.history_bits, entries);
-        parts.genesis = genesis.expect("valid");
-        parts.network.chain_id = parts.genesis.chain_id();
-    })
-    .await
+    Fixture::start_with(|parts| change_registry(parts, change)).await
 }
 
 /// The network's records have at most 1,024 bytes. One client submits a larger one in the same moment.

@@ -1,0 +1,66 @@
+//! What refers to a record that is not final yet.
+
+use super::*;
+
+/// A submission of a declaration, which corrects another record where one is named.
+fn lodged(number: u64, amends: Option<Hash>) -> v1::RecordSubmission {
+    let reference = |id: Hash| v1::Reference {
+        record_id: id.0.to_vec(),
+        relation: v1::reference::Relation::Amends as i32,
+        ..Default::default()
+    };
+    let record = v1::Record {
+        body: Some(inspection(&format!("MRN{number}"))),
+        references: amends.map(reference).into_iter().collect(),
+        ..Default::default()
+    };
+    v1::RecordSubmission { record: Some(record), idempotency_key: format!("key-{number}") }
+}
+
+impl Network {
+    async fn lodge(&self, submissions: Vec<v1::RecordSubmission>) -> Vec<Hash> {
+        let (agency, role) = (code(0), ClientRole::Broker);
+        let client = ClientIdentity { agency, name: "broker".into(), role, certificate: [0; 32] };
+        let results = self.shared(0).submissions.submit_records(&client, submissions).await;
+        results.into_iter().map(|result| result.expect("accepted").record_id).collect()
+    }
+
+    /// The records that node 0 has handed on, and that are not committed.
+    fn handed_on(&self) -> Vec<Hash> {
+        let mempool = lock(&self.shared(0).mempool);
+        let slots = mempool.oldest_first().flat_map(|transaction| transaction.slots());
+        slots.map(|slot| slot.record_id).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_handed_on_after_the_pending_one_that_it_refers_to() {
+    let mut network = Network::start(4).await;
+    // Two of four decide nothing.
+    network.stop_node(2).await;
+    network.stop_node(3).await;
+    let first = network.lodge(vec![lodged(1, None)]).await.remove(0);
+    let second = network.lodge(vec![lodged(2, Some(first)), lodged(3, None)]).await;
+    let [second, beside] = second[..] else { panic!("two records") };
+    let third = network.lodge(vec![lodged(4, Some(second))]).await.remove(0);
+    assert_eq!(network.handed_on(), [first, beside], "what waits keeps nothing else waiting");
+    // What waits is told from what does not after a restart too.
+    network.stop_node(0).await;
+    network.start_node(0).await;
+    let again = async {
+        while network.handed_on().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("in time");
+    let (mut handed_on, mut expected) = (network.handed_on(), vec![first, beside]);
+    handed_on.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(handed_on, expected);
+    network.start_node(2).await;
+    for id in [first, second, third, beside] {
+        let end = network.finality(0, id).await;
+        assert!(matches!(end, End::Final { .. }), "{end:?}");
+    }
+    network.stop().await;
+}
