@@ -110,6 +110,12 @@ pub enum RecordError {
     /// A relation that leads from no record of this kind.
     #[error("record.references[{0}]: {1}")]
     Relation(usize, NoRelation),
+    /// Found by a program that the record does not name.
+    #[error(
+        "record.references[{0}]: on a ground that only an importer has, and record.source names none: name the \
+         program that found it in source.importer, or assert it"
+    )]
+    Ground(usize),
     /// Unknown scheme, empty or too long id.
     #[error("record.subjects[{0}]: needs a scheme and an id of 1 to {SUBJECT_ID_BYTES_MAX} bytes")]
     Subject(usize),
@@ -170,9 +176,10 @@ impl RecordError {
             Self::Authority(_) => "RECORD_AUTHORITY",
             Self::Leaves(FieldTreeError::Encoding) => "RECORD_NOT_CANONICAL",
             Self::Leaves(FieldTreeError::TooManyLeaves) | Self::Load(_) => "RECORD_LEAVES",
-            Self::TooManyReferences(_) | Self::Reference(_) | Self::Relation(..) => {
-                "RECORD_REFERENCE"
-            }
+            Self::TooManyReferences(_)
+            | Self::Reference(_)
+            | Self::Relation(..)
+            | Self::Ground(_) => "RECORD_REFERENCE",
             Self::Subject(_)
             | Self::SubjectOrder
             | Self::SubjectForm { .. }
@@ -330,6 +337,7 @@ fn check_references(record: &v1::Record, from: RecordKind) -> Result<(), RecordE
     if references.len() > REFERENCES_MAX {
         return Err(RecordError::TooManyReferences(references.len()));
     }
+    let names_importer = record.source.as_ref().is_some_and(|source| !source.importer.is_empty());
     for (index, reference) in references.iter().enumerate() {
         let known = Relation::try_from(reference.relation)
             .is_ok_and(|relation| relation != Relation::Unspecified);
@@ -342,6 +350,9 @@ fn check_references(record: &v1::Record, from: RecordKind) -> Result<(), RecordE
         }
         authority::check_relation(reference.relation(), from)
             .map_err(|refused| RecordError::Relation(index, refused))?;
+        if reference.ground() != Ground::Asserted && !names_importer {
+            return Err(RecordError::Ground(index));
+        }
     }
     Ok(())
 }

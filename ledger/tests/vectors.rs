@@ -29,6 +29,8 @@ mod damage;
 mod decisions;
 #[path = "vectors/forgery.rs"]
 mod forgery;
+#[path = "vectors/loads.rs"]
+mod loads;
 #[path = "vectors/members.rs"]
 mod members;
 #[path = "vectors/outcome.rs"]

@@ -218,6 +218,12 @@ impl Attachments {
             drop(state);
             return self.is_held(root, size);
         };
+        self.extend(root, file, until);
+        true
+    }
+
+    /// Keeps an unclaimed file until then at least.
+    fn extend(&self, root: &Hash, file: &mut Unclaimed, until: SystemTime) {
         if file.until < until {
             let path = self.inner.paths.unclaimed_file(&file.owner, root);
             // A time that is not written counts while the node runs.
@@ -225,7 +231,6 @@ impl Attachments {
             let _unwritten = opened.and_then(|opened| opened.set_modified(until));
             file.until = until;
         }
-        true
     }
 
     /// Whether a file of this size, fetched from peers, would find room.
@@ -361,7 +366,11 @@ impl Attachments {
             if let Err(error) = fs::rename(path, &aside) {
                 tracing::error!(path = %path.display(), %error, "it cannot be set aside");
             }
-            self.state().unclaimed.remove(root);
+            let mut state = self.state();
+            if let Some(file) = state.unclaimed.remove(root) {
+                state.room.gone(&file.owner, cost(file.size), false);
+            }
+            drop(state);
             self.inner.lost.store(true, Ordering::Relaxed);
         }
     }
@@ -428,6 +437,12 @@ impl Attachments {
     ) -> io::Result<()> {
         let (owner, size, path) = (&incoming.owner, incoming.size(), &incoming.path);
         let mut state = self.state();
+        if !owner.is_peers()
+            && let Some(file) = state.unclaimed.get_mut(root)
+        {
+            // It stays for as long as whoever brought it last may need it.
+            self.extend(root, file, until);
+        }
         let is_there = match state.unclaimed.get(root).cloned() {
             Some(_) if !owner.is_peers() => true,
             // What is fetched stays, so what a client brought meanwhile does too.

@@ -9,8 +9,6 @@ from formats import check
 from wire import SCHEMA
 
 LEAVES_MAX = 262_144
-FIELDS_BASE, BYTES_PER_FIELD = 16_384, 8
-MESSAGES_BASE, BYTES_PER_MESSAGE = 4_096, 32
 SINGULAR = 2**32 - 1
 BYTES, TEXT, NUMBER, MESSAGE, COUNT = range(1, 6)
 TYPES = {"bytes": BYTES, "string": TEXT, "uint32": NUMBER, "uint64": NUMBER, "enum": NUMBER}
@@ -52,27 +50,6 @@ def salt_of(salt, path):
 def hash_of(salt, path, kind, value):
     length = struct.pack(">H", len(path))
     return formats.leaf_hash(salt_of(salt, path) + length + path + bytes([kind]) + value)
-
-
-class Load:
-    """How many fields, messages and references there are, of which the bytes must be enough."""
-
-    def __init__(self):
-        self.bytes = self.fields = self.messages = self.references = 0
-
-    def add(self, data, record):
-        kinds = [kind for _, kind, _ in leaves("Record", record)]
-        self.bytes += len(data)
-        # And the salt.
-        self.fields += 1 + sum(kind != COUNT for kind in kinds)
-        self.messages += kinds.count(MESSAGE)
-        self.references += len(record["references"])
-
-    def check(self, code):
-        fields = FIELDS_BASE + self.bytes // BYTES_PER_FIELD
-        check(self.fields <= fields, code, f"{self.fields} fields in {self.bytes} bytes")
-        messages = MESSAGES_BASE + self.bytes // BYTES_PER_MESSAGE
-        check(self.messages <= messages, code, f"{self.messages} messages in {self.bytes} bytes")
 
 
 def record_id(record):

@@ -9,6 +9,7 @@ import field_tree
 import formats
 import plaintext
 from formats import FINALIZE, NOTARIZE, NULLIFY, STATEMENT, TRANSACTION_HEADER, Refused, check
+from load import Load
 from registry import Change, kind_of
 from wire import SCHEMA
 
@@ -28,6 +29,7 @@ SCHEME_NAME = {number: name for name, number in SCHEME.items()}
 # What a record says that is about no subject and refers to nothing.
 OWN_IDS = {"declaration_status": "reference", "event": "event_id"}
 CHECKED = SCHEMA.enums["Source.Mapping"]["CHECKED"]
+ASSERTED = SCHEMA.enums["Reference.Ground"]["ASSERTED"]
 
 
 def is_set(enumeration, value):
@@ -42,11 +44,8 @@ class Record:
 
     def __init__(self, data):
         check(len(data) <= RECORD_BYTES_MAX, "RECORD_TOO_LARGE", f"{len(data)} bytes")
+        Load(data).check("RECORD_LEAVES")
         record = SCHEMA.canonical("Record", data, "RECORD_")
-        self.record = record
-        load = field_tree.Load()
-        load.add(data, record)
-        load.check("RECORD_LEAVES")
         check(len(record["salt"]) == SALT_BYTES, "RECORD_SALT", "32 bytes expected")
         check(formats.is_agency_code(record["agency"]), "RECORD_AGENCY", "not an agency code")
         length = len(record["submitter"].encode())
@@ -58,14 +57,14 @@ class Record:
         self.body = record[self.kind]
         self.submitter, self.role = record["submitter"], record["submitter_role"]
         self.certificate = record["submitter_certificate"]
+        self.check_speaker()
+        check_references(record, self.kind)
+        check_subjects(record["subjects"])
+        attachment.check_attachments(record)
         mapping = record["source"]["mapping"] if record["source"] is not None else 0
         known = mapping in SCHEMA.enums["Source.Mapping"].values()
         check(known, "RECORD_ENUMERATION", "source.mapping")
-        self.is_checked = record["source"] is not None and record["source"]["mapping"] == CHECKED
-        self.check_speaker()
-        check_references(record["references"], record["agency"], self.kind)
-        check_subjects(record["subjects"])
-        attachment.check_attachments(record)
+        self.is_checked = mapping == CHECKED
         # A report of misbehaviour or a change of the registry, read.
         self.alone = check_body(self.kind, self.body)
         self.agency = record["agency"]
@@ -89,7 +88,9 @@ class Record:
         check(may, "RECORD_AUTHORITY", f"no {self.kind} in role {self.role}")
 
 
-def check_references(references, own, kind):
+def check_references(record, kind):
+    references, own = record["references"], record["agency"]
+    named = record["source"] is not None and record["source"]["importer"]
     check(len(references) <= REFERENCES_MAX, "RECORD_REFERENCE", "more than 64")
     for reference in references:
         known = is_set("Reference.Relation", reference["relation"])
@@ -101,9 +102,12 @@ def check_references(references, own, kind):
         check(holds, "RECORD_REFERENCE", what)
         leads = authority.targets(reference["relation"], kind)
         check(leads, "RECORD_REFERENCE", f"no such relation leads from a {kind}")
+        asserted = reference["ground"] == ASSERTED
+        check(asserted or named, "RECORD_REFERENCE", "found by an importer that is not named")
 
 
 def check_subjects(stated):
+    check(len(stated) <= SUBJECTS_MAX, "RECORD_SUBJECT", f"{len(stated)} stated")
     for subject in stated:
         known = is_set("Subject.Scheme", subject["scheme"])
         length = len(subject["id"].encode())
@@ -332,6 +336,14 @@ def verify_transaction_header(header, data, signature):
     ed25519.verify(header["signer"], message, signature, what="transaction_signature")
 
 
+def check_load(encoded):
+    """That a transaction's records are not too much work together, before one is decoded."""
+    load = Load(*encoded)
+    load.check("TRANSACTION_LEAVES")
+    few = load.references <= TRANSACTION_REFERENCES_MAX
+    check(few, "TRANSACTION_REFERENCES", f"{load.references} references")
+
+
 def read_transaction(data, chain_id):
     """What can be checked of a transaction without the chain's state."""
     check(len(data) <= TRANSACTION_BYTES_MAX, "TRANSACTION_TOO_LARGE", f"{len(data)} bytes")
@@ -345,12 +357,12 @@ def read_transaction(data, chain_id):
     same = formats.tree_root(parts["slots"]) == header["records_root"]
     check(same, "RECORDS_ROOT", "other slots than were signed")
     check(len(parts["records"]) == count, "RECORD_COUNT", "not a record for every slot")
+    check_load(parts["records"])
     slots = [read_slot(slot) for slot in parts["slots"]]
-    change, load = None, field_tree.Load()
+    change = None
     for slot, encoded in zip(slots, parts["records"]):
         record = Record(encoded)
         check_carried(record, slot, header)
-        load.add(encoded, record.record)
         if record.kind == "misbehaviour":
             own = count == 1 and slot["dedupe_key"] == record.alone.dedupe_key
             check(own, CODE, "not alone, or under another dedupe key")
@@ -359,9 +371,6 @@ def read_transaction(data, chain_id):
             own = count == 1 and slot["dedupe_key"] == record.alone.hash
             check(own, "RECORD_REGISTRY_CHANGE", "not alone, or under another dedupe key")
             change = record.alone
-    load.check("TRANSACTION_LEAVES")
-    few = load.references <= TRANSACTION_REFERENCES_MAX
-    check(few, "TRANSACTION_REFERENCES", f"{load.references} references")
     if change:
         try:
             change.verify(chain_id)

@@ -52,7 +52,8 @@ def code_of(check, *arguments):
 
 def data_of(case):
     if "bytes" in case:
-        return bytes.fromhex(case["bytes"])
+        repeated = bytes.fromhex(case.get("repeated", "")) * case.get("times", 0)
+        return bytes.fromhex(case["bytes"]) + repeated
     return bytes(case["zeros"]) if "zeros" in case else case["text"].encode()
 
 

@@ -110,21 +110,30 @@ class Verifier:
 
     def follow(self, chain):
         """Takes the steps of a validator chain, ascending, as far as they are right."""
-        reader, code = Reader(chain), "STEP_MALFORMED"
+        reader, code, least = Reader(chain), "STEP_MALFORMED", 0
         while reader.left():
             try:
                 at, key, length = reader.at, reader.key(), reader.varint()
                 minimal = chain[at : reader.at] == varint(1 << 3 | BYTES) + varint(length)
                 check(key == (1, BYTES) and minimal, code, "not in its one encoding")
                 check(length <= STEP_BYTES_MAX, code, "a step of more than 65,536 bytes")
-                self.follow_step(reader.take(length))
+                least = self.take_step(reader.take(length), least)
             except Malformed:
                 raise Refused(code, "not a chain of steps") from None
 
-    def follow_step(self, data):
-        header_bytes, header, certificate, validators = read_step(data)
+    def take_step(self, data, least):
+        """Takes a step that must not be below a height, or compares it with what is known of its
+        height. Gives the least height of the next."""
+        step = read_step(data)
+        height, begins = step[1]["height"], self.sets[-1][0]
+        check(least <= height, "STEP_ORDER", f"height {height} after {least}")
+        (self.compare_step if height < begins else self.follow_step)(step)
+        return height + 1
+
+    def follow_step(self, step):
+        header_bytes, header, certificate, validators = step
         height, begins = header["height"], self.sets[-1][0]
-        check(begins <= height < 2**64 - 1, "STEP_ORDER", f"height {height} after {begins}")
+        check(height < 2**64 - 1, "STEP_ORDER", f"height {height} after {begins}")
         self.verify_finalization(header, header_bytes, certificate)
         announced = header["next_validators_hash"]
         changed = announced != header["validators_hash"]
@@ -133,9 +142,10 @@ class Verifier:
         self.sets.append((height + 1, validators))
         self.announced[height + 1] = formats.block_hash(header_bytes)
 
-    def compare_step(self, data):
-        """Compares a step with what is known of its height."""
-        header_bytes, header, certificate, validators = read_step(data)
+    def compare_step(self, step):
+        """One that is certified, and is another than the one known or stands where none is known,
+        proves a fork."""
+        header_bytes, header, certificate, validators = step
         height = header["height"]
         announced = header["next_validators_hash"]
         changed = announced != header["validators_hash"]
@@ -145,21 +155,15 @@ class Verifier:
             changed = False
         right = changed and height > 0 and announced == validators.hash()
         check(right, "STEP_ORDER", f"height {height}: known, and not a step")
-        check(height + 1 in self.announced, "STEP_GAP", f"height {height}: not among those known")
-        same = self.announced[height + 1] == formats.block_hash(header_bytes)
-        check(same, "STEP_FORK", f"height {height}: another than the one known")
+        same = self.announced.get(height + 1) == formats.block_hash(header_bytes)
+        check(same, "STEP_FORK", f"height {height}: not what is known of it")
 
     def following(self, steps):
         """This verifier, having followed the steps that a receipt has in it."""
-        verifier, begins = copy.copy(self), 0
+        verifier, least = copy.copy(self), 0
         verifier.sets, verifier.announced = list(self.sets), dict(self.announced)
         for step in steps:
-            data = SCHEMA.encode("ValidatorStep", step)
-            height = read_step(data)[1]["height"]
-            check(begins <= height, "STEP_ORDER", f"height {height} after {begins}")
-            known = height < verifier.sets[-1][0]
-            (verifier.compare_step if known else verifier.follow_step)(data)
-            begins = height + 1
+            least = verifier.take_step(SCHEMA.encode("ValidatorStep", step), least)
         return verifier
 
     # -------------------------------------------------------------- receipts

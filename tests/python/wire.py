@@ -212,6 +212,13 @@ class Reader:
             raise Malformed
         return number, wire_type
 
+    def value(self, number, wire_type):
+        """The bytes of a value that has a length. Others are read past: None."""
+        if wire_type == BYTES:
+            return self.take(self.varint())
+        self.skip(number, wire_type, DEPTH)
+        return None
+
     def skip(self, number, wire_type, depth):
         if depth == 0 or wire_type == END_GROUP:
             raise Malformed

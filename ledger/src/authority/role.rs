@@ -38,9 +38,6 @@ pub mod by_name {
     use customhouse_proto::v1::Role;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-    /// What files from before there were roles say of a key that is not a node's.
-    const SUBMITTER: &str = "submitter";
-
     /// Writes the role's name.
     ///
     /// # Errors
@@ -55,8 +52,7 @@ pub mod by_name {
     /// A name that is not a role's.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let named = if name == SUBMITTER { Some(Role::Broker) } else { super::named(&name) };
-        named.ok_or_else(|| {
+        super::named(&name).ok_or_else(|| {
             let known: Vec<_> = super::ROLES.iter().map(|(_, name)| *name).collect();
             D::Error::custom(format!("`{name}` is not a role ({})", known.join(", ")))
         })

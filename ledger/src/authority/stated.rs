@@ -54,4 +54,45 @@ impl Stated {
             is_checked: source.is_some_and(|s| s.mapping() == v1::source::Mapping::Checked),
         })
     }
+
+    /// The other agency to whose record this one of the agency `own` answers. Where there is one, what is
+    /// said is the view of `own`, and never counts as that agency's word about its record.
+    pub fn answers_another(&self, own: AgencyCode) -> Option<AgencyCode> {
+        let mut answered = self.references.iter().filter(|r| r.relation == Relation::RespondsTo);
+        answered.find(|reference| reference.agency != own).map(|reference| reference.agency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_another_agency_s_record_is_told_from_all_else() {
+        let own: AgencyCode = "BE-AADA".parse().expect("a code");
+        let answered = |references: &[(Relation, &str)]| {
+            let reference = |(relation, agency): &(Relation, &str)| v1::Reference {
+                relation: *relation as i32,
+                record_id: vec![1; 32],
+                agency: (*agency).to_owned(),
+                ..Default::default()
+            };
+            let record = v1::Record {
+                agency: own.to_string(),
+                references: references.iter().map(reference).collect(),
+                body: Some(v1::record::Body::DeclarationStatus(v1::DeclarationStatus::default())),
+                ..Default::default()
+            };
+            let answered = Stated::of(&record).expect("a body").answers_another(own);
+            answered.map(|agency| agency.to_string())
+        };
+        let other = Some("NL-DOUANE".to_owned());
+        assert_eq!(answered(&[]), None);
+        assert_eq!(answered(&[(Relation::RespondsTo, "")]), None);
+        assert_eq!(answered(&[(Relation::RespondsTo, "BE-AADA")]), None);
+        assert_eq!(answered(&[(Relation::Evidences, "NL-DOUANE")]), None);
+        assert_eq!(answered(&[(Relation::RespondsTo, "NL-DOUANE")]), other);
+        let both = [(Relation::RespondsTo, ""), (Relation::RespondsTo, "NL-DOUANE")];
+        assert_eq!(answered(&both), other);
+    }
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// For lawyers: the same tables, in their words.
+const RULES: &str = include_str!("../../../docs/RULES.md");
+
 const KINDS_OF_OPERATORS: [RecordKind; 4] = [Declaration, TransportDocument, Event, Certificate];
 const CUSTOMS_ACTS: [RecordKind; 7] = [
     DeclarationStatus,
@@ -149,4 +152,114 @@ fn each_refusal_has_a_number_a_code_and_a_sentence() {
         only.to_string(),
         "who speaks as broker may not state a declaration_status; office may"
     );
+}
+
+/// The cells of the rows of a table, under its head.
+fn table(head: &str) -> Vec<Vec<&'static str>> {
+    let mut lines = RULES.lines().skip_while(|line| *line != head);
+    assert_eq!(lines.next(), Some(head), "docs/RULES.md has the table");
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect();
+    lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+/// The kinds that a cell names.
+fn kinds_of(cell: &str) -> Vec<RecordKind> {
+    let words = [
+        ("the status of a declaration", DeclarationStatus),
+        ("status of a declaration", DeclarationStatus),
+        ("status of a trader", TraderStatus),
+        ("an answer to a request for assistance", AssistanceResponse),
+        ("request for assistance", AssistanceRequest),
+        ("the answer to one", AssistanceResponse),
+        ("the request", AssistanceRequest),
+        ("change of the registry", RegistryChange),
+        ("report that a validator broke the rules", Misbehaviour),
+        ("enforcement action", EnforcementAction),
+        ("transport document", TransportDocument),
+        ("certificate", Certificate),
+        ("inspection", Inspection),
+        ("risk alert", RiskAlert),
+        ("declaration", Declaration),
+        ("event", Event),
+    ];
+    if cell == "any kind of trade" {
+        return TRADE.to_vec();
+    }
+    // Examples are in brackets.
+    let mut text = String::new();
+    for part in cell.split('(') {
+        text.push_str(part.split_once(')').map_or(part, |(_, after)| after));
+    }
+    let mut found = Vec::new();
+    for (phrase, kind) in words {
+        if text.contains(phrase) {
+            text = text.replace(phrase, "");
+            found.push(kind);
+        }
+    }
+    let other = |word: &&str| !["a", "an", "another", "and", "the", "of"].contains(word);
+    let left: Vec<_> =
+        text.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).filter(other).collect();
+    assert!(left.is_empty() && !found.is_empty(), "`{cell}`: {left:?}");
+    found.sort_by_key(|kind| kind.number());
+    found.dedup();
+    found
+}
+
+fn sorted(kinds: &[RecordKind]) -> Vec<RecordKind> {
+    let mut kinds = kinds.to_vec();
+    kinds.sort_by_key(|kind| kind.number());
+    kinds
+}
+
+#[test]
+fn what_a_role_may_state_is_what_lawyers_read() {
+    let head = "| what is stated | office | broker, carrier, trader, port | node |";
+    let mut stated = Vec::new();
+    for row in table(head) {
+        let columns = [&[Role::Office][..], &OPERATORS, &[Role::Node]];
+        for (kind, (column, cell)) in kinds_of(row[0])
+            .into_iter()
+            .flat_map(|k| columns.iter().zip(&row[1..]).map(move |c| (k, c)))
+        {
+            let may = match *cell {
+                "yes" => true,
+                "no" => false,
+                other => panic!("{kind}: `{other}`"),
+            };
+            for role in *column {
+                assert_eq!(roles(kind).contains(role), may, "{kind}, {role:?}");
+            }
+        }
+        stated.extend(kinds_of(row[0]));
+    }
+    assert_eq!(sorted(&stated), sorted(&RecordKind::ALL), "each kind once");
+}
+
+#[test]
+fn what_may_refer_to_what_is_what_lawyers_read() {
+    let mut documented = Vec::new();
+    for row in table("| a record may | what may | to what | whose |") {
+        let relations = match row[0] {
+            "amend, cancel or correct" => {
+                &[Relation::Amends, Relation::Cancels, Relation::Corrects][..]
+            }
+            "respond to" => &[Relation::RespondsTo],
+            "be evidence for" => &[Relation::Evidences],
+            other => panic!("`{other}`"),
+        };
+        for (relation, from) in
+            relations.iter().flat_map(|r| kinds_of(row[1]).into_iter().map(move |from| (*r, from)))
+        {
+            let to = if row[2] == "the same kind" { vec![from] } else { kinds_of(row[2]) };
+            assert_eq!(sorted(targets(relation, from)), to, "{relation:?} from {from}");
+            assert_eq!(is_of_own(relation), row[3] == "its own", "{relation:?}: `{}`", row[3]);
+            documented.push((relation, from));
+        }
+    }
+    let leads = |(relation, from): &(Relation, RecordKind)| !targets(*relation, *from).is_empty();
+    let all = RELATIONS.into_iter().flat_map(|r| RecordKind::ALL.into_iter().map(move |k| (r, k)));
+    let all: Vec<_> = all.filter(leads).collect();
+    assert!(all.iter().all(|pair| documented.contains(pair)), "{documented:?}");
+    assert_eq!(documented.len(), all.len());
 }

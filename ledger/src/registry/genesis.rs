@@ -13,7 +13,7 @@ use serde::{
 
 use crate::{
     agency::AgencyCode,
-    authority::{RecordKind, Role, role},
+    authority::{RecordKind, Role},
     canonical::{self, CanonicalError},
     finality::{header::Header, validators::ValidatorSet},
     hash::{Hash, Tag},
@@ -342,7 +342,7 @@ impl AgencyJson {
                 public_key: key.public_key.as_bytes().to_vec(),
                 role: key.role as i32,
                 label: key.label.clone(),
-                submitter: key.submitter().to_owned(),
+                submitter: key.submitter.clone(),
                 kinds: RecordKind::bits(&key.kinds),
             }))
         }));
@@ -362,12 +362,6 @@ impl AgencyJson {
 }
 
 impl SigningKeyJson {
-    /// The name that the key is bound to: the label, where no other is given.
-    fn submitter(&self) -> &str {
-        let is_labelled = self.submitter.is_empty() && role::is_submitter(self.role);
-        if is_labelled { &self.label } else { &self.submitter }
-    }
-
     fn of(entry: &v1::SigningKeyEntry) -> Option<Self> {
         Some(Self {
             public_key: PublicKey::from_slice(&entry.public_key).ok()?,
@@ -489,6 +483,17 @@ pub(crate) mod tests {
             j["agencies"][0]["peers"][0] = format!("01{}", "00".repeat(31)).into();
         });
         assert!(weak.contains("low order"), "{weak}");
+        let key = |json: &mut serde_json::Value, name: &str, value: &str| {
+            json["agencies"][0]["signing_keys"][0][name] = value.into();
+        };
+        let unknown = refused(&|j| key(j, "role", "submitter"));
+        assert!(unknown.contains("`submitter` is not a role"), "{unknown}");
+        // A label binds a key to nobody.
+        let unnamed = refused(&|j| {
+            key(j, "role", "office");
+            key(j, "label", "Customs HQ");
+        });
+        assert!(unnamed.contains("submitter"), "{unnamed}");
     }
 
     #[test]

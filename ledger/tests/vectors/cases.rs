@@ -8,6 +8,12 @@ use super::hex_of;
 /// Bytes, or what stands for them where they would be long or are text.
 pub(crate) enum Given {
     Bytes(Vec<u8>),
+    /// Bytes, and behind them others, so many times.
+    Repeated {
+        bytes: Vec<u8>,
+        repeated: Vec<u8>,
+        times: usize,
+    },
     Zeros(usize),
     Text(String),
 }
@@ -34,6 +40,11 @@ impl Given {
     fn insert_into(self, case: &mut Value) {
         match self {
             Self::Bytes(bytes) => case["bytes"] = hex_of(bytes),
+            Self::Repeated { bytes, repeated, times } => {
+                case["bytes"] = hex_of(bytes);
+                case["repeated"] = hex_of(repeated);
+                case["times"] = times.into();
+            }
             Self::Zeros(count) => case["zeros"] = count.into(),
             Self::Text(text) => case["text"] = text.into(),
         }
@@ -87,9 +98,14 @@ pub(crate) fn with_cases(mut file: Value, all: impl IntoIterator<Item = Cases>) 
 /// A published case's structure, bytes, and the validator chain to follow first.
 pub(crate) fn read(case: &Value) -> (&str, Vec<u8>, Vec<u8>) {
     let hex = |value: &Value| hex::decode(value.as_str().expect("text")).expect("hexadecimal");
+    let count = |value: &Value| value.as_u64().expect("a count") as usize;
     let bytes = match (&case["bytes"], &case["zeros"], &case["text"]) {
+        (Value::String(_), ..) if case["times"].is_number() => {
+            let repeated = hex(&case["repeated"]).repeat(count(&case["times"]));
+            [hex(&case["bytes"]), repeated].concat()
+        }
         (Value::String(_), ..) => hex(&case["bytes"]),
-        (_, Value::Number(count), _) => vec![0; count.as_u64().expect("a count") as usize],
+        (_, Value::Number(_), _) => vec![0; count(&case["zeros"])],
         (.., Value::String(text)) => text.clone().into_bytes(),
         _ => panic!("a case without bytes: {case}"),
     };

@@ -139,6 +139,13 @@ fn jsons(genesis: &Genesis) -> Cases {
     refused("GENESIS_JSON", "an unknown role", &|g| {
         g["agencies"][0]["signing_keys"][0]["role"] = "admin".into();
     });
+    refused("GENESIS_JSON", "a role of before there were roles", &|g| {
+        g["agencies"][0]["signing_keys"][0]["role"] = "submitter".into();
+    });
+    refused("REGISTRY_ENTRY_SUBMITTER", "an office's key that is bound to a label only", &|g| {
+        g["agencies"][0]["signing_keys"][0]["role"] = "office".into();
+        g["agencies"][0]["signing_keys"][0]["label"] = "Customs HQ".into();
+    });
     refused("GENESIS_JSON", "a number with a fraction", &|g| g["history_bits"] = json!(8.5));
     refused("GENESIS_JSON", "a negative number", &|g| g["time_ms"] = (-1).into());
     refused("GENESIS_HISTORY_BITS", "7 bits of history", &|g| g["history_bits"] = 7.into());

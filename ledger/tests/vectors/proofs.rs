@@ -275,19 +275,10 @@ pub(crate) fn validator_chain(sample: &Sample) -> Value {
     });
     damaged[at.expect("a signature")] ^= 1;
     cases.refused("CERTIFICATE_INVALID", "a damaged signature", damaged);
+    put_together(&mut cases, sample, &steps);
     let back = Back::new(sample);
-    cases.valid("of a set that comes back", encode_steps(&back.steps));
-    let mut refused = |code: &str, change: &str, steps: &[ValidatorStep]| {
-        cases.refused(code, change, encode_steps(steps));
-    };
-    let [away, returned, change] = &back.steps;
-    let lacking = "a set that came back, without the steps between";
-    refused("VALIDATOR_STEP_MISSING", lacking, slice::from_ref(change));
-    let lacking = "a set that came back, without the step that brought it back";
-    refused("VALIDATOR_STEP_MISSING", lacking, &[away.clone(), change.clone()]);
-    let as_before = back.announcing(&sample.validators(1));
-    let change = "a set that comes back under the hash that it had";
-    refused("STEP_VALIDATORS", change, &[away.clone(), as_before]);
+    back.cases(&mut cases);
+    let [away, returned, again] = &back.steps;
     let hash = |height| sample.validators(height).hash();
     let file = json!({
         "chain": hex_of(bytes),
@@ -296,11 +287,51 @@ pub(crate) fn validator_chain(sample: &Sample) -> Value {
             "from_1": hash(1),
             "from_3": away.validators.hash(),
             "from_4": returned.validators.hash(),
-            "from_6": back.steps[2].validators.hash(),
+            "from_6": again.validators.hash(),
         },
         "validators_hashes": { "from_1": hash(1), "from_3": hash(3), "from_4": hash(4) },
     });
     with_cases(file, [cases])
+}
+
+/// Steps that the genesis's validators certified beside those of the sample: another block of the first step's
+/// height, and one of a height that has no step. Each proves a fork.
+pub(crate) fn forks(sample: &Sample) -> [(&'static str, ValidatorStep); 2] {
+    let genesis = sample.validators(1);
+    let certified = |height: u64| {
+        let next = sample.validators(3).deciding_from(height + 1);
+        step(sample, height, &genesis, [1, 2, 4], &next, next.hash())
+    };
+    let other = "another certified step than the one that is known of its height";
+    [(other, certified(2)), ("a certified step of a height where none is known", certified(1))]
+}
+
+/// A chain that is put together with one that is known.
+fn put_together(cases: &mut Cases, sample: &Sample, known: &[ValidatorStep; 2]) {
+    let whole = hex_of(encode_steps(known));
+    let valid = cases.valid("of what is known of it", encode_steps(known));
+    valid["validator_chain"] = whole.clone();
+    let mut refused = |code: &str, change: &str, steps: &[ValidatorStep]| {
+        let case = cases.refused(code, change, encode_steps(steps));
+        case["validator_chain"] = whole.clone();
+    };
+    for (what, step) in forks(sample) {
+        refused("STEP_FORK", what, slice::from_ref(&step));
+        refused("STEP_FORK", &format!("{what}, and what is known"), &[step, known[1].clone()]);
+    }
+    let [first, second] = known;
+    refused("STEP_ORDER", "a known step twice", &[first.clone(), first.clone()]);
+    refused("STEP_ORDER", "known steps in another order", &[second.clone(), first.clone()]);
+    let uncertified = ValidatorStep { certificate: second.certificate.clone(), ..first.clone() };
+    refused("STEP_ORDER", "a known step that is not certified", &[uncertified]);
+    let stranger = ValidatorStep { validators: second.validators.clone(), ..first.clone() };
+    refused("STEP_ORDER", "a known step with others than it announced", &[stranger]);
+    let at_genesis = ValidatorStep {
+        header: sample.genesis.header(),
+        validators: sample.validators(1),
+        ..first.clone()
+    };
+    refused("STEP_ORDER", "a step at height 0 behind what is known", &[at_genesis]);
 }
 
 /// Validators that are exchanged at height 2, come back at height 3, and are exchanged again at height 5.
@@ -321,6 +352,21 @@ impl<'a> Back<'a> {
             step(sample, 5, &again, [1, 2, 4], &last, last.hash()),
         ];
         Self { sample, steps }
+    }
+
+    fn cases(&self, cases: &mut Cases) {
+        cases.valid("of a set that comes back", encode_steps(&self.steps));
+        let mut refused = |code: &str, change: &str, steps: &[ValidatorStep]| {
+            cases.refused(code, change, encode_steps(steps));
+        };
+        let [away, _, again] = &self.steps;
+        let lacking = "a set that came back, without the steps between";
+        refused("VALIDATOR_STEP_MISSING", lacking, slice::from_ref(again));
+        let lacking = "a set that came back, without the step that brought it back";
+        refused("VALIDATOR_STEP_MISSING", lacking, &[away.clone(), again.clone()]);
+        let as_before = self.announcing(&self.sample.validators(1));
+        let change = "a set that comes back under the hash that it had";
+        refused("STEP_VALIDATORS", change, &[away.clone(), as_before]);
     }
 
     /// The step that brings them back, with the hash of others.

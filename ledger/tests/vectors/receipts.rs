@@ -16,7 +16,7 @@ use super::{
     cases::{Cases, Given, with_cases},
     damage::{self, shorter},
     forgery::Forgery,
-    hex_of, records,
+    hex_of, proofs, records,
     sample::{self, Head, OWN_KEY, STATUSES_KEY, Sample, encode_steps, key},
 };
 
@@ -335,4 +335,15 @@ fn with_steps(cases: &mut Cases, sample: &Sample, whole: &Value) {
     case["validator_chain"] = whole.clone();
     let fewer = |step: &mut v1::ValidatorStep| step.validators.truncate(1);
     cases.refused("STEP_VALIDATORS", "a change without its validators", change(&fewer));
+    let header = |step: &mut v1::ValidatorStep| step.header.truncate(337);
+    cases.refused("STEP_MALFORMED", "a change with a header cut short", change(&header));
+    let certificate = |step: &mut v1::ValidatorStep| step.certificate.truncate(60);
+    cases.refused("STEP_MALFORMED", "a change with a certificate cut short", change(&certificate));
+    let reversed = |step: &mut v1::ValidatorStep| step.validators.reverse();
+    cases.refused("STEP_MALFORMED", "a change to unsorted validators", change(&reversed));
+    for (what, step) in proofs::forks(sample) {
+        let with_it = [step.to_proto(), all[1].clone()];
+        let case = cases.refused("STEP_FORK", &format!("with {what}"), with(&with_it));
+        case["validator_chain"] = whole.clone();
+    }
 }

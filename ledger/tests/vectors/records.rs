@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     cases::{Cases, Given, with_cases},
-    hashes, hex_of,
+    hashes, hex_of, loads,
     sample::{self, CLIENT_KEY, SUBMITTER},
 };
 
@@ -86,6 +86,7 @@ pub(crate) fn record() -> Value {
             r.references = vec![reference; 65];
         }),
     );
+    loads::of_records(&mut cases);
     with_cases(file, [cases])
 }
 
@@ -323,6 +324,7 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let status = v1::DeclarationStatus { taxes: vec![tax.clone()], ..Default::default() };
     let alert = v1::RiskAlert { about: vec![subject(0, "X")], ..Default::default() };
     let (first, second) = (vec![1; 185], vec![2; 185]);
+    let unknown = || Some(v1::Source { mapping: 2, ..Default::default() });
     vec![
         ("RECORD_MALFORMED", "a record cut short", genuine[..genuine.len() - 1].to_vec()),
         ("RECORD_MALFORMED", "text that is no UTF-8", {
@@ -377,6 +379,17 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("RECORD_REFERENCE", "a reference of an unknown relation", reference(6, 32)),
         ("RECORD_REFERENCE", "a reference to 31 bytes", reference(1, 31)),
         ("RECORD_REFERENCE", "a reference on an unknown ground", { referring(&|r| r.ground = 3) }),
+        ("RECORD_REFERENCE", "a guessed reference in a record that names no importer", {
+            changed(|r| {
+                let reference = v1::Reference {
+                    relation: 1,
+                    record_id: vec![1; 32],
+                    ground: v1::reference::Ground::ByFolder as i32,
+                    agency: String::new(),
+                };
+                (r.references, r.source) = (vec![reference], None);
+            })
+        }),
         ("RECORD_REFERENCE", "a reference to its own agency, by name", {
             referring(&|r| r.agency = "NL-DOUANE".into())
         }),
@@ -453,6 +466,10 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("RECORD_ABOUT_NOTHING", "an event that says what of nothing", {
             let event = Body::Event(v1::Event::default());
             v1::Record { subjects: Vec::new(), ..with_body(event) }.encode_to_vec()
+        }),
+        ("RECORD_ENUMERATION", "an unknown mapping", changed(|r| r.source = unknown())),
+        ("RECORD_ROLE", "an unknown mapping, and no role, which is asked before", {
+            changed(|r| (r.source, r.submitter_role) = (unknown(), 0))
         }),
         ("RECORD_ENUMERATION", "a declaration of no regime", declaration(&|d| d.regime = 0)),
         (

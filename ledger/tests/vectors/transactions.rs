@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{
     cases::{Cases, Given, with_cases},
-    damage, hex_of,
+    damage, hex_of, loads,
     records::{changed, subject_keys, with_body},
     sample::{NOT_AFTER_MS, Sample, key},
 };
@@ -80,7 +80,7 @@ fn slots(sample: &Sample) -> Cases {
 }
 
 /// Signs whatever slots and records there are.
-fn signed(chain_id: Hash, slots: &[v1::Slot], records: &[Vec<u8>]) -> v1::Transaction {
+pub(crate) fn signed(chain_id: Hash, slots: &[v1::Slot], records: &[Vec<u8>]) -> v1::Transaction {
     let slots: Vec<bytes::Bytes> = slots.iter().map(|slot| slot.encode_to_vec().into()).collect();
     let header = TransactionHeader {
         chain_id,
@@ -100,7 +100,7 @@ fn signed(chain_id: Hash, slots: &[v1::Slot], records: &[Vec<u8>]) -> v1::Transa
 }
 
 /// A slot for a record, under this dedupe key.
-fn slot_of(record: &[u8], dedupe_key: &Hash) -> v1::Slot {
+pub(crate) fn slot_of(record: &[u8], dedupe_key: &Hash) -> v1::Slot {
     let decoded = v1::Record::decode(record).unwrap_or_default();
     let keys = subject_keys(&decoded);
     let id = field_tree::record_id(record, &decoded.salt).unwrap_or_default();
@@ -161,6 +161,7 @@ fn transactions(sample: &Sample) -> Cases {
     let theirs = signed(chain_id, &[slot], &[theirs]).encode_to_vec();
     cases.refused("RECORD_AGENCY", "a record of another agency", theirs);
     changes(&mut cases, sample);
+    loads::of_transactions(&mut cases, sample);
     cases
 }
 

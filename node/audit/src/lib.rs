@@ -5,6 +5,7 @@ pub mod asked;
 pub mod compare;
 pub mod evidence;
 pub mod files;
+pub mod foreign_answer;
 pub mod head;
 pub mod invalid_file;
 #[cfg(test)]

@@ -126,6 +126,9 @@ fn every_case_comes_out_right() {
             }
             "genesis-bom.json" => {
                 let text = readfile::text(&file, 1 << 20).expect("a text");
+                // It is of before there were roles. What it is about is its first three bytes.
+                let (before, now) = ("\"submitter\"", "\"broker\", \"submitter\": \"broker\"");
+                let text = text.replace(before, now);
                 drop(Genesis::from_json(&text).expect("a genesis"));
             }
             "typ-TIR.xml" => {

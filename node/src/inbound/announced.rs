@@ -65,6 +65,14 @@ struct OfPeer {
     turn: Arc<Semaphore>,
 }
 
+/// A transaction that a peer gave.
+struct Taken {
+    /// Whether it is here now, and was not before.
+    is_new: bool,
+    /// Its length.
+    bytes: usize,
+}
+
 /// A transaction's place among those that a peer has told of.
 struct Place {
     turn: Arc<Semaphore>,
@@ -120,12 +128,13 @@ impl Announced {
         v1::SyncRequest { request: Some(Request::Transactions(request)) }
     }
 
-    /// The transaction, where an answer has it; nothing where the peer has it no more.
+    /// The transaction, where an answer has it; nothing where the peer has it no more. That it is as long as was
+    /// told is not asked: nobody has signed the length, and who gives what was signed is not at fault.
     fn found_in(&self, response: Option<Response>) -> Result<Option<Bytes>, &'static str> {
         let Some(Response::Transactions(answer)) = response else { return Err("OTHER_ANSWER") };
         match &answer.transactions[..] {
             [] => Ok(None),
-            [one] if one.len() == self.bytes => {
+            [one] => {
                 let leaf_hash = VerifiedTransaction::leaf_hash_unchecked(one);
                 (leaf_hash == Some(self.leaf_hash))
                     .then(|| one.clone())
@@ -235,24 +244,32 @@ impl Inbound {
             let Ok(answer) = answer else { continue };
             match self.take_answer(from, announced, answer.response).await {
                 Ok(None) => {}
-                Ok(Some(is_new)) => return (is_new, told),
+                Ok(Some(Taken { is_new, bytes })) => {
+                    if bytes != announced.bytes {
+                        told = Err("ANNOUNCED");
+                        self.metrics.rejected("gossip", "ANNOUNCED");
+                    }
+                    return (is_new, told);
+                }
                 Err(code) if peer == from => told = Err(code),
                 Err(code) => self.network.charge(peer, code),
             }
         }
     }
 
-    /// Whether what was asked for is here now, and was not before; nothing where the peer has it not.
+    /// What was asked for; nothing where the peer has it not.
     async fn take_answer(
         &self,
         from: PublicKey,
         announced: &Announced,
         response: Option<Response>,
-    ) -> Result<Option<bool>, &'static str> {
+    ) -> Result<Option<Taken>, &'static str> {
         let found = announced.found_in(response);
         let found = found.inspect_err(|code| self.metrics.rejected("gossip", code));
         let Some(encoded) = found? else { return Ok(None) };
-        let Some(turn) = self.batches.next(from).await else { return Ok(Some(false)) };
+        let bytes = encoded.len();
+        let taken = |is_new| Some(Taken { is_new, bytes });
+        let Some(turn) = self.batches.next(from).await else { return Ok(taken(false)) };
         let inbound = self.clone();
         let admitted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -260,7 +277,7 @@ impl Inbound {
             inbound.admit_all(vec![encoded])
         });
         // It fails only where the runtime is going down.
-        admitted.await.unwrap_or(Ok(false)).map(Some)
+        admitted.await.unwrap_or(Ok(false)).map(taken)
     }
 
     /// Tells of one that waits here: gossip does not, where it came too late or who told of it is at fault.
@@ -337,6 +354,11 @@ mod tests {
             assert_eq!(found(wrong), Err("OTHER_ANSWER"));
         }
         assert_eq!(announced.found_in(None), Err("OTHER_ANSWER"));
+        // Who tells another length is at fault, and not who gives what was signed.
+        let longer = v1::AnnouncedTransaction { bytes: 7, ..told_of(&encoded) };
+        let longer = Announced::read(&longer).expect("nothing is wrong with it yet");
+        let given = v1::TransactionsResponse { transactions: vec![encoded.clone()] };
+        assert_eq!(longer.found_in(Some(Response::Transactions(given))), Ok(Some(encoded.clone())));
         let large = v1::AnnouncedTransaction { bytes: u32::MAX, ..told_of(&encoded) };
         let short = v1::AnnouncedTransaction { header: vec![1; 9], ..told_of(&encoded) };
         assert!(Announced::read(&large).is_none() && Announced::read(&short).is_none());

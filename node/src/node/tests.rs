@@ -32,6 +32,7 @@ mod idle;
 mod in_order;
 mod large;
 mod lying_leader;
+mod references;
 mod repeats;
 
 const DEADLINE: Duration = Duration::from_secs(60);

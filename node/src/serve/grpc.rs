@@ -63,8 +63,8 @@ mod submission;
 #[cfg(test)]
 mod tests;
 
-/// Bytes of any other request: ids, keys and numbers.
-const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of any other request: ids, keys and numbers, at most those of a filter with all that it may have.
+const SMALL_REQUEST_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a message of an upload: a chunk, and what surrounds it.
 const UPLOAD_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1024;
 /// Bytes of a request that lists ids: 4,096 of them.

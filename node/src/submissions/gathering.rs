@@ -1,6 +1,9 @@
 //! A gathering: submissions that are signed and synced together.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -143,8 +146,8 @@ impl Gathering {
         self.replies.push(Reply::Transaction(plan, reply));
     }
 
-    /// Signs the records into as few transactions as the limits allow; those that wait for what they refer to
-    /// into some of their own, so that nothing waits with them. Each goes through the `door` that
+    /// Signs the records into as few transactions as the limits allow; those of each client that wait for what
+    /// they refer to into some of their own, so that nothing of another waits with them. Each goes through the `door` that
     /// those of clients went through before they were gathered: what no block may carry is not accepted.
     ///
     /// # Errors
@@ -154,12 +157,12 @@ impl Gathering {
         signing: &Signing<'_>,
         mut door: impl FnMut(&VerifiedTransaction) -> Result<Result<(), SubmissionRefusal>, E>,
     ) -> Result<Sealed, E> {
-        let (mut free, mut waiting) = (Group::default(), Group::default());
+        // What waits for its targets waits with no other client's.
+        let mut groups: BTreeMap<Option<Arc<str>>, Group> = BTreeMap::new();
         for (place, gathered) in std::mem::take(&mut self.records).into_iter().enumerate() {
-            match gathered.targets {
-                Targets::There => free.push(place, gathered),
-                Targets::Pending => waiting.push(place, gathered),
-            }
+            let waiting = gathered.targets == Targets::Pending;
+            let group = waiting.then(|| Arc::clone(&gathered.client));
+            groups.entry(group).or_default().push(place, gathered);
         }
         let unshared = |transaction: &Arc<_>| SealedTransaction {
             transaction: Arc::clone(transaction),
@@ -168,8 +171,9 @@ impl Gathering {
         };
         let transactions = self.transactions.iter().map(unshared).collect();
         let mut signed = Signed { transactions, unsigned: Parts::new(), results: Vec::new() };
-        free.sign(signing, &mut door, &mut signed)?;
-        waiting.sign(signing, &mut door, &mut signed)?;
+        for group in groups.into_values() {
+            group.sign(signing, &mut door, &mut signed)?;
+        }
         let Signed { transactions, unsigned, mut results } = signed;
         results.sort_by_key(|(place, _)| *place);
         let results = results.into_iter().map(|(_, result)| result).collect();
@@ -410,11 +414,14 @@ mod tests {
         let (sealed, mut added) = seal_ten(targets, |_| Ok(Ok(())));
         let lengths: Vec<_> =
             sealed.transactions.iter().map(|sealed| sealed.transaction.slots().len()).collect();
-        assert_eq!(lengths, [3, 3, 1, 3]);
-        let last = &sealed.transactions[3].transaction;
+        // Seven that wait for nothing; one of `a`, and two of `b`.
+        assert_eq!(lengths, [3, 3, 1, 1, 2]);
+        let waiting: Vec<_> = sealed.transactions[3..].iter().map(|s| s.transaction.id()).collect();
         for (number, result) in sealed.results.iter().enumerate() {
             let accepted = result.as_ref().expect("accepted");
-            assert_eq!(accepted.transaction_id == last.id(), waits(number), "record {number}");
+            let in_which = waiting.iter().position(|id| *id == accepted.transaction_id);
+            let expected = waits(number).then_some(usize::from(number % 3 != 0));
+            assert_eq!(in_which, expected, "record {number}");
             let carried = sealed.transactions.iter().find_map(|sealed| {
                 let mut slots = sealed.transaction.slots().iter();
                 let place = slots.position(|slot| slot.record_id == accepted.record_id)?;

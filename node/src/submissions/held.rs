@@ -10,12 +10,16 @@ use std::{
     sync::Arc,
 };
 
-use customhouse_ledger::{hash::Hash, transaction::VerifiedTransaction};
+use customhouse_ledger::{hash::Hash, keys::PublicKey, transaction::VerifiedTransaction};
 
 use super::{
     outbox::RecordState,
     worker::{Worker, WorkerError},
 };
+
+/// Transactions of one key that are held back. They are not in the mempool, whose share of a key they would
+/// otherwise go by.
+const OF_KEY_MAX: usize = 1024;
 
 /// Transactions that wait for others.
 #[derive(Debug, Default)]
@@ -23,6 +27,23 @@ pub(super) struct Held {
     by_id: HashMap<Hash, Holding>,
     /// Those that wait for each.
     by_target: HashMap<Hash, Vec<Hash>>,
+    by_signer: HashMap<PublicKey, OfKey>,
+}
+
+/// What is held of a key.
+#[derive(Debug, Default)]
+struct OfKey {
+    count: usize,
+    bytes: u64,
+}
+
+/// Whether an accepted transaction is handed on, or already where it was to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// It waits for a block, or to be handed on.
+    Waits,
+    /// Another node had it committed in the meantime.
+    Committed,
 }
 
 #[derive(Debug)]
@@ -39,19 +60,41 @@ impl Held {
         for target in targets {
             self.by_target.entry(*target).or_default().push(id);
         }
+        let of_key = self.by_signer.entry(transaction.header().signer).or_default();
+        of_key.count += 1;
+        of_key.bytes += transaction.encoded().len() as u64;
         self.by_id.insert(id, Holding { transaction, targets: targets.len() });
+    }
+
+    /// Whether as much of a key is held as may be: of `room` bytes, or of any size.
+    pub(super) fn is_full_of(&self, signer: &PublicKey, room: u64) -> bool {
+        let of_key = self.by_signer.get(signer);
+        of_key.is_some_and(|held| held.count >= OF_KEY_MAX || held.bytes >= room)
+    }
+
+    fn take(&mut self, id: &Hash) -> Option<Arc<VerifiedTransaction>> {
+        let Holding { transaction, .. } = self.by_id.remove(id)?;
+        let signer = transaction.header().signer;
+        if let Some(of_key) = self.by_signer.get_mut(&signer) {
+            of_key.count -= 1;
+            of_key.bytes -= transaction.encoded().len() as u64;
+            if of_key.count == 0 {
+                self.by_signer.remove(&signer);
+            }
+        }
+        Some(transaction)
     }
 
     /// A transaction has ended: those that waited for nothing else any more. One that waited itself (a client
     /// may have brought it elsewhere too) does so no longer.
     pub(super) fn ended(&mut self, id: &Hash) -> Vec<Arc<VerifiedTransaction>> {
-        self.by_id.remove(id);
+        self.take(id);
         let mut free = Vec::new();
         for waiting in self.by_target.remove(id).unwrap_or_default() {
             let Some(holding) = self.by_id.get_mut(&waiting) else { continue };
             holding.targets -= 1;
             if holding.targets == 0 {
-                free.extend(self.by_id.remove(&waiting).map(|holding| holding.transaction));
+                free.extend(self.take(&waiting));
             }
         }
         free
@@ -64,17 +107,20 @@ impl Worker {
     pub(super) fn place_in_order(
         &mut self,
         transaction: Arc<VerifiedTransaction>,
-    ) -> Result<(), WorkerError> {
+    ) -> Result<Placed, WorkerError> {
         let targets = self.targets_of(&transaction)?;
         if targets.is_empty() {
-            self.place(transaction);
-        } else {
-            self.held.hold(transaction, &targets);
+            return Ok(self.place(transaction));
         }
-        Ok(())
+        if self.reader.log_index(&transaction.id())?.is_some() {
+            return Ok(Placed::Committed);
+        }
+        self.held.hold(transaction, &targets);
+        Ok(Placed::Waits)
     }
 
-    /// The other pending transactions here whose records one refers to.
+    /// The other pending transactions here whose records one refers to. A record that is on the ledger may be
+    /// in a pending one too, which repeats it.
     fn targets_of(&self, transaction: &VerifiedTransaction) -> Result<BTreeSet<Hash>, WorkerError> {
         let (id, agency) = (transaction.id(), transaction.header().agency);
         let references = transaction.stated().iter().flat_map(|stated| &stated.references);
@@ -82,10 +128,61 @@ impl Worker {
         for reference in references.filter(|reference| reference.agency == agency) {
             let Some(record) = self.outbox.record(&reference.record_id)? else { continue };
             let waits = record.state == RecordState::Pending && record.transaction_id != id;
-            if waits && self.outbox.is_pending(&record.transaction_id)? {
+            if waits
+                && self.outbox.is_pending(&record.transaction_id)?
+                && self.reader.place_of(&reference.record_id, &agency)?.is_none()
+            {
                 targets.insert(record.transaction_id);
             }
         }
         Ok(targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::answers::tests::transaction;
+
+    fn signed(number: u64) -> Arc<VerifiedTransaction> {
+        let read = VerifiedTransaction::from_bytes(transaction(number, 100), &Hash([9; 32]));
+        Arc::new(read.expect("valid"))
+    }
+
+    #[test]
+    fn one_is_free_when_the_last_of_its_targets_has_ended() {
+        let mut held = Held::default();
+        let [first, second] = [signed(1), signed(2)];
+        held.hold(Arc::clone(&first), &BTreeSet::from([Hash([1; 32]), Hash([2; 32])]));
+        held.hold(Arc::clone(&second), &BTreeSet::from([Hash([2; 32]), first.id()]));
+        assert!(held.ended(&Hash([1; 32])).is_empty() && held.ended(&Hash([3; 32])).is_empty());
+        assert_eq!(held.ended(&Hash([2; 32])), [Arc::clone(&first)]);
+        assert_eq!(held.ended(&first.id()), [second]);
+        assert!(held.by_id.is_empty() && held.by_target.is_empty() && held.by_signer.is_empty());
+    }
+
+    #[test]
+    fn one_that_has_ended_itself_is_not_handed_on() {
+        let mut held = Held::default();
+        let one = signed(1);
+        held.hold(Arc::clone(&one), &BTreeSet::from([Hash([1; 32])]));
+        assert!(held.ended(&one.id()).is_empty() && held.ended(&Hash([1; 32])).is_empty());
+        assert!(held.by_signer.is_empty());
+    }
+
+    #[test]
+    fn a_key_has_no_more_held_than_its_room_and_gets_it_back() {
+        let mut held = Held::default();
+        let one = signed(1);
+        let (signer, bytes) = (one.header().signer, one.encoded().len() as u64);
+        held.hold(Arc::clone(&one), &BTreeSet::from([Hash([1; 32])]));
+        assert!(held.is_full_of(&signer, bytes) && !held.is_full_of(&signer, bytes + 1));
+        let many = u64::try_from(OF_KEY_MAX).expect("small");
+        for number in 2..=many {
+            held.hold(signed(number), &BTreeSet::from([Hash([1; 32])]));
+        }
+        assert!(held.is_full_of(&signer, u64::MAX), "{many} are enough of any size");
+        assert_eq!(held.ended(&Hash([1; 32])).len(), OF_KEY_MAX);
+        assert!(!held.is_full_of(&signer, 1));
     }
 }

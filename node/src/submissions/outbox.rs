@@ -237,19 +237,41 @@ impl Outbox {
         changes: &mut Changes,
         transaction: &VerifiedTransaction,
         contents: &[Hash],
-    ) {
+    ) -> Result<(), OutboxError> {
         let id = transaction.id();
         let encoded = transaction.encoded();
         changes.0.put_cf(self.family(TRANSACTIONS), id.as_bytes(), encoded);
         for (slot_index, slot) in (0..).zip(transaction.slots()) {
             let content = contents.get(slot_index as usize).copied().unwrap_or_default();
             let record = AcceptedRecord::of(transaction, slot_index, RecordState::Pending, content);
-            self.put_record(changes, &slot.record_id, &record);
+            if self.is_told_by(slot, &id)? {
+                self.put_record(changes, &slot.record_id, &record);
+            }
             // What a client's own key signed has dedupe keys of its own.
             if slot.scope == DedupeScope::Agency {
                 let (key, value) = (slot.dedupe_key.as_bytes(), slot.record_id.as_bytes());
                 changes.0.put_cf(self.family(KEYS), key, value);
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the row of a slot's record is a transaction's. A client may sign one record into several
+    /// transactions: the row tells of the first for as long as that waits.
+    pub(super) fn is_told_by(
+        &self,
+        slot: &Slot,
+        transaction_id: &Hash,
+    ) -> Result<bool, OutboxError> {
+        // What this node signs has a salt that was drawn for it.
+        if slot.scope == DedupeScope::Agency {
+            return Ok(true);
+        }
+        match self.record(&slot.record_id)? {
+            Some(row) if row.transaction_id != *transaction_id => {
+                Ok(row.state != RecordState::Pending || !self.is_pending(&row.transaction_id)?)
+            }
+            _ => Ok(true),
         }
     }
 
@@ -349,7 +371,7 @@ mod tests {
         for number in 0..count {
             let read = VerifiedTransaction::from_bytes(transaction(number, 100), &Hash([9; 32]));
             let mut changes = Changes::default();
-            outbox.accept(&mut changes, &read.expect("valid"), &[]);
+            outbox.accept(&mut changes, &read.expect("valid"), &[]).expect("readable");
             outbox.commit(changes).expect("written");
         }
         drop(outbox);

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
     gathering::{Gathered, Gathering, Plan, SealedTransaction, Signing, record_bytes},
-    held::Held,
+    held::{Held, Placed},
     job::Job,
     looked_up::{LookedUp, Transaction},
     outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
@@ -46,6 +46,8 @@ use crate::{
 /// sealed together, because every transaction costs each node a signature's check. It is about the
 /// shortest time in which a block is decided: a record that waits would have missed that block.
 const SEALING_PACE: Duration = Duration::from_millis(5);
+/// Transactions whose end becomes durable with one sync, where many expire at once.
+const EXPIRED_AT_ONCE: usize = 1024;
 
 /// Why the worker stopped. Fatal: what was accepted can no longer be kept.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +152,7 @@ impl Worker {
             }
         }
         // None before it is known which of them have ended.
-        waiting.into_iter().try_for_each(|transaction| self.place_in_order(transaction))
+        waiting.into_iter().try_for_each(|transaction| self.place_in_order(transaction).map(drop))
     }
 
     /// Whether the last gathering was sealed a while ago; where not, waits until then.
@@ -299,7 +301,9 @@ impl Worker {
         if let Err(refusal) = self.check_references(agency, transaction.stated(), slots)? {
             return Ok(Plan::Done(Err(refusal)));
         }
-        if self.room(transaction.header().agency, &transaction.header().signer).is_none() {
+        let signer = &transaction.header().signer;
+        let room = self.room(transaction.header().agency, signer);
+        if room.is_none_or(|room| self.held.is_full_of(signer, room)) {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
         }
         Ok(gathering.add_transaction(transaction))
@@ -327,16 +331,23 @@ impl Worker {
         let sealed = gathering.seal(&signing, door)?;
         let mut changes = Changes::default();
         for SealedTransaction { transaction, contents, .. } in &sealed.transactions {
-            self.outbox.accept(&mut changes, transaction, contents);
+            self.outbox.accept(&mut changes, transaction, contents)?;
         }
         self.shares.give_back(&sealed.unsigned);
         // They may reach the peers before they are on this disk. Until then nothing is acknowledged:
         // what a crash would make the outbox forget, its client sends again, with the same key.
+        let mut committed = Vec::new();
         for SealedTransaction { transaction, parts, .. } in &sealed.transactions {
             self.add_pending(transaction, parts.clone());
-            self.place_in_order(Arc::clone(transaction))?;
+            if self.place_in_order(Arc::clone(transaction))? == Placed::Committed {
+                committed.push(Arc::clone(transaction));
+            }
         }
         self.outbox.commit(changes)?;
+        // Since they were looked at; their block may have been told of before they were pending here.
+        for transaction in committed {
+            self.found_committed(&transaction)?;
+        }
         self.sealed = Some(Instant::now());
         let slots = sealed.transactions.iter().map(|t| t.transaction.slots().len() as u64);
         self.metrics.accepted(slots.sum());
@@ -372,16 +383,16 @@ impl Worker {
     }
 
     /// Puts an accepted transaction into the mempool and gossips it; later, where there is no room.
-    pub(super) fn place(&mut self, transaction: Arc<VerifiedTransaction>) {
+    pub(super) fn place(&mut self, transaction: Arc<VerifiedTransaction>) -> Placed {
         match self.admission.insert(Arc::clone(&transaction)) {
             Ok(()) => self.network.publish_transaction(transaction.encoded().clone()),
-            // A commit that is on its way here ends it.
-            Err(AdmissionError::Committed(_)) => {}
+            Err(AdmissionError::Committed(_)) => return Placed::Committed,
             Err(AdmissionError::Mempool(crate::mempool::MempoolError::Present)) => {}
             Err(_no_room) => {
                 self.unplaced.insert(transaction.id(), transaction);
             }
         }
+        Placed::Waits
     }
 
     /// A block was committed: ends what it contains, then what its time has expired.
@@ -390,7 +401,7 @@ impl Worker {
         for (transaction, outcomes) in committed.transactions.iter().zip(&committed.outcomes) {
             let key = (transaction.header().not_after_ms, transaction.id());
             if self.remove_pending(&key) {
-                self.forget(&mut changes, transaction, outcomes);
+                self.forget(&mut changes, transaction, outcomes)?;
             }
         }
         self.outbox.commit_unsynced(changes)?;
@@ -407,6 +418,7 @@ impl Worker {
 
     fn place_the_unplaced(&mut self) {
         for transaction in std::mem::take(&mut self.unplaced).into_values() {
+            // Of one that is committed, word is on its way here.
             self.place(transaction);
         }
     }
@@ -415,11 +427,9 @@ impl Worker {
         let pending: Vec<(u64, Hash)> = self.pending.keys().copied().collect();
         for key in pending {
             if let Some(committed) = self.reader.transaction(&key.1)? {
-                self.remove_pending(&key);
                 let chain_id = self.reader.chain_id();
                 let verified = VerifiedTransaction::from_bytes(committed.encoded, &chain_id);
-                verified.iter().try_for_each(|transaction| self.end_committed(transaction))?;
-                self.notify(&key.1)?;
+                verified.iter().try_for_each(|transaction| self.found_committed(transaction))?;
             }
         }
         self.expire(self.reader.tip().header.time_ms)?;
@@ -427,12 +437,19 @@ impl Worker {
         Ok(())
     }
 
+    /// Ends a pending transaction that was found on the ledger.
+    fn found_committed(&mut self, transaction: &VerifiedTransaction) -> Result<(), WorkerError> {
+        self.remove_pending(&(transaction.header().not_after_ms, transaction.id()));
+        self.end_committed(transaction)?;
+        self.notify(&transaction.id())
+    }
+
     /// As [`Worker::committed`], for a transaction found on the ledger.
     fn end_committed(&mut self, transaction: &VerifiedTransaction) -> Result<(), WorkerError> {
         let log_index = self.reader.log_index(&transaction.id())?;
         let outcomes = log_index.map_or(Ok(Vec::new()), |at| self.reader.outcomes_at(at))?;
         let mut changes = Changes::default();
-        self.forget(&mut changes, transaction, &outcomes);
+        self.forget(&mut changes, transaction, &outcomes)?;
         Ok(self.outbox.commit_unsynced(changes)?)
     }
 
@@ -442,46 +459,76 @@ impl Worker {
         changes: &mut Changes,
         transaction: &VerifiedTransaction,
         outcomes: &[SlotOutcome],
-    ) {
-        self.outbox.forget_transaction(changes, &transaction.id());
-        let agency = transaction.header().agency;
+    ) -> Result<(), WorkerError> {
+        let (id, agency) = (transaction.id(), transaction.header().agency);
+        self.outbox.forget_transaction(changes, &id);
         for ((slot_index, slot), outcome) in (0..).zip(transaction.slots()).zip(outcomes) {
-            self.outbox.forget_record(changes, slot);
-            let applied_before =
-                || matches!(self.reader.place_of(&slot.record_id, &agency), Ok(Some(_)));
-            if !outcome.is_applied() && !applied_before() {
+            let is_on_ledger =
+                outcome.is_applied() || self.reader.place_of(&slot.record_id, &agency)?.is_some();
+            if is_on_ledger {
+                self.outbox.forget_record(changes, slot);
+            } else if self.outbox.is_told_by(slot, &id)? {
+                self.outbox.forget_record(changes, slot);
                 // Why is on the ledger, and what it says is of no use any more: its key is free.
                 let state = RecordState::NoOp;
                 let record = AcceptedRecord::of(transaction, slot_index, state, Hash::ZERO);
                 self.outbox.put_record(changes, &slot.record_id, &record);
             }
         }
+        Ok(())
     }
 
     fn expire(&mut self, time_ms: u64) -> Result<(), WorkerError> {
-        while let Some((&key, _)) = self.pending.first_key_value() {
-            let (not_after_ms, id) = key;
-            if not_after_ms >= time_ms {
-                return Ok(());
-            }
-            self.remove_pending(&key);
-            let Some(encoded) = self.outbox.transaction(&id)? else { continue };
-            let verified = VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id());
-            let mut changes = Changes::default();
-            for transaction in verified.iter() {
-                for (slot_index, slot) in (0..).zip(transaction.slots()) {
-                    let accepted = self.outbox.record(&slot.record_id)?;
-                    let content = accepted.map(|accepted| accepted.content).unwrap_or_default();
-                    let state = RecordState::Expired;
-                    let record = AcceptedRecord::of(transaction, slot_index, state, content);
-                    self.outbox.put_record(&mut changes, &slot.record_id, &record);
+        let is_over = |pending: &BTreeMap<(u64, Hash), Pending>| {
+            pending.first_key_value().map(|(key, _)| *key).filter(|key| key.0 < time_ms)
+        };
+        while is_over(&self.pending).is_some() {
+            let (mut changes, mut expired) = (Changes::default(), Vec::new());
+            while expired.len() < EXPIRED_AT_ONCE
+                && let Some(key) = is_over(&self.pending)
+            {
+                if self.expire_one(&key, &mut changes)? {
+                    expired.push(key.1);
                 }
             }
-            self.outbox.forget_transaction(&mut changes, &id);
             self.outbox.commit(changes)?;
-            self.notify(&id)?;
+            expired.iter().try_for_each(|id| self.notify(id))?;
         }
         Ok(())
+    }
+
+    /// Whether a transaction whose time is over has expired. It may have been committed in its last moment.
+    fn expire_one(
+        &mut self,
+        key: &(u64, Hash),
+        changes: &mut Changes,
+    ) -> Result<bool, WorkerError> {
+        let encoded = self.outbox.transaction(&key.1)?;
+        let verified = encoded.and_then(|encoded| {
+            VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id()).ok()
+        });
+        let Some(transaction) = verified else {
+            self.remove_pending(key);
+            self.outbox.forget_transaction(changes, &key.1);
+            return Ok(true);
+        };
+        if self.reader.log_index(&key.1)?.is_some() {
+            self.found_committed(&transaction)?;
+            return Ok(false);
+        }
+        self.remove_pending(key);
+        for (slot_index, slot) in (0..).zip(transaction.slots()) {
+            if !self.outbox.is_told_by(slot, &key.1)? {
+                continue;
+            }
+            let accepted = self.outbox.record(&slot.record_id)?;
+            let content = accepted.map(|accepted| accepted.content).unwrap_or_default();
+            let record =
+                AcceptedRecord::of(&transaction, slot_index, RecordState::Expired, content);
+            self.outbox.put_record(changes, &slot.record_id, &record);
+        }
+        self.outbox.forget_transaction(changes, &key.1);
+        Ok(true)
     }
 }
 

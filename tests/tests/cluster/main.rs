@@ -3,6 +3,7 @@
 mod agreement;
 mod attacked;
 mod auditors;
+mod authority;
 mod catching_up;
 mod changes;
 mod chaos;
@@ -17,6 +18,7 @@ mod left_out;
 mod links;
 mod listed_liar;
 mod lying_node;
+mod many_items;
 mod misbehaviour;
 mod observer;
 mod pauses;

@@ -6,9 +6,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use customhouse_audit::{files::read_form, time, validators, verdict::Verdict};
+use customhouse_audit::{
+    files::read_form, foreign_answer::ForeignAnswer, time, validators, verdict::Verdict,
+};
 use customhouse_files::newfile;
 use customhouse_ledger::{
+    agency::AgencyCode,
     authority::role,
     finality::header::Header,
     hash::Hash,
@@ -73,6 +76,11 @@ struct Shown {
     slot_index: u32,
     transaction_id: Hash,
     record: Option<serde_json::Value>,
+    /// The other agency to whose record it answers: it is the view of its own agency then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers_agency: Option<AgencyCode>,
+    #[serde(skip)]
+    foreign_answer: Option<ForeignAnswer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Written>,
 }
@@ -106,6 +114,7 @@ pub(super) fn show(args: &ShowArgs, output: Output) -> anyhow::Result<Verdict> {
         None => None,
         Some(file) => Some(write_source(file, record.as_ref())?),
     };
+    let foreign_answer = record.as_ref().and_then(ForeignAnswer::of);
     let shown = Shown {
         verdict: checked.verdict,
         code: checked.code,
@@ -122,6 +131,8 @@ pub(super) fn show(args: &ShowArgs, output: Output) -> anyhow::Result<Verdict> {
         slot_index: receipt.slot_index,
         transaction_id: transaction.id(),
         record: record.map(|_| record_json::of_record(&receipt.record)).transpose()?,
+        answers_agency: foreign_answer.map(|answer| answer.answered),
+        foreign_answer,
         source,
     };
     output.print(&shown)?;
@@ -186,6 +197,9 @@ impl fmt::Display for Shown {
                 writeln!(f, "lodged by   {} ({}), as {role}", one_line(name), self.agency)?;
             }
             None => writeln!(f, "lodged for  {}", self.agency)?,
+        }
+        if let Some(answer) = &self.foreign_answer {
+            writeln!(f, "a view      {answer}")?;
         }
         writeln!(f, "signed by   {}", self.signer)?;
         if let Some(role) = self.signer_role {

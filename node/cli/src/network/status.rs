@@ -153,9 +153,9 @@ impl fmt::Display for NodeView {
             (false, false) => "NOT SIGNING",
         };
         let mut state = state.to_owned();
-        if let Some(clock) = status.clock() {
+        for trouble in status.clock().into_iter().chain(status.no_quorum()) {
             state.push_str(", ");
-            state.push_str(&clock);
+            state.push_str(&trouble);
         }
         if !status.stalled.is_empty() {
             state.push_str(&format!(", STALLED: {}", one_line(&status.stalled.join(", "))));

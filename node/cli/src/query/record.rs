@@ -3,8 +3,8 @@
 use std::fmt;
 
 use anyhow::Context as _;
-use customhouse_audit::time;
-use customhouse_ledger::{authority::role, hash::Hash, record::kind_of};
+use customhouse_audit::{foreign_answer::ForeignAnswer, time};
+use customhouse_ledger::{agency::AgencyCode, authority::role, hash::Hash, record::kind_of};
 use customhouse_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
@@ -22,6 +22,9 @@ pub(super) struct RecordView {
     transaction_id: String,
     kind: &'static str,
     record: serde_json::Value,
+    /// The other agency to whose record it answers: it is the view of its own agency then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers_agency: Option<AgencyCode>,
     /// The record that it is linked through, where it is not about the subject by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     linked_through: Option<String>,
@@ -46,6 +49,7 @@ impl RecordView {
             transaction_id: hex::encode(place.transaction_id),
             kind: record.body.as_ref().map_or("nothing", |body| kind_of(body).name()),
             record: record_json::of_record(bytes)?,
+            answers_agency: ForeignAnswer::of(&record).map(|answer| answer.answered),
             linked_through: None,
             summary: summary_of(&record),
         })
@@ -87,9 +91,19 @@ fn summary_of(record: &v1::Record) -> Vec<(&'static str, String)> {
     let mut lines = vec![("lodged by", by)];
     let body = record.body.as_ref().map(|body| kind_of(body).summary());
     lines.extend(body.into_iter().flatten().filter(|(_, value)| !value.is_empty()));
+    if let Some(answer) = ForeignAnswer::of(record) {
+        lines.push(("a view", answer.to_string()));
+    }
     for reference in &record.references {
-        let relation = reference.relation().as_str_name().to_lowercase().replace('_', " ");
-        lines.push(("refers to", format!("{} ({relation})", hex::encode(&reference.record_id))));
+        let words = |name: &str| name.to_lowercase().replace('_', " ");
+        let (id, relation) = (hex::encode(&reference.record_id), reference.relation());
+        let relation = words(relation.as_str_name());
+        let ground = words(reference.ground().as_str_name());
+        let of = match &*reference.agency {
+            "" => String::new(),
+            agency => format!(" of {agency}"),
+        };
+        lines.push(("refers to", format!("{id}{of} ({relation}, {ground})")));
     }
     if let Some(source) = &record.source {
         let where_it_is = match &source.attachment {

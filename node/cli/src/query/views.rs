@@ -176,6 +176,16 @@ impl StatusView {
         let (ms, side) = (ahead_ms.unsigned_abs(), if ahead_ms < 0 { "BEHIND" } else { "AHEAD" });
         Some(format!("CLOCK {} s {side} of the others'", ms / 1000))
     }
+
+    /// Where too few are there to decide anything, in words, as far as the node's connections tell.
+    pub(crate) fn no_quorum(&self) -> Option<String> {
+        let (there, quorum) = (self.peers_connected.saturating_add(1), self.quorum);
+        (there < quorum).then(|| {
+            format!(
+                "NO QUORUM: {there} connected with this one, {quorum} decide; nothing becomes final"
+            )
+        })
+    }
 }
 
 impl fmt::Display for StatusView {
@@ -203,6 +213,9 @@ impl fmt::Display for StatusView {
         let doing = if self.catching_up { "catching up" } else { "up to date" };
         if let Some(clock) = self.clock() {
             writeln!(f, "clock          {clock}: proposes nothing, takes no submissions")?;
+        }
+        if let Some(no_quorum) = self.no_quorum() {
+            writeln!(f, "quorum         {no_quorum}")?;
         }
         if !self.stalled.is_empty() {
             writeln!(f, "stalled        {}", one_line(&self.stalled.join(", ")))?;

@@ -225,7 +225,13 @@ fn what_does_not_become_final_is_counted_and_the_exit_code_knows_it() {
     desk.run(&format!("{new} {}", base_port())).exits(0);
     let _node = Running::start(desk.command("node run --config net/NL-DOUANE/node.toml"));
     let broker = "--profile net/NL-DOUANE/clients/broker --output json submit";
-    desk.wait_for("--profile net/NL-DOUANE/clients/operator query status", 0);
+    let status = "--profile net/NL-DOUANE/clients/operator query status";
+    desk.wait_for(status, 0);
+    let missing = "NO QUORUM: 1 connected with this one, 2 decide";
+    for asked in [status, "network status --dir net --only NL-DOUANE"] {
+        let said = desk.run(asked).exits(0).text();
+        assert!(said.contains(missing), "{said}");
+    }
     let count = |report: &Value, name: &str| report[name].as_u64().expect("a number");
     let wco = format!("{broker} wco {} --patience 1 {OFFICE}", samples().display());
     let report = desk.run(&wco).exits(1).json();
@@ -242,23 +248,11 @@ fn what_does_not_become_final_is_counted_and_the_exit_code_knows_it() {
     assert!(receipts.stderr.contains("nothing was submitted"), "{}", receipts.stderr);
 }
 
-#[test]
-fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
-    let desk = Desk::new();
-    let network = network(&desk, FOUR);
-    let submit = "--profile net/NL-DOUANE/clients/broker --output json submit wco";
-    let samples = samples();
-    desk.run(&format!("{submit} {} --receipts receipts {OFFICE}", samples.display())).exits(0);
-    let history = "--profile net/DE-ZOLL/clients/auditor --output json audit history \
-                   --genesis net/genesis.json";
-    desk.run("network status --dir net --wait 60").exits(0);
-    let known = desk.run(&format!("{history} mrn:26NL00051004471RX3")).exits(0).json();
-    assert_eq!(known["records"].as_array().map(Vec::len), Some(5), "{known}");
-    let unknown = desk.run(&format!("{history} mrn:NOTHING")).exits(0).json();
-    assert_eq!(unknown["records"], Value::Array(vec![]), "absence is proven too");
+fn decisions_are_read_from_a_node_and_from_a_store_of_one_that_does_not_run(
+    desk: &Desk,
+    network: Running,
+) {
     let auditor = "--profile net/DE-ZOLL/clients/auditor";
-    let verify = "audit verify receipts --genesis net/genesis.json";
-    desk.run(&format!("{auditor} {verify} --against-node")).exits(0);
     let decisions = "--output json audit decisions --height 1 --out";
     let asked = desk.run(&format!("{auditor} {decisions} de.decisions")).exits(0).json();
     assert!(asked["certificates"].as_u64().is_some_and(|count| count > 0), "{asked}");
@@ -294,6 +288,26 @@ fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let nowhere = "--store net/nowhere --genesis net/genesis.json";
     desk.run(&format!("{decisions} no.decisions {nowhere}")).exits(2);
     assert!(!desk.path("net/nowhere").exists(), "nothing is begun where nothing is");
+}
+
+#[test]
+fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
+    let desk = Desk::new();
+    let network = network(&desk, FOUR);
+    let submit = "--profile net/NL-DOUANE/clients/broker --output json submit wco";
+    let samples = samples();
+    desk.run(&format!("{submit} {} --receipts receipts {OFFICE}", samples.display())).exits(0);
+    let history = "--profile net/DE-ZOLL/clients/auditor --output json audit history \
+                   --genesis net/genesis.json";
+    desk.run("network status --dir net --wait 60").exits(0);
+    let known = desk.run(&format!("{history} mrn:26NL00051004471RX3")).exits(0).json();
+    assert_eq!(known["records"].as_array().map(Vec::len), Some(5), "{known}");
+    let unknown = desk.run(&format!("{history} mrn:NOTHING")).exits(0).json();
+    assert_eq!(unknown["records"], Value::Array(vec![]), "absence is proven too");
+    let auditor = "--profile net/DE-ZOLL/clients/auditor";
+    let verify = "audit verify receipts --genesis net/genesis.json";
+    desk.run(&format!("{auditor} {verify} --against-node")).exits(0);
+    decisions_are_read_from_a_node_and_from_a_store_of_one_that_does_not_run(&desk, network);
 
     let sources = desk.run(&format!("--output json {verify} --source")).exits(0).json();
     let receipts = sources["receipts"].as_array().expect("a list");

@@ -25,6 +25,21 @@ impl Network {
         results.into_iter().map(|result| result.expect("accepted").record_id).collect()
     }
 
+    /// A client's own transaction with the record of this number, until some time; once it is accepted.
+    async fn sign_and_lodge(&self, number: u64, not_after_ms: u64) -> Hash {
+        let shared = self.shared(0);
+        let client = ClientIdentity {
+            agency: code(0),
+            name: "broker".into(),
+            role: ClientRole::Broker,
+            certificate: [0; 32],
+        };
+        let signed = signed_until(shared.chain_id, (0, &key(3, 0)), number, not_after_ms);
+        let record_id = signed.slots()[0].record_id;
+        shared.submissions.submit_transaction(&client, signed).await.expect("accepted");
+        record_id
+    }
+
     /// The records that node 0 has handed on, and that are not committed.
     fn handed_on(&self) -> Vec<Hash> {
         let mempool = lock(&self.shared(0).mempool);
@@ -62,5 +77,21 @@ async fn a_record_is_handed_on_after_the_pending_one_that_it_refers_to() {
         let end = network.finality(0, id).await;
         assert!(matches!(end, End::Final { .. }), "{end:?}");
     }
+    network.stop().await;
+}
+
+/// A record that is on the ledger may be repeated by a transaction that waits. Nothing waits for that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_a_final_record_waits_for_nothing() {
+    let mut network = Network::start(4).await;
+    let until = crate::clock::unix_ms() + 60_000;
+    let first = network.sign_and_lodge(1, until).await;
+    assert!(matches!(network.finality(0, first).await, End::Final { .. }));
+    network.stop_node(2).await;
+    network.stop_node(3).await;
+    assert_eq!(network.sign_and_lodge(1, until + 1).await, first, "the same record again");
+    let lodged = network.lodge(vec![lodged(2, Some(first)), lodged(3, None)]).await;
+    let handed_on = network.handed_on();
+    assert!(lodged.iter().all(|id| handed_on.contains(id)), "{lodged:?} in {handed_on:?}");
     network.stop().await;
 }

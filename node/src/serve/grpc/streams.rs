@@ -167,10 +167,8 @@ impl<I: Intake> Flow<I> {
                         taken = numbers.end;
                         let held = self.held_of(numbers);
                         let each = bytes / chunk.len();
-                        accepting.push(async move {
-                            let _until_they_are_accepted = held;
-                            (self.intake.accept(&self.client, chunk).await, each)
-                        });
+                        let accepted = self.accept(chunk, held);
+                        accepting.push(accepted.map(move |steps| (steps, each)));
                     }
                 }
                 else => break,
@@ -180,6 +178,26 @@ impl<I: Intake> Flow<I> {
             // A client that is gone needs no status.
             let _ = self.answers.send((Err(refused.into()), None)).await;
         }
+    }
+
+    /// Has a chunk accepted by a task of its own. What it waits for belongs to all, threads among it: it must be
+    /// used and given back also while this stream waits for its client to read.
+    fn accept(
+        &self,
+        chunk: Vec<I::Item>,
+        held: Vec<RequestBytes>,
+    ) -> impl Future<Output = Vec<Step<I::Answer>>> + use<I> {
+        let (intake, client) = (Arc::clone(&self.intake), self.client.clone());
+        let accept = async move {
+            let _until_they_are_accepted = held;
+            intake.accept(&client, chunk).await
+        };
+        let task = match self.held.clone() {
+            Some(place) => tokio::spawn(holding(place, accept)),
+            None => tokio::spawn(accept),
+        };
+        // It fails only where the runtime is going down.
+        task.map(Result::unwrap_or_default)
     }
 
     /// The bytes that messages hold, by their numbers in the stream.

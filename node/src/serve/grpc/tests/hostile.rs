@@ -271,7 +271,7 @@ async fn requests_may_be_compressed_within_the_same_limits() {
     let refused = refused.refused().expect("a refusal");
     assert_eq!((refused.code, &*refused.reason_code), (Code::OutOfRange, "MESSAGE_TOO_LARGE"));
     let mut query = v1::query_client::QueryClient::new(client.channel()).send_compressed(Gzip);
-    for (bytes, code) in [(32, Code::NotFound), (17 * 1024, Code::OutOfRange)] {
+    for (bytes, code) in [(32, Code::NotFound), (33 * 1024, Code::OutOfRange)] {
         let request = v1::GetRecordRequest { record_id: vec![9; bytes] };
         assert_eq!(query.get_record(request).await.expect_err("refused").code(), code);
     }
