@@ -92,7 +92,8 @@ async fn listed(client: &Client) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_that_is_killed_while_nodes_are_killed_and_wiped_sees_each_record_once_in_order() {
+async fn a_subscriber_that_is_killed_while_nodes_are_killed_and_wiped_sees_each_record_once_in_order()
+ {
     let mut cluster = Cluster::start(4).await;
     let dir = tempfile::tempdir().expect("a directory");
     let journal = dir.path().join("journal");
