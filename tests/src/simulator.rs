@@ -12,7 +12,7 @@
 //! | `run`, `event`, `steps` | the order of events, and what each does |
 //! | `links`, `faults`, `liar` | what breaks, and who lies |
 //! | `gossip` | what is passed on, and who is blamed for what is not |
-//! | `attacker`, `attack`, `forgery` | liars by name, each with one thing that it does on purpose |
+//! | `attacker`, `attack`, `forgery`, `overlarge` | liars by name, each with one thing that it does on purpose |
 //! | `contest` | what an attacker costs the others, in throughput |
 //! | `changes` | who joins, leaves and exchanges keys |
 //! | `fetching`, `serving` | requests between nodes |
@@ -50,6 +50,7 @@ mod liar;
 mod links;
 mod mutant;
 mod oracle;
+mod overlarge;
 mod planted;
 mod run;
 mod serving;

@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use customhouse_ledger::limits::BLOCK_BYTES_MAX;
 use customhouse_tests::simulator::{Attacker, Contest, Mutant, Score};
 
 const SEEDS: [u64; 2] = [1, 2];
@@ -15,6 +16,9 @@ const SEEDS: [u64; 2] = [1, 2];
 const PERCENT_LEFT: u64 = 90;
 /// Most blocks, bodies, certificates and questions that a node may be asking its peers for at a time.
 const FETCHES_MAX: u64 = 32;
+/// Most bytes of bodies that a node may hold for blocks: those of one, and what was on its way when it was clear
+/// that they are too many.
+const HELD_MAX: u64 = BLOCK_BYTES_MAX as u64 + (8 << 20);
 
 #[test]
 fn a_silent_validator_costs_one_timeout() {
@@ -54,6 +58,14 @@ fn transactions_of_no_use_are_held_against_whoever_sent_them() {
 #[test]
 fn one_agency_does_not_fill_the_mempools_of_all() {
     is_withstood(Attacker::FillsMempools);
+}
+
+#[test]
+fn a_proposal_of_more_than_a_block_may_have_is_not_gathered_to_its_end() {
+    is_withstood(Attacker::ProposesTooMuch);
+    let score = play(Contest { lasts_ms: 5_000, ..Contest::of(Attacker::ProposesTooMuch, 3) });
+    // Where more is found, it is given up at once.
+    assert!(score.held_max > BLOCK_BYTES_MAX as u64 / 2, "{} bytes: it is tried", score.held_max);
 }
 
 #[test]
@@ -157,12 +169,15 @@ fn fails(contest: Contest, percent: u64) -> Option<String> {
         Ok(score) => score,
         Err(failure) => return Some(failure.to_string()),
     };
-    let Score { committed, honest_blamed, fetches_max, .. } = score;
+    let Score { committed, honest_blamed, fetches_max, held_max, .. } = score;
     if 100 * committed < percent * control {
         return Some(format!("{committed} committed, {control} without the attack"));
     }
     if honest_blamed > 0 {
         return Some(format!("honest nodes held {honest_blamed} faults against each other"));
+    }
+    if held_max > HELD_MAX {
+        return Some(format!("{held_max} bytes of bodies held"));
     }
     (fetches_max > FETCHES_MAX).then(|| format!("{fetches_max} fetches at a time"))
 }

@@ -187,12 +187,14 @@ impl Gathering {
 
     /// The same while the bodies found of all jobs have more bytes than is kept of them.
     fn make_room_for_bytes(&mut self) {
-        let found_bytes = |jobs: &BTreeMap<Hash, Job>| -> usize {
-            jobs.values().map(|job| job.found_bytes).sum()
-        };
-        while found_bytes(&self.jobs) > FOUND_BYTES_MAX
-            && self.give_up_oldest(|job| job.found_bytes > 0)
-        {}
+        while self.found_bytes() > FOUND_BYTES_MAX && self.give_up_oldest(|job| job.found_bytes > 0)
+        {
+        }
+    }
+
+    /// Bytes of the bodies found of blocks that are not complete.
+    pub fn found_bytes(&self) -> usize {
+        self.jobs.values().map(|job| job.found_bytes).sum()
     }
 
     /// Gives up the oldest of these jobs that nothing but a vote waits for, if there is one.

@@ -345,8 +345,9 @@ impl Worker {
         }
         self.outbox.commit(changes)?;
         // Since they were looked at; their block may have been told of before they were pending here.
-        for transaction in committed {
-            self.found_committed(&transaction)?;
+        if !committed.is_empty() {
+            committed.iter().try_for_each(|transaction| self.found_committed(transaction))?;
+            self.place_the_unplaced();
         }
         self.sealed = Some(Instant::now());
         let slots = sealed.transactions.iter().map(|t| t.transaction.slots().len() as u64);

@@ -51,6 +51,8 @@ pub(super) struct Attack {
     resent: u64,
     /// How often each of its blocks' bodies was asked for by its victim.
     asked: BTreeMap<u64, u32>,
+    /// Transactions that it leads with and that wait nowhere, by leaf.
+    pub(super) bodies: BTreeMap<Hash, Bytes>,
 }
 
 /// How a request is answered.
@@ -65,8 +67,8 @@ pub(super) enum Answering {
 impl Attack {
     pub(super) fn new(kind: Attacker) -> Self {
         let (swapped, kept) = (BTreeSet::new(), BTreeSet::new());
-        let (heard, asked) = (VecDeque::new(), BTreeMap::new());
-        Self { kind, struck: 0, swapped, kept, heard, resent: 0, asked }
+        let (heard, asked, bodies) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
+        Self { kind, struck: 0, swapped, kept, heard, resent: 0, asked, bodies }
     }
 }
 
@@ -95,7 +97,7 @@ impl Simulation {
     }
 
     /// Everybody that does not attack.
-    fn others(&self) -> Vec<usize> {
+    pub(super) fn others(&self) -> Vec<usize> {
         (0..self.endpoints.len()).filter(|index| !self.attacks.contains_key(index)).collect()
     }
 
@@ -120,6 +122,7 @@ impl Simulation {
             Attacker::CrowdsOutLeaders => self.crowd_out(at, &tip),
             Attacker::FloodsEarly => self.flood(at, &tip),
             Attacker::GossipsJunk => self.gossip_junk(at),
+            Attacker::ProposesTooMuch => self.propose_too_much(at, &tip),
             Attacker::FillsMempools if !self.calm => self.fill_mempools(at),
             _ => {}
         }
@@ -393,6 +396,10 @@ impl Simulation {
                 self.drip(to, request)
             }
             Attacker::AnswersWrong if to_victim => self.wrong(to, request),
+            Attacker::ProposesTooMuch => match request {
+                Request::Transactions(request) => self.give_too_much(to, request),
+                _ => Answering::Honestly,
+            },
             Attacker::ResendsFinalizations if to_victim && (of_bodies || catches_up) => {
                 Answering::Never
             }

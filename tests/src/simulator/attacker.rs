@@ -21,6 +21,8 @@ pub enum Attacker {
     GossipsJunk,
     /// Signs transactions of its own, as many as a mempool holds and more, again at each height.
     FillsMempools,
+    /// Leads with genuine transactions that are together more than a block may have.
+    ProposesTooMuch,
     /// Leads with transactions that it shows nobody.
     WithholdsBodies,
     /// Leads with transactions that all but one of the others can have; that one gets one body a
@@ -42,7 +44,7 @@ pub enum Attacker {
 
 impl Attacker {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Silent,
         Self::PushesForgeries,
         Self::GossipsForgeries,
@@ -51,6 +53,7 @@ impl Attacker {
         Self::FloodsEarly,
         Self::GossipsJunk,
         Self::FillsMempools,
+        Self::ProposesTooMuch,
         Self::WithholdsBodies,
         Self::DripsBodies,
         Self::AnswersWrong,
@@ -71,6 +74,7 @@ impl Attacker {
             Self::FloodsEarly => "floods-early",
             Self::GossipsJunk => "gossips-junk",
             Self::FillsMempools => "fills-mempools",
+            Self::ProposesTooMuch => "proposes-too-much",
             Self::WithholdsBodies => "withholds-bodies",
             Self::DripsBodies => "drips-bodies",
             Self::AnswersWrong => "answers-wrong",

@@ -54,6 +54,8 @@ pub struct Score {
     pub cut_offs: u64,
     /// Most things that a node fetched at a time.
     pub fetches_max: u64,
+    /// Most bytes of bodies that a node held for blocks that it gathered.
+    pub held_max: u64,
     /// All that was seen.
     pub summary: Summary,
     /// Hash of all events in order.
@@ -135,6 +137,7 @@ impl Simulation {
                 honest_blamed: self.summary.honest_blamed,
                 cut_offs: self.summary.cut_offs,
                 fetches_max: self.fetches_max,
+                held_max: self.held_max,
                 summary: self.summary,
                 trace: std::hash::Hasher::finish(&trace),
             }),

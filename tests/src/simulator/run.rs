@@ -66,6 +66,8 @@ pub(super) struct Simulation {
     pub(super) won: u64,
     /// Most things that a node fetched at a time.
     pub(super) fetches_max: u64,
+    /// Most bytes of fetched bodies that a node held for blocks.
+    pub(super) held_max: u64,
     /// The moment at which virtual time begins, on the clock by which the real network counts.
     pub(super) began: Instant,
     pub(super) links: Links,
@@ -109,6 +111,7 @@ impl Simulation {
             waiting: BTreeMap::new(),
             won: 0,
             fetches_max: 0,
+            held_max: 0,
             began: Instant::now(),
             links: Links::default(),
             queue: BTreeMap::new(),
@@ -301,6 +304,16 @@ impl Simulation {
         records: u64,
         key: &SigningKey,
     ) -> Bytes {
+        self.padded_transaction(index, (records, 0), key)
+    }
+
+    /// The same, each record with so many bytes more.
+    pub(super) fn padded_transaction(
+        &mut self,
+        index: usize,
+        (records, padding): (u64, usize),
+        key: &SigningKey,
+    ) -> Bytes {
         let endpoint = &self.endpoints[index];
         let identity = &self.identities[endpoint.identity];
         self.numbered += 1;
@@ -310,6 +323,7 @@ impl Simulation {
             let declaration = v1::Declaration {
                 regime: v1::declaration::Regime::Import as i32,
                 reference: reference.clone(),
+                office: "x".repeat(padding),
                 ..Default::default()
             };
             let record = v1::Record {

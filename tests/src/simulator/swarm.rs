@@ -139,7 +139,10 @@ impl Swarm {
 
 /// One that lies, silence included. What only strikes an honest node is a fault of its own.
 fn attacker(rng: &mut ChaCha8Rng) -> Lie {
-    let all: Vec<_> = Attacker::ALL.into_iter().filter(|attacker| attacker.lies()).collect();
+    // What weighs megabytes has contests of its own.
+    let is_light = |attacker: &Attacker| *attacker != Attacker::ProposesTooMuch;
+    let lies = Attacker::ALL.into_iter().filter(|attacker| attacker.lies());
+    let all: Vec<_> = lies.filter(is_light).collect();
     match all.choose(rng) {
         Some(Attacker::Silent) | None => Lie::Silent,
         Some(attacker) => Lie::Attacker(*attacker),

@@ -4,6 +4,7 @@
 //! because a check that finds nothing may also be a check that looks at nothing.
 
 mod circles;
+mod codes;
 mod dependencies;
 mod page;
 mod rules;
@@ -70,6 +71,20 @@ fn execution_has_no_floating_point() {
         },
         |source| rules::impure(source, rules::FLOATS),
     );
+}
+
+#[test]
+fn every_reason_code_is_explained_and_none_that_there_is_not() {
+    let sources = sources();
+    let page = sources.iter().find(|source| source.path == "docs/CODES.md").expect("the page");
+    let (given, documented) = (codes::given(&sources), codes::documented(&page.text));
+    let missing: Vec<_> = given.difference(&documented).collect();
+    assert!(given.len() > 50 && missing.is_empty(), "docs/CODES.md lacks {missing:?}");
+    let places = sources.iter().filter(|s| is_rust(&s.path) && !s.path.starts_with("tests/"));
+    let code: String = places.flat_map(Source::shipped_code).map(|(_, line)| line).collect();
+    let known = |word: &&String| !code.contains(&format!("\"{word}\""));
+    let unknown: Vec<_> = documented.iter().filter(known).collect();
+    assert!(unknown.is_empty(), "no node gives {unknown:?}, which docs/CODES.md has");
 }
 
 #[test]

@@ -427,6 +427,6 @@ fn bodies_of_all_proposals_together_are_bounded_and_the_oldest_is_given_up() {
         panic!("told {} things", world.told.len());
     };
     assert_eq!((given_up.view, world.gathering.count()), (1, fit));
-    let held: usize = world.gathering.jobs.values().map(|job| job.found_bytes).sum();
+    let held = world.gathering.found_bytes();
     assert!(held <= FOUND_BYTES_MAX, "{held} bytes");
 }
