@@ -64,6 +64,8 @@ impl Simulation {
         let Some(process) = &mut self.endpoints[at].process else { return };
         let tip = process.reader.tip().header.height;
         let fetching = &mut process.fetching;
+        // Before what is complete, or too much, is handed over.
+        self.held_max = self.held_max.max(fetching.gathering.found_bytes() as u64);
         let (mut asks, told) =
             fetching.gathering.next(Surroundings { ms, tip, connected: &connected });
         let wake_at = fetching.gathering.wake_at();

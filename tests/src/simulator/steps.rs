@@ -161,7 +161,6 @@ impl Simulation {
         let outcome = step(&mut process.driver);
         let wanted = std::mem::take(&mut process.driver.outside().out);
         self.fetches_max = self.fetches_max.max(process.fetching.count());
-        self.held_max = self.held_max.max(process.fetching.gathering.found_bytes() as u64);
         let wake_at = process.driver.wake_at();
         let mut transactions = Vec::new();
         for out in wanted {
