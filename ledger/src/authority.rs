@@ -207,7 +207,8 @@ impl ReferenceRefused {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Unknown => {
-                "it refers to a record that is not on the ledger: lodge that one first, or correct the id"
+                "it refers to a record that this agency has not on the ledger: lodge that one first, correct the \
+                 id, or name the agency whose it is"
             }
             Self::Kind => {
                 "it refers to a record of a kind that this relation does not lead to (see `docs/RULES.md`)"

@@ -130,6 +130,16 @@ impl Admission {
         Ok(())
     }
 
+    /// Bytes that a transaction takes at least of [`Admission::room`].
+    pub fn least_bytes(&self) -> usize {
+        lock(&self.mempool).least_bytes()
+    }
+
+    /// Whether a transaction waits for a block here.
+    pub fn waits(&self, id: &Hash) -> bool {
+        lock(&self.mempool).has_id(id)
+    }
+
     /// Bytes that a key of an agency may have in the mempool, in all; `None` where it has so much that
     /// nothing new of it should be accepted.
     pub fn room(&self, agency: AgencyCode, signer: &PublicKey) -> Option<usize> {

@@ -230,6 +230,11 @@ impl Mempool {
         Some(transaction)
     }
 
+    /// Whether a transaction waits here, under whichever signature.
+    pub fn has_id(&self, id: &Hash) -> bool {
+        self.leaf_of_id.contains_key(id)
+    }
+
     /// Drops a transaction by its id: it was committed, under this signature or another.
     pub fn remove_id(&mut self, id: &Hash) -> Option<Arc<VerifiedTransaction>> {
         let leaf_hash = *self.leaf_of_id.get(id)?;
@@ -255,8 +260,14 @@ impl Mempool {
         self.used.bytes
     }
 
-    /// Bytes that a key of an agency may have here, in all; `None` where less than a tenth of its room is
-    /// left.
+    /// Bytes that a transaction takes at least of a room that is told in bytes: as many of these fit as there
+    /// may be transactions.
+    pub fn least_bytes(&self) -> usize {
+        (self.limits.bytes / self.limits.count.max(1)).max(1)
+    }
+
+    /// Bytes that a key of an agency may have here, in all, with at least [`Mempool::least_bytes`] for each
+    /// transaction; `None` where less than a tenth of its room is left.
     pub fn room(&self, agency: AgencyCode, signer: &PublicKey) -> Option<usize> {
         let (of_agency, of_signer) = self.used_by(agency, signer);
         let agency_limit = self.agency_limit(of_agency).nine_tenths();
@@ -265,7 +276,9 @@ impl Mempool {
             return None;
         }
         let of_other_keys = of_agency - of_signer;
-        Some(signer_limit.bytes.min((agency_limit - of_other_keys).bytes))
+        let of_agency = agency_limit - of_other_keys;
+        let count = signer_limit.count.min(of_agency.count);
+        Some(signer_limit.bytes.min(of_agency.bytes).min(count.saturating_mul(self.least_bytes())))
     }
 }
 

@@ -4,6 +4,7 @@
 //! here. Every accepted submission ends final, expired or rejected, across restarts. See
 //! [`worker`] for how.
 
+mod ending;
 mod ends;
 mod gathering;
 mod held;
@@ -127,7 +128,7 @@ impl Submissions {
         let (reader, status) = (parts.reader.clone(), parts.driver.status());
         let (clock, attachments) = (parts.clock.clone(), parts.attachments.clone());
         let no_ops = NoOps::new(parts.reader.clone(), parts.metrics.clone());
-        let worker = Worker::new(outbox, parts);
+        let worker = Worker::new(outbox, parts, Arc::clone(&content_secret));
         let (ended_in, ended) = oneshot::channel();
         let run = move || {
             let_consensus_go_first();

@@ -18,7 +18,7 @@ use crate::{
     layout::LayoutError,
     limits::{RECEIPT_BYTES_MAX, RECEIPT_STEPS_BYTES_MAX},
     merkle::{self, PathBytesError, ProofError},
-    proofs::verifier::{FinalityError, StepError, ValidatorStep, Verifier},
+    proofs::verifier::{FinalityError, Rests, StepError, ValidatorStep, Verifier},
     record::{RecordError, ValidRecord},
     registry::{self, RegistryError, Signer, SignerRefused},
     transaction::{Slot, SlotError, SlotOutcome, TransactionHeader},
@@ -46,6 +46,8 @@ pub struct VerifiedReceipt {
     pub signer: Signer,
     /// Indexes of the validators that finalized the block, ascending.
     pub finalized_by: Vec<usize>,
+    /// What that rests on, the receipt's own changes of the validators included.
+    pub rests_on: Rests,
 }
 
 /// Why a receipt was refused.
@@ -211,6 +213,7 @@ impl Verifier {
             signer.check(&stated).map_err(ReceiptError::SignerRecord)?;
         }
         let (slot_index, log_index) = (receipt.slot_index, receipt.log_index);
+        let rests_on = by.rests(finalized_by.len(), header.height);
         Ok(VerifiedReceipt {
             record,
             slot,
@@ -220,6 +223,7 @@ impl Verifier {
             header,
             signer,
             finalized_by,
+            rests_on,
         })
     }
 

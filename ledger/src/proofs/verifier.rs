@@ -28,6 +28,19 @@ const STEP_BYTES_MAX: usize = 64 * 1024;
 /// Before each step of a [`v1::ValidatorChain`]: field 1, length-delimited.
 const STEP_TAG: u8 = 1 << 3 | 2;
 
+/// What an answer rests on: the certificate with the fewest signers, of all that lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rests {
+    /// Who signed it, in number.
+    pub signers: usize,
+    /// Those who could have.
+    pub validators: usize,
+    /// Those who had to.
+    pub quorum: usize,
+    /// Changes of the validators that lead to it.
+    pub changes: usize,
+}
+
 /// Checks headers, receipts and history proofs against one genesis.
 ///
 /// It begins with the validators of the genesis. Where they have changed since, it is led from set
@@ -383,6 +396,25 @@ impl Verifier {
     /// of the set before finalized it.
     pub fn changes(&self) -> impl Iterator<Item = (u64, usize)> {
         self.sets[1..].iter().map(|set| (set.from, set.signers))
+    }
+
+    /// What a header of a height rests on that so many have finalized: the certificate with the fewest signers,
+    /// of its own and of the changes that lead to its validators.
+    pub fn rests(&self, signers: usize, height: u64) -> Rests {
+        let mut rests = self.rests_of(signers, height);
+        for (from, signers) in self.changes().take_while(|(from, _)| *from <= height) {
+            rests.changes += 1;
+            let change = self.rests_of(signers, from.saturating_sub(1));
+            if change.signers <= rests.signers {
+                rests = Rests { changes: rests.changes, ..change };
+            }
+        }
+        rests
+    }
+
+    fn rests_of(&self, signers: usize, height: u64) -> Rests {
+        let validators = self.validators_at(height);
+        Rests { signers, validators: validators.count(), quorum: validators.quorum(), changes: 0 }
     }
 
     /// The newest validators known.

@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, fmt, ops::Bound};
 
-use customhouse_ledger::{finality::header::Header, hash::Hash, proofs::verifier::Verifier};
+use customhouse_ledger::{
+    finality::header::Header,
+    hash::Hash,
+    proofs::{
+        receipt::VerifiedReceipt,
+        verifier::{Rests, Verifier},
+    },
+};
 use serde::Serialize;
 
 use crate::time;
@@ -50,8 +57,10 @@ pub struct Seen {
     /// Follows the changes of the validators.
     pub verifier: Verifier,
     headers: BTreeMap<u64, Header>,
-    /// The fewest that signed a header, and its height.
-    least: Option<(usize, u64)>,
+    /// What the header rests on whose certificate, or a change that leads to it, has the fewest signers.
+    least: Option<Rests>,
+    /// Changes of the validators that lead to a header.
+    changes: usize,
 }
 
 /// Two certified blocks that are not of one chain.
@@ -143,14 +152,31 @@ impl fmt::Display for Fork {
 impl Seen {
     /// Nothing is seen yet.
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, headers: BTreeMap::new(), least: None }
+        Self { verifier, headers: BTreeMap::new(), least: None, changes: 0 }
     }
 
     /// Notes a certified header.
+    ///
+    /// # Errors
+    /// It cannot be of one chain with one that was noted before.
     pub fn note(&mut self, header: &Header, finalized_by: usize) -> Result<(), Fork> {
+        self.note_by(header, self.verifier.rests(finalized_by, header.height))
+    }
+
+    /// Notes the header of a receipt, which may have led to its validators itself.
+    ///
+    /// # Errors
+    /// As [`Seen::note`].
+    pub fn note_receipt(&mut self, receipt: &VerifiedReceipt) -> Result<(), Fork> {
+        self.note_by(&receipt.header, receipt.rests_on)
+    }
+
+    fn note_by(&mut self, header: &Header, rests: Rests) -> Result<(), Fork> {
         if header.height > 0 {
-            let this = (finalized_by, header.height);
-            self.least = Some(self.least.map_or(this, |least| least.min(this)));
+            self.changes = self.changes.max(rests.changes);
+            if self.least.is_none_or(|least| rests.signers < least.signers) {
+                self.least = Some(rests);
+            }
         }
         let height = header.height;
         let below = self.headers.range(..height).next_back().map(|(_, below)| below);
@@ -173,20 +199,16 @@ impl Seen {
 
     /// What an answer that looked at these rests on.
     pub fn basis(&self) -> Basis {
-        // Of the header or change that rests on the fewest.
-        let changes = || self.verifier.changes();
-        let least = changes().map(|(from, signers)| (signers, from.saturating_sub(1)));
-        let least = self.least.map(|header| least.fold(header, Ord::min));
-        let validators = match least {
-            Some((_, height)) => self.verifier.validators_at(height),
-            None => self.verifier.validators(),
-        };
+        // Of the header or change that rests on the fewest; all changes count that were followed.
+        let all = self.verifier.rests(usize::MAX, u64::MAX);
+        let least = self.least.map(|least| if all.signers <= least.signers { all } else { least });
+        let Rests { validators, quorum, .. } = least.unwrap_or(all);
         Basis {
             chain_id: self.verifier.chain_id(),
-            validators: validators.count(),
-            quorum: validators.quorum(),
-            validator_changes: changes().count(),
-            finalized_by_least: least.map(|(signers, _)| signers),
+            validators,
+            quorum,
+            validator_changes: self.changes.max(all.changes),
+            finalized_by_least: least.map(|least| least.signers),
             head_height: self.newest().map(|header| header.height),
             head_time_ms: self.newest().map(|header| header.time_ms),
         }

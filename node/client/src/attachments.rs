@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use customhouse_files::readfile;
 use customhouse_ledger::{
     attachment::AttachmentBuilder,
     hash::Hash,
@@ -47,7 +48,12 @@ pub fn attachment_of(path: &Path, media_type: Option<&str>) -> io::Result<v1::At
         let reason = format!("`{media_type}` is no media type such as application/pdf");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
-    let (mut file, mut builder) = (File::open(path)?, AttachmentBuilder::default());
+    let (mut file, mut builder) = (readfile::open(path)?, AttachmentBuilder::default());
+    let length = file.metadata()?.len();
+    if length > ATTACHMENT_BYTES_MAX {
+        let reason = format!("{length} bytes, an attachment has at most {ATTACHMENT_BYTES_MAX}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
     let mut bytes = vec![0; CHUNK_BYTES_MAX];
     loop {
         match file.read(&mut bytes)? {
@@ -140,7 +146,7 @@ impl Client {
         offset: u64,
     ) -> Result<(), ClientError> {
         let unread = |source| ClientError::File { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(unread)?;
+        let mut file = readfile::open(path).map_err(unread)?;
         file.seek(SeekFrom::Start(offset)).map_err(unread)?;
         let v1::Attachment { root, size, .. } = attachment.clone();
         let header = Message::Header(v1::UploadHeader { size, root, offset });

@@ -146,6 +146,13 @@ pub enum Warning {
     },
     /// The ledger has more about what the message names than is looked at: it is not linked.
     NotLookedAt(SoughtBy),
+    /// What the message amends or cancels is on the ledger, and others alone may do that: it is linked to none.
+    NotOwn {
+        /// By what it was found.
+        by: SoughtBy,
+        /// The id of its record; the first, where there are several.
+        id: [u8; 32],
+    },
     /// More warnings than are listed.
     More(usize),
 }
@@ -179,6 +186,14 @@ impl Warning {
             | Self::Date { place, .. } => place.position.unwrap_or_default(),
             _ => (0, 0),
         }
+    }
+
+    /// Whether it says why the message is linked to no declaration.
+    pub fn is_about_a_link(&self) -> bool {
+        matches!(
+            self,
+            Self::SeveralDeclarations { .. } | Self::NotLookedAt(_) | Self::NotOwn { .. }
+        )
     }
 
     /// Whether something that the message may name is not among the record's subjects: it will not be
@@ -266,6 +281,12 @@ impl fmt::Display for Warning {
             Self::NotLookedAt(by) => {
                 write!(f, "not linked: too many records about {by} to look at")
             }
+            Self::NotOwn { by, id } => write!(
+                f,
+                "not linked: the declaration of {by}, {}, is another submitter's or agency's, who alone amend \
+                 or cancel it",
+                hex::encode(id)
+            ),
             Self::More(count) => write!(f, "{count} more warnings"),
         }
     }

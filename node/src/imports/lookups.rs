@@ -5,7 +5,8 @@
 //! declarations of several submitters say it, a person decides.
 //!
 //! A declaration is lodged before it has an MRN, so that others can say its MRN and it does not. What the office of
-//! this agency has answered under an MRN is therefore looked at as well: nobody else can state such an answer.
+//! its own agency, or of this one, has answered under an MRN is therefore looked at as well: nobody else can state
+//! such an answer.
 //!
 //! The histories are everybody's to fill, so the work is cut into turns, and there is an end to it: what could
 //! not be looked at is said of each message that needed it. All histories are listed first, and then each
@@ -195,8 +196,16 @@ impl Lookups {
         key: &DeclarationKey,
         whose: Whose,
     ) -> Option<Result<&Candidate, Warning>> {
-        let looks = sought(key).filter_map(|by| self.looks.get(*self.by.get(&by)?));
-        looks.into_iter().find_map(|look| self.answer_by(look, key, whose))
+        let mut not_own = None;
+        for look in sought(key).filter_map(|by| self.looks.get(*self.by.get(&by)?)) {
+            match self.answer_by(look, key, whose) {
+                // Another may lead to one that is.
+                Some(Err(warning @ Warning::NotOwn { .. })) => not_own = not_own.or(Some(warning)),
+                Some(answer) => return Some(answer),
+                None => {}
+            }
+        }
+        not_own.map(Err)
     }
 
     fn answer_by<'a>(
@@ -211,6 +220,7 @@ impl Lookups {
         let agrees =
             |c: &Candidate| [&c.mrn, &key.mrn].contains(&&String::new()) || c.mrn == key.mrn;
         let mut candidates: Vec<_> = look.candidates.iter().filter(|c| agrees(c)).collect();
+        let first = candidates.iter().min_by_key(|c| c.place).map(|c| c.id.0);
         let mut others_count = true;
         match whose {
             Whose::Amendable if self.asker.is_office => {
@@ -230,7 +240,7 @@ impl Lookups {
         candidates.retain(|c| known.insert((c.agency, &*c.submitter)));
         match candidates[..] {
             [one] if look.is_whole || !others_count => Some(Ok(one)),
-            [] if look.is_whole => None,
+            [] if look.is_whole => first.map(|id| Err(Warning::NotOwn { by: look.by.clone(), id })),
             [] | [_] => Some(Err(Warning::NotLookedAt(look.by.clone()))),
             [..] => {
                 let ids = candidates.iter().take(CANDIDATES_MAX).map(|c| c.id.0).collect();
@@ -337,7 +347,7 @@ impl Look {
 /// What a record says, as far as it is looked at.
 enum Said {
     Declared(Declared),
-    /// The office of this agency has answered these, under this MRN.
+    /// An office has answered these, under this MRN: that of this agency, or of the declarations' own.
     Answered {
         mrn: String,
         to: Vec<(Hash, AgencyCode)>,
@@ -366,14 +376,16 @@ impl Said {
             return Some(Self::Declared(Declared { reference, candidate }));
         }
         let mrn = record.status?.mrn;
-        if agency != *own || record.submitter_role != v1::Role::Office as i32 {
+        if record.submitter_role != v1::Role::Office as i32 {
             return None;
         }
         let target = |reference: &v1::Reference| {
             let id = Hash::from_slice(&reference.record_id).ok()?;
             let of =
                 if reference.agency.is_empty() { agency } else { reference.agency.parse().ok()? };
-            (reference.relation() == Relation::RespondsTo).then_some((id, of))
+            // Of another agency's office, only what it says of that agency's own declarations.
+            let counts = agency == *own || of == agency;
+            (reference.relation() == Relation::RespondsTo && counts).then_some((id, of))
         };
         let to = record.references.iter().filter_map(target).collect();
         Some(Self::Answered { mrn, to })

@@ -69,8 +69,8 @@ struct OfPeer {
 struct Taken {
     /// Whether it is here now, and was not before.
     is_new: bool,
-    /// Its length.
-    bytes: usize,
+    /// Whether it is as long as the peer has said that told of it; where not, it was verified.
+    is_as_told: bool,
 }
 
 /// A transaction's place among those that a peer has told of.
@@ -244,8 +244,8 @@ impl Inbound {
             let Ok(answer) = answer else { continue };
             match self.take_answer(from, announced, answer.response).await {
                 Ok(None) => {}
-                Ok(Some(Taken { is_new, bytes })) => {
-                    if bytes != announced.bytes {
+                Ok(Some(Taken { is_new, is_as_told })) => {
+                    if !is_as_told {
                         told = Err("ANNOUNCED");
                         self.metrics.rejected("gossip", "ANNOUNCED");
                     }
@@ -268,12 +268,18 @@ impl Inbound {
         let found = found.inspect_err(|code| self.metrics.rejected("gossip", code));
         let Some(encoded) = found? else { return Ok(None) };
         let bytes = encoded.len();
-        let taken = |is_new| Some(Taken { is_new, bytes });
+        let is_as_told = bytes == announced.bytes;
+        let taken = |is_new| Some(Taken { is_new, is_as_told });
         let Some(turn) = self.batches.next(from).await else { return Ok(taken(false)) };
         let inbound = self.clone();
         let admitted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let_consensus_go_first();
+            // Of whoever told another length, or of whoever gives other bytes: the signature tells.
+            let chain_id = inbound.reader.chain_id();
+            if !is_as_told && VerifiedTransaction::from_bytes(encoded.clone(), &chain_id).is_err() {
+                return Err("OTHER_ANSWER");
+            }
             inbound.admit_all(vec![encoded])
         });
         // It fails only where the runtime is going down.

@@ -236,3 +236,20 @@ fn removal_gives_the_room_back() {
     assert!(mempool.by_agency.is_empty() && mempool.by_expiry.is_empty());
     assert!(mempool.leaf_of_id.is_empty() && mempool.by_arrival.is_empty());
 }
+
+/// A room in bytes tells of the count too: as many of the least bytes fit as there may be transactions.
+#[test]
+fn a_room_in_bytes_is_no_larger_than_the_room_in_transactions() {
+    let agency: AgencyCode = "NL".parse().expect("a code");
+    let mut mempool = Mempool::new(limits(400, 4_000_000));
+    assert_eq!(mempool.least_bytes(), 10_000);
+    let before = mempool.room(agency, &key(2)).expect("room");
+    fill(&mut mempool, NL, 150);
+    let after = mempool.room(agency, &key(2)).expect("room");
+    assert!(after * 3 < before, "{after} of {before} bytes, though the first have few");
+    let (taken, _) = fill(&mut mempool, Of { signer: 2, ..NL }, 400);
+    assert!(after as u64 / 10_000 <= taken, "{after} bytes for {taken}");
+    // Where nothing but bytes is limited, nothing else is told.
+    let unlimited = Mempool::new(limits(usize::MAX, 4_000_000));
+    assert!(unlimited.room(agency, &key(2)).is_some_and(|room| room > 1_000_000));
+}

@@ -174,6 +174,7 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         SubmissionRefusal::AlreadyExists { .. } => Code::AlreadyExists,
         SubmissionRefusal::Exhausted { .. } => Code::ResourceExhausted,
         SubmissionRefusal::NotFound(_) => Code::NotFound,
+        SubmissionRefusal::RecordWaits(_) => Code::Aborted,
         SubmissionRefusal::Store(_) => Code::DataLoss,
         SubmissionRefusal::CatchingUp { .. }
         | SubmissionRefusal::Clock { .. }

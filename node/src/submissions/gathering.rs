@@ -1,7 +1,7 @@
 //! A gathering: submissions that are signed and synced together.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use customhouse_ledger::{
     keys::SigningKey,
     record::{ValidRecord, load::Load},
     registry::parameters::Parameters,
-    transaction::{TransactionError, VerifiedTransaction},
+    transaction::{DedupeScope, TransactionError, VerifiedTransaction},
 };
 use tokio::sync::oneshot;
 
@@ -26,6 +26,12 @@ use super::{
 const SLOTS_MAX: usize = 8192;
 /// Most bytes of one gathering, beyond the last job's.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The records of a transaction that a client's own key signed.
+pub(super) fn signed_by_clients(transaction: &VerifiedTransaction) -> impl Iterator<Item = Hash> {
+    let slots = transaction.slots().iter().filter(|slot| slot.scope != DedupeScope::Agency);
+    slots.map(|slot| slot.record_id)
+}
+
 /// Bytes of a transaction that a record takes, with its slot: hashes, keys and field headers.
 pub(super) fn record_bytes(record: &ValidRecord) -> usize {
     record.bytes.len() + 128 + 34 * record.subject_keys.len() + 8
@@ -54,6 +60,8 @@ pub(super) struct Gathered {
     pub(super) prepared: Prepared,
     /// Whose it is.
     pub(super) client: Arc<str>,
+    /// Bytes that it takes of the client's share.
+    pub(super) share: u64,
     /// Where what it refers to is.
     pub(super) targets: Targets,
 }
@@ -64,6 +72,8 @@ pub(super) struct Gathering {
     by_key: HashMap<Hash, usize>,
     transactions: Vec<Arc<VerifiedTransaction>>,
     by_id: HashMap<Hash, usize>,
+    /// Records that clients have signed themselves.
+    signed: HashSet<Hash>,
     bytes: usize,
     replies: Vec<Reply>,
 }
@@ -125,9 +135,16 @@ impl Gathering {
         let index = *self.by_id.entry(transaction.id()).or_insert(next);
         if index == next {
             self.bytes += transaction.encoded().len();
+            self.signed.extend(signed_by_clients(&transaction));
             self.transactions.push(transaction);
         }
         Plan::Transaction(index)
+    }
+
+    /// The record of a transaction that another of the gathering has.
+    pub(super) fn record_in_both(&self, transaction: &VerifiedTransaction) -> Option<Hash> {
+        let is_same = self.by_id.contains_key(&transaction.id());
+        signed_by_clients(transaction).find(|id| !is_same && self.signed.contains(id))
     }
 
     pub(super) fn answer_records(
@@ -214,7 +231,8 @@ struct Group {
     places: Vec<usize>,
     /// With their dedupe keys.
     slots: Vec<(ValidRecord, Hash)>,
-    clients: Vec<Arc<str>>,
+    /// With what each has of its share.
+    clients: Vec<(Arc<str>, u64)>,
     contents: Vec<Hash>,
 }
 
@@ -227,10 +245,10 @@ struct Signed {
 }
 
 impl Group {
-    fn push(&mut self, place: usize, Gathered { prepared, client, .. }: Gathered) {
+    fn push(&mut self, place: usize, Gathered { prepared, client, share, .. }: Gathered) {
         self.places.push(place);
         self.slots.push((prepared.record, prepared.dedupe_key));
-        self.clients.push(client);
+        self.clients.push((client, share));
         self.contents.push(prepared.content);
     }
 
@@ -245,9 +263,7 @@ impl Group {
         for chunk in chunks(&self.slots, signing.parameters) {
             // The chunk first: it ends before the clients do.
             let of_chunk = chunk.iter().zip(clients.by_ref());
-            let parts = shares::sum(
-                of_chunk.map(|((record, _), client)| (client, record_bytes(record) as u64)),
-            );
+            let parts = shares::sum(of_chunk.map(|(_, of_client)| of_client));
             let contents = contents.by_ref().take(chunk.len()).collect();
             let places = chunk.iter().zip(places.by_ref());
             let transaction = match signing.sign(chunk) {
@@ -358,8 +374,14 @@ mod tests {
         for number in 0..10 {
             let name: Arc<str> = if number % 3 == 0 { "a" } else { "b" }.into();
             let prepared = prepared(number, &name);
-            *added.entry(Arc::clone(&name)).or_default() += record_bytes(&prepared.record) as u64;
-            gathering.add_record(Gathered { prepared, client: name, targets: targets(number) });
+            let share = record_bytes(&prepared.record) as u64;
+            *added.entry(Arc::clone(&name)).or_default() += share;
+            gathering.add_record(Gathered {
+                prepared,
+                client: name,
+                share,
+                targets: targets(number),
+            });
         }
         let signing = Signing {
             agency: agency(),

@@ -3,7 +3,8 @@
 //! A block refuses a record whose target is neither on the ledger nor before it in the block. Nothing keeps
 //! two transactions in one order on their way into blocks: a large one is fetched where a small one is
 //! gossiped, and a block that has no room for the first may have some for the second. So a transaction that
-//! refers to what is pending here is not handed on before that has ended, however it ends.
+//! refers to what is pending here is not handed on before that has ended, however it ends, or is not on its way
+//! to a block any more.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -28,6 +29,7 @@ pub(super) struct Held {
     /// Those that wait for each.
     by_target: HashMap<Hash, Vec<Hash>>,
     by_signer: HashMap<PublicKey, OfKey>,
+    bytes: u64,
 }
 
 /// What is held of a key.
@@ -60,24 +62,28 @@ impl Held {
         for target in targets {
             self.by_target.entry(*target).or_default().push(id);
         }
+        let bytes = transaction.encoded().len() as u64;
         let of_key = self.by_signer.entry(transaction.header().signer).or_default();
         of_key.count += 1;
-        of_key.bytes += transaction.encoded().len() as u64;
+        of_key.bytes += bytes;
+        self.bytes += bytes;
         self.by_id.insert(id, Holding { transaction, targets: targets.len() });
     }
 
-    /// Whether as much of a key is held as may be: of `room` bytes, or of any size.
-    pub(super) fn is_full_of(&self, signer: &PublicKey, room: u64) -> bool {
+    /// Whether as much of a key is held as may be, which is `room` bytes, or of all keys, which is `room_of_all`.
+    pub(super) fn is_full_of(&self, signer: &PublicKey, room: u64, room_of_all: u64) -> bool {
         let of_key = self.by_signer.get(signer);
-        of_key.is_some_and(|held| held.count >= OF_KEY_MAX || held.bytes >= room)
+        self.bytes >= room_of_all
+            || of_key.is_some_and(|held| held.count >= OF_KEY_MAX || held.bytes >= room)
     }
 
     fn take(&mut self, id: &Hash) -> Option<Arc<VerifiedTransaction>> {
         let Holding { transaction, .. } = self.by_id.remove(id)?;
-        let signer = transaction.header().signer;
+        let (signer, bytes) = (transaction.header().signer, transaction.encoded().len() as u64);
+        self.bytes -= bytes;
         if let Some(of_key) = self.by_signer.get_mut(&signer) {
             of_key.count -= 1;
-            of_key.bytes -= transaction.encoded().len() as u64;
+            of_key.bytes -= bytes;
             if of_key.count == 0 {
                 self.by_signer.remove(&signer);
             }
@@ -89,6 +95,11 @@ impl Held {
     /// may have brought it elsewhere too) does so no longer.
     pub(super) fn ended(&mut self, id: &Hash) -> Vec<Arc<VerifiedTransaction>> {
         self.take(id);
+        self.free_of(id)
+    }
+
+    /// Those that wait for nothing but this any more.
+    fn free_of(&mut self, id: &Hash) -> Vec<Arc<VerifiedTransaction>> {
         let mut free = Vec::new();
         for waiting in self.by_target.remove(id).unwrap_or_default() {
             let Some(holding) = self.by_id.get_mut(&waiting) else { continue };
@@ -96,6 +107,33 @@ impl Held {
             if holding.targets == 0 {
                 free.extend(self.take(&waiting));
             }
+        }
+        free
+    }
+}
+
+impl Held {
+    /// Those that would wait for ever: for what is not on its way any more, or for each other. `waits` says what
+    /// is on its way.
+    fn stranded(&mut self, waits: impl Fn(&Hash) -> bool) -> Vec<Arc<VerifiedTransaction>> {
+        let gone = |held: &Self| -> Vec<Hash> {
+            let targets = held.by_target.keys();
+            targets.filter(|id| !held.by_id.contains_key(id) && !waits(id)).copied().collect()
+        };
+        let mut free: Vec<_> = gone(self).iter().flat_map(|id| self.free_of(id)).collect();
+        // What is left waits, through others perhaps, for what is on its way, as those are now; or in a circle.
+        let freed: BTreeSet<_> = free.iter().map(|transaction| transaction.id()).collect();
+        let is_on_its_way = |id: &&Hash| waits(id) || freed.contains(*id);
+        let mut next: Vec<Hash> = self.by_target.keys().filter(is_on_its_way).copied().collect();
+        let mut grounded = BTreeSet::new();
+        while let Some(id) = next.pop() {
+            let waiting = self.by_target.get(&id).into_iter().flatten();
+            next.extend(waiting.copied().filter(|waiting| grounded.insert(*waiting)));
+        }
+        let is_in_circle = |id: &&Hash| !grounded.contains(*id);
+        let circles: Vec<Hash> = self.by_id.keys().filter(is_in_circle).copied().collect();
+        for id in circles {
+            free.extend(self.take(&id));
         }
         free
     }
@@ -117,6 +155,18 @@ impl Worker {
         }
         self.held.hold(transaction, &targets);
         Ok(Placed::Waits)
+    }
+
+    /// Hands on what waits for something that is not on its way any more: its key has ended, say.
+    pub(super) fn hold_for_what_waits_only(&mut self) {
+        if self.held.by_id.is_empty() {
+            return;
+        }
+        let (admission, unplaced) = (&self.admission, &self.unplaced);
+        let waits = |id: &Hash| unplaced.contains_key(id) || admission.waits(id);
+        for transaction in self.held.stranded(waits) {
+            self.place(transaction);
+        }
     }
 
     /// The other pending transactions here whose records one refers to. A record that is on the ledger may be
@@ -176,13 +226,39 @@ mod tests {
         let one = signed(1);
         let (signer, bytes) = (one.header().signer, one.encoded().len() as u64);
         held.hold(Arc::clone(&one), &BTreeSet::from([Hash([1; 32])]));
-        assert!(held.is_full_of(&signer, bytes) && !held.is_full_of(&signer, bytes + 1));
+        assert!(held.is_full_of(&signer, bytes, u64::MAX));
+        assert!(held.is_full_of(&signer, u64::MAX, bytes), "of all keys");
+        assert!(!held.is_full_of(&signer, bytes + 1, bytes + 1));
         let many = u64::try_from(OF_KEY_MAX).expect("small");
         for number in 2..=many {
             held.hold(signed(number), &BTreeSet::from([Hash([1; 32])]));
         }
-        assert!(held.is_full_of(&signer, u64::MAX), "{many} are enough of any size");
+        assert!(held.is_full_of(&signer, u64::MAX, u64::MAX), "{many} are enough of any size");
         assert_eq!(held.ended(&Hash([1; 32])).len(), OF_KEY_MAX);
-        assert!(!held.is_full_of(&signer, 1));
+        assert!(!held.is_full_of(&signer, 1, 1));
+    }
+
+    #[test]
+    fn nothing_waits_for_what_is_not_on_its_way_or_for_itself() {
+        let [root, gone] = [Hash([1; 32]), Hash([2; 32])];
+        let waits = |id: &Hash| *id == root;
+        let [first, second, third, both] = [1, 2, 3, 4].map(signed);
+        let mut held = Held::default();
+        held.hold(Arc::clone(&first), &BTreeSet::from([root]));
+        held.hold(Arc::clone(&second), &BTreeSet::from([first.id()]));
+        held.hold(Arc::clone(&third), &BTreeSet::from([gone]));
+        held.hold(Arc::clone(&both), &BTreeSet::from([gone, root, third.id()]));
+        assert_eq!(held.stranded(waits), [Arc::clone(&third)], "others are on their way");
+        assert!(held.stranded(|id| waits(id) || *id == third.id()).is_empty());
+        assert!(held.ended(&third.id()).is_empty());
+        assert_eq!(held.ended(&root).len(), 2, "the first, and what had waited for three");
+        assert_eq!(held.ended(&first.id()), [second]);
+        // As after a restart, where one record is in two transactions.
+        let [one, other, behind] = [5, 6, 7].map(signed);
+        held.hold(Arc::clone(&one), &BTreeSet::from([other.id()]));
+        held.hold(Arc::clone(&other), &BTreeSet::from([one.id()]));
+        held.hold(Arc::clone(&behind), &BTreeSet::from([one.id()]));
+        assert_eq!(held.stranded(waits).len(), 3);
+        assert!(held.by_id.is_empty() && held.by_signer.is_empty() && held.bytes == 0);
     }
 }

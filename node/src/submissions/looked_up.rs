@@ -1,7 +1,7 @@
 //! What was looked up of the ledger last. Who asks about many records of a block asks about one after the other,
 //! and neither the block's outcomes nor a large transaction is read again for each of them.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use customhouse_ledger::{
@@ -11,16 +11,20 @@ use customhouse_ledger::{
     transaction::Slot,
 };
 use customhouse_proto::v1;
+use prost::Message as _;
 
 /// Transactions that are kept, of up to 6 MiB each: a repeat is compared with its first, and a client or two
 /// ask at a time.
 const TRANSACTIONS_MAX: usize = 4;
+/// Records of which is kept what they say: who repeats some in turn has each read once.
+const LODGED_MAX: usize = 16_384;
 
 pub(crate) struct LookedUp {
     reader: ChainReader,
     /// What was asked for last comes last.
     transactions: Vec<Arc<Transaction>>,
     block: Option<Block>,
+    lodged: HashMap<(u64, u32), Lodged>,
     /// How often a transaction or a block's outcomes were read.
     #[cfg(test)]
     pub(crate) reads: usize,
@@ -32,6 +36,15 @@ pub(super) struct Transaction {
     pub(super) log_index: u64,
     pub(super) height: u64,
     parts: v1::Transaction,
+}
+
+/// A committed record, as a repeat of it is held against it.
+#[derive(Clone, Copy)]
+pub(super) struct Lodged {
+    /// What it says, as a hash.
+    pub(super) content: Hash,
+    pub(super) transaction_id: Hash,
+    pub(super) height: u64,
 }
 
 /// What became of the slots of a block's transactions.
@@ -47,6 +60,7 @@ impl LookedUp {
             reader,
             transactions: Vec::new(),
             block: None,
+            lodged: HashMap::new(),
             #[cfg(test)]
             reads: 0,
         }
@@ -74,6 +88,29 @@ impl LookedUp {
         }
         self.transactions.push(Arc::clone(&found));
         Ok(Some(found))
+    }
+
+    /// The record at a place of the log; `content` says what one says.
+    pub(super) fn lodged(
+        &mut self,
+        place: (u64, u32),
+        content: impl FnOnce(&v1::Record) -> Hash,
+    ) -> Result<Option<Lodged>, StoreError> {
+        if let Some(known) = self.lodged.get(&place) {
+            return Ok(Some(*known));
+        }
+        let Some(transaction) = self.transaction(place.0)? else { return Ok(None) };
+        let bytes = transaction.record(place.1).cloned();
+        let Some(record) = bytes.and_then(|bytes| v1::Record::decode(bytes).ok()) else {
+            return Ok(None);
+        };
+        let (transaction_id, height) = (transaction.id, transaction.height);
+        let lodged = Lodged { content: content(&record), transaction_id, height };
+        if self.lodged.len() >= LODGED_MAX {
+            self.lodged.clear();
+        }
+        self.lodged.insert(place, lodged);
+        Ok(Some(lodged))
     }
 
     fn read(&mut self, log_index: u64) -> Result<Option<Transaction>, StoreError> {

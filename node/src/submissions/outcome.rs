@@ -126,6 +126,12 @@ pub enum SubmissionRefusal {
         /// Why not.
         reason: ReferenceRefused,
     },
+    /// A record that a client has signed waits in another transaction of it.
+    #[error(
+        "record {0} waits to become final in another transaction: wait for the end of that one before the \
+         record is signed again"
+    )]
+    RecordWaits(Hash),
     /// The signing key is not registered for this agency, or may not sign this.
     #[error("{reason}")]
     NotPermitted {
@@ -202,6 +208,7 @@ impl SubmissionRefusal {
             Self::AttachmentMissing(_) => "ATTACHMENT_MISSING",
             Self::SourceDiffers(_) => "SOURCE_DIFFERS",
             Self::Reference { reason, .. } => reason.code(),
+            Self::RecordWaits(_) => "RECORD_WAITS",
             Self::NotPermitted { code, .. } => code,
             Self::Lifetime(_) => "LIFETIME",
             Self::AlreadyExists { .. } => "ALREADY_EXISTS",

@@ -14,7 +14,7 @@ use std::{
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::Stated,
-    chain::{BlockOutcome, ChainReader, DedupePlace, SlotOutcome},
+    chain::{BlockOutcome, ChainReader, DedupePlace},
     hash::Hash,
     keys::{PublicKey, SigningKey},
     registry::signer_of,
@@ -22,15 +22,18 @@ use customhouse_ledger::{
     transaction::VerifiedTransaction,
 };
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
-    gathering::{Gathered, Gathering, Plan, SealedTransaction, Signing, record_bytes},
+    gathering::{
+        Gathered, Gathering, Plan, SealedTransaction, Signing, record_bytes, signed_by_clients,
+    },
     held::{Held, Placed},
     job::Job,
-    looked_up::{LookedUp, Transaction},
-    outbox::{AcceptedRecord, Changes, Outbox, OutboxError, RecordState},
-    prepare::Prepared,
+    looked_up::{Lodged, LookedUp},
+    outbox::{Changes, Outbox, OutboxError, RecordState},
+    prepare::{Prepared, content},
     references::Targets,
     shares::{Parts, Shares},
     waiting::Waiting,
@@ -38,6 +41,7 @@ use super::{
 use crate::{
     admission::{Admission, AdmissionError},
     clock,
+    mempool::MempoolError,
     metrics::Metrics,
     network::NetworkHandle,
 };
@@ -46,8 +50,8 @@ use crate::{
 /// sealed together, because every transaction costs each node a signature's check. It is about the
 /// shortest time in which a block is decided: a record that waits would have missed that block.
 const SEALING_PACE: Duration = Duration::from_millis(5);
-/// Transactions whose end becomes durable with one sync, where many expire at once.
-const EXPIRED_AT_ONCE: usize = 1024;
+/// What clients have signed and is held back has at most this part of what may wait here.
+const HELD_PART: u64 = 4;
 
 /// Why the worker stopped. Fatal: what was accepted can no longer be kept.
 #[derive(Debug, thiserror::Error)]
@@ -63,37 +67,45 @@ pub enum WorkerError {
 pub(super) struct Worker {
     pub(super) outbox: Outbox,
     pub(super) reader: ChainReader,
-    admission: Admission,
+    pub(super) admission: Admission,
     network: NetworkHandle,
     pub(super) agency: AgencyCode,
     signing_key: SigningKey,
     metrics: Metrics,
     pub(super) waiting: Waiting,
     /// Each pending transaction, by the time after which it can no longer be committed.
-    pending: BTreeMap<(u64, Hash), Pending>,
+    pub(super) pending: BTreeMap<(u64, Hash), Pending>,
     pending_bytes: u64,
     pending_bytes_max: u64,
     /// What clients have of it.
     shares: Shares,
     /// Accepted, but not in the mempool for want of room.
-    unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
+    pub(super) unplaced: BTreeMap<Hash, Arc<VerifiedTransaction>>,
+    /// Accepted, and no block may take it as the registry is.
+    unregistered: BTreeMap<Hash, Arc<VerifiedTransaction>>,
     /// Accepted, and handed on after what it refers to.
     pub(super) held: Held,
     /// The retries of a client that sends all it has again come in the order of the first time.
     pub(super) looked_up: LookedUp,
+    /// Under which the outbox has what records say.
+    content_secret: Arc<Zeroizing<[u8; 32]>>,
     /// When the last gathering was sealed.
     sealed: Option<Instant>,
 }
 
 /// A transaction that is not final yet.
-struct Pending {
+pub(super) struct Pending {
     bytes: u64,
     /// What it has of each client's share, where this process has signed it.
     parts: Parts,
 }
 
 impl Worker {
-    pub(super) fn new(outbox: Outbox, parts: SubmissionParts) -> Self {
+    pub(super) fn new(
+        outbox: Outbox,
+        parts: SubmissionParts,
+        content_secret: Arc<Zeroizing<[u8; 32]>>,
+    ) -> Self {
         let looked_up = LookedUp::new(parts.reader.clone());
         Self {
             outbox,
@@ -109,8 +121,10 @@ impl Worker {
             pending_bytes_max: parts.outbox_bytes_max,
             shares: Shares::default(),
             unplaced: BTreeMap::new(),
+            unregistered: BTreeMap::new(),
             held: Held::default(),
             looked_up,
+            content_secret,
             sealed: None,
         }
     }
@@ -152,7 +166,11 @@ impl Worker {
             }
         }
         // None before it is known which of them have ended.
-        waiting.into_iter().try_for_each(|transaction| self.place_in_order(transaction).map(drop))
+        for transaction in waiting {
+            self.place_in_order(transaction)?;
+        }
+        self.place_the_unplaced();
+        Ok(())
     }
 
     /// Whether the last gathering was sealed a while ago; where not, waits until then.
@@ -198,9 +216,13 @@ impl Worker {
             let Some(first) = self.first_of(&prepared, &place)? else {
                 return Ok(Plan::Done(Err(conflict(record_id))));
             };
-            let (height, log_index, slot_index) = (first.height, first.log_index, place.position);
+            let (height, log_index, slot_index) = (first.height, place.log_index, place.position);
             let end = Some(End::Final { height, log_index, slot_index });
-            return Ok(Plan::Done(Ok(Accepted { record_id, transaction_id: first.id, end })));
+            return Ok(Plan::Done(Ok(Accepted {
+                record_id,
+                transaction_id: first.transaction_id,
+                end,
+            })));
         }
         if let Some(first) = gathering.record_of_key(&prepared.dedupe_key) {
             return Ok(match first {
@@ -234,12 +256,13 @@ impl Worker {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
         };
         let client = &prepared.record.record.submitter;
-        let bytes = record_bytes(&prepared.record) as u64;
-        if !self.shares.has_room(client, bytes, room) {
+        // It may have a transaction of its own, of which there may be so many, too.
+        let share = record_bytes(&prepared.record).max(self.admission.least_bytes()) as u64;
+        if !self.shares.has_room(client, share, room) {
             return Ok(Plan::Done(Err(full("too much of this client waits to become final"))));
         }
-        let client = self.shares.add(client, bytes);
-        Ok(gathering.add_record(Gathered { prepared, client, targets }))
+        let client = self.shares.add(client, share);
+        Ok(gathering.add_record(Gathered { prepared, client, share, targets }))
     }
 
     /// Whether a record that this node signs could be committed. A node whose registry does not have its key
@@ -266,17 +289,38 @@ impl Worker {
         })
     }
 
-    /// The transaction at a place, where its record there says the same as another: whose salt was drawn anew.
+    /// Where the record at a place is that says the same as another, whose salt was drawn anew.
     fn first_of(
         &mut self,
         prepared: &Prepared,
         place: &DedupePlace,
-    ) -> Result<Option<Arc<Transaction>>, WorkerError> {
-        let found = self.looked_up.transaction(place.log_index)?;
-        Ok(found.filter(|found| {
-            let first = found.record(place.position);
-            first.is_some_and(|first| prepared.says_the_same_as(first))
-        }))
+    ) -> Result<Option<Lodged>, WorkerError> {
+        let secret = &self.content_secret;
+        let content = |record: &_| content(secret, record);
+        let lodged = self.looked_up.lodged((place.log_index, place.position), content)?;
+        Ok(lodged.filter(|lodged| lodged.content == prepared.content))
+    }
+
+    /// One record waits in one transaction. Else what becomes of the one would say nothing of the record, nor of
+    /// what refers to it.
+    fn waits_already(
+        &self,
+        transaction: &VerifiedTransaction,
+        gathering: &Gathering,
+    ) -> Result<Option<SubmissionRefusal>, WorkerError> {
+        if let Some(record) = gathering.record_in_both(transaction) {
+            return Ok(Some(SubmissionRefusal::RecordWaits(record)));
+        }
+        for record in signed_by_clients(transaction) {
+            if let Some(row) = self.outbox.record(&record)?
+                && row.state == RecordState::Pending
+                && row.transaction_id != transaction.id()
+                && self.outbox.is_pending(&row.transaction_id)?
+            {
+                return Ok(Some(SubmissionRefusal::RecordWaits(record)));
+            }
+        }
+        Ok(None)
     }
 
     fn plan_transaction(
@@ -298,12 +342,16 @@ impl Worker {
             Err(error) => return Ok(Plan::Done(Err(refusal(error)?))),
         }
         let (agency, slots) = (transaction.header().agency, transaction.slots());
+        if let Some(refusal) = self.waits_already(&transaction, gathering)? {
+            return Ok(Plan::Done(Err(refusal)));
+        }
         if let Err(refusal) = self.check_references(agency, transaction.stated(), slots)? {
             return Ok(Plan::Done(Err(refusal)));
         }
         let signer = &transaction.header().signer;
         let room = self.room(transaction.header().agency, signer);
-        if room.is_none_or(|room| self.held.is_full_of(signer, room)) {
+        let held_max = self.pending_bytes_max / HELD_PART;
+        if room.is_none_or(|room| self.held.is_full_of(signer, room.min(held_max), held_max)) {
             return Ok(Plan::Done(Err(full("too much waits to become final"))));
         }
         Ok(gathering.add_transaction(transaction))
@@ -365,11 +413,12 @@ impl Worker {
         }
     }
 
-    fn remove_pending(&mut self, key: &(u64, Hash)) -> bool {
+    pub(super) fn remove_pending(&mut self, key: &(u64, Hash)) -> bool {
         let Some(Pending { bytes, parts }) = self.pending.remove(key) else { return false };
         self.pending_bytes -= bytes;
         self.shares.give_back(&parts);
         self.unplaced.remove(&key.1);
+        self.unregistered.remove(&key.1);
         let free = self.held.ended(&key.1);
         self.unplaced.extend(free.into_iter().map(|transaction| (transaction.id(), transaction)));
         true
@@ -385,12 +434,15 @@ impl Worker {
 
     /// Puts an accepted transaction into the mempool and gossips it; later, where there is no room.
     pub(super) fn place(&mut self, transaction: Arc<VerifiedTransaction>) -> Placed {
-        match self.admission.insert(Arc::clone(&transaction)) {
+        match self.admission.admit(Arc::clone(&transaction)) {
             Ok(()) => self.network.publish_transaction(transaction.encoded().clone()),
             Err(AdmissionError::Committed(_)) => return Placed::Committed,
-            Err(AdmissionError::Mempool(crate::mempool::MempoolError::Present)) => {}
-            Err(_no_room) => {
+            Err(AdmissionError::Mempool(MempoolError::Present)) => {}
+            Err(AdmissionError::Mempool(_no_room)) => {
                 self.unplaced.insert(transaction.id(), transaction);
+            }
+            Err(_not_now) => {
+                self.unregistered.insert(transaction.id(), transaction);
             }
         }
         Placed::Waits
@@ -417,119 +469,13 @@ impl Worker {
         Ok(())
     }
 
-    fn place_the_unplaced(&mut self) {
-        for transaction in std::mem::take(&mut self.unplaced).into_values() {
+    pub(super) fn place_the_unplaced(&mut self) {
+        let unregistered = std::mem::take(&mut self.unregistered).into_values();
+        for transaction in std::mem::take(&mut self.unplaced).into_values().chain(unregistered) {
             // Of one that is committed, word is on its way here.
             self.place(transaction);
         }
-    }
-
-    fn look_again(&mut self) -> Result<(), WorkerError> {
-        let pending: Vec<(u64, Hash)> = self.pending.keys().copied().collect();
-        for key in pending {
-            if let Some(committed) = self.reader.transaction(&key.1)? {
-                let chain_id = self.reader.chain_id();
-                let verified = VerifiedTransaction::from_bytes(committed.encoded, &chain_id);
-                verified.iter().try_for_each(|transaction| self.found_committed(transaction))?;
-            }
-        }
-        self.expire(self.reader.tip().header.time_ms)?;
-        self.place_the_unplaced();
-        Ok(())
-    }
-
-    /// Ends a pending transaction that was found on the ledger.
-    fn found_committed(&mut self, transaction: &VerifiedTransaction) -> Result<(), WorkerError> {
-        self.remove_pending(&(transaction.header().not_after_ms, transaction.id()));
-        self.end_committed(transaction)?;
-        self.notify(&transaction.id())
-    }
-
-    /// As [`Worker::committed`], for a transaction found on the ledger.
-    fn end_committed(&mut self, transaction: &VerifiedTransaction) -> Result<(), WorkerError> {
-        let log_index = self.reader.log_index(&transaction.id())?;
-        let outcomes = log_index.map_or(Ok(Vec::new()), |at| self.reader.outcomes_at(at))?;
-        let mut changes = Changes::default();
-        self.forget(&mut changes, transaction, &outcomes)?;
-        Ok(self.outbox.commit_unsynced(changes)?)
-    }
-
-    /// The ledger answers for applied records from now on; what became a no-op is remembered here.
-    fn forget(
-        &self,
-        changes: &mut Changes,
-        transaction: &VerifiedTransaction,
-        outcomes: &[SlotOutcome],
-    ) -> Result<(), WorkerError> {
-        let (id, agency) = (transaction.id(), transaction.header().agency);
-        self.outbox.forget_transaction(changes, &id);
-        for ((slot_index, slot), outcome) in (0..).zip(transaction.slots()).zip(outcomes) {
-            let is_on_ledger =
-                outcome.is_applied() || self.reader.place_of(&slot.record_id, &agency)?.is_some();
-            if is_on_ledger {
-                self.outbox.forget_record(changes, slot);
-            } else if self.outbox.is_told_by(slot, &id)? {
-                self.outbox.forget_record(changes, slot);
-                // Why is on the ledger, and what it says is of no use any more: its key is free.
-                let state = RecordState::NoOp;
-                let record = AcceptedRecord::of(transaction, slot_index, state, Hash::ZERO);
-                self.outbox.put_record(changes, &slot.record_id, &record);
-            }
-        }
-        Ok(())
-    }
-
-    fn expire(&mut self, time_ms: u64) -> Result<(), WorkerError> {
-        let is_over = |pending: &BTreeMap<(u64, Hash), Pending>| {
-            pending.first_key_value().map(|(key, _)| *key).filter(|key| key.0 < time_ms)
-        };
-        while is_over(&self.pending).is_some() {
-            let (mut changes, mut expired) = (Changes::default(), Vec::new());
-            while expired.len() < EXPIRED_AT_ONCE
-                && let Some(key) = is_over(&self.pending)
-            {
-                if self.expire_one(&key, &mut changes)? {
-                    expired.push(key.1);
-                }
-            }
-            self.outbox.commit(changes)?;
-            expired.iter().try_for_each(|id| self.notify(id))?;
-        }
-        Ok(())
-    }
-
-    /// Whether a transaction whose time is over has expired. It may have been committed in its last moment.
-    fn expire_one(
-        &mut self,
-        key: &(u64, Hash),
-        changes: &mut Changes,
-    ) -> Result<bool, WorkerError> {
-        let encoded = self.outbox.transaction(&key.1)?;
-        let verified = encoded.and_then(|encoded| {
-            VerifiedTransaction::from_bytes(encoded.into(), &self.reader.chain_id()).ok()
-        });
-        let Some(transaction) = verified else {
-            self.remove_pending(key);
-            self.outbox.forget_transaction(changes, &key.1);
-            return Ok(true);
-        };
-        if self.reader.log_index(&key.1)?.is_some() {
-            self.found_committed(&transaction)?;
-            return Ok(false);
-        }
-        self.remove_pending(key);
-        for (slot_index, slot) in (0..).zip(transaction.slots()) {
-            if !self.outbox.is_told_by(slot, &key.1)? {
-                continue;
-            }
-            let accepted = self.outbox.record(&slot.record_id)?;
-            let content = accepted.map(|accepted| accepted.content).unwrap_or_default();
-            let record =
-                AcceptedRecord::of(&transaction, slot_index, RecordState::Expired, content);
-            self.outbox.put_record(changes, &slot.record_id, &record);
-        }
-        self.outbox.forget_transaction(changes, &key.1);
-        Ok(true)
+        self.hold_for_what_waits_only();
     }
 }
 

@@ -10,6 +10,7 @@ mod chaos;
 mod clocks;
 mod crashes;
 mod feeds;
+mod foreign_answers;
 mod full_disk;
 mod greedy;
 mod heads;

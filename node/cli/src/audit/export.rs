@@ -169,7 +169,7 @@ async fn of_records(
     for (id, bytes) in fetched {
         match seen.verifier.verify_receipt(&bytes) {
             Ok(receipt) if receipt.slot.record_id == id => {
-                if let Err(fork) = seen.note(&receipt.header, receipt.finalized_by.len()) {
+                if let Err(fork) = seen.note_receipt(&receipt) {
                     answer.refuse(Verdict::Fork, fork.to_string());
                 }
                 folder.receipt(&id, &bytes)?;

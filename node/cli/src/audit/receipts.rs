@@ -155,7 +155,7 @@ fn verify_file(file: &Path, seen: &mut Seen, sources: Option<&SourceFiles>) -> R
     let verified =
         binary_of::<v1::Receipt>(&bytes).map(|bytes| seen.verifier.verify_receipt(&bytes));
     match verified {
-        Ok(Ok(receipt)) => match seen.note(&receipt.header, receipt.finalized_by.len()) {
+        Ok(Ok(receipt)) => match seen.note_receipt(&receipt) {
             Ok(()) => {
                 view.accept(&receipt);
                 if let Some(sources) = sources {

@@ -181,9 +181,7 @@ impl StatusView {
     pub(crate) fn no_quorum(&self) -> Option<String> {
         let (there, quorum) = (self.peers_connected.saturating_add(1), self.quorum);
         (there < quorum).then(|| {
-            format!(
-                "NO QUORUM: {there} connected with this one, {quorum} decide; nothing becomes final"
-            )
+            format!("NO QUORUM in sight: {there} connected with this one, {quorum} decide")
         })
     }
 }

@@ -242,10 +242,12 @@ impl Report {
 
     /// Notes a message whose declaration was not found.
     pub(super) fn add_unlinked(&mut self, source: &str, key: &v1::Unlinked) {
-        let v1::Unlinked { reference, mrn } = key;
-        let said =
-            format!("{source}: no declaration has the reference {reference:?} or MRN {mrn:?}");
-        note!("not linked: {}", one_line(&said));
+        let v1::Unlinked { reference, mrn, reason } = key;
+        let said = match &reason[..] {
+            "" => format!("no declaration has the reference {reference:?} or MRN {mrn:?}"),
+            reason => reason.trim_start_matches("not linked: ").to_owned(),
+        };
+        note!("not linked: {}", one_line(&format!("{source}: {said}")));
         self.unlinked.push(source.to_owned());
     }
 

@@ -227,7 +227,7 @@ fn what_does_not_become_final_is_counted_and_the_exit_code_knows_it() {
     let broker = "--profile net/NL-DOUANE/clients/broker --output json submit";
     let status = "--profile net/NL-DOUANE/clients/operator query status";
     desk.wait_for(status, 0);
-    let missing = "NO QUORUM: 1 connected with this one, 2 decide";
+    let missing = "NO QUORUM in sight: 1 connected with this one, 2 decide";
     for asked in [status, "network status --dir net --only NL-DOUANE"] {
         let said = desk.run(asked).exits(0).text();
         assert!(said.contains(missing), "{said}");

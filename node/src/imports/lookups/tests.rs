@@ -114,7 +114,7 @@ fn what_amends_is_about_a_declaration_that_the_sender_may_amend() {
     let officer = || asker("officer", true);
     for reference in ["R", ""] {
         assert_eq!(decided(broker(), reference, Whose::Amendable, 3), Some(3));
-        assert_eq!(decided(broker(), reference, Whose::Amendable, 2), Some(0));
+        assert_eq!(decided(broker(), reference, Whose::Amendable, 2), None, "others' only");
         assert_eq!(decided(officer(), reference, Whose::Amendable, 3), None, "two of its agency");
         assert_eq!(decided(officer(), reference, Whose::Amendable, 2), Some(2));
         assert_eq!(decided(broker(), reference, Whose::OwnFirst, 3), Some(3));
@@ -170,4 +170,19 @@ fn of_a_record_only_what_is_asked_for_is_read() {
     let (submitter, submitter_role) = ("broker".into(), v1::Role::Office as i32);
     let status = Some(OfStatus { mrn: "M".into() });
     assert_eq!(read, OfRecord { submitter, submitter_role, references, declaration: None, status });
+}
+
+#[test]
+fn that_others_alone_may_amend_what_is_there_is_said_unless_something_of_one_s_own_is() {
+    let others = declared(2, ("NL", "other"), "R", "");
+    let refused = decided(asker("broker", false), &key("R", "M"), Whose::Amendable, &[others]);
+    let Err(warning @ Warning::NotOwn { .. }) = refused else { panic!("{refused:?}") };
+    assert!(warning.is_about_a_link());
+    let said = warning.to_string();
+    let id = Hash([2; 32]);
+    assert!(said.starts_with(&format!("not linked: the declaration of reference \"R\", {id}, is")));
+    // The reference is another's, and the MRN its own.
+    let both = [declared(2, ("NL", "other"), "R", ""), declared(3, ("NL", "broker"), "", "M")];
+    let decided = decided(asker("broker", false), &key("R", "M"), Whose::Amendable, &both);
+    assert_eq!(decided, Ok(3));
 }

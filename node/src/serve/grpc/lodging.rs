@@ -1,10 +1,17 @@
 //! Lodging a batch: in waves, so that what others of it refer to is on the ledger before them.
 
+use std::collections::HashMap;
+
 use customhouse_client::contract::{NOT_FOR_ROLE, TARGET_NOT_LODGED};
-use customhouse_formats::{Imported, Link, LinkTarget, Links, MessageRole, Rule, Warning, waves};
+use customhouse_formats::{
+    DeclarationKey, Imported, Link, LinkTarget, Links, MessageRole, Rule, Warning, waves,
+};
 use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{
-    self, Phase, import_link, import_result::Outcome, imported_message::Kind, reference::Relation,
+    self, Phase, import_link,
+    import_result::Outcome,
+    imported_message::Kind,
+    reference::{Ground, Relation},
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use prost::Message as _;
@@ -156,7 +163,11 @@ impl Lodging {
                 Ok(()) => self.submit(lodged, &piece).await,
                 Err(refused) => self.all_refused(&piece, &refused),
             };
-            for ((index, result), (accepted, lodged_as)) in piece.into_iter().zip(taken) {
+            let mut standing = self.standing(&taken).await;
+            for ((index, mut result), (accepted, lodged_as)) in piece.into_iter().zip(taken) {
+                if let Some(references) = standing.remove(&lodged_as.record_id) {
+                    lodged.as_it_stands(index, &mut result, references.first());
+                }
                 match accepted.filter(|accepted| wait && accepted.end.is_none()) {
                     Some(accepted) => ends.push(self.end(index, result, accepted, lodged_as)),
                     None => lodged.settle(index, result, lodged_as).await,
@@ -175,6 +186,25 @@ impl Lodging {
                 () = lodged.answers.closed() => return,
             }
         }
+    }
+
+    /// What the records refer to that were lodged before, with other references, and are on the ledger.
+    async fn standing(
+        &self,
+        taken: &[(Option<Accepted>, v1::RecordResult)],
+    ) -> HashMap<Vec<u8>, Vec<v1::Reference>> {
+        let before = taken.iter().filter(|(_, result)| result.reason_code == "ALREADY_EXISTS");
+        let ids: Vec<_> = before.map(|(_, result)| result.record_id.clone()).collect();
+        let reader = self.service.node.reader.clone();
+        let read = move || {
+            let references = |id: Vec<u8>| {
+                let record = reader.record(&Hash::from_slice(&id).ok()?).ok()??;
+                let record = v1::Record::decode(record.bytes).ok()?;
+                Some((id, record.references))
+            };
+            ids.into_iter().filter_map(references).collect()
+        };
+        apart(read).await.unwrap_or_default()
     }
 
     /// Keeps the messages that are too large for their records, as attachments of this client: durable before
@@ -352,15 +382,43 @@ impl Lodged {
             idempotency_key: imported.idempotency_key.clone(),
             warnings: imported.warnings.iter().map(warning).collect(),
             link: link.map(|link| self.link(link)),
-            unlinked: unlinked.map(|unlinked| v1::Unlinked {
-                reference: unlinked.key.reference.clone(),
-                mrn: unlinked.key.mrn.clone(),
-            }),
+            unlinked: unlinked.map(|unlinked| self.unlinked(index, &unlinked.key)),
             lodged,
         };
         let number = self.numbers[index];
         let item = &self.batch.items[number as usize];
         self.result_of(number, item, Outcome::Imported(outcome))
+    }
+
+    fn unlinked(&self, index: usize, key: &DeclarationKey) -> v1::Unlinked {
+        let (reference, mrn) = (key.reference.clone(), key.mrn.clone());
+        let why = self.batch.imported[index].warnings.iter().find(|w| w.is_about_a_link());
+        let reason = why.map(|why| cut(why.to_string())).unwrap_or_default();
+        v1::Unlinked { reference, mrn, reason }
+    }
+
+    /// Has a result tell what the record that was lodged before refers to.
+    fn as_it_stands(
+        &self,
+        index: usize,
+        result: &mut v1::ImportResult,
+        stands: Option<&v1::Reference>,
+    ) {
+        let Some(Outcome::Imported(imported)) = &mut result.outcome else { return };
+        let message = &self.batch.imported[index];
+        imported.link = stands.map(|reference| v1::ImportLink {
+            relation: reference.relation,
+            record_id: reference.record_id.clone(),
+            to: None,
+            ground: reference.ground,
+            rule: match reference.ground() {
+                Ground::ByFolder => import_link::Rule::Folder as i32,
+                Ground::ByReference | Ground::Asserted => import_link::Rule::Ledger as i32,
+            },
+        });
+        let is_about = message.role != MessageRole::Declaration;
+        imported.unlinked =
+            (is_about && stands.is_none()).then(|| self.unlinked(index, &message.key));
     }
 
     fn link(&self, link: &Link) -> v1::ImportLink {

@@ -34,7 +34,6 @@ mod checkpoints;
 mod connections;
 mod feeds;
 mod fixture;
-mod given_up;
 mod hostile;
 mod imports;
 mod large;
@@ -43,5 +42,6 @@ mod parameters;
 mod raw;
 mod registry;
 mod strange;
+mod undecided;
 
 use fixture::{DEADLINE, Fixture};
