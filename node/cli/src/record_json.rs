@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use customhouse_proto::v1;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
@@ -24,7 +25,22 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<v1::Record> {
     let message =
         DynamicMessage::deserialize(descriptor("customhouse.v1.Record")?, &mut deserializer)?;
     deserializer.end()?;
-    Ok(message.transcode_to()?)
+    let mut record: v1::Record = message.transcode_to()?;
+    for reference in &mut record.references {
+        in_hexadecimal(&mut reference.record_id);
+    }
+    Ok(record)
+}
+
+/// Commands print ids in hexadecimal, and protobuf's JSON has bytes in base64. An id of 64 hexadecimal digits is read
+/// as that: as base64 it would have 48 bytes, which no id has.
+fn in_hexadecimal(id: &mut Vec<u8>) {
+    let written = STANDARD.encode(&*id);
+    if written.len() == 64
+        && let Ok(bytes) = hex::decode(&written)
+    {
+        *id = bytes;
+    }
 }
 
 /// Any JSON in whose objects each field stands once, in one of the two spellings that protobuf's JSON has
@@ -103,6 +119,15 @@ pub(crate) fn of_record(bytes: &[u8]) -> anyhow::Result<serde_json::Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_of_another_record_is_read_as_commands_print_it_and_as_protobuf_does() {
+        let id: Vec<u8> = (0..32).map(|byte| byte * 7).collect();
+        for written in [hex::encode(&id), STANDARD.encode(&id), hex::encode(&id).to_uppercase()] {
+            let text = format!(r#"{{"references": [{{"recordId": "{written}"}}]}}"#);
+            assert_eq!(parse(&text).expect("a record").references[0].record_id, id, "{written}");
+        }
+    }
 
     #[test]
     fn a_record_comes_back_from_its_json() {

@@ -347,6 +347,10 @@ impl fmt::Display for Report {
         }
         line(self.unlinked.len(), "about a declaration that was not found, named above")?;
         line(self.receipts, "receipts")?;
+        // Of one message people want to go on with its record; of many, JSON has the ids.
+        if let ([RecordView { record_id, .. }], 1) = (&self.records[..], self.messages) {
+            write!(f, "\nrecord    {record_id}")?;
+        }
         match self.limited {
             true => write!(f, "\nthe file has more rows than --limit"),
             false => Ok(()),
