@@ -269,8 +269,9 @@ impl Inbound {
         let Some(encoded) = found? else { return Ok(None) };
         let bytes = encoded.len();
         let is_as_told = bytes == announced.bytes;
-        let taken = |is_new| Some(Taken { is_new, is_as_told });
-        let Some(turn) = self.batches.next(from).await else { return Ok(taken(false)) };
+        // Only what was verified is held against anybody.
+        let unverified = Taken { is_new: false, is_as_told: true };
+        let Some(turn) = self.batches.next(from).await else { return Ok(Some(unverified)) };
         let inbound = self.clone();
         let admitted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -283,7 +284,10 @@ impl Inbound {
             inbound.admit_all(vec![encoded])
         });
         // It fails only where the runtime is going down.
-        admitted.await.unwrap_or(Ok(false)).map(taken)
+        match admitted.await {
+            Ok(admitted) => admitted.map(|is_new| Some(Taken { is_new, is_as_told })),
+            Err(_going_down) => Ok(Some(unverified)),
+        }
     }
 
     /// Tells of one that waits here: gossip does not, where it came too late or who told of it is at fault.

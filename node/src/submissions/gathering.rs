@@ -164,8 +164,8 @@ impl Gathering {
     }
 
     /// Signs the records into as few transactions as the limits allow; those of each client that wait for what
-    /// they refer to into some of their own, so that nothing of another waits with them. Each goes through the `door` that
-    /// those of clients went through before they were gathered: what no block may carry is not accepted.
+    /// they refer to into some of their own, so that nothing of another waits with them. Each goes through the
+    /// `door` that those of clients went through before they were gathered: what no block may carry is not accepted.
     ///
     /// # Errors
     /// The door's, where it could not tell.

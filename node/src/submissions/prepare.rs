@@ -27,8 +27,6 @@ pub(super) struct Prepared {
     pub(super) content: Hash,
 }
 
-impl Prepared {}
-
 /// Whether two records are the same submission: the salt is drawn anew each time, and the certificate is that
 /// of the connection by which it came.
 pub(super) fn says_the_same(one: &v1::Record, other: v1::Record) -> bool {

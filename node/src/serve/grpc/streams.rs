@@ -7,7 +7,7 @@
 //! chunks or waiting items is under way, nor while the client does not read its answers: HTTP/2's
 //! flow control then holds the client back.
 
-use std::{future::Future, ops::Range, sync::Arc};
+use std::{future::Future, ops::Range, panic::resume_unwind, sync::Arc};
 
 use futures::{
     FutureExt as _, Stream, StreamExt as _,
@@ -15,7 +15,7 @@ use futures::{
     stream::{BoxStream, FuturesUnordered},
 };
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinError};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -196,8 +196,12 @@ impl<I: Intake> Flow<I> {
             Some(place) => tokio::spawn(holding(place, accept)),
             None => tokio::spawn(accept),
         };
-        // It fails only where the runtime is going down.
-        task.map(Result::unwrap_or_default)
+        // A fault in it is the stream's, whose items would else have no answer and no word of it.
+        task.map(|accepted| match accepted.map_err(JoinError::try_into_panic) {
+            Ok(steps) => steps,
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(_going_down)) => Vec::new(),
+        })
     }
 
     /// The bytes that messages hold, by their numbers in the stream.
