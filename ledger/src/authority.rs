@@ -10,7 +10,7 @@
 //! | declaration, transport document, event, certificate | – | yes | yes | yes | yes | yes |
 //! | declaration status, inspection, enforcement action, risk alert | – | yes | – | – | – | – |
 //! | assistance request, assistance response, trader status | – | yes | – | – | – | – |
-//! | registry change, misbehaviour | yes | – | – | – | – | – |
+//! | registry change, misbehaviour, agreement change | yes | – | – | – | – | – |
 //!
 //! **What may refer to what**, and whose that may be. *Own* is a record of the same agency and, unless an
 //! office speaks, of the same submitter.
@@ -72,14 +72,14 @@ pub fn roles(kind: RecordKind) -> &'static [Role] {
         Declaration | TransportDocument | Event | Certificate => OFFICE_AND_OPERATORS,
         DeclarationStatus | Inspection | EnforcementAction | RiskAlert | AssistanceRequest
         | AssistanceResponse | TraderStatus => OFFICE,
-        RegistryChange | Misbehaviour => NODE,
+        RegistryChange | Misbehaviour | AgreementChange => NODE,
     }
 }
 
 /// The kinds that a record of a kind may refer to so; none where it may not.
 pub fn targets(relation: Relation, from: RecordKind) -> &'static [RecordKind] {
     match (relation, from) {
-        (_, RegistryChange | Misbehaviour) | (Relation::Unspecified, _) => &[],
+        (_, RegistryChange | Misbehaviour | AgreementChange) | (Relation::Unspecified, _) => &[],
         (Relation::Amends | Relation::Cancels | Relation::Corrects, kind) => same(kind),
         (Relation::RespondsTo, DeclarationStatus) => &[Declaration],
         (Relation::RespondsTo, Declaration) => &[DeclarationStatus],
@@ -164,15 +164,23 @@ impl fmt::Display for NoRelation {
 /// What the chain knows of a record that another refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its kind.
-    pub kind: RecordKind,
-    /// Who lodged it.
+    /// Its kind; `None` where it is sealed, and the chain does not know.
+    pub kind: Option<RecordKind>,
+    /// Who lodged it; empty where it is sealed.
     pub submitter: String,
 }
 
-/// Why a record may not refer to another.
+impl Target {
+    /// What is known of a record by what it states; `None` where it is sealed.
+    pub fn of(stated: Option<&Stated>) -> Self {
+        let submitter = stated.map(|stated| stated.submitter.clone()).unwrap_or_default();
+        Self { kind: stated.map(|stated| stated.kind), submitter }
+    }
+}
+
+/// Why a slot does not count: what an open record refers to, or what a sealed one is lodged under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ReferenceRefused {
+pub enum SlotRefused {
     /// There is no such record on the chain, nor before it in its block.
     Unknown,
     /// The relation does not lead to a record of that kind.
@@ -181,12 +189,24 @@ pub enum ReferenceRefused {
     Agency,
     /// It is another submitter's of the agency.
     Submitter,
+    /// There is no such agreement, or it has no such epoch.
+    AgreementUnknown,
+    /// The agency is no party of the epoch.
+    AgreementParty,
+    /// The epoch has not begun, is over, or one of its parties is a member no more.
+    AgreementEpoch,
+    /// What is granted is no sealed record of the agency.
+    GrantRecord,
 }
 
-impl ReferenceRefused {
+impl SlotRefused {
     /// Each, with its number under a block's outcomes root.
-    pub const ALL: [(Self, u16); 4] =
-        [(Self::Unknown, 1), (Self::Kind, 2), (Self::Agency, 3), (Self::Submitter, 4)];
+    #[rustfmt::skip]
+    pub const ALL: [(Self, u16); 8] = [
+        (Self::Unknown, 1), (Self::Kind, 2), (Self::Agency, 3), (Self::Submitter, 4),
+        (Self::AgreementUnknown, 5), (Self::AgreementParty, 6), (Self::AgreementEpoch, 7),
+        (Self::GrantRecord, 8),
+    ];
 
     /// Its number under a block's outcomes root.
     pub fn number(self) -> u16 {
@@ -200,6 +220,10 @@ impl ReferenceRefused {
             Self::Kind => "REFERENCE_KIND",
             Self::Agency => "REFERENCE_AGENCY",
             Self::Submitter => "REFERENCE_SUBMITTER",
+            Self::AgreementUnknown => "AGREEMENT_UNKNOWN",
+            Self::AgreementParty => "AGREEMENT_PARTY",
+            Self::AgreementEpoch => "AGREEMENT_EPOCH",
+            Self::GrantRecord => "GRANT_RECORD",
         }
     }
 
@@ -220,6 +244,19 @@ impl ReferenceRefused {
                 "it amends, cancels or corrects a record of another submitter, which only that one or an \
                  office of the agency may"
             }
+            Self::AgreementUnknown => {
+                "there is no such agreement on the chain, or it has no such epoch: see `customhouse agreement show`"
+            }
+            Self::AgreementParty => {
+                "this agency is no party of that epoch of the agreement: lodge under one that it is a party of"
+            }
+            Self::AgreementEpoch => {
+                "that epoch of the agreement was not in force when the block was made: submit it again, under the \
+                 present epoch, or as `own`"
+            }
+            Self::GrantRecord => {
+                "what is granted is no sealed record of this agency that is on the ledger: lodge it first"
+            }
         }
     }
 }
@@ -233,20 +270,21 @@ pub fn check_target(
     from: &Stated,
     reference: &StatedReference,
     target: Option<&Target>,
-) -> Result<(), ReferenceRefused> {
+) -> Result<(), SlotRefused> {
     let is_of_own = is_of_own(reference.relation);
     if is_of_own && reference.agency != *agency {
-        return Err(ReferenceRefused::Agency);
+        return Err(SlotRefused::Agency);
     }
-    let target = target.ok_or(ReferenceRefused::Unknown)?;
-    if !targets(reference.relation, from.kind).contains(&target.kind) {
-        return Err(ReferenceRefused::Kind);
+    let target = target.ok_or(SlotRefused::Unknown)?;
+    let leads = |kind: &RecordKind| targets(reference.relation, from.kind).contains(kind);
+    if !target.kind.as_ref().is_some_and(leads) {
+        return Err(SlotRefused::Kind);
     }
     if !is_of_own {
         return Ok(());
     }
     if from.role != Role::Office && target.submitter != from.submitter {
-        return Err(ReferenceRefused::Submitter);
+        return Err(SlotRefused::Submitter);
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ use pending::PendingBlocks;
 use registry_state::{EarlierRegistries, RegistryState};
 
 /// The layout of the store, and the rules that its blocks keep. Another number is refused.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// The newest committed block, and who decides the next.
 #[derive(Clone, Debug, PartialEq, Eq)]

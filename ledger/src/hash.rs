@@ -117,6 +117,18 @@ impl Tag {
     pub const MEMBERS: Self = Self("customhouse/v1/members\0");
     /// Count and Merkle root of the agreements → agreements root.
     pub const AGREEMENTS: Self = Self("customhouse/v1/agreements\0");
+    /// Agency → the id of the agreement that it has with itself.
+    pub const AGREEMENT_OWN: Self = Self("customhouse/v1/agreement-own\0");
+    /// An epoch's canonical bytes → its hash, which is also the id of an agreement that it begins.
+    pub const AGREEMENT: Self = Self("customhouse/v1/agreement\0");
+    /// Signed: a party's approval of an epoch.
+    pub const AGREEMENT_APPROVAL: Self = Self("customhouse/v1/agreement-approval\0");
+    /// Agreement, epoch and who leaves → dedupe key.
+    pub const AGREEMENT_LEAVE: Self = Self("customhouse/v1/agreement-leave\0");
+    /// Record, agreement and epoch → dedupe key of a grant.
+    pub const GRANT: Self = Self("customhouse/v1/grant\0");
+    /// Agreement, epoch, agency and subject key of a sealed slot → the key that the history has it under.
+    pub const SEALED_SUBJECT: Self = Self("customhouse/v1/sealed-subject\0");
     /// Members root and agreements root → registry root.
     pub const REGISTRY: Self = Self("customhouse/v1/registry\0");
     /// Registry proposal bytes → its hash, which is also the change's dedupe key.

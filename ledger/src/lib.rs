@@ -19,6 +19,7 @@
 //! builds without C++ and does no I/O: that is the verifier.
 
 pub mod agency;
+pub mod agreement;
 pub mod attachment;
 pub mod authority;
 pub mod canonical;

@@ -86,6 +86,21 @@ pub const GENESIS_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// A genesis as JSON.
 pub const GENESIS_JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+// ---- Agreements.
+
+/// Parties of an agreement.
+pub const PARTIES_MAX: usize = 16;
+/// Epochs of an agreement: of a month each, they last for more than twenty years.
+pub const EPOCHS_MAX: u32 = 256;
+/// How long an epoch lasts, milliseconds: two years.
+pub const EPOCH_MS_MAX: u64 = 731 * 24 * 60 * 60 * 1000;
+/// Epochs that an agency may lodge in 24 hours, of all its agreements.
+pub const AGREEMENT_CHANGES_A_DAY_MAX: usize = 64;
+/// Agreements that are not over, of one agency.
+pub const AGREEMENTS_OPEN_MAX: usize = 256;
+/// How long an agreement that is over keeps its place under the agreements root, milliseconds: 31 days.
+pub const AGREEMENT_KEPT_MS: u64 = 31 * 24 * 60 * 60 * 1000;
+
 // ---- Finality.
 
 /// Validators of a height.

@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    agreement::AgreementError,
     attachment::{AttachmentError, check_attachments},
     authority::{self, NoRelation, NotStated, RecordKind, role},
     canonical::{self, CanonicalError},
@@ -32,6 +33,7 @@ use crate::{
     text::{self, TextError},
 };
 
+mod agreement_change;
 mod assistance_request;
 mod assistance_response;
 mod certificate;
@@ -156,6 +158,9 @@ pub enum RecordError {
     /// Not a change of the registry.
     #[error("record.registry_change.{0}")]
     RegistryChange(ChangeError),
+    /// Not a change of an agreement.
+    #[error("record.agreement_change.{0}")]
+    AgreementChange(AgreementError),
     /// An enumeration's value is unset or unknown.
     #[error("record.{0}: unset or unknown value")]
     Enumeration(&'static str),
@@ -190,6 +195,7 @@ impl RecordError {
             Self::Decimal(_) => "RECORD_DECIMAL",
             Self::Misbehaviour(_) => "RECORD_MISBEHAVIOUR",
             Self::RegistryChange(_) => "RECORD_REGISTRY_CHANGE",
+            Self::AgreementChange(_) => "RECORD_AGREEMENT_CHANGE",
             Self::Enumeration(_) => "RECORD_ENUMERATION",
         }
     }

@@ -11,6 +11,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
+    agreement::Agreements,
     authority::{self, RecordKind, Role, Stated, role},
     canonical::{self, CanonicalError},
     finality::validators::{Validator, ValidatorSet, ValidatorSetError},
@@ -143,6 +144,18 @@ pub struct Signer {
 }
 
 impl Signer {
+    /// Checks that this key may sign a slot. `stated` is of its record; `None` where the slot is not open.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check_slot(&self, stated: Option<&Stated>) -> Result<(), SignerRefused> {
+        match stated {
+            Some(stated) => self.check(stated),
+            None if self.role == Role::Node => Ok(()),
+            None => Err(SignerRefused::Sealed),
+        }
+    }
+
     /// Checks that this key may sign a record.
     ///
     /// # Errors
@@ -194,6 +207,11 @@ pub enum SignerRefused {
          there"
     )]
     Certificate,
+    /// Sealed, or a grant, and not by a node: who lodged it is for those to see who have its bytes.
+    #[error(
+        "form: only a node's key signs slots that are not open; submit the record to your agency's node"
+    )]
+    Sealed,
 }
 
 impl SignerRefused {
@@ -205,6 +223,7 @@ impl SignerRefused {
             Self::Kind => "SIGNER_KIND",
             Self::Mapping => "SIGNER_MAPPING",
             Self::Certificate => "SIGNER_CERTIFICATE",
+            Self::Sealed => "SIGNER_SEALED",
         }
     }
 }
@@ -301,9 +320,9 @@ impl Registry {
         self.entries.len()
     }
 
-    /// The root over members and agreements, as a block's header has it.
-    pub fn root(&self) -> Hash {
-        root(&self.members_root(), &agreements_root())
+    /// The root over members and agreements where there are no agreements, as the genesis's header has it.
+    pub fn root_without_agreements(&self) -> Hash {
+        root(&self.members_root(), &Agreements::default().root())
     }
 
     /// Tagged hash of the entry count (u64) and the RFC 6962 root of the sorted entries.
@@ -383,6 +402,12 @@ impl Registry {
         self.entries.values().filter(|entry| admitted(entry)).filter_map(peer).collect()
     }
 
+    /// Whether an agency is a member at a height.
+    pub fn is_open_agency(&self, agency: &AgencyCode, height: u64) -> bool {
+        let entry = self.entries.get(&RegistryKey::agency(agency));
+        entry.is_some_and(|entry| is_open_at(entry, height))
+    }
+
     /// Whether a key decides a height, or did.
     pub fn is_validator_at(&self, key: &PublicKey, height: u64) -> bool {
         self.open_at(height).any(|entry| match &entry.entry {
@@ -446,12 +471,6 @@ pub fn members_root(count: u64, tree_root: &Hash) -> Hash {
 /// in the way of a change of the members, which is bound to the members root alone.
 pub fn root(members_root: &Hash, agreements_root: &Hash) -> Hash {
     Tag::REGISTRY.hash(&[members_root.as_bytes(), agreements_root.as_bytes()])
-}
-
-/// The root over the agreements: tagged hash of their count (u64) and the RFC 6962 root of their entries. This
-/// version of the rules admits none, so it is that of none.
-pub fn agreements_root() -> Hash {
-    Tag::AGREEMENTS.hash(&[&0_u64.to_be_bytes(), merkle::empty_root().as_bytes()])
 }
 
 /// Reads an entry's canonical bytes.

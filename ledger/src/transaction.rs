@@ -5,12 +5,12 @@ use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
 use crate::{
-    agency::AgencyCode,
-    authority::{Role, Stated},
+    agreement::{AgreementChange, AgreementError},
+    authority::Stated,
     canonical::CanonicalError,
     finality::evidence::Evidence,
-    hash::{Hash, Tag},
-    keys::{KeyError, Signature, SigningKey},
+    hash::Hash,
+    keys::{KeyError, Signature},
     layout::LayoutError,
     limits::{SLOTS_MAX, TRANSACTION_BYTES_MAX},
     merkle,
@@ -23,11 +23,13 @@ use crate::{
 
 mod header;
 pub mod outcome;
+mod signing;
 mod slot;
 
 pub use header::TransactionHeader;
 pub use outcome::SlotOutcome;
-pub use slot::{DedupeScope, Slot, SlotError};
+pub use signing::NewSlot;
+pub use slot::{DedupeScope, EpochId, Slot, SlotError, SlotForm, sealed_index_key};
 
 /// Why a transaction was refused, by what it says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +106,15 @@ pub enum TransactionError {
     /// The record answers to another agency.
     #[error("transaction.records[{0}].agency: not the transaction's")]
     Agency(usize),
+    /// A change of an agreement that is not alone, or under a dedupe key that is not its own.
+    #[error(
+        "transaction.records[0].agreement_change: must be alone in its transaction, under the dedupe key that \
+         follows from it"
+    )]
+    AgreementChangeAlone,
+    /// A change of an agreement whose signatures do not verify.
+    #[error("transaction.records[0].agreement_change.{0}")]
+    AgreementChange(AgreementError),
 }
 
 impl TransactionError {
@@ -128,6 +139,7 @@ impl TransactionError {
             Self::Agency(_) => "RECORD_AGENCY",
             Self::RegistryChangeAlone | Self::RegistryChange(_) => "RECORD_REGISTRY_CHANGE",
             Self::Misbehaviour => "RECORD_MISBEHAVIOUR",
+            Self::AgreementChangeAlone | Self::AgreementChange(_) => "RECORD_AGREEMENT_CHANGE",
         }
     }
 }
@@ -140,7 +152,7 @@ pub struct VerifiedTransaction {
     id: Hash,
     leaf_hash: Hash,
     slots: Vec<Slot>,
-    stated: Vec<Stated>,
+    stated: Vec<Option<Stated>>,
     load: Load,
     alone: Option<Alone>,
     parts: v1::Transaction,
@@ -180,77 +192,6 @@ impl VerifiedTransaction {
         Some((TransactionHeader::decode(&parts.header).ok()?, leaf_hash))
     }
 
-    /// Signs records into a transaction.
-    ///
-    /// # Errors
-    /// No slot, too many, records of another agency, or too large a transaction.
-    pub fn sign(
-        records: &[(ValidRecord, Hash)],
-        agency: AgencyCode,
-        not_after_ms: u64,
-        chain_id: &Hash,
-        key: &SigningKey,
-    ) -> Result<Self, TransactionError> {
-        let carried: Vec<Slot> = records
-            .iter()
-            .map(|(record, dedupe_key)| Slot {
-                record_id: record.id,
-                subject_keys: record.subject_keys.clone(),
-                dedupe_key: *dedupe_key,
-                scope: DedupeScope::of(&record.record),
-            })
-            .collect();
-        let slots: Vec<Bytes> = carried.iter().map(|slot| slot.encode().into()).collect();
-        let header = TransactionHeader {
-            chain_id: *chain_id,
-            signer: key.public(),
-            agency,
-            not_after_ms,
-            slot_count: u32::try_from(slots.len()).unwrap_or(u32::MAX),
-            records_root: merkle::root(&slots),
-        };
-        let header_bytes = header.encode();
-        let signature = key.sign(&Tag::TRANSACTION_SIGNATURE.message(&[&header_bytes]));
-        let parts = v1::Transaction {
-            header: header_bytes.into(),
-            signature: signature.0.to_vec().into(),
-            slots,
-            records: records.iter().map(|(record, _)| record.bytes.clone()).collect(),
-        };
-        let encoded = Bytes::from(parts.encode_to_vec());
-        let is_alone = |(record, _): &(ValidRecord, Hash)| is_alone(&record.record);
-        match records.iter().any(is_alone) {
-            true => Self::from_bytes(encoded, chain_id),
-            false => Self::of_signed((header, signature), records, carried, (parts, encoded)),
-        }
-    }
-
-    /// What was just signed, of records that are valid: nothing is decoded or hashed again, which takes as long as
-    /// checking a stranger's.
-    fn of_signed(
-        (header, signature): (TransactionHeader, Signature),
-        records: &[(ValidRecord, Hash)],
-        slots: Vec<Slot>,
-        (parts, encoded): (v1::Transaction, Bytes),
-    ) -> Result<Self, TransactionError> {
-        if encoded.len() > TRANSACTION_BYTES_MAX {
-            return Err(TransactionError::TooLarge(encoded.len()));
-        }
-        if !(1..=SLOTS_MAX).contains(&slots.len()) {
-            let stated = header.slot_count;
-            return Err(TransactionError::SlotCount { stated, found: slots.len() });
-        }
-        let load = records.iter().fold(Load::default(), |load, (record, _)| load + record.load);
-        load.check_transaction().map_err(TransactionError::Load)?;
-        if let Some(other) = records.iter().position(|(record, _)| record.agency != header.agency) {
-            return Err(TransactionError::Agency(other));
-        }
-        let stated = records.iter().filter_map(|(record, _)| Stated::of(&record.record)).collect();
-        let (id, leaf_hash) = (header.id(), merkle::leaf_hash(&header.leaf(&signature)));
-        let alone = None;
-        Ok(Self { id, header, signature, leaf_hash, slots, stated, load, alone, parts, encoded })
-    }
-
     fn check(
         parts: v1::Transaction,
         encoded: Bytes,
@@ -272,45 +213,17 @@ impl VerifiedTransaction {
         }
         let load = check_load(&parts)?;
         let CheckedSlots { slots, stated, alone } = check_slots(&parts, &header)?;
-        if let Some(Alone::Change(change)) = &alone {
-            change.verify(chain_id).map_err(TransactionError::RegistryChange)?;
+        match &alone {
+            Some(Alone::Change(change)) => {
+                change.verify(chain_id).map_err(TransactionError::RegistryChange)?;
+            }
+            Some(Alone::Agreement(change)) => {
+                change.verify(chain_id).map_err(TransactionError::AgreementChange)?;
+            }
+            _ => {}
         }
         let (id, leaf_hash) = (header.id(), merkle::leaf_hash(&header.leaf(&signature)));
         Ok(Self { id, header, signature, leaf_hash, slots, stated, load, alone, parts, encoded })
-    }
-
-    /// Signs a report of misbehaviour.
-    ///
-    /// # Errors
-    /// As [`VerifiedTransaction::sign`]; evidence that proves nothing.
-    pub fn report(
-        evidence: &Evidence,
-        submitter: &str,
-        agency: AgencyCode,
-        not_after_ms: u64,
-        chain_id: &Hash,
-        key: &SigningKey,
-    ) -> Result<Self, TransactionError> {
-        let body = Body::Misbehaviour(evidence.to_proto());
-        let record = own_record(body, &evidence.dedupe_key(), submitter, &agency)?;
-        Self::sign(&[record], agency, not_after_ms, chain_id, key)
-    }
-
-    /// Signs a change of the registry.
-    ///
-    /// # Errors
-    /// As [`VerifiedTransaction::sign`]; an approval or statement whose signature does not verify.
-    pub fn change_registry(
-        change: &RegistryChange,
-        submitter: &str,
-        agency: AgencyCode,
-        not_after_ms: u64,
-        chain_id: &Hash,
-        key: &SigningKey,
-    ) -> Result<Self, TransactionError> {
-        let body = Body::RegistryChange(change.to_proto());
-        let record = own_record(body, &change.proposal().hash(), submitter, &agency)?;
-        Self::sign(&[record], agency, not_after_ms, chain_id, key)
     }
 
     /// What was signed.
@@ -338,8 +251,9 @@ impl VerifiedTransaction {
         &self.slots
     }
 
-    /// Who states the record of each slot, and what it refers to; in the slots' order.
-    pub fn stated(&self) -> &[Stated] {
+    /// Who states the record of each slot, and what it refers to, in the slots' order; `None` where the slot is not
+    /// open, and only those who have the bytes know.
+    pub fn stated(&self) -> &[Option<Stated>] {
         &self.stated
     }
 
@@ -361,7 +275,15 @@ impl VerifiedTransaction {
         }
     }
 
-    /// Whether it carries a change of the registry or evidence, which are the network's own business.
+    /// The change of an agreement that it carries, alone. All its signatures verify.
+    pub fn agreement_change(&self) -> Option<&AgreementChange> {
+        match &self.alone {
+            Some(Alone::Agreement(change)) => Some(change),
+            _ => None,
+        }
+    }
+
+    /// Whether it carries a change of registry or agreements, or evidence: the network's own business.
     pub fn is_of_the_network(&self) -> bool {
         self.alone.is_some()
     }
@@ -387,27 +309,8 @@ impl VerifiedTransaction {
 
 /// Whether a record must be alone in its transaction.
 fn is_alone(record: &v1::Record) -> bool {
-    matches!(record.body, Some(Body::Misbehaviour(_) | Body::RegistryChange(_)))
-}
-
-/// A record that is alone in its transaction, under a dedupe key that follows from its body.
-fn own_record(
-    body: Body,
-    dedupe_key: &Hash,
-    submitter: &str,
-    agency: &AgencyCode,
-) -> Result<(ValidRecord, Hash), TransactionError> {
-    let record = v1::Record {
-        // Nothing in it needs to be hidden from guessing.
-        salt: dedupe_key.0.to_vec(),
-        agency: agency.to_string(),
-        submitter: submitter.to_owned(),
-        submitter_role: Role::Node as i32,
-        body: Some(body),
-        ..Default::default()
-    };
-    let record = ValidRecord::from_record(record);
-    Ok((record.map_err(|error| TransactionError::Record(0, error))?, *dedupe_key))
+    use Body::{AgreementChange, Misbehaviour, RegistryChange};
+    matches!(record.body, Some(Misbehaviour(_) | RegistryChange(_) | AgreementChange(_)))
 }
 
 /// What is alone in its transaction.
@@ -415,19 +318,35 @@ fn own_record(
 enum Alone {
     Evidence(Box<Evidence>),
     Change(Box<RegistryChange>),
+    Agreement(Box<AgreementChange>),
 }
 
 /// What a transaction carries, checked.
 struct CheckedSlots {
     slots: Vec<Slot>,
-    stated: Vec<Stated>,
+    stated: Vec<Option<Stated>>,
     alone: Option<Alone>,
 }
 
-/// As many records as slots, which together are no more work than a transaction may be.
+/// The place of a slot's record among the records of a transaction; `None` where the slot is not open, and none is
+/// carried, or where there is no such slot.
+pub fn record_place(parts: &v1::Transaction, position: u32) -> Option<usize> {
+    let position = usize::try_from(position).ok()?;
+    if parts.slots.len() == parts.records.len() {
+        // All are open: nothing needs to be decoded.
+        return (position < parts.slots.len()).then_some(position);
+    }
+    let is_open = |bytes: &Bytes| Slot::decode(bytes).is_ok_and(|slot| slot.form == SlotForm::Open);
+    if !is_open(parts.slots.get(position)?) {
+        return None;
+    }
+    Some(parts.slots[..position].iter().filter(|bytes| is_open(bytes)).count())
+}
+
+/// The records together are no more work than a transaction may be.
 fn check_load(parts: &v1::Transaction) -> Result<Load, TransactionError> {
     let (expected, found) = (parts.slots.len(), parts.records.len());
-    if found != expected {
+    if found > expected {
         return Err(TransactionError::RecordCount { expected, found });
     }
     let mut load = Load::default();
@@ -448,10 +367,21 @@ fn check_slots(
     };
     let mut slots = parts.slots.iter().enumerate().map(decode).collect::<Result<Vec<_>, _>>()?;
     let count = slots.len();
+    let expected = slots.iter().filter(|slot| slot.form == SlotForm::Open).count();
+    let found = parts.records.len();
+    if found != expected {
+        return Err(TransactionError::RecordCount { expected, found });
+    }
     let (mut stated, mut alone) = (Vec::with_capacity(count), None);
-    for (index, (slot, bytes)) in slots.iter_mut().zip(&parts.records).enumerate() {
+    let mut records = parts.records.iter().enumerate();
+    for (index, slot) in slots.iter_mut().enumerate() {
+        if slot.form != SlotForm::Open {
+            stated.push(None);
+            continue;
+        }
+        let Some((place, bytes)) = records.next() else { break };
         let record = ValidRecord::from_bytes(bytes.clone())
-            .map_err(|error| TransactionError::Record(index, error))?;
+            .map_err(|error| TransactionError::Record(place, error))?;
         if record.id != slot.record_id {
             return Err(TransactionError::RecordId(index));
         }
@@ -459,22 +389,42 @@ fn check_slots(
             return Err(TransactionError::SubjectKeys(index));
         }
         if record.agency != header.agency {
-            return Err(TransactionError::Agency(index));
+            return Err(TransactionError::Agency(place));
         }
-        stated.extend(Stated::of(&record.record));
+        stated.push(Stated::of(&record.record));
         slot.scope = DedupeScope::of(&record.record);
-        match &record.record.body {
-            Some(Body::Misbehaviour(misbehaviour)) => {
-                let evidence = check_misbehaviour(misbehaviour, slot, count, &header.chain_id)?;
-                alone = Some(Alone::Evidence(Box::new(evidence)));
-            }
-            Some(Body::RegistryChange(change)) => {
-                alone = Some(Alone::Change(Box::new(check_change(change, slot, count)?)));
-            }
-            _ => {}
+        if let Some(body) = &record.record.body {
+            alone = check_alone(body, slot, count, header)?.or(alone);
         }
     }
     Ok(CheckedSlots { slots, stated, alone })
+}
+
+/// What is the network's own business is alone in its transaction, under the dedupe key that follows from it.
+fn check_alone(
+    body: &Body,
+    slot: &Slot,
+    slots: usize,
+    header: &TransactionHeader,
+) -> Result<Option<Alone>, TransactionError> {
+    Ok(match body {
+        Body::Misbehaviour(misbehaviour) => {
+            let evidence = check_misbehaviour(misbehaviour, slot, slots, &header.chain_id)?;
+            Some(Alone::Evidence(Box::new(evidence)))
+        }
+        Body::RegistryChange(change) => {
+            Some(Alone::Change(Box::new(check_change(change, slot, slots)?)))
+        }
+        Body::AgreementChange(change) => {
+            let change = AgreementChange::from_proto(change);
+            let change = change.map_err(TransactionError::AgreementChange)?;
+            if slots != 1 || slot.dedupe_key != change.dedupe_key(&header.agency) {
+                return Err(TransactionError::AgreementChangeAlone);
+            }
+            Some(Alone::Agreement(Box::new(change)))
+        }
+        _ => None,
+    })
 }
 
 /// A change of the registry has the key that makes it the only one of its proposal, and is alone.
@@ -509,7 +459,11 @@ fn check_misbehaviour(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::record::{dedupe_key, tests::record};
+    use crate::{
+        agency::AgencyCode,
+        keys::SigningKey,
+        record::{dedupe_key, tests::record},
+    };
 
     pub(crate) const CHAIN: Hash = Hash([1; 32]);
 

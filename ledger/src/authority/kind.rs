@@ -33,11 +33,13 @@ pub enum RecordKind {
     RegistryChange = 27,
     /// A validator's key broke a rule.
     Misbehaviour = 28,
+    /// Agencies agree on who shares sealed records with whom.
+    AgreementChange = 29,
 }
 
 impl RecordKind {
     /// Every kind, ascending.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Declaration,
         Self::DeclarationStatus,
         Self::TransportDocument,
@@ -51,6 +53,7 @@ impl RecordKind {
         Self::TraderStatus,
         Self::RegistryChange,
         Self::Misbehaviour,
+        Self::AgreementChange,
     ];
 
     /// The kind of a body.
@@ -69,6 +72,7 @@ impl RecordKind {
             Body::TraderStatus(_) => Self::TraderStatus,
             Body::RegistryChange(_) => Self::RegistryChange,
             Body::Misbehaviour(_) => Self::Misbehaviour,
+            Body::AgreementChange(_) => Self::AgreementChange,
         }
     }
 
@@ -98,6 +102,7 @@ impl RecordKind {
             Self::TraderStatus => "trader_status",
             Self::RegistryChange => "registry_change",
             Self::Misbehaviour => "misbehaviour",
+            Self::AgreementChange => "agreement_change",
         }
     }
 

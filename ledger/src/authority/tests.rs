@@ -46,7 +46,7 @@ fn every_kind_in_every_role() {
             cells += 1;
         }
     }
-    assert_eq!(cells, 6 * 13);
+    assert_eq!(cells, 6 * 14);
     for kind in RecordKind::ALL {
         assert!(check_kind(Role::Unspecified, kind).is_err(), "{kind}");
     }
@@ -54,7 +54,7 @@ fn every_kind_in_every_role() {
 
 /// The pairs of kinds that a relation joins, as they are written down in the module's documentation.
 fn joins(relation: Relation, from: RecordKind, to: RecordKind) -> bool {
-    let of_trade = |kind| !matches!(kind, RegistryChange | Misbehaviour);
+    let of_trade = |kind| !matches!(kind, RegistryChange | Misbehaviour | AgreementChange);
     if !of_trade(from) || !of_trade(to) {
         return false;
     }
@@ -104,7 +104,7 @@ fn every_relation_between_every_two_kinds_of_everybody() {
                     for (agency, submitter) in [(own, "a"), (own, "b"), (other, "a")] {
                         let record_id = crate::hash::Hash([7; 32]);
                         let reference = StatedReference { relation, record_id, agency };
-                        let target = Target { kind: to, submitter: submitter.into() };
+                        let target = Target { kind: Some(to), submitter: submitter.into() };
                         let found =
                             check_target(&own, &stated(from, role, "a"), &reference, Some(&target));
                         let is_of_own = matches!(
@@ -112,10 +112,10 @@ fn every_relation_between_every_two_kinds_of_everybody() {
                             Relation::Amends | Relation::Cancels | Relation::Corrects
                         );
                         let expected = match () {
-                            () if is_of_own && agency != own => Err(ReferenceRefused::Agency),
-                            () if !joins(relation, from, to) => Err(ReferenceRefused::Kind),
+                            () if is_of_own && agency != own => Err(SlotRefused::Agency),
+                            () if !joins(relation, from, to) => Err(SlotRefused::Kind),
                             () if is_of_own && submitter != "a" && role != Role::Office => {
-                                Err(ReferenceRefused::Submitter)
+                                Err(SlotRefused::Submitter)
                             }
                             () => Ok(()),
                         };
@@ -123,8 +123,8 @@ fn every_relation_between_every_two_kinds_of_everybody() {
                         let unknown =
                             check_target(&own, &stated(from, role, "a"), &reference, None);
                         let none = match is_of_own && agency != own {
-                            true => ReferenceRefused::Agency,
-                            false => ReferenceRefused::Unknown,
+                            true => SlotRefused::Agency,
+                            false => SlotRefused::Unknown,
                         };
                         assert_eq!(unknown, Err(none));
                         cells += 1;
@@ -133,14 +133,15 @@ fn every_relation_between_every_two_kinds_of_everybody() {
             }
         }
     }
-    assert_eq!(cells, 5 * 13 * 13 * 6 * 3);
+    assert_eq!(cells, 5 * 14 * 14 * 6 * 3);
 }
 
 #[test]
 fn each_refusal_has_a_number_a_code_and_a_sentence() {
-    for (reason, number) in ReferenceRefused::ALL {
+    for (reason, number) in SlotRefused::ALL {
         assert_eq!(reason.number(), number);
-        assert!(reason.code().starts_with("REFERENCE_"));
+        let about = ["REFERENCE_", "AGREEMENT_", "GRANT_"];
+        assert!(about.iter().any(|about| reason.code().starts_with(about)), "{}", reason.code());
         assert!(reason.sentence().len() > 20);
     }
     let [only] =
@@ -173,6 +174,7 @@ fn kinds_of(cell: &str) -> Vec<RecordKind> {
         ("the answer to one", AssistanceResponse),
         ("the request", AssistanceRequest),
         ("change of the registry", RegistryChange),
+        ("change of an agreement", AgreementChange),
         ("report that a validator broke the rules", Misbehaviour),
         ("enforcement action", EnforcementAction),
         ("transport document", TransportDocument),

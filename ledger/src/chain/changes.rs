@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
+    agreement::LodgedAt,
     chain::{ChainReader, ChainState, RegistryState, Tip, TransactionInvalid, reader},
     finality::evidence::Evidence,
     hash::Hash,
@@ -32,10 +33,17 @@ impl ChainReader {
         };
         let newest = tip.header.height;
         let culprit = || transaction.evidence().map_or(Ok(()), |e| check_culprit(&members, e));
+        let agreed = || {
+            let Some(change) = transaction.agreement_change() else { return Ok(()) };
+            let agency = transaction.header().agency;
+            let at = LodgedAt { agency, height: newest + 1, time_ms };
+            let after = members.agreements().after(change, &at, &members.at(at.height));
+            after.map(drop).map_err(TransactionInvalid::from)
+        };
         let signer = check_signer(&members, transaction, newest + 1)
             .and_then(|()| check_size(&tip.parameters, transaction));
         let Some(change) = transaction.registry_change() else {
-            return Ok(signer.and_then(|()| culprit()));
+            return Ok(signer.and_then(|()| culprit()).and_then(|()| agreed()));
         };
         if let Err(invalid) = signer.and_then(|()| check_approved(&tip, &members, change, time_ms))
         {
@@ -139,7 +147,7 @@ pub(super) fn check_signer(
     }
     for (position, stated) in transaction.stated().iter().enumerate() {
         registered
-            .check(stated)
+            .check_slot(stated.as_ref())
             .map_err(|refused| TransactionInvalid::SignerRecord { position, refused })?;
     }
     Ok(())

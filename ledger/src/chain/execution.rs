@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
+    agreement::{AgreementInvalid, Agreements, LodgedAt},
     chain::{
         BlockInvalid, Chain, RegistryState, Tip, TransactionInvalid, changes,
         known::{Firsts, Known, Lookup, SlotAt},
@@ -16,7 +17,7 @@ use crate::{
         StoreError,
         tile::{ChangedTiles, LogEdge},
     },
-    transaction::{SlotOutcome, VerifiedTransaction, outcome},
+    transaction::{EpochId, SlotOutcome, VerifiedTransaction, outcome},
 };
 
 /// After this many transactions that do not fit into what is left of a block, a leader looks no
@@ -249,6 +250,8 @@ struct Execution<'a> {
     /// The members as the block finds them, and as it leaves them where it changes the registry.
     members: Arc<RegistryState>,
     changed: Option<Arc<RegistryState>>,
+    /// The agreements as the block leaves them, where it changes them.
+    agreements: Option<Arc<Agreements>>,
     transactions: Vec<Arc<VerifiedTransaction>>,
     outcomes: Vec<Vec<SlotOutcome>>,
     entries: Vec<HistoryEntry>,
@@ -267,6 +270,7 @@ impl<'a> Execution<'a> {
             tiles: ChangedTiles::new(),
             members: chain.shared.members(),
             changed: None,
+            agreements: None,
             transactions: Vec::new(),
             outcomes: Vec::new(),
             entries: Vec::new(),
@@ -292,7 +296,12 @@ impl<'a> Execution<'a> {
             Ok(changed) => changed.map(Arc::new),
             Err(invalid) => return Ok(Err(invalid)),
         };
+        let agreements = match self.change_agreements(transaction) {
+            Ok(agreements) => agreements.map(Arc::new),
+            Err(invalid) => return Ok(Err(invalid.into())),
+        };
         let outcomes = self.apply_slots(transaction, known);
+        self.agreements = agreements.or_else(|| self.agreements.take());
         self.changed = changed.or_else(|| self.changed.take());
         self.ids.insert(id);
         self.edge.append(transaction.leaf_hash(), &mut self.tiles);
@@ -318,6 +327,20 @@ impl<'a> Execution<'a> {
         let shared = &self.chain.shared;
         let changed = shared.change_members(self.tip, &self.members, change, self.time_ms)?;
         Ok(changed.map(Some))
+    }
+
+    /// The agreements after the transaction, where it changes one. Changes of one block follow each other, and count
+    /// from the next block on.
+    fn change_agreements(
+        &self,
+        transaction: &VerifiedTransaction,
+    ) -> Result<Option<Agreements>, AgreementInvalid> {
+        let Some(change) = transaction.agreement_change() else { return Ok(None) };
+        let height = self.tip.header.height + 1;
+        let agency = transaction.header().agency;
+        let at = LodgedAt { agency, height, time_ms: self.time_ms };
+        let before = self.agreements.as_ref().unwrap_or_else(|| self.members.agreements());
+        before.after(change, &at, &self.members.at(height)).map(Some)
     }
 
     fn check_transaction(
@@ -352,14 +375,21 @@ impl<'a> Execution<'a> {
         known: &Known,
     ) -> Vec<SlotOutcome> {
         let log_index = self.edge.size();
+        let agency = &transaction.header().agency;
+        let (agreements, members) =
+            (self.members.agreements(), self.members.at(self.tip.header.height + 1));
+        let admits = |epoch: &EpochId| {
+            let epoch = (&epoch.agreement, epoch.number);
+            agreements.check_slot(epoch, agency, self.time_ms, &members)
+        };
         let mut outcomes = Vec::with_capacity(transaction.slots().len());
         for (position, slot) in (0..).zip(transaction.slots()) {
             let at = SlotAt { transaction, log_index, position };
-            let outcome = known.outcome(&self.firsts, &at);
+            let outcome = known.outcome(&self.firsts, &at, admits);
             if outcome.is_applied() {
                 self.firsts.take(&at);
-                let entry = |key: &Hash| HistoryEntry { key: *key, log_index, position };
-                self.entries.extend(slot.subject_keys.iter().map(entry));
+                let entry = |key| HistoryEntry { key, log_index, position };
+                self.entries.extend(slot.index_keys(agency).into_iter().map(entry));
             }
             outcomes.push(outcome);
         }
@@ -370,7 +400,14 @@ impl<'a> Execution<'a> {
     fn finish(self, view: u64, proposer: [u8; 32]) -> Staged {
         let shared = &self.chain.shared;
         let history = shared.state().history.stage(&self.entries);
-        let members = self.changed.as_ref().unwrap_or(&self.members);
+        let members = match self.agreements {
+            None => self.changed,
+            Some(agreements) => {
+                let members = self.changed.unwrap_or_else(|| Arc::clone(&self.members));
+                Some(Arc::new(members.with_agreements(agreements)))
+            }
+        };
+        let after = members.as_ref().unwrap_or(&self.members);
         let header = Header {
             version: Header::VERSION,
             chain_id: shared.chain_id,
@@ -382,10 +419,10 @@ impl<'a> Execution<'a> {
             log_root: self.edge.root(),
             history_size: self.edge.size(),
             history_root: history.root(),
-            registry_root: members.root(),
+            registry_root: after.root(),
             outcomes_root: outcome::block_root(self.outcomes.iter().map(Vec::as_slice)),
             validators_hash: self.members.validators_hash(),
-            next_validators_hash: members.validators_hash(),
+            next_validators_hash: after.validators_hash(),
             proposer,
             view,
         };
@@ -398,7 +435,7 @@ impl<'a> Execution<'a> {
             history,
             edge: self.edge,
             tiles: self.tiles,
-            members: self.changed,
+            members,
         }
     }
 }

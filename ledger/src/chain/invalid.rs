@@ -2,6 +2,7 @@
 
 use crate::{
     agency::AgencyCode,
+    agreement::AgreementInvalid,
     hash::Hash,
     limits::{BLOCK_REFERENCES_MAX, IN_SYNC_HEIGHTS_MAX},
     proofs::verifier::FinalityError,
@@ -137,6 +138,9 @@ pub enum TransactionInvalid {
     /// The change does not apply to the registry.
     #[error("registry_change.proposal: {0}")]
     Change(#[from] ApplyError),
+    /// The change does not apply to the agreements.
+    #[error("agreement_change.{0}")]
+    Agreement(#[from] AgreementInvalid),
 }
 
 impl TransactionInvalid {
@@ -162,6 +166,7 @@ impl TransactionInvalid {
             Self::InSyncHeight { .. } | Self::InSyncBlock { .. } => "REGISTRY_IN_SYNC",
             Self::Change(ApplyError::Root { .. }) => "REGISTRY_ROOT",
             Self::Change(_) => "REGISTRY_CHANGE",
+            Self::Agreement(invalid) => invalid.code(),
         }
     }
 }

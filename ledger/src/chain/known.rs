@@ -6,14 +6,14 @@ use std::{
 };
 
 use crate::{
-    authority::{self, ReferenceRefused, Stated, Target},
+    authority::{self, SlotRefused, Stated, Target},
     hash::Hash,
     limits::SLOTS_MAX,
     store::{
         Store, StoreError, Table, table,
         value::{self, DedupeRow, PlaceRow},
     },
-    transaction::{Slot, SlotOutcome, TransactionHeader, VerifiedTransaction},
+    transaction::{EpochId, Slot, SlotForm, SlotOutcome, TransactionHeader, VerifiedTransaction},
 };
 
 /// Key of [`Table::Dedupe`].
@@ -39,8 +39,8 @@ impl SlotAt<'_> {
         &self.transaction.slots()[self.position as usize]
     }
 
-    fn stated(&self) -> &Stated {
-        &self.transaction.stated()[self.position as usize]
+    fn stated(&self) -> Option<&Stated> {
+        self.transaction.stated()[self.position as usize].as_ref()
     }
 
     fn dedupe_key(&self) -> DedupeKey {
@@ -65,7 +65,9 @@ impl Firsts {
     pub(super) fn take(&mut self, at: &SlotAt<'_>) {
         let here = SlotOutcome::Duplicate { log_index: at.log_index, position: at.position };
         self.dedupe.insert(at.dedupe_key(), here);
-        self.records.insert(at.record_key(), (here, Arc::clone(at.transaction)));
+        if !matches!(at.slot().form, SlotForm::Grant(_)) {
+            self.records.insert(at.record_key(), (here, Arc::clone(at.transaction)));
+        }
     }
 
     fn record(&self, key: &RecordKey) -> Option<SlotOutcome> {
@@ -76,8 +78,7 @@ impl Firsts {
         let (SlotOutcome::Duplicate { position, .. }, transaction) = self.records.get(key)? else {
             return None;
         };
-        let Stated { kind, submitter, .. } = transaction.stated().get(*position as usize)?;
-        Some(Target { kind: *kind, submitter: submitter.clone() })
+        Some(Target::of(transaction.stated().get(*position as usize)?.as_ref()))
     }
 }
 
@@ -152,23 +153,52 @@ impl<'a> Known<'a> {
         self.found.transactions.get(id).copied()
     }
 
-    /// What becomes of a slot, behind those that were taken before it in its block.
-    pub(super) fn outcome(&self, firsts: &Firsts, at: &SlotAt<'_>) -> SlotOutcome {
+    /// What becomes of a slot, behind those that were taken before it in its block. `admits` says whether an epoch
+    /// is in force for the slot's agency.
+    pub(super) fn outcome(
+        &self,
+        firsts: &Firsts,
+        at: &SlotAt<'_>,
+        admits: impl Fn(&EpochId) -> Result<(), SlotRefused>,
+    ) -> SlotOutcome {
         let (dedupe_key, record_key) = (at.dedupe_key(), at.record_key());
-        let committed =
-            || self.found.dedupe.get(&dedupe_key).or(self.found.records.get(&record_key));
-        let in_block = || firsts.dedupe.get(&dedupe_key).copied().or(firsts.record(&record_key));
-        if let Some(first) = committed().copied().or_else(in_block) {
+        // A grant is of a record whose id is taken.
+        let takes_id = !matches!(at.slot().form, SlotForm::Grant(_));
+        let by_id = |first: Option<SlotOutcome>| first.filter(|_| takes_id);
+        let committed = || {
+            let by_key = self.found.dedupe.get(&dedupe_key).copied();
+            by_key.or_else(|| by_id(self.found.records.get(&record_key).copied()))
+        };
+        let in_block = || {
+            let by_key = firsts.dedupe.get(&dedupe_key).copied();
+            by_key.or_else(|| by_id(firsts.record(&record_key)))
+        };
+        if let Some(first) = committed().or_else(in_block) {
             return first;
         }
-        match self.check_references(firsts, at) {
+        let checked = match at.slot().form {
+            SlotForm::Open => self.check_references(firsts, at),
+            SlotForm::Sealed(epoch) => admits(&epoch),
+            SlotForm::Grant(epoch) => {
+                admits(&epoch).and_then(|()| self.check_granted(firsts, &record_key))
+            }
+        };
+        match checked {
             Ok(()) => SlotOutcome::Applied,
             Err(refused) => SlotOutcome::Refused(refused),
         }
     }
 
-    fn check_references(&self, firsts: &Firsts, at: &SlotAt<'_>) -> Result<(), ReferenceRefused> {
-        let stated = at.stated();
+    /// What is granted is a sealed record of the agency, which the granting slot is behind.
+    fn check_granted(&self, firsts: &Firsts, record: &RecordKey) -> Result<(), SlotRefused> {
+        let in_block = firsts.target(record);
+        let target = in_block.as_ref().or_else(|| self.found.targets.get(record));
+        let is_sealed = target.is_some_and(|target| target.kind.is_none());
+        if is_sealed { Ok(()) } else { Err(SlotRefused::GrantRecord) }
+    }
+
+    fn check_references(&self, firsts: &Firsts, at: &SlotAt<'_>) -> Result<(), SlotRefused> {
+        let Some(stated) = at.stated() else { return Ok(()) };
         for reference in &stated.references {
             let key = table::record(&reference.record_id, &reference.agency);
             let in_block = firsts.target(&key);
@@ -199,9 +229,17 @@ impl Found {
         transactions: &[Arc<VerifiedTransaction>],
         before: u64,
     ) -> Result<(), StoreError> {
-        let references = transactions.iter().flat_map(|t| t.stated()).flat_map(|s| &s.references);
-        let keys: BTreeSet<_> =
-            references.map(|r| table::record(&r.record_id, &r.agency)).collect();
+        let mut keys = BTreeSet::new();
+        for transaction in transactions {
+            let agency = &transaction.header().agency;
+            for (slot, stated) in transaction.slots().iter().zip(transaction.stated()) {
+                let references = stated.iter().flat_map(|stated| &stated.references);
+                keys.extend(references.map(|r| table::record(&r.record_id, &r.agency)));
+                if matches!(slot.form, SlotForm::Grant(_)) {
+                    keys.insert(table::record(&slot.record_id, agency));
+                }
+            }
+        }
         let keys: Vec<_> = keys.into_iter().collect();
         for (key, row) in found::<_, PlaceRow>(store, Table::Records, &keys)? {
             if row.log_index < before {

@@ -8,7 +8,7 @@ use crate::{
     hash::Hash,
     history::HistoryEntry,
     store::{StoreError, Table, table},
-    transaction::{Slot, SlotOutcome, TransactionHeader},
+    transaction::{Slot, SlotForm, SlotOutcome, TransactionHeader},
 };
 
 /// Leaves of the log that are read at a time: a tile has as many.
@@ -36,10 +36,12 @@ pub struct ListedSlot {
     pub position: u32,
     /// The record's id.
     pub record_id: Hash,
-    /// Ascending.
+    /// The keys that the history has it under, ascending.
     pub subject_keys: Vec<Hash>,
-    /// Canonical bytes.
-    pub record: Bytes,
+    /// In which form the record is on the chain.
+    pub form: SlotForm,
+    /// Canonical bytes of an open one.
+    pub record: Option<Bytes>,
 }
 
 /// A walk along the log, in either direction. It remembers the block and the transaction that it was at last.
@@ -135,17 +137,25 @@ impl ChainReader {
             TransactionHeader::decode(&parts.header).map_err(|error| corrupt(error.to_string()))?;
         let slots = parts.slots.iter().map(|slot| Slot::decode(slot));
         let slots: Vec<_> = slots.collect::<Result<_, _>>().map_err(|e| corrupt(e.to_string()))?;
-        if parts.records.len() != slots.len() {
+        let open = slots.iter().filter(|slot| slot.form == SlotForm::Open).count();
+        if parts.records.len() != open {
             return Err(corrupt("a record is missing".to_owned()));
         }
-        let all = (0..).zip(slots.into_iter().zip(parts.records));
+        let mut records = parts.records.into_iter();
+        let with_record = |slot: Slot| {
+            let record = if slot.form == SlotForm::Open { records.next() } else { None };
+            (slot, record)
+        };
+        let slots: Vec<_> = slots.into_iter().map(with_record).collect();
+        let all = (0..).zip(slots);
         // A repeat and a refused slot are on the log, and are nothing new.
         let counted = block.outcomes_of(log_index).iter().map(SlotOutcome::is_applied);
         let listed = all.zip(counted).filter(|(_, counted)| *counted);
         let slots = listed.map(|((position, (slot, record)), _)| ListedSlot {
             position,
             record_id: slot.record_id,
-            subject_keys: slot.subject_keys,
+            form: slot.form,
+            subject_keys: slot.index_keys(&header.agency),
             record,
         });
         let (id, slots) = (header.id(), slots.collect());

@@ -13,9 +13,8 @@ use crate::{
     hash::Hash,
     history::{HistoryEntry, bucket_of, head_of},
     merkle::{self, Tree},
-    registry,
     store::{StoreError, Table, table, tile::TileReader},
-    transaction::{SlotOutcome, TransactionHeader, outcome},
+    transaction::{SlotOutcome, TransactionHeader, outcome, record_place},
 };
 
 impl ChainReader {
@@ -67,9 +66,8 @@ impl ChainReader {
             self.transaction_at(log_index)?.ok_or_else(|| corrupt("a record's is missing"))?;
         let signed = TransactionHeader::decode(&transaction.parts.header)
             .map_err(|_| corrupt("it has no header"))?;
-        let registry = self
-            .shared
-            .members_as_of(transaction.header.height)?
+        let members = self.shared.members_as_of(transaction.header.height)?;
+        let registry = members
             .prove_signer(&signed.signer)
             .ok_or_else(|| corrupt("its signer is not in the registry"))?;
         let log_path = merkle::path_bytes(&log_path(&transaction, tiles)?);
@@ -87,7 +85,7 @@ impl ChainReader {
             registry_index: registry.index,
             registry_count: registry.count,
             registry_path: merkle::path_bytes(&registry.path),
-            agreements_root: registry::agreements_root().0.to_vec(),
+            agreements_root: members.agreements().root().0.to_vec(),
             ..Default::default()
         };
         let of_block = match block.take() {
@@ -233,12 +231,12 @@ impl TransactionProof {
         let outcome_path = self.outcomes_tree.inclusion_path(position.into());
         let outcome_path = outcome_path.map_err(|_| corrupt("a record's outcome is missing"))?;
         let parts = &self.transaction.parts;
-        let record = parts.records.get(position as usize);
-        let record = record.ok_or_else(|| corrupt("a record's bytes are missing"))?;
-        let slot = parts.slots.get(position as usize);
-        let shown = record.len() <= record_bytes_max;
+        let (place, slot) = (record_place(parts, position), parts.slots.get(position as usize));
+        // Of a sealed record the bytes are elsewhere, and the receipt speaks of its id.
+        let record = place.and_then(|place| parts.records.get(place));
+        let shown = record.filter(|record| record.len() <= record_bytes_max);
         Ok(v1::Receipt {
-            record: if shown { record.to_vec() } else { Vec::new() },
+            record: shown.map(|record| record.to_vec()).unwrap_or_default(),
             slot: slot.ok_or_else(|| corrupt("a record's slot is missing"))?.to_vec(),
             slot_index: position,
             slot_path: merkle::path_bytes(&slot_path),

@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    authority::{self, ReferenceRefused, Stated, StatedReference, Target},
+    authority::{self, SlotRefused, Stated, StatedReference, Target},
     chain::{Chain, ChainState, Tip, check_begun},
     finality::{
         certificate::Certificate,
@@ -23,7 +23,7 @@ use crate::{
         BackupInfo, Opened, Store, StoreError, StoreMetrics, StoreOptions, Table, WriteOut, table,
         value::{self, DedupeRow, HeaderRow, OutcomesRow, PlaceRow},
     },
-    transaction::{Slot, SlotOutcome, TransactionHeader, outcome},
+    transaction::{Slot, SlotForm, SlotOutcome, TransactionHeader, outcome, record_place},
 };
 
 /// Reads what is committed. Every answer is of a committed block: rows that the writer has put on
@@ -82,8 +82,10 @@ pub struct RecordPlace {
 pub struct CommittedRecord {
     /// Its id.
     pub id: Hash,
-    /// Canonical bytes.
-    pub bytes: Bytes,
+    /// Canonical bytes; `None` where it is sealed, and they are not on the chain.
+    pub bytes: Option<Bytes>,
+    /// In which form it is there.
+    pub form: SlotForm,
     /// Where it is.
     pub place: RecordPlace,
     /// The transaction that carries it.
@@ -377,7 +379,7 @@ impl ChainReader {
         agency: &AgencyCode,
         stated: &Stated,
         mut pending: impl FnMut(&StatedReference) -> Option<Target>,
-    ) -> Result<Result<(), ReferenceRefused>, StoreError> {
+    ) -> Result<Result<(), SlotRefused>, StoreError> {
         let log_size = self.tip().header.log_size;
         for reference in &stated.references {
             let key = table::record(&reference.record_id, &reference.agency);
@@ -422,7 +424,12 @@ impl ChainReader {
         record
             .filter(|record| record.place == place)
             // What is handed out is what the id stands for, whatever the disk has made of it.
-            .filter(|r| ValidRecord::from_bytes(r.bytes.clone()).is_ok_and(|r| r.id == *id))
+            .filter(|r| {
+                let is_of_id = |bytes: &Bytes| {
+                    ValidRecord::from_bytes(bytes.clone()).is_ok_and(|record| record.id == *id)
+                };
+                r.bytes.as_ref().is_none_or(is_of_id)
+            })
             .map(Some)
             .ok_or_else(other)
     }
@@ -441,16 +448,16 @@ impl ChainReader {
         let signed = TransactionHeader::decode(&parts.header).map_err(|error| {
             StoreError::corrupt(Table::Transactions, &table::number(log_index), error)
         })?;
-        let at = |list: &[Bytes]| list.get(position as usize).cloned();
-        let (Some(bytes), Some(slot)) = (at(&parts.records), at(&parts.slots)) else {
-            return Ok(None);
-        };
-        let slot = Slot::decode(&slot).map_err(|error| {
+        let Some(slot) = parts.slots.get(position as usize) else { return Ok(None) };
+        let place = record_place(&parts, position);
+        let bytes = place.and_then(|place| parts.records.get(place)).cloned();
+        let slot = Slot::decode(slot).map_err(|error| {
             StoreError::corrupt(Table::Transactions, &table::number(log_index), error)
         })?;
         Ok(Some(CommittedRecord {
             id: slot.record_id,
             bytes,
+            form: slot.form,
             place: RecordPlace { log_index, position, agency: signed.agency },
             transaction_id: signed.id(),
             header,

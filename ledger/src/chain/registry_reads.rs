@@ -1,18 +1,55 @@
-//! Reading who decides, signs and connects, at any height.
+//! Reading who decides, signs and connects, at any height, and under which agreements records are shared.
 
 use std::sync::Arc;
 
 use crate::{
     agency::AgencyCode,
-    chain::ChainReader,
+    agreement::Agreements,
+    chain::{ChainReader, RecordPlace},
     finality::validators::ValidatorSet,
+    hash::Hash,
     keys::PublicKey,
     proofs::verifier::ValidatorStep,
     registry::Registry,
-    store::{StoreError, Table, table},
+    store::{
+        StoreError, Table, table,
+        value::{self, SharedRow},
+    },
+    transaction::EpochId,
 };
 
 impl ChainReader {
+    /// The epochs under which an agency's sealed record is shared, with the places of the slots that say so, in
+    /// block order: its own slot, then its grants. Empty where it is not on the chain, or open.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn shared_under(
+        &self,
+        record_id: &Hash,
+        agency: &AgencyCode,
+    ) -> Result<Vec<(RecordPlace, EpochId)>, StoreError> {
+        let log_size = self.tip().header.log_size;
+        let start = table::record(record_id, agency);
+        let of_record = move |key: &[u8]| key.starts_with(&start);
+        let mut shared = Vec::new();
+        for row in self.store().scan_while(Table::Shared, &start, of_record) {
+            let (key, value) = row?;
+            let corrupt = || StoreError::corrupt(Table::Shared, &key, "not the place of a slot");
+            let (log_index, position) = table::place_of_shared(&key).ok_or_else(corrupt)?;
+            let row: SharedRow = value::decode(Table::Shared, &key, &value)?;
+            if log_index < log_size {
+                shared.push((RecordPlace { log_index, position, agency: *agency }, row.epoch()));
+            }
+        }
+        Ok(shared)
+    }
+
+    /// The agreements after the newest committed block.
+    pub fn agreements(&self) -> Arc<Agreements> {
+        Arc::clone(self.shared.members().agreements())
+    }
+
     /// The registry after the newest committed block. It is the tip's registry, and answers for
     /// every earlier height as well.
     pub fn registry(&self) -> Arc<Registry> {

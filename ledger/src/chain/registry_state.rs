@@ -13,6 +13,9 @@ use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
 
 use crate::{
+    agency::AgencyCode,
+    agreement::{Agreement, Agreements, Members},
+    authority::Role,
     chain::ChainState,
     finality::validators::ValidatorSet,
     hash::Hash,
@@ -22,7 +25,7 @@ use crate::{
         self, ApplyError, Registry, RegistryError, RegistryProof, RegistryProposal, Signer,
         genesis::Genesis, parameters::Parameters,
     },
-    store::{Store, StoreError, Table},
+    store::{Store, StoreError, Table, table},
 };
 
 /// Earlier members that are remembered. A receipt of an old block needs them; making them takes time
@@ -30,23 +33,28 @@ use crate::{
 const EARLIER_MAX: usize = 8;
 
 /// Who may do what in the block after a height.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RegistryState {
     registry: Arc<Registry>,
-    /// Heights of the blocks that changed the registry.
+    agreements: Arc<Agreements>,
+    /// Heights of the blocks that changed the registry or the agreements.
     changes: BTreeSet<u64>,
-    tree: Tree,
+    tree: Arc<Tree>,
     members_root: Hash,
     /// Signing keys, with the position of their entry.
-    signing_keys: BTreeMap<[u8; 32], (usize, v1::RegistryEntry)>,
+    signing_keys: Arc<BTreeMap<[u8; 32], (usize, v1::RegistryEntry)>>,
     validators: ValidatorSet,
     validators_hash: Hash,
     parameters: Parameters,
 }
 
 impl RegistryState {
-    /// Those after a height, from the registry as it is then.
-    fn new(registry: Registry, height: u64) -> Result<Self, RegistryError> {
+    /// Those after a height, from the registry and the agreements as they are then.
+    fn new(
+        registry: Registry,
+        agreements: Arc<Agreements>,
+        height: u64,
+    ) -> Result<Self, RegistryError> {
         let entries: Vec<_> = registry.entries().map(v1::RegistryEntry::encode_to_vec).collect();
         let tree = Tree::of(&entries);
         let members_root = registry::members_root(tree.size(), &tree.root());
@@ -56,21 +64,23 @@ impl RegistryState {
             Some((key, (index, entry.clone())))
         });
         let validators = registry.validators_at(height + 1)?;
+        let changes = &registry.change_heights() | &agreements.change_heights();
         Ok(Self {
-            tree,
+            agreements,
+            tree: Arc::new(tree),
             members_root,
-            signing_keys: signing_keys.collect(),
+            signing_keys: Arc::new(signing_keys.collect()),
             validators_hash: validators.hash(),
             validators,
             parameters: registry.parameters_at(height + 1)?,
-            changes: registry.change_heights(),
+            changes,
             registry: Arc::new(registry),
         })
     }
 
     /// Those at the beginning.
     pub(super) fn of_genesis(genesis: &Genesis) -> Self {
-        Self::new(genesis.registry.clone(), 0).expect("checked with the genesis")
+        Self::new(genesis.registry.clone(), Arc::default(), 0).expect("checked with the genesis")
     }
 
     /// Those after the tip's height: from the genesis, and from the rows that later blocks wrote.
@@ -94,12 +104,28 @@ impl RegistryState {
         let corrupt =
             |error: RegistryError| StoreError::corrupt(Table::Registry, &[], error.to_string());
         let registry = Registry::collect(entries.into_values().collect()).map_err(corrupt)?;
-        Self::new(registry, height).map_err(corrupt)
+        Self::new(registry, Arc::new(read_agreements(store)?), height).map_err(corrupt)
     }
 
     /// Those after a block of this height that carries a change.
     pub(super) fn after(&self, change: &RegistryProposal, height: u64) -> Result<Self, ApplyError> {
-        Ok(Self::new(self.registry.apply(change, height)?, height)?)
+        let registry = self.registry.apply(change, height)?;
+        Ok(Self::new(registry, Arc::clone(&self.agreements), height)?)
+    }
+
+    /// The same members with other agreements.
+    pub(super) fn with_agreements(&self, agreements: Arc<Agreements>) -> Self {
+        let changes = &self.registry.change_heights() | &agreements.change_heights();
+        Self { agreements, changes, ..self.clone() }
+    }
+
+    pub(super) fn agreements(&self) -> &Arc<Agreements> {
+        &self.agreements
+    }
+
+    /// The members as agreements ask for them, at a height.
+    pub(super) fn at(&self, height: u64) -> MembersAt<'_> {
+        MembersAt { state: self, height }
     }
 
     pub(super) fn registry(&self) -> &Arc<Registry> {
@@ -108,7 +134,7 @@ impl RegistryState {
 
     /// The root over members and agreements.
     pub(super) fn root(&self) -> Hash {
-        registry::root(&self.members_root, &registry::agreements_root())
+        registry::root(&self.members_root, &self.agreements.root())
     }
 
     /// The root over members alone.
@@ -156,6 +182,26 @@ impl RegistryState {
         self.registry.entries().filter(is_new).map(row).collect()
     }
 
+    /// Keys and bytes of the rows of agreements that a block of this height has written.
+    pub(super) fn events_at(&self, height: u64) -> Vec<([u8; 36], Vec<u8>)> {
+        let of_height = |agreement: &Agreement| {
+            let id = agreement.id;
+            let events = (0..).zip(agreement.events().to_vec());
+            let there = events.filter(move |(_, event)| event.height == height);
+            there.map(move |(number, event)| {
+                (table::agreement_event(&id, number), event.encode_to_vec())
+            })
+        };
+        self.agreements.all().flat_map(of_height).collect()
+    }
+
+    /// Keys and bytes of all rows of agreements.
+    pub(super) fn events(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let heights = self.agreements.change_heights();
+        let events = heights.iter().flat_map(|height| self.events_at(*height));
+        events.map(|(key, event)| (key.to_vec(), event)).collect()
+    }
+
     /// Keys and bytes of all rows that blocks have written.
     pub(super) fn rows(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         self.changes.iter().flat_map(|height| self.rows_changed_at(*height)).collect()
@@ -165,6 +211,35 @@ impl RegistryState {
     fn last_change(&self, height: u64) -> u64 {
         self.changes.range(..=height).next_back().copied().unwrap_or(0)
     }
+}
+
+/// The members as agreements ask for them.
+pub(super) struct MembersAt<'a> {
+    state: &'a RegistryState,
+    height: u64,
+}
+
+impl Members for MembersAt<'_> {
+    fn is_member(&self, agency: &AgencyCode) -> bool {
+        self.state.registry.is_open_agency(agency, self.height)
+    }
+
+    fn is_node_of(&self, key: &PublicKey, agency: &AgencyCode) -> bool {
+        let signer = self.state.signer_at(key, self.height);
+        signer.is_some_and(|signer| signer.agency == *agency && signer.role == Role::Node)
+    }
+}
+
+/// The agreements that the store's events give.
+fn read_agreements(store: &Store) -> Result<Agreements, StoreError> {
+    let mut events = Vec::new();
+    for row in store.scan_while(Table::Agreements, &[], |_| true) {
+        let (key, bytes) = row?;
+        let event = v1::AgreementEvent::decode(&bytes[..]);
+        events.push(event.map_err(|e| StoreError::corrupt(Table::Agreements, &key, e))?);
+    }
+    let corrupt = || StoreError::corrupt(Table::Agreements, &[], "not changes of agreements");
+    Agreements::of_events(events).ok_or_else(corrupt)
 }
 
 /// RegistryState after earlier changes, the most recently asked for at the end.
@@ -190,7 +265,8 @@ impl ChainState {
             earlier.push_back(found.clone());
             return Ok(found.1);
         }
-        let members = RegistryState::new(newest.registry.as_of(change), change)
+        let agreements = Arc::new(newest.agreements.as_of(change));
+        let members = RegistryState::new(newest.registry.as_of(change), agreements, change)
             .map_err(|error| StoreError::corrupt(Table::Registry, &[], error.to_string()))?;
         let members = Arc::new(members);
         if earlier.len() >= EARLIER_MAX {

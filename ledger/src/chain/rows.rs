@@ -9,12 +9,13 @@ use crate::{
         Batch, StoreError, Table,
         table::{self, META_TIP},
         tile::LogEdge,
-        value::{self, DedupeRow, HeaderRow, OutcomesRow, PlaceRow, TipRow},
+        value::{self, DedupeRow, HeaderRow, OutcomesRow, PlaceRow, SharedRow, TipRow},
     },
+    transaction::SlotForm,
 };
 
 /// The tables whose rows all follow from headers and transactions.
-pub(super) const INDEXES: [Table; 10] = [
+pub(super) const INDEXES: [Table; 12] = [
     Table::Heights,
     Table::Leaves,
     Table::TransactionIds,
@@ -25,6 +26,8 @@ pub(super) const INDEXES: [Table; 10] = [
     Table::History,
     Table::Heads,
     Table::Registry,
+    Table::Agreements,
+    Table::Shared,
 ];
 
 impl Chain {
@@ -131,6 +134,9 @@ pub(super) fn put_indexes(rows: &mut impl Rows, staged: &Staged) {
     for (key, entry) in staged.members.iter().flat_map(|m| m.rows_changed_at(header.height)) {
         rows.row(Table::Registry, &key, &entry);
     }
+    for (key, event) in staged.members.iter().flat_map(|m| m.events_at(header.height)) {
+        rows.row(Table::Agreements, &key, &event);
+    }
 }
 
 /// The rows of tiles that are not full yet, as they are after the last block.
@@ -147,7 +153,7 @@ fn tile(hashes: &[Hash]) -> Vec<u8> {
 /// The rows that transactions and records are found by, one table after another.
 fn put_places(rows: &mut impl Rows, staged: &Staged) {
     let (mut leaves, mut ids) = (Vec::new(), Vec::new());
-    let (mut records, mut dedupe) = (Vec::new(), Vec::new());
+    let (mut records, mut dedupe, mut shared) = (Vec::new(), Vec::new(), Vec::new());
     let log_start = staged.block.header.log_start;
     for (log_index, (transaction, outcomes)) in
         (log_start..).zip(staged.transactions.iter().zip(&staged.outcomes))
@@ -158,8 +164,14 @@ fn put_places(rows: &mut impl Rows, staged: &Staged) {
         let slots = transaction.slots().iter().zip(transaction.stated());
         for (position, ((slot, stated), outcome)) in (0..).zip(slots.zip(outcomes)) {
             if outcome.is_applied() {
-                let row = PlaceRow::new(log_index, position, stated);
-                records.push((table::record(&slot.record_id, agency), row));
+                if !matches!(slot.form, SlotForm::Grant(_)) {
+                    let row = PlaceRow::new(log_index, position, stated.as_ref());
+                    records.push((table::record(&slot.record_id, agency), row));
+                }
+                if let Some(epoch) = slot.form.epoch() {
+                    let key = table::shared(&slot.record_id, agency, log_index, position);
+                    shared.push((key, SharedRow::new(&epoch)));
+                }
                 let row = DedupeRow::new(log_index, position, &slot.record_id);
                 dedupe.push((dedupe_key(transaction.header(), slot), row));
             }
@@ -169,6 +181,7 @@ fn put_places(rows: &mut impl Rows, staged: &Staged) {
     put_sorted(rows, Table::TransactionIds, ids);
     put_sorted(rows, Table::Records, records);
     put_sorted(rows, Table::Dedupe, dedupe);
+    put_sorted(rows, Table::Shared, shared);
 }
 
 /// In key order, RocksDB's write buffer is walked from neighbour to neighbour.

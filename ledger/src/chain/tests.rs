@@ -44,6 +44,7 @@ mod misbehaviour;
 mod pending;
 mod proofs;
 mod rebuilt;
+mod sealed;
 mod tiles;
 mod validity;
 

@@ -21,7 +21,7 @@ use crate::{
     proofs::verifier::{FinalityError, Rests, StepError, ValidatorStep, Verifier},
     record::{RecordError, ValidRecord},
     registry::{self, RegistryError, Signer, SignerRefused},
-    transaction::{Slot, SlotError, SlotOutcome, TransactionHeader},
+    transaction::{Slot, SlotError, SlotForm, SlotOutcome, TransactionHeader},
 };
 
 #[cfg(test)]
@@ -209,8 +209,9 @@ impl Verifier {
         receipt_outcome(&receipt, &transaction, &header)?;
         let record = receipt_record(&receipt, &slot, &transaction)?;
         let signer = receipt_signer(&receipt, &transaction, &header)?;
-        if let Some(stated) = record.as_ref().and_then(|record| Stated::of(&record.record)) {
-            signer.check(&stated).map_err(ReceiptError::SignerRecord)?;
+        let stated = record.as_ref().and_then(|record| Stated::of(&record.record));
+        if stated.is_some() || slot.form != SlotForm::Open {
+            signer.check_slot(stated.as_ref()).map_err(ReceiptError::SignerRecord)?;
         }
         let (slot_index, log_index) = (receipt.slot_index, receipt.log_index);
         let rests_on = by.rests(finalized_by.len(), header.height);
@@ -315,7 +316,8 @@ fn receipt_record(
     if record.id != slot.record_id {
         return Err(ReceiptError::RecordId { expected: slot.record_id, found: record.id });
     }
-    if record.subject_keys != slot.subject_keys {
+    // What the keys of a sealed slot stand for is proven apart, by the epoch's key.
+    if slot.form == SlotForm::Open && record.subject_keys != slot.subject_keys {
         return Err(ReceiptError::RecordSubjects);
     }
     if record.agency != transaction.agency {

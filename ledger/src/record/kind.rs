@@ -46,5 +46,6 @@ pub fn kind_of(body: &Body) -> &dyn Kind {
         Body::TraderStatus(status) => status,
         Body::RegistryChange(change) => change,
         Body::Misbehaviour(misbehaviour) => misbehaviour,
+        Body::AgreementChange(change) => change,
     }
 }

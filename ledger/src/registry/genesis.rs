@@ -189,7 +189,7 @@ impl Genesis {
             log_root: merkle::empty_root(),
             history_size: 0,
             history_root: history::empty_root(self.history_bits),
-            registry_root: self.registry.root(),
+            registry_root: self.registry.root_without_agreements(),
             outcomes_root: merkle::empty_root(),
             validators_hash: validators_at(0).hash(),
             next_validators_hash: validators_at(1).hash(),

@@ -35,13 +35,18 @@ pub(crate) enum Table {
     Heads,
     /// Kind and id → registry entry, where it was added or ended after the genesis.
     Registry,
+    /// Agreement id and number of the event → event, of each change of an agreement.
+    Agreements,
+    /// Record id and agency, then log index and position of a slot → the epoch that it names: where the bytes of a
+    /// record are shared, by its sealed slot and its grants.
+    Shared,
     /// Height → what its decision rested on, for recent heights only.
     Decisions,
 }
 
 impl Table {
     /// In the order of their declaration, so that a table's number is its place here.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Meta,
         Self::Headers,
         Self::Heights,
@@ -56,6 +61,8 @@ impl Table {
         Self::History,
         Self::Heads,
         Self::Registry,
+        Self::Agreements,
+        Self::Shared,
         Self::Decisions,
     ];
 
@@ -75,6 +82,8 @@ impl Table {
             Self::History => "history",
             Self::Heads => "heads",
             Self::Registry => "registry",
+            Self::Agreements => "agreements",
+            Self::Shared => "shared",
             Self::Decisions => "decisions",
         }
     }
@@ -135,6 +144,29 @@ pub(crate) fn record(id: &Hash, agency: &AgencyCode) -> [u8; 48] {
 /// The agency in a key of [`Table::Records`].
 pub(crate) fn agency_of_record(key: &[u8]) -> Option<AgencyCode> {
     AgencyCode::from_slice(key.get(32..)?).ok()
+}
+
+/// Key of [`Table::Agreements`].
+pub(crate) fn agreement_event(id: &Hash, number: u32) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..32].copy_from_slice(id.as_bytes());
+    key[32..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Key of [`Table::Shared`].
+pub(crate) fn shared(id: &Hash, agency: &AgencyCode, log_index: u64, position: u32) -> [u8; 60] {
+    let mut key = [0; 60];
+    key[..48].copy_from_slice(&record(id, agency));
+    key[48..56].copy_from_slice(&log_index.to_be_bytes());
+    key[56..].copy_from_slice(&position.to_be_bytes());
+    key
+}
+
+/// Log index and position in a key of [`Table::Shared`].
+pub(crate) fn place_of_shared(key: &[u8]) -> Option<(u64, u32)> {
+    let (log_index, position) = key.get(48..)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*log_index), u32::from_be_bytes(position.try_into().ok()?)))
 }
 
 /// Key of [`Table::Tiles`].

@@ -18,7 +18,7 @@ use crate::{
     },
     hash::Hash,
     store::{Store, StoreError, Table},
-    transaction::SlotOutcome,
+    transaction::{EpochId, SlotOutcome},
 };
 
 /// Most bytes of a value: a pending block of 65,536 leaves and its header.
@@ -31,6 +31,26 @@ const CONFIG: Configuration<BigEndian, Fixint, Limit<VALUE_BYTES_MAX>> =
 pub(crate) trait Row: Encode + Decode<()> {}
 
 impl<V: Encode + Decode<()>> Row for V {}
+
+/// The kind of a sealed record, which the chain does not know.
+const SEALED: u8 = 0;
+
+/// The epoch under which a record is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SharedRow {
+    agreement: [u8; 32],
+    epoch: u32,
+}
+
+impl SharedRow {
+    pub(crate) fn new(epoch: &EpochId) -> Self {
+        Self { agreement: epoch.agreement.0, epoch: epoch.number }
+    }
+
+    pub(crate) fn epoch(&self) -> EpochId {
+        EpochId { agreement: Hash(self.agreement), number: self.epoch }
+    }
+}
 
 /// Where a record is, and what is asked of it where another refers to it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -118,14 +138,19 @@ impl RowsRow {
 }
 
 impl PlaceRow {
-    pub(crate) fn new(log_index: u64, position: u32, stated: &Stated) -> Self {
-        let (kind, submitter) = (stated.kind.number(), stated.submitter.clone());
+    /// `stated` is of the record; `None` where it is sealed.
+    pub(crate) fn new(log_index: u64, position: u32, stated: Option<&Stated>) -> Self {
+        let kind = stated.map_or(SEALED, |stated| stated.kind.number());
+        let submitter = stated.map(|stated| stated.submitter.clone()).unwrap_or_default();
         Self { log_index, position, kind, submitter }
     }
 
     /// What is asked of the record; `None` where its kind is none.
     pub(crate) fn target(&self) -> Option<Target> {
-        let kind = RecordKind::numbered(self.kind)?;
+        let kind = match self.kind {
+            SEALED => None,
+            number => Some(RecordKind::numbered(number)?),
+        };
         Some(Target { kind, submitter: self.submitter.clone() })
     }
 }

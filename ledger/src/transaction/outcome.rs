@@ -3,7 +3,7 @@
 //! the log, where a repeat and a refused slot are too.
 
 use crate::{
-    authority::ReferenceRefused,
+    authority::SlotRefused,
     hash::Hash,
     merkle::{self, Tree},
 };
@@ -21,7 +21,7 @@ pub enum SlotOutcome {
         position: u32,
     },
     /// A no-op that takes neither the dedupe key nor the record's id: it may come again.
-    Refused(ReferenceRefused),
+    Refused(SlotRefused),
 }
 
 impl SlotOutcome {
@@ -50,7 +50,7 @@ impl SlotOutcome {
             }
             (3, 2) => {
                 let number = u16::from_be_bytes(rest.try_into().ok()?);
-                let known = ReferenceRefused::ALL.into_iter().find(|(_, known)| *known == number);
+                let known = SlotRefused::ALL.into_iter().find(|(_, known)| *known == number);
                 known.map(|(reason, _)| Self::Refused(reason))
             }
             _ => None,
@@ -96,7 +96,7 @@ mod tests {
             SlotOutcome::Duplicate { log_index: 7, position: 3 },
             SlotOutcome::Duplicate { log_index: u64::MAX, position: u32::MAX },
         ];
-        all.extend(ReferenceRefused::ALL.map(|(reason, _)| SlotOutcome::Refused(reason)));
+        all.extend(SlotRefused::ALL.map(|(reason, _)| SlotOutcome::Refused(reason)));
         for outcome in &all {
             let bytes = outcome.encode();
             assert_eq!(SlotOutcome::decode(&bytes), Some(*outcome));

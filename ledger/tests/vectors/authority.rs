@@ -63,7 +63,8 @@ fn references() -> Vec<Value> {
     ];
     let agency: AgencyCode = own.parse().expect("a code");
     let case = |(kind, role, submitter, relation, of, found): Case| {
-        let target = found.map(|(kind, submitter)| Target { kind, submitter: submitter.into() });
+        let target =
+            found.map(|(kind, submitter)| Target { kind: Some(kind), submitter: submitter.into() });
         let reference = StatedReference {
             relation,
             record_id: Hash([1; 32]),

@@ -1,6 +1,7 @@
 //! Receipts of a block that never was, signed all through: for what no honest chain holds.
 
 use customhouse_ledger::{
+    agreement::Agreements,
     finality::{header::Header, vote::VoteKind},
     hash::{Hash, Tag},
     merkle::{Tree, path_bytes},
@@ -81,7 +82,7 @@ impl Forgery {
             log_root: Tree::of(&[transaction.leaf(&signature)]).root(),
             registry_root: registry::root(
                 &registry::members_root(count, &tree.root()),
-                &registry::agreements_root(),
+                &Agreements::default().root(),
             ),
             outcomes_root: outcome::block_root([&self.outcomes[..]]),
             ..self.header
@@ -98,7 +99,7 @@ impl Forgery {
             registry_index: index,
             registry_count: count,
             registry_path: path_bytes(&path),
-            agreements_root: registry::agreements_root().0.to_vec(),
+            agreements_root: Agreements::default().root().0.to_vec(),
             ..Default::default()
         }
         .encode_to_vec()

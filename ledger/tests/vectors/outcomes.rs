@@ -1,7 +1,7 @@
 //! What became of a block's slots: leaves, roots and paths.
 
 use customhouse_ledger::{
-    authority::ReferenceRefused,
+    authority::SlotRefused,
     merkle,
     transaction::{SlotOutcome, outcome},
 };
@@ -13,7 +13,7 @@ use super::{hashes, hex_of};
 /// refusal, and one that counts alone.
 fn block() -> [Vec<SlotOutcome>; 4] {
     let repeat = SlotOutcome::Duplicate { log_index: 4, position: 2 };
-    let refused = ReferenceRefused::ALL.map(|(reason, _)| SlotOutcome::Refused(reason));
+    let refused = SlotRefused::ALL.map(|(reason, _)| SlotOutcome::Refused(reason));
     let applied = SlotOutcome::Applied;
     [
         vec![applied; 3],

@@ -1,11 +1,11 @@
 //! Receipts, and receipts changed in one thing.
 
 use customhouse_ledger::{
-    authority::ReferenceRefused,
+    agreement::Agreements,
+    authority::SlotRefused,
     finality::{header::Header, vote::VoteKind},
     limits::RECEIPT_BYTES_MAX,
     merkle::{Tree, path_bytes},
-    registry,
     transaction::{SlotOutcome, outcome},
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
@@ -51,7 +51,7 @@ pub(crate) fn message(sample: &Sample, log_index: usize, position: usize) -> v1:
         registry_index: registry.index,
         registry_count: registry.count,
         registry_path: path_bytes(&registry.path),
-        agreements_root: registry::agreements_root().0.to_vec(),
+        agreements_root: Agreements::default().root().0.to_vec(),
         outcome_path: path_bytes(&slots_outcomes.inclusion_path(position as u64).expect("a slot")),
         outcomes_path: path_bytes(&block_outcomes.inclusion_path(place).expect("a transaction")),
         steps: Vec::new(),
@@ -235,7 +235,7 @@ impl Mutants<'_> {
     fn outcome(&mut self) {
         let repeat = SlotOutcome::Duplicate { log_index: 0, position: 0 };
         self.forged("RECEIPT_OUTCOME", "of a repeat", |f| f.outcomes = vec![repeat]);
-        for (reason, _) in ReferenceRefused::ALL {
+        for (reason, _) in SlotRefused::ALL {
             self.forged("RECEIPT_OUTCOME", "of a slot that was refused", |f| {
                 f.outcomes = vec![SlotOutcome::Refused(reason)];
             });

@@ -184,7 +184,7 @@ impl Sample {
             log_root: log.root(),
             history_size: log.size(),
             history_root: history.root(),
-            registry_root: registry.root(),
+            registry_root: registry.root_without_agreements(),
             outcomes_root: outcome::block_root(outcomes.iter().map(Vec::as_slice)),
             validators_hash: validators(height).hash(),
             next_validators_hash: validators(height + 1).hash(),

@@ -212,7 +212,7 @@ impl From<StoreError> for Refused {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        authority::ReferenceRefused, canonical::CanonicalError, keys::KeyError,
+        authority::SlotRefused, canonical::CanonicalError, keys::KeyError,
     };
 
     use super::*;
@@ -268,7 +268,7 @@ mod tests {
                 "SIGNER_ROLE",
             ),
             (
-                SubmissionRefusal::Reference { place: 0, reason: ReferenceRefused::Agency },
+                SubmissionRefusal::Reference { place: 0, reason: SlotRefused::Agency },
                 Code::FailedPrecondition,
                 "REFERENCE_AGENCY",
             ),

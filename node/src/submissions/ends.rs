@@ -1,6 +1,6 @@
 //! How what was submitted has ended, by the ledger and the outbox.
 
-use customhouse_ledger::{authority::ReferenceRefused, chain::SlotOutcome, hash::Hash};
+use customhouse_ledger::{authority::SlotRefused, chain::SlotOutcome, hash::Hash};
 
 use super::{
     End,
@@ -70,7 +70,7 @@ fn not_counted(slot_index: u32, outcome: &SlotOutcome) -> Option<NotCounted> {
     Some(NotCounted { slot_index, code, reason })
 }
 
-pub(super) fn refused(reason: ReferenceRefused) -> End {
+pub(super) fn refused(reason: SlotRefused) -> End {
     End::Rejected { code: reason.code().to_owned(), reason: reason.sentence().to_owned() }
 }
 

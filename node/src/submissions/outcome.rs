@@ -1,7 +1,7 @@
 //! How a submission stands and how it ends.
 
 use customhouse_ledger::{
-    authority::ReferenceRefused, hash::Hash, keys::KeyError, record::RecordError,
+    authority::SlotRefused, hash::Hash, keys::KeyError, record::RecordError,
     transaction::TransactionError,
 };
 
@@ -124,7 +124,7 @@ pub enum SubmissionRefusal {
         /// Of the record in its transaction; 0 where it came by itself.
         place: usize,
         /// Why not.
-        reason: ReferenceRefused,
+        reason: SlotRefused,
     },
     /// A record that a client has signed waits in another transaction of it.
     #[error(

@@ -18,7 +18,7 @@ use crate::{
         tile::TILE_HASHES,
         value::{self, DedupeRow, PlaceRow},
     },
-    transaction::VerifiedTransaction,
+    transaction::{SlotForm, VerifiedTransaction},
 };
 
 /// Looks rows up.
@@ -137,8 +137,18 @@ impl Origin<'_> {
             }
             Table::History => {
                 let entry = history_entry(key)?;
-                self.has_slot(entry.log_index, entry.position, |_, slot| {
-                    slot.subject_keys.contains(&entry.key)
+                self.has_slot(entry.log_index, entry.position, |t, slot| {
+                    slot.index_keys(&t.header().agency).contains(&entry.key)
+                })
+            }
+            Table::Shared => {
+                let Some((log_index, position)) = table::place_of_shared(key) else {
+                    return Ok(false);
+                };
+                self.has_slot(log_index, position, |t, slot| {
+                    let id = &slot.record_id;
+                    let own = table::shared(id, &t.header().agency, log_index, position);
+                    slot.form.epoch().is_some() && own == *key
                 })
             }
             Table::Tiles => Ok(self.has_tile(key)),
@@ -174,13 +184,25 @@ impl Origin<'_> {
         position: u32,
         wanted: impl FnOnce(&VerifiedTransaction, &crate::transaction::Slot) -> bool,
     ) -> Result<bool, StoreError> {
+        let shared = self.shared;
         let Some(transaction) = self.transaction(log_index)? else { return Ok(false) };
         let Some(slot) = transaction.slots().get(position as usize) else { return Ok(false) };
         let is_wanted = wanted(transaction, slot);
-        let key = table::record(&slot.record_id, &transaction.header().agency);
-        let first: Option<PlaceRow> = self.shared.store.value(Table::Records, key)?;
-        let is_first = first.is_some_and(|p| (p.log_index, p.position) == (log_index, position));
-        Ok(is_wanted && is_first)
+        let store = &shared.store;
+        let first = match slot.form {
+            // It takes no record id.
+            SlotForm::Grant(_) => {
+                let key = dedupe_key(transaction.header(), slot);
+                let row: Option<DedupeRow> = store.value(Table::Dedupe, key)?;
+                row.map(|row| (row.log_index, row.position))
+            }
+            SlotForm::Open | SlotForm::Sealed(_) => {
+                let key = table::record(&slot.record_id, &transaction.header().agency);
+                let row: Option<PlaceRow> = store.value(Table::Records, key)?;
+                row.map(|row| (row.log_index, row.position))
+            }
+        };
+        Ok(is_wanted && first == Some((log_index, position)))
     }
 
     fn transaction(&mut self, log_index: u64) -> Result<Option<&VerifiedTransaction>, StoreError> {

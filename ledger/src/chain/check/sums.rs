@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The tables that are compared in this way. The other indexes are small or at hand.
-pub(super) const SUMMED: [Table; 8] = [
+pub(super) const SUMMED: [Table; 9] = [
     Table::Heights,
     Table::Leaves,
     Table::TransactionIds,
@@ -19,6 +19,7 @@ pub(super) const SUMMED: [Table; 8] = [
     Table::Dedupe,
     Table::Tiles,
     Table::History,
+    Table::Shared,
 ];
 
 /// Rows between two reports of progress.

@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
-    authority::{RecordKind, ReferenceRefused},
+    authority::{RecordKind, SlotRefused},
     chain::{SlotOutcome, TransactionInvalid},
 };
 
@@ -189,13 +189,13 @@ fn what_a_record_refers_to_exists_and_is_of_a_kind_and_an_owner_that_the_relatio
         (SlotOutcome::Applied, AS_OFFICE, declaration(3), Cancels, id, ""),
         (SlotOutcome::Applied, AS_OFFICE, status("R1"), RespondsTo, id, ""),
         (SlotOutcome::Applied, AS_FOREIGNER, declaration(4), Evidences, id, "A001"),
-        (refused(ReferenceRefused::Unknown), AS_BROKER, declaration(5), Amends, elsewhere, ""),
-        (refused(ReferenceRefused::Unknown), AS_FOREIGNER, declaration(6), Evidences, id, ""),
-        (refused(ReferenceRefused::Kind), AS_OFFICE, status("R2"), Corrects, id, ""),
-        (refused(ReferenceRefused::Agency), AS_FOREIGNER, declaration(7), Amends, id, "A001"),
-        (refused(ReferenceRefused::Agency), AS_FOREIGNER, declaration(8), Cancels, id, "A001"),
-        (refused(ReferenceRefused::Submitter), AS_RIVAL, declaration(9), Amends, id, ""),
-        (refused(ReferenceRefused::Submitter), AS_RIVAL, declaration(9), Cancels, id, ""),
+        (refused(SlotRefused::Unknown), AS_BROKER, declaration(5), Amends, elsewhere, ""),
+        (refused(SlotRefused::Unknown), AS_FOREIGNER, declaration(6), Evidences, id, ""),
+        (refused(SlotRefused::Kind), AS_OFFICE, status("R2"), Corrects, id, ""),
+        (refused(SlotRefused::Agency), AS_FOREIGNER, declaration(7), Amends, id, "A001"),
+        (refused(SlotRefused::Agency), AS_FOREIGNER, declaration(8), Cancels, id, "A001"),
+        (refused(SlotRefused::Submitter), AS_RIVAL, declaration(9), Amends, id, ""),
+        (refused(SlotRefused::Submitter), AS_RIVAL, declaration(9), Cancels, id, ""),
     ] {
         assert_eq!(outcome(by, body, relation, id, agency), expected, "{relation:?}");
     }
@@ -221,7 +221,7 @@ fn a_target_may_be_earlier_in_the_transaction_or_the_block_and_not_later() {
     );
     let second = signed(&fixture, AS_BROKER, vec![(amending(13, &two), "13")]);
     let outcome = commit(&mut chain, &[first, second]);
-    let unknown = SlotOutcome::Refused(ReferenceRefused::Unknown);
+    let unknown = SlotOutcome::Refused(SlotRefused::Unknown);
     let applied = SlotOutcome::Applied;
     assert_eq!(outcome.outcomes, [vec![unknown, applied, applied, applied], vec![applied]]);
     // What was refused took neither its id nor its dedupe key: now it counts.

@@ -63,7 +63,7 @@ fn everything_committed_is_found_by_each_of_its_names() {
         let agency = transaction.header().agency;
         for (position, slot) in (0..).zip(transaction.slots()) {
             let record = reader.record(&slot.record_id).expect("readable").expect("committed");
-            assert_eq!(record.bytes, transaction.parts().records[position as usize]);
+            assert_eq!(record.bytes.as_ref(), transaction.parts().records.get(position as usize));
             let place = (record.place.log_index, record.place.position, record.place.agency);
             assert_eq!(place, (log_index, position, agency));
             assert_eq!((record.id, record.transaction_id), (slot.record_id, transaction.id()));

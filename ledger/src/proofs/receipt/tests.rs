@@ -5,6 +5,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::{
+    agreement::Agreements,
     finality::{
         certificate::Certificate,
         vote::{Ballot, Vote, VoteKind},
@@ -98,7 +99,7 @@ fn receipt_of(genesis: &Genesis, transaction: impl Fn(u64) -> VerifiedTransactio
         registry_index: registry.index,
         registry_count: registry.count,
         registry_path: merkle::path_bytes(&registry.path),
-        agreements_root: registry::agreements_root().0.to_vec(),
+        agreements_root: Agreements::default().root().0.to_vec(),
         outcome_path: merkle::path_bytes(&slots_tree.inclusion_path(1).expect("a slot")),
         outcomes_path: merkle::path_bytes(&outcomes_tree.inclusion_path(4).expect("one of six")),
         steps: Vec::new(),
@@ -120,7 +121,7 @@ fn a_slot_that_does_not_count_has_no_receipt() {
     let header = Header::decode(&genuine.header).expect("a header");
     for other in [
         SlotOutcome::Duplicate { log_index: 0, position: 0 },
-        SlotOutcome::Refused(crate::authority::ReferenceRefused::Agency),
+        SlotOutcome::Refused(crate::authority::SlotRefused::Agency),
     ] {
         let mut outcomes = vec![vec![SlotOutcome::Applied; 3]; 6];
         outcomes[4][1] = other;

@@ -51,7 +51,9 @@ pub enum FormError {
     #[error("not an agency's code: 2 to 16 of A-Z, 0-9 and -")]
     Agency,
     /// Not 64 hexadecimal digits.
-    #[error("not a public key, 64 lower-case hexadecimal digits")]
+    #[error(
+        "not 64 lower-case hexadecimal digits, as a public key and an agreement's id are written"
+    )]
     Key,
     /// Without the name of its URI scheme.
     #[error("not a URI, such as urn:epc:id:sgtin:4012345.012345.1")]
@@ -71,7 +73,7 @@ pub fn normal(scheme: Scheme, id: &str) -> Result<String, FormError> {
             format!("{}/{}", upper(agency), upper(reference))
         }
         Scheme::Epc => lower_start(id.nfkc().filter(|c| !is_left_out(*c)).collect()),
-        Scheme::ValidatorKey => {
+        Scheme::ValidatorKey | Scheme::Agreement => {
             id.chars().filter(|c| !is_left_out(*c)).collect::<String>().to_lowercase()
         }
         Scheme::Container => upper(id).replace('-', ""),
@@ -126,7 +128,7 @@ pub fn check(scheme: Scheme, id: &str) -> Result<(), FormError> {
             _ => Err(FormError::NotOfAgency),
         },
         Scheme::Epc => check_uri(id),
-        Scheme::ValidatorKey => {
+        Scheme::ValidatorKey | Scheme::Agreement => {
             let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
             if id.len() == 64 && id.bytes().all(digit) { Ok(()) } else { Err(FormError::Key) }
         }

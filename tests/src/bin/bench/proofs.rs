@@ -196,7 +196,7 @@ impl Sampled {
                 registry_index: registry.index,
                 registry_count: registry.count,
                 registry_path: merkle::path_bytes(&registry.path),
-                agreements_root: registry::agreements_root().0.to_vec(),
+                agreements_root: Agreements::default().root().0.to_vec(),
                 outcome_path: merkle::path_bytes(
                     &slots[&records].inclusion_path(slot_index as u64)?,
                 ),
