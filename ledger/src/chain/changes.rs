@@ -33,7 +33,7 @@ impl ChainReader {
         let newest = tip.header.height;
         let culprit = || transaction.evidence().map_or(Ok(()), |e| check_culprit(&members, e));
         let signer = check_signer(&members, transaction, newest + 1)
-            .and_then(|()| check_size(&tip.parameters, transaction));
+            .and_then(|()| check_parameters(&tip.parameters, transaction));
         let Some(change) = transaction.registry_change() else {
             return Ok(signer.and_then(|()| culprit()));
         };
@@ -145,9 +145,23 @@ pub(super) fn check_signer(
     Ok(())
 }
 
+/// The parameters let a block carry a transaction: its size, and what it lodges open.
+pub(super) fn check_parameters(
+    parameters: &Parameters,
+    transaction: &VerifiedTransaction,
+) -> Result<(), TransactionInvalid> {
+    check_size(parameters, transaction)?;
+    for (position, stated) in transaction.stated().iter().enumerate() {
+        parameters
+            .check_open(stated.kind)
+            .map_err(|refused| TransactionInvalid::KindNotOpen { position, refused })?;
+    }
+    Ok(())
+}
+
 /// A transaction and its records are not larger than the parameters let them be, which is less than the
 /// format may hold.
-pub(super) fn check_size(
+fn check_size(
     parameters: &Parameters,
     transaction: &VerifiedTransaction,
 ) -> Result<(), TransactionInvalid> {
