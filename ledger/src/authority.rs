@@ -66,6 +66,10 @@ const TRADE: &[RecordKind] = &[
     TraderStatus,
 ];
 
+/// Kinds of the network itself, whose records are open whatever its parameters say: without them no key could be
+/// exchanged and no breach reported.
+pub const ALWAYS_OPEN: &[RecordKind] = &[RegistryChange, Misbehaviour, AgreementChange];
+
 /// The roles that may state a kind.
 pub fn roles(kind: RecordKind) -> &'static [Role] {
     match kind {

@@ -12,23 +12,30 @@ use prost::Message as _;
 use crate::{
     agency::AgencyCode,
     agreement::Agreements,
-    authority::{self, RecordKind, Role, Stated, role},
-    canonical::{self, CanonicalError},
+    authority::{RecordKind, Role, Stated},
+    canonical::CanonicalError,
     finality::validators::{Validator, ValidatorSet, ValidatorSetError},
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey},
     limits::{NAME_BYTES_MAX, REGISTRY_ENTRIES_MAX, SUBMITTER_BYTES_MAX},
     merkle,
-    registry::parameters::{ParameterError, Parameters},
-    text::{self, TextError},
+    registry::{
+        entry::{describe, entry_agency, entry_key, key_of, parse_agency, parse_key, single_of},
+        parameters::{ParameterError, Parameters},
+    },
+    text::TextError,
 };
 
 mod change;
+mod entry;
 pub mod genesis;
 pub mod parameters;
 
-pub use change::{
-    ApplyError, ChangeError, InSync, RegistryApproval, RegistryChange, RegistryProposal,
+#[cfg(feature = "rocksdb")]
+pub(crate) use self::entry::row_key;
+pub use self::{
+    change::{ApplyError, ChangeError, InSync, RegistryApproval, RegistryChange, RegistryProposal},
+    entry::{RegistryKey, decode_entry},
 };
 
 /// Heights for which a peer whose entry has ended may still connect, so that it can hand over what
@@ -88,6 +95,9 @@ pub enum RegistryError {
     /// One key under two agencies, or in two roles: a signature would not say whose it is.
     #[error("key {0} is registered twice")]
     SharedKey(PublicKey),
+    /// Two values of what has one value at a height.
+    #[error("{0} would count together with another; one must end before the next counts")]
+    TwoOpen(String),
     /// More than [`REGISTRY_ENTRIES_MAX`].
     #[error("{0} entries, at most {REGISTRY_ENTRIES_MAX} are allowed")]
     TooMany(usize),
@@ -116,18 +126,12 @@ impl RegistryError {
             Self::Duplicate(_) => "REGISTRY_DUPLICATE",
             Self::UnknownAgency(_) => "REGISTRY_UNKNOWN_AGENCY",
             Self::SharedKey(_) => "REGISTRY_SHARED_KEY",
+            Self::TwoOpen(_) => "REGISTRY_TWO_OPEN",
             Self::TooMany(_) => "REGISTRY_TOO_MANY",
             Self::Validators(_) => "REGISTRY_VALIDATORS",
             Self::Parameter(_) => "REGISTRY_PARAMETER",
         }
     }
-}
-
-/// An entry's place in the registry: its kind (the protobuf field number) and what it is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RegistryKey {
-    kind: u8,
-    id: Vec<u8>,
 }
 
 /// A signing key in the registry: whose it is, and what it may sign.
@@ -247,12 +251,6 @@ pub struct RegistryProof {
     pub path: Vec<Hash>,
 }
 
-impl RegistryKey {
-    fn agency(code: &AgencyCode) -> Self {
-        Self { kind: 8, id: code.as_bytes().to_vec() }
-    }
-}
-
 impl Registry {
     /// Makes a registry of entries in any order.
     ///
@@ -280,6 +278,7 @@ impl Registry {
         registry.check_count()?;
         registry.check_agencies()?;
         registry.check_keys()?;
+        registry.check_singles()?;
         Ok(registry)
     }
 
@@ -306,6 +305,21 @@ impl Registry {
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(RegistryError::SharedKey(pair[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// What has one value at a height has no two entries that count at one.
+    fn check_singles(&self) -> Result<(), RegistryError> {
+        let single = |entry| Some((single_of(entry)?, entry.from_height, entry));
+        let mut singles: Vec<_> = self.entries.values().filter_map(single).collect();
+        singles.sort_by_key(|(single, from_height, _)| (*single, *from_height));
+        let overlap = singles.windows(2).find(|pair| {
+            let ((earlier, _, ends), (later, begins, _)) = (pair[0], pair[1]);
+            earlier == later && (ends.end_height == 0 || ends.end_height > begins)
+        });
+        match overlap {
+            Some(pair) => Err(RegistryError::TwoOpen(describe(pair[1].2))),
             None => Ok(()),
         }
     }
@@ -473,23 +487,6 @@ pub fn root(members_root: &Hash, agreements_root: &Hash) -> Hash {
     Tag::REGISTRY.hash(&[members_root.as_bytes(), agreements_root.as_bytes()])
 }
 
-/// Reads an entry's canonical bytes.
-///
-/// # Errors
-/// The first rule that is broken.
-pub fn decode_entry(bytes: &[u8]) -> Result<v1::RegistryEntry, RegistryError> {
-    let entry = canonical::decode(bytes)?;
-    key_of(&entry)?;
-    Ok(entry)
-}
-
-/// Key of an entry's row: kind and id.
-#[cfg(feature = "rocksdb")]
-pub(crate) fn row_key(entry: &v1::RegistryEntry) -> Result<Vec<u8>, RegistryError> {
-    let RegistryKey { kind, id } = key_of(entry)?;
-    Ok([&[kind], &id[..]].concat())
-}
-
 /// Whether an entry counts at a height.
 pub fn is_open_at(entry: &v1::RegistryEntry, height: u64) -> bool {
     entry.from_height <= height && (entry.end_height == 0 || height < entry.end_height)
@@ -513,104 +510,4 @@ fn heights_of<'a>(entries: impl Iterator<Item = &'a v1::RegistryEntry>) -> BTree
         .flat_map(|entry| [entry.from_height, entry.end_height])
         .filter_map(|height| height.checked_sub(1))
         .collect()
-}
-
-fn parse_agency(text: &str) -> Result<AgencyCode, RegistryError> {
-    text.parse().map_err(|_| RegistryError::Agency(text.to_owned()))
-}
-
-fn parse_key(agency: AgencyCode, bytes: &[u8]) -> Result<PublicKey, RegistryError> {
-    PublicKey::from_slice(bytes).map_err(|error| RegistryError::Key(agency, error))
-}
-
-fn check_name(name: &str) -> Result<(), RegistryError> {
-    if name.len() > NAME_BYTES_MAX {
-        return Err(RegistryError::NameLength);
-    }
-    text::check_name(name).map_err(|error| RegistryError::Name(name.to_owned(), error))
-}
-
-/// Checks an entry by itself and gives its place.
-fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryError> {
-    let (from, end) = (entry.from_height, entry.end_height);
-    if end != 0 && end <= from {
-        return Err(RegistryError::Period { from, end });
-    }
-    let keyed = |kind, agency: &str, key: &[u8]| {
-        let agency = parse_agency(agency)?;
-        parse_key(agency, key)?;
-        Ok(RegistryKey { kind, id: [agency.as_bytes(), key].concat() })
-    };
-    match entry.entry.as_ref().ok_or(RegistryError::Kind)? {
-        Entry::Agency(agency) => {
-            check_name(&agency.name)?;
-            check_name(&agency.country)?;
-            let code = parse_agency(&agency.agency)?;
-            Ok(RegistryKey::agency(&code))
-        }
-        Entry::Validator(validator) => keyed(9, &validator.agency, &validator.public_key),
-        Entry::Peer(peer) => keyed(10, &peer.agency, &peer.public_key),
-        Entry::SigningKey(signing) => {
-            check_name(&signing.label)?;
-            let key = keyed(11, &signing.agency, &signing.public_key)?;
-            check_signing(parse_agency(&signing.agency)?, signing)?;
-            Ok(key)
-        }
-        Entry::Parameter(parameter) => {
-            check_name(&parameter.name)?;
-            Ok(RegistryKey { kind: 12, id: parameter.name.clone().into_bytes() })
-        }
-    }
-}
-
-/// A signing key has a role; a node's has no more, every other is bound to a name, and to kinds that its role
-/// may state.
-fn check_signing(agency: AgencyCode, entry: &v1::SigningKeyEntry) -> Result<(), RegistryError> {
-    let role = role::numbered(entry.role).ok_or(RegistryError::Role(agency))?;
-    if !role::is_submitter(role) {
-        let bound = !entry.submitter.is_empty() || entry.kinds != 0;
-        return if bound { Err(RegistryError::Bound(agency)) } else { Ok(()) };
-    }
-    let submitter = &entry.submitter;
-    if !(1..=SUBMITTER_BYTES_MAX).contains(&submitter.len()) {
-        return Err(RegistryError::Submitter(agency));
-    }
-    text::check_name(submitter).map_err(|error| RegistryError::Name(submitter.clone(), error))?;
-    let kinds = RecordKind::of_bits(entry.kinds);
-    let may = |kind: &RecordKind| authority::roles(*kind).contains(&role);
-    if RecordKind::bits(&kinds) != entry.kinds || !kinds.iter().all(may) {
-        return Err(RegistryError::Kinds(agency));
-    }
-    Ok(())
-}
-
-fn entry_agency(entry: &v1::RegistryEntry) -> Result<Option<AgencyCode>, RegistryError> {
-    let code = match &entry.entry {
-        Some(Entry::Validator(validator)) => &validator.agency,
-        Some(Entry::Peer(peer)) => &peer.agency,
-        Some(Entry::SigningKey(signing)) => &signing.agency,
-        _ => return Ok(None),
-    };
-    parse_agency(code).map(Some)
-}
-
-fn entry_key(entry: &v1::RegistryEntry) -> Option<PublicKey> {
-    let key = match &entry.entry {
-        Some(Entry::Validator(validator)) => &validator.public_key,
-        Some(Entry::Peer(peer)) => &peer.public_key,
-        Some(Entry::SigningKey(signing)) => &signing.public_key,
-        _ => return None,
-    };
-    PublicKey::from_slice(key).ok()
-}
-
-fn describe(entry: &v1::RegistryEntry) -> String {
-    match &entry.entry {
-        Some(Entry::Agency(agency)) => format!("agency {}", agency.agency),
-        Some(Entry::Validator(validator)) => format!("a validator key of {}", validator.agency),
-        Some(Entry::Peer(peer)) => format!("a peer key of {}", peer.agency),
-        Some(Entry::SigningKey(signing)) => format!("a signing key of {}", signing.agency),
-        Some(Entry::Parameter(parameter)) => format!("parameter {}", parameter.name),
-        None => "nothing".to_owned(),
-    }
 }

@@ -27,6 +27,8 @@ mod characters;
 mod damage;
 #[path = "vectors/decisions.rs"]
 mod decisions;
+#[path = "vectors/entries.rs"]
+mod entries;
 #[path = "vectors/forgery.rs"]
 mod forgery;
 #[path = "vectors/loads.rs"]

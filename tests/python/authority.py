@@ -13,6 +13,8 @@ OPERATORS = {ROLE_NAMED[name] for name in ("broker", "carrier", "trader", "port"
 
 BODIES = {field.name: field.number for field in SCHEMA.messages["Record"].values() if field.oneof}
 OF_NETWORK = {"registry_change", "misbehaviour"}
+# Open whatever the parameters say.
+ALWAYS_OPEN = OF_NETWORK
 LODGED = {"declaration", "transport_document", "event", "certificate"}
 TRADE = set(BODIES) - OF_NETWORK
 

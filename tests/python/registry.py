@@ -35,6 +35,15 @@ PARAMETERS = {
 }
 
 
+def is_value(name, value):
+    """Whether there is a parameter of this name, and it may have this value."""
+    if name == "open_kinds":
+        kinds = authority.kinds_of(value)
+        return kinds is not None and kinds >= authority.ALWAYS_OPEN
+    low, high = PARAMETERS.get(name, (1, 0))
+    return low <= value <= high
+
+
 # ------------------------------------------------------------------ entries
 
 
@@ -60,7 +69,9 @@ def check_entry(entry):
     value = entry[kind]
     if kind == "parameter":
         check_name(value["name"])
-        return KINDS[kind], value["name"].encode()
+        holds = is_value(value["name"], value["value"])
+        check(holds, "REGISTRY_PARAMETER", "unknown, or out of range")
+        return KINDS[kind], value["name"].encode() + formats.u64(begins)
     if kind == "agency":
         check_name(value["name"])
         check_name(value["country"])
@@ -155,11 +166,6 @@ class Genesis:
         entries = self.check_entries(message["entries"])
         validators = [e["validator"] for e in entries if e["validator"] is not None]
         self.validators = Validators([(v["agency"], v["public_key"]) for v in validators])
-        for entry in entries:
-            if entry["parameter"] is not None:
-                low, high = PARAMETERS.get(entry["parameter"]["name"], (1, 0))
-                holds = low <= entry["parameter"]["value"] <= high
-                check(holds, "REGISTRY_PARAMETER", "unknown, or out of range")
         message = {**message, "entries": entries}
         self.time_ms, self.history_bits, self.entries = message["time_ms"], bits, entries
         self.encoded = SCHEMA.encode("Genesis", message)
@@ -343,7 +349,6 @@ class Change:
             before = None
             for entry in entries:
                 key = check_entry(entry)
-                check(entry["parameter"] is None, "CHANGE_PARAMETER", "parameters do not change")
                 check(before is None or before < key, "CHANGE_ORDER", "entries: not ascending")
                 before = key
         heights = [entry[h] for entry in added for h in ("from_height", "end_height")]

@@ -41,7 +41,7 @@ impl ChainReader {
             after.map(drop).map_err(TransactionInvalid::from)
         };
         let signer = check_signer(&members, transaction, newest + 1)
-            .and_then(|()| check_size(&tip.parameters, transaction));
+            .and_then(|()| check_parameters(&tip.parameters, transaction));
         let Some(change) = transaction.registry_change() else {
             return Ok(signer.and_then(|()| culprit()).and_then(|()| agreed()));
         };
@@ -153,9 +153,25 @@ pub(super) fn check_signer(
     Ok(())
 }
 
+/// The parameters let a block carry a transaction: its size, and what it lodges open.
+pub(super) fn check_parameters(
+    parameters: &Parameters,
+    transaction: &VerifiedTransaction,
+) -> Result<(), TransactionInvalid> {
+    check_size(parameters, transaction)?;
+    // Of what is sealed nobody here knows the kind: the parties hold it against their terms.
+    for (position, stated) in transaction.stated().iter().enumerate() {
+        let Some(stated) = stated else { continue };
+        parameters
+            .check_open(stated.kind)
+            .map_err(|refused| TransactionInvalid::KindNotOpen { position, refused })?;
+    }
+    Ok(())
+}
+
 /// A transaction and its records are not larger than the parameters let them be, which is less than the
 /// format may hold.
-pub(super) fn check_size(
+fn check_size(
     parameters: &Parameters,
     transaction: &VerifiedTransaction,
 ) -> Result<(), TransactionInvalid> {

@@ -362,7 +362,7 @@ impl<'a> Execution<'a> {
             return Err(TransactionInvalid::LivesTooLong { not_after_ms, latest_ms });
         }
         changes::check_signer(&self.members, transaction, self.tip.header.height + 1)?;
-        changes::check_size(parameters, transaction)?;
+        changes::check_parameters(parameters, transaction)?;
         if self.ids.contains(&transaction.id()) {
             return Err(TransactionInvalid::TwiceInBlock);
         }

@@ -6,7 +6,7 @@ use crate::{
     hash::Hash,
     limits::{BLOCK_REFERENCES_MAX, IN_SYNC_HEIGHTS_MAX},
     proofs::verifier::FinalityError,
-    registry::{ApplyError, SignerRefused},
+    registry::{ApplyError, SignerRefused, parameters::KindNotOpen},
     store::StoreError,
 };
 
@@ -76,6 +76,14 @@ pub enum TransactionInvalid {
         bytes: u64,
         /// The parameter.
         max: u64,
+    },
+    /// A record of a kind that may not be lodged open.
+    #[error("records[{position}]: {refused}")]
+    KindNotOpen {
+        /// Of the record in the transaction.
+        position: usize,
+        /// Why.
+        refused: KindNotOpen,
     },
     /// Its id is on the chain.
     #[error("committed before, at log index {0}")]
@@ -156,6 +164,7 @@ impl TransactionInvalid {
             Self::TooLarge { .. } => "TRANSACTION_TOO_LARGE",
             Self::TooManySlots { .. } => "SLOT_COUNT",
             Self::RecordTooLarge { .. } => "RECORD_TOO_LARGE",
+            Self::KindNotOpen { refused, .. } => refused.code(),
             Self::AlreadyCommitted(_) => "ALREADY_COMMITTED",
             Self::TwiceInBlock => "TWICE_IN_BLOCK",
             Self::Culprit { .. } => "MISBEHAVIOUR_KEY",
@@ -165,6 +174,7 @@ impl TransactionInvalid {
             Self::TooFewApprovals { .. } => "REGISTRY_APPROVALS",
             Self::InSyncHeight { .. } | Self::InSyncBlock { .. } => "REGISTRY_IN_SYNC",
             Self::Change(ApplyError::Root { .. }) => "REGISTRY_ROOT",
+            Self::Change(ApplyError::StaysOpen(_)) => "REGISTRY_TWO_OPEN",
             Self::Change(_) => "REGISTRY_CHANGE",
             Self::Agreement(invalid) => invalid.code(),
         }

@@ -12,7 +12,9 @@ use customhouse_proto::v1::{self, registry_entry::Entry};
 use prost::Message as _;
 
 use super::{
-    Registry, RegistryError, RegistryKey, entry_key, is_open_at, key_of, parse_agency, parse_key,
+    Registry, RegistryError,
+    entry::{RegistryKey, describe, entry_agency, entry_key, key_of, parse_agency, parse_key},
+    is_open_at,
 };
 use crate::{
     agency::AgencyCode,
@@ -52,9 +54,6 @@ pub enum ChangeError {
     /// An ended entry has an end already.
     #[error("proposal.ended: an entry that has an end already")]
     Ended,
-    /// A parameter.
-    #[error("proposal: parameters are those of the genesis and cannot be changed")]
-    Parameter,
     /// More than one agency's vote.
     #[error(
         "proposal: changes the vote of more than one agency; one at a time may gain, lose or \
@@ -95,7 +94,6 @@ impl ChangeError {
             Self::Order(_) => "CHANGE_ORDER",
             Self::Heights => "CHANGE_HEIGHTS",
             Self::Ended => "CHANGE_ENDED",
-            Self::Parameter => "CHANGE_PARAMETER",
             Self::Votes => "CHANGE_VOTES",
             Self::ApprovalCount(_) => "CHANGE_APPROVAL_COUNT",
             Self::ApprovalKey(..) => "CHANGE_APPROVAL_KEY",
@@ -129,6 +127,9 @@ pub enum ApplyError {
     /// An open entry of an agency that is not open.
     #[error("agency {0} has open keys and would not be open itself")]
     AgencyNotOpen(AgencyCode),
+    /// A value is added of what has one value at a height, and has another.
+    #[error("adds {0}, of which another value stays open; end that one in the same change")]
+    StaysOpen(String),
     /// The result is not a registry.
     #[error("{0}")]
     Registry(Box<RegistryError>),
@@ -275,7 +276,7 @@ impl RegistryProposal {
 impl fmt::Display for RegistryProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |entries: &[v1::RegistryEntry]| {
-            let shown: Vec<_> = entries.iter().map(super::describe).collect();
+            let shown: Vec<_> = entries.iter().map(describe).collect();
             shown.join(", ")
         };
         match (&*self.proto.added, &*self.proto.ended) {
@@ -472,19 +473,23 @@ impl Registry {
         for ended in &proposal.proto.ended {
             match after.entries.get_mut(&key_of(ended)?) {
                 Some(entry) if entry == ended => entry.end_height = height + 1,
-                _ => return Err(ApplyError::NotOpen(super::describe(ended))),
+                _ => return Err(ApplyError::NotOpen(describe(ended))),
             }
         }
         for added in &proposal.proto.added {
             let entry = v1::RegistryEntry { from_height: height + 1, ..added.clone() };
-            if after.entries.insert(key_of(added)?, entry).is_some() {
-                return Err(ApplyError::Known(super::describe(added)));
+            if after.entries.insert(key_of(&entry)?, entry).is_some() {
+                return Err(ApplyError::Known(describe(added)));
             }
         }
         after.check_count()?;
         after.check_agencies()?;
         after.check_keys().map_err(|error| match error {
             RegistryError::SharedKey(key) => ApplyError::Known(format!("key {key}")),
+            other => other.into(),
+        })?;
+        after.check_singles().map_err(|error| match error {
+            RegistryError::TwoOpen(what) => ApplyError::StaysOpen(what),
             other => other.into(),
         })?;
         after.check_open_agencies(height + 1)?;
@@ -495,7 +500,7 @@ impl Registry {
     /// An agency that has an open key at a height is open itself.
     fn check_open_agencies(&self, height: u64) -> Result<(), ApplyError> {
         for entry in self.open_at(height).filter(|entry| entry_key(entry).is_some()) {
-            let Some(agency) = super::entry_agency(entry)? else { continue };
+            let Some(agency) = entry_agency(entry)? else { continue };
             let own = self.entries.get(&RegistryKey::agency(&agency));
             if !own.is_some_and(|own| is_open_at(own, height)) {
                 return Err(ApplyError::AgencyNotOpen(agency));
@@ -522,9 +527,6 @@ fn check_entries(list: &'static str, entries: &[v1::RegistryEntry]) -> Result<()
     let mut before: Option<RegistryKey> = None;
     for entry in entries {
         let key = key_of(entry).map_err(|error| ChangeError::Entry(list, error.into()))?;
-        if matches!(entry.entry, Some(Entry::Parameter(_))) {
-            return Err(ChangeError::Parameter);
-        }
         if before.is_some_and(|before| before >= key) {
             return Err(ChangeError::Order(list));
         }
@@ -548,7 +550,7 @@ fn check_votes(proto: &v1::RegistryProposal) -> Result<(), ChangeError> {
 fn agency_of(entry: &v1::RegistryEntry) -> Option<AgencyCode> {
     match &entry.entry {
         Some(Entry::Agency(own)) => parse_agency(&own.agency).ok(),
-        _ => super::entry_agency(entry).ok()?,
+        _ => entry_agency(entry).ok()?,
     }
 }
 

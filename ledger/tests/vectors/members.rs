@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     cases::{Cases, Given, with_cases},
-    damage, hex_of,
+    damage, entries, hex_of,
     sample::{Sample, exchange, key},
 };
 
@@ -107,6 +107,13 @@ fn binaries(genesis: &Genesis) -> Cases {
     refused("REGISTRY_PARAMETER", "a parameter out of range", &|g| {
         parameter(g, "heartbeat_ms", 999)
     });
+    refused("REGISTRY_DUPLICATE", "two values of a parameter", &|g| {
+        g.entries.push(g.entries[g.entries.len() - 1].clone());
+        parameter(g, "heartbeat_ms", 1000);
+    });
+    let mut other = small.clone();
+    parameter(&mut other, "open_kinds", entries::OPEN_KINDS);
+    cases.valid("open kinds", other.encode_to_vec());
     cases
 }
 
@@ -257,6 +264,7 @@ fn entry_cases(sample: &Sample) -> Cases {
     };
     let period = v1::RegistryEntry { from_height: 5, end_height: 5, ..of_kind("peer") };
     refused("REGISTRY_ENTRY_PERIOD", "an end that is no later", period.encode_to_vec());
+    entries::values(&mut cases);
     cases
 }
 
@@ -372,9 +380,7 @@ fn of_proposal(cases: &mut Cases, genuine: &v1::RegistryChange) {
         let entry = Entry::Peer(v1::PeerEntry { agency: agency.into(), public_key });
         v1::RegistryEntry { entry: Some(entry), ..Default::default() }
     };
-    let parameter =
-        Entry::Parameter(v1::ParameterEntry { name: "heartbeat_ms".into(), value: 1000 });
-    let parameter = v1::RegistryEntry { entry: Some(parameter), ..Default::default() };
+    let heartbeat = |value| entries::parameter("heartbeat_ms", value);
     refused("CHANGE_FIELD", "a members root of 31 bytes", &|p| p.members_root.truncate(31));
     refused("CHANGE_EMPTY", "nothing added or ended", &|p| {
         p.added.clear();
@@ -387,7 +393,10 @@ fn of_proposal(cases: &mut Cases, genuine: &v1::RegistryChange) {
     refused("REGISTRY_ENTRY_AGENCY", "an entry that is not well-formed", &|p| {
         p.added.push(peer("nl", 71));
     });
-    refused("CHANGE_PARAMETER", "a parameter", &|p| p.added.push(parameter.clone()));
+    refused("REGISTRY_PARAMETER", "a parameter out of range", &|p| p.added.push(heartbeat(999)));
+    refused("CHANGE_ORDER", "two values of a parameter", &|p| {
+        p.added.extend([heartbeat(1000), heartbeat(2000)]);
+    });
     refused("CHANGE_ORDER", "an entry twice", &|p| p.added.push(p.added[0].clone()));
     refused("CHANGE_HEIGHTS", "an added entry with a height", &|p| p.added[0].from_height = 2);
     refused("CHANGE_ENDED", "an ended entry that ended", &|p| p.ended[0].end_height = 2);

@@ -19,7 +19,10 @@ use customhouse_files::{
 use customhouse_ledger::{
     hash::Hash,
     limits::GENESIS_JSON_BYTES_MAX,
-    registry::{genesis::Genesis, parameters::Parameters},
+    registry::{
+        genesis::Genesis,
+        parameters::{self, Parameters},
+    },
 };
 use serde::Serialize;
 
@@ -94,7 +97,7 @@ pub(crate) fn by_name(given: &[(String, u64)]) -> anyhow::Result<BTreeMap<String
 
 pub(crate) fn parse_parameter(text: &str) -> Result<(String, u64), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE expected")?;
-    let value: u64 = value.parse().map_err(|_| format!("`{value}` is not a whole number"))?;
+    let value = parameters::value_of_text(name, value).map_err(|error| error.to_string())?;
     Parameters::default().set(name, value).map_err(|error| error.to_string())?;
     Ok((name.to_owned(), value))
 }
@@ -182,32 +185,9 @@ impl GenesisView {
             faulty_max: validators.faulty_max(),
             quorum: validators.quorum(),
             validators: validators.as_slice().iter().map(view).collect(),
-            parameters: parameter_list(&genesis.registry.parameters_at(1)?),
+            parameters: genesis.registry.parameters_at(1)?.named().collect(),
         })
     }
-}
-
-fn parameter_list(parameters: &Parameters) -> BTreeMap<&'static str, u64> {
-    let Parameters {
-        block_bytes_max,
-        block_transactions_max,
-        transaction_bytes_max,
-        transaction_slots_max,
-        record_bytes_max,
-        heartbeat_ms,
-        time_skew_ms_max,
-        transaction_lifetime_ms_max,
-    } = *parameters;
-    BTreeMap::from([
-        ("block_bytes_max", block_bytes_max),
-        ("block_transactions_max", block_transactions_max),
-        ("transaction_bytes_max", transaction_bytes_max),
-        ("transaction_slots_max", transaction_slots_max),
-        ("record_bytes_max", record_bytes_max),
-        ("heartbeat_ms", heartbeat_ms),
-        ("time_skew_ms_max", time_skew_ms_max),
-        ("transaction_lifetime_ms_max", transaction_lifetime_ms_max),
-    ])
 }
 
 impl fmt::Display for GenesisView {
@@ -228,7 +208,7 @@ impl fmt::Display for GenesisView {
         }
         write!(f, "parameters")?;
         for (name, value) in &self.parameters {
-            write!(f, "\n  {name:<28} {value}")?;
+            write!(f, "\n  {name:<28} {}", parameters::text_of_value(name, *value))?;
         }
         Ok(())
     }

@@ -11,12 +11,13 @@ use crate::{
     finality::evidence::{Evidence, tests::vote_at},
     proofs::verifier::{FinalityError, StepError, Verifier},
     record::subject::subject_key,
-    registry::{ApplyError, InSync, PEER_GRACE, RegistryChange, RegistryProposal},
+    registry::{ApplyError, InSync, PEER_GRACE, Registry, RegistryChange, RegistryProposal},
     store::{Store, Table},
 };
 
 mod forks;
 mod histories;
+mod parameters;
 mod steps;
 
 fn key(seed: u8) -> SigningKey {
@@ -56,6 +57,25 @@ fn signing_key(agency: u8, seed: u8) -> v1::RegistryEntry {
     let signing =
         v1::SigningKeyEntry { agency: name(agency), public_key, role, ..Default::default() };
     entry(Entry::SigningKey(signing))
+}
+
+fn parameter(name: &str, value: u64) -> v1::RegistryEntry {
+    entry(Entry::Parameter(v1::ParameterEntry { name: name.into(), value }))
+}
+
+fn heartbeat(value: u64) -> v1::RegistryEntry {
+    parameter("heartbeat_ms", value)
+}
+
+fn open_heartbeat(registry: &Registry) -> Option<v1::RegistryEntry> {
+    let is_it = |entry: &&v1::RegistryEntry| matches!(&entry.entry, Some(Entry::Parameter(own)) if own.name == "heartbeat_ms");
+    registry.entries().filter(|entry| entry.end_height == 0).find(is_it).cloned()
+}
+
+/// The heartbeat is exchanged: its first value is the genesis's.
+pub(super) fn apply_new_heartbeat(chain: &mut Chain) {
+    let ended: Vec<_> = open_heartbeat(&chain.tip().registry).into_iter().collect();
+    apply(chain, &[heartbeat(30_000)], &ended);
 }
 
 /// The agency with its peer and signing keys, as in the test genesis: all but the vote.

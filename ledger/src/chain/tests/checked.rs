@@ -53,7 +53,7 @@ pub(super) fn dump(folder: &Path) -> Result<Vec<Dumped>, StoreError> {
 }
 
 /// A chain with what chains have: files and a log, records that came twice in a block and later, a
-/// change of the registry, what a decision rested on, and two blocks stored for voting.
+/// change of the members and one of a parameter, what a decision rested on, and two blocks stored for voting.
 pub(super) fn lived(fixture: &Fixture) -> Chain {
     let mut chain = fixture.open();
     let transactions: Vec<_> = (0..3).map(|i| fixture.transaction(1, i * 2..i * 2 + 2)).collect();
@@ -69,6 +69,7 @@ pub(super) fn lived(fixture: &Fixture) -> Chain {
     commit(&mut chain, &[repeated, renewed, twice]);
     chain.shared.store.flush().expect("flushed");
     commit(&mut chain, &[fixture.transaction(2, 80..84)]);
+    changes::apply_new_heartbeat(&mut chain);
     let staged = prepare(&chain, &[]).staged;
     let certificate = finalization(&chain, &staged.block().header);
     let grounds = Grounds { certificates: vec![certificate.clone()], claims: Vec::new() };
@@ -100,7 +101,7 @@ fn a_sound_store_is_sound_and_no_file_of_it_is_changed() {
     assert_eq!(report.damage, []);
     assert!(report.is_sound());
     assert_eq!((report.height, report.block_hash), (tip.header.height, tip.hash));
-    assert_eq!((report.transactions, report.records), (tip.header.log_size, 6 + 1 + 5 + 7 + 4));
+    assert_eq!((report.transactions, report.records), (tip.header.log_size, 6 + 1 + 5 + 7 + 4 + 1));
     assert_eq!(before, contents(folder));
     let rows = dump(folder).expect("readable");
     let of_index = rows.iter().filter(|(table, ..)| INDEXES.contains(table)).count();

@@ -1,7 +1,7 @@
 //! What a change is by itself, and every way to make it invalid.
 
 use super::*;
-use crate::registry::genesis::tests::genesis;
+use crate::registry::{genesis::tests::genesis, parameters::Parameters};
 
 const CHAIN: Hash = Hash([1; 32]);
 
@@ -21,6 +21,10 @@ fn validator(agency: &str, seed: u8) -> v1::RegistryEntry {
 fn peer(agency: &str, seed: u8) -> v1::RegistryEntry {
     let public_key = key(seed).public().as_bytes().to_vec();
     entry(Entry::Peer(v1::PeerEntry { agency: agency.into(), public_key }))
+}
+
+fn heartbeat(value: u64) -> v1::RegistryEntry {
+    entry(Entry::Parameter(v1::ParameterEntry { name: "heartbeat_ms".into(), value }))
 }
 
 /// Agency 2 exchanges its validator's key and its peer's, approved by three.
@@ -125,9 +129,10 @@ fn a_proposal_has_one_form() {
     assert_eq!(nothing, ChangeError::Empty);
     let many = |p: &mut v1::RegistryProposal| p.added = vec![p.added[0].clone(); 65];
     assert_eq!(refused_proposal(many), ChangeError::TooMany(67));
-    let parameter = v1::ParameterEntry { name: "heartbeat_ms".into(), value: 1 };
-    let parameter = refused_proposal(|p| p.added.push(entry(Entry::Parameter(parameter.clone()))));
-    assert_eq!(parameter, ChangeError::Parameter);
+    let out_of_range = refused_proposal(|p| p.added.push(heartbeat(1)));
+    assert_eq!(out_of_range.code(), "REGISTRY_PARAMETER");
+    let two_values = refused_proposal(|p| p.added.extend([heartbeat(5000), heartbeat(6000)]));
+    assert_eq!(two_values, order);
     let of_nobody = refused_proposal(|p| p.added[1] = peer("nobody", 72));
     assert!(matches!(of_nobody, ChangeError::Entry("proposal.added", _)), "{of_nobody}");
     assert_eq!(refused(|c| c.proposal = None), ChangeError::Field("proposal"));
@@ -145,5 +150,46 @@ fn the_registry_before_follows_from_the_registry_after() {
         [(2, 9, true), (2, 10, false), (22, 9, false), (22, 10, true), (66, 9, false)]
     {
         assert_eq!(after.is_validator_at(&key(seed).public(), height), decides, "{seed}, {height}");
+    }
+}
+
+#[test]
+fn a_parameter_has_one_value_at_each_height_and_every_earlier_one_stays() {
+    let at_first = v1::RegistryEntry { from_height: 0, ..heartbeat(60_000) };
+    let change = |registry: &Registry, height, added: &[_], ended: &[_]| {
+        let root = registry.members_root();
+        let proposal = RegistryProposal::new(&root, 7, added.to_vec(), ended.to_vec(), "");
+        registry.apply(&proposal.expect("well-formed"), height)
+    };
+    let genesis = genesis(4).registry;
+    let second = change(&genesis, 9, &[heartbeat(5000)], &[at_first]).expect("exchanged");
+    let open = v1::RegistryEntry { from_height: 10, ..heartbeat(5000) };
+    let without = change(&second, 12, &[], &[open]).expect("ended alone");
+    let again = change(&without, 15, &[heartbeat(60_000)], &[]).expect("the first value again");
+    let default = Parameters::default().heartbeat_ms;
+    for (height, value) in [
+        (0, 60_000),
+        (9, 60_000),
+        (10, 5000),
+        (12, 5000),
+        (13, default),
+        (15, default),
+        (16, 60_000),
+    ] {
+        assert_eq!(again.parameters_at(height).expect("valid").heartbeat_ms, value, "at {height}");
+    }
+    for (height, registry) in [(8, &genesis), (9, &second), (12, &without), (15, &again)] {
+        assert_eq!(again.as_of(height), *registry, "after {height}");
+    }
+    assert_eq!(again.change_heights().into_iter().collect::<Vec<_>>(), [9, 12, 15]);
+    let beside = change(&again, 16, &[heartbeat(7000)], &[]);
+    assert_eq!(beside, Err(ApplyError::StaysOpen("parameter heartbeat_ms=7000".into())));
+    // What a store says is held to the same.
+    let from =
+        |from_height, end_height| v1::RegistryEntry { from_height, end_height, ..heartbeat(5000) };
+    for overlap in [[from(3, 0), from(5, 0)], [from(3, 6), from(5, 0)]] {
+        let entries = genesis.entries().filter(|e| !matches!(e.entry, Some(Entry::Parameter(_))));
+        let entries = entries.cloned().chain(overlap).collect();
+        assert!(matches!(Registry::collect(entries), Err(RegistryError::TwoOpen(_))));
     }
 }

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{finality::validators::ValidatorSet, registry::Registry};
+use crate::{
+    finality::validators::ValidatorSet,
+    registry::{Registry, parameters::Parameters},
+};
 
 /// What is tried at a height. Numbers choose among what there is.
 #[derive(Clone, Debug)]
@@ -12,6 +15,8 @@ enum Step {
     Join(u8),
     /// Its validator's key, or the one that it signs with, is exchanged for a new one, or ends.
     Exchange { agency: u8, votes: bool, ends: bool },
+    /// The heartbeat is set, or has its default again.
+    Set(Option<u64>),
     /// Records of whoever signs.
     Records,
     /// The chain is opened again.
@@ -23,6 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (5_u8..8).prop_map(Step::Join),
         4 => (1_u8..8, any::<bool>(), any::<bool>())
             .prop_map(|(agency, votes, ends)| Step::Exchange { agency, votes, ends }),
+        2 => prop::option::of(1000_u64..2000).prop_map(Step::Set),
         2 => Just(Step::Records),
         1 => Just(Step::Reopen),
     ];
@@ -33,8 +39,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct History {
     fixture: Fixture,
     chain: Option<Chain>,
-    /// The registry after each height, and its validators of the next.
-    seen: Vec<(Hash, ValidatorSet)>,
+    /// The registry after each height, and its validators and parameters of the next.
+    seen: Vec<(Hash, ValidatorSet, Parameters)>,
     records: Vec<Hash>,
     /// Seed of the next key. The peer and signing keys of agencies have seeds above 64 and 128.
     seed: u8,
@@ -58,7 +64,11 @@ impl History {
         let tip = self.chain().tip();
         assert_eq!(tip.registry.root_without_agreements(), tip.header.registry_root);
         assert_eq!(tip.validators.hash(), tip.header.next_validators_hash);
-        self.seen.push((tip.registry.root_without_agreements(), tip.validators.clone()));
+        self.seen.push((
+            tip.registry.root_without_agreements(),
+            tip.validators.clone(),
+            tip.parameters,
+        ));
     }
 
     fn commit(&mut self, transaction: Arc<VerifiedTransaction>) {
@@ -130,6 +140,19 @@ impl History {
                 let replayed = submitted(self.chain(), replayed);
                 assert_eq!(refused(self.chain(), replayed).code(), "REGISTRY_ROOT");
             }
+            Step::Set(value) => {
+                let tip = self.chain().tip();
+                let ended: Vec<_> = open_heartbeat(&tip.registry).into_iter().collect();
+                let added: Vec<_> = value.map(heartbeat).into_iter().collect();
+                if added.is_empty() && ended.is_empty() {
+                    return;
+                }
+                let set = change(self.chain(), &added, &ended);
+                self.commit(set);
+                let default = Parameters::default().heartbeat_ms;
+                let in_force = self.chain().tip().parameters.heartbeat_ms;
+                assert_eq!(in_force, value.unwrap_or(default));
+            }
             Step::Records => {
                 let number = self.seen.len() as u64;
                 let transaction = self.fixture.transaction(1, number..number + 1);
@@ -153,7 +176,9 @@ impl History {
         let steps = steps.iter().map(|step| step.to_proto()).collect();
         let steps = v1::ValidatorChain { steps };
         verifier.follow_encoded(&steps.encode_to_vec()).expect("genuine");
-        for (height, (root, next)) in (0..).zip(&self.seen) {
+        for (height, (root, next, parameters)) in (0..).zip(&self.seen) {
+            let at = reader.registry().parameters_at(height + 1);
+            assert_eq!(at.as_ref(), Ok(parameters), "after {height}");
             assert_eq!(
                 reader.registry().as_of(height).root_without_agreements(),
                 *root,
