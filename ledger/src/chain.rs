@@ -17,6 +17,7 @@ use std::{
 };
 
 use crate::{
+    agreement::Agreements,
     finality::{
         certificate::Certificate, decision::Grounds, header::Header, leaders::Leaders,
         validators::ValidatorSet,
@@ -85,6 +86,8 @@ pub struct Tip {
     pub parameters: Parameters,
     /// The registry after its block: what the next one is checked against.
     pub registry: Arc<Registry>,
+    /// The agreements after its block.
+    pub agreements: Arc<Agreements>,
 }
 
 /// A committed block and what became of each slot.
@@ -163,6 +166,7 @@ impl Tip {
             leaders,
             parameters: *members.parameters(),
             registry: Arc::clone(members.registry()),
+            agreements: Arc::clone(members.agreements()),
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Epoch {
 }
 
 /// An agreement, with all that has become of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
     /// Its id.
     pub id: Hash,
@@ -53,7 +53,7 @@ pub struct Agreement {
 }
 
 /// The agreements after a block.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreements {
     list: BTreeMap<Hash, Arc<Agreement>>,
     /// When an agency has lodged epochs.

@@ -47,7 +47,7 @@ impl ChainReader {
 
     /// The agreements after the newest committed block.
     pub fn agreements(&self) -> Arc<Agreements> {
-        Arc::clone(self.shared.members().agreements())
+        Arc::clone(&self.tip().agreements)
     }
 
     /// The registry after the newest committed block. It is the tip's registry, and answers for

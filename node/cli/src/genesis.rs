@@ -181,7 +181,7 @@ impl GenesisView {
             chain_id: genesis.chain_id(),
             time_ms: genesis.time_ms,
             history_bits: genesis.history_bits,
-            registry_root: genesis.registry.root(),
+            registry_root: genesis.registry.root_without_agreements(),
             faulty_max: validators.faulty_max(),
             quorum: validators.quorum(),
             validators: validators.as_slice().iter().map(view).collect(),

@@ -143,6 +143,7 @@ struct Present {
     chain_id: Hash,
     height: u64,
     registry: Registry,
+    registry_root: Hash,
     validators: ValidatorSet,
 }
 
@@ -152,9 +153,10 @@ impl Present {
             Some(path) => super::genesis::read(path)?,
             None => node.client.genesis().await?,
         };
-        let (height, registry) = node.client.registry().await?;
+        let RegistryAt { height, registry, root } = node.client.registry().await?;
         let validators = registry.validators_at(height + 1).context("registry")?;
-        Ok(Self { chain_id: genesis.chain_id(), height, registry, validators })
+        let (chain_id, registry_root) = (genesis.chain_id(), root);
+        Ok(Self { chain_id, height, registry, registry_root, validators })
     }
 
     /// Agencies with a vote whose nodes one's own is not connected to. None where one may not ask: the node

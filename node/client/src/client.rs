@@ -9,7 +9,7 @@ use customhouse_ledger::{
     history::HistoryEntry,
     limits::{HISTORY_PROOF_BYTES_MAX, VALIDATOR_CHAIN_BYTES_MAX},
     merkle,
-    registry::{Registry, genesis::Genesis},
+    registry::{self, Registry, genesis::Genesis},
     tlog::{
         export::CertifiedCheckpoint,
         note::{NoteError, VerifierKey},
@@ -58,6 +58,17 @@ pub struct Client {
     channel: Channel,
     /// One large thing is read at a time: a node holds back whoever reads more.
     large: Arc<Semaphore>,
+}
+
+/// The registry after a block.
+#[derive(Clone, Debug)]
+pub struct RegistryAt {
+    /// The block's height.
+    pub height: u64,
+    /// The members.
+    pub registry: Registry,
+    /// The root over members and agreements, as the block's header has it.
+    pub root: Hash,
 }
 
 impl Client {
@@ -462,16 +473,16 @@ impl Client {
         Ok(Decision::from_proto(&decision)?)
     }
 
-    /// The registry after the node's newest block, with that block's height. That its entries give the
-    /// root that came with them is checked.
+    /// The registry after the node's newest block. That its entries give the root that came with them is checked.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn registry(&self) -> Result<(u64, Registry), ClientError> {
+    pub async fn registry(&self) -> Result<RegistryAt, ClientError> {
         let (mut entries, mut begun) = (Vec::new(), None);
         for _ in 0..REGISTRY_PAGES_MAX {
             let request = v1::GetRegistryRequest { from_index: entries.len() as u64 };
             let answer = self.audit().get_registry(asked(request)).await?.into_inner();
+            let agreements = answer.agreements_root;
             let place = (answer.height, answer.registry_root);
             if begun.as_ref().is_some_and(|(_, root)| *root != place.1) {
                 // It has changed in between.
@@ -485,10 +496,12 @@ impl Client {
             }
             let wrong = |what: &dyn fmt::Display| ClientError::Answer(format!("registry: {what}"));
             let registry = Registry::new(entries).map_err(|error| wrong(&error))?;
-            if registry.root().0[..] != root[..] {
+            let agreements = Hash::from_slice(&agreements).map_err(|error| wrong(&error))?;
+            if registry::root(&registry.members_root(), &agreements).0[..] != root[..] {
                 return Err(wrong(&"its entries do not give its root"));
             }
-            return Ok((*height, registry));
+            let root = Hash::from_slice(root).map_err(|error| wrong(&error))?;
+            return Ok(RegistryAt { height: *height, registry, root });
         }
         Err(ClientError::Answer("registry: pages without end".to_owned()))
     }

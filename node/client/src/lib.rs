@@ -11,5 +11,5 @@ mod no_connection;
 pub mod tls;
 
 pub use attachments::attachment_of;
-pub use client::Client;
+pub use client::{Client, RegistryAt};
 pub use error::{CallRefused, ClientError};

@@ -15,10 +15,12 @@ use customhouse_ledger::{
     hash::Hash,
     record::subject::{Subjects, keys_of},
     store::StoreError,
-    transaction::{Slot, TransactionHeader},
+    transaction::{Slot, TransactionHeader, record_place},
 };
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
+
+use super::sealed_of;
 
 /// Bytes of a record that is given with the others.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -180,7 +182,10 @@ impl<'a> Search<'a> {
                 }
                 let Some(later) = later else { continue };
                 let refers = |reference: &&v1::Reference| reference.record_id == followed.id.0;
-                let Ok(record) = v1::Record::decode(later.bytes.clone()) else { continue };
+                let Ok(record) = v1::Record::decode(later.bytes.clone().unwrap_or_default())
+                else {
+                    continue;
+                };
                 if let Some(reference) = record.references.iter().find(refers)
                     && !self.known.contains(&later.id)
                 {
@@ -229,8 +234,9 @@ impl<'a> Search<'a> {
         hops: u32,
     ) {
         // A large one is read by itself.
-        let shown = target.bytes.len() <= SHOWN_BYTES_MAX;
-        self.bytes += if shown { target.bytes.len() } else { 0 };
+        let bytes = target.bytes.unwrap_or_default();
+        let shown = bytes.len() <= SHOWN_BYTES_MAX;
+        self.bytes += if shown { bytes.len() } else { 0 };
         if self.bytes > LINKED_BYTES_MAX {
             return self.end();
         }
@@ -241,10 +247,11 @@ impl<'a> Search<'a> {
             log_index: target.place.log_index,
             slot_index: target.place.position,
             transaction_id: target.transaction_id.0.to_vec(),
+            sealed: sealed_of(&target.form),
         };
         let record_id = target.id.0.to_vec();
-        let record = if shown { target.bytes.to_vec() } else { Vec::new() };
-        let length = target.bytes.len() as u64;
+        let record = if shown { bytes.to_vec() } else { Vec::new() };
+        let length = bytes.len() as u64;
         let item = v1::HistoryItem { record_id, record, place: Some(place), length };
         self.found.items.push(v1::LinkedItem {
             item: Some(item),
@@ -252,7 +259,7 @@ impl<'a> Search<'a> {
             relation,
             is_earlier,
         });
-        if let Ok(record) = v1::Record::decode(target.bytes) {
+        if let Ok(record) = v1::Record::decode(bytes) {
             let agency = target.place.agency.to_string();
             let followed = Followed { agency, ..Followed::of(target.id, record) };
             self.queue.push_back((followed, hops + 1));
@@ -267,7 +274,8 @@ fn record_of(transaction: &CommittedTransaction, position: u32) -> Option<Commit
     let slot = Slot::decode(parts.slots.get(position as usize)?).ok()?;
     Some(CommittedRecord {
         id: slot.record_id,
-        bytes: parts.records.get(position as usize)?.clone(),
+        bytes: record_place(parts, position).and_then(|place| parts.records.get(place)).cloned(),
+        form: slot.form,
         place: RecordPlace { log_index: *log_index, position, agency: signed.agency },
         transaction_id: signed.id(),
         header: header.clone(),

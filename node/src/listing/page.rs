@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use customhouse_ledger::{
     authority::RecordKind,
     chain::{ChainReader, ListedSlot, ListedTransaction, LogWalk},
@@ -11,7 +12,7 @@ use customhouse_ledger::{
 use customhouse_proto::v1;
 use prost::Message as _;
 
-use super::Listed;
+use super::{Listed, sealed_of};
 
 /// Records beyond this are listed without their bytes.
 const SHOWN_BYTES_MAX: usize = 512 * 1024;
@@ -266,12 +267,15 @@ impl Page<'_> {
             return true;
         }
         // What is on the chain was checked before it was committed.
-        let Ok(record) = v1::Record::decode(slot.record.clone()) else { return true };
+        // Of a sealed one nothing is known but its slot, and only a filter that asks for no more takes it.
+        let bytes = slot.record.clone().unwrap_or_default();
+        let Ok(record) = v1::Record::decode(bytes) else { return true };
         if !self.filter.takes(&record) {
             return true;
         }
-        let shown = !self.without_records && slot.record.len() <= SHOWN_BYTES_MAX;
-        let bytes = ENTRY_BYTES + if shown { slot.record.len() } else { 0 };
+        let length = slot.record.as_ref().map_or(0, Bytes::len);
+        let shown = !self.without_records && length <= SHOWN_BYTES_MAX;
+        let bytes = ENTRY_BYTES + if shown { length } else { 0 };
         let found = &mut self.found.records;
         let is_first = found.is_empty();
         if found.len() >= self.budget.records
@@ -304,9 +308,10 @@ fn listed(
             log_index,
             slot_index: position,
             transaction_id: transaction.id.0.to_vec(),
+            sealed: sealed_of(&slot.form),
         }),
-        record: if shown { slot.record.to_vec() } else { Vec::new() },
-        record_bytes: u32::try_from(slot.record.len()).unwrap_or(u32::MAX),
+        record: slot.record.iter().filter(|_| shown).flatten().copied().collect(),
+        record_bytes: slot.record.as_ref().map_or(0, |r| u32::try_from(r.len()).unwrap_or(u32::MAX)),
         cursor: Some(LogPlace { log_index, position: position + 1 }.cursor()),
     }
 }

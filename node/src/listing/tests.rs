@@ -144,6 +144,7 @@ impl Ledger {
         let reader = self.chain.reader();
         let item = |id: &Hash| {
             let record = reader.record(id).expect("readable").expect("there").bytes;
+            let record = record.expect("open");
             let (record_id, length) = (id.0.to_vec(), record.len() as u64);
             v1::HistoryItem { record_id, record: record.to_vec(), length, place: None }
         };

@@ -11,7 +11,7 @@ use customhouse_ledger::{
     hash::Hash,
     record::RecordError,
     store::StoreError,
-    transaction::{SlotError, TransactionError},
+    transaction::TransactionError,
 };
 use tonic::{Code, Status, metadata::MetadataMap};
 
@@ -158,9 +158,7 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         | SubmissionRefusal::Transaction(
             TransactionError::TooLarge(_) | TransactionError::Record(_, RecordError::TooLarge(_)),
         ) => Code::OutOfRange,
-        SubmissionRefusal::Transaction(
-            TransactionError::WrongChain { .. } | TransactionError::Slot(_, SlotError::Sealed),
-        )
+        SubmissionRefusal::Transaction(TransactionError::WrongChain { .. })
         | SubmissionRefusal::Reference { .. }
         | SubmissionRefusal::Lifetime(_)
         | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
@@ -252,11 +250,6 @@ mod tests {
             ),
             (wrong_chain.into(), Code::FailedPrecondition, "WRONG_CHAIN"),
             (SubmissionRefusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),
-            (
-                TransactionError::Slot(0, SlotError::Sealed).into(),
-                Code::FailedPrecondition,
-                "SEALED_NOT_ADMITTED",
-            ),
             (
                 SubmissionRefusal::AttachmentMissing(Hash([7; 32])),
                 Code::FailedPrecondition,

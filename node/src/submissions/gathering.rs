@@ -447,7 +447,7 @@ mod tests {
             let carried = sealed.transactions.iter().find_map(|sealed| {
                 let mut slots = sealed.transaction.slots().iter();
                 let place = slots.position(|slot| slot.record_id == accepted.record_id)?;
-                Some((sealed.transaction.id(), sealed.transaction.stated()[place].clone()))
+                Some((sealed.transaction.id(), sealed.transaction.stated()[place].clone()?))
             });
             let (transaction_id, stated) = carried.expect("in one of them");
             assert_eq!(transaction_id, accepted.transaction_id);

@@ -4,7 +4,7 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `transactions` | transaction id | the encoded transaction, while it is pending |
-//! | `records` | record id | dedupe key (32), transaction id (32), slot index (4), state (1), content (32), kind (1), submitter |
+//! | `records` | record id | dedupe key (32), transaction id (32), slot index (4), state (1), content (32), kind (1; 0 where sealed), submitter |
 //! | `keys` | dedupe key | record id (32), for records that this node signed |
 //! | `secrets` | `content` | 32 random bytes: the secret of `content` in `records` |
 //!
@@ -302,7 +302,7 @@ impl AcceptedRecord {
     ) -> Self {
         let (slot, stated) =
             (&transaction.slots()[slot_index as usize], &transaction.stated()[slot_index as usize]);
-        let target = Target { kind: stated.kind, submitter: stated.submitter.clone() };
+        let target = Target::of(stated.as_ref());
         let (dedupe_key, transaction_id) = (slot.dedupe_key, transaction.id());
         Self { dedupe_key, transaction_id, slot_index, state, content, target }
     }
@@ -314,7 +314,7 @@ impl AcceptedRecord {
             &self.slot_index.to_be_bytes(),
             &[self.state as u8],
             self.content.as_bytes(),
-            &[self.target.kind.number()],
+            &[self.target.kind.map_or(0, RecordKind::number)],
             self.target.submitter.as_bytes(),
         ]
         .concat()
@@ -333,7 +333,7 @@ impl AcceptedRecord {
         };
         let (content, rest) = rest.split_first_chunk::<32>()?;
         let (&kind, submitter) = rest.split_first()?;
-        let kind = RecordKind::numbered(kind)?;
+        let kind = if kind == 0 { None } else { Some(RecordKind::numbered(kind)?) };
         let submitter = String::from_utf8(submitter.to_vec()).ok()?;
         Some(Self {
             dedupe_key: Hash(*key),

@@ -31,7 +31,7 @@ impl Worker {
     pub(super) fn check_references(
         &self,
         agency: AgencyCode,
-        stated: &[Stated],
+        stated: &[Option<Stated>],
         slots: &[Slot],
     ) -> Result<Result<Targets, SubmissionRefusal>, WorkerError> {
         let mut earlier_of: HashMap<Hash, usize> = HashMap::new();
@@ -41,13 +41,14 @@ impl Worker {
         }
         let (mut failed, mut targets) = (None, Targets::There);
         for (place, own) in stated.iter().enumerate() {
+            // What a sealed record refers to is for those to check who have its bytes.
+            let Some(own) = own else { continue };
             let pending = |reference: &StatedReference| {
                 if reference.agency != agency {
                     return None;
                 }
                 if let Some(earlier) = earlier_of.get(&reference.record_id) {
-                    let Stated { kind, submitter, .. } = stated.get(*earlier)?;
-                    let target = Target { kind: *kind, submitter: submitter.clone() };
+                    let target = Target::of(stated.get(*earlier)?.as_ref());
                     return (*earlier < place).then_some(target);
                 }
                 match self.outbox.record(&reference.record_id) {

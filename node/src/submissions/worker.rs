@@ -247,7 +247,7 @@ impl Worker {
             if let Err(refusal) = self.check_own_key(&stated) {
                 return Ok(Plan::Done(Err(refusal)));
             }
-            targets = match self.check_references(self.agency, &[stated], &[])? {
+            targets = match self.check_references(self.agency, &[Some(stated)], &[])? {
                 Ok(targets) => targets,
                 Err(refusal) => return Ok(Plan::Done(Err(refusal))),
             };

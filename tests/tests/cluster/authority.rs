@@ -14,7 +14,7 @@ use customhouse_ledger::{
     keys::SigningKey,
     merkle,
     record::{dedupe_key, field_tree, subject_keys},
-    transaction::{DedupeScope, Slot, TransactionHeader},
+    transaction::{DedupeScope, Slot, SlotForm, TransactionHeader},
 };
 use customhouse_node::{identity, tls::Authority};
 use customhouse_proto::v1::{
@@ -89,6 +89,7 @@ impl Lodger {
         };
         let bytes = record.encode_to_vec();
         let slot = Slot {
+            form: SlotForm::Open,
             record_id: field_tree::record_id(&bytes, &record.salt).expect("its one encoding"),
             subject_keys: subject_keys(&record),
             dedupe_key,

@@ -105,7 +105,7 @@ pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) ->
         }
         _ => {
             let now = Present::read(node).await?;
-            if now.registry.root() != present.registry.root() {
+            if now.registry.members_root() != present.registry.members_root() {
                 bail!("another change came first: propose it again");
             }
             bail!("not final after {} s: `registry show` tells when it is", args.patience)

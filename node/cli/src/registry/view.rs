@@ -73,7 +73,7 @@ impl RegistryView {
             chain_id: present.chain_id,
             height: present.height,
             members_root: present.registry.members_root(),
-            registry_root: present.registry.root(),
+            registry_root: present.registry_root,
             validators: present.validators.count(),
             faulty_max: present.validators.faulty_max(),
             quorum: present.validators.quorum(),

@@ -30,7 +30,7 @@ impl Network {
 
     fn bytes_of(&self, i: usize, record_id: &Hash) -> bytes::Bytes {
         let record = self.shared(i).reader.record(record_id).expect("readable");
-        record.expect("there").bytes
+        record.expect("there").bytes.expect("open")
     }
 }
 

@@ -237,6 +237,7 @@ impl Audit for AuditService {
             registry_root: tip.header.registry_root.0.to_vec(),
             entries,
             next_index: if more { next as u64 } else { 0 },
+            agreements_root: tip.agreements.root().0.to_vec(),
         }))
     }
 }

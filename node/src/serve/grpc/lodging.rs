@@ -199,7 +199,7 @@ impl Lodging {
         let read = move || {
             let references = |id: Vec<u8>| {
                 let record = reader.record(&Hash::from_slice(&id).ok()?).ok()??;
-                let record = v1::Record::decode(record.bytes).ok()?;
+                let record = v1::Record::decode(record.bytes?).ok()?;
                 Some((id, record.references))
             };
             ids.into_iter().filter_map(references).collect()

@@ -32,7 +32,7 @@ use crate::serve::{
     refused::Refused,
 };
 use crate::{
-    listing::{Linked, linked},
+    listing::{Linked, linked, sealed_of},
     services::Services,
 };
 
@@ -64,7 +64,7 @@ impl Query for QueryService {
         Ok(Response::new(v1::GetRecordResponse {
             record_id: id.0.to_vec(),
             place: Some(place(&record)),
-            record: record.bytes.into(),
+            record: record.bytes.unwrap_or_default().into(),
             freshness: Some(freshness(&self.node, &tip)),
         }))
     }
@@ -82,13 +82,13 @@ impl Query for QueryService {
         let record = found.ok_or_else(|| Refused::not_found("record", &id))?;
         let head = RecordPart::Head(v1::RecordHead {
             record_id: id.0.to_vec(),
-            length: record.bytes.len() as u64,
+            length: record_bytes(&record) as u64,
             place: Some(place(&record)),
             freshness: Some(freshness(&self.node, &tip)),
         });
         let part = |part| v1::ReadRecordResponse { part: Some(part) };
         let chunk = move |bytes| part(RecordPart::Chunk(bytes));
-        Ok(Response::new(large::chunks(part(head), record.bytes, chunk)))
+        Ok(Response::new(large::chunks(part(head), record.bytes.unwrap_or_default(), chunk)))
     }
 
     async fn get_transaction(
@@ -199,14 +199,14 @@ fn record_of(
     move |reader| {
         let found = reader.record(&id)?;
         Ok(found.map(|record| CommittedRecord {
-            bytes: Bytes::copy_from_slice(&record.bytes),
+            bytes: record.bytes.as_ref().map(|bytes| Bytes::copy_from_slice(bytes)),
             ..record
         }))
     }
 }
 
 fn record_bytes(record: &CommittedRecord) -> usize {
-    record.bytes.len()
+    record.bytes.as_ref().map_or(0, Bytes::len)
 }
 
 fn transaction_of(
@@ -221,7 +221,8 @@ fn transaction_bytes(transaction: &CommittedTransaction) -> usize {
 
 fn place(record: &CommittedRecord) -> v1::RecordPlace {
     let entry = (record.place.log_index, record.place.position);
-    place_of(entry, &record.header, &record.transaction_id)
+    let place = place_of(entry, &record.header, &record.transaction_id);
+    v1::RecordPlace { sealed: sealed_of(&record.form), ..place }
 }
 
 fn place_of(
@@ -235,6 +236,7 @@ fn place_of(
         log_index,
         slot_index,
         transaction_id: transaction_id.0.to_vec(),
+        sealed: None,
     }
 }
 

@@ -11,12 +11,13 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use customhouse_ledger::{
+    agreement::Agreements,
     finality::{certificate::Certificate, header::Header},
     hash::{Hash, Tag},
     history::{HistoryEntry, HistoryTree, bucket_of},
     merkle::{self, Frontier, NodeId, OutOfRange, Tree},
     proofs::verifier::Verifier,
-    registry::{self, genesis::Genesis},
+    registry::genesis::Genesis,
     transaction::{SlotOutcome, TransactionHeader, VerifiedTransaction, outcome},
 };
 use customhouse_proto::v1;
