@@ -95,6 +95,10 @@ impl Tag {
     pub const RECORD: Self = Self("customhouse/v1/record\0");
     /// Scheme and id → subject key.
     pub const SUBJECT: Self = Self("customhouse/v1/subject\0");
+    /// What the VRF is of: agency, scheme and id, for a sealed record's subject.
+    pub const SEALED_SUBJECT_ALPHA: Self = Self("customhouse/v1/sealed-subject-alpha\0");
+    /// Agreement, epoch, agency and the VRF's output → the key that a sealed record is indexed under.
+    pub const SEALED_SUBJECT: Self = Self("customhouse/v1/sealed-subject\0");
     /// Agency, submitter and the client's key → dedupe key.
     pub const DEDUPE: Self = Self("customhouse/v1/dedupe\0");
     /// A client's signing key and its dedupe key → the key of the row that holds it.

@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use curve25519_dalek::EdwardsPoint;
 use ed25519_dalek::{Signer as _, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroize as _;
@@ -89,6 +90,11 @@ impl PublicKey {
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
+    }
+
+    /// The point.
+    pub(crate) fn point(&self) -> EdwardsPoint {
+        self.0.to_edwards()
     }
 
     /// Checks a signature strictly (RFC 8032 without cofactor, canonical, no small-order points).

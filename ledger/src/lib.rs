@@ -13,6 +13,7 @@
 //! | [`history`] | the index of all records about a subject |
 //! | [`proofs`] | receipts, histories, consistency, forks, and their verifier |
 //! | [`tlog`] | the log as the transparency-log world knows it: C2SP notes, checkpoints, tiles, proofs |
+//! | [`vrf`] | the keys under which sealed records are indexed, and the proof of what they are of |
 //! | `chain`, `store` (feature `rocksdb`) | executing and committing blocks; the database |
 //!
 //! Nothing here knows a network, a clock or an async runtime. Without the feature `rocksdb` it
@@ -40,3 +41,4 @@ pub mod store;
 pub mod text;
 pub mod tlog;
 pub mod transaction;
+pub mod vrf;

@@ -1,9 +1,13 @@
 //! Published vectors of the signature scheme: those of CCTV, read in place, and of Project Wycheproof,
-//! which has none for SHA-256 by itself. Those of the trees are in `merkle::tests`.
+//! which has none for SHA-256 by itself; and those that RFC 9381 has of the verifiable random function. Those
+//! of the trees are in `merkle::tests`.
 
 use std::{fs, path::Path};
 
-use customhouse_ledger::keys::{PublicKey, Signature};
+use customhouse_ledger::{
+    keys::{PublicKey, Signature},
+    vrf::{VrfError, VrfProof, VrfPublicKey, VrfSecretKey},
+};
 use serde_json::Value;
 use wycheproof::{
     TestResult,
@@ -61,4 +65,33 @@ fn of_wycheproof_all_valid_signatures_are_accepted_and_all_invalid_ones_refused(
         }
     }
     assert_eq!((valid, invalid), (88, 63));
+}
+
+/// The three examples of RFC 9381 for our suite: keys, proofs and outputs byte by byte, from the secret keys
+/// and from the public ones.
+#[test]
+fn the_verifiable_random_function_is_that_of_rfc_9381() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/ecvrf/rfc9381-b3.json");
+    let Ok(text) = fs::read_to_string(&file) else {
+        eprintln!("skipped: no vectors at {}", file.display());
+        return;
+    };
+    let vectors: Value = serde_json::from_str(&text).expect("JSON");
+    let vectors = vectors["vectors"].as_array().expect("a list");
+    for (number, vector) in vectors.iter().enumerate() {
+        let bytes = |field: &str| hex::decode(vector[field].as_str().expect("text")).expect("hex");
+        let (alpha, pi, beta) = (bytes("alpha"), bytes("pi"), bytes("beta"));
+        let secret = VrfSecretKey::from_seed(&bytes("sk").try_into().expect("32 bytes"));
+        let public = VrfPublicKey::from_slice(&bytes("pk")).expect("a key");
+        assert_eq!(*secret.public(), public);
+        assert_eq!(secret.prove(&alpha).expect("a point").to_bytes(), pi[..]);
+        assert_eq!(secret.output(&alpha).expect("a point").as_bytes(), &beta[..]);
+        let proof = VrfProof::from_slice(&pi).expect("a proof");
+        assert_eq!(public.verify(&alpha, &proof).expect("genuine").as_bytes(), &beta[..]);
+        let another = vectors[(number + 1) % vectors.len()]["alpha"].as_str().expect("text");
+        let another = hex::decode(another).expect("hex");
+        assert_eq!(public.verify(&another, &proof), Err(VrfError::Proof));
+    }
+    assert_eq!(vectors.len(), 3);
 }

@@ -57,6 +57,8 @@ mod tlog;
 mod transactions;
 #[path = "vectors/trees.rs"]
 mod trees;
+#[path = "vectors/vrf.rs"]
+mod vrf;
 
 use outcome::outcome;
 use sample::Sample;
@@ -84,6 +86,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("merkle.json", trees::merkle()),
         ("history.json", trees::history()),
         ("keys.json", signed::keys()),
+        ("vrf.json", vrf::vrf()),
         ("genesis.json", members::genesis(&sample)),
         ("record.json", records::record()),
         ("attachment.json", attachments::attachment()),
@@ -224,6 +227,11 @@ fn the_documented_tables_of_who_may_say_what_are_those_of_the_code() {
     let text = fs::read_to_string(folder().join("../FORMATS.md")).expect("docs/FORMATS.md");
     let (_, section) = text.split_once("\n## Who may say what\n").expect("the section");
     authority::check_documented(section.split("\n## ").next().expect("what begins it"));
+}
+
+#[test]
+fn the_published_proofs_of_outputs_prove_what_is_said_beside_them() {
+    vrf::check(&published_named("vrf.json"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ import decisions
 import ed25519
 import formats
 import registry
+import vrf
 from formats import HEADER, check
 from jsonform import binary_of
 from record import Record, read_slot, read_transaction
@@ -66,6 +67,9 @@ CHECKS = {
     "agency_code": lambda data, _: formats.read_agency_code(data),
     "public_key": lambda data, _: ed25519.check_key(data),
     "signature": check_signature,
+    "vrf_key": lambda data, _: vrf.check_key(data),
+    "vrf_proof": lambda data, _: vrf.check_proof(data),
+    "sealed_subject": lambda data, _: vrf.check_subject(data),
     "genesis": lambda data, _: registry.Genesis.from_bytes(data),
     "genesis_json": lambda data, _: registry.Genesis.from_json(data),
     "registry_entry": lambda data, _: registry.decode_entry(data),

@@ -1,7 +1,7 @@
 """Every published vector, checked by code that was written from docs/FORMATS.md alone.
 
 Without arguments: all files of docs/vectors, every flipped bit of a receipt, and the published edge
-cases of Ed25519 where they are at hand. With `--outcomes FILE`: of each line of the file, JSON
+cases of Ed25519 and examples of RFC 9381 where they are at hand. With `--outcomes FILE`: of each line of the file, JSON
 as the cases of the vectors are, the code of the refusal is printed, or `-`.
 """
 
@@ -23,12 +23,14 @@ import record
 import registry
 import structures
 import verifier
+import vrf
 from formats import Refused
 from wire import SCHEMA
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "docs" / "vectors"
 EDGE_CASES = ROOT.parent / "shared" / "vectors" / "ed25519-cctv" / "ed25519vectors.json"
+OUTPUTS = ROOT.parent / "shared" / "vectors" / "ecvrf" / "rfc9381-b3.json"
 # What a signature may be made of and still be accepted by every implementation.
 HARMLESS = {"low_order_component_A", "low_order_component_R"}
 NONE = "-"
@@ -354,6 +356,49 @@ def check_edge_cases():
     print("edge cases of Ed25519 agree:", len(vectors))
 
 
+def check_output(seed, key, alpha, beta, proof):
+    """An output by the secret key, and by the public one with the proof, of which each byte counts."""
+    equal(vrf.output(seed, alpha), (beta, key), "output")
+    equal(vrf.verify(key, alpha, proof), beta, "verified output")
+    for at in range(len(proof)):
+        flipped = proof[:at] + bytes([proof[at] ^ 1]) + proof[at + 1 :]
+        assert code_of(vrf.verify, key, alpha, flipped) != NONE, f"byte {at} flipped"
+
+
+def check_outputs():
+    vectors = load("vrf")
+    for vector in vectors["outputs"]:
+        fields = ("seed", "public_key", "alpha", "beta", "proof")
+        check_output(*(bytes.fromhex(vector[field]) for field in fields))
+    for case in vectors["valid"]:
+        if "beta" in case:
+            data = bytes.fromhex(case["bytes"])
+            beta = vrf.verify(data[:32], data[112:], data[32:112])
+            equal(beta.hex(), case["beta"], case["name"])
+    for vector in vectors["sealed_subjects"]:
+        seed, public, proof, agreement = (
+            bytes.fromhex(vector[field]) for field in ("seed", "public_key", "proof", "agreement")
+        )
+        agency = formats.agency_code(vector["agency"])
+        subject = agency, vector["scheme"], vector["id"]
+        key = vrf.verify_subject(public, *subject, proof)
+        equal(key.hex(), vector["key"], "subject key")
+        beta, found = vrf.output(seed, vrf.alpha_of(*subject))
+        equal((beta[:32], found), (key, public), "subject key by the secret key")
+        index_key = vrf.index_key(agreement, vector["epoch"], agency, key)
+        equal(index_key.hex(), vector["index_key"], "index key")
+
+
+def check_rfc_outputs():
+    if not OUTPUTS.exists():
+        print("skipped: no examples of RFC 9381 at", OUTPUTS)
+        return
+    vectors = json.loads(OUTPUTS.read_text())["vectors"]
+    for vector in vectors:
+        check_output(*(bytes.fromhex(vector[field]) for field in ("sk", "pk", "alpha", "beta", "pi")))
+    print("examples of RFC 9381 agree:", len(vectors))
+
+
 def print_outcomes(lines, genesis):
     for line in lines:
         print(outcome(json.loads(line), genesis))
@@ -379,6 +424,8 @@ def main():
     check_proofs(genesis)
     check_decisions(genesis)
     check_edge_cases()
+    check_outputs()
+    check_rfc_outputs()
 
 
 if __name__ == "__main__":

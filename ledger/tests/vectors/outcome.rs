@@ -14,6 +14,7 @@ use customhouse_ledger::{
     record::ValidRecord,
     registry::{self, RegistryChange, genesis::Genesis},
     transaction::{Slot, VerifiedTransaction},
+    vrf::{self, VrfProof, VrfPublicKey},
 };
 use customhouse_proto::v1;
 
@@ -39,6 +40,9 @@ fn by_itself(genesis: &Genesis, structure: &str, bytes: &[u8]) -> Option<Result<
         "agency_code" => AgencyCode::from_slice(bytes).map(drop).map_err(|error| error.code()),
         "public_key" => PublicKey::from_slice(bytes).map(drop).map_err(|error| error.code()),
         "signature" => signature(bytes),
+        "vrf_key" => VrfPublicKey::from_slice(bytes).map(drop).map_err(|error| error.code()),
+        "vrf_proof" => vrf_proof(bytes),
+        "sealed_subject" => sealed_subject(bytes),
         "genesis" => Genesis::from_bytes(bytes).map(drop).map_err(|error| error.code()),
         "genesis_json" => {
             let text = std::str::from_utf8(bytes).map_err(|_| "GENESIS_JSON");
@@ -105,6 +109,31 @@ fn signature(bytes: &[u8]) -> Result<(), &'static str> {
     let key = PublicKey::from_slice(key).map_err(|error| error.code())?;
     let signature = Signature::from_slice(signature).map_err(|_| "BAD_SIGNATURE")?;
     key.verify(message, &signature).map_err(|error| error.code())
+}
+
+/// A key, a proof, and alpha.
+fn vrf_proof(bytes: &[u8]) -> Result<(), &'static str> {
+    let (key, rest) = bytes.split_at(bytes.len().min(32));
+    let (proof, alpha) = rest.split_at(rest.len().min(VrfProof::LENGTH));
+    let key = VrfPublicKey::from_slice(key).map_err(|error| error.code())?;
+    let proof = VrfProof::from_slice(proof).map_err(|error| error.code())?;
+    key.verify(alpha, &proof).map(drop).map_err(|error| error.code())
+}
+
+/// A key, an agency, a scheme, a proof, and an id.
+fn sealed_subject(bytes: &[u8]) -> Result<(), &'static str> {
+    let (key, rest) = bytes.split_at(bytes.len().min(32));
+    let (agency, rest) = rest.split_at(rest.len().min(AgencyCode::LENGTH));
+    let (scheme, rest) = rest.split_at(rest.len().min(4));
+    let (proof, id) = rest.split_at(rest.len().min(VrfProof::LENGTH));
+    let key = VrfPublicKey::from_slice(key).map_err(|error| error.code())?;
+    let agency = AgencyCode::from_slice(agency).map_err(|error| error.code())?;
+    let proof = VrfProof::from_slice(proof).map_err(|error| error.code())?;
+    let scheme = scheme.try_into().map_err(|_| "VRF_SUBJECT")?;
+    let id = str::from_utf8(id).map_err(|_| "VRF_SUBJECT")?;
+    let subject = v1::Subject { scheme: i32::from_be_bytes(scheme), id: id.to_owned() };
+    let key = vrf::verify_sealed_subject(&key, &agency, &subject, &proof);
+    key.map(drop).map_err(|error| error.code())
 }
 
 fn registry_change(genesis: &Genesis, bytes: &[u8]) -> Result<(), &'static str> {

@@ -56,7 +56,7 @@ fn agency_codes() -> Cases {
 }
 
 /// Little-endian 2^255 − 19 + this.
-fn above_the_prime(more: u8) -> [u8; 32] {
+pub(crate) fn above_the_prime(more: u8) -> [u8; 32] {
     let mut bytes = [0xff; 32];
     (bytes[0], bytes[31]) = (0xed + more, 0x7f);
     bytes

@@ -14,6 +14,8 @@ pub(crate) fn tags() -> Value {
         Tag::GENESIS,
         Tag::RECORD,
         Tag::SUBJECT,
+        Tag::SEALED_SUBJECT_ALPHA,
+        Tag::SEALED_SUBJECT,
         Tag::DEDUPE,
         Tag::DEDUPE_SIGNER,
         Tag::MEMBERS,

@@ -36,6 +36,7 @@ pub const FILES: &[(&str, &str)] = files![
     "unicode.json",
     "validator_chain.json",
     "votes.json",
+    "vrf.json",
 ];
 
 static VECTORS: LazyLock<BTreeMap<&str, Value>> = LazyLock::new(|| {

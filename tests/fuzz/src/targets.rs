@@ -15,6 +15,7 @@ use super::seeds;
 mod forms;
 mod layouts;
 mod messages;
+mod outputs;
 mod peers;
 mod proofs;
 mod texts;
@@ -31,6 +32,7 @@ pub use messages::{
     decisions, genesis, misbehaviour, record, registry_change, registry_entry, registry_proposal,
     slot, transaction,
 };
+pub use outputs::{sealed_subject, vrf_key, vrf_proof};
 pub use peers::{block, consensus_message};
 pub use proofs::{
     certificate, consistency_proof, final_header, history_proof, history_proof_of, receipt,
@@ -79,6 +81,7 @@ pub const TARGETS: &[(&str, Target)] = targets![
     registry_change,
     registry_entry,
     registry_proposal,
+    sealed_subject,
     signature,
     slot,
     tile_path,
@@ -88,6 +91,8 @@ pub const TARGETS: &[(&str, Target)] = targets![
     validator_chain,
     validator_chain_json,
     verifier_key,
+    vrf_key,
+    vrf_proof,
 ];
 
 /// What bytes prove, in words that compare; `None` where they are refused. For a proof these are all
@@ -105,10 +110,12 @@ const PROVERS: &[(&str, Prove)] = &[
     ("note", texts::by_note),
     ("receipt", proofs::by_receipt),
     ("registry_change", messages::by_registry_change),
+    ("sealed_subject", outputs::by_sealed_subject),
     ("signature", layouts::by_signature),
     ("tlog_proof", texts::by_tlog_proof),
     ("transaction", messages::by_transaction),
     ("validator_chain", proofs::by_validator_chain),
+    ("vrf_proof", outputs::by_vrf_proof),
 ];
 
 static GENESIS: LazyLock<Genesis> = LazyLock::new(|| {

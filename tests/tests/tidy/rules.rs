@@ -144,13 +144,20 @@ pub(crate) fn odd_english(source: &Source) -> Vec<Violation> {
     found.map(|(number, phrase)| violation(source, number, format!("`{phrase}`"))).collect()
 }
 
+/// The module that computes with the points of the curve, beside that of the keys.
+fn is_vrf(path: &str) -> bool {
+    path.starts_with("ledger/src/vrf/") || path == "ledger/src/vrf.rs"
+}
+
 /// Signatures that are checked in another way than by the one module that checks them strictly.
 pub(crate) fn other_signature_checks(source: &Source) -> Vec<Violation> {
-    let elsewhere = source.path.contains("/src/") && source.path != "ledger/src/keys.rs";
-    let mut found = match elsewhere {
-        true => impure(source, &["ed25519_dalek", "curve25519_dalek"]),
-        false => Vec::new(),
+    let never: &[&str] = match source.path.as_str() {
+        "ledger/src/keys.rs" => &[],
+        path if is_vrf(path) => &["ed25519_dalek"],
+        path if path.contains("/src/") => &["ed25519_dalek", "curve25519_dalek"],
+        _ => &[],
     };
+    let mut found = impure(source, never);
     found.extend(impure(source, &["verify_batch", "verify_prehashed", "raw_verify"]));
     found
 }
@@ -448,6 +455,9 @@ mod self_test {
         assert_eq!(other("ledger/src/keys.rs", "    ed25519_dalek::verify_batch(a, b, c)"), 1);
         assert_eq!(other("ledger/src/keys.rs", "use ed25519_dalek::VerifyingKey;"), 0);
         assert_eq!(other("node/src/a/tests.rs", "use curve25519_dalek::Scalar;"), 0);
+        assert_eq!(other("node/src/a.rs", "use curve25519_dalek::Scalar;"), 1);
+        assert_eq!(other("ledger/src/vrf/a.rs", "use curve25519_dalek::Scalar;"), 0);
+        assert_eq!(other("ledger/src/vrf.rs", "use ed25519_dalek::VerifyingKey;"), 1);
     }
 
     #[test]
