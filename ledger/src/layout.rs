@@ -132,6 +132,11 @@ impl<'a> Reader<'a> {
         AgencyCode::from_slice(bytes).map_err(|_| LayoutError::Invalid(field))
     }
 
+    /// All that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
     /// Refuses what is left.
     pub fn finish(self) -> Result<(), LayoutError> {
         if self.0.is_empty() { Ok(()) } else { Err(LayoutError::Trailing(self.0.len())) }

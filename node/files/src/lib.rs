@@ -3,6 +3,7 @@
 
 pub mod agency_file;
 pub mod folder;
+pub mod frames;
 pub mod hardening;
 pub mod keyfile;
 pub mod newfile;
