@@ -171,3 +171,70 @@ fn secret(reader: &mut Reader<'_>, field: &'static str) -> Result<Secret, Layout
     let bytes = reader.take(Secret::LENGTH, field)?;
     bytes.try_into().map(Secret::new).map_err(|_| LayoutError::Invalid(field))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Contents {
+        let secret = |byte| Secret::new(&[byte; 32]);
+        let month = "2031-07".parse().expect("a month");
+        let mut contents = Contents::default();
+        let first = contents.add_group(month).expect("room");
+        contents.add_group(month).expect("room");
+        contents.groups.remove(&first);
+        contents.leave_a_gap().expect("room");
+        for epoch in 0..2 {
+            let (agreement, secret) = (Hash([3; 32]), secret(4));
+            let kept = EpochSecret { agreement, epoch, secret, until_s: 5 };
+            contents.epochs.insert((agreement, epoch), kept);
+        }
+        contents.dedupe.push(DedupeSecret { secret: secret(6), until_s: None });
+        contents.dedupe.push(DedupeSecret { secret: secret(7), until_s: Some(8) });
+        let secret = RecipientSecret::new(secret(9));
+        contents.encryption.push(EncryptionKey { public: secret.public(), secret });
+        contents
+    }
+
+    #[test]
+    fn contents_come_back_and_were_never_moved_while_they_were_written() {
+        let (contents, empty) = (full(), Contents::default());
+        for contents in [&contents, &empty] {
+            let bytes = contents.encode();
+            assert_eq!(bytes.len(), contents.length());
+            assert_eq!(Contents::decode(&bytes).expect("the layout").encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_group_was_ended_or_never_made_or_may_have_been_made_after_a_backup() {
+        let contents = full();
+        let code = |number| contents.group(GroupNumber(number)).expect_err("none").code();
+        assert_eq!(code(0), "VAULT_ENDED");
+        assert!(contents.group(GroupNumber(1)).is_ok());
+        for number in [2, 1 << 32, 2 + (1 << 32), u64::MAX] {
+            assert_eq!(code(number), "VAULT_GROUP_UNKNOWN", "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_or_too_many_is_refused() {
+        let bytes = full().encode();
+        for length in 0..bytes.len() {
+            assert!(Contents::decode(&bytes[..length]).is_err(), "{length}");
+        }
+        // The counts of gaps and of groups, and the version.
+        for at in [9, 9 + 4 + 16, 0] {
+            let mut changed = bytes.clone();
+            changed[at] = 0xff;
+            assert!(Contents::decode(&changed).is_err(), "{at}");
+        }
+        let mut contents = Contents::default();
+        let month = "2031-07".parse().expect("a month");
+        let group = Group { month, key: Secret::new(&[1; 32]) };
+        let numbers = (0..).map(GroupNumber).take(GROUPS_MAX);
+        contents.groups = numbers.map(|number| (number, group.clone())).collect();
+        assert_eq!(contents.add_group(month).expect_err("full").code(), "VAULT_FULL");
+        assert!(Contents::decode(&contents.encode()).is_ok());
+    }
+}
