@@ -103,6 +103,18 @@ impl Tag {
     pub const DEDUPE: Self = Self("customhouse/v1/dedupe\0");
     /// A client's signing key and its dedupe key → the key of the row that holds it.
     pub const DEDUPE_SIGNER: Self = Self("customhouse/v1/dedupe-signer\0");
+    /// Keyed: agency, submitter and the client's key → dedupe key of a sealed record.
+    pub const SEALED_DEDUPE: Self = Self("customhouse/v1/sealed-dedupe\0");
+    /// Keyed: chain id and agency → the check value of the secret that dedupe keys are made with.
+    pub const DEDUPE_CHECK: Self = Self("customhouse/v1/dedupe-check\0");
+    /// Keyed: vault id → the id of a vault's root key.
+    pub const VAULT_ROOT: Self = Self("customhouse/v1/vault-root\0");
+    /// Sealed with: what the file of a vault's keys says of itself.
+    pub const VAULT_KEYS: Self = Self("customhouse/v1/vault-keys\0");
+    /// Sealed with: the place and the group of a wrapped key.
+    pub const VAULT_WRAP: Self = Self("customhouse/v1/vault-wrap\0");
+    /// Sealed with: the place of what is sealed.
+    pub const VAULT_SEAL: Self = Self("customhouse/v1/vault-seal\0");
     /// Transaction header bytes → transaction id.
     pub const TRANSACTION: Self = Self("customhouse/v1/transaction\0");
     /// Signed: transaction header bytes.

@@ -6,26 +6,21 @@
 //! second process with the same key.
 //!
 //! ```text
-//! file   = header  (entry | mark)*
+//! file   = header  (frame | mark)*
 //! header = magic "CHJRNL2\n" (8)  public key (32)  floor (8)  nonce (8)  crc32c of these (4)
-//! entry  = length (4)  crc32c of the length (4)  crc32c of the payload (4)  payload
-//! mark   = 2^32 - 1 (4)  its own offset in the file (8)  crc32c of these and the nonce (4)
 //! ```
 //!
 //! Integers are big-endian. `floor` is the height at and above which entries may be found; nothing
-//! is signed below it. The nonce is random and each file's own: no payload, and nothing that an older
-//! file has left on the disk, looks like a mark.
+//! is signed below it. Frames and marks are those of [`customhouse_files::frames`].
 //!
 //! What is read is not yet durable: a process that was killed between a write and its sync, or whose
 //! sync failed, has left entries that may be in the system's memory only, and the system may believe
 //! them to be on the disk. So [`SignerJournal::open`] writes the whole journal anew, into a file of its
 //! own, and syncs that before anybody may act on it.
 //!
-//! A mark is written after each sync: what is before it was durable, and may have been sent. Damage
-//! with a mark behind it means that the key does not sign again. Damage with none behind it is in the
-//! last append, and that was cut short: what was never synced was never sent, and it is cut off.
-//! Not only the end can be missing then: a system may write the later pages of a large append first, and
-//! leave zeros or old bytes in between.
+//! What is before a mark was durable, and may have been sent: damage with a mark behind it means that the
+//! key does not sign again. Damage with none behind it is in an append that was cut short: what was never synced
+//! was never sent, and it is cut off.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -34,6 +29,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use customhouse_files::frames::{self, DamagedFrame, Nonce};
 use customhouse_ledger::{keys::PublicKey, keys::SigningKey};
 
 /// A key that votes, and where its journal is.
@@ -49,10 +45,6 @@ const MAGIC: &[u8; 8] = b"CHJRNL2\n";
 /// What the journals of all versions begin with; the version and a line feed follow.
 const MAGIC_OF_ANY: &[u8; 6] = b"CHJRNL";
 const HEADER_BYTES: usize = 8 + 32 + 8 + 8 + 4;
-const ENTRY_HEADER_BYTES: usize = 12;
-const MARK_BYTES: usize = 4 + 8 + 4;
-/// Stands where an entry has its length.
-const MARK: [u8; 4] = [0xff; 4];
 /// Most bytes of one entry: a proposal names at most 65,536 transactions.
 const ENTRY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes after which a journal is rewritten without the heights that have committed.
@@ -121,9 +113,6 @@ pub enum JournalError {
     },
 }
 
-/// Tells the marks of one file from all other bytes.
-type Nonce = [u8; 8];
-
 /// An open journal, locked for this process.
 #[derive(Debug)]
 pub struct SignerJournal {
@@ -185,8 +174,12 @@ impl SignerJournal {
     pub fn read(path: &Path, key: &PublicKey) -> Result<Recovered, JournalError> {
         let bytes = std::fs::read(path).map_err(missing_or_io(path))?;
         let (floor, nonce) = read_header(path, key, &bytes)?;
-        let (payloads, length) = read_entries(path, &bytes, nonce)?;
-        Ok(Recovered { floor, payloads, torn_bytes: bytes.len() as u64 - length })
+        let read = frames::read(&bytes, HEADER_BYTES, nonce).map_err(|found| {
+            let DamagedFrame { offset, what } = found;
+            JournalError::Damaged { path: path.to_owned(), offset, what }
+        })?;
+        let payloads = read.payloads.iter().map(|payload| payload.to_vec()).collect();
+        Ok(Recovered { floor, payloads, torn_bytes: (bytes.len() - read.length) as u64 })
     }
 
     /// Whether the journal of a key could be opened: as [`SignerJournal::read`], and nobody holds its lock.
@@ -214,7 +207,7 @@ impl SignerJournal {
                 let (path, length) = (self.path.clone(), payload.len());
                 return Err(JournalError::TooLarge { path, length });
             }
-            push_entry(&mut bytes, payload);
+            frames::push(&mut bytes, payload);
         }
         if std::mem::replace(&mut self.failed, true) {
             return Err(io_error(&self.path)(io::Error::other("an earlier write failed")));
@@ -222,9 +215,10 @@ impl SignerJournal {
         let written = self.file.write_all(&bytes).and_then(|()| sync(&self.file, File::sync_data));
         self.length += bytes.len() as u64;
         // Not synced: it only has to be there when the disk does not lose the last moment.
-        let marked = written.and_then(|()| self.file.write_all(&mark(self.length, self.nonce)));
+        let marked =
+            written.and_then(|()| self.file.write_all(&frames::mark(self.length, self.nonce)));
         marked.map_err(io_error(&self.path))?;
-        self.length += MARK_BYTES as u64;
+        self.length += frames::MARK_BYTES as u64;
         self.failed = false;
         Ok(())
     }
@@ -271,29 +265,6 @@ fn lock(path: &Path) -> Result<File, JournalError> {
     }
 }
 
-fn push_entry(bytes: &mut Vec<u8>, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).expect("at most ENTRY_BYTES_MAX");
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(&length.to_be_bytes()).to_be_bytes());
-    bytes.extend_from_slice(&crc32c::crc32c(payload).to_be_bytes());
-    bytes.extend_from_slice(payload);
-}
-
-/// What is before this offset is durable.
-fn mark(offset: u64, nonce: Nonce) -> [u8; MARK_BYTES] {
-    let mut bytes = [0; MARK_BYTES];
-    bytes[..4].copy_from_slice(&MARK);
-    bytes[4..12].copy_from_slice(&offset.to_be_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &nonce);
-    bytes[12..].copy_from_slice(&crc.to_be_bytes());
-    bytes
-}
-
-/// Whether a mark begins at an offset of a file.
-fn is_mark(bytes: &[u8], offset: usize, nonce: Nonce) -> bool {
-    bytes[offset..].starts_with(&MARK) && bytes[offset..].starts_with(&mark(offset as u64, nonce))
-}
-
 fn header(key: &PublicKey, floor: u64, nonce: Nonce) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(key.as_bytes());
@@ -317,9 +288,9 @@ fn write_new(path: &Path, key: &PublicKey, floor: u64, payloads: &[Vec<u8>]) -> 
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     let mut bytes = header(key, floor, nonce);
     for payload in payloads {
-        push_entry(&mut bytes, payload);
+        frames::push(&mut bytes, payload);
     }
-    bytes.extend_from_slice(&mark(bytes.len() as u64, nonce));
+    bytes.extend_from_slice(&frames::mark(bytes.len() as u64, nonce));
     let new_path = path.with_extension("journal-new");
     // What an earlier attempt has left may be anything.
     match std::fs::remove_file(&new_path) {
@@ -367,50 +338,6 @@ fn is_of_another_version(bytes: &[u8]) -> bool {
     match bytes.strip_prefix(MAGIC_OF_ANY) {
         Some([version, b'\n', ..]) => version.is_ascii_digit() && !bytes.starts_with(MAGIC),
         _ => false,
-    }
-}
-
-/// The payloads, and the length of the file without what an append that was cut short has left.
-fn read_entries(
-    path: &Path,
-    bytes: &[u8],
-    nonce: Nonce,
-) -> Result<(Vec<Vec<u8>>, u64), JournalError> {
-    let mut payloads = Vec::new();
-    let mut offset = HEADER_BYTES;
-    while offset < bytes.len() {
-        if is_mark(bytes, offset, nonce) {
-            offset += MARK_BYTES;
-            continue;
-        }
-        match read_entry(&bytes[offset..]) {
-            Ok(payload) => {
-                offset += ENTRY_HEADER_BYTES + payload.len();
-                payloads.push(payload.to_vec());
-            }
-            Err(what) if (offset..bytes.len()).any(|later| is_mark(bytes, later, nonce)) => {
-                let offset = offset as u64;
-                return Err(JournalError::Damaged { path: path.to_owned(), offset, what });
-            }
-            Err(_cut_short) => break,
-        }
-    }
-    Ok((payloads, offset as u64))
-}
-
-/// Reads the entry at the start of `rest`, which reaches to the end of the file.
-fn read_entry(rest: &[u8]) -> Result<&[u8], &'static str> {
-    let cut = "it ends inside an entry";
-    let (length, after) = rest.split_first_chunk::<4>().ok_or(cut)?;
-    let (length_crc, after) = after.split_first_chunk::<4>().ok_or(cut)?;
-    if crc32c::crc32c(length) != u32::from_be_bytes(*length_crc) {
-        return Err("entry length");
-    }
-    let (crc, after) = after.split_first_chunk::<4>().ok_or(cut)?;
-    let payload = after.get(..u32::from_be_bytes(*length) as usize).ok_or(cut)?;
-    match crc32c::crc32c(payload) == u32::from_be_bytes(*crc) {
-        true => Ok(payload),
-        false => Err("entry checksum"),
     }
 }
 

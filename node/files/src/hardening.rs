@@ -52,17 +52,21 @@ pub fn is_masked() -> bool {
 /// Keeps a key from being written to a swap device. Where the system does not allow it, the key is used
 /// as it is, and that is said once.
 pub fn lock_in_memory(key: &SigningKey) {
-    key.lock_with(|page, bytes| {
-        let locked = region::lock(page, bytes);
-        if let Err(error) = &locked
-            && !LOCK_FAILED.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(
-                %error,
-                "secret keys are not locked in memory and may be swapped to disk: raise the limit of \
-                 locked memory (ulimit -l, LimitMEMLOCK=)"
-            );
-        }
-        locked.ok()
-    });
+    key.lock_with(lock_pages);
+}
+
+/// Locks pages of memory that hold secrets, until what it returns is dropped; nothing where the system does
+/// not allow it, and that is said once.
+pub(crate) fn lock_pages(address: *const u8, bytes: usize) -> Option<region::LockGuard> {
+    let locked = region::lock(address, bytes);
+    if let Err(error) = &locked
+        && !LOCK_FAILED.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(
+            %error,
+            "secret keys are not locked in memory and may be swapped to disk: raise the limit of \
+             locked memory (ulimit -l, LimitMEMLOCK=)"
+        );
+    }
+    locked.ok()
 }

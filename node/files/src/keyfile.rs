@@ -10,13 +10,17 @@
 //! }
 //! ```
 //!
+//! Where the operator wants it, the key is under a passphrase, and `encrypted_key` stands in the place of `seed`:
+//! a PEM as a text ([`crate::wrapped_key`]), which other tools open
+//! (`jq -r .encrypted_key validator.key | openssl pkey`). That is against whoever gets hold of a disk or a
+//! backup of it, and not against whoever has the passphrase's file beside it.
+//!
 //! A key file is written once and never again: a key that is overwritten is lost, and a validator
-//! key that exists twice may sign twice.
+//! key that exists twice may sign twice. Only its passphrase may change ([`KeyFile::protect`]).
 
 use std::{
-    fmt,
-    io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
+    borrow::Cow,
+    fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -28,7 +32,13 @@ use customhouse_ledger::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{hardening, newfile, readfile};
+use crate::{
+    hardening, newfile,
+    passphrase::{Passphrase, PassphraseError, PassphraseSource},
+    readfile::{self, PrivateFileError},
+    secret::Secret,
+    wrapped_key::{self, KeyAlgorithm, WrappedKeyError},
+};
 
 /// What the `format` of a key file must say.
 pub const FORMAT: &str = "customhouse-key/1";
@@ -122,6 +132,22 @@ pub enum KeyFileError {
         /// What is wrong.
         reason: String,
     },
+    /// The key was not unwrapped: among others, a wrong passphrase, or none where one is needed.
+    #[error("key file {path}: {source}")]
+    Wrapped {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: WrappedKeyError,
+    },
+    /// There is no passphrase.
+    #[error("key file {path}: {source}")]
+    Passphrase {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PassphraseError,
+    },
     /// A key for something else.
     #[error("key file {path} holds a {found} key, a {expected} key is needed here")]
     Purpose {
@@ -155,7 +181,8 @@ pub struct KeyFile {
     pub key: SigningKey,
 }
 
-/// The file's JSON. The seed stays where the text is, so that there is no copy of it to be wiped.
+/// The file's JSON, with one of the two forms of the key. The seed stays where the text is, so that there is no
+/// copy of it to be wiped.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFileJson<'a> {
@@ -163,7 +190,10 @@ struct KeyFileJson<'a> {
     purpose: KeyPurpose,
     agency: AgencyCode,
     public_key: PublicKey,
-    seed: &'a str,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seed: Option<&'a str>,
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    encrypted_key: Option<Cow<'a, str>>,
 }
 
 impl KeyFile {
@@ -186,69 +216,156 @@ impl KeyFile {
     /// # Errors
     /// [`KeyFileError::Exists`], or the system's answer.
     pub fn write(&self, path: &Path) -> Result<(), KeyFileError> {
-        let written = self.key.with_seed(|seed| {
-            let mut digits = Zeroizing::new([0; 64]);
-            hex::encode_to_slice(seed, &mut *digits).expect("two digits a byte");
-            let json = KeyFileJson {
-                format: FORMAT,
-                purpose: self.purpose,
-                agency: self.agency,
-                public_key: self.key.public(),
-                seed: str::from_utf8(&*digits).expect("digits"),
-            };
-            // Room for the whole at once: a buffer that grows leaves a copy behind.
-            let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX));
-            serde_json::to_writer_pretty(&mut *text, &json).expect("strings always serialise");
-            text.push(b'\n');
-            newfile::write(path, &text, 0o600)
-        });
+        self.write_protected(path, None)
+    }
+
+    /// As [`KeyFile::write`], under a passphrase where there is one.
+    ///
+    /// # Errors
+    /// As [`KeyFile::write`].
+    pub fn write_protected(
+        &self,
+        path: &Path,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<(), KeyFileError> {
+        let written = self.text(passphrase).and_then(|text| newfile::write(path, &text, 0o600));
         written.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
             _ => KeyFileError::Io { path: path.to_owned(), source },
         })
     }
 
-    /// Reads a file that only its owner may read.
+    /// Puts the key of a file under another passphrase, or under none: the file is replaced by one of the same
+    /// key, which was read back from its text, and the old one is overwritten where it lay.
+    ///
+    /// # Errors
+    /// As [`KeyFile::read_with`]; the file is as it was then.
+    pub fn protect(
+        path: &Path,
+        from: Option<&Passphrase>,
+        to: Option<&Passphrase>,
+    ) -> Result<(), KeyFileError> {
+        let io = |source| KeyFileError::Io { path: path.to_owned(), source };
+        let before = Self::read_with(path, from)?;
+        let text = before.text(to).map_err(io)?;
+        Self::parse(path, &text, || Ok(to))?;
+        newfile::replace_secret(path, &text).map_err(io)
+    }
+
+    fn text(&self, passphrase: Option<&Passphrase>) -> io::Result<Zeroizing<Vec<u8>>> {
+        self.key.with_seed(|seed| {
+            let mut digits = Zeroizing::new([0; 64]);
+            let (seed, encrypted_key) = if passphrase.is_some() {
+                let key = Secret::new(seed);
+                let pem = wrapped_key::wrap(KeyAlgorithm::Ed25519, &key, passphrase)?;
+                (None, Some(Cow::Owned(String::clone(&pem))))
+            } else {
+                hex::encode_to_slice(seed, &mut *digits).expect("two digits a byte");
+                (Some(str::from_utf8(&*digits).expect("digits")), None)
+            };
+            let json = KeyFileJson {
+                format: FORMAT,
+                purpose: self.purpose,
+                agency: self.agency,
+                public_key: self.key.public(),
+                seed,
+                encrypted_key,
+            };
+            // Room for the whole at once: a buffer that grows leaves a copy behind.
+            let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX));
+            serde_json::to_writer_pretty(&mut *text, &json).expect("strings always serialise");
+            text.push(b'\n');
+            Ok(text)
+        })
+    }
+
+    /// Reads a file that only its owner may read, and that is under no passphrase.
     ///
     /// # Errors
     /// [`KeyFileError`].
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let io = |source| KeyFileError::Io { path: path.to_owned(), source };
-        let file = readfile::open(path).map_err(io)?;
-        // Of the open file, so that what is checked is what is read.
-        let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyFileError::Permissions { path: path.to_owned(), mode });
-        }
+        Self::read_with(path, None)
+    }
+
+    /// As [`KeyFile::read`], of a file that is under a passphrase where one is given.
+    ///
+    /// # Errors
+    /// [`KeyFileError`].
+    pub fn read_with(path: &Path, passphrase: Option<&Passphrase>) -> Result<Self, KeyFileError> {
+        Self::read_by(path, || Ok(passphrase))
+    }
+
+    /// As [`KeyFile::read`], of a file that may be under a passphrase: it is asked for then, and only then.
+    ///
+    /// # Errors
+    /// [`KeyFileError`].
+    pub fn read_asking(
+        path: &Path,
+        source: Option<&PassphraseSource>,
+    ) -> Result<Self, KeyFileError> {
+        let failed = |source| KeyFileError::Passphrase { path: path.to_owned(), source };
+        let mut asked = None;
+        Self::read_by(path, || {
+            if let Some(source) = source {
+                let what = format!("the key {}", path.display());
+                asked = Some(source.ask(&what).map_err(failed)?);
+            }
+            Ok(asked.as_ref())
+        })
+    }
+
+    fn read_by<'a>(
+        path: &Path,
+        passphrase: impl FnOnce() -> Result<Option<&'a Passphrase>, KeyFileError>,
+    ) -> Result<Self, KeyFileError> {
         let read = on_wiped_stack(|| {
-            // Room for the whole at once, as above.
-            let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
-            file.take(FILE_BYTES_MAX as u64).read_to_end(&mut bytes).map_err(io)?;
-            Self::parse(&bytes)
-                .map_err(|reason| KeyFileError::Malformed { path: path.to_owned(), reason })
+            let bytes = readfile::private(path, FILE_BYTES_MAX).map_err(|error| match error {
+                PrivateFileError::Io(source) => KeyFileError::Io { path: path.to_owned(), source },
+                PrivateFileError::Permissions(mode) => {
+                    KeyFileError::Permissions { path: path.to_owned(), mode }
+                }
+            })?;
+            Self::parse(path, &bytes, passphrase)
         })?;
         hardening::lock_in_memory(&read.key);
         Ok(read)
     }
 
     /// Reads the content of a file. The error quotes nothing of it.
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let text = str::from_utf8(bytes).map_err(|_| "not a text of UTF-8".to_owned())?;
+    fn parse<'a>(
+        path: &Path,
+        bytes: &[u8],
+        passphrase: impl FnOnce() -> Result<Option<&'a Passphrase>, KeyFileError>,
+    ) -> Result<Self, KeyFileError> {
+        let malformed = |reason| KeyFileError::Malformed { path: path.to_owned(), reason };
+        let text =
+            str::from_utf8(bytes).map_err(|_| malformed("not a text of UTF-8".to_owned()))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // serde's own message could quote the file, so only the place is told.
         let json: KeyFileJson<'_> = serde_json::from_str(text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            format!("not a {FORMAT} file (line {line}, column {column})")
+            malformed(format!("not a {FORMAT} file (line {line}, column {column})"))
         })?;
         if json.format != FORMAT {
-            return Err(format!("its format is not {FORMAT}"));
+            return Err(malformed(format!("its format is not {FORMAT}")));
         }
-        let mut seed = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(json.seed, &mut *seed)
-            .map_err(|_| "seed: not 64 hexadecimal digits".to_owned())?;
-        let key = SigningKey::from_seed(&seed);
+        let key = match (json.seed, json.encrypted_key) {
+            (Some(digits), None) => {
+                let mut seed = Zeroizing::new([0; 32]);
+                hex::decode_to_slice(digits, &mut *seed)
+                    .map_err(|_| malformed("seed: not 64 hexadecimal digits".to_owned()))?;
+                SigningKey::from_seed(&seed)
+            }
+            (None, Some(pem)) => {
+                let seed = wrapped_key::unwrap(KeyAlgorithm::Ed25519, &pem, passphrase()?);
+                let wrapped = |source| KeyFileError::Wrapped { path: path.to_owned(), source };
+                seed.map_err(wrapped)?.with(SigningKey::from_seed)
+            }
+            _ => return Err(malformed("one of seed and encrypted_key expected".to_owned())),
+        };
         if key.public() != json.public_key {
-            return Err("public_key is not that of the seed: the file is damaged".to_owned());
+            let reason = "public_key is not that of the key: the file is damaged";
+            return Err(malformed(reason.to_owned()));
         }
         Ok(Self { purpose: json.purpose, agency: json.agency, key })
     }
@@ -262,98 +379,29 @@ impl KeyFile {
         purpose: KeyPurpose,
         agency: AgencyCode,
     ) -> Result<Self, KeyFileError> {
-        let file = Self::read(path)?;
+        Self::read(path)?.of(path, purpose, agency)
+    }
+
+    /// The key, if it is this agency's for this purpose.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Purpose`] or [`KeyFileError::Agency`], which name the file that it is from.
+    pub fn of(
+        self,
+        path: &Path,
+        purpose: KeyPurpose,
+        agency: AgencyCode,
+    ) -> Result<Self, KeyFileError> {
         let path = path.to_owned();
-        if file.purpose != purpose {
-            return Err(KeyFileError::Purpose { path, expected: purpose, found: file.purpose });
+        if self.purpose != purpose {
+            return Err(KeyFileError::Purpose { path, expected: purpose, found: self.purpose });
         }
-        if file.agency != agency {
-            return Err(KeyFileError::Agency { path, expected: agency, found: file.agency });
+        if self.agency != agency {
+            return Err(KeyFileError::Agency { path, expected: agency, found: self.agency });
         }
-        Ok(file)
+        Ok(self)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn key(purpose: KeyPurpose) -> KeyFile {
-        let agency = "NL-DOUANE".parse().expect("a code");
-        KeyFile::generate(purpose, agency).expect("randomness")
-    }
-
-    #[test]
-    fn a_key_comes_back_from_its_file_and_only_its_owner_may_read_it() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("validator.key");
-        let written = key(KeyPurpose::Validator);
-        written.write(&path).expect("written");
-        let mode = fs::metadata(&path).expect("there").permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
-        let read = KeyFile::read_for(&path, KeyPurpose::Validator, written.agency).expect("read");
-        assert_eq!(read.key.public(), written.key.public());
-    }
-
-    #[test]
-    fn a_key_is_never_overwritten() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("peer.key");
-        key(KeyPurpose::Peer).write(&path).expect("written");
-        let before = fs::read(&path).expect("readable");
-        let error = key(KeyPurpose::Peer).write(&path).expect_err("refused");
-        assert!(matches!(error, KeyFileError::Exists(_)), "{error}");
-        assert_eq!(fs::read(&path).expect("readable"), before);
-        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1, "nothing left behind");
-    }
-
-    #[test]
-    fn a_file_that_others_may_read_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("signing.key");
-        key(KeyPurpose::Signing).write(&path).expect("written");
-        for mode in [0o640, 0o604, 0o620, 0o601] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("allowed");
-            let error = KeyFile::read(&path).expect_err("refused");
-            assert!(error.to_string().contains("chmod 600"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_key_of_another_purpose_or_agency_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("k");
-        let written = key(KeyPurpose::Peer);
-        written.write(&path).expect("written");
-        let error = KeyFile::read_for(&path, KeyPurpose::Validator, written.agency);
-        assert!(matches!(error, Err(KeyFileError::Purpose { .. })));
-        let other = "BE-AADA".parse().expect("a code");
-        let error = KeyFile::read_for(&path, KeyPurpose::Peer, other);
-        assert!(matches!(error, Err(KeyFileError::Agency { .. })));
-    }
-
-    #[test]
-    fn damage_is_named_and_the_seed_is_not_shown() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("k");
-        let written = key(KeyPurpose::Peer);
-        written.write(&path).expect("written");
-        let text = fs::read_to_string(&path).expect("readable");
-        let seed = written.key.with_seed(|seed| hex::encode(seed));
-        let other = hex::encode([7; 32]);
-        for (damaged, says) in [
-            (text.replace(&seed, &other), "damaged"),
-            (text.replace(&seed, &seed[1..]), "64 hexadecimal digits"),
-            (text.replace("customhouse-key/1", "customhouse-key/2"), "format"),
-            (text.replace("\"seed\"", "\"sead\""), "line"),
-            (text[..text.len() / 2].to_owned(), "line"),
-        ] {
-            fs::write(&path, damaged).expect("writable");
-            let error = KeyFile::read(&path).expect_err("refused").to_string();
-            assert!(error.contains(says), "{error}");
-            assert!(!error.contains(&seed[1..]), "{error}");
-        }
-    }
-}
+mod tests;

@@ -3,9 +3,13 @@
 
 pub mod agency_file;
 pub mod folder;
+pub mod frames;
 pub mod hardening;
 pub mod keyfile;
 pub mod newfile;
+pub mod passphrase;
 pub mod pem;
 pub mod profile;
 pub mod readfile;
+pub mod secret;
+pub mod wrapped_key;

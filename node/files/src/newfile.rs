@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, FileType, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -98,6 +98,62 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         return Err(error);
     }
     sync_directory(path)
+}
+
+/// As [`replace()`] for a file that holds a secret: the one that had the name is overwritten where it lay, as
+/// soon as the new one is durable. A file system that writes elsewhere what is overwritten (ZFS, Btrfs), and
+/// a disk that does (flash memory), may keep it all the same.
+///
+/// # Errors
+/// As [`replace()`]. Where the last step failed, the new file is in place.
+pub fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let old = writable(path)?;
+    replace(path, bytes, 0o600)?;
+    old.map_or(Ok(()), |old| overwrite(&old))
+}
+
+/// Moves a file of a secret, which is durable, to the name of another in the same directory, which is
+/// overwritten as by [`replace_secret`].
+///
+/// # Errors
+/// As [`replace_secret`].
+pub fn move_over_secret(from: &Path, to: &Path) -> io::Result<()> {
+    let old = writable(to)?;
+    fs::rename(from, to)?;
+    sync_directory(to)?;
+    old.map_or(Ok(()), |old| overwrite(&old))
+}
+
+/// The file of this name, if there is one.
+fn writable(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file that holds a secret, and overwrites it where it lay, as far as [`replace_secret`] does.
+///
+/// # Errors
+/// The system's answer.
+pub fn remove_secret(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    fs::remove_file(path)?;
+    sync_directory(path)?;
+    overwrite(&file)
+}
+
+/// Overwrites a file that has no name any more. One that has another name is somebody's copy.
+fn overwrite(file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    if found.nlink() > 0 {
+        return Ok(());
+    }
+    let length = usize::try_from(found.len()).map_err(io::Error::other)?;
+    let mut file = file;
+    file.write_all(&vec![0; length])?;
+    file.sync_data()
 }
 
 /// A new file that is written bit by bit, under a name beside its own. Dropped before its end, nothing of it
@@ -198,7 +254,11 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(format!(".{name}.{}.new", std::process::id())))
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Makes the names in the directory of a file durable.
+///
+/// # Errors
+/// The system's answer.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
@@ -281,6 +341,28 @@ mod tests {
         let refused = NewFile::begin(&path, 0o600).expect_err("taken");
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn a_secret_that_is_replaced_or_removed_is_overwritten_where_it_lay_but_not_a_copy_of_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, copy) = (directory.path().join("a.key"), directory.path().join("copy"));
+        let content = |mut file: &File| {
+            let mut content = Vec::new();
+            io::Read::read_to_end(&mut file, &mut content).expect("readable");
+            content
+        };
+        replace_secret(&path, b"first").expect("written");
+        let first = File::open(&path).expect("there");
+        replace_secret(&path, b"second").expect("written");
+        assert_eq!(content(&first), [0; 5]);
+        let second = File::open(&path).expect("there");
+        fs::hard_link(&path, &copy).expect("a copy");
+        remove_secret(&path).expect("removed");
+        assert_eq!(content(&second), b"second");
+        remove_secret(&copy).expect("removed");
+        assert_eq!(content(&File::open("/dev/null").expect("there")), b"");
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
     }
 
     #[test]

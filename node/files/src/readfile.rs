@@ -4,11 +4,30 @@
 use std::{
     fs::{File, FileType},
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
+use zeroize::Zeroizing;
+
 use crate::newfile;
+
+/// What others than a file's owner may do with it, of its permission bits.
+pub const OTHERS: u32 = 0o077;
+
+/// Why a file that is its owner's alone was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFileError {
+    /// The system's answer, and those of [`bytes`].
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Others than the owner may read or write it.
+    #[error(
+        "mode {0:04o}: others than its owner may read or change it; run `chmod 600` on it if nobody did, \
+         else make a new one"
+    )]
+    Permissions(u32),
+}
 
 /// Reads a file of at most `bytes_max` bytes.
 ///
@@ -16,7 +35,10 @@ use crate::newfile;
 /// [`io::ErrorKind::FileTooLarge`], which says the limit; [`io::ErrorKind::InvalidInput`] for what is
 /// not a regular file; or the system's answer. The caller names the file.
 pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let file = open(path)?;
+    up_to(open(path)?, bytes_max)
+}
+
+fn up_to(file: File, bytes_max: usize) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     // Room for the whole at once, so that no copy of a secret stays behind in memory.
     let mut bytes = Vec::with_capacity(length.min(bytes_max) + 1);
@@ -26,6 +48,21 @@ pub fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
     }
     Ok(bytes)
+}
+
+/// Reads a file of at most `bytes_max` bytes that its owner alone may read. What was read is wiped when it is
+/// dropped.
+///
+/// # Errors
+/// [`PrivateFileError`]. The caller names the file.
+pub fn private(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+    let file = open(path)?;
+    // Of the open file, so that what is checked is what is read.
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(PrivateFileError::Permissions(mode));
+    }
+    Ok(Zeroizing::new(up_to(file, bytes_max)?))
 }
 
 /// Opens a regular file to read it. A pipe that nobody writes to would keep the caller for ever.

@@ -1,3 +1,4 @@
+use customhouse_files::frames::{FRAME_HEADER_BYTES, MARK_BYTES, mark};
 use customhouse_ledger::keys::SigningKey;
 use tempfile::TempDir;
 
@@ -46,7 +47,7 @@ fn every_torn_tail_is_cut_and_the_rest_kept() {
     let (_directory, path) = fresh();
     append_and_close(&path, &[b"first".to_vec(), b"second".to_vec()]);
     let whole = without_last_mark(&path);
-    let kept = whole.len() - ENTRY_HEADER_BYTES - 6;
+    let kept = whole.len() - FRAME_HEADER_BYTES - 6;
     for length in kept..whole.len() {
         let recovered = reopened(&path, &whole[..length]).expect("opened");
         assert_eq!(recovered.payloads, [b"first".to_vec()], "{length} bytes");
@@ -62,7 +63,7 @@ fn a_hole_in_an_append_that_was_cut_short_is_cut_off_and_what_was_sent_kept() {
     append_and_close(&path, &[b"sent".to_vec()]);
     append_and_close(&path, &[vec![1; 9_000], vec![2; 9_000], vec![3; 9_000]]);
     let whole = without_last_mark(&path);
-    let entry = ENTRY_HEADER_BYTES + 9_000;
+    let entry = FRAME_HEADER_BYTES + 9_000;
     let begin = whole.len() - 3 * entry;
     // Pages of the file that were never written, while later ones were.
     for page in (begin.next_multiple_of(4096)..whole.len()).step_by(4096) {
@@ -109,7 +110,7 @@ fn neither_a_payload_nor_an_older_file_can_look_like_a_mark() {
     let (mut journal, _) = SignerJournal::open(&path, &key(1)).expect("opened");
     let begin = journal.length;
     // As of another file: the offset is right, the nonce is not.
-    let place = begin + ENTRY_HEADER_BYTES as u64 + 5_000;
+    let place = begin + FRAME_HEADER_BYTES as u64 + 5_000;
     let mut payload = vec![7; 9_000];
     payload[5_000..5_000 + MARK_BYTES].copy_from_slice(&mark(place, [0; 8]));
     journal.append(&[payload]).expect("appended");
@@ -128,7 +129,7 @@ fn a_damaged_entry_or_header_stops_the_key() {
     let entries = HEADER_BYTES + MARK_BYTES;
     let payload_of_last = whole.len() - MARK_BYTES - 3;
     let places = [0, 9, 41, 50, HEADER_BYTES - 1, HEADER_BYTES, entries, entries + 3];
-    for place in places.into_iter().chain([entries + ENTRY_HEADER_BYTES, payload_of_last]) {
+    for place in places.into_iter().chain([entries + FRAME_HEADER_BYTES, payload_of_last]) {
         let mut damaged = whole.clone();
         damaged[place] ^= 0x10;
         let refused = reopened(&path, &damaged).expect_err("refused");

@@ -1,0 +1,233 @@
+//! The second place of an agency: a directory, on a disk of another machine, that has everything which is
+//! sealed at the first, before anybody is told that it was accepted.
+//!
+//! What is there can be opened by nobody who does not have the vault: records with their wrapped keys, the
+//! vault's `keys`, which are under the root key, and the root key where that is wrapped by a passphrase. An
+//! unprotected root key ([`crate::vault::Protection::Plain`]) never leaves its directory: without a backup of the vault the
+//! mirror is of no use then.
+//!
+//! ```text
+//! mirror      magic "CHMIRR01" (8)  vault id (16)  crc32c of these (4)
+//! vault/      root.key, keys
+//! records/    00000001 …: segments
+//! segment   = magic "CHMSEG01" (8)  vault id (16)  number (8)  nonce (8)  crc32c of these (4)  (frame | mark)*
+//! payload   = part (1)  place (81)  piece (4, 0 where it is none)  bytes
+//! ```
+//!
+//! Frames and marks are those of [`customhouse_files::frames`]. Each opening begins a segment of its own, so
+//! that nothing is written behind what a crash has left. The file `mirror` is asked for before anything is
+//! written: where the other machine's disk is not mounted, an empty directory has its place.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use customhouse_files::{newfile, readfile};
+
+use crate::{
+    backup,
+    directory::{new_directory, refuse_taken},
+    error::{MirrorError, VaultError, VaultId},
+    keys_file::KeysFile,
+    lock::DirectoryLock,
+    pair::Pair,
+};
+
+mod entry;
+mod segment;
+
+pub use entry::{MirrorEntry, MirrorPart};
+use segment::Segment;
+
+const MAGIC: &[u8; 8] = b"CHMIRR01";
+const NAME: &str = "mirror";
+const VAULT: &str = "vault";
+const RECORDS: &str = "records";
+
+/// An open mirror, locked for this process.
+#[derive(Debug)]
+pub struct Mirror {
+    directory: PathBuf,
+    vault: VaultId,
+    /// The segment that is written; none before the first append, and after one that failed.
+    segment: Mutex<Option<Segment>>,
+    _lock: DirectoryLock,
+}
+
+impl Mirror {
+    /// Makes an empty mirror of a vault.
+    ///
+    /// # Errors
+    /// [`VaultError::Exists`] where the directory is there and not empty; a failing disk.
+    pub fn create(directory: &Path, vault: VaultId) -> Result<(), VaultError> {
+        refuse_taken(directory)?;
+        new_directory(directory, |directory| {
+            for inner in [VAULT, RECORDS] {
+                new_directory(&directory.join(inner), |_| Ok(()))?;
+            }
+            let name = directory.join(NAME);
+            newfile::write(&name, &name_of(vault), 0o600).map_err(VaultError::io(&name))
+        })
+    }
+
+    /// Opens a mirror, cuts off what a crash has left at its end, and makes durable what may not have been.
+    ///
+    /// # Errors
+    /// [`MirrorError`].
+    pub fn open(directory: &Path) -> Result<Self, MirrorError> {
+        let vault = read_name(directory)?;
+        let lock = DirectoryLock::take(directory).map_err(MirrorError::io(directory))?;
+        let lock = lock.ok_or_else(|| MirrorError::Locked(directory.to_owned()))?;
+        let segment = Mutex::new(None);
+        let mirror = Self { directory: directory.to_owned(), vault, segment, _lock: lock };
+        if let Some((_, path)) = segment::all(&mirror.records())?.pop() {
+            let unsure = segment::cut(&path, vault)?;
+            mirror.write(&unsure)?;
+        }
+        Ok(mirror)
+    }
+
+    fn records(&self) -> PathBuf {
+        self.directory.join(RECORDS)
+    }
+
+    fn pair(&self) -> Pair {
+        Pair::new(&self.directory.join(VAULT))
+    }
+
+    /// Which vault it is of.
+    pub fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    /// Appends entries: they are durable there when this returns.
+    ///
+    /// # Errors
+    /// [`MirrorError`]: among others, full, or not mounted. The entries may be there or not.
+    pub fn append(&self, entries: &[MirrorEntry]) -> Result<(), MirrorError> {
+        let payloads: Vec<_> = entries.iter().map(MirrorEntry::encode).collect();
+        self.write(&payloads)
+    }
+
+    fn write(&self, payloads: &[Vec<u8>]) -> Result<(), MirrorError> {
+        if payloads.is_empty() {
+            return Ok(());
+        }
+        self.is_there()?;
+        let mut place = self.segment.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out, so that nothing is written behind a write that failed.
+        let mut segment = match place.take().filter(|segment| !segment.is_long()) {
+            Some(segment) => segment,
+            None => Segment::begin(&self.records(), self.vault)?,
+        };
+        segment.append(payloads)?;
+        *place = Some(segment);
+        Ok(())
+    }
+
+    /// Whether the directory is still the mirror.
+    fn is_there(&self) -> Result<(), MirrorError> {
+        let (expected, found) = (self.vault, read_name(&self.directory)?);
+        match found == expected {
+            true => Ok(()),
+            false => Err(MirrorError::Foreign { path: self.directory.clone(), expected, found }),
+        }
+    }
+
+    /// Whether it is of this vault, and not ahead of it.
+    pub(crate) fn follows(&self, vault: VaultId, generation: u64) -> Result<(), MirrorError> {
+        let path = self.directory.clone();
+        if self.vault != vault {
+            return Err(MirrorError::Foreign { path, expected: vault, found: self.vault });
+        }
+        let pair = self.pair();
+        if !pair.keys_path().exists() {
+            return Ok(());
+        }
+        let keys = pair.read_keys();
+        let keys = keys.map_err(|source| self.keys_error(source))?;
+        match keys.generation > generation {
+            true => Err(MirrorError::Ahead { path, mirror: keys.generation, vault: generation }),
+            false => Ok(()),
+        }
+    }
+
+    /// Replaces its copy of the keys, which are under the root key that it has.
+    pub(crate) fn keep_keys(&self, keys: &KeysFile) -> Result<(), MirrorError> {
+        self.is_there()?;
+        self.pair().write_keys(keys).map_err(|source| self.keys_error(source))
+    }
+
+    /// Replaces its copy of both; without a root key where that is not to leave its directory.
+    pub(crate) fn keep_pair(&self, root: Option<&str>, keys: &KeysFile) -> Result<(), MirrorError> {
+        self.is_there()?;
+        let written = match root {
+            Some(root) => self.pair().write(root, keys),
+            None => self.pair().write_keys(keys).and_then(|()| self.pair().remove_root_key()),
+        };
+        written.map_err(|source| self.keys_error(source))
+    }
+
+    fn keys_error(&self, source: VaultError) -> MirrorError {
+        match source {
+            VaultError::Io { path, source } => MirrorError::io(&path)(source),
+            source => MirrorError::Keys { path: self.directory.clone(), source: Box::new(source) },
+        }
+    }
+
+    /// Reads all that a mirror has, in the order in which it came: what comes later replaces what was of the same
+    /// place and part. A node that writes to it may be running. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`MirrorError`], or what `take` answers.
+    pub fn read_all<E: From<MirrorError>>(
+        directory: &Path,
+        mut take: impl FnMut(MirrorEntry) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let vault = read_name(directory)?;
+        let mut count = 0;
+        for (_, path) in segment::all(&directory.join(RECORDS))? {
+            segment::each(&path, vault, |entry| {
+                count += 1;
+                take(entry)
+            })?;
+        }
+        Ok(count)
+    }
+
+    /// Puts a vault back from the mirror's copy, as [`backup::restore`] does from a backup.
+    ///
+    /// # Errors
+    /// As there; [`VaultError::Missing`] where the mirror has no root key.
+    pub fn restore_vault(directory: &Path, into: &Path) -> Result<VaultId, VaultError> {
+        read_name(directory)?;
+        backup::restore(&directory.join(VAULT), into)
+    }
+}
+
+fn name_of(vault: VaultId) -> Vec<u8> {
+    let mut bytes = [&MAGIC[..], &vault.0].concat();
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
+    bytes
+}
+
+/// Which vault a directory is a mirror of.
+fn read_name(directory: &Path) -> Result<VaultId, MirrorError> {
+    let path = directory.join(NAME);
+    let bytes = readfile::bytes(&path, MAGIC.len() + 16 + 4).map_err(|error| {
+        // What is missing is the mirror, and not a file of it.
+        MirrorError::io(if error.kind() == io::ErrorKind::NotFound { directory } else { &path })(
+            error,
+        )
+    })?;
+    let vault = bytes.get(8..24).and_then(|id| id.try_into().ok()).map(VaultId);
+    match vault.filter(|vault| name_of(*vault) == bytes) {
+        Some(vault) => Ok(vault),
+        None => Err(MirrorError::Damaged { path, offset: 0, what: "it names no vault" }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
