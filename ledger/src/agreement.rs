@@ -21,6 +21,7 @@ use crate::{
     hash::{Hash, Tag},
     keys::{KeyError, PublicKey, Signature, SigningKey},
     limits::{EPOCH_MS_MAX, EPOCHS_MAX, PARTIES_MAX},
+    vrf::{VrfError, VrfPublicKey},
 };
 
 mod invalid;
@@ -55,7 +56,7 @@ pub enum AgreementError {
     Number(u32),
     /// Not a key.
     #[error("epoch.public_key: {0}")]
-    Key(KeyError),
+    Key(VrfError),
     /// It ends before it begins, or is too long.
     #[error("epoch.until_ms: must be after from_ms, by {EPOCH_MS_MAX} ms at most")]
     Period,
@@ -104,7 +105,7 @@ pub fn own_id(agency: &AgencyCode) -> Hash {
 pub struct EpochProposal {
     proto: v1::AgreementEpoch,
     parties: Vec<AgencyCode>,
-    key: PublicKey,
+    key: VrfPublicKey,
     hash: Hash,
 }
 
@@ -119,7 +120,7 @@ impl EpochProposal {
             return Err(AgreementError::Number(proto.number));
         }
         check_id(&proto, &parties)?;
-        let key = PublicKey::from_slice(&proto.public_key).map_err(AgreementError::Key)?;
+        let key = VrfPublicKey::from_slice(&proto.public_key).map_err(AgreementError::Key)?;
         let lasts = proto.until_ms.checked_sub(proto.from_ms);
         if !lasts.is_some_and(|lasts| (1..=EPOCH_MS_MAX).contains(&lasts)) {
             return Err(AgreementError::Period);
@@ -156,7 +157,7 @@ impl EpochProposal {
     }
 
     /// The key of the epoch's verifiable random function.
-    pub fn key(&self) -> &PublicKey {
+    pub fn key(&self) -> &VrfPublicKey {
         &self.key
     }
 

@@ -143,8 +143,6 @@ impl Tag {
     pub const AGREEMENT_LEAVE: Self = Self("customhouse/v1/agreement-leave\0");
     /// Record, agreement and epoch → dedupe key of a grant.
     pub const GRANT: Self = Self("customhouse/v1/grant\0");
-    /// Agreement, epoch, agency and subject key of a sealed slot → the key that the history has it under.
-    pub const SEALED_SUBJECT: Self = Self("customhouse/v1/sealed-subject\0");
     /// Members root and agreements root → registry root.
     pub const REGISTRY: Self = Self("customhouse/v1/registry\0");
     /// Registry proposal bytes → its hash, which is also the change's dedupe key.

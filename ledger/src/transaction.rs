@@ -29,7 +29,7 @@ mod slot;
 pub use header::TransactionHeader;
 pub use outcome::SlotOutcome;
 pub use signing::NewSlot;
-pub use slot::{DedupeScope, EpochId, Slot, SlotError, SlotForm, sealed_index_key};
+pub use slot::{DedupeScope, EpochId, Slot, SlotError, SlotForm};
 
 /// Why a transaction was refused, by what it says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,6 +21,7 @@ use crate::{
     keys::PublicKey,
     limits::{AGREEMENT_CHANGES_A_DAY_MAX, AGREEMENT_KEPT_MS, AGREEMENTS_OPEN_MAX},
     merkle,
+    vrf::VrfPublicKey,
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -33,7 +34,7 @@ pub struct Epoch {
     /// Those of them that have left since.
     pub left: BTreeSet<AgencyCode>,
     /// The key of its verifiable random function.
-    pub key: PublicKey,
+    pub key: VrfPublicKey,
     /// Unix milliseconds, inclusive.
     pub from_ms: u64,
     /// Unix milliseconds, exclusive.
@@ -412,7 +413,7 @@ impl Epoch {
         Some(Self {
             parties: parties_of(&proto.parties)?,
             left: BTreeSet::new(),
-            key: PublicKey::from_slice(&proto.public_key).ok()?,
+            key: VrfPublicKey::from_slice(&proto.public_key).ok()?,
             from_ms: proto.from_ms,
             until_ms: proto.until_ms,
             terms_hash: Hash::from_slice(&proto.terms_hash).ok()?,

@@ -11,6 +11,7 @@ use crate::{
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
     limits::{EPOCHS_MAX, SUBJECTS_MAX},
+    vrf::sealed_index_key,
 };
 
 /// How a transaction carries a record, checked.
@@ -47,6 +48,13 @@ pub struct EpochId {
     pub agreement: Hash,
     /// From 1.
     pub number: u32,
+}
+
+impl EpochId {
+    /// The key that the history has a subject key of a slot under this epoch under.
+    pub fn index_key(&self, agency: &AgencyCode, subject_key: &Hash) -> Hash {
+        sealed_index_key(&self.agreement, self.number, agency, subject_key)
+    }
 }
 
 impl SlotForm {
@@ -176,18 +184,10 @@ impl Slot {
     pub fn index_keys(&self, agency: &AgencyCode) -> Vec<Hash> {
         let Some(epoch) = self.form.epoch() else { return self.subject_keys.clone() };
         let mut keys: Vec<_> =
-            self.subject_keys.iter().map(|key| sealed_index_key(&epoch, agency, key)).collect();
+            self.subject_keys.iter().map(|key| epoch.index_key(agency, key)).collect();
         keys.sort_unstable();
         keys
     }
-}
-
-/// The key that the history has a subject key of a sealed slot under.
-pub fn sealed_index_key(epoch: &EpochId, agency: &AgencyCode, subject_key: &Hash) -> Hash {
-    let number = epoch.number.to_be_bytes();
-    let parts: [&[u8]; 4] =
-        [epoch.agreement.as_bytes(), &number, agency.as_bytes(), subject_key.as_bytes()];
-    Tag::SEALED_SUBJECT.hash(&parts)
 }
 
 /// A record is granted once under an epoch, whoever asks for it.

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duratio
 
 use anyhow::{Context as _, ensure};
 use clap::Subcommand;
+use customhouse_client::RegistryAt;
 use customhouse_files::keyfile::{KeyFile, KeyPurpose};
 use customhouse_ledger::{
     agency::AgencyCode,

@@ -182,8 +182,7 @@ impl<'a> Search<'a> {
                 }
                 let Some(later) = later else { continue };
                 let refers = |reference: &&v1::Reference| reference.record_id == followed.id.0;
-                let Ok(record) = v1::Record::decode(later.bytes.clone().unwrap_or_default())
-                else {
+                let Ok(record) = v1::Record::decode(later.bytes.clone().unwrap_or_default()) else {
                     continue;
                 };
                 if let Some(reference) = record.references.iter().find(refers)

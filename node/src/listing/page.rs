@@ -311,7 +311,10 @@ fn listed(
             sealed: sealed_of(&slot.form),
         }),
         record: slot.record.iter().filter(|_| shown).flatten().copied().collect(),
-        record_bytes: slot.record.as_ref().map_or(0, |r| u32::try_from(r.len()).unwrap_or(u32::MAX)),
+        record_bytes: slot
+            .record
+            .as_ref()
+            .map_or(0, |r| u32::try_from(r.len()).unwrap_or(u32::MAX)),
         cursor: Some(LogPlace { log_index, position: position + 1 }.cursor()),
     }
 }

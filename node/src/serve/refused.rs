@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use customhouse_client::contract::{REASON_CODE, REFUSED_ID, RETRY_AFTER_MS};
 use customhouse_ledger::{
-    hash::Hash,
-    record::RecordError,
-    store::StoreError,
-    transaction::TransactionError,
+    hash::Hash, record::RecordError, store::StoreError, transaction::TransactionError,
 };
 use tonic::{Code, Status, metadata::MetadataMap};
 
@@ -209,9 +206,7 @@ impl From<StoreError> for Refused {
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::{
-        authority::SlotRefused, canonical::CanonicalError, keys::KeyError,
-    };
+    use customhouse_ledger::{authority::SlotRefused, canonical::CanonicalError, keys::KeyError};
 
     use super::*;
 

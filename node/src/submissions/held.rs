@@ -173,7 +173,8 @@ impl Worker {
     /// in a pending one too, which repeats it.
     fn targets_of(&self, transaction: &VerifiedTransaction) -> Result<BTreeSet<Hash>, WorkerError> {
         let (id, agency) = (transaction.id(), transaction.header().agency);
-        let references = transaction.stated().iter().flatten().flat_map(|stated| &stated.references);
+        let references =
+            transaction.stated().iter().flatten().flat_map(|stated| &stated.references);
         let mut targets = BTreeSet::new();
         for reference in references.filter(|reference| reference.agency == agency) {
             let Some(record) = self.outbox.record(&reference.record_id)? else { continue };

@@ -10,7 +10,7 @@ use crate::{
     chain::{SlotOutcome, TransactionInvalid},
     merkle,
     proofs::verifier::Verifier,
-    transaction::{DedupeScope, EpochId, NewSlot, Slot, SlotForm, sealed_index_key},
+    transaction::{DedupeScope, EpochId, NewSlot, Slot, SlotForm},
 };
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
@@ -142,12 +142,12 @@ fn a_sealed_slot_counts_is_found_and_proven_without_its_bytes() {
         assert_eq!(verified.slot.form == SlotForm::Open, bytes.is_some());
     }
     // Under the key of its agency and epoch, and under no other that a copy of its keys gives.
-    let key = sealed_index_key(&under, &code(1), &Hash([2; 32]));
+    let key = under.index_key(&code(1), &Hash([2; 32]));
     let entries = reader.history(&key, None, 10).expect("readable");
     assert_eq!(entries.iter().map(|e| e.position).collect::<Vec<_>>(), [0, 2]);
     let proof = reader.history_proof(&key).expect("readable").encode_to_vec();
     assert_eq!(verifier.verify_history(&proof).expect("genuine").entries, entries);
-    for other in [sealed_index_key(&under, &code(2), &Hash([2; 32])), Hash([2; 32])] {
+    for other in [under.index_key(&code(2), &Hash([2; 32])), Hash([2; 32])] {
         assert_eq!(reader.history(&other, None, 10).expect("readable"), []);
     }
 }
@@ -266,7 +266,7 @@ fn a_grant_is_of_a_sealed_record_of_the_agency_and_counts_once() {
     let shared: Vec<_> = shared.into_iter().map(|(place, epoch)| (place.position, epoch)).collect();
     assert_eq!(shared, [(1, under), (2, with_third)]);
     // It is found under the other epoch's keys, and has a receipt of its own place.
-    let key = sealed_index_key(&with_third, &code(1), &Hash([5; 32]));
+    let key = with_third.index_key(&code(1), &Hash([5; 32]));
     assert_eq!(chain.reader().history(&key, None, 10).expect("readable").len(), 1);
 }
 
