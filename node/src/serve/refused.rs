@@ -163,6 +163,7 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         )
         | SubmissionRefusal::Reference { .. }
         | SubmissionRefusal::Lifetime(_)
+        | SubmissionRefusal::KindNotOpen(_)
         | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
         SubmissionRefusal::Record(RecordError::Authority(_))
         | SubmissionRefusal::Transaction(TransactionError::Record(_, RecordError::Authority(_)))
@@ -212,7 +213,10 @@ impl From<StoreError> for Refused {
 #[cfg(test)]
 mod tests {
     use customhouse_ledger::{
-        authority::ReferenceRefused, canonical::CanonicalError, keys::KeyError,
+        authority::{RecordKind, ReferenceRefused},
+        canonical::CanonicalError,
+        keys::KeyError,
+        registry::parameters::KindNotOpen,
     };
 
     use super::*;
@@ -256,6 +260,11 @@ mod tests {
                 TransactionError::Slot(0, SlotError::Sealed).into(),
                 Code::FailedPrecondition,
                 "SEALED_NOT_ADMITTED",
+            ),
+            (
+                KindNotOpen(RecordKind::Declaration).into(),
+                Code::FailedPrecondition,
+                "KIND_NOT_OPEN",
             ),
             (
                 SubmissionRefusal::AttachmentMissing(Hash([7; 32])),
