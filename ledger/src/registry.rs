@@ -15,7 +15,7 @@ use crate::{
     authority::{RecordKind, Role, Stated},
     canonical::CanonicalError,
     finality::validators::{Validator, ValidatorSet, ValidatorSetError},
-    hash::{Hash, Tag},
+    hash::{Hash, LengthError, Tag},
     keys::{KeyError, PublicKey},
     limits::{NAME_BYTES_MAX, REGISTRY_ENTRIES_MAX, SUBMITTER_BYTES_MAX},
     merkle,
@@ -30,12 +30,14 @@ mod change;
 mod entry;
 pub mod genesis;
 pub mod parameters;
+mod sealed;
 
 #[cfg(feature = "rocksdb")]
 pub(crate) use self::entry::row_key;
 pub use self::{
     change::{ApplyError, ChangeError, InSync, RegistryApproval, RegistryChange, RegistryProposal},
     entry::{RegistryKey, decode_entry},
+    sealed::{EncryptionKeyError, EncryptionPublicKey},
 };
 
 /// Heights for which a peer whose entry has ended may still connect, so that it can hand over what
@@ -57,6 +59,12 @@ pub enum RegistryError {
     /// Bytes that are not a public key.
     #[error("registry entry of {0}: public key: {1}")]
     Key(AgencyCode, KeyError),
+    /// Bytes that are no key to encrypt to.
+    #[error("registry entry of {0}: encryption key: {1}")]
+    EncryptionKey(AgencyCode, EncryptionKeyError),
+    /// A dedupe check of another length.
+    #[error("registry entry of {0}: dedupe check: {1}")]
+    DedupeCheck(AgencyCode, LengthError),
     /// Unset or unknown role.
     #[error("registry entry of {0}: signing key without a known role")]
     Role(AgencyCode),
@@ -94,7 +102,7 @@ pub enum RegistryError {
     UnknownAgency(AgencyCode),
     /// One key under two agencies, or in two roles: a signature would not say whose it is.
     #[error("key {0} is registered twice")]
-    SharedKey(PublicKey),
+    SharedKey(Hash),
     /// Two values of what has one value at a height.
     #[error("{0} would count together with another; one must end before the next counts")]
     TwoOpen(String),
@@ -117,7 +125,8 @@ impl RegistryError {
             Self::Canonical(CanonicalError::NotCanonical) => "REGISTRY_ENTRY_NOT_CANONICAL",
             Self::Kind => "REGISTRY_ENTRY_KIND",
             Self::Agency(_) => "REGISTRY_ENTRY_AGENCY",
-            Self::Key(..) => "REGISTRY_ENTRY_KEY",
+            Self::Key(..) | Self::EncryptionKey(..) => "REGISTRY_ENTRY_KEY",
+            Self::DedupeCheck(..) => "REGISTRY_ENTRY_DEDUPE_CHECK",
             Self::Role(_) => "REGISTRY_ENTRY_ROLE",
             Self::Bound(_) | Self::Submitter(_) => "REGISTRY_ENTRY_SUBMITTER",
             Self::Kinds(_) => "REGISTRY_ENTRY_KINDS",
@@ -299,9 +308,9 @@ impl Registry {
         Ok(())
     }
 
-    /// A validator key, a peer key and a signing key are different keys, each of one agency.
+    /// A validator key, a peer key, a signing key and an encryption key are different keys, each of one agency.
     fn check_keys(&self) -> Result<(), RegistryError> {
-        let mut keys: Vec<PublicKey> = self.entries.values().filter_map(entry_key).collect();
+        let mut keys: Vec<Hash> = self.entries.values().filter_map(entry_key).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(RegistryError::SharedKey(pair[0])),

@@ -207,7 +207,10 @@ fn registered<'a>(genesis: &'a Genesis, key: &PublicKey) -> Option<(&'a str, Key
                 (&e.agency, &e.public_key, KeyPurpose::Submitter)
             }
             Entry::SigningKey(e) => (&e.agency, &e.public_key, KeyPurpose::Signing),
-            Entry::Agency(_) | Entry::Parameter(_) => return None,
+            Entry::Agency(_)
+            | Entry::Parameter(_)
+            | Entry::EncryptionKey(_)
+            | Entry::DedupeCheck(_) => return None,
         };
         (public_key == key.as_bytes()).then_some((agency.as_str(), purpose))
     })

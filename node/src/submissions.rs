@@ -17,6 +17,7 @@ mod prepare;
 mod references;
 mod shares;
 mod sources;
+mod unfit;
 mod waiting;
 mod worker;
 

@@ -11,12 +11,30 @@ from jsonform import Object, read_json
 from wire import SCHEMA
 
 # Field numbers of the entry kinds: the registry's first sort key.
-KINDS = {"agency": 8, "validator": 9, "peer": 10, "signing_key": 11, "parameter": 12}
-OWNED = ("validator", "peer", "signing_key")
+KINDS = {
+    "agency": 8,
+    "validator": 9,
+    "peer": 10,
+    "signing_key": 11,
+    "parameter": 12,
+    "encryption_key": 13,
+    "dedupe_check": 14,
+}
+KEYS = ("validator", "peer", "signing_key", "encryption_key")
+OWNED = (*KEYS, "dedupe_check")
 NAME_BYTES_MAX = 128
 SUBMITTER_BYTES_MAX = 64
 ENTRIES_MAX = 65_536
 VALIDATORS_MAX = 256
+X25519_FIELD = 2**255 - 19
+# Coordinates with which every shared secret is 0.
+X25519_LOW_ORDER = {
+    0,
+    1,
+    X25519_FIELD - 1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+}
 GENESIS_BYTES_MAX = 3 * 1024 * 1024
 GENESIS_JSON_BYTES_MAX = 16 * 1024 * 1024
 CHANGE_ENTRIES_MAX = 64
@@ -78,12 +96,54 @@ def check_entry(entry):
     if kind == "signing_key":
         check_name(value["label"])
     check_agency(value["agency"])
-    key = b"" if kind == "agency" else value["public_key"]
-    if kind != "agency":
+    key = b""
+    if kind == "dedupe_check":
+        key = value["check"]
+        check(len(key) == 32, "REGISTRY_ENTRY_DEDUPE_CHECK", "32 bytes expected")
+    elif kind == "encryption_key":
+        key = value["public_key"]
+        check(is_encryption_key(key), "REGISTRY_ENTRY_KEY", "no key to encrypt to")
+    elif kind != "agency":
+        key = value["public_key"]
         check(ed25519.is_key(key), "REGISTRY_ENTRY_KEY", "not a public key")
     if kind == "signing_key":
         check_signing(value)
     return KINDS[kind], formats.agency_code(value["agency"]) + key
+
+
+def is_encryption_key(key):
+    """Whether these are the bytes of an X25519 key: canonical, and not of low order."""
+    number = int.from_bytes(key, "little")
+    return len(key) == 32 and number < X25519_FIELD and number not in X25519_LOW_ORDER
+
+
+def single_of(entry):
+    """What an entry is a value of, where no two such count at one height."""
+    if entry["parameter"] is not None:
+        return "parameter", entry["parameter"]["name"]
+    if entry["dedupe_check"] is not None:
+        return "dedupe_check", entry["dedupe_check"]["agency"]
+    return None
+
+
+def check_keys(entries):
+    """A public key is in one entry only."""
+    keys = [e[kind]["public_key"] for e in entries for kind in KEYS if e[kind] is not None]
+    check(len(set(keys)) == len(keys), "REGISTRY_SHARED_KEY", "a key is registered twice")
+
+
+def check_singles(entries):
+    """No two values of one thing count at one height."""
+    periods = {}
+    for entry in entries:
+        single = single_of(entry)
+        if single is not None:
+            ends = entry["end_height"] or float("inf")
+            periods.setdefault(single, []).append((entry["from_height"], ends))
+    for single, spans in periods.items():
+        spans.sort()
+        apart = all(before[1] <= after[0] for before, after in zip(spans, spans[1:]))
+        check(apart, "REGISTRY_TWO_OPEN", f"{single}: two values at one height")
 
 
 def check_signing(value):
@@ -187,8 +247,8 @@ class Genesis:
         owned = [e[kind] for e in entries for kind in OWNED if e[kind] is not None]
         known = all(value["agency"] in codes for value in owned)
         check(known, "REGISTRY_UNKNOWN_AGENCY", "a key of an agency that is not there")
-        keys = [value["public_key"] for value in owned]
-        check(len(set(keys)) == len(keys), "REGISTRY_SHARED_KEY", "a key is registered twice")
+        check_keys(entries)
+        check_singles(entries)
         return entries
 
     @classmethod
@@ -240,10 +300,14 @@ class Genesis:
         )
 
 
-def read_key(text):
+def read_hex(text):
     if type(text) is not str or not re.fullmatch("[0-9a-fA-F]{64}", text):
-        raise ValueError("a key of 64 hexadecimal digits expected")
-    key = bytes.fromhex(text)
+        raise ValueError("64 hexadecimal digits expected")
+    return bytes.fromhex(text)
+
+
+def read_key(text):
+    key = read_hex(text)
     if not ed25519.is_key(key):
         raise ValueError(f"{text}: not a public key")
     return key
@@ -278,14 +342,17 @@ def entry_of(kind, **fields):
 
 
 def agency_entries(value):
-    code, name, country, validators, peers, signing_keys = value.read(
+    code, name, country, *keys, dedupe_check = value.read(
         agency=(str,),
         name=(str,),
         country=(str,),
         validators=(list, []),
         peers=(list, []),
         signing_keys=(list, []),
+        encryption_keys=(list, []),
+        dedupe_check=(str, ""),
     )
+    validators, peers, signing_keys, encryption_keys = keys
     if not formats.is_agency_code(code):
         raise ValueError(f"{code}: not an agency code")
     yield entry_of("agency", agency=code, name=name, country=country)
@@ -294,6 +361,13 @@ def agency_entries(value):
             yield entry_of(kind, agency=code, public_key=read_key(key))
     for signing in signing_keys:
         yield entry_of("signing_key", agency=code, **signing_fields(signing))
+    for key in encryption_keys:
+        key = read_hex(key)
+        if not is_encryption_key(key):
+            raise ValueError(f"{key.hex()}: no key to encrypt to")
+        yield entry_of("encryption_key", agency=code, public_key=key)
+    if "dedupe_check" in value:
+        yield entry_of("dedupe_check", agency=code, check=read_hex(dedupe_check))
 
 
 def signing_fields(value):
@@ -384,3 +458,51 @@ class Change:
             key = approval["validator_key"]
             message = formats.tag("registry-approval") + chain_id + key + self.hash
             ed25519.verify(key, message, approval["signature"], "CHANGE_APPROVAL", "approval")
+
+
+class Registry:
+    """The registry after a height: entries by what they are sorted by."""
+
+    def __init__(self, entries):
+        self.by_key = {check_entry(entry): entry for entry in entries}
+
+    def entries(self):
+        return [self.by_key[key] for key in sorted(self.by_key)]
+
+    def members_root(self):
+        leaves = [encode_entry(entry) for entry in self.entries()]
+        return members_root(len(leaves), formats.tree_root(leaves))
+
+    def parameters_at(self, height):
+        """The values that count, of those that are set."""
+        counting = [e["parameter"] for e in self.entries() if counts_at(e, height)]
+        return {value["name"]: value["value"] for value in counting if value is not None}
+
+    def owned_at(self, kind, agency, height):
+        """What an agency has of a kind, newest first."""
+        own = [e for e in self.entries() if e[kind] is not None and counts_at(e, height)]
+        own = [entry for entry in own if entry[kind]["agency"] == agency]
+        return [e[kind] for e in sorted(own, key=lambda entry: -entry["from_height"])]
+
+    def apply(self, proposal, height):
+        """The registry after a block of this height with a well-formed proposal. Who decides then
+        is not looked at."""
+        present = proposal["members_root"] == self.members_root()
+        check(present, "REGISTRY_ROOT", "of another registry")
+        by_key = dict(self.by_key)
+        for ended in proposal["ended"]:
+            key = check_entry(ended)
+            check(by_key.get(key) == ended, "REGISTRY_CHANGE", "ends what is not open")
+            by_key[key] = {**ended, "end_height": height + 1}
+        for added in proposal["added"]:
+            entry = {**added, "from_height": height + 1}
+            key = check_entry(entry)
+            check(key not in by_key, "REGISTRY_CHANGE", "registered before")
+            by_key[key] = entry
+        after = Registry(by_key.values())
+        try:
+            check_keys(after.entries())
+        except Refused as error:
+            raise Refused("REGISTRY_CHANGE", str(error)) from error
+        check_singles(after.entries())
+        return after

@@ -282,12 +282,63 @@ def check_signed(genesis):
     vector = load("registry_change")
     change = registry.Change(SCHEMA.canonical("RegistryChange", bytes.fromhex(vector["change"])))
     equal(change.hash.hex(), vector["proposal_hash"], "proposal hash")
+    check_applied(genesis, vector["applied"])
     vector = load("misbehaviour")
     statements = {name: bytes.fromhex(vector[name]) for name in ("first", "second")}
     evidence = record.Evidence(statements)
     evidence.verify(genesis.chain_id)
     equal(evidence.culprit.hex(), vector["culprit"], "culprit")
     equal(evidence.dedupe_key.hex(), vector["dedupe_key"], "dedupe key")
+
+
+def check_applied(genesis, vector):
+    """Changes one after the other, and the registry after each, looked up by height."""
+    current = registry.Registry(genesis.entries)
+    agency, seen = vector["agency"], []
+    for step in vector["steps"]:
+        proposal = SCHEMA.canonical("RegistryProposal", bytes.fromhex(step["proposal"]))
+        height = step["committed_at_height"]
+        registry.Change.check_proposal(proposal)
+        current = current.apply(proposal, height)
+        equal(current.members_root().hex(), step["members_root_after"], "members root")
+        seen.append((height + 1, step))
+    for height, step in seen:
+        values = current.parameters_at(height)
+        equal({**step["parameters"], **values}, step["parameters"], "parameters")
+        keys = current.owned_at("encryption_key", agency, height)
+        equal([key["public_key"].hex() for key in keys], step["encryption_keys"], "encryption keys")
+        checks = current.owned_at("dedupe_check", agency, height)
+        equal([check["check"].hex() for check in checks], [step["dedupe_check"]], "dedupe check")
+    for refused in vector["refused_then"]:
+        proposal = SCHEMA.canonical("RegistryProposal", bytes.fromhex(refused["proposal"]))
+        registry.Change.check_proposal(proposal)
+        equal(code_of(current.apply, proposal, 6), refused["code"], refused["what"])
+
+
+def check_low_order():
+    """That X25519 gives 0 with the coordinates of low order, and with none that is near them."""
+    scalar = int.from_bytes(b"\x40" * 32, "little") & (1 << 254) - 8 | 1 << 254
+    low = registry.X25519_LOW_ORDER
+    for number in low | {n + d for n in low for d in (-1, 1, 2)} | {9}:
+        number %= registry.X25519_FIELD
+        equal(x25519(scalar, number) == 0, number in low, number)
+
+
+def x25519(scalar, number):
+    """RFC 7748, section 5."""
+    field = registry.X25519_FIELD
+    x2, z2, x3, z3 = 1, 0, number, 1
+    for bit in reversed(range(255)):
+        if scalar >> bit & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        crossed, other = d * a, c * b
+        x3, z3 = (crossed + other) ** 2 % field, number * (crossed - other) ** 2 % field
+        e = a * a - b * b
+        x2, z2 = a * a * b * b % field, e * (a * a + 121665 * e) % field
+        if scalar >> bit & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+    return x2 * pow(z2, field - 2, field) % field
 
 
 def check_proofs(genesis):
@@ -418,6 +469,7 @@ def main():
     check_keys()
     check_records(genesis)
     check_authority()
+    check_low_order()
     check_outcomes()
     check_signed(genesis)
     check_cases(genesis)

@@ -56,6 +56,19 @@ impl ChainReader {
     }
 }
 
+impl ChainReader {
+    /// Whether the parameters of the next block let it carry a transaction: its size, and what it lodges open.
+    ///
+    /// # Errors
+    /// [`TransactionInvalid`].
+    pub fn check_parameters(
+        &self,
+        transaction: &VerifiedTransaction,
+    ) -> Result<(), TransactionInvalid> {
+        check_parameters(&self.tip().parameters, transaction)
+    }
+}
+
 impl ChainState {
     /// The members after the next block, where it carries this change. Its signatures were checked
     /// with the transaction.

@@ -173,9 +173,7 @@ impl TransactionInvalid {
             Self::Approver(_) => "REGISTRY_APPROVER",
             Self::TooFewApprovals { .. } => "REGISTRY_APPROVALS",
             Self::InSyncHeight { .. } | Self::InSyncBlock { .. } => "REGISTRY_IN_SYNC",
-            Self::Change(ApplyError::Root { .. }) => "REGISTRY_ROOT",
-            Self::Change(ApplyError::StaysOpen(_)) => "REGISTRY_TWO_OPEN",
-            Self::Change(_) => "REGISTRY_CHANGE",
+            Self::Change(error) => error.code(),
             Self::Agreement(invalid) => invalid.code(),
         }
     }

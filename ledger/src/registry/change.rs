@@ -13,7 +13,7 @@ use prost::Message as _;
 
 use super::{
     Registry, RegistryError,
-    entry::{RegistryKey, describe, entry_agency, entry_key, key_of, parse_agency, parse_key},
+    entry::{RegistryKey, describe, entry_agency, key_of, parse_agency, parse_key},
     is_open_at,
 };
 use crate::{
@@ -125,7 +125,7 @@ pub enum ApplyError {
     #[error("{0} is or was in the registry; nothing is registered twice")]
     Known(String),
     /// An open entry of an agency that is not open.
-    #[error("agency {0} has open keys and would not be open itself")]
+    #[error("agency {0} has open entries and would not be open itself")]
     AgencyNotOpen(AgencyCode),
     /// A value is added of what has one value at a height, and has another.
     #[error("adds {0}, of which another value stays open; end that one in the same change")]
@@ -133,6 +133,17 @@ pub enum ApplyError {
     /// The result is not a registry.
     #[error("{0}")]
     Registry(Box<RegistryError>),
+}
+
+impl ApplyError {
+    /// A stable code for clients and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Root { .. } => "REGISTRY_ROOT",
+            Self::StaysOpen(_) => "REGISTRY_TWO_OPEN",
+            _ => "REGISTRY_CHANGE",
+        }
+    }
 }
 
 impl From<RegistryError> for ApplyError {
@@ -497,9 +508,9 @@ impl Registry {
         Ok(after)
     }
 
-    /// An agency that has an open key at a height is open itself.
+    /// An agency that something is registered for at a height is open itself.
     fn check_open_agencies(&self, height: u64) -> Result<(), ApplyError> {
-        for entry in self.open_at(height).filter(|entry| entry_key(entry).is_some()) {
+        for entry in self.open_at(height) {
             let Some(agency) = entry_agency(entry)? else { continue };
             let own = self.entries.get(&RegistryKey::agency(&agency));
             if !own.is_some_and(|own| is_open_at(own, height)) {

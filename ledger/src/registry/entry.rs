@@ -5,11 +5,13 @@ use customhouse_proto::v1::{self, registry_entry::Entry};
 use super::{
     RegistryError,
     parameters::{self, Parameters},
+    sealed::EncryptionPublicKey,
 };
 use crate::{
     agency::AgencyCode,
     authority::{self, RecordKind, role},
     canonical,
+    hash::Hash,
     keys::PublicKey,
     limits::{NAME_BYTES_MAX, SUBMITTER_BYTES_MAX},
     text,
@@ -25,6 +27,11 @@ pub struct RegistryKey {
 impl RegistryKey {
     pub(super) fn agency(code: &AgencyCode) -> Self {
         Self { kind: 8, id: code.as_bytes().to_vec() }
+    }
+
+    /// What an agency has one or several of, each known by its 32 bytes.
+    fn owned(kind: u8, agency: &AgencyCode, bytes: &[u8]) -> Self {
+        Self { kind, id: [agency.as_bytes(), bytes].concat() }
     }
 
     /// A parameter's values stand beside each other by the height from which each counts: an earlier one stays, as
@@ -60,7 +67,7 @@ pub(super) fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryE
     let keyed = |kind, agency: &str, key: &[u8]| {
         let agency = parse_agency(agency)?;
         parse_key(agency, key)?;
-        Ok(RegistryKey { kind, id: [agency.as_bytes(), key].concat() })
+        Ok(RegistryKey::owned(kind, &agency, key))
     };
     match entry.entry.as_ref().ok_or(RegistryError::Kind)? {
         Entry::Agency(agency) => {
@@ -82,6 +89,18 @@ pub(super) fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryE
             Parameters::default().set(&parameter.name, parameter.value)?;
             Ok(RegistryKey::parameter(&parameter.name, from))
         }
+        Entry::EncryptionKey(own) => {
+            let agency = parse_agency(&own.agency)?;
+            EncryptionPublicKey::from_slice(&own.public_key)
+                .map_err(|error| RegistryError::EncryptionKey(agency, error))?;
+            Ok(RegistryKey::owned(13, &agency, &own.public_key))
+        }
+        Entry::DedupeCheck(own) => {
+            let agency = parse_agency(&own.agency)?;
+            Hash::from_slice(&own.check)
+                .map_err(|error| RegistryError::DedupeCheck(agency, error))?;
+            Ok(RegistryKey::owned(14, &agency, &own.check))
+        }
     }
 }
 
@@ -89,6 +108,7 @@ pub(super) fn key_of(entry: &v1::RegistryEntry) -> Result<RegistryKey, RegistryE
 pub(super) fn single_of(entry: &v1::RegistryEntry) -> Option<(u8, &str)> {
     match entry.entry.as_ref()? {
         Entry::Parameter(parameter) => Some((12, &parameter.name)),
+        Entry::DedupeCheck(own) => Some((14, &own.agency)),
         _ => None,
     }
 }
@@ -134,19 +154,23 @@ pub(super) fn entry_agency(entry: &v1::RegistryEntry) -> Result<Option<AgencyCod
         Some(Entry::Validator(validator)) => &validator.agency,
         Some(Entry::Peer(peer)) => &peer.agency,
         Some(Entry::SigningKey(signing)) => &signing.agency,
-        _ => return Ok(None),
+        Some(Entry::EncryptionKey(own)) => &own.agency,
+        Some(Entry::DedupeCheck(own)) => &own.agency,
+        Some(Entry::Agency(_) | Entry::Parameter(_)) | None => return Ok(None),
     };
     parse_agency(code).map(Some)
 }
 
-pub(super) fn entry_key(entry: &v1::RegistryEntry) -> Option<PublicKey> {
+/// The public key that an entry registers, of whichever kind: 32 bytes.
+pub(super) fn entry_key(entry: &v1::RegistryEntry) -> Option<Hash> {
     let key = match &entry.entry {
         Some(Entry::Validator(validator)) => &validator.public_key,
         Some(Entry::Peer(peer)) => &peer.public_key,
         Some(Entry::SigningKey(signing)) => &signing.public_key,
-        _ => return None,
+        Some(Entry::EncryptionKey(own)) => &own.public_key,
+        Some(Entry::Agency(_) | Entry::Parameter(_) | Entry::DedupeCheck(_)) | None => return None,
     };
-    PublicKey::from_slice(key).ok()
+    Hash::from_slice(key).ok()
 }
 
 pub(super) fn describe(entry: &v1::RegistryEntry) -> String {
@@ -159,6 +183,8 @@ pub(super) fn describe(entry: &v1::RegistryEntry) -> String {
             let v1::ParameterEntry { name, value } = parameter;
             format!("parameter {name}={}", parameters::text_of_value(name, *value))
         }
+        Some(Entry::EncryptionKey(own)) => format!("an encryption key of {}", own.agency),
+        Some(Entry::DedupeCheck(own)) => format!("a dedupe check of {}", own.agency),
         None => "nothing".to_owned(),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     keys::PublicKey,
     limits::{GENESIS_BYTES_MAX, GENESIS_JSON_BYTES_MAX},
     merkle,
-    registry::{Registry, RegistryError},
+    registry::{EncryptionPublicKey, Registry, RegistryError},
 };
 
 /// Why a genesis was refused.
@@ -241,6 +241,11 @@ fn once_each<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, u64>
     from.deserialize_map(OnceEach)
 }
 
+/// What is left out where there is none, and so is never `null`.
+fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Hash>, D::Error> {
+    Hash::deserialize(from).map(Some)
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AgencyJson {
@@ -253,6 +258,10 @@ struct AgencyJson {
     peers: Vec<PublicKey>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     signing_keys: Vec<SigningKeyJson>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    encryption_keys: Vec<EncryptionPublicKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    dedupe_check: Option<Hash>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -307,6 +316,16 @@ impl GenesisJson {
                         .into_iter()
                         .for_each(|a| a.signing_keys.extend(SigningKeyJson::of(entry)));
                 }
+                Some(Entry::EncryptionKey(entry)) => {
+                    let key = EncryptionPublicKey::from_slice(&entry.public_key).ok();
+                    let agency = agencies.get_mut(&entry.agency);
+                    agency.into_iter().for_each(|agency| agency.encryption_keys.extend(key));
+                }
+                Some(Entry::DedupeCheck(entry)) => {
+                    let check = Hash::from_slice(&entry.check).ok();
+                    let agency = agencies.get_mut(&entry.agency);
+                    agency.into_iter().for_each(|agency| agency.dedupe_check = check);
+                }
                 None => {}
             }
         }
@@ -346,6 +365,17 @@ impl AgencyJson {
                 kinds: RecordKind::bits(&key.kinds),
             }))
         }));
+        entries.extend(self.encryption_keys.iter().map(|key| {
+            let public_key = key.as_bytes().to_vec();
+            open(Entry::EncryptionKey(v1::EncryptionKeyEntry {
+                agency: agency.clone(),
+                public_key,
+            }))
+        }));
+        entries.extend(self.dedupe_check.map(|check| {
+            let check = check.as_bytes().to_vec();
+            open(Entry::DedupeCheck(v1::DedupeCheckEntry { agency: agency.clone(), check }))
+        }));
         entries
     }
 
@@ -357,6 +387,8 @@ impl AgencyJson {
             validators: Vec::new(),
             peers: Vec::new(),
             signing_keys: Vec::new(),
+            encryption_keys: Vec::new(),
+            dedupe_check: None,
         })
     }
 }
@@ -398,6 +430,8 @@ pub(crate) mod tests {
                 kinds: Vec::new(),
                 label: String::new(),
             }],
+            encryption_keys: Vec::new(),
+            dedupe_check: None,
         };
         let json = GenesisJson {
             network: "test".into(),

@@ -51,7 +51,7 @@ fn small(genesis: &Genesis) -> v1::Genesis {
         Some(Entry::Agency(e)) => e.agency.as_str() < "NL",
         Some(Entry::Validator(e)) => e.agency.as_str() < "NL",
         Some(Entry::SigningKey(e)) => e.agency.as_str() < "NL",
-        Some(Entry::Peer(_)) | None => false,
+        Some(Entry::Peer(_) | Entry::EncryptionKey(_) | Entry::DedupeCheck(_)) | None => false,
         Some(Entry::Parameter(_)) => true,
     };
     let entries = message.entries.into_iter().filter(of_two).collect();
@@ -111,6 +111,9 @@ fn binaries(genesis: &Genesis) -> Cases {
         g.entries.push(g.entries[g.entries.len() - 1].clone());
         parameter(g, "heartbeat_ms", 1000);
     });
+    refused("REGISTRY_TWO_OPEN", "two dedupe checks of an agency", &|g| {
+        g.entries.extend([1, 2].map(|check| entries::dedupe_check("BE-DOUANE", check)));
+    });
     let mut other = small.clone();
     parameter(&mut other, "open_kinds", entries::OPEN_KINDS);
     cases.valid("open kinds", other.encode_to_vec());
@@ -167,6 +170,27 @@ fn jsons(genesis: &Genesis) -> Cases {
     refused("REGISTRY_PARAMETER", "an unknown parameter", &|g| {
         g["parameters"]["blocks"] = 1.into()
     });
+    refused("GENESIS_JSON", "an encryption key of low order", &|g| {
+        g["agencies"][0]["encryption_keys"] = json!(["00".repeat(32)]);
+    });
+    refused("GENESIS_JSON", "a dedupe check cut short", &|g| {
+        g["agencies"][0]["dedupe_check"] = "07".repeat(31).into();
+    });
+    refused("GENESIS_JSON", "a dedupe check that is null", &|g| {
+        g["agencies"][0]["dedupe_check"] = Value::Null;
+    });
+    refused("REGISTRY_SHARED_KEY", "an encryption key of two agencies", &|g| {
+        for agency in 0..2 {
+            g["agencies"][agency]["encryption_keys"] = json!(["09".repeat(32)]);
+        }
+    });
+    refused("REGISTRY_DUPLICATE", "an encryption key twice", &|g| {
+        g["agencies"][0]["encryption_keys"] = json!(["09".repeat(32), "09".repeat(32)]);
+    });
+    let mut sealing = json.clone();
+    sealing["agencies"][0]["encryption_keys"] = json!(["09".repeat(32), "08".repeat(32)]);
+    sealing["agencies"][0]["dedupe_check"] = "07".repeat(32).into();
+    cases.valid("encryption keys and a dedupe check", sealing.to_string());
     cases.refused("GENESIS_JSON", "a field twice", text.replacen('{', "{\"history_bits\": 8,", 1));
     let (once, twice) = ("\"parameters\": {", "\"parameters\": {\"heartbeat_ms\": 60000,");
     assert!(text.contains(once), "{text}");
@@ -265,6 +289,7 @@ fn entry_cases(sample: &Sample) -> Cases {
     let period = v1::RegistryEntry { from_height: 5, end_height: 5, ..of_kind("peer") };
     refused("REGISTRY_ENTRY_PERIOD", "an end that is no later", period.encode_to_vec());
     entries::values(&mut cases);
+    entries::sealed(&mut cases);
     cases
 }
 
@@ -275,6 +300,8 @@ fn kind_of(entry: &v1::RegistryEntry) -> &'static str {
         Some(Entry::Peer(_)) => "peer",
         Some(Entry::SigningKey(_)) => "signing key",
         Some(Entry::Parameter(_)) => "parameter",
+        Some(Entry::EncryptionKey(_)) => "encryption key",
+        Some(Entry::DedupeCheck(_)) => "dedupe check",
         None => "none",
     }
 }
@@ -300,6 +327,7 @@ pub(crate) fn registry_change(sample: &Sample) -> Value {
         "committed_at_height": 1,
         "registry_root_after": after.root_without_agreements(),
         "validators_hash_after": after.validators_at(2).expect("a set").hash(),
+        "applied": entries::applied(&genesis.registry),
     });
     with_cases(file, [change_cases(&change.to_proto(), &chain_id)])
 }

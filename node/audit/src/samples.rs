@@ -15,6 +15,8 @@ pub(crate) fn genesis() -> Genesis {
         validators: vec![key(index)],
         peers: vec![key(64 + index)],
         signing_keys: vec![],
+        encryption_keys: vec![],
+        dedupe_check: None,
     };
     let agencies: Vec<_> = (1..=4).map(agency).collect();
     genesis_of("test", 1_700_000_000_000, 8, &agencies, &BTreeMap::new()).expect("valid")

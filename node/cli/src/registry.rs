@@ -19,6 +19,7 @@ use super::{command::Done, connect::Connection, output::Output};
 mod files;
 mod propose;
 mod submit;
+mod values;
 mod view;
 
 use files::{ApprovalFile, InSyncFile, ProposalFile};
@@ -28,7 +29,7 @@ use view::{Proposed, RegistryView};
 #[derive(Subcommand)]
 #[command(after_help = HELP)]
 pub(crate) enum RegistryCommand {
-    /// Show the registry: who votes, and the keys of each agency.
+    /// Show the registry: who votes, the parameters, and the keys of each agency.
     #[command(after_help = "Examples:\n  \
         customhouse --profile net/NL-DOUANE/clients/operator registry show\n  \
         customhouse --profile ops --output json registry show --all | jq '.entries[]'")]
@@ -112,6 +113,11 @@ Its other keys it exchanges in two changes, so that there is always one that cou
   1. registry propose --add NL-DOUANE:node=NEW_PUBLIC_KEY (or `peer`, `submitter`); when it is in force the
      configuration names the new key, and the node is restarted.
   2. registry propose --end OLD_PUBLIC_KEY. A node whose signing key has ended takes no submissions.
+
+The parameters of the network (`show` has them, and since which height each counts) change in the same way:
+  registry propose --set heartbeat_ms=60000            from the height after the change's block on
+  registry propose --set open_kinds=declaration,event  what else is lodged is sealed
+  registry propose --reset heartbeat_ms                its default again
 
 An agency leaves:
   registry propose --end-vote FR-DGDDI     it follows on without a vote

@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::{RecordKind, Role, role},
+    hash::Hash,
     keys::PublicKey,
-    registry::genesis::{Genesis, GenesisError},
+    registry::{
+        EncryptionPublicKey,
+        genesis::{Genesis, GenesisError},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +39,12 @@ pub struct AgencyFile {
     pub peers: Vec<PublicKey>,
     /// Keys that sign transactions.
     pub signing_keys: Vec<RegisteredKey>,
+    /// Keys that what travels sealed to it is encrypted to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encryption_keys: Vec<EncryptionPublicKey>,
+    /// By which its nodes know that they have the secret of its dedupe keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe_check: Option<Hash>,
 }
 
 /// A key that signs transactions.

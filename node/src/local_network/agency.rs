@@ -50,6 +50,9 @@ pub fn create_agency_keys(
             kinds: Vec::new(),
             label: "node".into(),
         }],
+
+        encryption_keys: Vec::new(),
+        dedupe_check: None,
     };
     // No registry has it: whoever wants to check what it signs is told of it in another way.
     make(KeyPurpose::Checkpoint)?;

@@ -32,6 +32,7 @@ mod idle;
 mod in_order;
 mod large;
 mod lying_leader;
+mod parameters;
 mod references;
 mod repeats;
 
@@ -125,6 +126,11 @@ struct Network {
 
 impl Network {
     async fn start(agencies: usize) -> Self {
+        Self::start_of(genesis(agencies), agencies).await
+    }
+
+    /// The same of another genesis of these agencies.
+    async fn start_of(genesis: Genesis, agencies: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for i in 0..agencies {
             let path = folder.path().join(format!("{i}.journal"));
@@ -132,7 +138,7 @@ impl Network {
         }
         let mut network = Self {
             folder,
-            genesis: genesis(agencies),
+            genesis,
             addresses: Vec::new(),
             nodes: (0..agencies).map(|_| None).collect(),
         };
@@ -347,12 +353,21 @@ fn new_signing_key(network: &Network, purpose: u8) -> Arc<VerifiedTransaction> {
 
 /// A change of the present registry by all of two validators.
 fn change_adding(network: &Network, entries: Vec<Entry>) -> Arc<VerifiedTransaction> {
+    change_ending(network, entries, vec![])
+}
+
+/// The same, which ends some entries too.
+fn change_ending(
+    network: &Network,
+    entries: Vec<Entry>,
+    ended: Vec<v1::RegistryEntry>,
+) -> Arc<VerifiedTransaction> {
     let shared = network.shared(0);
     let added = |entry| v1::RegistryEntry { entry: Some(entry), ..Default::default() };
     let added = entries.into_iter().map(added).collect();
     let (root, not_after_ms) =
         (shared.reader.registry().members_root(), crate::clock::unix_ms() + 3_600_000);
-    let proposal = RegistryProposal::new(&root, not_after_ms, added, vec![], "").expect("one");
+    let proposal = RegistryProposal::new(&root, not_after_ms, added, ended, "").expect("one");
     let approve = |i| proposal.approve(&shared.chain_id, &key(1, i));
     let approvals = [0, 1].map(approve).to_vec();
     let change = RegistryChange::new(proposal, approvals, None).expect("a change");

@@ -158,6 +158,7 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         SubmissionRefusal::Transaction(TransactionError::WrongChain { .. })
         | SubmissionRefusal::Reference { .. }
         | SubmissionRefusal::Lifetime(_)
+        | SubmissionRefusal::KindNotOpen(_)
         | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
         SubmissionRefusal::Record(RecordError::Authority(_))
         | SubmissionRefusal::Transaction(TransactionError::Record(_, RecordError::Authority(_)))
@@ -206,7 +207,12 @@ impl From<StoreError> for Refused {
 
 #[cfg(test)]
 mod tests {
-    use customhouse_ledger::{authority::SlotRefused, canonical::CanonicalError, keys::KeyError};
+    use customhouse_ledger::{
+        authority::{RecordKind, SlotRefused},
+        canonical::CanonicalError,
+        keys::KeyError,
+        registry::parameters::KindNotOpen,
+    };
 
     use super::*;
 
@@ -245,6 +251,11 @@ mod tests {
             ),
             (wrong_chain.into(), Code::FailedPrecondition, "WRONG_CHAIN"),
             (SubmissionRefusal::Lifetime("late".into()), Code::FailedPrecondition, "LIFETIME"),
+            (
+                KindNotOpen(RecordKind::Declaration).into(),
+                Code::FailedPrecondition,
+                "KIND_NOT_OPEN",
+            ),
             (
                 SubmissionRefusal::AttachmentMissing(Hash([7; 32])),
                 Code::FailedPrecondition,

@@ -11,7 +11,7 @@
 //! It is opened only where RocksDB would not leave out a part of it in silence: what it holds was accepted.
 //!
 //! What has become final is removed: the ledger answers for it from then on. What has expired or
-//! was rejected stays, so that every submission's end can be told after a restart.
+//! was rejected (its record is a no-op, or does not fit the parameters any more) stays, so that every submission's end can be told after a restart.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,6 +29,7 @@ use rocksdb::{
 };
 use zeroize::Zeroizing;
 
+use super::unfit::Unfit;
 use crate::descriptors::OUTBOX_FILES_MAX;
 
 const TRANSACTIONS: &str = "transactions";
@@ -79,11 +80,34 @@ pub enum OutboxError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordState {
     /// Its transaction is pending.
-    Pending = 0,
+    Pending,
     /// Its transaction expired.
-    Expired = 1,
+    Expired,
     /// It committed as a no-op: another record had its dedupe key, or it was refused. Why is on the ledger.
-    NoOp = 2,
+    NoOp,
+    /// No block may carry its transaction since the network's parameters have changed.
+    Unfit(Unfit),
+}
+
+impl RecordState {
+    /// Its byte in a row.
+    fn number(self) -> u8 {
+        match self {
+            Self::Pending => 0,
+            Self::Expired => 1,
+            Self::NoOp => 2,
+            Self::Unfit(unfit) => unfit.number(),
+        }
+    }
+
+    fn numbered(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Pending),
+            1 => Some(Self::Expired),
+            2 => Some(Self::NoOp),
+            other => Unfit::numbered(other).map(Self::Unfit),
+        }
+    }
 }
 
 /// An accepted record.
@@ -312,7 +336,7 @@ impl AcceptedRecord {
             &self.dedupe_key.as_bytes()[..],
             self.transaction_id.as_bytes(),
             &self.slot_index.to_be_bytes(),
-            &[self.state as u8],
+            &[self.state.number()],
             self.content.as_bytes(),
             &[self.target.kind.map_or(0, RecordKind::number)],
             self.target.submitter.as_bytes(),
@@ -325,12 +349,7 @@ impl AcceptedRecord {
         let (transaction_id, rest) = rest.split_first_chunk::<32>()?;
         let (slot_index, rest) = rest.split_first_chunk::<4>()?;
         let (&state, rest) = rest.split_first()?;
-        let state = match state {
-            0 => RecordState::Pending,
-            1 => RecordState::Expired,
-            2 => RecordState::NoOp,
-            _ => return None,
-        };
+        let state = RecordState::numbered(state)?;
         let (content, rest) = rest.split_first_chunk::<32>()?;
         let (&kind, submitter) = rest.split_first()?;
         let kind = if kind == 0 { None } else { Some(RecordKind::numbered(kind)?) };

@@ -2,7 +2,7 @@
 
 use customhouse_ledger::{
     authority::SlotRefused, hash::Hash, keys::KeyError, record::RecordError,
-    transaction::TransactionError,
+    registry::parameters::KindNotOpen, transaction::TransactionError,
 };
 
 use crate::admission::AdmissionError;
@@ -85,6 +85,9 @@ pub enum SubmissionRefusal {
     /// A record breaks a rule.
     #[error("{0}")]
     Record(#[from] RecordError),
+    /// A record of a kind that may not be lodged open.
+    #[error("record: {0}")]
+    KindNotOpen(#[from] KindNotOpen),
     /// A record is one of the format, and larger than this network lets one be.
     #[error(
         "record: {bytes} bytes, at most {max} are allowed in this network (record_bytes_max in its \
@@ -202,6 +205,7 @@ impl SubmissionRefusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Record(error) => error.code(),
+            Self::KindNotOpen(refused) => refused.code(),
             Self::RecordTooLarge { .. } => "RECORD_TOO_LARGE",
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",

@@ -2,6 +2,7 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    authority::RecordKind,
     hash::Hash,
     record::{SALT_BYTES, ValidRecord, dedupe_key},
     registry::parameters::Parameters,
@@ -90,15 +91,22 @@ pub(super) fn prepare(
     let content = content(content_secret, &record);
     record.salt = salt()?;
     let record = ValidRecord::from_record(record)?;
-    check_size(&record, parameters)?;
+    check_parameters(&record, parameters)?;
     Ok(Prepared { record, dedupe_key, idempotency_key, content })
 }
 
-/// A network may have smaller records than the format. No block may carry a larger one, nor what is signed
-/// together with it.
-fn check_size(record: &ValidRecord, parameters: &Parameters) -> Result<(), SubmissionRefusal> {
+/// A network may have smaller records than the format, and not all kinds in the open. No block may carry another one,
+/// nor what is signed together with it.
+pub(super) fn check_parameters(
+    record: &ValidRecord,
+    parameters: &Parameters,
+) -> Result<(), SubmissionRefusal> {
     let (bytes, max) = (record.bytes.len() as u64, parameters.record_bytes_max);
-    if bytes > max { Err(SubmissionRefusal::RecordTooLarge { bytes, max }) } else { Ok(()) }
+    if bytes > max {
+        return Err(SubmissionRefusal::RecordTooLarge { bytes, max });
+    }
+    let kind = record.record.body.as_ref().map(RecordKind::of);
+    kind.map_or(Ok(()), |kind| Ok(parameters.check_open(kind)?))
 }
 
 /// A record's salt: whoever erases it leaves nothing that anybody could guess the record by.

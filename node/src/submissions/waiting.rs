@@ -45,6 +45,7 @@ impl Worker {
                     let record_id = Some(record_id);
                     self.waiting.add(record.transaction_id, Waiter { record_id, reply });
                 }
+                RecordState::Unfit(unfit) => drop(reply.send(Ok(Told::Ended(unfit.end())))),
                 RecordState::Expired => drop(reply.send(Ok(Told::Ended(End::Expired)))),
                 RecordState::NoOp => drop(reply.send(Ok(Told::NoOp(record.into())))),
             },
@@ -106,6 +107,13 @@ impl Waiting {
         }
         self.count += 1;
         self.by_transaction.entry(transaction_id).or_default().push(waiter);
+    }
+
+    /// Tells all who wait for a transaction or its records of one end.
+    pub(super) fn tell(&mut self, transaction_id: &Hash, end: &End) {
+        for Waiter { reply, .. } in self.take(transaction_id) {
+            let _gone = reply.send(Ok(Told::Ended(end.clone())));
+        }
     }
 
     pub(super) fn is_for(&self, transaction_id: &Hash) -> bool {

@@ -14,10 +14,10 @@ use std::{
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::Stated,
-    chain::{BlockOutcome, ChainReader, DedupePlace},
+    chain::{BlockOutcome, ChainReader, DedupePlace, TransactionInvalid},
     hash::Hash,
     keys::{PublicKey, SigningKey},
-    registry::signer_of,
+    registry::{parameters::Parameters, signer_of},
     store::StoreError,
     transaction::VerifiedTransaction,
 };
@@ -33,7 +33,7 @@ use super::{
     job::Job,
     looked_up::{Lodged, LookedUp},
     outbox::{Changes, Outbox, OutboxError, RecordState},
-    prepare::{Prepared, content},
+    prepare::{Prepared, check_parameters, content},
     references::Targets,
     shares::{Parts, Shares},
     waiting::Waiting,
@@ -91,6 +91,8 @@ pub(super) struct Worker {
     content_secret: Arc<Zeroizing<[u8; 32]>>,
     /// When the last gathering was sealed.
     sealed: Option<Instant>,
+    /// The parameters that all that is pending was held against; none yet by this process.
+    pub(super) fitted: Option<Parameters>,
 }
 
 /// A transaction that is not final yet.
@@ -126,6 +128,7 @@ impl Worker {
             looked_up,
             content_secret,
             sealed: None,
+            fitted: None,
         }
     }
 
@@ -243,6 +246,10 @@ impl Worker {
             // Expired, or refused by a block: the same submission is tried again, as a new record.
         }
         let mut targets = Targets::There;
+        // The parameters may have changed since it was prepared; what is signed beside it is to be signed.
+        if let Err(refusal) = check_parameters(&prepared.record, &self.reader.tip().parameters) {
+            return Ok(Plan::Done(Err(refusal)));
+        }
         if let Some(stated) = Stated::of(&prepared.record.record) {
             if let Err(refusal) = self.check_own_key(&stated) {
                 return Ok(Plan::Done(Err(refusal)));
@@ -465,6 +472,7 @@ impl Worker {
             self.notify(&transaction.id())?;
         }
         self.expire(committed.header.time_ms)?;
+        self.end_unfit()?;
         self.place_the_unplaced();
         Ok(())
     }
@@ -488,6 +496,9 @@ fn refusal(error: AdmissionError) -> Result<SubmissionRefusal, WorkerError> {
         AdmissionError::Store(error) => Err(error.into()),
         AdmissionError::Expired { .. } | AdmissionError::TooLongLived { .. } => {
             Ok(SubmissionRefusal::Lifetime(error.to_string()))
+        }
+        AdmissionError::Registry(TransactionInvalid::KindNotOpen { refused, .. }) => {
+            Ok(refused.into())
         }
         error => Ok(SubmissionRefusal::not_permitted(&error)),
     }

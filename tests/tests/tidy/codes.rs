@@ -17,7 +17,14 @@ const GIVEN_IN: &[&str] = &[
 const OTHERS: &[&str] = &["CARGO_PKG_VERSION", "POST", "HEAD"];
 
 /// Those that other pages explain.
-const ELSEWHERE: &[&str] = &["BAD_SIGNATURE", "RECORD_AUTHORITY", "RECORD_TOO_LARGE"];
+const ELSEWHERE: &[&str] = &[
+    "BAD_SIGNATURE",
+    "KIND_NOT_OPEN",
+    "RECORD_AUTHORITY",
+    "RECORD_TOO_LARGE",
+    "SLOT_COUNT",
+    "TRANSACTION_TOO_LARGE",
+];
 
 /// The codes that files give, outside their tests.
 pub(crate) fn given(sources: &[Source]) -> BTreeSet<String> {

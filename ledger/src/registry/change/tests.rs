@@ -193,3 +193,60 @@ fn a_parameter_has_one_value_at_each_height_and_every_earlier_one_stays() {
         assert!(matches!(Registry::collect(entries), Err(RegistryError::TwoOpen(_))));
     }
 }
+
+#[test]
+fn encryption_keys_overlap_and_a_dedupe_check_is_exchanged_at_once() {
+    let agency: AgencyCode = "A002".parse().expect("a code");
+    let sealed_to = |number: u8| {
+        let public_key = vec![number; 32];
+        entry(Entry::EncryptionKey(v1::EncryptionKeyEntry { agency: "A002".into(), public_key }))
+    };
+    let checked_by = |number: u8| {
+        let check = vec![number; 32];
+        entry(Entry::DedupeCheck(v1::DedupeCheckEntry { agency: "A002".into(), check }))
+    };
+    let since = |from_height, entry| v1::RegistryEntry { from_height, ..entry };
+    let change = |registry: &Registry, height, added: &[_], ended: &[_]| {
+        let root = registry.members_root();
+        let proposal = RegistryProposal::new(&root, 7, added.to_vec(), ended.to_vec(), "");
+        registry.apply(&proposal.expect("well-formed"), height)
+    };
+    let genesis = genesis(4).registry;
+    let first = change(&genesis, 1, &[sealed_to(9), checked_by(1)], &[]).expect("added");
+    let both = change(&first, 4, &[sealed_to(8)], &[]).expect("an exchange begins");
+    let ended = [since(2, sealed_to(9)), since(2, checked_by(1))];
+    let last = change(&both, 6, &[checked_by(2)], &ended).expect("and ends");
+    for (height, keys, check) in [
+        (1, &[][..], None),
+        (2, &[9], Some(1)),
+        (5, &[8, 9], Some(1)),
+        (6, &[8, 9], Some(1)),
+        (7, &[8], Some(2)),
+    ] {
+        let known = last.encryption_keys_at(&agency, height);
+        assert!(known.iter().map(|key| *key.as_bytes()).eq(keys.iter().map(|n| [*n; 32])));
+        let expected = check.map(|number| Hash([number; 32]));
+        assert_eq!(last.dedupe_check_at(&agency, height), expected, "{height}");
+    }
+    assert_eq!((last.as_of(4), last.as_of(0)), (both, genesis));
+    let another = change(&last, 8, &[checked_by(3)], &[]);
+    assert_eq!(another, Err(ApplyError::StaysOpen("a dedupe check of A002".into())));
+    let before = change(&last, 8, &[checked_by(1)], &[since(7, checked_by(2))]);
+    assert!(matches!(before, Err(ApplyError::Known(_))), "{before:?}");
+    let elsewhere = v1::EncryptionKeyEntry { agency: "A003".into(), public_key: vec![9; 32] };
+    let elsewhere = change(&last, 8, &[entry(Entry::EncryptionKey(elsewhere))], &[]);
+    assert!(matches!(elsewhere, Err(ApplyError::Known(_))), "{elsewhere:?}");
+    let agency_of = |entry: &&v1::RegistryEntry| match &entry.entry {
+        Some(Entry::Agency(own)) => own.agency == "A002",
+        _ => false,
+    };
+    let own = last.entries().find(agency_of).expect("there").clone();
+    let keys = [validator("A002", 2), peer("A002", 66)].map(|key| since(0, key));
+    let signing = last.entries().find(|entry| match &entry.entry {
+        Some(Entry::SigningKey(own)) => own.agency == "A002",
+        _ => false,
+    });
+    let ended = [&keys[..], &[own, signing.expect("there").clone()]].concat();
+    let alone = change(&last, 8, &[], &ended);
+    assert_eq!(alone, Err(ApplyError::AgencyNotOpen(agency)), "something of it stays open");
+}

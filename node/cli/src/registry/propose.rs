@@ -10,19 +10,21 @@ use customhouse_files::agency_file::{AgencyFile, read_agency_file};
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::{RecordKind, role},
+    hash::Hash,
     keys::PublicKey,
-    registry::{self, RegistryError, RegistryProposal},
+    registry::{self, EncryptionPublicKey, RegistryError, RegistryProposal},
 };
 use customhouse_node::absence;
 use customhouse_proto::v1::{
-    AgencyEntry, PeerEntry, RegistryEntry, Role, SigningKeyEntry, ValidatorEntry,
-    registry_entry::Entry,
+    AgencyEntry, DedupeCheckEntry, EncryptionKeyEntry, PeerEntry, RegistryEntry, Role,
+    SigningKeyEntry, ValidatorEntry, registry_entry::Entry,
 };
 
 use super::{
     Connection, Output, Present,
     files::ProposalFile,
     parse_key,
+    values::ValueArgs,
     view::{self, Proposed},
 };
 
@@ -36,7 +38,21 @@ Examples:
   customhouse --profile ops registry propose --vote se/agency.json --out vote.proposal
   customhouse --profile ops registry propose --rotate NL-DOUANE=ab12… --out rotate.proposal
   customhouse --profile ops registry propose --add NL-DOUANE:peer=cd34… --end ef56… \\
-    --reason 'new machine' --out move.proposal";
+    --reason 'new machine' --out move.proposal
+  customhouse --profile ops registry propose --add NL-DOUANE:encryption=ab34… --out key.proposal
+  customhouse --profile ops registry propose --set heartbeat_ms=60000 --out heartbeat.proposal
+  customhouse --profile ops registry propose --set open_kinds=declaration,event --out open.proposal
+  customhouse --profile ops registry propose --reset open_kinds --out reset.proposal
+
+Parameters: block_bytes_max, block_transactions_max, transaction_bytes_max, transaction_slots_max,
+record_bytes_max, heartbeat_ms, time_skew_ms_max, transaction_lifetime_ms_max (numbers; docs/FORMATS.md
+has the ranges), and open_kinds: `all`, or the kinds of records that may be lodged open, with commas
+between them. A change of the registry and a report of misbehaviour are always open. A value counts from
+the height after the change's block on. What waits for a block then and is too large or of a kind that was
+closed ends as rejected, with a code that says so.
+
+An encryption key is exchanged in two changes: the new one is added, everybody seals to the newest, and the
+old one ends when nothing sealed to it is under way any more.";
 
 #[derive(clap::Args)]
 pub(crate) struct ProposeArgs {
@@ -55,14 +71,17 @@ pub(crate) struct ProposeArgs {
     /// End an agency with all its keys.
     #[arg(long, value_name = "CODE")]
     leave: Vec<AgencyCode>,
-    /// Register a key of an agency: CODE:peer, CODE:node (signs for clients), or CODE:ROLE:NAME for a submitter
+    /// Register a key of an agency: CODE:peer, CODE:node (signs for clients), CODE:encryption (an X25519 key that
+    /// what travels sealed to the agency is encrypted to), or CODE:ROLE:NAME for a submitter
     /// that signs its own (ROLE is office, broker, carrier, trader or port), and CODE:ROLE:NAME:KIND,KIND for
     /// one that may sign these kinds only.
     #[arg(long, value_name = "CODE:PURPOSE=KEY", value_parser = parse_addition)]
     add: Vec<Addition>,
     /// End a key.
-    #[arg(long, value_name = "KEY", value_parser = parse_key)]
-    end: Vec<PublicKey>,
+    #[arg(long, value_name = "KEY", value_parser = parse_any_key)]
+    end: Vec<Hash>,
+    #[command(flatten)]
+    values: ValueArgs,
     /// Why, for those who approve; at most 256 bytes.
     #[arg(long, default_value = "")]
     reason: String,
@@ -81,14 +100,22 @@ pub(crate) struct ProposeArgs {
 #[derive(Clone)]
 struct Addition {
     agency: AgencyCode,
-    purpose: Purpose,
-    key: PublicKey,
+    key: Key,
 }
 
 #[derive(Clone)]
-enum Purpose {
-    Peer,
-    Signing { role: Role, submitter: String, kinds: Vec<RecordKind> },
+enum Key {
+    Peer(PublicKey),
+    Signing { key: PublicKey, bound: Bound },
+    Encryption(EncryptionPublicKey),
+}
+
+/// What a signing key is bound to.
+#[derive(Clone)]
+struct Bound {
+    role: Role,
+    submitter: String,
+    kinds: Vec<RecordKind>,
 }
 
 pub(super) async fn run(
@@ -104,6 +131,7 @@ pub(super) async fn run(
         }
     }
     args.check_ends(&ended)?;
+    args.values.check(&present.registry, present.height + 1)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
     let not_after = now + Duration::from_secs(3600 * u64::from(args.valid_hours));
     let proposal = RegistryProposal::new(
@@ -145,6 +173,7 @@ impl ProposeArgs {
             added.push(validator(agency, key));
         }
         added.extend(self.add.iter().map(Addition::entry));
+        added.extend(self.values.added());
         Ok(added)
     }
 
@@ -158,6 +187,7 @@ impl ProposeArgs {
         key.is_some_and(|key| self.end.iter().any(|ended| ended.as_bytes() == key))
             || agency.is_some_and(|agency| self.leave.contains(&agency))
             || (votes && agency.is_some() && (agency == rotated || agency == self.end_vote))
+            || self.values.ends(entry)
     }
 
     /// Everything that was to end was found.
@@ -204,6 +234,11 @@ fn joining(file: &AgencyFile) -> Vec<RegistryEntry> {
             kinds: RecordKind::bits(&key.kinds),
         }))
     }));
+    entries.extend(file.encryption_keys.iter().map(|key| encryption_key(agency, *key)));
+    entries.extend(file.dedupe_check.map(|check| {
+        let (agency, check) = (agency.to_string(), check.as_bytes().to_vec());
+        open(Entry::DedupeCheck(DedupeCheckEntry { agency, check }))
+    }));
     entries
 }
 
@@ -221,19 +256,27 @@ fn peer(agency: AgencyCode, key: PublicKey) -> RegistryEntry {
     open(Entry::Peer(PeerEntry { agency: agency.to_string(), public_key }))
 }
 
+fn encryption_key(agency: AgencyCode, key: EncryptionPublicKey) -> RegistryEntry {
+    let (agency, public_key) = (agency.to_string(), key.as_bytes().to_vec());
+    open(Entry::EncryptionKey(EncryptionKeyEntry { agency, public_key }))
+}
+
 impl Addition {
     fn entry(&self) -> RegistryEntry {
-        let Purpose::Signing { role, submitter, kinds } = &self.purpose else {
-            return peer(self.agency, self.key);
-        };
-        open(Entry::SigningKey(SigningKeyEntry {
-            agency: self.agency.to_string(),
-            public_key: self.key.as_bytes().to_vec(),
-            role: *role as i32,
-            label: String::new(),
-            submitter: submitter.clone(),
-            kinds: RecordKind::bits(kinds),
-        }))
+        match &self.key {
+            Key::Peer(key) => peer(self.agency, *key),
+            Key::Encryption(key) => encryption_key(self.agency, *key),
+            Key::Signing { key, bound: Bound { role, submitter, kinds } } => {
+                open(Entry::SigningKey(SigningKeyEntry {
+                    agency: self.agency.to_string(),
+                    public_key: key.as_bytes().to_vec(),
+                    role: *role as i32,
+                    label: String::new(),
+                    submitter: submitter.clone(),
+                    kinds: RecordKind::bits(kinds),
+                }))
+            }
+        }
     }
 }
 
@@ -257,23 +300,33 @@ fn parse_rotation(text: &str) -> Result<(AgencyCode, PublicKey), String> {
 fn parse_addition(text: &str) -> Result<Addition, String> {
     let parts = text.split_once('=').and_then(|(of, key)| Some((of.split_once(':')?, key)));
     let ((agency, purpose), key) = parts.ok_or("CODE:PURPOSE=KEY expected")?;
-    let purpose = parse_purpose(purpose)?;
-    Ok(Addition { agency: parse_code(agency)?, purpose, key: parse_key(key)? })
+    let agency = parse_code(agency)?;
+    let key = match purpose {
+        "peer" => Key::Peer(parse_key(key)?),
+        "encryption" => {
+            let parsed = key.parse().map_err(|error| format!("`{key}`: {error}"))?;
+            Key::Encryption(parsed)
+        }
+        bound => {
+            let bound = parse_bound(bound)?;
+            Key::Signing { key: parse_key(key)?, bound }
+        }
+    };
+    Ok(Addition { agency, key })
 }
 
-fn parse_purpose(text: &str) -> Result<Purpose, String> {
+fn parse_bound(text: &str) -> Result<Bound, String> {
     let mut parts = text.splitn(3, ':');
     let (word, name) = (parts.next().unwrap_or_default(), parts.next());
     let kinds = parts.next().map(parse_kinds).transpose()?.unwrap_or_default();
-    let signing = |role, name: &str| Purpose::Signing { role, submitter: name.to_owned(), kinds };
+    let signing = |role, name: &str| Bound { role, submitter: name.to_owned(), kinds };
     match (word, name, role::named(word)) {
-        ("peer", None, _) => Ok(Purpose::Peer),
         // As `keys new` calls it.
         ("node" | "signing", None, _) => Ok(signing(Role::Node, "")),
         (_, Some(name), Some(role)) if role != Role::Node => Ok(signing(role, name)),
         _ => Err(format!(
-            "`{text}`: peer, node, or ROLE:NAME expected, as in broker:acme (roles: office, broker, \
-             carrier, trader, port)"
+            "`{text}`: peer, node, encryption, or ROLE:NAME expected, as in broker:acme (roles: office, \
+             broker, carrier, trader, port)"
         )),
     }
 }
@@ -286,7 +339,12 @@ fn parse_kinds(text: &str) -> Result<Vec<RecordKind>, String> {
     text.split(',').map(kind).collect()
 }
 
-fn parse_code(text: &str) -> Result<AgencyCode, String> {
+/// Of whichever kind: it is looked for among those that are registered.
+fn parse_any_key(text: &str) -> Result<Hash, String> {
+    text.parse().map_err(|_| format!("`{text}` is no key of 64 hexadecimal digits"))
+}
+
+pub(super) fn parse_code(text: &str) -> Result<AgencyCode, String> {
     text.parse().map_err(|_| format!("`{text}` is not an agency code"))
 }
 
@@ -317,10 +375,16 @@ mod tests {
         let peer = parse_addition(&format!("NL-DOUANE:peer={key}")).expect("well-formed").entry();
         assert_eq!(view::agency_of(&peer), Some("NL-DOUANE"));
         assert_eq!(view::key_of(&peer), Some(&key.as_bytes()[..]));
+        let text = "09".repeat(32);
+        let sealed = parse_addition(&format!("NL-DOUANE:encryption={text}")).expect("well-formed");
+        assert_eq!(view::agency_of(&sealed.entry()), Some("NL-DOUANE"));
+        assert_eq!(view::key_of(&sealed.entry()), Some(&[9; 32][..]));
+        assert_eq!(parse_any_key(&text), Ok(Hash([9; 32])));
         for (wrong, says) in [
-            (format!("NL-DOUANE:validator={key}"), "peer, node, or ROLE:NAME"),
-            (format!("NL-DOUANE:broker={key}"), "peer, node, or ROLE:NAME"),
-            (format!("NL-DOUANE:node:acme={key}"), "peer, node, or ROLE:NAME"),
+            (format!("NL-DOUANE:validator={key}"), "encryption, or ROLE:NAME"),
+            (format!("NL-DOUANE:broker={key}"), "encryption, or ROLE:NAME"),
+            (format!("NL-DOUANE:node:acme={key}"), "encryption, or ROLE:NAME"),
+            (format!("NL-DOUANE:encryption={}", "00".repeat(32)), "low order"),
             (format!("NL-DOUANE:broker:acme:toys={key}"), "`toys` is not a kind"),
             (format!("NL-DOUANE={key}"), "CODE:PURPOSE=KEY"),
             (format!("x:peer={key}"), "not an agency code"),

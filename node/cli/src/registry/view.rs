@@ -7,12 +7,17 @@ use customhouse_ledger::{
     authority::{RecordKind, role},
     finality::validators::{Validator, ValidatorSet},
     hash::Hash,
-    registry::{self, Registry, RegistryProposal},
+    registry::{self, Registry, RegistryProposal, parameters},
 };
-use customhouse_proto::v1::{RegistryEntry, SigningKeyEntry, registry_entry::Entry};
+use customhouse_proto::v1::{
+    ParameterEntry, RegistryEntry, SigningKeyEntry, registry_entry::Entry,
+};
 use serde::Serialize;
 
-use super::Present;
+use super::{
+    Present,
+    values::{self, ParameterView},
+};
 use crate::output::one_line;
 
 /// The registry after a block.
@@ -25,6 +30,8 @@ pub(super) struct RegistryView {
     validators: usize,
     faulty_max: usize,
     quorum: usize,
+    /// Those in force at the next height.
+    parameters: Vec<ParameterView>,
     entries: Vec<EntryView>,
 }
 
@@ -77,6 +84,7 @@ impl RegistryView {
             validators: present.validators.count(),
             faulty_max: present.validators.faulty_max(),
             quorum: present.validators.quorum(),
+            parameters: ParameterView::all(&present.registry, next_height),
             entries,
         }
     }
@@ -102,15 +110,17 @@ impl Proposed {
             validators_after,
             quorum_after,
             faulty_max_after,
-            warnings: warnings(proposal, present, faulty_max_after),
+            warnings: warnings(proposal, present, after, faulty_max_after),
         }
     }
 }
 
-/// How a change of who votes can stop a network. A network that stands still cannot take it back.
+/// How a change of who votes can stop a network, which then cannot take it back; and what a change of the parameters
+/// ends.
 fn warnings(
     proposal: &RegistryProposal,
     present: &Present,
+    after: &Registry,
     faulty_max_after: usize,
 ) -> Vec<String> {
     let votes = |entry: &RegistryEntry| matches!(entry.entry, Some(Entry::Validator(_)));
@@ -128,6 +138,14 @@ fn warnings(
              runs with that key as `{named}`"
         ));
     }
+    let height = present.height;
+    let parameters = present
+        .registry
+        .parameters_at(height + 1)
+        .and_then(|before| Ok((before, after.parameters_at(height + 2)?)));
+    if let Ok((before, after)) = parameters {
+        warnings.extend(values::warnings(&before, &after));
+    }
     warnings
 }
 
@@ -141,8 +159,11 @@ impl EntryView {
             Some(Entry::Peer(peer)) => ("peer", hex::encode(&peer.public_key)),
             Some(Entry::SigningKey(signing)) => (role::name(signing.role()), signing_key(signing)),
             Some(Entry::Parameter(parameter)) => {
-                ("parameter", format!("{} = {}", parameter.name, parameter.value))
+                let ParameterEntry { name, value } = parameter;
+                ("parameter", format!("{name} = {}", parameters::text_of_value(name, *value)))
             }
+            Some(Entry::EncryptionKey(own)) => ("encryption", hex::encode(&own.public_key)),
+            Some(Entry::DedupeCheck(own)) => ("dedupe", hex::encode(&own.check)),
             None => ("nothing", String::new()),
         };
         let (from_height, end_height) = (entry.from_height, entry.end_height);
@@ -172,6 +193,8 @@ pub(super) fn agency_of(entry: &RegistryEntry) -> Option<&str> {
         Entry::Validator(validator) => Some(&validator.agency),
         Entry::Peer(peer) => Some(&peer.agency),
         Entry::SigningKey(signing) => Some(&signing.agency),
+        Entry::EncryptionKey(own) => Some(&own.agency),
+        Entry::DedupeCheck(own) => Some(&own.agency),
         Entry::Parameter(_) => None,
     }
 }
@@ -182,14 +205,15 @@ pub(super) fn key_of(entry: &RegistryEntry) -> Option<&[u8]> {
         Entry::Validator(validator) => Some(&validator.public_key),
         Entry::Peer(peer) => Some(&peer.public_key),
         Entry::SigningKey(signing) => Some(&signing.public_key),
-        Entry::Agency(_) | Entry::Parameter(_) => None,
+        Entry::EncryptionKey(own) => Some(&own.public_key),
+        Entry::Agency(_) | Entry::Parameter(_) | Entry::DedupeCheck(_) => None,
     }
 }
 
 impl fmt::Display for EntryView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { agency, kind, value, from_height, end_height } = self;
-        write!(f, "{:<16} {kind:<9} {}", one_line(agency), one_line(value))?;
+        write!(f, "{:<16} {kind:<10} {}", one_line(agency), one_line(value))?;
         match (from_height, end_height) {
             (0, 0) => Ok(()),
             (from, 0) => write!(f, "  from {from}"),
@@ -209,7 +233,12 @@ impl fmt::Display for RegistryView {
             "validators     {} (up to {} faulty; {} decide)",
             self.validators, self.faulty_max, self.quorum
         )?;
-        self.entries.iter().try_for_each(|entry| write!(f, "\n  {entry}"))
+        write!(f, "\nparameters")?;
+        self.parameters.iter().try_for_each(|parameter| write!(f, "\n  {parameter}"))?;
+        write!(f, "\nentries")?;
+        // What parameters have now is above.
+        let own = |entry: &&EntryView| entry.kind != "parameter" || entry.end_height != 0;
+        self.entries.iter().filter(own).try_for_each(|entry| write!(f, "\n  {entry}"))
     }
 }
 
