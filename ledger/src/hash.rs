@@ -105,7 +105,7 @@ impl Tag {
     pub const DEDUPE_SIGNER: Self = Self("customhouse/v1/dedupe-signer\0");
     /// Keyed: agency, submitter and the client's key → dedupe key of a sealed record.
     pub const SEALED_DEDUPE: Self = Self("customhouse/v1/sealed-dedupe\0");
-    /// Keyed: chain id and agency → the check value of the secret that dedupe keys are made with.
+    /// Keyed: agency → the check value of the secret that dedupe keys are made with.
     pub const DEDUPE_CHECK: Self = Self("customhouse/v1/dedupe-check\0");
     /// Keyed: vault id → the id of a vault's root key.
     pub const VAULT_ROOT: Self = Self("customhouse/v1/vault-root\0");
