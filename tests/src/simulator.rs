@@ -15,6 +15,7 @@
 //! | `attacker`, `attack`, `forgery`, `overlarge` | liars by name, each with one thing that it does on purpose |
 //! | `contest` | what an attacker costs the others, in throughput |
 //! | `changes` | who joins, leaves and exchanges keys |
+//! | `agreements` | who agrees with whom, and what is lodged under that, sealed |
 //! | `fetching`, `serving` | requests between nodes |
 //! | `oracle`, `summary` | what must hold; what was seen |
 //! | `mutant`, `planted` | rules broken on purpose |
@@ -34,6 +35,7 @@
 //! checking of answers is the real one), RocksDB. Those are tested as real processes
 //! (`tests/cluster`).
 
+mod agreements;
 mod attack;
 mod attacker;
 mod changes;

@@ -31,10 +31,11 @@ pub(super) enum Fault {
     Restore,
     Clock,
     Change,
+    Agree,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Partition,
         Self::Clog,
         Self::HalfOpen,
@@ -46,6 +47,7 @@ impl Fault {
         Self::Restore,
         Self::Clock,
         Self::Change,
+        Self::Agree,
     ];
 }
 
@@ -64,6 +66,7 @@ impl Simulation {
             Fault::Restore => swarm.restore_every,
             Fault::Clock => swarm.clock_every,
             Fault::Change => swarm.change_every,
+            Fault::Agree => swarm.agree_every,
         };
         if every > 0 && !self.calm {
             let pause = self.streams.crash.random_range(1..=2 * every);
@@ -87,6 +90,7 @@ impl Simulation {
             Fault::Restore => self.restore(),
             Fault::Clock => self.change_a_clock(),
             Fault::Change => self.change_the_registry()?,
+            Fault::Agree => self.agree_or_lodge()?,
         }
         self.schedule_fault(fault);
         Ok(())

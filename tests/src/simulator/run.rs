@@ -79,6 +79,8 @@ pub(super) struct Simulation {
     pub(super) oracle: Oracle,
     pub(super) summary: Summary,
     submitted: Vec<Bytes>,
+    /// Ids that were lodged sealed.
+    pub(super) sealed: Vec<Hash>,
     numbered: u64,
 }
 
@@ -120,6 +122,7 @@ impl Simulation {
             calm: false,
             summary: Summary { seeds: 1, ..Summary::default() },
             submitted: Vec::new(),
+            sealed: Vec::new(),
             numbered: 0,
         };
         simulation.place_lies();

@@ -234,6 +234,7 @@ impl Simulation {
             Out::Committed(block) => {
                 if self.oracle.committed(&block)? {
                     self.note_changes(index, &block);
+                    self.note_agreements(&block);
                 }
                 self.summary.later_views += u64::from(block.header.view > 1);
                 for transaction in &block.transactions {

@@ -15,6 +15,7 @@ pub(super) struct Streams {
     pub(super) byzantine: ChaCha8Rng,
     pub(super) registry: ChaCha8Rng,
     pub(super) attack: ChaCha8Rng,
+    pub(super) agreements: ChaCha8Rng,
 }
 
 impl Streams {
@@ -34,6 +35,7 @@ impl Streams {
             byzantine: stream(7),
             registry: stream(8),
             attack: stream(9),
+            agreements: stream(10),
         }
     }
 }

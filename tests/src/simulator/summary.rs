@@ -65,6 +65,18 @@ pub struct Summary {
     pub votes_ended: u64,
     /// Validator keys that took another's place.
     pub keys_rotated: u64,
+    /// Epochs of agreements.
+    pub epochs: u64,
+    /// Parties that left an agreement.
+    pub parties_left: u64,
+    /// Sealed slots that count.
+    pub sealed: u64,
+    /// Grants that count.
+    pub granted: u64,
+    /// Sealed slots and grants that blocks refused.
+    pub sealed_refused: u64,
+    /// Sealed slots and grants that were repeats.
+    pub sealed_again: u64,
     /// Lying validators.
     pub twins: u64,
     /// Of those, silent ones.
@@ -133,6 +145,12 @@ impl Summary {
             ("votes given", &mut self.votes_given),
             ("votes ended", &mut self.votes_ended),
             ("validator keys exchanged", &mut self.keys_rotated),
+            ("epochs of agreements", &mut self.epochs),
+            ("parties that left", &mut self.parties_left),
+            ("sealed slots", &mut self.sealed),
+            ("grants", &mut self.granted),
+            ("sealed slots refused", &mut self.sealed_refused),
+            ("sealed slots repeated", &mut self.sealed_again),
             ("twins", &mut self.twins),
             ("silent validators", &mut self.silent),
             ("liars", &mut self.liars),

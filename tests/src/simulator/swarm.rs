@@ -57,6 +57,8 @@ pub(super) struct Swarm {
     pub(super) clock_every: u64,
     /// Between two changes of the registry.
     pub(super) change_every: u64,
+    /// Agreements are changed, or something is lodged under one.
+    pub(super) agree_every: u64,
     /// Agencies that are not in the genesis and may join.
     pub(super) spares: usize,
     pub(super) submit_every: u64,
@@ -90,6 +92,7 @@ impl Swarm {
             restore_every: 0,
             clock_every: 0,
             change_every: 0,
+            agree_every: 0,
             spares: 0,
             submit_every: 100,
             mempool_max: 10_000,
@@ -100,6 +103,7 @@ impl Swarm {
     pub(super) fn draw(streams: &mut Streams) -> Self {
         let (rng, registry) = (&mut streams.swarm, &mut streams.registry);
         let change_every = every(registry, 1_000..8_000);
+        let agree_every = every(&mut streams.agreements, 200..3_000);
         let validators = if rng.random_ratio(1, 4) { 7 } else { 4 };
         let liars = rng.random_range(0..=(validators - 1) / 3);
         let lies = [Lie::Twins, Lie::Silent, Lie::Liar];
@@ -129,6 +133,7 @@ impl Swarm {
             restore_every: every(rng, 10_000..40_000),
             clock_every: every(rng, 3_000..20_000),
             change_every,
+            agree_every,
             spares: if change_every > 0 { 2 } else { 0 },
             submit_every: rng.random_range(50..800),
             repeat: sometimes(rng, 200) as u32,
