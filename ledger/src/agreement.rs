@@ -171,6 +171,11 @@ impl EpochProposal {
         self.proto.not_after_ms
     }
 
+    /// How many changes the agreement has had, so that who leaves takes its approval along.
+    pub fn changes(&self) -> u32 {
+        self.proto.changes
+    }
+
     /// Signs that a party agrees and has the epoch's secret. That it has is for the caller to check.
     pub fn approve(&self, chain_id: &Hash, key: &SigningKey) -> AgreementApproval {
         let signer = key.public();

@@ -141,6 +141,8 @@ impl Tag {
     pub const AGREEMENT_APPROVAL: Self = Self("customhouse/v1/agreement-approval\0");
     /// Agreement, epoch and who leaves → dedupe key.
     pub const AGREEMENT_LEAVE: Self = Self("customhouse/v1/agreement-leave\0");
+    /// A step of the chain over all changes of agreements.
+    pub const AGREEMENT_EVENT: Self = Self("customhouse/v1/agreement-event\0");
     /// Record, agreement and epoch → dedupe key of a grant.
     pub const GRANT: Self = Self("customhouse/v1/grant\0");
     /// Members root and agreements root → registry root.

@@ -90,12 +90,21 @@ pub const GENESIS_JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Parties of an agreement.
 pub const PARTIES_MAX: usize = 16;
-/// Epochs of an agreement: of a month each, they last for more than twenty years.
-pub const EPOCHS_MAX: u32 = 256;
+/// Epochs of an agreement: of a month each, they last for more than eighty years.
+pub const EPOCHS_MAX: u32 = 1024;
 /// How long an epoch lasts, milliseconds: two years.
 pub const EPOCH_MS_MAX: u64 = 731 * 24 * 60 * 60 * 1000;
-/// Epochs that an agency may lodge in 24 hours, of all its agreements.
+/// How far ahead an epoch may be agreed, milliseconds: a year.
+pub const EPOCH_AHEAD_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+/// How long a proposal of an epoch may live, milliseconds: 31 days.
+pub const PROPOSAL_MS_MAX: u64 = 31 * 24 * 60 * 60 * 1000;
+/// Changes of agreements that an agency may lodge in 24 hours: epochs, and leaving.
 pub const AGREEMENT_CHANGES_A_DAY_MAX: usize = 64;
+/// Of those, epochs of the agreement that it has with itself: whoever has stolen a node's key uses up the numbers
+/// of these no sooner than in a year.
+pub const OWN_EPOCHS_A_DAY_MAX: usize = 2;
+/// Changes of agreements in a block.
+pub const BLOCK_AGREEMENT_CHANGES_MAX: usize = 64;
 /// Agreements that are not over, of one agency.
 pub const AGREEMENTS_OPEN_MAX: usize = 256;
 /// How long an agreement that is over keeps its place under the agreements root, milliseconds: 31 days.

@@ -19,6 +19,7 @@ use std::{
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::AgreementChange,
     hash::Hash,
     keys::PublicKey,
     transaction::{TransactionHeader, VerifiedTransaction},
@@ -285,7 +286,15 @@ impl Mempool {
 /// Until when a block may include a transaction, in Unix milliseconds.
 pub fn not_after_ms(transaction: &VerifiedTransaction) -> u64 {
     let proposed = transaction.registry_change().map(|change| change.proposal().not_after_ms());
-    transaction.header().not_after_ms.min(proposed.unwrap_or(u64::MAX))
+    let agreed = match transaction.agreement_change() {
+        // An epoch that is over is agreed by no block.
+        Some(AgreementChange::Epoch(epoch, _)) => {
+            Some(epoch.not_after_ms().min(epoch.period_ms().1.saturating_sub(1)))
+        }
+        Some(AgreementChange::Leave { .. }) | None => None,
+    };
+    let own = transaction.header().not_after_ms;
+    own.min(proposed.unwrap_or(u64::MAX)).min(agreed.unwrap_or(u64::MAX))
 }
 
 impl Room {

@@ -3,7 +3,10 @@
 use crate::{
     agency::AgencyCode,
     hash::Hash,
-    limits::{AGREEMENT_CHANGES_A_DAY_MAX, AGREEMENTS_OPEN_MAX},
+    limits::{
+        AGREEMENT_CHANGES_A_DAY_MAX, AGREEMENTS_OPEN_MAX, EPOCH_AHEAD_MS_MAX, OWN_EPOCHS_A_DAY_MAX,
+        PROPOSAL_MS_MAX,
+    },
 };
 
 /// Why a block may not carry a change of an agreement.
@@ -17,9 +20,17 @@ pub enum AgreementInvalid {
         /// The block's time, Unix milliseconds.
         time_ms: u64,
     },
-    /// The epoch is over before it is agreed.
-    #[error("epoch.until_ms: the epoch would be over at once; propose one that lasts")]
+    /// The epoch is over before it is agreed, or the agreement is when somebody leaves.
+    #[error(
+        "the epoch is over, or would be at once: there is nothing to leave, or propose one that lasts"
+    )]
     Over,
+    /// It lives too long, or begins too far ahead.
+    #[error(
+        "epoch: at most {PROPOSAL_MS_MAX} ms may be left until not_after_ms, and {EPOCH_AHEAD_MS_MAX} ms until \
+         from_ms"
+    )]
+    Ahead,
     /// There is no such agreement.
     #[error(
         "agreement {0} is not on the chain; an epoch after the first, and leaving, need one that is"
@@ -34,6 +45,19 @@ pub enum AgreementInvalid {
         agreement: Hash,
         /// The number that would do.
         next: u32,
+        /// The proposal's.
+        stated: u32,
+    },
+    /// Somebody has left since it was proposed, or it was changed otherwise.
+    #[error(
+        "epoch.changes: agreement {agreement} has had {present} changes and not {stated}: somebody has left, or \
+         another epoch came first; propose it again"
+    )]
+    Changed {
+        /// Which.
+        agreement: Hash,
+        /// How many it has had.
+        present: u32,
         /// The proposal's.
         stated: u32,
     },
@@ -67,8 +91,8 @@ pub enum AgreementInvalid {
     HasLeft(AgencyCode),
     /// Too many changes by one agency.
     #[error(
-        "{0} has lodged {AGREEMENT_CHANGES_A_DAY_MAX} epochs of agreements in the 24 hours before this \
-         block, and may lodge no more until one of them is older"
+        "{0} has lodged {AGREEMENT_CHANGES_A_DAY_MAX} changes of agreements in the 24 hours before this block, or \
+         {OWN_EPOCHS_A_DAY_MAX} epochs of its own, and may lodge no more until one of them is older"
     )]
     TooMany(AgencyCode),
     /// Too many agreements of one agency.
@@ -86,7 +110,8 @@ impl AgreementInvalid {
             Self::Expired { .. } => "AGREEMENT_EXPIRED",
             Self::Over => "AGREEMENT_OVER",
             Self::Unknown(_) => "AGREEMENT_UNKNOWN",
-            Self::Number { .. } => "AGREEMENT_STALE",
+            Self::Number { .. } | Self::Changed { .. } => "AGREEMENT_STALE",
+            Self::Ahead => "AGREEMENT_AHEAD",
             Self::NotParty(_) => "AGREEMENT_PARTY",
             Self::NotMember(_) => "AGREEMENT_MEMBER",
             Self::LeftOut(_) => "AGREEMENT_LEFT_OUT",

@@ -1,7 +1,8 @@
 //! The agreements after a block: what the changes so far come to, and the root over them.
 //!
-//! All of it follows from the list of events, each of one agreement, of one block. So it can be made anew as of
-//! any earlier height, and the store keeps the events alone.
+//! All of it follows from the list of changes, in the order in which blocks carried them. The store keeps that list
+//! alone, and the root covers it by a chain, whose head is beside the tree's root: a row that was lost or changed
+//! shows when the chain is opened, also where its agreement has left the tree.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,10 @@ use crate::{
     authority::SlotRefused,
     hash::{Hash, Tag},
     keys::PublicKey,
-    limits::{AGREEMENT_CHANGES_A_DAY_MAX, AGREEMENT_KEPT_MS, AGREEMENTS_OPEN_MAX},
+    limits::{
+        AGREEMENT_CHANGES_A_DAY_MAX, AGREEMENT_KEPT_MS, AGREEMENTS_OPEN_MAX, EPOCH_AHEAD_MS_MAX,
+        OWN_EPOCHS_A_DAY_MAX, PROPOSAL_MS_MAX,
+    },
     merkle,
     vrf::VrfPublicKey,
 };
@@ -50,18 +54,23 @@ pub struct Agreement {
     pub id: Hash,
     /// By number: the first is epoch 1. Never empty.
     pub epochs: Vec<Epoch>,
-    events: Vec<v1::AgreementEvent>,
+    /// How many changes it has had.
+    pub changes: u32,
+    /// Of its entry.
+    leaf: Hash,
 }
 
 /// The agreements after a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreements {
     list: BTreeMap<Hash, Arc<Agreement>>,
-    /// When an agency has lodged epochs.
-    lodged: BTreeMap<AgencyCode, Vec<u64>>,
+    /// When an agency has lodged changes in the last day, and whether of its own agreement.
+    lodged: BTreeMap<AgencyCode, Vec<(u64, bool)>>,
     /// The time of the newest block with a change.
     newest_ms: u64,
-    root: Hash,
+    /// How many changes there were, and the chain over them.
+    events: u64,
+    head: Hash,
 }
 
 /// What the chain knows about the members, as far as agreements ask.
@@ -85,32 +94,36 @@ pub struct LodgedAt {
 
 impl Default for Agreements {
     fn default() -> Self {
-        Self { list: BTreeMap::new(), lodged: BTreeMap::new(), newest_ms: 0, root: root_of(&[]) }
+        Self {
+            list: BTreeMap::new(),
+            lodged: BTreeMap::new(),
+            newest_ms: 0,
+            events: 0,
+            head: Hash::ZERO,
+        }
     }
 }
 
 impl Agreements {
-    /// Those that events give, which are of blocks that were committed, in any order of agreements and in the order
-    /// of each; `None` where they are not such events.
+    /// Those that events give, which are all that were committed, in their order; `None` where they are not.
     pub fn of_events(events: impl IntoIterator<Item = v1::AgreementEvent>) -> Option<Self> {
         let mut agreements = Self::default();
         for event in events {
-            agreements.add(event)?;
+            agreements.add(&event)?;
         }
-        agreements.root = agreements.compute_root();
         Some(agreements)
     }
 
-    /// Those after an earlier block.
-    pub fn as_of(&self, height: u64) -> Self {
-        let events = self.list.values().flat_map(|agreement| &agreement.events);
-        let earlier = events.filter(|event| event.height <= height).cloned();
-        Self::of_events(earlier).expect("a beginning of what was added")
+    /// The root over them, which with the members root makes the registry root. Takes a hash for each agreement that is
+    /// not long over.
+    pub fn root(&self) -> Hash {
+        let kept: Vec<_> = self.kept().map(|agreement| agreement.leaf).collect();
+        root(kept.len() as u64, &merkle::root_of_hashes(kept), &self.head)
     }
 
-    /// The root over them, which with the members root makes the registry root.
-    pub fn root(&self) -> Hash {
-        self.root
+    /// How many changes there were.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// An agreement by its id.
@@ -121,11 +134,6 @@ impl Agreements {
     /// All, by id.
     pub fn all(&self) -> impl Iterator<Item = &Agreement> {
         self.list.values().map(Arc::as_ref)
-    }
-
-    /// Heights of the blocks that have changed them.
-    pub fn change_heights(&self) -> BTreeSet<u64> {
-        self.all().flat_map(|agreement| &agreement.events).map(|event| event.height).collect()
     }
 
     /// Who is entitled to what was lodged under an epoch; `None` where there is no such epoch.
@@ -154,23 +162,38 @@ impl Agreements {
         if in_force { Ok(()) } else { Err(SlotRefused::AgreementEpoch) }
     }
 
-    /// Those after a block that carries a change as well. Its signatures were checked with the transaction.
+    /// Whether a block may carry a change. Its signatures were checked with the transaction.
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn after(
+    pub fn check(
         &self,
         change: &AgreementChange,
         at: &LodgedAt,
         members: &impl Members,
-    ) -> Result<Self, AgreementInvalid> {
-        let event = match change {
+    ) -> Result<(), AgreementInvalid> {
+        match change {
             AgreementChange::Epoch(proposal, approvals) => {
-                self.check_epoch(proposal, approvals, at, members)?;
-                Event::Epoch(proposal.to_proto())
+                self.check_epoch(proposal, approvals, at, members)
             }
+            AgreementChange::Leave { agreement, epoch } => self.check_leave(agreement, *epoch, at),
+        }
+    }
+
+    /// Takes a change in, and gives what the store keeps of it.
+    ///
+    /// # Errors
+    /// As [`Agreements::check`]; nothing is changed then.
+    pub fn apply(
+        &mut self,
+        change: &AgreementChange,
+        at: &LodgedAt,
+        members: &impl Members,
+    ) -> Result<v1::AgreementEvent, AgreementInvalid> {
+        self.check(change, at, members)?;
+        let event = match change {
+            AgreementChange::Epoch(proposal, _) => Event::Epoch(proposal.to_proto()),
             AgreementChange::Leave { agreement, epoch } => {
-                self.check_leave(agreement, *epoch, at)?;
                 let agreement = agreement.0.to_vec();
                 Event::Leave(v1::AgreementLeave { agreement, epoch: *epoch })
             }
@@ -181,10 +204,8 @@ impl Agreements {
             agency: at.agency.to_string(),
             event: Some(event),
         };
-        let mut after = self.clone();
-        after.add(event).expect("checked");
-        after.root = after.compute_root();
-        Ok(after)
+        self.add(&event).expect("checked");
+        Ok(event)
     }
 
     fn check_epoch(
@@ -198,8 +219,14 @@ impl Agreements {
         if not_after_ms < time_ms {
             return Err(AgreementInvalid::Expired { not_after_ms, time_ms });
         }
-        if proposal.period_ms().1 <= time_ms {
+        let (from_ms, until_ms) = proposal.period_ms();
+        if until_ms <= time_ms {
             return Err(AgreementInvalid::Over);
+        }
+        if not_after_ms.saturating_sub(time_ms) > PROPOSAL_MS_MAX
+            || from_ms.saturating_sub(time_ms) > EPOCH_AHEAD_MS_MAX
+        {
+            return Err(AgreementInvalid::Ahead);
         }
         if !proposal.parties().contains(&at.agency) {
             return Err(AgreementInvalid::NotParty(at.agency));
@@ -232,6 +259,10 @@ impl Agreements {
                 Some(_) => Err(AgreementInvalid::Number { agreement, next, stated }),
             };
         }
+        let (present_changes, stated) = (present.map_or(0, |a| a.changes), proposal.changes());
+        if present_changes != stated {
+            return Err(AgreementInvalid::Changed { agreement, present: present_changes, stated });
+        }
         let Some(newest) = present.map(Agreement::newest) else { return Ok(()) };
         if (newest.parties.len() == 1) != (proposal.parties().len() == 1) {
             return Err(AgreementInvalid::Own);
@@ -250,22 +281,30 @@ impl Agreements {
         proposal: &EpochProposal,
         at: &LodgedAt,
     ) -> Result<(), AgreementInvalid> {
-        let since = at.time_ms.saturating_sub(DAY_MS);
-        let lodged = self.lodged.get(&at.agency).into_iter().flatten();
-        if lodged.filter(|time_ms| **time_ms > since).count() >= AGREEMENT_CHANGES_A_DAY_MAX {
-            return Err(AgreementInvalid::TooMany(at.agency));
-        }
-        if self.get(&proposal.agreement()).is_some() {
-            return Ok(());
-        }
+        self.check_rate(at, proposal.parties().len() == 1)?;
+        let id = proposal.agreement();
+        let others = || self.all().filter(|agreement| agreement.id != id);
         let is_open = |party: &AgencyCode, agreement: &Agreement| {
             let newest = agreement.newest();
-            newest.until_ms > at.time_ms && newest.parties.contains(party)
+            let has_part = newest.parties.contains(party) && !newest.left.contains(party);
+            has_part && newest.until_ms > at.time_ms.max(newest.from_ms)
         };
-        let open = |party: &&AgencyCode| self.all().filter(|a| is_open(party, a)).count();
+        let open = |party: &&AgencyCode| others().filter(|a| is_open(party, a)).count();
         match proposal.parties().iter().find(|party| open(party) >= AGREEMENTS_OPEN_MAX) {
             Some(party) => Err(AgreementInvalid::TooManyOpen(*party)),
             None => Ok(()),
+        }
+    }
+
+    fn check_rate(&self, at: &LodgedAt, is_own: bool) -> Result<(), AgreementInvalid> {
+        let since = at.time_ms.saturating_sub(DAY_MS);
+        let lodged = self.lodged.get(&at.agency).into_iter().flatten();
+        let recent = lodged.filter(|(time_ms, _)| *time_ms > since);
+        let (all, own) =
+            recent.fold((0, 0), |(all, own), (_, is_own)| (all + 1, own + usize::from(*is_own)));
+        match all >= AGREEMENT_CHANGES_A_DAY_MAX || (is_own && own >= OWN_EPOCHS_A_DAY_MAX) {
+            true => Err(AgreementInvalid::TooMany(at.agency)),
+            false => Ok(()),
         }
     }
 
@@ -282,54 +321,62 @@ impl Agreements {
         if stated != number {
             return Err(AgreementInvalid::Number { agreement: *id, next: number, stated });
         }
-        match newest.left.contains(&at.agency) {
-            true => Err(AgreementInvalid::HasLeft(at.agency)),
-            false => Ok(()),
+        if newest.left.contains(&at.agency) {
+            return Err(AgreementInvalid::HasLeft(at.agency));
         }
+        if newest.until_ms <= at.time_ms {
+            return Err(AgreementInvalid::Over);
+        }
+        self.check_rate(at, false)
     }
 
-    /// Adds an event, without the root. `None` where it cannot be one.
-    fn add(&mut self, event: v1::AgreementEvent) -> Option<()> {
+    /// Adds an event. `None` where it cannot be one.
+    fn add(&mut self, event: &v1::AgreementEvent) -> Option<()> {
         let agency: AgencyCode = event.agency.parse().ok()?;
-        self.newest_ms = self.newest_ms.max(event.time_ms);
-        let id = match event.event.as_ref()? {
-            Event::Epoch(epoch) => EpochProposal::from_proto(epoch.clone()).ok()?.agreement(),
-            Event::Leave(leave) => Hash::from_slice(&leave.agreement).ok()?,
+        let (id, epoch) = match event.event.as_ref()? {
+            Event::Epoch(epoch) => {
+                (EpochProposal::from_proto(epoch.clone()).ok()?.agreement(), Some(epoch))
+            }
+            Event::Leave(leave) => (Hash::from_slice(&leave.agreement).ok()?, None),
         };
-        if matches!(event.event, Some(Event::Epoch(_))) {
-            self.note_lodged(agency, event.time_ms);
-        }
-        let new = || Agreement { id, epochs: Vec::new(), events: Vec::new() };
+        let new = || Agreement { id, epochs: Vec::new(), changes: 0, leaf: Hash::ZERO };
         let present = self.list.entry(id).or_insert_with(|| Arc::new(new()));
-        Arc::make_mut(present).add(event, agency)
+        Arc::make_mut(present).add(event, agency)?;
+        self.newest_ms = self.newest_ms.max(event.time_ms);
+        self.note_lodged(
+            agency,
+            event.time_ms,
+            epoch.is_some_and(|epoch| epoch.parties.len() == 1),
+        );
+        self.events += 1;
+        self.head = Tag::AGREEMENT_EVENT.hash(&[self.head.as_bytes(), &event.encode_to_vec()]);
+        Some(())
     }
 
     /// Only those of the last day are asked for.
-    fn note_lodged(&mut self, agency: AgencyCode, time_ms: u64) {
-        let since = self.newest_ms.saturating_sub(DAY_MS);
+    fn note_lodged(&mut self, agency: AgencyCode, time_ms: u64, is_own: bool) {
+        let since = time_ms.saturating_sub(DAY_MS);
         let times = self.lodged.entry(agency).or_default();
-        times.push(time_ms);
-        times.retain(|time_ms| *time_ms > since);
+        times.push((time_ms, is_own));
+        times.retain(|(time_ms, _)| *time_ms > since);
     }
 
-    /// Over those that are not long over: what is, is proven by an earlier header, and makes place.
-    fn compute_root(&self) -> Hash {
-        let kept = self.all().filter(|agreement| self.is_kept(agreement));
-        root_of(&kept.map(Agreement::entry).collect::<Vec<_>>())
-    }
-
-    fn is_kept(&self, agreement: &Agreement) -> bool {
-        agreement.newest().until_ms.saturating_add(AGREEMENT_KEPT_MS) > self.newest_ms
+    /// Those that are not long over: what is, is proven by an earlier header, and makes place.
+    fn kept(&self) -> impl Iterator<Item = &Agreement> {
+        let since = self.newest_ms;
+        self.all().filter(move |agreement| {
+            agreement.newest().until_ms.saturating_add(AGREEMENT_KEPT_MS) > since
+        })
     }
 
     /// The entry of an agreement that is under the root: its bytes, its place among how many, and its path.
     pub fn prove(&self, id: &Hash) -> Option<AgreementProof> {
-        let kept: Vec<_> = self.all().filter(|agreement| self.is_kept(agreement)).collect();
+        let kept: Vec<_> = self.kept().collect();
         let index = kept.iter().position(|agreement| agreement.id == *id)?;
         let entries: Vec<_> = kept.iter().map(|agreement| agreement.entry()).collect();
         let path = merkle::Tree::of(&entries).inclusion_path(index as u64).ok()?;
-        let entry = entries.get(index)?.clone();
-        Some(AgreementProof { entry, index: index as u64, count: entries.len() as u64, path })
+        let (entry, count) = (entries.get(index)?.clone(), entries.len() as u64);
+        Some(AgreementProof { entry, index: index as u64, count, path, head: self.head })
     }
 }
 
@@ -344,6 +391,8 @@ pub struct AgreementProof {
     pub count: u64,
     /// RFC 6962 path.
     pub path: Vec<Hash>,
+    /// The chain over all changes of agreements.
+    pub head: Hash,
 }
 
 impl Agreement {
@@ -365,12 +414,7 @@ impl Agreement {
         u32::try_from(self.epochs.len()).map_or(u32::MAX, |count| count.saturating_add(1))
     }
 
-    /// Its changes, in order.
-    pub fn events(&self) -> &[v1::AgreementEvent] {
-        &self.events
-    }
-
-    fn add(&mut self, event: v1::AgreementEvent, agency: AgencyCode) -> Option<()> {
+    fn add(&mut self, event: &v1::AgreementEvent, agency: AgencyCode) -> Option<()> {
         let notice = |time_ms: u64| time_ms.saturating_add(NOTICE_MS);
         let (ends_ms, added) = match event.event.as_ref()? {
             Event::Epoch(proto) => {
@@ -386,7 +430,8 @@ impl Agreement {
             epoch.until_ms = epoch.until_ms.min(ends_ms.max(epoch.from_ms));
         }
         self.epochs.extend(added);
-        self.events.push(event);
+        self.changes += 1;
+        self.leaf = merkle::leaf_hash(&self.entry());
         Some(())
     }
 
@@ -421,12 +466,8 @@ impl Epoch {
     }
 }
 
-/// Tagged hash of the count of entries (u64) and their RFC 6962 root.
-fn root_of(entries: &[Vec<u8>]) -> Hash {
-    root(entries.len() as u64, &merkle::root(entries))
-}
-
-/// The agreements root of a tree of `count` entries.
-pub fn root(count: u64, tree_root: &Hash) -> Hash {
-    Tag::AGREEMENTS.hash(&[&count.to_be_bytes(), tree_root.as_bytes()])
+/// The agreements root of a tree of `count` entries, after the changes that the chain over them ends in: so what is not
+/// in the tree any more is covered as well.
+pub fn root(count: u64, tree_root: &Hash, head: &Hash) -> Hash {
+    Tag::AGREEMENTS.hash(&[&count.to_be_bytes(), tree_root.as_bytes(), head.as_bytes()])
 }

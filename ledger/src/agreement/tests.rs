@@ -45,6 +45,21 @@ fn proposal(agreement: Option<Hash>, number: u32, parties: &[&str]) -> v1::Agree
         until_ms: NOW + 30 * DAY,
         terms_hash: vec![9; 32],
         not_after_ms: NOW + 10 * DAY,
+        changes: number - 1,
+    }
+}
+
+impl Agreements {
+    /// Those after a change.
+    fn after(
+        &self,
+        change: &AgreementChange,
+        at: &LodgedAt,
+        members: &Known,
+    ) -> Result<Self, AgreementInvalid> {
+        let mut after = self.clone();
+        after.apply(change, at, members)?;
+        Ok(after)
     }
 }
 
@@ -142,6 +157,14 @@ fn who_may_change_what() {
         ..proposal(None, 1, &["AA", "BB"])
     };
     assert_eq!(refused_code(&agreed(over)), "AGREEMENT_OVER");
+    let ahead = |from_ms, not_after_ms| v1::AgreementEpoch {
+        from_ms,
+        until_ms: from_ms + DAY,
+        not_after_ms,
+        ..proposal(None, 1, &["AA", "BB"])
+    };
+    assert_eq!(refused_code(&agreed(ahead(NOW + 367 * DAY, NOW))), "AGREEMENT_AHEAD");
+    assert_eq!(refused_code(&agreed(ahead(NOW, NOW + 32 * DAY))), "AGREEMENT_AHEAD");
     // To go on with one.
     let next = |number, parties: &[&str]| agreed(proposal(Some(id), number, parties));
     assert_eq!(refused_code(&next(2, &["AA", "BB"])), "AGREEMENT_UNKNOWN");
@@ -159,12 +182,24 @@ fn who_may_change_what() {
     assert_eq!(refused(&agreements, &leave(id, 1), &at("CC", NOW)), "AGREEMENT_PARTY");
     let left = agreements.after(&leave(id, 1), &later, &Known::default()).expect("it may");
     assert_eq!(refused(&left, &leave(id, 1), &later), "AGREEMENT_LEFT");
-    assert!(left.after(&next(2, &["BB", "CC"]), &at("BB", NOW), &Known::default()).is_ok());
+    // What was approved before somebody left is void, and who has left is in no next epoch against its will.
+    for parties in [&["BB", "CC"][..], &["AA", "BB", "CC"]] {
+        assert_eq!(refused(&left, &next(2, parties), &at("BB", NOW + 6000)), "AGREEMENT_STALE");
+    }
+    let anew = v1::AgreementEpoch { changes: 2, ..proposal(Some(id), 2, &["BB", "CC"]) };
+    assert!(left.after(&agreed(anew), &at("BB", NOW + 6000), &Known::default()).is_ok());
     // What is its own stays its own.
     let own = own_id(&code("AA"));
     let alone = agreed(proposal(Some(own), 1, &["AA"]));
     let with_own = agreements.after(&alone, &later, &Known::default()).expect("valid");
     assert_eq!(refused(&with_own, &leave(own, 1), &later), "AGREEMENT_OWN");
+    let own_next = |number| agreed(proposal(Some(own), number, &["AA"]));
+    let with_second = with_own.after(&own_next(2), &later, &Known::default()).expect("valid");
+    assert_eq!(refused(&with_second, &own_next(3), &later), "AGREEMENT_RATE");
+    let day_after = at("AA", NOW + DAY + 6000);
+    assert!(with_second.after(&own_next(3), &day_after, &Known::default()).is_ok());
+    let long_after = at("AA", NOW + 40 * DAY);
+    assert_eq!(refused(&agreements, &leave(id, 1), &long_after), "AGREEMENT_OVER");
     let shared = agreed(proposal(Some(own), 2, &["AA", "BB"]));
     assert_eq!(refused(&with_own, &shared, &later), "AGREEMENT_OWN");
 }
@@ -210,44 +245,45 @@ fn what_is_in_force_when() {
 }
 
 #[test]
-fn they_are_made_anew_as_of_any_block() {
-    let (first, id) = among(&["AA", "BB"]);
+fn they_follow_from_the_list_of_changes_and_each_change_shows_in_the_root() {
+    let first = agreed(proposal(None, 1, &["AA", "BB"]));
+    let id = first.agreement();
+    let lasting = |epoch: v1::AgreementEpoch, days: u64| {
+        agreed(v1::AgreementEpoch {
+            from_ms: NOW + days * DAY,
+            until_ms: NOW + (days + 1) * DAY,
+            not_after_ms: NOW + (days + 1) * DAY,
+            ..epoch
+        })
+    };
     let steps = [
-        ("AA", agreed(proposal(Some(id), 2, &["AA", "BB", "CC"])), 2),
-        ("CC", AgreementChange::Leave { agreement: id, epoch: 2 }, 3),
-        ("DD", agreed(proposal(None, 1, &["CC", "DD"])), 40),
-        ("DD", agreed(proposal(None, 1, &["BB", "DD"])), 70),
+        ("AA", first, 0),
+        ("AA", lasting(proposal(Some(id), 2, &["AA", "BB", "CC"]), 2), 2),
+        ("CC", AgreementChange::Leave { agreement: id, epoch: 2 }, 2),
+        ("DD", lasting(proposal(None, 1, &["CC", "DD"]), 40), 40),
+        ("DD", lasting(proposal(None, 1, &["BB", "DD"]), 70), 70),
     ];
-    let mut seen = vec![(0, Agreements::default()), (2, first)];
+    let (mut agreements, mut events) = (Agreements::default(), Vec::new());
+    let mut roots = BTreeSet::from([agreements.root()]);
     for (agency, change, days) in steps {
-        let mut lodged = at(agency, NOW + days * DAY);
-        let change = match change {
-            // Those that come late last long enough.
-            AgreementChange::Epoch(proposal, _) => agreed(v1::AgreementEpoch {
-                until_ms: NOW + (days + 1) * DAY,
-                not_after_ms: NOW + 100 * DAY,
-                ..proposal.to_proto()
-            }),
-            leave => leave,
-        };
-        lodged.height = seen.len() as u64 + 1;
-        let before = &seen.last().expect("some").1;
-        let after = before.after(&change, &lodged, &Known::default()).expect("valid");
-        seen.push((lodged.height, after));
+        let at = at(agency, NOW + days * DAY + 1000);
+        events.push(agreements.apply(&change, &at, &Known::default()).expect("valid"));
+        assert_eq!(Agreements::of_events(events.clone()).as_ref(), Some(&agreements));
+        roots.insert(agreements.root());
+        if events.len() == 3 {
+            let proof = agreements.prove(&id).expect("in the tree");
+            let leaf = merkle::leaf_hash(&proof.entry);
+            let tree = merkle::root_from_inclusion(&leaf, proof.index, proof.count, &proof.path);
+            let proven = root(proof.count, &tree.expect("a path"), &proof.head);
+            assert_eq!(proven, agreements.root());
+        }
     }
-    let (_, newest) = seen.last().expect("some").clone();
-    for (height, agreements) in &seen {
-        assert_eq!(newest.as_of(*height), *agreements, "after {height}");
-    }
-    let roots: BTreeSet<Hash> = seen.iter().map(|(_, agreements)| agreements.root()).collect();
-    assert_eq!(roots.len(), seen.len());
-    // What is long over leaves the tree, and what is in it is proven.
-    assert_eq!(newest.prove(&id), None);
-    let (_, earlier) = &seen[3];
-    let proof = earlier.prove(&id).expect("in the tree");
-    let leaf = merkle::leaf_hash(&proof.entry);
-    let tree = merkle::root_from_inclusion(&leaf, proof.index, proof.count, &proof.path);
-    assert_eq!(root(proof.count, &tree.expect("a path")), earlier.root());
+    assert_eq!(roots.len(), 6);
+    // What is long over leaves the tree; a change of it that was lost shows all the same.
+    assert_eq!(agreements.prove(&id), None);
+    events.remove(2);
+    let without = Agreements::of_events(events).expect("a list");
+    assert_ne!(without.root(), agreements.root());
 }
 
 #[test]

@@ -37,8 +37,8 @@ impl ChainReader {
             let Some(change) = transaction.agreement_change() else { return Ok(()) };
             let agency = transaction.header().agency;
             let at = LodgedAt { agency, height: newest + 1, time_ms };
-            let after = members.agreements().after(change, &at, &members.at(at.height));
-            after.map(drop).map_err(TransactionInvalid::from)
+            let checked = members.agreements().check(change, &at, &members.at(at.height));
+            checked.map_err(TransactionInvalid::from)
         };
         let signer = check_signer(&members, transaction, newest + 1)
             .and_then(|()| check_parameters(&tip.parameters, transaction));

@@ -2,8 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use customhouse_proto::v1;
+
 use crate::{
-    agreement::{AgreementInvalid, Agreements, LodgedAt},
+    agreement::{Agreements, LodgedAt},
     chain::{
         BlockInvalid, Chain, RegistryState, Tip, TransactionInvalid, changes,
         known::{Firsts, Known, Lookup, SlotAt},
@@ -12,7 +14,7 @@ use crate::{
     hash::Hash,
     history::{HistoryDelta, HistoryEntry},
     keys::PublicKey,
-    limits::BLOCK_REFERENCES_MAX,
+    limits::{BLOCK_AGREEMENT_CHANGES_MAX, BLOCK_REFERENCES_MAX},
     store::{
         StoreError,
         tile::{ChangedTiles, LogEdge},
@@ -57,8 +59,10 @@ pub struct Staged {
     pub(super) history: HistoryDelta,
     pub(super) edge: LogEdge,
     pub(super) tiles: ChangedTiles,
-    /// The members after the block, where it changes the registry.
+    /// The members and agreements after the block, where it changes either.
     pub(super) members: Option<Arc<RegistryState>>,
+    /// Changes of agreements, by their numbers.
+    pub(super) agreed: Vec<(u64, v1::AgreementEvent)>,
 }
 
 impl Staged {
@@ -104,8 +108,10 @@ impl Chain {
             }
             match execution.apply(transaction, &known)? {
                 Ok(()) => bytes += length,
-                // One a block; the next may carry it, if it still applies then.
-                Err(TransactionInvalid::SecondChange) => {}
+                // So many a block; the next may carry it, if it still applies then.
+                Err(
+                    TransactionInvalid::SecondChange | TransactionInvalid::ManyAgreementChanges,
+                ) => {}
                 Err(reason) => refused.push((transaction.leaf_hash(), reason)),
             }
         }
@@ -250,8 +256,9 @@ struct Execution<'a> {
     /// The members as the block finds them, and as it leaves them where it changes the registry.
     members: Arc<RegistryState>,
     changed: Option<Arc<RegistryState>>,
-    /// The agreements as the block leaves them, where it changes them.
-    agreements: Option<Arc<Agreements>>,
+    /// The agreements as the block leaves them, where it changes them, and the changes by their numbers.
+    agreements: Option<Agreements>,
+    agreed: Vec<(u64, v1::AgreementEvent)>,
     transactions: Vec<Arc<VerifiedTransaction>>,
     outcomes: Vec<Vec<SlotOutcome>>,
     entries: Vec<HistoryEntry>,
@@ -271,6 +278,7 @@ impl<'a> Execution<'a> {
             members: chain.shared.members(),
             changed: None,
             agreements: None,
+            agreed: Vec::new(),
             transactions: Vec::new(),
             outcomes: Vec::new(),
             entries: Vec::new(),
@@ -296,12 +304,10 @@ impl<'a> Execution<'a> {
             Ok(changed) => changed.map(Arc::new),
             Err(invalid) => return Ok(Err(invalid)),
         };
-        let agreements = match self.change_agreements(transaction) {
-            Ok(agreements) => agreements.map(Arc::new),
-            Err(invalid) => return Ok(Err(invalid.into())),
-        };
+        if let Err(invalid) = self.change_agreements(transaction) {
+            return Ok(Err(invalid));
+        }
         let outcomes = self.apply_slots(transaction, known);
-        self.agreements = agreements.or_else(|| self.agreements.take());
         self.changed = changed.or_else(|| self.changed.take());
         self.ids.insert(id);
         self.edge.append(transaction.leaf_hash(), &mut self.tiles);
@@ -329,18 +335,24 @@ impl<'a> Execution<'a> {
         Ok(changed.map(Some))
     }
 
-    /// The agreements after the transaction, where it changes one. Changes of one block follow each other, and count
-    /// from the next block on.
+    /// Takes in the change of an agreement, where the transaction carries one. Those of one block follow each other, and
+    /// count from the next block on.
     fn change_agreements(
-        &self,
+        &mut self,
         transaction: &VerifiedTransaction,
-    ) -> Result<Option<Agreements>, AgreementInvalid> {
-        let Some(change) = transaction.agreement_change() else { return Ok(None) };
+    ) -> Result<(), TransactionInvalid> {
+        let Some(change) = transaction.agreement_change() else { return Ok(()) };
+        if self.agreed.len() >= BLOCK_AGREEMENT_CHANGES_MAX {
+            return Err(TransactionInvalid::ManyAgreementChanges);
+        }
         let height = self.tip.header.height + 1;
-        let agency = transaction.header().agency;
-        let at = LodgedAt { agency, height, time_ms: self.time_ms };
-        let before = self.agreements.as_ref().unwrap_or_else(|| self.members.agreements());
-        before.after(change, &at, &self.members.at(height)).map(Some)
+        let at = LodgedAt { agency: transaction.header().agency, height, time_ms: self.time_ms };
+        let before = || Agreements::clone(self.members.agreements());
+        let agreements = self.agreements.get_or_insert_with(before);
+        let number = agreements.events();
+        let event = agreements.apply(change, &at, &self.members.at(height))?;
+        self.agreed.push((number, event));
+        Ok(())
     }
 
     fn check_transaction(
@@ -400,9 +412,10 @@ impl<'a> Execution<'a> {
     fn finish(self, view: u64, proposer: [u8; 32]) -> Staged {
         let shared = &self.chain.shared;
         let history = shared.state().history.stage(&self.entries);
-        let members = match self.agreements {
+        let members = match self.agreements.filter(|_| !self.agreed.is_empty()) {
             None => self.changed,
             Some(agreements) => {
+                let agreements = Arc::new(agreements);
                 let members = self.changed.unwrap_or_else(|| Arc::clone(&self.members));
                 Some(Arc::new(members.with_agreements(agreements)))
             }
@@ -436,6 +449,7 @@ impl<'a> Execution<'a> {
             edge: self.edge,
             tiles: self.tiles,
             members,
+            agreed: self.agreed,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     agency::AgencyCode,
     agreement::AgreementInvalid,
     hash::Hash,
-    limits::{BLOCK_REFERENCES_MAX, IN_SYNC_HEIGHTS_MAX},
+    limits::{BLOCK_AGREEMENT_CHANGES_MAX, BLOCK_REFERENCES_MAX, IN_SYNC_HEIGHTS_MAX},
     proofs::verifier::FinalityError,
     registry::{ApplyError, SignerRefused, parameters::KindNotOpen},
     store::StoreError,
@@ -146,6 +146,11 @@ pub enum TransactionInvalid {
     /// The change does not apply to the registry.
     #[error("registry_change.proposal: {0}")]
     Change(#[from] ApplyError),
+    /// As many changes of agreements are earlier in the block as one may have.
+    #[error(
+        "agreement_change: {BLOCK_AGREEMENT_CHANGES_MAX} are earlier in the block, and a later block may have it"
+    )]
+    ManyAgreementChanges,
     /// The change does not apply to the agreements.
     #[error("agreement_change.{0}")]
     Agreement(#[from] AgreementInvalid),
@@ -174,6 +179,7 @@ impl TransactionInvalid {
             Self::TooFewApprovals { .. } => "REGISTRY_APPROVALS",
             Self::InSyncHeight { .. } | Self::InSyncBlock { .. } => "REGISTRY_IN_SYNC",
             Self::Change(error) => error.code(),
+            Self::ManyAgreementChanges => "AGREEMENT_MANY_CHANGES",
             Self::Agreement(invalid) => invalid.code(),
         }
     }

@@ -67,6 +67,7 @@ impl ChainReader {
         let signed = TransactionHeader::decode(&transaction.parts.header)
             .map_err(|_| corrupt("it has no header"))?;
         let members = self.shared.members_as_of(transaction.header.height)?;
+        let agreements = self.shared.agreements_root_as_of(transaction.header.height)?;
         let registry = members
             .prove_signer(&signed.signer)
             .ok_or_else(|| corrupt("its signer is not in the registry"))?;
@@ -85,7 +86,7 @@ impl ChainReader {
             registry_index: registry.index,
             registry_count: registry.count,
             registry_path: merkle::path_bytes(&registry.path),
-            agreements_root: members.agreements().root().0.to_vec(),
+            agreements_root: agreements.0.to_vec(),
             ..Default::default()
         };
         let of_block = match block.take() {

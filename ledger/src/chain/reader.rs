@@ -301,13 +301,14 @@ impl ChainReader {
         Ok(log.root() == header.log_root)
     }
 
-    /// Where a record was first committed.
+    /// Where a record was first committed: the open one where there is one, for its id says whose it is, and of sealed
+    /// slots the first of any agency's.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn place(&self, record_id: &Hash) -> Result<Option<RecordPlace>, StoreError> {
         let log_size = self.tip().header.log_size;
-        let mut first: Option<RecordPlace> = None;
+        let mut first: Option<(bool, RecordPlace)> = None;
         let id = record_id.0;
         let of_record = move |key: &[u8]| key.starts_with(&id);
         for row in self.store().scan_while(Table::Records, &id, of_record) {
@@ -316,12 +317,14 @@ impl ChainReader {
             let (log_index, position) = (row.log_index, row.position);
             let agency = table::agency_of_record(&key)
                 .ok_or_else(|| StoreError::corrupt(Table::Records, &key, "not an agency code"))?;
-            let earlier = first.is_none_or(|first| log_index < first.log_index);
+            let place = (row.is_sealed(), RecordPlace { log_index, position, agency });
+            let order = |(is_sealed, place): &(bool, RecordPlace)| (*is_sealed, place.log_index);
+            let earlier = first.as_ref().is_none_or(|first| order(&place) < order(first));
             if log_index < log_size && earlier {
-                first = Some(RecordPlace { log_index, position, agency });
+                first = Some(place);
             }
         }
-        Ok(first)
+        Ok(first.map(|(_, place)| place))
     }
 
     /// Where an agency's record was committed.

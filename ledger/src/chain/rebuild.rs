@@ -10,7 +10,7 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    agreement::LodgedAt,
+    agreement::{Agreements, LodgedAt},
     chain::{
         Chain, FORMAT, RegistryState, Tip,
         check::{BlockReader, Damage, VerifiedBlock},
@@ -126,23 +126,25 @@ impl StoreRebuild {
         }
         verify_finalization(&header, &certificate, &chain_id, surveyed.members.validators())
             .map_err(|error| wrong(&error))?;
-        let mut agreements = Arc::clone(surveyed.members.agreements());
+        let mut agreements: Option<Agreements> = None;
         let members = Arc::clone(&surveyed.members);
         for transaction in &transactions {
             surveyed.log.push(transaction.leaf_hash());
             if let Some(change) = transaction.agreement_change() {
                 let agency = transaction.header().agency;
                 let at = LodgedAt { agency, height, time_ms: header.time_ms };
-                let changed = agreements.after(change, &at, &members.at(height));
-                agreements = Arc::new(changed.map_err(|error| wrong(&error))?);
+                let before = || Agreements::clone(members.agreements());
+                let present = agreements.get_or_insert_with(before);
+                let applied = present.apply(change, &at, &members.at(height));
+                applied.map_err(|error| wrong(&error))?;
             }
             if let Some(change) = transaction.registry_change() {
                 let changed = surveyed.members.after(change.proposal(), height);
                 surveyed.members = Arc::new(changed.map_err(|error| wrong(&error))?);
             }
         }
-        if !Arc::ptr_eq(&agreements, members.agreements()) {
-            surveyed.members = Arc::new(surveyed.members.with_agreements(agreements));
+        if let Some(agreements) = agreements {
+            surveyed.members = Arc::new(surveyed.members.with_agreements(Arc::new(agreements)));
         }
         if (surveyed.log.size(), surveyed.log.root()) != (header.log_size, header.log_root) {
             return Err(wrong(&"its transactions do not give its log root"));

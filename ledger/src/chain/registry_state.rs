@@ -14,7 +14,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    agreement::{Agreement, Agreements, Members},
+    agreement::{Agreements, Members},
     authority::Role,
     chain::ChainState,
     finality::validators::ValidatorSet,
@@ -37,7 +37,7 @@ const EARLIER_MAX: usize = 8;
 pub(super) struct RegistryState {
     registry: Arc<Registry>,
     agreements: Arc<Agreements>,
-    /// Heights of the blocks that changed the registry or the agreements.
+    /// Heights of the blocks that changed the registry.
     changes: BTreeSet<u64>,
     tree: Arc<Tree>,
     members_root: Hash,
@@ -64,7 +64,7 @@ impl RegistryState {
             Some((key, (index, entry.clone())))
         });
         let validators = registry.validators_at(height + 1)?;
-        let changes = &registry.change_heights() | &agreements.change_heights();
+        let changes = registry.change_heights();
         Ok(Self {
             agreements,
             tree: Arc::new(tree),
@@ -115,8 +115,7 @@ impl RegistryState {
 
     /// The same members with other agreements.
     pub(super) fn with_agreements(&self, agreements: Arc<Agreements>) -> Self {
-        let changes = &self.registry.change_heights() | &agreements.change_heights();
-        Self { agreements, changes, ..self.clone() }
+        Self { agreements, ..self.clone() }
     }
 
     pub(super) fn agreements(&self) -> &Arc<Agreements> {
@@ -182,26 +181,6 @@ impl RegistryState {
         self.registry.entries().filter(is_new).map(row).collect()
     }
 
-    /// Keys and bytes of the rows of agreements that a block of this height has written.
-    pub(super) fn events_at(&self, height: u64) -> Vec<([u8; 36], Vec<u8>)> {
-        let of_height = |agreement: &Agreement| {
-            let id = agreement.id;
-            let events = (0..).zip(agreement.events().to_vec());
-            let there = events.filter(move |(_, event)| event.height == height);
-            there.map(move |(number, event)| {
-                (table::agreement_event(&id, number), event.encode_to_vec())
-            })
-        };
-        self.agreements.all().flat_map(of_height).collect()
-    }
-
-    /// Keys and bytes of all rows of agreements.
-    pub(super) fn events(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let heights = self.agreements.change_heights();
-        let events = heights.iter().flat_map(|height| self.events_at(*height));
-        events.map(|(key, event)| (key.to_vec(), event)).collect()
-    }
-
     /// Keys and bytes of all rows that blocks have written.
     pub(super) fn rows(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         self.changes.iter().flat_map(|height| self.rows_changed_at(*height)).collect()
@@ -233,8 +212,15 @@ impl Members for MembersAt<'_> {
 /// The agreements that the store's events give.
 fn read_agreements(store: &Store) -> Result<Agreements, StoreError> {
     let mut events = Vec::new();
-    for row in store.scan_while(Table::Agreements, &[], |_| true) {
+    for (number, row) in (0..).zip(store.scan_while(Table::Agreements, &[], |_| true)) {
         let (key, bytes) = row?;
+        if *key != table::number(number) {
+            return Err(StoreError::corrupt(
+                Table::Agreements,
+                &key,
+                "a change before it is missing",
+            ));
+        }
         let event = v1::AgreementEvent::decode(&bytes[..]);
         events.push(event.map_err(|e| StoreError::corrupt(Table::Agreements, &key, e))?);
     }
@@ -247,11 +233,22 @@ fn read_agreements(store: &Store) -> Result<Agreements, StoreError> {
 pub(super) struct EarlierRegistries(Mutex<VecDeque<(u64, Arc<RegistryState>)>>);
 
 impl ChainState {
+    /// The root over the agreements after a committed block.
+    pub(super) fn agreements_root_as_of(&self, height: u64) -> Result<Hash, StoreError> {
+        let before = table::number(height + 1);
+        let mut rows = self.store.scan_back_while(Table::AgreementRoots, &before, |_| true);
+        let Some(row) = rows.next() else { return Ok(Agreements::default().root()) };
+        let (key, root) = row?;
+        let corrupt = |_| StoreError::corrupt(Table::AgreementRoots, &key, "not a hash");
+        Hash::from_slice(&root).map_err(corrupt)
+    }
+
     pub(super) fn members(&self) -> Arc<RegistryState> {
         Arc::clone(&self.state().members)
     }
 
-    /// Those after a committed block.
+    /// The members after a committed block. Its agreements are not among what is made anew: of an earlier block there
+    /// are none in it, and the root over them is [`ChainState::agreements_root_as_of`].
     pub(super) fn members_as_of(&self, height: u64) -> Result<Arc<RegistryState>, StoreError> {
         let newest = self.members();
         let change = newest.last_change(height);
@@ -265,8 +262,7 @@ impl ChainState {
             earlier.push_back(found.clone());
             return Ok(found.1);
         }
-        let agreements = Arc::new(newest.agreements.as_of(change));
-        let members = RegistryState::new(newest.registry.as_of(change), agreements, change)
+        let members = RegistryState::new(newest.registry.as_of(change), Arc::default(), change)
             .map_err(|error| StoreError::corrupt(Table::Registry, &[], error.to_string()))?;
         let members = Arc::new(members);
         if earlier.len() >= EARLIER_MAX {

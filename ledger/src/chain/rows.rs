@@ -1,5 +1,7 @@
 //! The rows that a block writes, in one synced batch.
 
+use prost::Message as _;
+
 use crate::{
     chain::{Chain, Staged, known::dedupe_key},
     finality::{certificate::Certificate, decision::Grounds},
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// The tables whose rows all follow from headers and transactions.
-pub(super) const INDEXES: [Table; 12] = [
+pub(super) const INDEXES: [Table; 13] = [
     Table::Heights,
     Table::Leaves,
     Table::TransactionIds,
@@ -27,6 +29,7 @@ pub(super) const INDEXES: [Table; 12] = [
     Table::Heads,
     Table::Registry,
     Table::Agreements,
+    Table::AgreementRoots,
     Table::Shared,
 ];
 
@@ -134,8 +137,12 @@ pub(super) fn put_indexes(rows: &mut impl Rows, staged: &Staged) {
     for (key, entry) in staged.members.iter().flat_map(|m| m.rows_changed_at(header.height)) {
         rows.row(Table::Registry, &key, &entry);
     }
-    for (key, event) in staged.members.iter().flat_map(|m| m.events_at(header.height)) {
-        rows.row(Table::Agreements, &key, &event);
+    for (number, event) in &staged.agreed {
+        rows.row(Table::Agreements, &table::number(*number), &event.encode_to_vec());
+    }
+    if let Some(members) = staged.members.as_ref().filter(|_| !staged.agreed.is_empty()) {
+        let root = members.agreements().root();
+        rows.row(Table::AgreementRoots, &table::number(header.height), root.as_bytes());
     }
 }
 

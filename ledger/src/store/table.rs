@@ -35,8 +35,10 @@ pub(crate) enum Table {
     Heads,
     /// Kind and id → registry entry, where it was added or ended after the genesis.
     Registry,
-    /// Agreement id and number of the event → event, of each change of an agreement.
+    /// Number → event, of each change of an agreement, in their order.
     Agreements,
+    /// Height → agreements root, of blocks that have changed it.
+    AgreementRoots,
     /// Record id and agency, then log index and position of a slot → the epoch that it names: where the bytes of a
     /// record are shared, by its sealed slot and its grants.
     Shared,
@@ -46,7 +48,7 @@ pub(crate) enum Table {
 
 impl Table {
     /// In the order of their declaration, so that a table's number is its place here.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Meta,
         Self::Headers,
         Self::Heights,
@@ -62,6 +64,7 @@ impl Table {
         Self::Heads,
         Self::Registry,
         Self::Agreements,
+        Self::AgreementRoots,
         Self::Shared,
         Self::Decisions,
     ];
@@ -83,6 +86,7 @@ impl Table {
             Self::Heads => "heads",
             Self::Registry => "registry",
             Self::Agreements => "agreements",
+            Self::AgreementRoots => "agreement_roots",
             Self::Shared => "shared",
             Self::Decisions => "decisions",
         }
@@ -102,8 +106,8 @@ pub(crate) const META_DECISIONS: &[u8] = b"decisions";
 /// There while the indexes are being made anew.
 pub(crate) const META_REBUILD: &[u8] = b"rebuild";
 
-/// Key of [`Table::Headers`], [`Table::Outcomes`] and [`Table::Decisions`] and, for a last log index, of
-/// [`Table::Heights`].
+/// Key of [`Table::Headers`], [`Table::Outcomes`], [`Table::AgreementRoots`] and [`Table::Decisions`], for a last log
+/// index of [`Table::Heights`], and for a change's number of [`Table::Agreements`].
 pub(crate) fn number(value: u64) -> [u8; 8] {
     value.to_be_bytes()
 }
@@ -144,14 +148,6 @@ pub(crate) fn record(id: &Hash, agency: &AgencyCode) -> [u8; 48] {
 /// The agency in a key of [`Table::Records`].
 pub(crate) fn agency_of_record(key: &[u8]) -> Option<AgencyCode> {
     AgencyCode::from_slice(key.get(32..)?).ok()
-}
-
-/// Key of [`Table::Agreements`].
-pub(crate) fn agreement_event(id: &Hash, number: u32) -> [u8; 36] {
-    let mut key = [0; 36];
-    key[..32].copy_from_slice(id.as_bytes());
-    key[32..].copy_from_slice(&number.to_be_bytes());
-    key
 }
 
 /// Key of [`Table::Shared`].

@@ -145,6 +145,11 @@ impl PlaceRow {
         Self { log_index, position, kind, submitter }
     }
 
+    /// Whether the chain has its slot alone.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.kind == SEALED
+    }
+
     /// What is asked of the record; `None` where its kind is none.
     pub(crate) fn target(&self) -> Option<Target> {
         let kind = match self.kind {

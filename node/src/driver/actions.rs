@@ -163,6 +163,28 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
         Ok(())
     }
 
+    /// After a change of agreements: drops the changes that do not apply any more, for the same reason.
+    fn drop_disagreed(&self, time_ms: u64) -> Result<(), DriverError> {
+        if self.core.is_catching_up() {
+            return Ok(());
+        }
+        let waiting: Vec<_> = {
+            let mempool = lock(&self.mempool);
+            let changes = mempool.oldest_first().filter(|t| t.agreement_change().is_some());
+            changes.cloned().collect()
+        };
+        let (reader, mut refused) = (self.chain.reader(), Vec::new());
+        for transaction in &waiting {
+            if let Err(why @ TransactionInvalid::Agreement(_)) =
+                reader.check_registered(transaction, time_ms)?
+            {
+                refused.push((transaction.leaf_hash(), why));
+            }
+        }
+        self.drop_refused(&refused);
+        Ok(())
+    }
+
     /// The core asks for a block that a quorum voted for; with each resend again. Where it is decided
     /// and still not here by then, others may have committed it and gone on.
     fn fetch_block(&mut self, height: u64, block_hash: Hash, from: &[PublicKey]) {
@@ -269,11 +291,15 @@ impl<O: Outside, J: SignerMemory> Driver<O, J> {
             }
         };
         let staged = self.staged_or_executed(&block, &transactions)?;
-        let registry_root = self.chain.tip().header.registry_root;
+        let before = self.chain.tip();
         // The core is at this height until it is told.
         let grounds = self.core.grounds();
         let committed = self.chain.commit_with(staged, finalization, grounds)?;
-        let registry_changed = committed.header.registry_root != registry_root;
+        let after = self.chain.tip();
+        let registry_changed = !Arc::ptr_eq(&before.registry, &after.registry);
+        if !registry_changed && !Arc::ptr_eq(&before.agreements, &after.agreements) {
+            self.drop_disagreed(after.header.time_ms)?;
+        }
         self.height_committed(committed, registry_changed).map(Some)
     }
 

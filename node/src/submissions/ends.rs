@@ -49,7 +49,8 @@ impl Worker {
     }
 
     pub(super) fn end_of_record(&self, record_id: &Hash) -> Result<Option<End>, WorkerError> {
-        let place = self.reader.place(record_id)?;
+        // Another agency may have lodged a sealed slot of this id, which says nothing about this one's.
+        let place = self.reader.place_of(record_id, &self.agency)?;
         place.map(|place| self.end_at(place.log_index, place.position)).transpose()
     }
 

@@ -8,7 +8,7 @@ use customhouse_ledger::{
     chain::{BlockOutcome, ChainReader, SlotOutcome},
     hash::{Hash, Tag},
     store::StoreError,
-    transaction::Slot,
+    transaction::{Slot, record_place},
 };
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -174,7 +174,7 @@ impl Block {
 impl Transaction {
     /// The canonical bytes of a slot's record.
     pub(super) fn record(&self, position: u32) -> Option<&Bytes> {
-        self.parts.records.get(position as usize)
+        self.parts.records.get(record_place(&self.parts, position)?)
     }
 
     /// The id of a slot's record.

@@ -72,6 +72,7 @@ impl Simulation {
                     agreement: agreement.id.0.to_vec(),
                     number: agreement.next_number(),
                     parties: newest.parties.iter().filter(stays).map(ToString::to_string).collect(),
+                    changes: agreement.changes,
                     ..Default::default()
                 }
             }
@@ -82,7 +83,14 @@ impl Simulation {
                 let own = if with == 0 { own_id(&agency).0.to_vec() } else { Vec::new() };
                 let of_own = tip.agreements.get(&own_id(&agency)).filter(|_| with == 0);
                 let number = of_own.map_or(1, |agreement| agreement.next_number());
-                v1::AgreementEpoch { agreement: own, number, parties, ..Default::default() }
+                let changes = of_own.map_or(0, |agreement| agreement.changes);
+                v1::AgreementEpoch {
+                    agreement: own,
+                    number,
+                    parties,
+                    changes,
+                    ..Default::default()
+                }
             }
         };
         if proto.agreement.is_empty() && rng.random_ratio(1, 2) && others.len() > 1 {

@@ -152,6 +152,12 @@ impl Origin<'_> {
                 })
             }
             Table::Tiles => Ok(self.has_tile(key)),
+            Table::Agreements => {
+                let number = key.try_into().map(u64::from_be_bytes);
+                let events = self.shared.members().agreements().events();
+                Ok(number.is_ok_and(|number| number < events))
+            }
+            Table::AgreementRoots => self.has_agreement_root(key),
             _ => Ok(true),
         }
     }
@@ -168,6 +174,19 @@ impl Origin<'_> {
         let Ok(height) = key.try_into().map(u64::from_be_bytes) else { return Ok(false) };
         let header = read_header(&self.shared.store, height)?.map(|(header, _)| header);
         Ok(header.is_some_and(|header| header.log_size > header.log_start))
+    }
+
+    /// Whether a block of this height has changed an agreement.
+    fn has_agreement_root(&self, key: &[u8]) -> Result<bool, StoreError> {
+        let Ok(height) = key.try_into().map(u64::from_be_bytes) else { return Ok(false) };
+        let Some((header, _)) = read_header(&self.shared.store, height)? else { return Ok(false) };
+        for log_index in header.log_start..header.log_size {
+            let found = self.read(log_index)?;
+            if found.is_some_and(|transaction| transaction.agreement_change().is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn has_tile(&self, key: &[u8]) -> bool {

@@ -22,7 +22,6 @@ impl StoreCheck {
     pub(super) fn check_rest(&mut self) {
         self.check_heads();
         self.check_registry();
-        self.check_agreements();
         self.check_meta();
         self.check_pending();
         self.check_decisions();
@@ -91,23 +90,6 @@ impl StoreCheck {
         });
         for key in expected.keys() {
             self.wrong(None, Table::Registry, key, "missing");
-        }
-    }
-
-    fn check_agreements(&mut self) {
-        let mut expected = self.chain.shared.members().events();
-        self.each_row(Table::Agreements, |check, key, value| {
-            check.index_rows += 1;
-            match expected.remove(key) {
-                None => check.wrong(None, Table::Agreements, key, "follows from no block"),
-                Some(event) if event != *value => {
-                    check.wrong(None, Table::Agreements, key, "another value");
-                }
-                Some(_) => {}
-            }
-        });
-        for key in expected.keys() {
-            self.wrong(None, Table::Agreements, key, "missing");
         }
     }
 

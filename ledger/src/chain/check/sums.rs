@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The tables that are compared in this way. The other indexes are small or at hand.
-pub(super) const SUMMED: [Table; 9] = [
+pub(super) const SUMMED: [Table; 11] = [
     Table::Heights,
     Table::Leaves,
     Table::TransactionIds,
@@ -20,6 +20,8 @@ pub(super) const SUMMED: [Table; 9] = [
     Table::Tiles,
     Table::History,
     Table::Shared,
+    Table::Agreements,
+    Table::AgreementRoots,
 ];
 
 /// Rows between two reports of progress.

@@ -86,6 +86,7 @@ impl Fixture {
             until_ms: time_ms + 30 * DAY,
             terms_hash: vec![9; 32],
             not_after_ms: time_ms + DAY,
+            changes: number - 1,
         });
         let proposal = proposal.expect("well-formed");
         let approve = |party: &u8| proposal.approve(&chain_id, &node(*party));
@@ -316,11 +317,8 @@ fn agreements_are_in_no_change_s_way_and_each_is_checked_at_the_door_and_in_the_
     let stale = fixture.epoch(Some(id), 2, &[1, 2, 4]);
     let all = [&second, &stale, &third].map(|change| fixture.changes(1, change));
     let Candidate { staged, refused } = prepare(&chain, &all);
-    let stale = TransactionInvalid::Agreement(crate::agreement::AgreementInvalid::Number {
-        agreement: id,
-        next: 3,
-        stated: 2,
-    });
+    let number = crate::agreement::AgreementInvalid::Number { agreement: id, next: 3, stated: 2 };
+    let stale = TransactionInvalid::Agreement(number);
     assert_eq!(refused, [(all[1].leaf_hash(), stale)]);
     let certificate = finalization(&chain, &staged.block().header);
     chain.commit(staged, certificate).expect("committed");
@@ -341,7 +339,7 @@ fn agreements_are_in_no_change_s_way_and_each_is_checked_at_the_door_and_in_the_
         entry.count,
         &entry.path,
     );
-    let agreements = crate::agreement::root(entry.count, &tree.expect("a path"));
+    let agreements = crate::agreement::root(entry.count, &tree.expect("a path"), &entry.head);
     let registry = crate::registry::root(&chain.tip().registry.members_root(), &agreements);
     assert_eq!(registry, chain.tip().header.registry_root);
     // A restart finds them again.
