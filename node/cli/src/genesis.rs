@@ -69,7 +69,7 @@ pub(crate) struct NewArgs {
     /// The history index has 2^BITS buckets; for the life of the network. 8 to 24.
     #[arg(long, value_name = "BITS", default_value_t = 20)]
     history_bits: u32,
-    /// A parameter that is not to have its default, such as heartbeat_ms=60000.
+    /// A parameter that is not to have its default, such as heartbeat_ms=60000 or open_kinds=declaration,event.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameter: Vec<(String, u64)>,
     /// The file to write.

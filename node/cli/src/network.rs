@@ -53,7 +53,7 @@ pub(crate) struct NewArgs {
     /// The history index has 2^BITS buckets. The default is small, for many nodes on one machine.
     #[arg(long, value_name = "BITS", default_value_t = 16)]
     history_bits: u32,
-    /// A parameter that is not to have its default, such as heartbeat_ms=60000.
+    /// A parameter that is not to have its default, such as heartbeat_ms=60000 or open_kinds=declaration,event.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameter: Vec<(String, u64)>,
 }

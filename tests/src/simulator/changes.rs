@@ -1,4 +1,5 @@
-//! Changes of the registry: agencies join, are given a vote, lose it, and exchange their keys. Every
+//! Changes of the registry: agencies join, are given a vote, lose it, and exchange their keys; parameters of the
+//! network are set, and have their defaults again. Every
 //! change is one that the rules allow at the newest height; where another comes first, it comes to
 //! nothing.
 
@@ -23,7 +24,14 @@ use super::{
 const VALIDATORS_MIN: usize = 4;
 const VALIDATORS_MAX: usize = 9;
 
-/// A change of one agency, by its number.
+/// Parameters that are changed, with values that let a network under faults go on.
+const PARAMETERS: [(&str, [u64; 2]); 3] = [
+    ("heartbeat_ms", [5_000, 30_000]),
+    ("block_transactions_max", [50, 1_000]),
+    ("transaction_slots_max", [1_024, 2_048]),
+];
+
+/// A change of one agency, by its number, or of one parameter.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Join(usize),
@@ -32,6 +40,8 @@ enum Change {
     /// To this one of its keys.
     Rotate(usize, usize),
     EndVote(usize),
+    /// To this value; to its default where there is none.
+    Set(&'static str, Option<u64>),
 }
 
 impl Simulation {
@@ -135,6 +145,12 @@ impl Simulation {
             }
         }
         possible.retain(|change| self.keeps_enough_honest(*change, tip));
+        // One among those of the agencies, whichever it is.
+        let (name, values) = PARAMETERS[tip.registry.count() % PARAMETERS.len()];
+        let is_set = !open_value(name, tip).is_empty();
+        let value = values[tip.registry.count() / PARAMETERS.len() % values.len()];
+        let back = is_set && tip.header.height.is_multiple_of(2);
+        possible.push(Change::Set(name, (!back).then_some(value)));
         possible
     }
 
@@ -158,7 +174,7 @@ impl Simulation {
         let (joins, leaves) = match change {
             Change::Vote(index, _) => (Some(index), None),
             Change::EndVote(index) => (None, Some(index)),
-            Change::Join(_) | Change::Rotate(..) => (None, None),
+            Change::Join(_) | Change::Rotate(..) | Change::Set(..) => (None, None),
         };
         let voting: Vec<usize> = (0..self.identities.len())
             .filter(|other| self.votes(*other, &tip.validators) || joins == Some(*other))
@@ -177,6 +193,10 @@ impl Simulation {
             Change::Vote(index, place) => (entries(index, place), Vec::new()),
             Change::Rotate(index, place) => (entries(index, place), open(index)),
             Change::EndVote(index) => (Vec::new(), open(index)),
+            Change::Set(name, value) => (
+                value.map(|value| parameter(name, value)).into_iter().collect(),
+                open_value(name, tip),
+            ),
         };
         let not_after_ms = tip.header.time_ms + LIFETIME_MS;
         let root = tip.registry.members_root();
@@ -199,7 +219,7 @@ impl Simulation {
                 let (height, key) = (own.header.height, &identity.validators[place]);
                 Some(InSync::sign(&self.chain_id, &identity.agency, height, own.hash, key))
             }
-            Change::Join(_) | Change::EndVote(_) => None,
+            Change::Join(_) | Change::EndVote(_) | Change::Set(..) => None,
         };
         let change = RegistryChange::new(proposal, approvals, in_sync);
         change.map(Some).map_err(|error| error.to_string())
@@ -224,7 +244,13 @@ impl Simulation {
             let votes = |list: &[v1::RegistryEntry]| {
                 list.iter().any(|entry| matches!(entry.entry, Some(Entry::Validator(_))))
             };
+            let of_parameter =
+                |entry: &v1::RegistryEntry| matches!(entry.entry, Some(Entry::Parameter(_)));
             let summary = &mut self.summary;
+            if proto.added.iter().chain(&proto.ended).any(of_parameter) {
+                summary.parameters_set += 1;
+                continue;
+            }
             match (votes(&proto.added), votes(&proto.ended)) {
                 (true, true) => summary.keys_rotated += 1,
                 (true, false) => summary.votes_given += 1,
@@ -252,6 +278,20 @@ impl Simulation {
             endpoint.key_place = next;
         }
     }
+}
+
+fn parameter(name: &str, value: u64) -> v1::RegistryEntry {
+    let entry = Entry::Parameter(v1::ParameterEntry { name: name.to_owned(), value });
+    v1::RegistryEntry { entry: Some(entry), ..Default::default() }
+}
+
+/// The entry that a parameter has its value by, if it has one.
+fn open_value(name: &str, tip: &Tip) -> Vec<v1::RegistryEntry> {
+    let is_it = |entry: &&v1::RegistryEntry| match &entry.entry {
+        Some(Entry::Parameter(own)) => entry.end_height == 0 && own.name == name,
+        _ => false,
+    };
+    tip.registry.entries().filter(is_it).cloned().collect()
 }
 
 fn is_registered(tip: &Tip, key: &PublicKey) -> bool {

@@ -63,6 +63,8 @@ pub struct Summary {
     pub votes_given: u64,
     /// Agencies that lost theirs.
     pub votes_ended: u64,
+    /// Parameters that were set, or have their defaults again.
+    pub parameters_set: u64,
     /// Validator keys that took another's place.
     pub keys_rotated: u64,
     /// Epochs of agreements.
@@ -144,6 +146,7 @@ impl Summary {
             ("agencies joined", &mut self.agencies_joined),
             ("votes given", &mut self.votes_given),
             ("votes ended", &mut self.votes_ended),
+            ("parameters set", &mut self.parameters_set),
             ("validator keys exchanged", &mut self.keys_rotated),
             ("epochs of agreements", &mut self.epochs),
             ("parties that left", &mut self.parties_left),
