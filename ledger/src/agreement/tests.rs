@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{authority::SlotRefused, limits::AGREEMENT_CHANGES_A_DAY_MAX, merkle};
-use state::{LodgedAt, Members};
+use state::{KnownMembers, LodgedAt};
 
 const CHAIN: Hash = Hash([7; 32]);
 const NOW: u64 = 1_800_000_000_000;
@@ -16,7 +16,7 @@ struct Known {
     closed: BTreeSet<AgencyCode>,
 }
 
-impl Members for Known {
+impl KnownMembers for Known {
     fn is_member(&self, agency: &AgencyCode) -> bool {
         !self.closed.contains(agency) && *agency != code("ZZ")
     }

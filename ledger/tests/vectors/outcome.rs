@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::AgreementChange,
     canonical,
     finality::{certificate::Certificate, decision, header::Header},
     hash::Hash,
@@ -50,6 +51,7 @@ fn by_itself(genesis: &Genesis, structure: &str, bytes: &[u8]) -> Option<Result<
         }
         "registry_entry" => registry::decode_entry(bytes).map(drop).map_err(|error| error.code()),
         "registry_change" => registry_change(genesis, bytes),
+        "agreement_change" => agreement_change(genesis, bytes),
         "record" => ValidRecord::from_bytes(shared()).map(drop).map_err(|error| error.code()),
         "slot" => Slot::decode(bytes).map(drop).map_err(|error| error.code()),
         "transaction" => VerifiedTransaction::from_bytes(shared(), &genesis.chain_id())
@@ -139,5 +141,11 @@ fn sealed_subject(bytes: &[u8]) -> Result<(), &'static str> {
 fn registry_change(genesis: &Genesis, bytes: &[u8]) -> Result<(), &'static str> {
     let change = canonical::decode(bytes).map_err(|error| error.code())?;
     let change = RegistryChange::from_proto(&change).map_err(|error| error.code())?;
+    change.verify(&genesis.chain_id()).map_err(|error| error.code())
+}
+
+fn agreement_change(genesis: &Genesis, bytes: &[u8]) -> Result<(), &'static str> {
+    let change = canonical::decode(bytes).map_err(|error| error.code())?;
+    let change = AgreementChange::from_proto(&change).map_err(|error| error.code())?;
     change.verify(&genesis.chain_id()).map_err(|error| error.code())
 }
