@@ -88,7 +88,8 @@ fn each_rule_of_an_epoch_by_itself() {
         change(&mut changed);
         EpochProposal::from_proto(changed).expect_err("refused").code()
     };
-    let faults: [(&str, &dyn Fn(&mut v1::AgreementEpoch)); 15] = [
+    type Fault<'a> = (&'a str, &'a dyn Fn(&mut v1::AgreementEpoch));
+    let faults: [Fault<'_>; 15] = [
         ("AGREEMENT_PARTIES", &|p| p.parties.clear()),
         ("AGREEMENT_PARTIES", &|p| p.parties.reverse()),
         ("AGREEMENT_PARTIES", &|p| p.parties[1] = "AA".into()),

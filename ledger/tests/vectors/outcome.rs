@@ -14,8 +14,9 @@ use customhouse_ledger::{
     },
     record::ValidRecord,
     registry::{self, RegistryChange, genesis::Genesis},
+    sealed_subject,
     transaction::{Slot, VerifiedTransaction},
-    vrf::{self, VrfProof, VrfPublicKey},
+    vrf::{VrfProof, VrfPublicKey},
 };
 use customhouse_proto::v1;
 
@@ -134,7 +135,7 @@ fn sealed_subject(bytes: &[u8]) -> Result<(), &'static str> {
     let scheme = scheme.try_into().map_err(|_| "VRF_SUBJECT")?;
     let id = str::from_utf8(id).map_err(|_| "VRF_SUBJECT")?;
     let subject = v1::Subject { scheme: i32::from_be_bytes(scheme), id: id.to_owned() };
-    let key = vrf::verify_sealed_subject(&key, &agency, &subject, &proof);
+    let key = sealed_subject::verify(&key, &agency, &subject, &proof);
     key.map(drop).map_err(|error| error.code())
 }
 

@@ -81,7 +81,7 @@ fn a_value_is_added_where_none_stays_open_and_ends_as_it_stands() {
     let other = v1::RegistryEntry { entry: heartbeat(5000).entry, ..first.clone() };
     let other = refused(&chain, change(&chain, &[heartbeat(6000)], &[other]));
     assert!(matches!(other, TransactionInvalid::Change(ApplyError::NotOpen(_))), "{other}");
-    apply(&mut chain, &[heartbeat(5000)], &[first.clone()]);
+    apply(&mut chain, &[heartbeat(5000)], std::slice::from_ref(&first));
     let twice = refused(&chain, change(&chain, &[heartbeat(6000)], &[first]));
     assert!(matches!(twice, TransactionInvalid::Change(ApplyError::NotOpen(_))), "{twice}");
     // A value may come again: it is another entry.
