@@ -36,6 +36,7 @@ pub mod merkle;
 pub mod proofs;
 pub mod record;
 pub mod registry;
+pub mod sealed_subject;
 #[cfg(feature = "rocksdb")]
 pub mod store;
 pub mod text;

@@ -3,7 +3,7 @@
 //!
 //! Whoever has the secret key turns a text, *alpha*, into 64 bytes, *beta*, that nobody else can tell from
 //! random ones; and can prove of any alpha, to whoever has the public key, that its beta is the only one
-//! there is. The chain indexes sealed records by such bytes ([`sealed_subject`]): who has no key cannot try
+//! there is. The chain indexes sealed records by such bytes ([`crate::sealed_subject`]): who has no key cannot try
 //! guesses, and who has one cannot give a subject a second key.
 //!
 //! What is done with the secret takes the same time whatever the secret is. It does not take the same time
@@ -19,21 +19,15 @@ use zeroize::Zeroizing;
 use crate::{
     hash::{Hash, LengthError},
     keys::{KeyError, PublicKey, SigningKey},
-    record::subject::form::FormError,
 };
 
-mod sealed_subject;
 mod suite;
 #[cfg(test)]
 mod tests;
 
-pub use sealed_subject::{
-    prove_sealed_subject, sealed_index_key, sealed_subject, verify_sealed_subject,
-};
-
 use suite::{CHALLENGE_BYTES, Expanded};
 
-/// Why a key, a proof or what it is about was refused.
+/// Why a key or a proof was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VrfError {
     /// Not a key that the ledger takes for anything.
@@ -58,9 +52,6 @@ pub enum VrfError {
     /// of one.
     #[error("VRF: none of 256 tries gave a point, this text has no output under this key")]
     NoPoint,
-    /// What is to be proven is no subject in its normal form, so that a proof about it would say nothing.
-    #[error("subject: {0}")]
-    Subject(#[from] FormError),
 }
 
 impl VrfError {
@@ -74,7 +65,6 @@ impl VrfError {
             Self::Scalar => "VRF_PROOF_SCALAR",
             Self::Proof => "VRF_PROOF_INVALID",
             Self::NoPoint => "VRF_NO_POINT",
-            Self::Subject(_) => "VRF_SUBJECT",
         }
     }
 }

@@ -15,6 +15,8 @@ use std::{
 use customhouse_ledger::{hash::Hash, proofs::verifier::Verifier, registry::genesis::Genesis};
 use serde_json::{Value, json};
 
+#[path = "vectors/agreements.rs"]
+mod agreements;
 #[path = "vectors/attachments.rs"]
 mod attachments;
 #[path = "vectors/authority.rs"]
@@ -98,6 +100,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("votes.json", signed::votes(&sample)),
         ("misbehaviour.json", signed::misbehaviour(&sample)),
         ("registry_change.json", members::registry_change(&sample)),
+        ("agreement.json", agreements::agreement(&sample)),
         ("receipt.json", receipts::receipt(&sample)),
         ("history_proof.json", proofs::history_proof(&sample)),
         ("consistency_proof.json", proofs::consistency_proof(&sample)),

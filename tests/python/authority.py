@@ -12,7 +12,7 @@ OFFICE = ROLE_NAMED["office"]
 OPERATORS = {ROLE_NAMED[name] for name in ("broker", "carrier", "trader", "port")}
 
 BODIES = {field.name: field.number for field in SCHEMA.messages["Record"].values() if field.oneof}
-OF_NETWORK = {"registry_change", "misbehaviour"}
+OF_NETWORK = {"registry_change", "misbehaviour", "agreement_change"}
 # Open whatever the parameters say.
 ALWAYS_OPEN = OF_NETWORK
 LODGED = {"declaration", "transport_document", "event", "certificate"}
@@ -76,6 +76,11 @@ def check_reference(row):
     by_office = ROLE_NAMED[row["role"]] == OFFICE
     mine = not own or by_office or row["submitter"] == target["submitter"]
     check(mine, "REFERENCE_SUBMITTER", "of another submitter")
+
+
+def check_signer_of_slot(key):
+    """That a registered signing key may sign a slot that is not open."""
+    check(key["role"] == NODE, "SIGNER_SEALED", "a slot that is not open, by no node")
 
 
 def check_signer(key, record):

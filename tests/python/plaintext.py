@@ -13,6 +13,7 @@ import re
 import unicodedata
 
 import formats
+from wire import SCHEMA
 
 TABLE = pathlib.Path(__file__).parents[2] / "docs" / "vectors" / "unicode.json"
 ID_BYTES_MAX = 256
@@ -85,6 +86,12 @@ def is_uri(text):
     return re.search("[A-Z]", start) is None
 
 
+def is_digits(text):
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
+SCHEME = SCHEMA.enums["Subject.Scheme"]
+SCHEME_NAME = {number: name for name, number in SCHEME.items()}
 FORMS = {
     "UCR": is_code,
     "MRN": lambda text: re.fullmatch("[A-Z0-9]+", text) is not None,
@@ -95,8 +102,9 @@ FORMS = {
     "TRADER": is_code,
     "EPC": is_uri,
     "CASE": is_script,
-    "VALIDATOR_KEY": lambda text: re.fullmatch("[0-9a-f]{64}", text) is not None,
+    "VALIDATOR_KEY": is_digits,
     "AGENCY": formats.is_agency_code,
+    "AGREEMENT": is_digits,
 }
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import agreements
 import attachment
 import authority
 import ed25519
@@ -10,6 +11,7 @@ import formats
 import plaintext
 from formats import FINALIZE, NOTARIZE, NULLIFY, STATEMENT, TRANSACTION_HEADER, Refused, check
 from load import Load
+from plaintext import SCHEME, SCHEME_NAME
 from registry import Change, kind_of
 from wire import SCHEMA
 
@@ -24,8 +26,7 @@ SLOTS_MAX = 4096
 TRANSACTION_BYTES_MAX = 6_291_456
 TRANSACTION_REFERENCES_MAX = 8_192
 
-SCHEME = SCHEMA.enums["Subject.Scheme"]
-SCHEME_NAME = {number: name for name, number in SCHEME.items()}
+FORM = SCHEMA.enums["Slot.Form"]
 # What a record says that is about no subject and refers to nothing.
 OWN_IDS = {"declaration_status": "reference", "event": "event_id"}
 CHECKED = SCHEMA.enums["Source.Mapping"]["CHECKED"]
@@ -65,7 +66,7 @@ class Record:
         known = mapping in SCHEMA.enums["Source.Mapping"].values()
         check(known, "RECORD_ENUMERATION", "source.mapping")
         self.is_checked = mapping == CHECKED
-        # A report of misbehaviour or a change of the registry, read.
+        # A report of misbehaviour, a change of the registry or of an agreement, read.
         self.alone = check_body(self.kind, self.body)
         self.agency = record["agency"]
         self.subjects = subjects(record, self.kind, self.body, self.alone)
@@ -140,6 +141,11 @@ def check_body(kind, body):
             return Change(body)
         except Refused as refused:
             raise Refused("RECORD_REGISTRY_CHANGE", str(refused)) from refused
+    elif kind == "agreement_change":
+        try:
+            return agreements.Change(body)
+        except Refused as refused:
+            raise Refused("RECORD_AGREEMENT_CHANGE", str(refused)) from refused
     return None
 
 
@@ -226,6 +232,9 @@ def derived(kind, body, alone, agency):
         return traders([body["trader"]])
     if kind == "misbehaviour":
         return [("VALIDATOR_KEY", alone.culprit.hex())]
+    if kind == "agreement_change":
+        parties = alone.epoch["parties"] if alone.leave is None else []
+        return [("AGREEMENT", alone.agreement.hex()), *(("AGENCY", party) for party in parties)]
     assert kind == "registry_change", kind
     values = [(kind_of(entry), entry[kind_of(entry)]) for entry in alone.entries]
     found = [("AGENCY", value["agency"]) for _, value in values]
@@ -291,27 +300,54 @@ def read_slot(data):
         slot = SCHEMA.canonical("Slot", data)
     except Refused as refused:
         raise Refused("SLOT_MALFORMED", str(refused)) from refused
-    forms = SCHEMA.enums["Slot.Form"]
-    sealed = slot["form"] == forms["SEALED"]
-    check(not sealed, "SEALED_NOT_ADMITTED", "version 1 of the rules has open slots only")
-    keys = slot["subject_keys"]
+    keys, number = slot["subject_keys"], slot["epoch"]
+    if is_open(slot):
+        named = not slot["agreement"] and number == 0
+    else:
+        known = slot["form"] in (FORM["SEALED"], FORM["GRANT"])
+        of_one = len(slot["agreement"]) == 32 and 1 <= number <= agreements.EPOCHS_MAX
+        named = known and of_one
     holds = (
-        slot["form"] == forms["OPEN"]
-        and not slot["agreement"]
+        named
         and len(keys) <= SUBJECTS_MAX
         and all(len(key) == 32 for key in keys)
         and all(a < b for a, b in zip(keys, keys[1:]))
         and len(slot["record_id"]) == 32
         and len(slot["dedupe_key"]) == 32
     )
-    check(holds, "SLOT_MALFORMED", "not an open slot with its fields")
+    check(holds, "SLOT_MALFORMED", "not a slot of its form with its fields")
+    if is_grant(slot):
+        key = grant_key(slot["record_id"], slot["agreement"], number)
+        check(slot["dedupe_key"] == key, "SLOT_MALFORMED", "a grant under another dedupe key")
     return slot
 
 
+def is_open(slot):
+    return slot["form"] == FORM["OPEN"]
+
+
+def is_grant(slot):
+    return slot["form"] == FORM["GRANT"]
+
+
+def grant_key(record_id, agreement, number):
+    return formats.tagged_hash("grant", record_id, agreement, formats.u32(number))
+
+
+def index_keys(slot, agency):
+    """What the history has a slot under, in a transaction of an agency, given as 16 bytes."""
+    if is_open(slot):
+        return slot["subject_keys"]
+    place = slot["agreement"], formats.u32(slot["epoch"]), agency
+    keys = (formats.tagged_hash("sealed-subject", *place, key) for key in slot["subject_keys"])
+    return sorted(keys)
+
+
 def check_carried(record, slot, transaction):
-    """That a slot is this record's, and the record of the transaction's agency."""
+    """That a slot is this record's, and the record of the transaction's agency. What the subject keys of a
+    slot that is not open stand for is proven apart, by the epoch's key."""
     check(record.id == slot["record_id"], "RECORD_ID", "the slot names another record")
-    same = record.subject_keys == slot["subject_keys"]
+    same = not is_open(slot) or record.subject_keys == slot["subject_keys"]
     check(same, "SUBJECT_KEYS", "the slot has other subjects than the record")
     own = formats.agency_code(record.agency) == transaction["agency"]
     check(own, "RECORD_AGENCY", "of another agency than the transaction")
@@ -356,11 +392,15 @@ def read_transaction(data, chain_id):
     check(counts, "SLOT_COUNT", f"{count} slots where the header says {header['slot_count']}")
     same = formats.tree_root(parts["slots"]) == header["records_root"]
     check(same, "RECORDS_ROOT", "other slots than were signed")
-    check(len(parts["records"]) == count, "RECORD_COUNT", "not a record for every slot")
+    few = len(parts["records"]) <= count
+    check(few, "RECORD_COUNT", "more records than slots")
     check_load(parts["records"])
     slots = [read_slot(slot) for slot in parts["slots"]]
+    opened = [slot for slot in slots if is_open(slot)]
+    each = len(parts["records"]) == len(opened)
+    check(each, "RECORD_COUNT", "not a record for every open slot")
     change = None
-    for slot, encoded in zip(slots, parts["records"]):
+    for slot, encoded in zip(opened, parts["records"]):
         record = Record(encoded)
         check_carried(record, slot, header)
         if record.kind == "misbehaviour":
@@ -370,10 +410,16 @@ def read_transaction(data, chain_id):
         elif record.kind == "registry_change":
             own = count == 1 and slot["dedupe_key"] == record.alone.hash
             check(own, "RECORD_REGISTRY_CHANGE", "not alone, or under another dedupe key")
-            change = record.alone
+            change = record.alone, "RECORD_REGISTRY_CHANGE"
+        elif record.kind == "agreement_change":
+            key = record.alone.dedupe_key(header["agency"])
+            own = count == 1 and slot["dedupe_key"] == key
+            check(own, "RECORD_AGREEMENT_CHANGE", "not alone, or under another dedupe key")
+            change = record.alone, "RECORD_AGREEMENT_CHANGE"
     if change:
+        signed, code = change
         try:
-            change.verify(chain_id)
+            signed.verify(chain_id)
         except Refused as refused:
-            raise Refused("RECORD_REGISTRY_CHANGE", str(refused)) from refused
+            raise Refused(code, str(refused)) from refused
     return header, slots

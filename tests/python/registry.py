@@ -6,6 +6,7 @@ import authority
 import ed25519
 import formats
 import plaintext
+from agreements import Agreements
 from formats import Refused, check
 from jsonform import Object, read_json
 from wire import SCHEMA
@@ -181,10 +182,6 @@ def members_root(count, tree_root):
     return formats.tagged_hash("members", formats.u64(count), tree_root)
 
 
-# That of no agreements: this version of the rules has none.
-AGREEMENTS_ROOT = formats.tagged_hash("agreements", formats.u64(0), formats.tree_root([]))
-
-
 def root(members, agreements):
     return formats.tagged_hash("registry", members, agreements)
 
@@ -272,7 +269,7 @@ class Genesis:
         return members_root(len(leaves), formats.tree_root(leaves))
 
     def registry_root(self):
-        return root(self.members_root(), AGREEMENTS_ROOT)
+        return root(self.members_root(), Agreements().root())
 
     def header(self):
         """The header at height 0, which follows from the genesis."""

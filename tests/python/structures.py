@@ -1,5 +1,6 @@
 """What is checked of each structure that docs/vectors has, by the structure's name there."""
 
+import agreements
 import decisions
 import ed25519
 import formats
@@ -57,6 +58,10 @@ def check_change(data, genesis):
     registry.Change(SCHEMA.canonical("RegistryChange", data)).verify(genesis.chain_id)
 
 
+def check_agreement(data, genesis):
+    agreements.Change(SCHEMA.canonical("AgreementChange", data)).verify(genesis.chain_id)
+
+
 def verify_history_of(verifier, data):
     """The key that is asked for, and a proof."""
     check(len(data) >= 32, "HISTORY_SUBJECT_KEY", "not 32 bytes")
@@ -74,6 +79,7 @@ CHECKS = {
     "genesis_json": lambda data, _: registry.Genesis.from_json(data),
     "registry_entry": lambda data, _: registry.decode_entry(data),
     "registry_change": check_change,
+    "agreement_change": check_agreement,
     "record": lambda data, _: Record(data),
     "slot": lambda data, _: read_slot(data),
     "transaction": lambda data, genesis: read_transaction(data, genesis.chain_id),

@@ -12,6 +12,7 @@ import sys
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import agreements
 import attachment
 import authority
 import decisions
@@ -167,7 +168,8 @@ def check_genesis():
         entries = [registry.encode_entry(entry).hex() for entry in genesis.entries]
         equal(entries, vector["registry_entries"], "entries")
         equal(genesis.members_root().hex(), vector["members_root"], "members root")
-        equal(registry.AGREEMENTS_ROOT.hex(), vector["agreements_root"], "agreements root")
+        none = agreements.Agreements().root()
+        equal(none.hex(), vector["agreements_root"], "agreements root")
         equal(genesis.registry_root().hex(), vector["registry_root"], "registry root")
         equal(genesis.validators.hash().hex(), vector["validators_hash"], "validators hash")
         equal(genesis.header().hex(), vector["header"], "header")
@@ -201,6 +203,14 @@ def check_records(genesis):
     equal(header["records_root"].hex(), vector["fields"]["records_root"], "records root")
     leaf = encoded + bytes.fromhex(vector["signature"])
     equal(formats.leaf_hash(leaf).hex(), vector["leaf_hash"], "leaf hash")
+    for slot in vector["slots_of_an_epoch"]:
+        read = record.read_slot(bytes.fromhex(slot["slot"]))
+        for field in ("form", "epoch"):
+            equal(read[field], slot[field], field)
+        for field in ("record_id", "agreement", "dedupe_key"):
+            equal(read[field].hex(), slot[field], field)
+        keys = record.index_keys(read, formats.agency_code(slot["agency"]))
+        equal([key.hex() for key in keys], slot["index_keys"], "index keys")
 
 
 def check_leaves(described):
@@ -218,6 +228,37 @@ def check_leaves(described):
         }
         equal(found, stated, "leaf")
     equal(field_tree.record_id(decoded).hex(), described["record_id"], "record id")
+
+
+def check_agreements(genesis):
+    """Ids, approvals and dedupe keys, and what becomes of the agreements change by change."""
+    vectors = load("agreement")
+    read = lambda data: agreements.Change(SCHEMA.canonical("AgreementChange", bytes.fromhex(data)))
+    for own in vectors["own"]:
+        equal(agreements.own_id(own["agency"]).hex(), own["agreement"], "an agency's own")
+    first = read(vectors["changes"][0]["change"])
+    equal(first.hash.hex(), vectors["epoch_hash"], "epoch hash")
+    equal(first.agreement.hex(), vectors["agreement"], "agreement id")
+    for stated, approval in zip(vectors["approvals"], first.approvals, strict=True):
+        key = bytes.fromhex(stated["public_key"])
+        equal(approval["public_key"], key, "an approver")
+        message = agreements.approval_message(genesis.chain_id, key, first.hash)
+        equal(message.hex(), stated["signed_message"], "an approval")
+    equal((vectors["notice_ms"], vectors["kept_ms"]), (agreements.HOUR_MS, agreements.KEPT_MS), "ms")
+    found = agreements.Agreements()
+    equal(found.root().hex(), vectors["none"], "root of no agreements")
+    for step in vectors["changes"]:
+        change = read(step["change"])
+        change.verify(genesis.chain_id)
+        equal(change.agreement.hex(), step["agreement"], "agreement")
+        key = change.dedupe_key(formats.agency_code(step["agency"]))
+        equal(key.hex(), step["dedupe_key"], "dedupe key")
+        found.add(change, step["agency"], step["height"], step["time_ms"])
+        equal([entry.hex() for entry in found.entries()], step["entries"], "entries")
+        equal(found.root().hex(), step["agreements_root"], "agreements root")
+        for slot in step["slots"]:
+            asked = bytes.fromhex(slot["agreement"]), slot["epoch"], slot["agency"], slot["time_ms"]
+            equal(code_of(found.check_slot, *asked), slot["code"] or NONE, slot)
 
 
 def check_authority():
@@ -468,6 +509,7 @@ def main():
     check_attachments()
     check_keys()
     check_records(genesis)
+    check_agreements(genesis)
     check_authority()
     check_low_order()
     check_outcomes()

@@ -182,7 +182,9 @@ class Verifier:
             record = records.Record(receipt["record"])
             records.check_carried(record, slot, transaction)
         key = self.verify_signer(receipt, transaction, header)
-        if record:
+        if not records.is_open(slot):
+            authority.check_signer_of_slot(key)
+        elif record:
             authority.check_signer(key, record)
         return header, transaction, slot, record
 

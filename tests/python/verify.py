@@ -59,10 +59,15 @@ def verify_receipt(verifier, data, _):
     header, transaction, slot, carried = verifier.verify_receipt(data)
     agency = transaction["agency"].rstrip(b"\0").decode()
     what = "its bytes are not in the receipt"
+    sealed = ""
+    if not record.is_open(slot):
+        how = "granted" if record.is_grant(slot) else "sealed"
+        epoch, agreement = slot["epoch"], slot["agreement"].hex()
+        sealed = f", {how} under epoch {epoch} of agreement {agreement}"
     if carried:
         speaker = f"{carried.submitter} as {authority.name_of(carried.role)}"
         what = f"a {carried.kind}, its bytes checked, stated by {speaker}"
-    return f"record {slot['record_id'].hex()} ({what}) of {agency}, lodged at {shown(header)}"
+    return f"record {slot['record_id'].hex()} ({what}) of {agency}{sealed}, lodged at {shown(header)}"
 
 
 def verify_history(verifier, data, subject):

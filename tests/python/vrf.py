@@ -10,7 +10,7 @@ import ed25519
 import formats
 import plaintext
 from formats import Refused, check
-from record import SCHEME_NAME
+from plaintext import SCHEME_NAME
 
 P, L = ed25519.P, ed25519.L
 D2 = 2 * ed25519.D % P

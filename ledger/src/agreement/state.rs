@@ -74,7 +74,7 @@ pub struct Agreements {
 }
 
 /// What the chain knows about the members, as far as agreements ask.
-pub trait Members {
+pub trait KnownMembers {
     /// Whether an agency is a member.
     fn is_member(&self, agency: &AgencyCode) -> bool;
     /// Whether a key is a node's signing key of an agency.
@@ -150,7 +150,7 @@ impl Agreements {
         (agreement, number): (&Hash, u32),
         agency: &AgencyCode,
         time_ms: u64,
-        members: &impl Members,
+        members: &impl KnownMembers,
     ) -> Result<(), SlotRefused> {
         let epoch = self.get(agreement).and_then(|agreement| agreement.epoch(number));
         let epoch = epoch.ok_or(SlotRefused::AgreementUnknown)?;
@@ -170,7 +170,7 @@ impl Agreements {
         &self,
         change: &AgreementChange,
         at: &LodgedAt,
-        members: &impl Members,
+        members: &impl KnownMembers,
     ) -> Result<(), AgreementInvalid> {
         match change {
             AgreementChange::Epoch(proposal, approvals) => {
@@ -188,7 +188,7 @@ impl Agreements {
         &mut self,
         change: &AgreementChange,
         at: &LodgedAt,
-        members: &impl Members,
+        members: &impl KnownMembers,
     ) -> Result<v1::AgreementEvent, AgreementInvalid> {
         self.check(change, at, members)?;
         let event = match change {
@@ -213,7 +213,7 @@ impl Agreements {
         proposal: &EpochProposal,
         approvals: &[AgreementApproval],
         at: &LodgedAt,
-        members: &impl Members,
+        members: &impl KnownMembers,
     ) -> Result<(), AgreementInvalid> {
         let (not_after_ms, time_ms) = (proposal.not_after_ms(), at.time_ms);
         if not_after_ms < time_ms {
@@ -248,7 +248,7 @@ impl Agreements {
     fn check_next(
         &self,
         proposal: &EpochProposal,
-        members: &impl Members,
+        members: &impl KnownMembers,
     ) -> Result<(), AgreementInvalid> {
         let (agreement, stated) = (proposal.agreement(), proposal.number());
         let present = self.get(&agreement);

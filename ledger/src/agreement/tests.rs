@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{authority::SlotRefused, limits::AGREEMENT_CHANGES_A_DAY_MAX, merkle};
-use state::{LodgedAt, Members};
+use state::{KnownMembers, LodgedAt};
 
 const CHAIN: Hash = Hash([7; 32]);
 const NOW: u64 = 1_800_000_000_000;
@@ -16,7 +16,7 @@ struct Known {
     closed: BTreeSet<AgencyCode>,
 }
 
-impl Members for Known {
+impl KnownMembers for Known {
     fn is_member(&self, agency: &AgencyCode) -> bool {
         !self.closed.contains(agency) && *agency != code("ZZ")
     }
@@ -103,7 +103,8 @@ fn each_rule_of_an_epoch_by_itself() {
         change(&mut changed);
         EpochProposal::from_proto(changed).expect_err("refused").code()
     };
-    let faults: [(&str, &dyn Fn(&mut v1::AgreementEpoch)); 15] = [
+    type Fault<'a> = (&'a str, &'a dyn Fn(&mut v1::AgreementEpoch));
+    let faults: [Fault<'_>; 15] = [
         ("AGREEMENT_PARTIES", &|p| p.parties.clear()),
         ("AGREEMENT_PARTIES", &|p| p.parties.reverse()),
         ("AGREEMENT_PARTIES", &|p| p.parties[1] = "AA".into()),

@@ -43,10 +43,10 @@ pub enum TransactionInvalid {
         /// In the transaction.
         stated: AgencyCode,
     },
-    /// The key may not sign one of the records.
-    #[error("records[{position}].{refused}")]
+    /// The key may not sign one of the slots, or its record.
+    #[error("slots[{position}]: {refused}")]
     SignerRecord {
-        /// Of the record in the transaction.
+        /// Of the slot in the transaction.
         position: usize,
         /// Why.
         refused: SignerRefused,
@@ -78,9 +78,9 @@ pub enum TransactionInvalid {
         max: u64,
     },
     /// A record of a kind that may not be lodged open.
-    #[error("records[{position}]: {refused}")]
+    #[error("slots[{position}]: {refused}")]
     KindNotOpen {
-        /// Of the record in the transaction.
+        /// Of the slot in the transaction.
         position: usize,
         /// Why.
         refused: KindNotOpen,

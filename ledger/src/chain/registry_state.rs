@@ -14,7 +14,7 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    agreement::{Agreements, Members},
+    agreement::{Agreements, KnownMembers},
     authority::Role,
     chain::ChainState,
     finality::validators::ValidatorSet,
@@ -198,7 +198,7 @@ pub(super) struct MembersAt<'a> {
     height: u64,
 }
 
-impl Members for MembersAt<'_> {
+impl KnownMembers for MembersAt<'_> {
     fn is_member(&self, agency: &AgencyCode) -> bool {
         self.state.registry.is_open_agency(agency, self.height)
     }

@@ -131,6 +131,9 @@ pub enum ReceiptError {
     /// The key may not sign such a record.
     #[error("record.{0}")]
     SignerRecord(SignerRefused),
+    /// The key may not sign a slot of this form.
+    #[error("slot.{0}")]
+    SignerSlot(SignerRefused),
     /// The entry is not at that place of the registry.
     #[error("registry_path: {0}")]
     RegistryPath(ProofError),
@@ -179,7 +182,7 @@ impl ReceiptError {
             Self::RegistryAgency => "REGISTRY_AGENCY",
             Self::RegistryPeriod(_) => "REGISTRY_PERIOD",
             Self::RegistryPath(_) => "REGISTRY_PATH",
-            Self::SignerRecord(refused) => refused.code(),
+            Self::SignerRecord(refused) | Self::SignerSlot(refused) => refused.code(),
         }
     }
 }
@@ -209,10 +212,7 @@ impl Verifier {
         receipt_outcome(&receipt, &transaction, &header)?;
         let record = receipt_record(&receipt, &slot, &transaction)?;
         let signer = receipt_signer(&receipt, &transaction, &header)?;
-        let stated = record.as_ref().and_then(|record| Stated::of(&record.record));
-        if stated.is_some() || slot.form != SlotForm::Open {
-            signer.check_slot(stated.as_ref()).map_err(ReceiptError::SignerRecord)?;
-        }
+        check_speaker(&signer, &slot, record.as_ref())?;
         let (slot_index, log_index) = (receipt.slot_index, receipt.log_index);
         let rests_on = by.rests(finalized_by.len(), header.height);
         Ok(VerifiedReceipt {
@@ -352,6 +352,22 @@ fn receipt_signer(
         return Err(ReceiptError::RegistryPath(ProofError::Root));
     }
     Ok(signer)
+}
+
+/// The key that signed may state the record. Of a slot that is not open the chain has a node's word alone: who stated
+/// the record, and under what, goes with its bytes, and is the same whether these are shown or not.
+fn check_speaker(
+    signer: &Signer,
+    slot: &Slot,
+    record: Option<&ValidRecord>,
+) -> Result<(), ReceiptError> {
+    if slot.form != SlotForm::Open {
+        return signer.check_slot(None).map_err(ReceiptError::SignerSlot);
+    }
+    match record.and_then(|record| Stated::of(&record.record)) {
+        Some(stated) => signer.check(&stated).map_err(ReceiptError::SignerRecord),
+        None => Ok(()),
+    }
 }
 
 fn path(field: &'static str, bytes: &[u8]) -> Result<Vec<Hash>, ReceiptError> {

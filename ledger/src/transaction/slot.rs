@@ -11,7 +11,7 @@ use crate::{
     canonical::{self, CanonicalError},
     hash::{Hash, Tag},
     limits::{EPOCHS_MAX, SUBJECTS_MAX},
-    vrf::sealed_index_key,
+    sealed_subject,
 };
 
 /// How a transaction carries a record, checked.
@@ -53,7 +53,7 @@ pub struct EpochId {
 impl EpochId {
     /// The key that the history has a subject key of a slot under this epoch under.
     pub fn index_key(&self, agency: &AgencyCode, subject_key: &Hash) -> Hash {
-        sealed_index_key(&self.agreement, self.number, agency, subject_key)
+        sealed_subject::index_key(&self.agreement, self.number, agency, subject_key)
     }
 }
 

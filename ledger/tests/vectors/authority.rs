@@ -135,7 +135,7 @@ fn cells(table: &str) -> Vec<Vec<&str>> {
 }
 
 fn kinds(cell: &str) -> Vec<RecordKind> {
-    let network = [RecordKind::RegistryChange, RecordKind::Misbehaviour];
+    let network = authority::ALWAYS_OPEN;
     if cell == "any kind of trade" {
         return RecordKind::ALL.into_iter().filter(|kind| !network.contains(kind)).collect();
     }

@@ -174,6 +174,7 @@ pub(crate) fn values(cases: &mut Cases) {
         ("no open kinds", "open_kinds", 0),
         ("open kinds without registry_change", "open_kinds", OPEN_KINDS & !(1 << 27)),
         ("open kinds without misbehaviour", "open_kinds", OPEN_KINDS & !(1 << 28)),
+        ("open kinds without agreement_change", "open_kinds", OPEN_KINDS & !(1 << 29)),
         ("open kinds with one that there is not", "open_kinds", OPEN_KINDS | 1 << 15),
     ] {
         let entry = parameter(name, value);

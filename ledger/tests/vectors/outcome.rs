@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::AgreementChange,
     canonical,
     finality::{certificate::Certificate, decision, header::Header},
     hash::Hash,
@@ -13,8 +14,9 @@ use customhouse_ledger::{
     },
     record::ValidRecord,
     registry::{self, RegistryChange, genesis::Genesis},
+    sealed_subject,
     transaction::{Slot, VerifiedTransaction},
-    vrf::{self, VrfProof, VrfPublicKey},
+    vrf::{VrfProof, VrfPublicKey},
 };
 use customhouse_proto::v1;
 
@@ -50,6 +52,7 @@ fn by_itself(genesis: &Genesis, structure: &str, bytes: &[u8]) -> Option<Result<
         }
         "registry_entry" => registry::decode_entry(bytes).map(drop).map_err(|error| error.code()),
         "registry_change" => registry_change(genesis, bytes),
+        "agreement_change" => agreement_change(genesis, bytes),
         "record" => ValidRecord::from_bytes(shared()).map(drop).map_err(|error| error.code()),
         "slot" => Slot::decode(bytes).map(drop).map_err(|error| error.code()),
         "transaction" => VerifiedTransaction::from_bytes(shared(), &genesis.chain_id())
@@ -132,12 +135,18 @@ fn sealed_subject(bytes: &[u8]) -> Result<(), &'static str> {
     let scheme = scheme.try_into().map_err(|_| "VRF_SUBJECT")?;
     let id = str::from_utf8(id).map_err(|_| "VRF_SUBJECT")?;
     let subject = v1::Subject { scheme: i32::from_be_bytes(scheme), id: id.to_owned() };
-    let key = vrf::verify_sealed_subject(&key, &agency, &subject, &proof);
+    let key = sealed_subject::verify(&key, &agency, &subject, &proof);
     key.map(drop).map_err(|error| error.code())
 }
 
 fn registry_change(genesis: &Genesis, bytes: &[u8]) -> Result<(), &'static str> {
     let change = canonical::decode(bytes).map_err(|error| error.code())?;
     let change = RegistryChange::from_proto(&change).map_err(|error| error.code())?;
+    change.verify(&genesis.chain_id()).map_err(|error| error.code())
+}
+
+fn agreement_change(genesis: &Genesis, bytes: &[u8]) -> Result<(), &'static str> {
+    let change = canonical::decode(bytes).map_err(|error| error.code())?;
+    let change = AgreementChange::from_proto(&change).map_err(|error| error.code())?;
     change.verify(&genesis.chain_id()).map_err(|error| error.code())
 }

@@ -18,6 +18,7 @@ use super::{
     forgery::Forgery,
     hex_of, proofs, records,
     sample::{self, Head, OWN_KEY, STATUSES_KEY, Sample, encode_steps, key},
+    transactions,
 };
 
 /// As of the block that committed it.
@@ -75,6 +76,7 @@ pub(crate) fn receipt(sample: &Sample) -> Value {
     mutants.record();
     mutants.registry();
     mutants.speaker();
+    mutants.sealed();
     mutants.outcome();
     after_a_change(&mut cases, sample);
     let file = json!({
@@ -166,7 +168,9 @@ impl Mutants<'_> {
             r.slot_path.truncate(31);
         });
         self.refused("SLOT_MALFORMED", "no slot", |r| r.slot.clear());
-        self.forged("SEALED_NOT_ADMITTED", "a sealed slot", |f| f.slot.form = Form::Sealed as i32);
+        self.forged("SLOT_MALFORMED", "a sealed slot without an epoch", |f| {
+            f.slot.form = Form::Sealed as i32;
+        });
         self.forged("SLOT_MALFORMED", "a slot with an agreement", |f| {
             f.slot.agreement = vec![1; 32]
         });
@@ -229,6 +233,66 @@ impl Mutants<'_> {
         let mut forgery = Forgery::new(self.sample);
         own(&mut forgery, OWN_KEY, &|_| {});
         self.cases.valid("signed by a submitter's own key", forgery.receipt(self.sample));
+    }
+
+    /// Slots that are not open. Their record may be shown all the same.
+    fn sealed(&mut self) {
+        let sample = self.sample;
+        let sealed = |forgery: &mut Forgery| forgery.slot = transactions::sealed(61);
+        // As it is in the vault: with the id that its slot has, under keys that follow from no byte of it.
+        let shown = |forgery: &mut Forgery| {
+            let id = std::mem::take(&mut forgery.slot.record_id);
+            forgery.slot = v1::Slot { record_id: id, ..transactions::sealed(61) };
+        };
+        let hidden = |forgery: &mut Forgery| {
+            sealed(forgery);
+            forgery.record.clear();
+        };
+        let mut valid = |name: &str, make: &dyn Fn(&mut Forgery)| {
+            let mut forgery = Forgery::new(sample);
+            make(&mut forgery);
+            self.cases.valid(name, forgery.receipt(sample));
+        };
+        valid("of a sealed slot", &hidden);
+        valid("of a sealed slot, with its record", &shown);
+        // Who lodged it, and under what, is with its bytes.
+        valid("of a sealed slot, with a record that its client signed", &|f| {
+            let mut record = v1::Record::decode(&f.record[..]).expect("a record");
+            record.submitter_certificate.clear();
+            f.carry(&record);
+            shown(f);
+        });
+        valid("of a grant", &|f| {
+            f.slot = transactions::granted(61);
+            f.record.clear();
+        });
+        self.forged("RECORD_ID", "a sealed slot with another record", sealed);
+        self.forged("RECORD_AGENCY", "a sealed slot with a record of another agency", |f| {
+            let mut record = v1::Record::decode(&f.record[..]).expect("a record");
+            record.agency = "DE-ZOLL".into();
+            f.carry(&record);
+            shown(f);
+        });
+        self.forged("SIGNER_SEALED", "a sealed slot by a submitter's own key", |f| {
+            hidden(f);
+            f.signer = OWN_KEY;
+        });
+        self.forged(
+            "SIGNER_SEALED",
+            "a sealed slot by a submitter's own key, with its record",
+            |f| {
+                let mut record = v1::Record::decode(&f.record[..]).expect("a record");
+                record.submitter_certificate.clear();
+                f.carry(&record);
+                shown(f);
+                f.signer = OWN_KEY;
+            },
+        );
+        self.forged("SIGNER_SEALED", "a grant by a submitter's own key", |f| {
+            f.slot = transactions::granted(61);
+            f.record.clear();
+            f.signer = OWN_KEY;
+        });
     }
 
     /// The slot counted.

@@ -524,5 +524,8 @@ pub(crate) fn mutants() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("RECORD_REGISTRY_CHANGE", "a change without a proposal", {
             with(Body::RegistryChange(Default::default()))
         }),
+        ("RECORD_AGREEMENT_CHANGE", "a change of an agreement that says nothing", {
+            with(Body::AgreementChange(Default::default()))
+        }),
     ]
 }

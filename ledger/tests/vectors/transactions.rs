@@ -3,23 +3,25 @@
 use std::slice::from_ref;
 
 use customhouse_ledger::{
+    agreement::AgreementChange,
     finality::{
         evidence::Claim,
         vote::{Ballot, Proposed, Vote, VoteKind},
     },
     hash::{Hash, Tag},
-    limits::TRANSACTION_BYTES_MAX,
+    limits::{EPOCHS_MAX, TRANSACTION_BYTES_MAX},
     merkle::Tree,
     record::field_tree,
-    transaction::TransactionHeader,
+    transaction::{EpochId, Slot, TransactionHeader, VerifiedTransaction},
 };
 use customhouse_proto::v1::{self, record::Body, slot::Form};
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{
+    agreements,
     cases::{Cases, Given, with_cases},
-    damage, hex_of, loads,
+    damage, hashes, hex_of, loads,
     records::{changed, subject_keys, with_body},
     sample::{NOT_AFTER_MS, Sample, key},
 };
@@ -45,6 +47,7 @@ pub(crate) fn transaction(sample: &Sample) -> Value {
         "slots": parts.slots.iter().map(hex_of).collect::<Vec<_>>(),
         "records": parts.records.iter().map(hex_of).collect::<Vec<_>>(),
         "transaction": hex_of(transaction.encoded()),
+        "slots_of_an_epoch": of_epochs(),
     });
     with_cases(file, [slots(sample), transactions(sample)])
 }
@@ -60,12 +63,13 @@ fn slots(sample: &Sample) -> Cases {
     let mut cases = Cases::new("slot");
     cases.valid("an open slot", genuine.to_vec());
     cases.valid("about nothing", changed(&|s| s.subject_keys.clear()));
-    let malformed: [(&str, Vec<u8>); 10] = [
+    let malformed: [(&str, Vec<u8>); 11] = [
         ("cut short", genuine[..genuine.len() - 1].to_vec()),
         ("a field more", [&genuine[..], &[0x98, 0x06, 1]].concat()),
         ("no form", changed(&|s| s.form = Form::Unspecified as i32)),
-        ("an unknown form", changed(&|s| s.form = 3)),
-        ("an agreement", changed(&|s| s.agreement = vec![1; 32])),
+        ("an unknown form", changed(&|s| s.form = 4)),
+        ("open, with an agreement", changed(&|s| s.agreement = vec![1; 32])),
+        ("open, with an epoch", changed(&|s| s.epoch = 1)),
         ("an id of 31 bytes", changed(&|s| s.record_id.truncate(31))),
         ("a dedupe key of 33 bytes", changed(&|s| s.dedupe_key.push(0))),
         ("a subject key of 31 bytes", changed(&|s| s.subject_keys[1].truncate(31))),
@@ -75,8 +79,85 @@ fn slots(sample: &Sample) -> Cases {
     for (change, bytes) in malformed {
         cases.refused("SLOT_MALFORMED", change, bytes);
     }
-    cases.refused("SEALED_NOT_ADMITTED", "sealed", changed(&|s| s.form = Form::Sealed as i32));
+    let of_epoch = [("a sealed slot", sealed(61)), ("a grant", granted(61))];
+    for (name, slot) in of_epoch {
+        slots_of_an_epoch(&mut cases, name, &slot);
+    }
     cases
+}
+
+/// A slot that names an epoch, and what is wrong of its kind.
+fn slots_of_an_epoch(cases: &mut Cases, name: &str, slot: &v1::Slot) {
+    type Fault<'a> = (&'a str, &'a dyn Fn(&mut v1::Slot));
+    cases.valid(name, slot.encode_to_vec());
+    let last = v1::Slot { epoch: EPOCHS_MAX, ..slot.clone() };
+    let faults: [Fault<'_>; 6] = [
+        ("without an agreement", &|s| s.agreement.clear()),
+        ("with an agreement of 31 bytes", &|s| s.agreement.truncate(31)),
+        ("without an epoch", &|s| s.epoch = 0),
+        ("of an epoch above the last", &|s| s.epoch = EPOCHS_MAX + 1),
+        ("with an id of 33 bytes", &|s| s.record_id.push(0)),
+        ("with subject keys that are not sorted", &|s| s.subject_keys.reverse()),
+    ];
+    for (change, make) in faults {
+        let mut changed = slot.clone();
+        make(&mut changed);
+        cases.refused("SLOT_MALFORMED", &format!("{name} {change}"), changed.encode_to_vec());
+    }
+    if slot.form == Form::Sealed as i32 {
+        cases.valid("a sealed slot of the last epoch", last.encode_to_vec());
+        return;
+    }
+    // Its dedupe key follows from what it grants.
+    cases.refused("SLOT_MALFORMED", "a grant under the key of another epoch", last.encode_to_vec());
+    let other = v1::Slot { dedupe_key: vec![3; 32], ..slot.clone() };
+    cases.refused("SLOT_MALFORMED", "a grant under a key of its own", other.encode_to_vec());
+    let other = v1::Slot { record_id: vec![62; 32], ..slot.clone() };
+    cases.refused("SLOT_MALFORMED", "a grant under another record's key", other.encode_to_vec());
+}
+
+/// The epoch that sealed slots and grants name.
+fn epoch() -> EpochId {
+    EpochId { agreement: Hash([0xa9; 32]), number: 7 }
+}
+
+/// A sealed slot whose record id is so many bytes of one value.
+pub(crate) fn sealed(id: u8) -> v1::Slot {
+    v1::Slot {
+        record_id: vec![id; 32],
+        form: Form::Sealed as i32,
+        agreement: epoch().agreement.0.to_vec(),
+        subject_keys: vec![vec![1; 32], vec![2; 32]],
+        dedupe_key: vec![id + 1; 32],
+        epoch: epoch().number,
+    }
+}
+
+/// The grant of that record, under another epoch.
+pub(crate) fn granted(id: u8) -> v1::Slot {
+    let epoch = EpochId { agreement: Hash([0xb9; 32]), number: 1 };
+    let slot = Slot::grant(Hash([id; 32]), epoch, vec![Hash([5; 32]), Hash([6; 32])]);
+    v1::Slot::decode(&slot.encode()[..]).expect("a slot")
+}
+
+/// What a verifier computes of slots that name an epoch, beside what they are.
+fn of_epochs() -> Value {
+    let agency = "NL-DOUANE".parse().expect("a code");
+    let described = |slot: v1::Slot| {
+        let read = Slot::decode(&slot.encode_to_vec()).expect("a slot");
+        json!({
+            "slot": hex_of(slot.encode_to_vec()),
+            "form": slot.form,
+            "record_id": hex_of(&slot.record_id),
+            "agreement": hex_of(&slot.agreement),
+            "epoch": slot.epoch,
+            "subject_keys": slot.subject_keys.iter().map(hex_of).collect::<Vec<_>>(),
+            "dedupe_key": hex_of(&slot.dedupe_key),
+            "agency": agency,
+            "index_keys": hashes(&read.index_keys(&agency)),
+        })
+    };
+    [sealed(61), granted(61)].map(described).to_vec().into()
 }
 
 /// Signs whatever slots and records there are.
@@ -151,8 +232,8 @@ fn transactions(sample: &Sample) -> Cases {
     };
     signed_anew("SUBJECT_KEYS", "a subject key withheld", &|s| drop(s[1].subject_keys.pop()));
     signed_anew("SUBJECT_KEYS", "a subject key more", &|s| s[0].subject_keys.push(vec![0xff; 32]));
-    signed_anew("SEALED_NOT_ADMITTED", "a sealed slot", &|s| s[0].form = Form::Sealed as i32);
     signed_anew("SLOT_MALFORMED", "a slot with an agreement", &|s| s[0].agreement = vec![1]);
+    signed_anew("RECORD_COUNT", "a record for a sealed slot", &|s| s[0] = sealed(61));
     let other = signed(Hash([1; 32]), &slots, &records).encode_to_vec();
     cases.refused("WRONG_CHAIN", "of another chain", other);
     cases.refused("SLOT_COUNT", "of no slot", signed(chain_id, &[], &[]).encode_to_vec());
@@ -160,9 +241,45 @@ fn transactions(sample: &Sample) -> Cases {
     let slot = slot_of(&theirs, &Hash([1; 32]));
     let theirs = signed(chain_id, &[slot], &[theirs]).encode_to_vec();
     cases.refused("RECORD_AGENCY", "a record of another agency", theirs);
+    mixed(&mut cases, &chain_id, &slots, &records);
     changes(&mut cases, sample);
+    agreements(&mut cases, sample);
     loads::of_transactions(&mut cases, sample);
     cases
+}
+
+/// Open slots among others, which bring no record.
+fn mixed(cases: &mut Cases, chain_id: &Hash, open: &[v1::Slot], records: &[Vec<u8>]) {
+    let bytes =
+        |slots: &[v1::Slot], records: &[Vec<u8>]| signed(*chain_id, slots, records).encode_to_vec();
+    let [first, second] = open else { panic!("two") };
+    let slots = [sealed(61), first.clone(), granted(61), second.clone(), sealed(71)];
+    cases.valid("of open slots, sealed ones and a grant", bytes(&slots, records));
+    cases.valid("of sealed slots alone", bytes(&[sealed(61), sealed(71)], &[]));
+    cases.valid("of a grant alone", bytes(&[granted(61)], &[]));
+    let count = "RECORD_COUNT";
+    cases.refused(
+        count,
+        "a record of two missing among sealed slots",
+        bytes(&slots, &records[..1]),
+    );
+    let more = [records, &records[..1]].concat();
+    cases.refused(count, "a record more than open slots", bytes(&slots, &more));
+    cases.refused(count, "a sealed slot that brings a record", bytes(&[sealed(61)], &records[..1]));
+    let reversed = [records[1].clone(), records[0].clone()];
+    cases.refused(
+        "RECORD_ID",
+        "records in another order among sealed slots",
+        bytes(&slots, &reversed),
+    );
+    // The slots are gone through before it is asked how many of them are open.
+    let mut unsealed = slots.clone();
+    unsealed[0].form = Form::Open as i32;
+    let change = "a slot that is open with an epoch";
+    cases.refused("SLOT_MALFORMED", change, bytes(&unsealed, records));
+    let mut other = slots;
+    other[2].dedupe_key[0] ^= 1;
+    cases.refused("SLOT_MALFORMED", "a grant under another key", bytes(&other, records));
 }
 
 /// Changes of the registry that are not alone, or that nobody signed.
@@ -187,6 +304,46 @@ fn changes(cases: &mut Cases, sample: &Sample) {
     let unsigned = unsigned.encode_to_vec();
     let key = Hash::from_slice(&slot.dedupe_key).expect("32 bytes");
     refused("a change with a damaged approval", &[slot_of(&unsigned, &key)], &[unsigned]);
+}
+
+/// Changes of an agreement, and those that are not alone, or that nobody signed.
+fn agreements(cases: &mut Cases, sample: &Sample) {
+    let (chain_id, agency) = (sample.genesis.chain_id(), "NL-DOUANE".parse().expect("a code"));
+    let change = agreements::first(sample);
+    let leave = AgreementChange::Leave { agreement: change.agreement(), epoch: 1 };
+    for (name, change) in [("of an agreement's first epoch", &change), ("of who leaves", &leave)] {
+        let signed = VerifiedTransaction::change_agreement(
+            change,
+            "operator",
+            agency,
+            NOT_AFTER_MS,
+            &chain_id,
+            &key(131),
+        );
+        cases.valid(name, signed.expect("valid").encoded().to_vec());
+    }
+    let mut refused = |change: &str, slots: &[v1::Slot], records: &[Vec<u8>]| {
+        let bytes = signed(chain_id, slots, records).encode_to_vec();
+        cases.refused("RECORD_AGREEMENT_CHANGE", change, bytes);
+    };
+    let record =
+        |change: v1::AgreementChange| with_body(Body::AgreementChange(change)).encode_to_vec();
+    let (genuine, own) = (record(change.to_proto()), change.dedupe_key(&agency));
+    let slot = slot_of(&genuine, &own);
+    let other = slot_of(&genuine, &Hash([1; 32]));
+    refused("a change of an agreement under another dedupe key", &[other], from_ref(&genuine));
+    let company = changed(|_| ());
+    let both = [slot.clone(), slot_of(&company, &Hash([2; 32]))];
+    refused("a change of an agreement in company", &both, &[genuine.clone(), company]);
+    let with_sealed = [slot, sealed(61)];
+    refused("a change of an agreement beside a sealed slot", &with_sealed, from_ref(&genuine));
+    let mut unsigned = change.to_proto();
+    unsigned.approvals[1].signature[5] ^= 1;
+    let unsigned = record(unsigned);
+    refused("a damaged approval of an epoch", &[slot_of(&unsigned, &own)], &[unsigned]);
+    let leaving = record(leave.to_proto());
+    let another = leave.dedupe_key(&"BE-DOUANE".parse().expect("a code"));
+    refused("leaving under another's key", &[slot_of(&leaving, &another)], &[leaving]);
 }
 
 /// Reports of misbehaviour, as transactions. Two votes for two blocks in one view are one.

@@ -7,10 +7,8 @@ use curve25519_dalek::{
 use customhouse_ledger::{
     agency::AgencyCode,
     hash::{Hash, Tag},
-    vrf::{
-        VrfError, VrfProof, VrfPublicKey, VrfSecretKey, prove_sealed_subject, sealed_index_key,
-        sealed_subject,
-    },
+    sealed_subject,
+    vrf::{VrfError, VrfProof, VrfPublicKey, VrfSecretKey},
 };
 use customhouse_proto::v1::{self, subject::Scheme};
 use serde_json::{Value, json};
@@ -73,9 +71,9 @@ fn lodged() -> Vec<(u8, u32, &'static str, v1::Subject)> {
 fn sealed_subjects() -> Vec<Value> {
     let of = |(seed, epoch, code, subject): (u8, u32, &str, v1::Subject)| {
         let agency: AgencyCode = code.parse().expect("a code");
-        let key = sealed_subject(&secret(seed), &agency, &subject).expect("normal");
+        let key = sealed_subject::key_of(&secret(seed), &agency, &subject).expect("normal");
         let agreement = Hash([0xa0 + seed; 32]);
-        let proof = prove_sealed_subject(&secret(seed), &agency, &subject).expect("normal");
+        let proof = sealed_subject::prove(&secret(seed), &agency, &subject).expect("normal");
         json!({
             "seed": hex_of([seed; 32]),
             "public_key": hex_of(public(seed)),
@@ -86,7 +84,7 @@ fn sealed_subjects() -> Vec<Value> {
             "key": key,
             "agreement": agreement,
             "epoch": epoch,
-            "index_key": sealed_index_key(&agreement, epoch, &agency, &key),
+            "index_key": sealed_subject::index_key(&agreement, epoch, &agency, &key),
         })
     };
     lodged().into_iter().map(of).collect()
@@ -320,7 +318,7 @@ fn subject_proofs() -> Cases {
     };
     let proven = |seed: u8, code: &str, subject: &v1::Subject| {
         let agency: AgencyCode = code.parse().expect("a code");
-        prove_sealed_subject(&secret(seed), &agency, subject).expect("normal").to_bytes()
+        sealed_subject::prove(&secret(seed), &agency, subject).expect("normal").to_bytes()
     };
     for (number, (seed, _, code, subject)) in lodged().into_iter().enumerate() {
         let bytes = given(

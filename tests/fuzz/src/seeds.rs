@@ -14,6 +14,7 @@ macro_rules! files {
 
 /// Every file of docs/vectors, and its text.
 pub const FILES: &[(&str, &str)] = files![
+    "agreement.json",
     "attachment.json",
     "authority.json",
     "consistency_proof.json",

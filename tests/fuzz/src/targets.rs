@@ -29,8 +29,8 @@ pub use layouts::{
     transaction_header,
 };
 pub use messages::{
-    decisions, genesis, misbehaviour, record, registry_change, registry_entry, registry_proposal,
-    slot, transaction,
+    agreement_change, decisions, genesis, misbehaviour, record, registry_change, registry_entry,
+    registry_proposal, slot, transaction,
 };
 pub use outputs::{sealed_subject, vrf_key, vrf_proof};
 pub use peers::{block, consensus_message};
@@ -51,6 +51,7 @@ macro_rules! targets {
 /// All of them, by name.
 pub const TARGETS: &[(&str, Target)] = targets![
     agency_code,
+    agreement_change,
     block,
     certificate,
     checkpoint,
@@ -101,6 +102,7 @@ type Prove = fn(&[u8]) -> Option<Vec<String>>;
 
 /// The verifiers, by target.
 const PROVERS: &[(&str, Prove)] = &[
+    ("agreement_change", messages::by_agreement_change),
     ("certificate", proofs::by_certificate),
     ("consistency_proof", proofs::by_consistency_proof),
     ("decisions", messages::by_decisions),

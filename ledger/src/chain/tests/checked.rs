@@ -161,6 +161,30 @@ fn damage_of_any_table_is_named_with_table_and_key() {
     assert!(check_at(fixture.folder.path(), &fixture.genesis).expect("opened").is_sound());
 }
 
+/// Rows as somebody writes them who wants to be entitled to what is not shared.
+#[test]
+fn a_row_of_an_agreement_or_of_what_is_shared_that_no_block_gives_is_named() {
+    let fixture = Fixture::new();
+    drop(lived(&fixture));
+    let rows = dump(fixture.folder.path()).expect("readable");
+    let of_table = |table| rows.iter().find(|(found, ..)| *found == table).expect("a row");
+    let (_, key, event) = of_table(Table::Agreements);
+    let mut next = key.to_vec();
+    next[35] += 1;
+    damage_is_named(&fixture, Table::Agreements, &next, Some(event), "agreements");
+    let (_, key, epoch) = of_table(Table::Shared);
+    let mut other = epoch.to_vec();
+    *other.last_mut().expect("an epoch") += 1;
+    damage_is_named(&fixture, Table::Shared, key, Some(&other), "shared");
+    let mut elsewhere = key.to_vec();
+    elsewhere[55] ^= 1;
+    damage_is_named(&fixture, Table::Shared, &elsewhere, Some(epoch), "shared");
+    // An open slot that counts, as if it were sealed.
+    let open = fixture.transaction(1, 0..2);
+    let open = table::shared(&open.slots()[1].record_id, &open.header().agency, 0, 1);
+    damage_is_named(&fixture, Table::Shared, &open, Some(epoch), "shared");
+}
+
 /// Puts or removes a row, checks, and takes that back.
 fn damage_is_named(
     fixture: &Fixture,

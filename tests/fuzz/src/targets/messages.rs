@@ -1,6 +1,7 @@
 //! Protobuf messages: what is signed, recorded and registered.
 
 use customhouse_ledger::{
+    agreement::AgreementChange,
     canonical,
     finality::{
         certificate::Certificate,
@@ -93,6 +94,23 @@ pub(super) fn by_registry_change(bytes: &[u8]) -> Option<Vec<String>> {
     let hash = change.proposal().hash();
     let approvals = change.approvals().iter();
     Some(approvals.map(|approval| format!("{} approves {hash}", approval.validator)).collect())
+}
+
+/// A change of an agreement with its approvals. Nobody else can say what its signatures prove; that somebody
+/// leaves needs none beside the transaction's.
+pub fn agreement_change(bytes: &[u8]) -> bool {
+    let change =
+        canonical::decode(bytes).ok().and_then(|proto| AgreementChange::from_proto(&proto).ok());
+    proves_nothing_new("agreement_change", bytes);
+    given_back(bytes, change.map(|change| change.to_proto().encode_to_vec()))
+}
+
+pub(super) fn by_agreement_change(bytes: &[u8]) -> Option<Vec<String>> {
+    let change = AgreementChange::from_proto(&canonical::decode(bytes).ok()?).ok()?;
+    change.verify(&GENESIS.chain_id()).ok()?;
+    let AgreementChange::Epoch(proposal, approvals) = change else { return Some(Vec::new()) };
+    let hash = proposal.hash();
+    Some(approvals.iter().map(|approval| format!("{} approves {hash}", approval.signer)).collect())
 }
 
 /// Two statements of one key that contradict each other; only a key that signed both is ever named.

@@ -2,7 +2,8 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    vrf::{VrfProof, VrfPublicKey, verify_sealed_subject},
+    sealed_subject,
+    vrf::{VrfProof, VrfPublicKey},
 };
 use customhouse_proto::v1;
 
@@ -43,7 +44,7 @@ pub(super) fn by_sealed_subject(bytes: &[u8]) -> Option<Vec<String>> {
     let agency = AgencyCode::from_slice(agency).ok()?;
     let id = str::from_utf8(id).ok()?.to_owned();
     let subject = v1::Subject { scheme: i32::from_be_bytes(*scheme), id };
-    let found = verify_sealed_subject(&key, &agency, &subject, &decoded(proof)?).ok()?;
+    let found = sealed_subject::verify(&key, &agency, &subject, &decoded(proof)?).ok()?;
     Some(vec![format!("{key} gives {found} for {subject:?} of {agency}")])
 }
 
