@@ -105,8 +105,8 @@ class Agreements:
 
     def add(self, change, agency, height, time_ms):
         """A change that a block of this height and time carries, lodged by an agency. Whether it may is not asked."""
-        event = {"height": height, "time_ms": time_ms, "agency": agency}
-        event["leave" if change.epoch is None else "epoch"] = change.leave or change.epoch
+        of_block = {"height": height, "time_ms": time_ms, "agency": agency}
+        event = {**of_block, "epoch": change.epoch, "leave": change.leave}
         encoded = SCHEMA.encode("AgreementEvent", event)
         self.head = tagged_hash("agreement-event", self.head, encoded)
         self.newest_ms = max(self.newest_ms, time_ms)

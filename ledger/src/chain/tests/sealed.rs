@@ -7,7 +7,8 @@ use crate::{
     agency::AgencyCode,
     agreement::{AgreementChange, EpochProposal, NOTICE_MS},
     authority::SlotRefused,
-    chain::{SlotOutcome, TransactionInvalid},
+    chain::{BlockInvalid, SlotOutcome, TransactionInvalid},
+    limits::BLOCK_AGREEMENT_CHANGES_MAX,
     merkle,
     proofs::verifier::Verifier,
     transaction::{DedupeScope, EpochId, NewSlot, Slot, SlotForm},
@@ -176,6 +177,57 @@ fn nobody_takes_another_s_id_and_none_is_taken_twice() {
     // In a later block too.
     let block = commit(&mut chain, &[fixture.alone(1, &[sealed(10, 14, under, &[4])])]);
     assert_eq!(outcomes(&block), [repeat]);
+}
+
+#[test]
+fn an_open_record_is_found_by_its_id_whoever_has_lodged_that_id_sealed_before() {
+    let fixture = Fixture::new();
+    let mut chain = fixture.open();
+    let id = fixture.agree(&mut chain, &[1, 2]);
+    let open = fixture.transaction(1, 1..2);
+    let record_id = open.slots()[0].record_id;
+    let mut squatting = sealed(0, 10, epoch(id, 1), &[1]);
+    squatting.record_id = record_id;
+    commit(&mut chain, &[fixture.alone(2, &[squatting])]);
+    let reader = chain.reader();
+    assert_eq!(reader.place(&record_id).expect("readable").map(|p| p.agency), Some(code(2)));
+    commit(&mut chain, &[open]);
+    let found = reader.record(&record_id).expect("readable").expect("committed");
+    assert_eq!((found.place.agency, found.bytes.is_some()), (code(1), true));
+    let receipt = reader.receipt(&record_id).expect("readable").expect("committed");
+    let verified = Verifier::new(&fixture.genesis).verify_receipt(&receipt.encode_to_vec());
+    assert_eq!(verified.expect("genuine").transaction.agency, code(1));
+}
+
+#[test]
+fn a_block_carries_so_many_changes_of_agreements_and_the_next_one_the_others() {
+    let fixture = Fixture::new();
+    let mut chain = fixture.open();
+    let begun = |agency: u8, number: u8| {
+        let change = fixture.epoch(None, 1, &[agency, 4]);
+        let AgreementChange::Epoch(proposal, _) = change else { panic!("an epoch") };
+        let terms_hash = vec![number; 32];
+        let proposal = v1::AgreementEpoch { terms_hash, ..proposal.to_proto() };
+        let proposal = EpochProposal::from_proto(proposal).expect("well-formed");
+        let chain_id = fixture.genesis.chain_id();
+        let approvals = [agency, 4].map(|party| proposal.approve(&chain_id, &node(party)));
+        let change = AgreementChange::epoch(proposal, approvals.to_vec()).expect("one of each");
+        fixture.changes(agency, &change)
+    };
+    let all: Vec<_> = (0..35).flat_map(|n| [begun(1, n), begun(2, n)]).collect();
+    let Candidate { staged, refused } = prepare(&chain, &all);
+    assert_eq!((staged.transactions().len(), &refused[..]), (BLOCK_AGREEMENT_CHANGES_MAX, &[][..]));
+    // Nobody votes for more.
+    let mut larger = prepare(&chain, &all[..BLOCK_AGREEMENT_CHANGES_MAX]).staged.block().clone();
+    let one_more = &all[..=BLOCK_AGREEMENT_CHANGES_MAX];
+    larger.leaves = one_more.iter().map(|transaction| transaction.leaf_hash()).collect();
+    let invalid = chain.validate(&larger, one_more).expect("readable").expect_err("too many");
+    let many = TransactionInvalid::ManyAgreementChanges;
+    assert_eq!(invalid, BlockInvalid::Transaction(BLOCK_AGREEMENT_CHANGES_MAX, many));
+    let certificate = finalization(&chain, &staged.block().header);
+    chain.commit(staged, certificate).expect("committed");
+    commit(&mut chain, &all[BLOCK_AGREEMENT_CHANGES_MAX..]);
+    assert_eq!(chain.reader().agreements().all().count(), 70);
 }
 
 #[test]
