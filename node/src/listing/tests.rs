@@ -1,9 +1,10 @@
 //! What a filter takes, and how far links are followed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use customhouse_ledger::{
-    chain::{BlockContext, Chain},
+    agreement::{AgreementChange, EpochProposal, own_id},
+    chain::{BlockContext, Chain, LogWalk},
     finality::{
         certificate::Certificate,
         vote::{Ballot, Vote, VoteKind},
@@ -12,16 +13,20 @@ use customhouse_ledger::{
     limits::{RECORD_BYTES_MAX, TRANSACTION_BYTES_MAX},
     record::ValidRecord,
     store::StoreOptions,
-    transaction::VerifiedTransaction,
+    transaction::{DedupeScope, EpochId, NewSlot, Slot, SlotForm, VerifiedTransaction},
 };
 use customhouse_proto::v1::{self, record::Body};
 use tempfile::TempDir;
 
 use super::{
-    Listed,
+    Budget, Listed, LogPlace,
     linked::{READ_BYTES_MAX, Search},
+    list,
 };
 use crate::node::tests::{genesis, key};
+
+const BUDGET: Budget =
+    Budget { records: 100, bytes: 1 << 20, slots: 1000, time: Duration::from_secs(60) };
 
 fn filter(change: impl FnOnce(&mut v1::RecordFilter)) -> Listed {
     let mut filter = v1::RecordFilter::default();
@@ -124,6 +129,12 @@ impl Ledger {
         let transaction = signed.expect("valid");
         let ids = transaction.slots().iter().map(|slot| slot.record_id).collect();
         let bytes = transaction.encoded().len();
+        self.commit_transaction(transaction);
+        (ids, bytes)
+    }
+
+    fn commit_transaction(&mut self, transaction: VerifiedTransaction) {
+        let (chain_id, unix_ms) = (self.chain.chain_id(), crate::clock::unix_ms());
         let (tip, view) = (self.chain.tip(), 1);
         let proposer = tip.leaders.leader(&tip.validators, tip.header.height + 1, view);
         let context = BlockContext { view, proposer, time_ms: unix_ms, bytes_max: u64::MAX };
@@ -136,7 +147,37 @@ impl Ledger {
         let certificate = certificate.expect("a quorum of one");
         let committed = self.chain.commit(prepared.staged, certificate).expect("committed");
         assert_eq!(committed.transactions.len(), 1);
-        (ids, bytes)
+    }
+
+    /// Commits an epoch of the agency's own, and gives its name.
+    fn agree(&mut self) -> EpochId {
+        let (chain_id, unix_ms) = (self.chain.chain_id(), crate::clock::unix_ms());
+        let agency = "AGENCY-0".parse().expect("a code");
+        let proposal = EpochProposal::from_proto(v1::AgreementEpoch {
+            agreement: own_id(&agency).0.to_vec(),
+            number: 1,
+            parties: vec!["AGENCY-0".into()],
+            public_key: key(9, 0).public().as_bytes().to_vec(),
+            from_ms: unix_ms - 1000,
+            until_ms: unix_ms + 3_600_000,
+            terms_hash: vec![7; 32],
+            not_after_ms: unix_ms + 60_000,
+            changes: 0,
+        });
+        let proposal = proposal.expect("well-formed");
+        let approvals = vec![proposal.approve(&chain_id, &key(3, 0))];
+        let change = AgreementChange::epoch(proposal, approvals).expect("approved");
+        let until = unix_ms + 60_000;
+        let signed = VerifiedTransaction::change_agreement(
+            &change,
+            "AGENCY-0",
+            agency,
+            until,
+            &chain_id,
+            &key(3, 0),
+        );
+        self.commit_transaction(signed.expect("valid"));
+        EpochId { agreement: change.agreement(), number: 1 }
     }
 
     /// What a page of these records leads to.
@@ -202,4 +243,56 @@ fn as_many_links_as_are_given_end_the_search_and_a_transaction_is_read_once() {
     ledger.search(&page, |search| {
         assert_eq!((search.found.items.len(), search.found.cut), (64, true));
     });
+}
+
+#[test]
+fn a_sealed_record_is_listed_by_its_slot_beside_open_ones() {
+    let mut ledger = Ledger::new();
+    let epoch = ledger.agree();
+    let own = v1::Record {
+        salt: vec![5; 32],
+        agency: "AGENCY-0".into(),
+        submitter: "broker".into(),
+        submitter_role: v1::Role::Broker as i32,
+        submitter_certificate: vec![1; 32],
+        body: Some(Body::Event(v1::Event { event_id: "E1".into(), ..Default::default() })),
+        ..Default::default()
+    };
+    let open = ValidRecord::from_record(own).expect("valid");
+    let sealed = |byte: u8| {
+        NewSlot::Alone(Slot {
+            record_id: Hash([byte; 32]),
+            form: SlotForm::Sealed(epoch),
+            subject_keys: vec![Hash([7; 32])],
+            dedupe_key: Hash([byte; 32]),
+            scope: DedupeScope::Agency,
+        })
+    };
+    let slots = [sealed(1), NewSlot::Open(&open, Hash([3; 32])), sealed(2)];
+    let (chain_id, unix_ms) = (ledger.chain.chain_id(), crate::clock::unix_ms());
+    let agency = "AGENCY-0".parse().expect("a code");
+    let until = unix_ms + 60_000;
+    let signed = VerifiedTransaction::sign_slots(&slots, agency, until, &chain_id, &key(3, 0));
+    ledger.commit_transaction(signed.expect("valid"));
+    let reader = ledger.chain.reader();
+    let listed = |filter: &Listed| {
+        let (mut walk, budget) = (LogWalk::new(reader.clone()), BUDGET);
+        let begin = LogPlace { log_index: 1, position: 0 };
+        let found = list((&reader, &mut walk), filter, (begin, 2, false), (budget, false));
+        found.expect("readable").expect("a place").records
+    };
+    let all = listed(&Listed::default());
+    let told = |record: &v1::ListedRecord| {
+        let sealed = record.place.as_ref().and_then(|place| place.sealed.clone());
+        (record.record_id[0], record.kind.clone(), record.record.len(), sealed.map(|s| s.epoch))
+    };
+    let sealed = |byte| (byte, String::new(), 0, Some(1));
+    let (id, length) = (open.id.0[0], open.bytes.len());
+    let expected = [sealed(1), (id, "event".to_owned(), length, None), sealed(2)];
+    assert_eq!(all.iter().map(told).collect::<Vec<_>>(), expected);
+    // Under the key that the history has it, and under none that a filter would find an open one by.
+    let key = epoch.index_key(&agency, &Hash([7; 32]));
+    assert_eq!(listed(&filter(|f| f.subject_keys = vec![key.0.to_vec()])).len(), 2);
+    assert_eq!(listed(&filter(|f| f.subject_keys = vec![vec![7; 32]])).len(), 0);
+    assert_eq!(listed(&filter(|f| f.kinds = vec!["event".into()])).len(), 1);
 }
