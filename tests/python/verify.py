@@ -66,7 +66,9 @@ def verify_receipt(verifier, data, _):
         sealed = f", {how} under epoch {epoch} of agreement {agreement}"
     if carried:
         speaker = f"{carried.submitter} as {authority.name_of(carried.role)}"
-        what = f"a {carried.kind}, its bytes checked, stated by {speaker}"
+        # Of a sealed one the chain knows the agency alone.
+        stated = "stated by" if record.is_open(slot) else "which says that it is stated by"
+        what = f"a {carried.kind}, its bytes checked, {stated} {speaker}"
     return f"record {slot['record_id'].hex()} ({what}) of {agency}{sealed}, lodged at {shown(header)}"
 
 
