@@ -28,9 +28,10 @@ use customhouse_files::{newfile, readfile};
 
 use crate::{
     backup,
+    contents::Contents,
     directory::{new_directory, refuse_taken},
     error::{MirrorError, VaultError, VaultId},
-    keys_file::KeysFile,
+    keys_file::{KeysFile, KeysName},
     lock::DirectoryLock,
     pair::Pair,
 };
@@ -82,6 +83,8 @@ impl Mirror {
         let lock = lock.ok_or_else(|| MirrorError::Locked(directory.to_owned()))?;
         let segment = Mutex::new(None);
         let mirror = Self { directory: directory.to_owned(), vault, segment, _lock: lock };
+        // What a crash has left of the copy of the keys, which would open groups that were ended since.
+        mirror.pair().settle_copy().map_err(|source| mirror.keys_error(source))?;
         if let Some((_, path)) = segment::all(&mirror.records())?.pop() {
             let unsure = segment::cut(&path, vault)?;
             mirror.write(&unsure)?;
@@ -136,21 +139,28 @@ impl Mirror {
         }
     }
 
-    /// Whether it is of this vault, and not ahead of it.
-    pub(crate) fn follows(&self, vault: VaultId, generation: u64) -> Result<(), MirrorError> {
+    /// Whether it is of this vault, and its keys are those of the vault or ones that these come from: else they are
+    /// the only newer ones that there are, and are not written over.
+    pub(crate) fn precedes(
+        &self,
+        vault: VaultId,
+        name: &KeysName,
+        contents: &Contents,
+    ) -> Result<(), MirrorError> {
         let path = self.directory.clone();
         if self.vault != vault {
             return Err(MirrorError::Foreign { path, expected: vault, found: self.vault });
         }
         let pair = self.pair();
-        if !pair.keys_path().exists() {
+        if !pair.has_keys().map_err(|source| self.keys_error(source))? {
             return Ok(());
         }
         let keys = pair.read_keys();
-        let keys = keys.map_err(|source| self.keys_error(source))?;
-        match keys.generation > generation {
-            true => Err(MirrorError::Ahead { path, mirror: keys.generation, vault: generation }),
-            false => Ok(()),
+        let there = keys.map_err(|source| self.keys_error(source))?.name;
+        let (mirror, vault) = (there.generation, name.generation);
+        match contents.descend_from(&there) {
+            true => Ok(()),
+            false => Err(MirrorError::Ahead { path, mirror, vault }),
         }
     }
 
@@ -163,10 +173,12 @@ impl Mirror {
     /// Replaces its copy of both; without a root key where that is not to leave its directory.
     pub(crate) fn keep_pair(&self, root: Option<&str>, keys: &KeysFile) -> Result<(), MirrorError> {
         self.is_there()?;
-        let written = match root {
-            Some(root) => self.pair().write(root, keys),
-            None => self.pair().write_keys(keys).and_then(|()| self.pair().remove_root_key()),
-        };
+        let pair = self.pair();
+        // Else the file that has the root key of the copy may be written over before the copy is.
+        let written = pair.settle_copy().and_then(|()| match root {
+            Some(root) => pair.write(root, keys),
+            None => pair.write_keys(keys).and_then(|()| pair.remove_root_key()),
+        });
         written.map_err(|source| self.keys_error(source))
     }
 
