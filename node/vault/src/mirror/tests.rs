@@ -416,3 +416,108 @@ fn any_entry_is_decoded_or_refused() {
         }
     }
 }
+
+#[test]
+fn nothing_is_acknowledged_that_went_into_a_directory_which_was_moved_away() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = made(&here, &vault);
+    let mirror = Mirror::open(&directory).expect("opened");
+    let all: Vec<_> = (0..4).map(|number| entries(&vault, &number.to_string())).collect();
+    mirror.append(&all[0]).expect("appended");
+    // A copy of it has its place, as after a restoration of that machine.
+    let away = here.path("away");
+    fs::rename(&directory, &away).expect("moved");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&away).arg(&directory).status();
+    assert!(copied.expect("it runs").success());
+    assert_eq!(code(mirror.append(&all[1])), "MIRROR_REPLACED");
+    fs::remove_dir_all(&directory).expect("removed");
+    fs::rename(&away, &directory).expect("back");
+    mirror.append(&all[2]).expect("appended");
+    assert_eq!(read(&directory).expect("whole"), [&*all[0], &*all[2]].concat());
+    // A segment alone.
+    fs::remove_file(newest(&directory)).expect("removed");
+    assert_eq!(code(mirror.append(&all[1])), "MIRROR_REPLACED");
+    mirror.append(&all[3]).expect("appended to another");
+    assert_eq!(read(&directory).expect("whole"), all[3]);
+}
+
+#[test]
+fn what_reading_would_refuse_is_not_appended() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = made(&here, &vault);
+    let mirror = Mirror::open(&directory).expect("opened");
+    let mut new = entries(&vault, "text");
+    mirror.append(&new).expect("appended");
+    let of = place(SealedKind::Attachment);
+    let sealed = vec![0; crate::attachment_key::SEALED_PIECE_BYTES_MAX + 1];
+    new.push(MirrorEntry { place: of, part: MirrorPart::Piece { index: 0, sealed } });
+    assert_eq!(code(mirror.append(&new)), "MIRROR_ENTRY");
+    assert_eq!(read(&directory).expect("whole"), new[..3], "none of them");
+}
+
+#[test]
+fn an_append_that_is_long_is_in_several_segments_of_which_each_can_be_read() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = made(&here, &vault);
+    let mirror = Mirror::open(&directory).expect("opened");
+    let text = "x".repeat(30_000);
+    let all: Vec<_> = (0..20).flat_map(|_| entries(&vault, &text)).collect();
+    mirror.append(&all).expect("appended");
+    mirror.append(&all[..1]).expect("appended");
+    assert_eq!(read(&directory).expect("whole"), [&*all, &all[..1]].concat());
+    let segments = segment::all(&directory.join(RECORDS)).expect("listed");
+    assert!(segments.len() >= 10, "{} segments", segments.len());
+    for (_, path) in segments {
+        let length = fs::metadata(&path).expect("there").len();
+        assert!(length < 64 * 1024 + 31_000, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_mirror_that_is_damaged_gives_what_is_whole_and_tells_of_the_rest() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = made(&here, &vault);
+    let all: Vec<_> = (0..3).map(|number| entries(&vault, &number.to_string())).collect();
+    for new in &all {
+        Mirror::open(&directory).expect("opened").append(new).expect("appended");
+    }
+    let salvaged = || {
+        let (mut found, mut reports) = (Vec::new(), Vec::new());
+        let take = |entry| {
+            found.push(entry);
+            Ok::<_, MirrorError>(())
+        };
+        let count = Mirror::salvage(&directory, take, |error| reports.push(error.code()));
+        assert_eq!(count.expect("a mirror"), found.len() as u64);
+        (found, reports)
+    };
+    assert_eq!(salvaged(), (all.concat(), vec![]));
+    let segments = segment::all(&directory.join(RECORDS)).expect("listed");
+    let (_, second) = &segments[1];
+    let whole = fs::read(second).expect("there");
+    // In the first entry, and in the header.
+    for (at, lost) in [(100, 1), (20, 0)] {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        fs::write(second, changed).expect("written");
+        assert_eq!(code(read(&directory)), "MIRROR_DAMAGED");
+        let (found, reports) = salvaged();
+        assert_eq!(found, [&*all[0], &all[1][lost..], &*all[2]].concat(), "{at}");
+        assert!(!reports.is_empty() && reports.iter().all(|code| *code == "MIRROR_DAMAGED"));
+    }
+}
+
+#[test]
+fn sealed_bytes_bring_their_own_key() {
+    let here = Place::new();
+    let vault = here.plain();
+    let [whole, key, piece] = &entries(&vault, "text")[..] else { panic!("three") };
+    let other = MirrorPart::Piece { index: 4, sealed: Vec::new() };
+    let parts = [&whole.part, &key.part, &piece.part, &other];
+    let voids = parts.map(|later| parts.map(|earlier| u8::from(later.voids(earlier))));
+    assert_eq!(voids, [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]);
+}
