@@ -4,7 +4,9 @@
 use std::{
     fs::{self, File, FileType, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+    },
     path::{Path, PathBuf},
 };
 
@@ -81,17 +83,25 @@ pub(crate) fn kind(found: FileType) -> &'static str {
 
 /// Writes a file in the place of the one that has its name, if there is one, and syncs it and its
 /// directory. Whoever reads sees either of the two, whole. The caller knows what is there: it is a
-/// file of its own.
+/// file of its own. Where another user owns it, that user owns the new one: else a service could not read any
+/// more what root has replaced.
 ///
 /// # Errors
 /// The system's answer; [`io::ErrorKind::AlreadyExists`] where what has the name is not a regular file.
 /// It is then as it was.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    if let Some(found) = path.symlink_metadata().ok().filter(|found| !found.is_file()) {
+    let found = path.symlink_metadata().ok();
+    if let Some(found) = found.as_ref().filter(|found| !found.is_file()) {
         return Err(taken(found.file_type()));
     }
+    let other = found.filter(|found| found.uid() != rustix::process::geteuid().as_raw());
     let temporary = beside(path)?;
-    let result = fill(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    let result = fill(&temporary, bytes, mode)
+        .and_then(|()| match other {
+            Some(found) => chown(&temporary, Some(found.uid()), Some(found.gid())),
+            None => Ok(()),
+        })
+        .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = result {
         // It may not be there; what went wrong first is what is told.
         let _left_behind = fs::remove_file(&temporary);
@@ -368,6 +378,25 @@ mod tests {
         let refused = NewFile::begin(&path, 0o600).expect_err("taken");
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1);
+    }
+
+    /// Who is not root owns what there is.
+    #[test]
+    fn what_takes_the_place_of_a_file_has_its_owner() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.key");
+        fs::write(&path, "first").expect("written");
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(65_534), Some(65_534)).expect("given away");
+        }
+        let owner = |path: &Path| {
+            let found = fs::metadata(path).expect("there");
+            (found.uid(), found.gid())
+        };
+        let before = owner(&path);
+        replace_secret(&path, b"second").expect("replaced");
+        assert_eq!(owner(&path), before);
+        assert_eq!(fs::read(&path).expect("there"), b"second");
     }
 
     fn content(mut file: &File) -> Vec<u8> {

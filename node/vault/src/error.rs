@@ -37,6 +37,14 @@ pub enum VaultError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Another user owns it.
+    #[error("vault {path}: {source}")]
+    Owner {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Whose it is.
+        source: PrivateFileError,
+    },
     /// Another process has it open.
     #[error("vault {0} is open in another process: stop that first")]
     Locked(PathBuf),
@@ -192,6 +200,7 @@ impl VaultError {
             Self::Io { .. } => "VAULT_IO",
             Self::Randomness(_) => "VAULT_RANDOMNESS",
             Self::Permissions { .. } => "VAULT_PERMISSIONS",
+            Self::Owner { .. } => "VAULT_OWNER",
             Self::Locked(_) => "VAULT_LOCKED",
             Self::Missing(_) => "VAULT_MISSING",
             Self::Exists(_) => "VAULT_EXISTS",
@@ -242,6 +251,9 @@ impl VaultError {
             PrivateFileError::Io(source) => Self::io(path)(source),
             PrivateFileError::Permissions(mode) => {
                 Self::Permissions { path: path.to_owned(), mode }
+            }
+            source @ PrivateFileError::Owner { .. } => {
+                Self::Owner { path: path.to_owned(), source }
             }
         }
     }

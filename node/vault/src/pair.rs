@@ -64,10 +64,16 @@ impl Pair {
         };
         let (root, root_path) = named(self.root_path()).or_else(|error| match &error {
             // Nothing is known of what is there.
-            VaultError::Io { .. } | VaultError::Permissions { .. } => Err(error),
+            VaultError::Io { .. } | VaultError::Permissions { .. } | VaultError::Owner { .. } => {
+                Err(error)
+            }
             // Of before a renewal, or overwritten by it already.
             _ => match named(self.new_root_path()) {
-                Err(found @ (VaultError::Io { .. } | VaultError::Permissions { .. })) => Err(found),
+                Err(
+                    found @ (VaultError::Io { .. }
+                    | VaultError::Permissions { .. }
+                    | VaultError::Owner { .. }),
+                ) => Err(found),
                 found => found.map_err(|_| error),
             },
         })?;

@@ -118,7 +118,9 @@ impl Vault {
         let pair = Pair::new(directory);
         // Before a lock is left in a directory that is no vault.
         fs::metadata(pair.keys_path()).map_err(VaultError::io(&pair.keys_path()))?;
-        let mode = fs::metadata(directory).map_err(VaultError::io(directory))?.permissions().mode();
+        let found = fs::metadata(directory).map_err(VaultError::io(directory))?;
+        readfile::is_own(&found).map_err(VaultError::private(directory))?;
+        let mode = found.permissions().mode();
         if mode & readfile::OTHERS != 0 {
             let (path, mode) = (directory.to_owned(), mode & 0o7777);
             return Err(VaultError::Permissions { path, mode });

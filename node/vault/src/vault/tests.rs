@@ -197,6 +197,23 @@ fn others_may_neither_enter_nor_read_it() {
     place.open();
 }
 
+/// Root gives them away; who is not root owns what there is.
+#[test]
+fn a_vault_of_another_user_is_not_opened() {
+    let place = Place::new();
+    drop(place.plain());
+    let vault = place.vault();
+    for path in [vault.join("root.key"), vault.join("keys"), vault] {
+        let give = |owner| std::os::unix::fs::chown(&path, Some(owner), None);
+        let own = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).expect("there"));
+        if give(65_534).is_ok() && own != 65_534 {
+            assert_eq!(place.code(&Protection::Plain), "VAULT_OWNER", "{}", path.display());
+            give(own).expect("taken back");
+        }
+    }
+    place.open();
+}
+
 #[test]
 fn named_secrets_are_there_after_a_restart() {
     let place = Place::new();
