@@ -212,7 +212,8 @@ impl Mirror {
         }
     }
 
-    /// Reads all that a mirror has, in the order in which it came. A node that writes to it may be running. Returns how many there were.
+    /// Reads all that a mirror has, in the order in which it came. A node that writes to it may be running. Returns
+    /// how many there were.
     ///
     /// # Errors
     /// [`MirrorError`], or what `take` answers.

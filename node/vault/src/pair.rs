@@ -160,7 +160,9 @@ impl Pair {
 
     fn move_root_key(&self) -> Result<(), VaultError> {
         let (new, path) = (self.new_root_path(), self.root_path());
-        newfile::move_over_secret(&new, &path).map_err(VaultError::io(&path))
+        self.step(3)
+            .and_then(|()| newfile::move_over_secret(&new, &path))
+            .map_err(VaultError::io(&path))
     }
 
     /// Removes the root key, where a pair is not to have one.

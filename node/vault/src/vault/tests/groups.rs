@@ -179,6 +179,29 @@ fn one_failed_writing_of_a_renewal_stops_nothing() {
     }
 }
 
+/// The new root key is in use then, and in a file that the next renewal writes.
+#[test]
+fn a_renewal_whose_last_step_fails_is_completed_before_the_next_begins() {
+    let here = Place::new();
+    let vault = here.plain();
+    let purged = sealed(&vault, b"purged");
+    let groups = [purged.key().group()];
+    close(&vault, &groups);
+    let error = broken_off(3, || vault.renew_root(&groups)).expect_err("not destroyed");
+    assert_eq!(error.code(), "VAULT_IO");
+    let look = |vault: &Vault| {
+        let error = vault.open_sealed(place(SealedKind::Record), &purged).expect_err("ended");
+        assert_eq!(error.code(), "VAULT_ENDED");
+    };
+    look(&vault);
+    let record = sealed(&vault, b"bytes");
+    broken_off(1, || vault.renew_root(&[])).expect_err("broken off");
+    drop(vault);
+    let vault = here.open();
+    look(&vault);
+    assert_eq!(opened(&vault, &record), b"bytes");
+}
+
 #[test]
 fn a_vault_whose_keys_cannot_be_read_after_a_failed_writing_changes_nothing_any_more() {
     let here = Place::new();
