@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use customhouse_files::{folder, newfile};
+use customhouse_files::{folder, newfile, readfile};
 
 use crate::error::VaultError;
 
@@ -59,12 +59,20 @@ pub(crate) fn discard_unfinished(directory: &Path) -> Result<(), VaultError> {
 }
 
 /// Removes a directory, if it is there, and overwrites the files that it has.
+///
+/// # Errors
+/// [`VaultError::Owner`] for another user's; a failing disk.
 pub(crate) fn discard(directory: &Path) -> Result<(), VaultError> {
-    let entries = match fs::read_dir(directory) {
+    // A symbolic link is not followed: what it leads to is not ours.
+    match directory.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(VaultError::io(directory))?,
-    };
-    for entry in entries {
+        Ok(found) if found.is_dir() => {
+            readfile::is_own(&found).map_err(VaultError::private(directory))?;
+        }
+        Ok(_) => return fs::remove_file(directory).map_err(VaultError::io(directory)),
+        Err(error) => return Err(VaultError::io(directory)(error)),
+    }
+    for entry in fs::read_dir(directory).map_err(VaultError::io(directory))? {
         let entry = entry.map_err(VaultError::io(directory))?;
         let (path, found) = (entry.path(), entry.file_type());
         match found.map_err(VaultError::io(&path))? {
@@ -83,4 +91,32 @@ pub(crate) fn discard(directory: &Path) -> Result<(), VaultError> {
 /// Makes a directory for the owner only, and those that it is in where they are not there, durably.
 pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
     folder::create_durably(directory, 0o700)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_discarded_is_overwritten_and_no_link_is_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir_all(path("vault/inner")).expect("made");
+        fs::create_dir(path("elsewhere")).expect("made");
+        for name in ["vault/keys", "vault/inner/keys", "elsewhere/keys"] {
+            fs::write(path(name), "secret").expect("written");
+        }
+        fs::hard_link(path("vault/inner/keys"), path("other name")).expect("another name");
+        symlink(path("elsewhere"), path("vault/link")).expect("made");
+        discard(&path("vault")).expect("removed");
+        assert!(!path("vault").exists());
+        assert_eq!(fs::read(path("other name")).expect("there"), [0; 6]);
+        symlink(path("elsewhere"), path("vault")).expect("made");
+        discard(&path("vault")).expect("removed");
+        assert!(path("vault").symlink_metadata().is_err());
+        assert_eq!(fs::read(path("elsewhere/keys")).expect("there"), b"secret");
+        discard(&path("vault")).expect("nothing to remove");
+    }
 }
