@@ -30,7 +30,6 @@ use crate::{
     envelope::RecipientSecret,
     error::VaultError,
     group::{GROUP_KEYS_MAX, GroupNumber, RetentionMonth},
-    keys_file::{FileId, KeysName},
     named::{DedupeSecret, EncryptionKey, EpochSecret},
 };
 
@@ -45,6 +44,17 @@ pub(crate) const DEDUPE_MAX: usize = 64;
 pub(crate) const ENCRYPTION_MAX: usize = 1024;
 /// Keys of a group that are given out between two writings.
 pub(crate) const RESERVED: u32 = 1024;
+
+/// 16 random bytes that tell one writing of the keys from every other.
+pub(crate) type FileId = [u8; 16];
+
+/// Which writing of the keys it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeysName {
+    pub(crate) incarnation: u32,
+    pub(crate) generation: u64,
+    pub(crate) file: FileId,
+}
 
 /// The key of a group.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ use customhouse_ledger::{
 
 use crate::{
     aead,
-    contents::Contents,
+    contents::{Contents, KeysName},
     error::{VaultError, VaultId},
     root_key::{RootId, RootKey},
 };
@@ -35,17 +35,6 @@ const HEADER_BYTES: usize = 8 + 16 + 16 + 4 + 8 + 16 + 1 + 4;
 const CRC_BYTES: usize = 4;
 /// Most bytes of the file: as many group keys and secrets as there may be, and some room.
 const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// 16 random bytes that tell one writing of the keys from every other.
-pub(crate) type FileId = [u8; 16];
-
-/// Which writing of the keys it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeysName {
-    pub(crate) incarnation: u32,
-    pub(crate) generation: u64,
-    pub(crate) file: FileId,
-}
 
 /// A file of keys that was read: whole, but not opened.
 #[derive(Clone, Debug)]

@@ -34,10 +34,10 @@ use customhouse_files::{newfile, readfile};
 
 use crate::{
     backup,
-    contents::Contents,
+    contents::{Contents, KeysName},
     directory::{new_directory, refuse_taken},
     error::{MirrorError, VaultError, VaultId},
-    keys_file::{KeysFile, KeysName},
+    keys_file::KeysFile,
     lock::DirectoryLock,
     pair::Pair,
 };

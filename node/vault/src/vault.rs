@@ -32,11 +32,11 @@ use customhouse_files::{
 
 use crate::{
     backup::{self, VaultBackup},
-    contents::Contents,
+    contents::{Contents, KeysName},
     directory::{discard_unfinished, new_directory, refuse_taken},
     error::{VaultError, VaultId},
     group::GroupNumber,
-    keys_file::{KeysFile, KeysName},
+    keys_file::KeysFile,
     lease::Leases,
     lock::DirectoryLock,
     mirror::Mirror,

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::Wrapping;
 use crate::{
-    contents::{Contents, Reserved},
+    contents::{Contents, KeysName, Reserved},
     error::VaultError,
     group::RetentionMonth,
-    keys_file::{KeysFile, KeysName},
+    keys_file::KeysFile,
     mirror::Mirror,
     pair::Pair,
     random,
