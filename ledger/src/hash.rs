@@ -115,6 +115,8 @@ impl Tag {
     pub const VAULT_WRAP: Self = Self("customhouse/v1/vault-wrap\0");
     /// Sealed with: the place of what is sealed.
     pub const VAULT_SEAL: Self = Self("customhouse/v1/vault-seal\0");
+    /// Sealed with: what an envelope is for. Its hash is the id of an envelope's place in a vault.
+    pub const ENVELOPE: Self = Self("customhouse/v1/envelope\0");
     /// Transaction header bytes → transaction id.
     pub const TRANSACTION: Self = Self("customhouse/v1/transaction\0");
     /// Signed: transaction header bytes.

@@ -1,7 +1,9 @@
 //! Text files in an agency's folders.
 
 use std::{
-    fs, io,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -41,7 +43,26 @@ pub fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FolderError + '_ {
 /// # Errors
 /// The system's answer.
 pub fn create_dir(path: &Path) -> Result<(), FolderError> {
-    fs::create_dir_all(path).map_err(io_error(path))
+    create_durably(path, 0o777).map_err(io_error(path))
+}
+
+/// The same with permission bits for those that are made. Each is durable in the one that it is in: else what is
+/// written to it and synced may be in a directory that is not there after a crash.
+///
+/// # Errors
+/// The system's answer.
+pub fn create_durably(path: &Path, mode: u32) -> io::Result<()> {
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
+    let mut made: Vec<_> = path.ancestors().take_while(missing).collect();
+    while let Some(path) = made.pop() {
+        match DirBuilder::new().mode(mode).create(path) {
+            // By another meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
+        newfile::sync_directory(path)?;
+    }
+    Ok(())
 }
 
 /// Writes a new file that everyone may read.
@@ -59,4 +80,28 @@ pub fn write_public(path: &Path, text: &str) -> Result<(), FolderError> {
 pub fn resolved(base: &Path, path: &Path) -> PathBuf {
     let home = path.strip_prefix("~").ok().zip(std::env::home_dir());
     home.map_or_else(|| base.join(path), |(rest, home)| home.join(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn directories_are_made_with_those_that_they_are_in_and_left_as_they_are() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a/b/c");
+        create_durably(&path, 0o700).expect("made");
+        for path in path.ancestors().take(3) {
+            let mode = fs::metadata(path).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", path.display());
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).expect("allowed");
+        create_durably(&path.join("../c/./d"), 0o700).expect("made");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o750);
+        fs::write(path.join("file"), "").expect("written");
+        create_durably(&path.join("file/d"), 0o700).expect_err("a file is no directory");
+        create_durably(&path.join("file"), 0o700).expect_err("a file is no directory");
+    }
 }

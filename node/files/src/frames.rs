@@ -89,6 +89,32 @@ pub fn read(bytes: &[u8], from: usize, nonce: Nonce) -> Result<Frames<'_>, Damag
     Ok(frames)
 }
 
+/// Reads what can be read of a file that is damaged: the payloads, in order, and each stretch of bytes between
+/// them that is neither a frame nor a mark. What an append that was cut short has left at the end is not told.
+pub fn salvage(bytes: &[u8], from: usize, nonce: Nonce) -> (Vec<&[u8]>, Vec<DamagedFrame>) {
+    let (mut payloads, mut damage, mut offset) = (Vec::new(), Vec::new(), from);
+    while offset < bytes.len() {
+        if is_mark(bytes, offset, nonce) {
+            offset += MARK_BYTES;
+            continue;
+        }
+        match frame(&bytes[offset..]) {
+            Ok(payload) => {
+                payloads.push(payload);
+                offset += FRAME_HEADER_BYTES + payload.len();
+            }
+            Err(what) => {
+                let begins =
+                    |at: &usize| is_mark(bytes, *at, nonce) || frame(&bytes[*at..]).is_ok();
+                let Some(next) = (offset + 1..bytes.len()).find(begins) else { break };
+                damage.push(DamagedFrame { offset: offset as u64, what });
+                offset = next;
+            }
+        }
+    }
+    (payloads, damage)
+}
+
 /// Whether a mark begins at an offset of a file.
 fn is_mark(bytes: &[u8], offset: usize, nonce: Nonce) -> bool {
     bytes[offset..].starts_with(&MARK) && bytes[offset..].starts_with(&mark(offset as u64, nonce))
@@ -153,5 +179,27 @@ mod tests {
         }
         // The marks of another file are none.
         assert_eq!(read(&bytes, 4, [8; 8]).expect("cut short").payloads, [b"one", b"two"]);
+    }
+    #[test]
+    fn what_is_damaged_takes_nothing_with_it_but_itself() {
+        let bytes = file();
+        let whole: [&[u8]; 4] = [b"one", b"two", b"three", b""];
+        let (payloads, damage) = salvage(&bytes, 4, NONCE);
+        assert_eq!((&*payloads, damage.len()), (&whole[..], 0));
+        let first = 4..4 + FRAME_HEADER_BYTES + 3;
+        for at in first.clone() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let (payloads, damage) = salvage(&changed, 4, NONCE);
+            assert_eq!((&*payloads, damage.len()), (&whole[1..], 1), "{at}");
+            assert_eq!(damage[0].offset, 4);
+        }
+        for length in 4..bytes.len() {
+            let (payloads, damage) = salvage(&bytes[..length], 4, NONCE);
+            assert!(whole.starts_with(&payloads) && damage.is_empty(), "{length}");
+        }
+        // Without the nonce there are no marks.
+        let (payloads, damage) = salvage(&bytes, 4, [8; 8]);
+        assert_eq!((&*payloads, damage.len()), (&whole[..], 1));
     }
 }

@@ -124,6 +124,14 @@ pub enum KeyFileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Another user owns it.
+    #[error("key file {path}: {source}")]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        source: PrivateFileError,
+    },
     /// Not the form above. The reason quotes nothing of the file.
     #[error("key file {path}: {reason}")]
     Malformed {
@@ -323,6 +331,9 @@ impl KeyFile {
                 PrivateFileError::Io(source) => KeyFileError::Io { path: path.to_owned(), source },
                 PrivateFileError::Permissions(mode) => {
                     KeyFileError::Permissions { path: path.to_owned(), mode }
+                }
+                source @ PrivateFileError::Owner { .. } => {
+                    KeyFileError::Owner { path: path.to_owned(), source }
                 }
             })?;
             Self::parse(path, &bytes, passphrase)

@@ -4,7 +4,9 @@
 use std::{
     fs::{self, File, FileType, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+    },
     path::{Path, PathBuf},
 };
 
@@ -81,17 +83,25 @@ pub(crate) fn kind(found: FileType) -> &'static str {
 
 /// Writes a file in the place of the one that has its name, if there is one, and syncs it and its
 /// directory. Whoever reads sees either of the two, whole. The caller knows what is there: it is a
-/// file of its own.
+/// file of its own. Where another user owns it, that user owns the new one: else a service could not read any
+/// more what root has replaced.
 ///
 /// # Errors
 /// The system's answer; [`io::ErrorKind::AlreadyExists`] where what has the name is not a regular file.
 /// It is then as it was.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    if let Some(found) = path.symlink_metadata().ok().filter(|found| !found.is_file()) {
+    let found = path.symlink_metadata().ok();
+    if let Some(found) = found.as_ref().filter(|found| !found.is_file()) {
         return Err(taken(found.file_type()));
     }
+    let other = found.filter(|found| found.uid() != rustix::process::geteuid().as_raw());
     let temporary = beside(path)?;
-    let result = fill(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    let result = fill(&temporary, bytes, mode)
+        .and_then(|()| match other {
+            Some(found) => chown(&temporary, Some(found.uid()), Some(found.gid())),
+            None => Ok(()),
+        })
+        .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = result {
         // It may not be there; what went wrong first is what is told.
         let _left_behind = fs::remove_file(&temporary);
@@ -101,27 +111,33 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// As [`replace()`] for a file that holds a secret: the one that had the name is overwritten where it lay, as
-/// soon as the new one is durable. A file system that writes elsewhere what is overwritten (ZFS, Btrfs), and
-/// a disk that does (flash memory), may keep it all the same.
+/// soon as the new one is durable, unless it has another name, which is logged (NFS gives it one while it is
+/// open). A file system that writes elsewhere what is overwritten (ZFS, Btrfs), and a disk that does (flash
+/// memory), may keep it all the same.
 ///
 /// # Errors
 /// As [`replace()`]. Where the last step failed, the new file is in place.
 pub fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let old = writable(path)?;
     replace(path, bytes, 0o600)?;
-    old.map_or(Ok(()), |old| overwrite(&old))
+    old.map_or(Ok(()), |old| overwrite(path, &old))
 }
 
-/// Moves a file of a secret, which is durable, to the name of another in the same directory, which is
-/// overwritten as by [`replace_secret`].
+/// Moves a file of a secret to the name of another in the same directory, which is destroyed: overwritten where
+/// it lies and synced, before it loses its name. After a crash in between, what has the name cannot be read, and
+/// the same is to be done again.
 ///
 /// # Errors
-/// As [`replace_secret`].
+/// The system's answer. Nothing is destroyed before the name of the first is durable.
 pub fn move_over_secret(from: &Path, to: &Path) -> io::Result<()> {
-    let old = writable(to)?;
+    let found = from.symlink_metadata()?.file_type();
+    if !found.is_file() {
+        return Err(taken(found));
+    }
+    sync_directory(from)?;
+    destroy(to)?;
     fs::rename(from, to)?;
-    sync_directory(to)?;
-    old.map_or(Ok(()), |old| overwrite(&old))
+    sync_directory(to)
 }
 
 /// The file of this name, if there is one.
@@ -133,27 +149,48 @@ fn writable(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Removes a file that holds a secret, and overwrites it where it lay, as far as [`replace_secret`] does.
+/// Removes a file that holds a secret, which is overwritten where it lies before it loses its name: under every
+/// other name that it has too. As far as [`replace_secret`] can.
 ///
 /// # Errors
-/// The system's answer.
+/// The system's answer; [`io::ErrorKind::NotFound`] where there is none.
 pub fn remove_secret(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
+    destroy(path)?;
     fs::remove_file(path)?;
-    sync_directory(path)?;
-    overwrite(&file)
+    sync_directory(path)
 }
 
-/// Overwrites a file that has no name any more. One that has another name is somebody's copy.
-fn overwrite(file: &File) -> io::Result<()> {
+/// Overwrites a file where it lies, if there is one.
+fn destroy(path: &Path) -> io::Result<()> {
+    // A symbolic link's target is somebody else's.
+    let flag = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file = match OpenOptions::new().write(true).custom_flags(flag).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    let found = file.metadata()?;
+    if found.nlink() > 1 {
+        let (path, names) = (path.display(), found.nlink());
+        tracing::warn!(%path, names, "a secret that is destroyed has other names: under these too");
+    }
+    zero(&file, found.len())
+}
+
+/// Overwrites a file that has no name any more, which was of this path. One that has another name is kept.
+fn overwrite(path: &Path, file: &File) -> io::Result<()> {
     let found = file.metadata()?;
     if found.nlink() > 0 {
+        let (path, names) = (path.display(), found.nlink());
+        tracing::warn!(%path, names, "a secret that was replaced has another name, and stays there");
         return Ok(());
     }
-    let length = usize::try_from(found.len()).map_err(io::Error::other)?;
-    let mut file = file;
+    zero(file, found.len())
+}
+
+fn zero(mut file: &File, length: u64) -> io::Result<()> {
+    let length = usize::try_from(length).map_err(io::Error::other)?;
     file.write_all(&vec![0; length])?;
-    file.sync_data()
+    file.sync_all()
 }
 
 /// A new file that is written bit by bit, under a name beside its own. Dropped before its end, nothing of it
@@ -343,26 +380,66 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1);
     }
 
+    /// Who is not root owns what there is.
     #[test]
-    fn a_secret_that_is_replaced_or_removed_is_overwritten_where_it_lay_but_not_a_copy_of_it() {
+    fn what_takes_the_place_of_a_file_has_its_owner() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.key");
+        fs::write(&path, "first").expect("written");
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(65_534), Some(65_534)).expect("given away");
+        }
+        let owner = |path: &Path| {
+            let found = fs::metadata(path).expect("there");
+            (found.uid(), found.gid())
+        };
+        let before = owner(&path);
+        replace_secret(&path, b"second").expect("replaced");
+        assert_eq!(owner(&path), before);
+        assert_eq!(fs::read(&path).expect("there"), b"second");
+    }
+
+    fn content(mut file: &File) -> Vec<u8> {
+        let mut content = Vec::new();
+        io::Read::read_to_end(&mut file, &mut content).expect("readable");
+        content
+    }
+
+    #[test]
+    fn a_secret_that_is_replaced_or_removed_is_overwritten_where_it_lay() {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, copy) = (directory.path().join("a.key"), directory.path().join("copy"));
-        let content = |mut file: &File| {
-            let mut content = Vec::new();
-            io::Read::read_to_end(&mut file, &mut content).expect("readable");
-            content
-        };
         replace_secret(&path, b"first").expect("written");
         let first = File::open(&path).expect("there");
         replace_secret(&path, b"second").expect("written");
         assert_eq!(content(&first), [0; 5]);
-        let second = File::open(&path).expect("there");
-        fs::hard_link(&path, &copy).expect("a copy");
+        fs::hard_link(&path, &copy).expect("another name");
+        replace_secret(&path, b"third").expect("written");
+        assert_eq!(fs::read(&copy).expect("there"), b"second", "it is kept");
+        fs::hard_link(&path, directory.path().join("other")).expect("another name");
+        let third = File::open(&path).expect("there");
         remove_secret(&path).expect("removed");
-        assert_eq!(content(&second), b"second");
-        remove_secret(&copy).expect("removed");
-        assert_eq!(content(&File::open("/dev/null").expect("there")), b"");
-        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
+        assert_eq!(content(&third), [0; 5], "under every name");
+        assert_eq!(remove_secret(&path).expect_err("gone").kind(), io::ErrorKind::NotFound);
+        symlink(&copy, &path).expect("made");
+        remove_secret(&path).expect_err("a link is no file of ours");
+        assert_eq!(fs::read(&copy).expect("there"), b"second");
+    }
+
+    /// What a network file system shows of a file that is open, too: it has a name, whatever is moved over it.
+    #[test]
+    fn a_secret_that_another_takes_the_place_of_is_destroyed_under_every_name_before_it_goes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [old, new, copy] = ["old", "new", "copy"].map(|name| directory.path().join(name));
+        fs::write(&old, "first").expect("written");
+        fs::write(&new, "second").expect("written");
+        fs::hard_link(&old, &copy).expect("another name");
+        move_over_secret(&new, &old).expect("moved");
+        assert_eq!(fs::read(&copy).expect("there"), [0; 5]);
+        assert_eq!(fs::read(&old).expect("there"), b"second");
+        assert!(!new.exists());
+        move_over_secret(&new, &old).expect_err("there is nothing to take its place");
+        assert_eq!(fs::read(&old).expect("there"), b"second");
     }
 
     #[test]

@@ -147,10 +147,7 @@ impl PassphraseSource {
             Self::Credential(name) => {
                 let directory = std::env::var_os(CREDENTIALS_DIRECTORY)
                     .ok_or_else(|| PassphraseError::NoCredentials(name.clone()))?;
-                // The system gives it to the unit's user by an access list, which its mode shows as a group's.
-                let open =
-                    |path: &Path, bytes_max| Ok(Zeroizing::new(readfile::bytes(path, bytes_max)?));
-                Passphrase::new(&read(&Path::new(&directory).join(name), open)?)
+                Passphrase::new(&read(&Path::new(&directory).join(name), readfile::credential)?)
             }
         }
     }

@@ -2,9 +2,9 @@
 //! another file than was meant.
 
 use std::{
-    fs::{File, FileType},
+    fs::{File, FileType, Metadata},
     io::{self, Read as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -14,6 +14,10 @@ use crate::newfile;
 
 /// What others than a file's owner may do with it, of its permission bits.
 pub const OTHERS: u32 = 0o077;
+/// What those may do who are neither its owner nor of its group.
+const STRANGERS: u32 = 0o007;
+/// The user who may do everything anyway.
+const ROOT: u32 = 0;
 
 /// Why a file that is its owner's alone was not read.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,17 @@ pub enum PrivateFileError {
          else make a new one"
     )]
     Permissions(u32),
+    /// Another user may write it, whatever its mode says.
+    #[error(
+        "it belongs to user {owner}, and this process is user {process}: run it as that user, or, if nobody else \
+         can have written it, give it to this one (`chown {process}`)"
+    )]
+    Owner {
+        /// Whose it is.
+        owner: u32,
+        /// As whom the process runs.
+        process: u32,
+    },
 }
 
 /// Reads a file of at most `bytes_max` bytes.
@@ -58,11 +73,41 @@ fn up_to(file: File, bytes_max: usize) -> io::Result<Vec<u8>> {
 pub fn private(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
     let file = open(path)?;
     // Of the open file, so that what is checked is what is read.
-    let mode = file.metadata()?.permissions().mode() & 0o7777;
-    if mode & OTHERS != 0 {
-        return Err(PrivateFileError::Permissions(mode));
-    }
+    let found = file.metadata()?;
+    is_own(&found)?;
+    without(&found, OTHERS)?;
     Ok(Zeroizing::new(up_to(file, bytes_max)?))
+}
+
+/// Reads a credential that the system gave to this process: a file of at most `bytes_max` bytes of this process'
+/// user or of root, who gives it to that user by an access list, which its mode shows as a group's.
+///
+/// # Errors
+/// As [`private`].
+pub fn credential(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+    let file = open(path)?;
+    let found = file.metadata()?;
+    if found.uid() != ROOT {
+        is_own(&found)?;
+    }
+    without(&found, STRANGERS)?;
+    Ok(Zeroizing::new(up_to(file, bytes_max)?))
+}
+
+/// Whether a file or directory belongs to the user that this process runs as: its owner may write it, whatever its
+/// mode says.
+///
+/// # Errors
+/// [`PrivateFileError::Owner`].
+pub fn is_own(found: &Metadata) -> Result<(), PrivateFileError> {
+    let (owner, process) = (found.uid(), rustix::process::geteuid().as_raw());
+    if owner == process { Ok(()) } else { Err(PrivateFileError::Owner { owner, process }) }
+}
+
+/// Whether a file has none of these permission bits.
+fn without(found: &Metadata, bits: u32) -> Result<(), PrivateFileError> {
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & bits == 0 { Ok(()) } else { Err(PrivateFileError::Permissions(mode)) }
 }
 
 /// Opens a regular file to read it. A pipe that nobody writes to would keep the caller for ever.
@@ -174,6 +219,39 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             assert_eq!(error.to_string(), "a text of UTF-16: save it as UTF-8");
         }
+    }
+
+    /// Root gives a file away; who is not root finds one of root's.
+    #[test]
+    fn a_file_of_another_user_is_not_private_and_a_credential_may_be_roots() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        let allow = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+                .expect("allowed");
+        };
+        std::fs::write(&path, "secret").expect("written");
+        for (mode, is_private, is_credential) in [
+            (0o600, true, true),
+            (0o440, false, true),
+            (0o604, false, false),
+            (0o601, false, false),
+        ] {
+            allow(mode);
+            assert_eq!(private(&path, 8).is_ok(), is_private, "{mode:o}");
+            assert_eq!(credential(&path, 8).is_ok(), is_credential, "{mode:o}");
+        }
+        allow(0o600);
+        let is_root = rustix::process::geteuid().as_raw() == ROOT;
+        let foreign = if is_root {
+            std::os::unix::fs::chown(&path, Some(65_534), None).expect("given away");
+            assert!(matches!(credential(&path, 8), Err(PrivateFileError::Owner { .. })));
+            path
+        } else {
+            Path::new("/etc/passwd").to_owned()
+        };
+        let error = private(&foreign, 1 << 20).expect_err("another's");
+        assert!(matches!(error, PrivateFileError::Owner { .. }), "{error}");
     }
 
     #[test]

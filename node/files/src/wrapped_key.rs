@@ -33,6 +33,11 @@ const P: u32 = 5;
 /// What a file may ask for: memory and work of scrypt, and rounds of PBKDF2, which OpenSSL uses by default.
 const MEMORY_MAX: u64 = 256 * 1024 * 1024;
 const WORK_MAX: u64 = 8 * MEMORY_MAX;
+/// Of scrypt: the blocks that are made before the work and held all along, 128 r p; the least N that is of any use
+/// against guesses; and p.
+const BLOCKS_MAX: u64 = 16 * 1024 * 1024;
+const N_MIN: u64 = 1024;
+const P_MAX: u16 = 64;
 const ROUNDS_MAX: u32 = 10_000_000;
 /// KiB of stack that unwrapping takes, so that they can be wiped.
 const STACK_KIB: usize = 64;
@@ -177,7 +182,10 @@ fn affordable(scheme: &EncryptionScheme) -> Result<(), WrappedKeyError> {
             let block = 128 * u64::from(costs.block_size);
             let memory = block.saturating_mul(costs.cost_parameter);
             let work = memory.saturating_mul(costs.parallelization.into());
-            costs.cost_parameter > 1
+            let blocks = block.saturating_mul(costs.parallelization.into());
+            costs.cost_parameter >= N_MIN
+                && (1..=P_MAX).contains(&costs.parallelization)
+                && blocks <= BLOCKS_MAX
                 && (1..=MEMORY_MAX).contains(&memory)
                 && (1..=WORK_MAX).contains(&work)
         }

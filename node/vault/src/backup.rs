@@ -1,24 +1,23 @@
 //! Backups of a vault, of its own: never in a backup of the store, so that what is purged is gone when the last
 //! backup of a vault from before is, and not when the last backup of a store is.
 //!
+//! A backup says of itself that it is a copy: however it is put back, by [`restore`] or by hand, the vault that is
+//! opened from it begins a new incarnation, and gives out no group number that was given out after it.
+//!
 //! A backup is a directory with `root.key` and `keys` as they were: `vault-000001`, `vault-000002` and so on. It
 //! opens what was sealed before it was made and not purged by then, for whoever has the passphrase *of then*; it
 //! does not have what came after: a restored vault tells of that by name, and goes on with new groups.
 
 use std::{
-    fmt,
-    fs::{self, DirBuilder},
-    io,
-    os::unix::fs::DirBuilderExt as _,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
-use customhouse_files::newfile;
-
 use crate::{
-    directory::{RESTORED, new_directory, refuse_taken},
+    directory::{discard, make_private, new_directory, refuse_taken},
     error::{VaultError, VaultId},
     keys_file::KeysFile,
+    lock::DirectoryLock,
     pair::{Found, Pair},
 };
 
@@ -42,7 +41,7 @@ pub struct VaultBackup {
 impl VaultBackup {
     fn read(number: u32, path: PathBuf) -> Result<Self, VaultError> {
         let found = Pair::new(&path).read()?;
-        let (vault, generation) = (found.keys.vault, found.keys.generation);
+        let (vault, generation) = (found.keys.vault, found.keys.name.generation);
         Ok(Self { number, path, vault, generation, is_wrapped: found.root.is_encrypted() })
     }
 }
@@ -70,8 +69,10 @@ pub(crate) fn add(
     keys: &KeysFile,
     check: impl FnOnce(&Found, &Path) -> Result<(), VaultError>,
 ) -> Result<VaultBackup, VaultError> {
-    let mut private = DirBuilder::new();
-    private.recursive(true).mode(0o700).create(directory).map_err(VaultError::io(directory))?;
+    make_private(directory).map_err(VaultError::io(directory))?;
+    let lock = DirectoryLock::take(directory).map_err(VaultError::io(directory))?;
+    let _lock = lock.ok_or_else(|| VaultError::Locked(directory.to_owned()))?;
+    unfinished(directory)?.iter().try_for_each(|left| discard(left))?;
     let there = numbered(directory)?;
     for (number, path) in &there {
         match VaultBackup::read(*number, path.clone()) {
@@ -99,7 +100,7 @@ fn remove_older(there: &[(u32, PathBuf)], keep: usize) -> Result<(), VaultError>
     let mut kept = 0;
     for (number, path) in there.iter().rev() {
         if kept >= keep {
-            remove(path)?;
+            discard(path)?;
         } else if VaultBackup::read(*number, path.clone()).is_ok() {
             kept += 1;
         }
@@ -107,24 +108,28 @@ fn remove_older(there: &[(u32, PathBuf)], keep: usize) -> Result<(), VaultError>
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<(), VaultError> {
-    let removed = || -> io::Result<()> {
-        for entry in fs::read_dir(path)? {
-            newfile::remove_secret(&entry?.path())?;
-        }
-        fs::remove_dir(path)?;
-        newfile::sync_directory(path)
-    };
-    removed().map_err(VaultError::io(path))
-}
-
-/// The backups in a directory, ascending, of those that can be read; and what is wrong with each other one.
+/// The backups in a directory, ascending, of those that can be read; and what is wrong with each other one, those
+/// among them that were broken off ([`VaultError::LeftBehind`]).
 ///
 /// # Errors
 /// A directory that cannot be listed.
 pub fn backups(directory: &Path) -> Result<Vec<Result<VaultBackup, VaultError>>, VaultError> {
     let there = numbered(directory)?.into_iter();
-    Ok(there.map(|(number, path)| VaultBackup::read(number, path)).collect())
+    let left = unfinished(directory)?.into_iter().map(|path| Err(VaultError::LeftBehind(path)));
+    Ok(there.map(|(number, path)| VaultBackup::read(number, path)).chain(left).collect())
+}
+
+/// What backups that were broken off have left.
+fn unfinished(directory: &Path) -> Result<Vec<PathBuf>, VaultError> {
+    let is_left = |name: &str| name.starts_with(&format!(".{PREFIX}")) && name.ends_with(".new");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(VaultError::io(directory))? {
+        let path = entry.map_err(VaultError::io(directory))?.path();
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(is_left) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 fn numbered(directory: &Path) -> Result<Vec<(u32, PathBuf)>, VaultError> {
@@ -145,15 +150,15 @@ fn numbered(directory: &Path) -> Result<Vec<(u32, PathBuf)>, VaultError> {
 /// behind all groups that may have been made since the backup.
 ///
 /// # Errors
-/// [`VaultError::Exists`]; a backup that is damaged, or that others may read; a failing disk.
+/// [`VaultError::Exists`]; [`VaultError::NoCopy`] for a vault that is no backup; a backup that is damaged, or that
+/// others may read; a failing disk.
 pub fn restore(from: &Path, into: &Path) -> Result<VaultId, VaultError> {
     let Found { root, keys, .. } = Pair::new(from).read()?;
+    if !keys.is_copy {
+        return Err(VaultError::NoCopy(from.to_owned()));
+    }
     refuse_taken(into)?;
-    new_directory(into, |into| {
-        let mark = into.join(RESTORED);
-        newfile::write(&mark, b"", 0o600).map_err(VaultError::io(&mark))?;
-        Pair::new(into).write(&root.text, &keys)
-    })?;
+    new_directory(into, |into| Pair::new(into).write(&root.text, &keys))?;
     Ok(keys.vault)
 }
 

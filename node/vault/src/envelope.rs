@@ -1,7 +1,10 @@
 //! Envelopes: bytes that one agency alone can open, sealed to its registered encryption key.
 //!
 //! It is HPKE (RFC 9180) in its base mode, with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and
-//! ChaCha20-Poly1305. An envelope is the encapsulated key (32) ‖ ciphertext ‖ tag (16). Nothing in it says who
+//! ChaCha20-Poly1305. An envelope is the encapsulated key (32) ‖ ciphertext ‖ tag (16). What it is for is a typed
+//! [`EnvelopeContext`], all of which is authenticated: there is no other way to seal one, so that no caller forgets
+//! a part of it. Two envelopes of one context are not told apart: that an older one was exchanged for a newer
+//! one is for whoever knows which is the newest. Nothing in it says who
 //! sealed it: what must be known of that is signed inside or outside. Whoever gets hold of the
 //! recipient's secret key later opens the envelopes of before, which is why agencies change that key.
 
@@ -19,14 +22,16 @@ use hpke::{
 };
 use zeroize::Zeroizing;
 
+mod context;
+
+pub use context::{EnvelopeContext, EnvelopeKind};
+
 type Kem = X25519HkdfSha256;
 type KemSecret = <Kem as hpke::Kem>::PrivateKey;
 type KemPublic = <Kem as hpke::Kem>::PublicKey;
 
 /// Bytes that an envelope has beside its content.
 pub const ENVELOPE_OVERHEAD: usize = 32 + 16;
-/// Most bytes of what is said about an envelope: RFC 9180, section 7.2.1, lets it be longer than is of use.
-pub const INFO_BYTES_MAX: usize = 4096;
 
 /// Why an envelope was not sealed or opened, or a key not taken.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +48,10 @@ pub enum EnvelopeError {
     /// Whatever is sealed to it, anybody can open.
     #[error("an encryption key of low order: anybody could open what is sealed to it")]
     LowOrder,
-    /// The info is too long.
-    #[error("{0} bytes of info for an envelope: at most {INFO_BYTES_MAX}")]
-    Info(usize),
     /// It does not open.
     #[error(
-        "the envelope does not open: it is damaged, was sealed to another key, or for something else"
+        "the envelope does not open: it is damaged, or was sealed to another key or for another chain, agency, \
+         record, agreement or epoch; ask who sent it for another"
     )]
     NotAuthentic,
     /// The system has no randomness to give.
@@ -64,7 +67,6 @@ impl EnvelopeError {
             Self::Hex => "ENCRYPTION_KEY_HEX",
             Self::NotCanonical => "ENCRYPTION_KEY_NOT_CANONICAL",
             Self::LowOrder => "ENCRYPTION_KEY_LOW_ORDER",
-            Self::Info(_) => "ENVELOPE_INFO",
             Self::NotAuthentic => "ENVELOPE_NOT_AUTHENTIC",
             Self::Randomness(_) => "ENVELOPE_RANDOMNESS",
         }
@@ -156,22 +158,21 @@ impl RecipientSecret {
     }
 }
 
-/// Seals bytes to a recipient. `info` says what for, and `bound` is authenticated with them: both must be the
-/// same when the envelope is opened.
+/// Seals bytes to a recipient's key, for what the context says: it is authenticated with them, and they open for
+/// the same only.
 ///
 /// # Errors
-/// [`EnvelopeError::Info`], or no randomness.
+/// No randomness.
 pub fn seal(
     recipient: &RecipientKey,
-    info: &[u8],
-    bound: &[u8],
+    context: &EnvelopeContext,
     bytes: &[u8],
 ) -> Result<Vec<u8>, EnvelopeError> {
     on_wiped_stack(|| {
         let mut drawn = Zeroizing::new([0; 32]);
         let filled = getrandom::fill(&mut *drawn).map_err(io::Error::other);
         filled.map_err(EnvelopeError::Randomness)?;
-        seal_with(recipient, info, bound, bytes, *drawn)
+        seal_with(recipient, &context.info(), b"", bytes, *drawn)
     })
 }
 
@@ -183,7 +184,6 @@ fn seal_with(
     bytes: &[u8],
     drawn: [u8; 32],
 ) -> Result<Vec<u8>, EnvelopeError> {
-    within(info)?;
     let (encapsulated, ciphertext) =
         single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, Kem>(
             &OpModeS::Base,
@@ -200,17 +200,24 @@ fn seal_with(
     Ok([&*encapsulated.to_bytes(), &*ciphertext].concat())
 }
 
-/// Opens an envelope.
+/// Opens an envelope that was sealed for this context.
 ///
 /// # Errors
-/// [`EnvelopeError::NotAuthentic`], [`EnvelopeError::Info`].
+/// [`EnvelopeError::NotAuthentic`].
 pub fn open(
+    secret: &RecipientSecret,
+    context: &EnvelopeContext,
+    envelope: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+    open_with(secret, &context.info(), b"", envelope)
+}
+
+fn open_with(
     secret: &RecipientSecret,
     info: &[u8],
     bound: &[u8],
     envelope: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
-    within(info)?;
     let (encapsulated, ciphertext) =
         envelope.split_at_checked(32).ok_or(EnvelopeError::NotAuthentic)?;
     let encapsulated = <Kem as hpke::Kem>::EncappedKey::from_bytes(encapsulated);
@@ -226,13 +233,6 @@ pub fn open(
         )
     });
     opened.map(Zeroizing::new).map_err(|_| EnvelopeError::NotAuthentic)
-}
-
-fn within(info: &[u8]) -> Result<(), EnvelopeError> {
-    match info.len() {
-        0..=INFO_BYTES_MAX => Ok(()),
-        length => Err(EnvelopeError::Info(length)),
-    }
 }
 
 /// Randomness that was drawn before, where failing can be told. HPKE takes 32 bytes for an ephemeral key, once.

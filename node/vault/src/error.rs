@@ -10,7 +10,7 @@ use customhouse_files::{
 };
 use customhouse_ledger::hash::Hash;
 
-use crate::group::GroupNumber;
+use crate::{group::GroupNumber, random};
 
 /// Why a vault was not opened, or did not do what it was asked. None shows anything secret.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,14 @@ pub enum VaultError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// Another user owns it.
+    #[error("vault {path}: {source}")]
+    Owner {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Whose it is.
+        source: PrivateFileError,
     },
     /// Another process has it open.
     #[error("vault {0} is open in another process: stop that first")]
@@ -126,6 +134,27 @@ pub enum VaultError {
         /// How many it takes.
         max: usize,
     },
+    /// Something sealed under the group is not stored yet.
+    #[error(
+        "group key {group} cannot be ended: {count} of what was sealed under it are still being stored; wait for \
+         these and try again"
+    )]
+    InUse {
+        /// The group.
+        group: GroupNumber,
+        /// How many.
+        count: usize,
+    },
+    /// The group may still have something wrapped under it.
+    #[error(
+        "group key {0} was not closed: close it, and wrap anew what remains under it, before it is ended"
+    )]
+    NotClosed(GroupNumber),
+    /// The group has nothing more wrapped or sealed under it.
+    #[error(
+        "group key {0} is closed, and about to be ended: wrap the key anew, or take the one that was wrapped anew"
+    )]
+    Closed(GroupNumber),
     /// There is another secret by this name.
     #[error(
         "the vault has another secret of agreement {agreement}, epoch {epoch}: an epoch has one; ask who \
@@ -139,16 +168,29 @@ pub enum VaultError {
     },
     /// A renewal of the root key failed half-way.
     #[error(
-        "vault {0}: a renewal of the root key was broken off; open the vault again, which completes or \
-         undoes it"
+        "vault {0}: a renewal of the root key was broken off, and the file cannot be read to tell how far it came; \
+         open the vault again, which completes or undoes it"
     )]
     BrokenOff(PathBuf),
+    /// It is a vault, and not a copy of one.
+    #[error(
+        "{0} is a vault and no backup of one: open it where it is, or restore from a backup or a mirror"
+    )]
+    NoCopy(PathBuf),
     /// The backup is not what was written.
     #[error("vault backup {0} does not read back as it was written: look after that disk")]
     NotReadBack(PathBuf),
-    /// The mirror failed.
+    /// Something that was broken off has left a copy.
+    #[error(
+        "{0} was left by a backup that was broken off, and may open what is purged: the next backup removes it"
+    )]
+    LeftBehind(PathBuf),
+    /// The mirror failed, and nothing was changed.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+    /// The mirror failed after the change.
+    #[error("it was done and is durable in the vault, and the mirror does not have it yet: {0}")]
+    MirrorBehind(MirrorError),
 }
 
 impl VaultError {
@@ -158,6 +200,7 @@ impl VaultError {
             Self::Io { .. } => "VAULT_IO",
             Self::Randomness(_) => "VAULT_RANDOMNESS",
             Self::Permissions { .. } => "VAULT_PERMISSIONS",
+            Self::Owner { .. } => "VAULT_OWNER",
             Self::Locked(_) => "VAULT_LOCKED",
             Self::Missing(_) => "VAULT_MISSING",
             Self::Exists(_) => "VAULT_EXISTS",
@@ -173,10 +216,24 @@ impl VaultError {
             Self::Ended(_) => "VAULT_ENDED",
             Self::GroupUnknown(_) => "VAULT_GROUP_UNKNOWN",
             Self::Full { .. } => "VAULT_FULL",
+            Self::InUse { .. } => "VAULT_IN_USE",
+            Self::NotClosed(_) => "VAULT_NOT_CLOSED",
+            Self::Closed(_) => "VAULT_CLOSED",
             Self::EpochDiffers { .. } => "VAULT_EPOCH_DIFFERS",
             Self::BrokenOff(_) => "VAULT_BROKEN_OFF",
+            Self::NoCopy(_) => "VAULT_NO_COPY",
             Self::NotReadBack(_) => "VAULT_NOT_READ_BACK",
+            Self::LeftBehind(_) => "VAULT_LEFT_BEHIND",
+            Self::MirrorBehind(_) => "VAULT_MIRROR_BEHIND",
             Self::Mirror(error) => error.code(),
+        }
+    }
+
+    /// The same after a change that is durable in the vault.
+    pub(crate) fn after_the_change(self) -> Self {
+        match self {
+            Self::Mirror(source) => Self::MirrorBehind(source),
+            other => other,
         }
     }
 
@@ -194,6 +251,9 @@ impl VaultError {
             PrivateFileError::Io(source) => Self::io(path)(source),
             PrivateFileError::Permissions(mode) => {
                 Self::Permissions { path: path.to_owned(), mode }
+            }
+            source @ PrivateFileError::Owner { .. } => {
+                Self::Owner { path: path.to_owned(), source }
             }
         }
     }
@@ -231,10 +291,11 @@ pub enum MirrorError {
         /// The vault that it names.
         found: VaultId,
     },
-    /// It has newer keys than the vault.
+    /// It has keys that the vault's do not come from.
     #[error(
-        "mirror {path} has the vault's keys of generation {mirror}, the vault those of {vault}: the vault \
-         was put back to an earlier state. Restore it from the mirror"
+        "mirror {path} has the vault's keys of generation {mirror}, which those of the vault, generation {vault}, \
+         do not come from: the vault was put back to an earlier state. Restore it from the mirror, or the \
+         groups that were begun since are lost"
     )]
     Ahead {
         /// Which.
@@ -243,6 +304,22 @@ pub enum MirrorError {
         mirror: u64,
         /// The vault's.
         vault: u64,
+    },
+    /// Its directory was moved away or replaced while it was open.
+    #[error(
+        "mirror {0} is not the directory any more that was opened: it was moved away or replaced meanwhile; put it \
+         back, or start the node again"
+    )]
+    Replaced(PathBuf),
+    /// An entry that reading would refuse.
+    #[error(
+        "an entry for mirror {path} has no form that can be read again ({what}): nothing was appended"
+    )]
+    Entry {
+        /// The mirror.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// What was durable is not as it was written.
     #[error(
@@ -277,6 +354,8 @@ impl MirrorError {
             Self::Locked(_) => "MIRROR_LOCKED",
             Self::Foreign { .. } => "MIRROR_FOREIGN",
             Self::Ahead { .. } => "MIRROR_AHEAD",
+            Self::Replaced(_) => "MIRROR_REPLACED",
+            Self::Entry { .. } => "MIRROR_ENTRY",
             Self::Damaged { .. } => "MIRROR_DAMAGED",
             Self::Keys { .. } => "MIRROR_KEYS",
         }
@@ -300,10 +379,7 @@ pub struct VaultId(pub(crate) [u8; 16]);
 
 impl VaultId {
     pub(crate) fn random() -> Result<Self, VaultError> {
-        let mut id = [0; 16];
-        let drawn = getrandom::fill(&mut id).map_err(io::Error::other);
-        drawn.map_err(VaultError::Randomness)?;
-        Ok(Self(id))
+        random().map(Self)
     }
 }
 

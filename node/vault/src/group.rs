@@ -2,7 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-/// A group of at most 65,536 wrapped keys of one retention month, in the order in which groups were begun.
+/// Most keys that are wrapped under one group's.
+pub const GROUP_KEYS_MAX: u32 = 65_536;
+
+/// A group of at most [`GROUP_KEYS_MAX`] wrapped keys of one retention month: the random number of the vault's
+/// incarnation in the upper 32 bits, and below it in the order in which its groups were begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupNumber(pub u64);
 

@@ -1,14 +1,17 @@
 //! The file `keys`: all that a vault has, sealed under its root key.
 //!
 //! ```text
-//! magic "CHVAULT1" (8)  vault id (16)  root id (16)  generation (8)  length of what follows (4)
+//! magic "CHVAULT1" (8)  vault id (16)  root id (16)  incarnation (4)  generation (8)  file id (16)
+//! copy (1: 0 the vault's own, 1 a backup's or a mirror's)  length of what follows (4)
 //! nonce (24)  ciphertext  tag (16)
 //! crc32c of all before (4)
 //! ```
 //!
-//! The first line is authenticated with the ciphertext. The checksum is of use to nobody who means harm: it
+//! The first two lines are authenticated with the ciphertext. The checksum is of use to nobody who means harm: it
 //! tells bytes that rotted from a file that was put here by mistake, under another root key or of another
-//! vault. The generation counts up with each writing.
+//! vault. The generation counts up with each writing, and the file id is drawn for each: a digest of the file of before
+//! would not do, because a copy of it has other bytes. What is a copy says so itself: however it is put back, the
+//! vault that is opened from it begins another incarnation.
 
 use std::path::Path;
 
@@ -20,7 +23,7 @@ use customhouse_ledger::{
 
 use crate::{
     aead,
-    contents::Contents,
+    contents::{Contents, KeysName},
     error::{VaultError, VaultId},
     root_key::{RootId, RootKey},
 };
@@ -28,7 +31,7 @@ use crate::{
 const MAGIC: &[u8; 8] = b"CHVAULT1";
 /// What the files of all versions begin with.
 const MAGIC_OF_ANY: &[u8; 7] = b"CHVAULT";
-const HEADER_BYTES: usize = 8 + 16 + 16 + 8 + 4;
+const HEADER_BYTES: usize = 8 + 16 + 16 + 4 + 8 + 16 + 1 + 4;
 const CRC_BYTES: usize = 4;
 /// Most bytes of the file: as many group keys and secrets as there may be, and some room.
 const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -38,7 +41,9 @@ const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) struct KeysFile {
     pub(crate) vault: VaultId,
     pub(crate) root: RootId,
-    pub(crate) generation: u64,
+    pub(crate) name: KeysName,
+    /// Whether it is a backup's or a mirror's.
+    pub(crate) is_copy: bool,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -47,19 +52,21 @@ impl KeysFile {
     /// Where the system gives no randomness.
     pub(crate) fn seal(
         root: &RootKey,
-        generation: u64,
+        name: KeysName,
+        is_copy: bool,
         contents: &Contents,
     ) -> Result<Self, VaultError> {
         let clear = contents.encode();
         let length = u32::try_from(clear.len() + aead::OVERHEAD).expect("contents are bounded");
         let header = Writer::with_capacity(HEADER_BYTES).bytes(MAGIC).bytes(&root.vault.0);
-        let header = header.bytes(&root.id).u64(generation).u32(length).finish();
+        let header = header.bytes(&root.id).u32(name.incarnation).u64(name.generation);
+        let header = header.bytes(&name.file).u8(is_copy.into()).u32(length).finish();
         let bound = Tag::VAULT_KEYS.message(&[&header]);
         let mut bytes = header;
         let sealed = aead::seal(&root.key, &bound, &clear, &mut bytes);
         sealed.map_err(VaultError::Randomness)?;
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-        Ok(Self { vault: root.vault, root: root.id, generation, bytes })
+        Ok(Self { vault: root.vault, root: root.id, name, is_copy, bytes })
     }
 
     /// # Errors
@@ -86,8 +93,7 @@ impl KeysFile {
                 false => damaged("not a vault's keys"),
             });
         }
-        let (vault, root, generation, length) =
-            fields(header).map_err(|_| damaged("its header"))?;
+        let (file, length) = fields(header).map_err(|_| damaged("its header"))?;
         let expected = HEADER_BYTES + length + CRC_BYTES;
         if bytes.len() < expected {
             return Err(torn(expected));
@@ -96,7 +102,7 @@ impl KeysFile {
         let is_whole =
             crc.is_some_and(|(all, crc)| crc32c::crc32c(all) == u32::from_be_bytes(*crc));
         match is_whole && bytes.len() == expected {
-            true => Ok(Self { vault, root, generation, bytes }),
+            true => Ok(Self { bytes, ..file }),
             false => Err(damaged("checksum")),
         }
     }
@@ -131,12 +137,19 @@ impl KeysFile {
     }
 }
 
-fn fields(header: &[u8]) -> Result<(VaultId, RootId, u64, usize), LayoutError> {
+/// What the header says, and the length of the next part.
+fn fields(header: &[u8]) -> Result<(KeysFile, usize), LayoutError> {
     let mut reader = Reader::new(header);
     reader.take(MAGIC.len(), "magic")?;
     let vault = VaultId(reader.array("vault")?);
     let root = reader.array("root")?;
-    let generation = reader.u64("generation")?;
+    let (incarnation, generation) = (reader.u32("incarnation")?, reader.u64("generation")?);
+    let name = KeysName { incarnation, generation, file: reader.array("file")? };
+    let is_copy = match reader.u8("copy")? {
+        copy @ 0..=1 => copy == 1,
+        _ => return Err(LayoutError::Invalid("copy")),
+    };
     let length = reader.u32("length")? as usize;
-    reader.finish().map(|()| (vault, root, generation, length))
+    let file = KeysFile { vault, root, name, is_copy, bytes: Vec::new() };
+    reader.finish().map(|()| (file, length))
 }

@@ -21,7 +21,6 @@
 //!   root.key        the root key, in PKCS #8, wrapped by a passphrase
 //!   keys            group keys and named secrets, sealed under the root key; written whole
 //!   root.key.new    while the root key is renewed
-//!   restored        until a vault that was restored has been opened
 //!   LOCK
 //! ```
 
@@ -31,6 +30,7 @@ pub mod dedupe;
 pub mod envelope;
 pub mod error;
 pub mod group;
+pub mod lease;
 pub mod mirror;
 pub mod named;
 pub mod sealed;
@@ -43,3 +43,10 @@ mod keys_file;
 mod lock;
 mod pair;
 mod root_key;
+
+/// Random bytes that are no secret: ids and the like.
+fn random<const N: usize>() -> Result<[u8; N], error::VaultError> {
+    let mut bytes = [0; N];
+    let drawn = getrandom::fill(&mut bytes).map_err(std::io::Error::other);
+    drawn.map(|()| bytes).map_err(error::VaultError::Randomness)
+}

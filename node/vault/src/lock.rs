@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -29,6 +29,25 @@ impl DirectoryLock {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+impl DirectoryLock {
+    /// Whether the directory of this name is still the one that is held.
+    ///
+    /// # Errors
+    /// The system's answer; [`io::ErrorKind::NotFound`] where there is none.
+    pub(crate) fn is_of(&self, directory: &Path) -> io::Result<bool> {
+        is_at(&self.0, &directory.join(FILE))
+    }
+}
+
+/// Whether an open file is the one that has this name.
+///
+/// # Errors
+/// The system's answer; [`io::ErrorKind::NotFound`] where none has it.
+pub(crate) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, named) = (file.metadata()?, path.symlink_metadata()?);
+    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
 }
 
 impl Drop for DirectoryLock {

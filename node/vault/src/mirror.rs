@@ -16,7 +16,13 @@
 //!
 //! Frames and marks are those of [`customhouse_files::frames`]. Each opening begins a segment of its own, so
 //! that nothing is written behind what a crash has left. The file `mirror` is asked for before anything is
-//! written: where the other machine's disk is not mounted, an empty directory has its place.
+//! written: where the other machine's disk is not mounted, an empty directory has its place. And nothing is
+//! told to be there before the files that were written are seen to have their names still: somebody may have
+//! moved the directory away, or put a copy in its place.
+//!
+//! **What counts.** What comes later replaces what came before of the same place and part. Sealed bytes as a whole
+//! bring their own wrapped key, so that a wrapped key of the place that came before them is void
+//! ([`MirrorPart::voids`]).
 
 use std::{
     io,
@@ -28,6 +34,7 @@ use customhouse_files::{newfile, readfile};
 
 use crate::{
     backup,
+    contents::{Contents, KeysName},
     directory::{new_directory, refuse_taken},
     error::{MirrorError, VaultError, VaultId},
     keys_file::KeysFile,
@@ -53,7 +60,7 @@ pub struct Mirror {
     vault: VaultId,
     /// The segment that is written; none before the first append, and after one that failed.
     segment: Mutex<Option<Segment>>,
-    _lock: DirectoryLock,
+    lock: DirectoryLock,
 }
 
 impl Mirror {
@@ -81,7 +88,9 @@ impl Mirror {
         let lock = DirectoryLock::take(directory).map_err(MirrorError::io(directory))?;
         let lock = lock.ok_or_else(|| MirrorError::Locked(directory.to_owned()))?;
         let segment = Mutex::new(None);
-        let mirror = Self { directory: directory.to_owned(), vault, segment, _lock: lock };
+        let mirror = Self { directory: directory.to_owned(), vault, segment, lock };
+        // What a crash has left of the copy of the keys, which would open groups that were ended since.
+        mirror.pair().settle_copy().map_err(|source| mirror.keys_error(source))?;
         if let Some((_, path)) = segment::all(&mirror.records())?.pop() {
             let unsure = segment::cut(&path, vault)?;
             mirror.write(&unsure)?;
@@ -105,52 +114,76 @@ impl Mirror {
     /// Appends entries: they are durable there when this returns.
     ///
     /// # Errors
-    /// [`MirrorError`]: among others, full, or not mounted. The entries may be there or not.
+    /// [`MirrorError`]: among others, full, or not mounted. The entries may be there or not, some of them too; after
+    /// [`MirrorError::Entry`] none is.
     pub fn append(&self, entries: &[MirrorEntry]) -> Result<(), MirrorError> {
         let payloads: Vec<_> = entries.iter().map(MirrorEntry::encode).collect();
+        for payload in &payloads {
+            // What reading refuses would take with it all that is behind it.
+            MirrorEntry::decode(payload).map_err(|error| {
+                let (path, what) = (self.directory.clone(), error.to_string());
+                MirrorError::Entry { path, what }
+            })?;
+        }
         self.write(&payloads)
     }
 
     fn write(&self, payloads: &[Vec<u8>]) -> Result<(), MirrorError> {
-        if payloads.is_empty() {
-            return Ok(());
-        }
-        self.is_there()?;
+        let mut rest = payloads;
         let mut place = self.segment.lock().unwrap_or_else(PoisonError::into_inner);
-        // Taken out, so that nothing is written behind a write that failed.
-        let mut segment = match place.take().filter(|segment| !segment.is_long()) {
-            Some(segment) => segment,
-            None => Segment::begin(&self.records(), self.vault)?,
-        };
-        segment.append(payloads)?;
-        *place = Some(segment);
+        while !rest.is_empty() {
+            self.is_there()?;
+            // Taken out, so that nothing is written behind a write that failed.
+            let mut segment = match place.take().filter(|segment| !segment.is_long()) {
+                Some(segment) => segment,
+                None => Segment::begin(&self.records(), self.vault)?,
+            };
+            let (now, later) = rest.split_at(segment.has_room_for(rest));
+            segment.append(now)?;
+            self.is_there()?;
+            *place = Some(segment);
+            rest = later;
+        }
         Ok(())
     }
 
-    /// Whether the directory is still the mirror.
+    /// Whether the directory is still the mirror, and the one that was opened.
     fn is_there(&self) -> Result<(), MirrorError> {
         let (expected, found) = (self.vault, read_name(&self.directory)?);
-        match found == expected {
-            true => Ok(()),
-            false => Err(MirrorError::Foreign { path: self.directory.clone(), expected, found }),
+        if found != expected {
+            return Err(MirrorError::Foreign { path: self.directory.clone(), expected, found });
+        }
+        match self.lock.is_of(&self.directory) {
+            Ok(true) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(MirrorError::io(&self.directory)(error))
+            }
+            _ => Err(MirrorError::Replaced(self.directory.clone())),
         }
     }
 
-    /// Whether it is of this vault, and not ahead of it.
-    pub(crate) fn follows(&self, vault: VaultId, generation: u64) -> Result<(), MirrorError> {
+    /// Whether it is of this vault, and its keys are those of the vault or ones that these come from: else they are
+    /// the only newer ones that there are, and are not written over.
+    pub(crate) fn precedes(
+        &self,
+        vault: VaultId,
+        name: &KeysName,
+        contents: &Contents,
+    ) -> Result<(), MirrorError> {
         let path = self.directory.clone();
         if self.vault != vault {
             return Err(MirrorError::Foreign { path, expected: vault, found: self.vault });
         }
         let pair = self.pair();
-        if !pair.keys_path().exists() {
+        if !pair.has_keys().map_err(|source| self.keys_error(source))? {
             return Ok(());
         }
         let keys = pair.read_keys();
-        let keys = keys.map_err(|source| self.keys_error(source))?;
-        match keys.generation > generation {
-            true => Err(MirrorError::Ahead { path, mirror: keys.generation, vault: generation }),
-            false => Ok(()),
+        let there = keys.map_err(|source| self.keys_error(source))?.name;
+        let (mirror, vault) = (there.generation, name.generation);
+        match contents.descend_from(&there) {
+            true => Ok(()),
+            false => Err(MirrorError::Ahead { path, mirror, vault }),
         }
     }
 
@@ -163,10 +196,12 @@ impl Mirror {
     /// Replaces its copy of both; without a root key where that is not to leave its directory.
     pub(crate) fn keep_pair(&self, root: Option<&str>, keys: &KeysFile) -> Result<(), MirrorError> {
         self.is_there()?;
-        let written = match root {
-            Some(root) => self.pair().write(root, keys),
-            None => self.pair().write_keys(keys).and_then(|()| self.pair().remove_root_key()),
-        };
+        let pair = self.pair();
+        // Else the file that has the root key of the copy may be written over before the copy is.
+        let written = pair.settle_copy().and_then(|()| match root {
+            Some(root) => pair.write(root, keys),
+            None => pair.write_keys(keys).and_then(|()| pair.remove_root_key()),
+        });
         written.map_err(|source| self.keys_error(source))
     }
 
@@ -177,8 +212,8 @@ impl Mirror {
         }
     }
 
-    /// Reads all that a mirror has, in the order in which it came: what comes later replaces what was of the same
-    /// place and part. A node that writes to it may be running. Returns how many there were.
+    /// Reads all that a mirror has, in the order in which it came. A node that writes to it may be running. Returns
+    /// how many there were.
     ///
     /// # Errors
     /// [`MirrorError`], or what `take` answers.
@@ -193,6 +228,26 @@ impl Mirror {
                 count += 1;
                 take(entry)
             })?;
+        }
+        Ok(count)
+    }
+
+    /// Reads what can be read of a mirror that is damaged, as [`Mirror::read_all`] does of a whole one, and tells
+    /// `report` of what cannot: an entry that is missing may have replaced one that is there.
+    ///
+    /// # Errors
+    /// A directory that is no mirror or cannot be listed, or what `take` answers.
+    pub fn salvage<E: From<MirrorError>>(
+        directory: &Path,
+        mut take: impl FnMut(MirrorEntry) -> Result<(), E>,
+        mut report: impl FnMut(MirrorError),
+    ) -> Result<u64, E> {
+        let vault = read_name(directory)?;
+        let mut count = 0;
+        for (_, path) in segment::all(&directory.join(RECORDS))? {
+            let entries = segment::salvage(&path, vault, &mut report);
+            count += entries.len() as u64;
+            entries.into_iter().try_for_each(&mut take)?;
         }
         Ok(count)
     }

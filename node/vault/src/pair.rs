@@ -3,7 +3,8 @@
 //!
 //! `keys` alone is replaced whole. To renew the root key takes three steps, each durable before the next:
 //! the new root key is written as `root.key.new`; `keys` is replaced by what is under it, and *from here on*
-//! the new root key is the one; it is moved over `root.key`. Whoever reads takes the root key that `keys` names.
+//! the new root key is the one; the old one in `root.key` is overwritten where it lies, and the new one moved over
+//! it. Whoever reads takes the root key that `keys` names, in whichever of the two files it is.
 
 use std::{
     fs, io,
@@ -12,11 +13,7 @@ use std::{
 
 use customhouse_files::newfile;
 
-use crate::{
-    error::VaultError,
-    keys_file::KeysFile,
-    root_key::{RootId, RootKeyFile},
-};
+use crate::{error::VaultError, keys_file::KeysFile, root_key::RootKeyFile};
 
 #[cfg(test)]
 pub(crate) mod crash;
@@ -52,28 +49,34 @@ impl Pair {
         self.directory.join(ROOT_KEY)
     }
 
-    fn new_root_path(&self) -> PathBuf {
+    pub(crate) fn new_root_path(&self) -> PathBuf {
         self.directory.join(ROOT_KEY_NEW)
     }
 
     /// # Errors
     /// A file that is missing, others' to read, damaged, or of another vault or root key.
     pub(crate) fn read(&self) -> Result<Found, VaultError> {
-        let keys_path = self.keys_path();
-        let keys = KeysFile::read(&keys_path)?;
-        let root_path = self.root_path();
-        let root = RootKeyFile::read(&root_path)?;
-        if keys.belongs(&keys_path, root.vault, root.id).is_ok() {
-            return Ok(Found { root, root_path, keys });
-        }
-        let new_path = self.new_root_path();
-        if new_path.exists() {
-            let new = RootKeyFile::read(&new_path)?;
-            if keys.belongs(&keys_path, new.vault, new.id).is_ok() {
-                return Ok(Found { root: new, root_path: new_path, keys });
+        let keys = self.read_keys()?;
+        let named = |root_path: PathBuf| {
+            let root = RootKeyFile::read(&root_path)?;
+            keys.belongs(&self.keys_path(), root.vault, root.id)?;
+            Ok((root, root_path))
+        };
+        let (root, root_path) = named(self.root_path()).or_else(|error| match &error {
+            // Nothing is known of what is there.
+            VaultError::Io { .. } | VaultError::Permissions { .. } | VaultError::Owner { .. } => {
+                Err(error)
             }
-        }
-        keys.belongs(&keys_path, root.vault, root.id)?;
+            // Of before a renewal, or overwritten by it already.
+            _ => match named(self.new_root_path()) {
+                Err(
+                    found @ (VaultError::Io { .. }
+                    | VaultError::Permissions { .. }
+                    | VaultError::Owner { .. }),
+                ) => Err(found),
+                found => found.map_err(|_| error),
+            },
+        })?;
         Ok(Found { root, root_path, keys })
     }
 
@@ -82,26 +85,53 @@ impl Pair {
         KeysFile::read(&self.keys_path())
     }
 
-    /// Completes or undoes what a crash has left, once the pair was opened by the root key of this id.
-    pub(crate) fn settle(&self, root: RootId) -> Result<(), VaultError> {
+    /// Whether there is a file of keys.
+    pub(crate) fn has_keys(&self) -> Result<bool, VaultError> {
+        let path = self.keys_path();
+        path.try_exists().map_err(VaultError::io(&path))
+    }
+
+    /// Completes or undoes what a crash has left, where the root key that `keys` names is in this file. What is in
+    /// the other is not asked: it may fail to be read, and is not to be taken for a leftover then.
+    pub(crate) fn settle(&self, root_path: &Path) -> Result<(), VaultError> {
         let new = self.new_root_path();
-        if new.exists() {
-            match RootKeyFile::read(&new) {
-                Ok(file) if file.id == root => self.move_root_key()?,
-                // Of a renewal that did not come to its second step, whole or not.
-                _ => newfile::remove_secret(&new).map_err(VaultError::io(&new))?,
-            }
+        if root_path == new {
+            // Where the system was asked in vain to sync them, the keys may be those of before on the disk.
+            newfile::sync_directory(&new).map_err(VaultError::io(&self.directory))?;
+            self.move_root_key()?;
+        } else {
+            // Of a renewal that did not come to its second step, whole or not.
+            self.discard_new_root()?;
         }
         self.sweep().map_err(VaultError::io(&self.directory))
+    }
+
+    /// Removes a new root key that nothing is under.
+    pub(crate) fn discard_new_root(&self) -> Result<(), VaultError> {
+        remove_if_there(&self.new_root_path())
+    }
+
+    /// [`Pair::settle`] for a copy that nobody opens, at a mirror: it may have no root key, or one of before.
+    pub(crate) fn settle_copy(&self) -> Result<(), VaultError> {
+        match self.read() {
+            Ok(found) => self.settle(&found.root_path),
+            Err(VaultError::Missing(_) | VaultError::OtherRoot(_)) => {
+                self.sweep().map_err(VaultError::io(&self.directory))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes files that were being written: `.name.pid.new`.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with('.') && name.ends_with(".new") {
-                newfile::remove_secret(&path)?;
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // Nothing but a regular file is ours.
+            let is_ours = name.starts_with('.') && name.ends_with(".new");
+            if is_ours && entry.file_type()?.is_file() {
+                newfile::remove_secret(&entry.path())?;
             }
         }
         Ok(())
@@ -110,46 +140,50 @@ impl Pair {
     /// Replaces the keys; they are under the root key that is there.
     pub(crate) fn write_keys(&self, keys: &KeysFile) -> Result<(), VaultError> {
         let path = self.keys_path();
-        step(0).map_err(VaultError::io(&path))?;
+        self.step(0).map_err(VaultError::io(&path))?;
         newfile::replace_secret(&path, &keys.bytes).map_err(VaultError::io(&path))
     }
 
     /// Replaces both.
     pub(crate) fn write(&self, root: &str, keys: &KeysFile) -> Result<(), VaultError> {
         let new = self.new_root_path();
-        step(0)
+        self.step(0)
             .and_then(|()| newfile::replace_secret(&new, root.as_bytes()))
-            .and_then(|()| step(1))
+            .and_then(|()| self.step(1))
             .map_err(VaultError::io(&new))?;
         let path = self.keys_path();
         newfile::replace_secret(&path, &keys.bytes)
-            .and_then(|()| step(2))
+            .and_then(|()| self.step(2))
             .map_err(VaultError::io(&path))?;
         self.move_root_key()
     }
 
     fn move_root_key(&self) -> Result<(), VaultError> {
         let (new, path) = (self.new_root_path(), self.root_path());
-        newfile::move_over_secret(&new, &path).map_err(VaultError::io(&path))
+        self.step(3)
+            .and_then(|()| newfile::move_over_secret(&new, &path))
+            .map_err(VaultError::io(&path))
     }
 
     /// Removes the root key, where a pair is not to have one.
     pub(crate) fn remove_root_key(&self) -> Result<(), VaultError> {
-        for path in [self.root_path(), self.new_root_path()] {
-            match newfile::remove_secret(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(VaultError::io(&path)(error));
-                }
-                _ => {}
-            }
-        }
+        remove_if_there(&self.root_path()).and_then(|()| remove_if_there(&self.new_root_path()))
+    }
+
+    /// Between two steps, where tests break off.
+    fn step(&self, _number: u8) -> io::Result<()> {
+        #[cfg(test)]
+        crash::reach(&self.directory, _number)?;
         Ok(())
     }
 }
 
-/// Between two steps, where tests break off.
-fn step(_number: u8) -> io::Result<()> {
-    #[cfg(test)]
-    crash::reach(_number)?;
-    Ok(())
+fn remove_if_there(path: &Path) -> Result<(), VaultError> {
+    match newfile::remove_secret(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(VaultError::io(path)(error)),
+        _ => Ok(()),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,9 @@
 //! The group's key authenticates the format, the group number and the place with the wrapped key; the
 //! record's key authenticates the place with the ciphertext, and not the group: in a round that purges others,
 //! what remains gets its key wrapped anew, and its ciphertext stays as it is.
+//!
+//! Within a place nothing says which of two is the newer: whoever can write to the store may put back what was
+//! sealed there before, until its group is ended, and it opens.
 
 use std::fmt;
 
@@ -68,7 +71,9 @@ pub struct SealedPlace {
     pub chain_id: Hash,
     /// The agency that lodged the record; ids are unique within it.
     pub agency: AgencyCode,
-    /// The record; for an attachment its root, for what was derived an id that says what.
+    /// The record; for an attachment its root, for an envelope that of
+    /// [`EnvelopeContext::place`](crate::envelope::EnvelopeContext::place), which has the recipient in it; for what
+    /// was derived an id that says what.
     pub record_id: Hash,
     /// What it is.
     pub kind: SealedKind,

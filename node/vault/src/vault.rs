@@ -1,10 +1,24 @@
 //! A vault that is open: what it seals and opens, and the secrets that it keeps.
 //!
 //! Everything that changes the vault is durable when the call returns, in the mirror too where there is one.
-//! After an error it may have happened or not; the same call may be made again.
+//! [`VaultError::MirrorBehind`] says that it happened and that the mirror does not have it: each later change
+//! brings the mirror up first, and changes nothing where that fails ([`VaultError::Mirror`]). After any other
+//! error it may have happened or not; the same call may be made again. A call that changes nothing writes nothing.
+//!
+//! # What a caller keeps to
+//!
+//! - **One key at a place, until it is wrapped anew.** What is sealed leaves the process: to the mirror, to the
+//!   store's log. Were a record sealed under one group, mirrored, and after a crash sealed again under
+//!   another, then to purge it would end the second group, and the mirror's first copy would open for ever. So
+//!   whoever has a key wrapped gives a function that makes the wrapped key durable at its place, *the
+//!   intent*, before anything is sealed with it; a retry finds it there and goes on with it
+//!   ([`Vault::seal_again`]).
+//! - **A round**: [`Vault::close_groups`] waits for what is being stored, and makes durable which groups are to be
+//!   ended. What is to remain is wrapped anew, intents too, in the store first and then in the mirror; the
+//!   round goes on after a crash with [`Vault::closed_groups`], and appends to the mirror again what it wrapped
+//!   anew, because it may be missing there. [`Vault::renew_root`] ends the groups.
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -12,32 +26,30 @@ use std::{
 };
 
 use customhouse_files::{
-    newfile,
     passphrase::{Passphrase, PassphraseError, PassphraseSource},
     readfile,
-    secret::Secret,
 };
-use zeroize::Zeroizing;
 
 use crate::{
-    attachment_key::AttachmentKey,
     backup::{self, VaultBackup},
-    contents::Contents,
-    directory::{RESTORED, new_directory, refuse_taken},
+    contents::{Contents, KeysName},
+    directory::{discard_unfinished, new_directory, refuse_taken},
     error::{VaultError, VaultId},
-    group::{GroupNumber, RetentionMonth},
+    group::GroupNumber,
     keys_file::KeysFile,
+    lease::Leases,
     lock::DirectoryLock,
     mirror::Mirror,
     pair::Pair,
-    root_key::{RootId, RootKey},
-    sealed::{SealedBytes, SealedPlace, WrappedKey},
+    random,
+    root_key::RootKey,
 };
 
+mod groups;
 mod secrets;
+mod writer;
 
-/// Most keys that are wrapped under one group's.
-pub const GROUP_KEYS_MAX: u32 = 65_536;
+use writer::Writer;
 
 /// How the root key is protected in its file. An HSM that wraps it has its place here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,24 +76,11 @@ pub struct Vault {
     /// What is read without waiting for a disk.
     contents: RwLock<Arc<Contents>>,
     writer: Mutex<Writer>,
+    /// Held while the root key is renewed or a backup is made, and taken before `writer`: a backup that has what a
+    /// renewal has ended is older than it.
+    renewal: Mutex<()>,
+    leases: Leases,
     _lock: DirectoryLock,
-}
-
-/// What one at a time changes.
-struct Writer {
-    pair: Pair,
-    root: RootKey,
-    wrapping: Arc<Wrapping>,
-    generation: u64,
-    /// The group that each month's keys are wrapped under at present, and how many have been. Nothing of it is
-    /// kept: after a restart each month begins a new group, so that none ever has more than its most.
-    current: BTreeMap<RetentionMonth, (GroupNumber, u32)>,
-    mirror: Option<Arc<Mirror>>,
-    /// Under which root key the mirror's keys are.
-    mirrored: Option<RootId>,
-    /// The text of `root.key`, where it is wrapped: that alone may be at a mirror.
-    wrapped: Option<String>,
-    broken_off: bool,
 }
 
 impl Vault {
@@ -93,8 +92,12 @@ impl Vault {
         refuse_taken(directory)?;
         let wrapping = protection.choose()?;
         let root = RootKey::random(VaultId::random()?)?;
-        let (text, contents) = (root.to_text(wrapping.passphrase())?, Contents::default());
-        let keys = KeysFile::seal(&root, 1, &contents)?;
+        let text = root.to_text(wrapping.passphrase())?;
+        let mut contents = Contents::new(u32::from_be_bytes(random()?));
+        let incarnation = contents.incarnation();
+        let name = KeysName { incarnation, generation: 1, file: random()? };
+        contents.note(&name);
+        let keys = KeysFile::seal(&root, name, false, &contents)?;
         new_directory(directory, |directory| Pair::new(directory).write(&text, &keys))?;
         Self::open_by(directory, || Ok(wrapping))
     }
@@ -115,7 +118,9 @@ impl Vault {
         let pair = Pair::new(directory);
         // Before a lock is left in a directory that is no vault.
         fs::metadata(pair.keys_path()).map_err(VaultError::io(&pair.keys_path()))?;
-        let mode = fs::metadata(directory).map_err(VaultError::io(directory))?.permissions().mode();
+        let found = fs::metadata(directory).map_err(VaultError::io(directory))?;
+        readfile::is_own(&found).map_err(VaultError::private(directory))?;
+        let mode = found.permissions().mode();
         if mode & readfile::OTHERS != 0 {
             let (path, mode) = (directory.to_owned(), mode & 0o7777);
             return Err(VaultError::Permissions { path, mode });
@@ -126,38 +131,34 @@ impl Vault {
         let wrapping = Arc::new(wrapping()?);
         let root = found.root.unwrap(&found.root_path, wrapping.passphrase())?;
         let contents = found.keys.open(&pair.keys_path(), &root)?;
-        pair.settle(root.id)?;
-        let writer = Writer {
-            pair,
-            root,
-            generation: found.keys.generation,
-            current: BTreeMap::new(),
-            mirror: None,
-            mirrored: None,
-            wrapped: wrapping.passphrase().map(|_| String::clone(&found.root.text)),
-            broken_off: false,
-            wrapping,
-        };
+        pair.settle(&found.root_path)?;
+        discard_unfinished(directory)?;
+        let is_copy = found.keys.is_copy;
+        let wrapped = wrapping.passphrase().map(|_| String::clone(&found.root.text));
+        let writer = Writer::new(pair, root, wrapping, wrapped, found.keys.name);
         let vault = Self {
             directory: directory.to_owned(),
             contents: RwLock::new(Arc::new(contents)),
             writer: Mutex::new(writer),
+            renewal: Mutex::new(()),
+            leases: Leases::default(),
             _lock: lock,
         };
-        vault.after_a_restoration()?;
+        if is_copy {
+            vault.begin_incarnation(found.keys.name.generation)?;
+        }
         Ok(vault)
     }
 
-    /// Goes on behind the groups that may have been made since the backup that it was restored from.
-    fn after_a_restoration(&self) -> Result<(), VaultError> {
-        let mark = self.directory.join(RESTORED);
-        if !mark.exists() {
-            return Ok(());
-        }
-        self.change(Contents::leave_a_gap)?;
-        fs::remove_file(&mark)
-            .and_then(|()| newfile::sync_directory(&mark))
-            .map_err(VaultError::io(&mark))
+    /// Goes on in what was put back from a backup or a mirror, as the first thing that is done with it.
+    fn begin_incarnation(&self, generation: u64) -> Result<(), VaultError> {
+        self.change(|contents| {
+            let mut incarnation = u32::from_be_bytes(random()?);
+            while contents.has_incarnation(incarnation) {
+                incarnation = incarnation.wrapping_add(1);
+            }
+            contents.begin_incarnation(incarnation, generation)
+        })
     }
 
     /// Which vault it is.
@@ -167,140 +168,17 @@ impl Vault {
 
     /// How often its keys have been written, counted from 1.
     pub fn generation(&self) -> u64 {
-        self.writer().generation
+        self.writer().name.generation
     }
 
     /// Keeps a mirror up to date from here on: it has the keys, and the root key too unless that is
     /// unprotected, before anything is done with them here.
     ///
     /// # Errors
-    /// A mirror of another vault, or one that is ahead: the vault was put back to an earlier state then.
+    /// [`MirrorError`](crate::error::MirrorError): among others, a mirror of another vault, or one whose keys these
+    /// do not come from: the vault was put back to an earlier state then. It is not followed after an error.
     pub fn mirror_to(&self, mirror: Arc<Mirror>) -> Result<(), VaultError> {
-        let mut writer = self.writer();
-        mirror.follows(writer.root.vault, writer.generation)?;
-        writer.mirror = Some(mirror);
-        writer.mirrored = None;
-        writer.write_keys(&self.contents())
-    }
-
-    /// Seals bytes for a place, under a key of their own, wrapped by the current group of the month in which
-    /// their retention ends. Where a group begins, its key is durable before anything is sealed.
-    ///
-    /// # Errors
-    /// Longer than [`crate::sealed::CONTENT_BYTES_MAX`]; a failing disk or mirror; no randomness.
-    pub fn seal(
-        &self,
-        place: SealedPlace,
-        month: RetentionMonth,
-        bytes: &[u8],
-    ) -> Result<SealedBytes, VaultError> {
-        let key = Secret::random().map_err(VaultError::Randomness)?;
-        SealedBytes::seal(place, self.wrap(place, month, &key)?, &key, bytes)
-    }
-
-    /// Opens what was sealed for this place.
-    ///
-    /// # Errors
-    /// [`VaultError::Ended`] for what was purged; [`VaultError::GroupUnknown`]; [`VaultError::NotAuthentic`]
-    /// for what is damaged, or was sealed for another place.
-    pub fn open_sealed(
-        &self,
-        place: SealedPlace,
-        sealed: &SealedBytes,
-    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        sealed.open(place, &self.unwrap(place, sealed.key())?)
-    }
-
-    /// A new key for an attachment, wrapped as [`Vault::seal`] does.
-    ///
-    /// # Errors
-    /// As [`Vault::seal`].
-    pub fn new_attachment(
-        &self,
-        place: SealedPlace,
-        month: RetentionMonth,
-    ) -> Result<AttachmentKey, VaultError> {
-        let key = Secret::random().map_err(VaultError::Randomness)?;
-        Ok(AttachmentKey::new(place, self.wrap(place, month, &key)?, key))
-    }
-
-    /// The key of an attachment from what is kept beside its pieces.
-    ///
-    /// # Errors
-    /// As [`Vault::open_sealed`].
-    pub fn open_attachment(
-        &self,
-        place: SealedPlace,
-        wrapped: &WrappedKey,
-    ) -> Result<AttachmentKey, VaultError> {
-        Ok(AttachmentKey::new(place, *wrapped, self.unwrap(place, wrapped)?))
-    }
-
-    /// The same key, wrapped by the current group of a month. What it opens stays as it is.
-    ///
-    /// # Errors
-    /// As [`Vault::open_sealed`] and [`Vault::seal`].
-    pub fn rewrap(
-        &self,
-        place: SealedPlace,
-        month: RetentionMonth,
-        wrapped: &WrappedKey,
-    ) -> Result<WrappedKey, VaultError> {
-        self.wrap(place, month, &self.unwrap(place, wrapped)?)
-    }
-
-    fn wrap(
-        &self,
-        place: SealedPlace,
-        month: RetentionMonth,
-        key: &Secret,
-    ) -> Result<WrappedKey, VaultError> {
-        let number = self.next_in_group(month)?;
-        let group = self.contents().group(number)?.key.clone();
-        WrappedKey::wrap(place, number, &group, key)
-    }
-
-    fn unwrap(&self, place: SealedPlace, wrapped: &WrappedKey) -> Result<Secret, VaultError> {
-        let group = self.contents().group(wrapped.group())?.key.clone();
-        wrapped.unwrap(place, &group)
-    }
-
-    /// A place in the month's current group, or the first in a new one.
-    fn next_in_group(&self, month: RetentionMonth) -> Result<GroupNumber, VaultError> {
-        let mut writer = self.writer();
-        if let Some((number, count)) = writer.current.get_mut(&month)
-            && *count < GROUP_KEYS_MAX
-        {
-            *count += 1;
-            return Ok(*number);
-        }
-        let number = self.change_with(&mut writer, |contents| contents.add_group(month))?;
-        writer.current.insert(month, (number, 1));
-        Ok(number)
-    }
-
-    /// The groups whose keys there are, each with its month, ascending.
-    pub fn groups(&self) -> Vec<(GroupNumber, RetentionMonth)> {
-        let contents = self.contents();
-        contents.groups.iter().map(|(number, group)| (*number, group.month)).collect()
-    }
-
-    /// Has nothing more wrapped under these groups: before what remains in them is wrapped anew.
-    pub fn close_groups(&self, numbers: &[GroupNumber]) {
-        self.writer().current.retain(|_, (number, _)| !numbers.contains(number));
-    }
-
-    /// Ends the keys of groups, durably: from here on [`VaultError::Ended`] is told of what was sealed under
-    /// them. A copy of the keys from before still opens it, until [`Vault::renew_root`].
-    ///
-    /// # Errors
-    /// A failing disk or mirror.
-    pub fn end_groups(&self, numbers: &[GroupNumber]) -> Result<(), VaultError> {
-        self.close_groups(numbers);
-        self.change(|contents| {
-            numbers.iter().for_each(|number| drop(contents.groups.remove(number)));
-            Ok(())
-        })
+        self.writer().follow(mirror, &self.contents())
     }
 
     /// Writes everything anew under a fresh root key, without the keys of the groups that are ended with this,
@@ -308,51 +186,71 @@ impl Vault {
     /// of both; what is purged is gone when the last backup of before is.
     ///
     /// # Errors
-    /// A failing disk or mirror. After [`VaultError::BrokenOff`] nothing is changed any more until the vault
-    /// was opened again.
+    /// [`VaultError::NotClosed`] and [`VaultError::InUse`] of a group; a failing disk or mirror: also where the new
+    /// root key is in use and the old one could not be destroyed, so that it is to be renewed again. After
+    /// [`VaultError::BrokenOff`] nothing is changed any more until the vault was opened again.
     pub fn renew_root(&self, ending: &[GroupNumber]) -> Result<(), VaultError> {
-        self.close_groups(ending);
-        self.renew(&mut self.writer(), ending)
+        let _renewal = self.renewal();
+        let mut writer = self.writer();
+        let wrapping = writer.wrapping.clone();
+        self.renew(&mut writer, wrapping, ending)
     }
 
     /// Protects the vault in another way, or by another passphrase, which is chosen. The root key is renewed
     /// with it, so that a copy of the old file and the old passphrase open nothing that is written from now on.
     ///
     /// # Errors
-    /// No passphrase; and as [`Vault::renew_root`].
+    /// No passphrase; and as [`Vault::renew_root`]: after [`VaultError::MirrorBehind`] the vault is protected in
+    /// the new way.
     pub fn change_protection(&self, protection: &Protection) -> Result<(), VaultError> {
         let wrapping = Arc::new(protection.choose()?);
-        let mut writer = self.writer();
-        let before = std::mem::replace(&mut writer.wrapping, wrapping);
-        let renewed = self.renew(&mut writer, &[]);
-        if renewed.is_err() {
-            writer.wrapping = before;
-        }
-        renewed
+        let _renewal = self.renewal();
+        self.renew(&mut self.writer(), wrapping, &[])
     }
 
-    fn renew(&self, writer: &mut Writer, ending: &[GroupNumber]) -> Result<(), VaultError> {
+    fn renew(
+        &self,
+        writer: &mut Writer,
+        wrapping: Arc<Wrapping>,
+        ending: &[GroupNumber],
+    ) -> Result<(), VaultError> {
+        writer.bring_up(&self.contents())?;
         let mut contents = Contents::clone(&self.contents());
-        ending.iter().for_each(|number| drop(contents.groups.remove(number)));
+        self.end(&mut contents, ending)?;
+        contents.renewal_due = false;
         let root = RootKey::random(writer.root.vault)?;
-        writer.write_both(root, &contents)?;
-        self.publish(contents);
-        Ok(())
+        let id = root.id;
+        let written = writer.write_both(root, wrapping, &mut contents);
+        if writer.root.id == id {
+            self.publish(contents);
+        }
+        written?;
+        writer.bring_up(&self.contents()).map_err(VaultError::after_the_change)
     }
 
-    /// Adds a backup to a directory of backups of this vault, reads it back, and keeps the newest `keep`.
+    /// Whether something was removed, a group or a secret by name, that older copies of the keys still have under
+    /// the present root key: until [`Vault::renew_root`] they open it. The next round renews it then, also where
+    /// it ends no group.
+    pub fn renewal_due(&self) -> bool {
+        self.contents().renewal_due
+    }
+
+    /// Adds a backup to a directory of backups of this vault, reads it back, and keeps the newest `keep`. No
+    /// renewal goes on meanwhile.
     ///
     /// # Errors
-    /// A directory of another vault's backups, a failing disk, or a backup that does not read back: no older
-    /// one was removed then.
+    /// A directory of another vault's backups, or one that another backup is written to; a failing disk, or a
+    /// backup that does not read back: no older one was removed then. [`VaultError::BrokenOff`].
     pub fn back_up(&self, directory: &Path, keep: usize) -> Result<VaultBackup, VaultError> {
-        let (root, wrapping, generation, contents) = {
+        let _renewal = self.renewal();
+        let (root, wrapping, name, contents) = {
             let writer = self.writer();
+            writer.refuse_broken_off()?;
             let (root, wrapping) = (writer.root.clone(), writer.wrapping.clone());
-            (root, wrapping, writer.generation, self.contents())
+            (root, wrapping, writer.name, self.contents())
         };
         let text = root.to_text(wrapping.passphrase())?;
-        let keys = KeysFile::seal(&root, generation, &contents)?;
+        let keys = KeysFile::seal(&root, name, true, &contents)?;
         backup::add(directory, keep, &text, &keys, |found, path| {
             let root = found.root.unwrap(&found.root_path, wrapping.passphrase())?;
             found.keys.open(path, &root).map(drop)
@@ -372,10 +270,25 @@ impl Vault {
         writer: &mut Writer,
         change: impl FnOnce(&mut Contents) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
-        let mut contents = Contents::clone(&self.contents());
+        writer.bring_up(&self.contents())?;
+        let answer = self.change_here(writer, change)?;
+        writer.bring_up(&self.contents()).map_err(VaultError::after_the_change)?;
+        Ok(answer)
+    }
+
+    /// Changes the contents durably here, and not in the mirror.
+    fn change_here<T>(
+        &self,
+        writer: &mut Writer,
+        change: impl FnOnce(&mut Contents) -> Result<T, VaultError>,
+    ) -> Result<T, VaultError> {
+        let before = self.contents();
+        let mut contents = Contents::clone(&before);
         let answer = change(&mut contents)?;
-        writer.write_keys(&contents)?;
-        self.publish(contents);
+        if contents.encode() != before.encode() {
+            writer.write_keys(&mut contents)?;
+            self.publish(contents);
+        }
         Ok(answer)
     }
 
@@ -391,57 +304,15 @@ impl Vault {
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn renewal(&self) -> MutexGuard<'_, ()> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Vault({})", self.directory.display())
-    }
-}
-
-impl Writer {
-    /// Writes the keys under the root key that is there.
-    fn write_keys(&mut self, contents: &Contents) -> Result<(), VaultError> {
-        self.refuse_broken_off()?;
-        // A generation is used once, also where its writing fails: it may be on the disk all the same.
-        self.generation += 1;
-        let keys = KeysFile::seal(&self.root, self.generation, contents)?;
-        self.pair.write_keys(&keys)?;
-        self.write_to_mirror(&keys)
-    }
-
-    /// Writes both under a root key, which is the vault's from then on.
-    fn write_both(&mut self, root: RootKey, contents: &Contents) -> Result<(), VaultError> {
-        self.refuse_broken_off()?;
-        let text = root.to_text(self.wrapping.passphrase())?;
-        self.generation += 1;
-        let keys = KeysFile::seal(&root, self.generation, contents)?;
-        // Which of the two root keys is the one after an error is known when the files are read again.
-        self.broken_off = true;
-        self.pair.write(&text, &keys)?;
-        self.root = root;
-        self.wrapped = self.wrapping.passphrase().map(|_| String::clone(&text));
-        self.broken_off = false;
-        self.write_to_mirror(&keys)
-    }
-
-    /// The keys alone where the mirror has the root key that they are under, else both.
-    fn write_to_mirror(&mut self, keys: &KeysFile) -> Result<(), VaultError> {
-        let Some(mirror) = &self.mirror else { return Ok(()) };
-        if self.mirrored == Some(keys.root) {
-            mirror.keep_keys(keys)?;
-        } else {
-            mirror.keep_pair(self.wrapped.as_deref(), keys)?;
-            self.mirrored = Some(keys.root);
-        }
-        Ok(())
-    }
-
-    fn refuse_broken_off(&self) -> Result<(), VaultError> {
-        match self.broken_off {
-            true => Err(VaultError::BrokenOff(self.pair.keys_path())),
-            false => Ok(()),
-        }
     }
 }
 

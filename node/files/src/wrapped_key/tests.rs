@@ -98,8 +98,40 @@ fn costs_without_bounds_and_none_at_all_are_refused() {
         ([0x40, 0x00], 0, 1),
         ([0x40, 0x00], 8, 0),
         ([0x7f, 0xff], 0x7f, 0x7f),
+        // Little work each, for a guess or for the memory that many blocks at once take.
+        ([0x02, 0x00], 8, 1),
+        ([0x04, 0x00], 8, 65),
     ] {
         let result = with([0x02, 0x02, n[0], n[1], 0x02, 0x01, r, 0x02, 0x01, p]);
         assert!(result.is_err(), "{n:?} {r} {p}");
+    }
+}
+
+/// Each bound by itself: what is held before any work is done is bounded too.
+#[test]
+fn what_is_held_for_all_lanes_at_once_is_bounded() {
+    let within = |n: u64, r: u32, p: u32| {
+        let salt = pkcs8::pkcs5::pbes2::Salt::new([0; 16]).expect("a salt");
+        let costs = scrypt::Params::new(14, 8, 1).expect("costs");
+        let scheme = Parameters::generate_scrypt_aes256cbc(costs, salt.as_ref(), [0; 16]);
+        let mut scheme = scheme.expect("a scheme");
+        let Kdf::Scrypt(costs) = &mut scheme.kdf else { panic!("scrypt") };
+        (costs.cost_parameter, costs.block_size) = (n, r.try_into().expect("small"));
+        costs.parallelization = p.try_into().expect("small");
+        affordable(&EncryptionScheme::Pbes2(scheme)).is_ok()
+    };
+    assert!(within(1 << 14, 8, 5) && within(1 << 10, 8, 1) && within(1 << 10, 8, 64));
+    assert!(within(1 << 17, 8, 1), "128 MiB");
+    for (n, r, p) in [
+        (2, 128, 65_535),
+        (1 << 9, 8, 1),
+        (1 << 10, 8, 65),
+        (1 << 10, 4096, 64),
+        (1 << 10, 2047, 65),
+        (1 << 18, 16, 1),
+        (1 << 14, 8, 0),
+        (1 << 14, 0, 1),
+    ] {
+        assert!(!within(n, r, p), "{n} {r} {p}");
     }
 }

@@ -1,7 +1,9 @@
+use std::fs;
+
 use super::*;
 use crate::{
     sealed::SealedKind,
-    vault::tests::{Place, mode, opened, place, sealed},
+    vault::tests::{Place, mode, opened, place, seal, sealed},
     vault::{Protection, Vault},
 };
 
@@ -22,7 +24,7 @@ fn a_backup_opens_what_was_sealed_before_it_and_the_vault_goes_on_behind_what_ca
     assert!(said.contains("passphrase that the vault had then"), "{said}");
     // A group of after the backup.
     let later = "2031-08".parse().expect("a month");
-    let after = vault.seal(place(SealedKind::Record), later, b"after").expect("sealed");
+    let after = seal(&vault, place(SealedKind::Record), later, b"after").expect("sealed").stored();
     drop(vault);
 
     let into = here.path("restored");
@@ -33,7 +35,8 @@ fn a_backup_opens_what_was_sealed_before_it_and_the_vault_goes_on_behind_what_ca
         let error = vault.open_sealed(place(SealedKind::Record), &after).expect_err("later");
         assert_eq!(error.code(), "VAULT_GROUP_UNKNOWN", "lost, and not purged");
         let new = sealed(&vault, b"new");
-        assert!(new.key().group() > after.key().group());
+        assert_ne!(new.key().group(), after.key().group());
+        assert_ne!(new.key().group(), before.key().group());
         assert!(vault.open_sealed(place(SealedKind::Record), &after).is_err());
     }
     let error = restore(&backup.path, &into).expect_err("taken");
@@ -57,7 +60,7 @@ fn the_newest_are_kept_and_none_goes_for_one_that_is_damaged() {
     assert_eq!(broken.iter().map(|error| error.code()).collect::<Vec<_>>(), ["VAULT_TORN"]);
     vault.back_up(&directory, 2).expect("backed up");
     assert_eq!(numbers(&directory), [4, 5]);
-    assert_eq!(fs::read_dir(&directory).expect("there").count(), 2);
+    assert_eq!(fs::read_dir(&directory).expect("there").count(), 3, "and the lock");
     vault.back_up(&directory, 0).expect("backed up");
     assert_eq!(numbers(&directory), [6], "one at least");
 }
@@ -107,5 +110,99 @@ fn a_backup_that_is_broken_off_is_not_there_and_no_older_one_is_gone() {
     }
     vault.back_up(&directory, 1).expect("backed up");
     assert_eq!(numbers(&directory), [2]);
-    assert_eq!(fs::read_dir(&directory).expect("there").count(), 1);
+    assert_eq!(fs::read_dir(&directory).expect("there").count(), 2, "and the lock");
+}
+
+/// What a crash leaves, which a passing error does not.
+#[test]
+fn what_a_backup_that_was_broken_off_has_left_is_listed_and_goes_with_the_next() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = here.path("backups");
+    let backup = vault.back_up(&directory, 1).expect("backed up");
+    let left = directory.join(".vault-000007.new");
+    fs::rename(&backup.path, &left).expect("moved");
+    let copy = here.path("other name");
+    fs::hard_link(left.join("root.key"), &copy).expect("another name");
+    let found = backups(&directory).expect("listed");
+    let codes: Vec<_> =
+        found.iter().map(|found| found.as_ref().err().map(VaultError::code)).collect();
+    assert_eq!(codes, [Some("VAULT_LEFT_BEHIND")]);
+    vault.back_up(&directory, 1).expect("backed up");
+    assert!(!left.exists());
+    let bytes = fs::read(&copy).expect("there");
+    assert!(bytes.iter().all(|byte| *byte == 0), "overwritten, and not only removed");
+    // The same beside a vault that is put back.
+    let beside = here.path(".restored.new");
+    fs::rename(directory.join("vault-000001"), &beside).expect("moved");
+    vault.back_up(&directory, 1).expect("backed up");
+    restore(&directory.join("vault-000001"), &here.path("restored")).expect("restored");
+    assert!(!beside.exists());
+}
+
+#[test]
+fn two_backups_at_once_do_not_write_to_one_directory() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = here.path("backups");
+    vault.back_up(&directory, 1).expect("backed up");
+    let _held = DirectoryLock::take(&directory).expect("there").expect("free");
+    assert_eq!(vault.back_up(&directory, 1).expect_err("held").code(), "VAULT_LOCKED");
+}
+
+#[test]
+fn a_backup_that_is_put_back_by_hand_and_again_gives_out_no_group_twice() {
+    let here = Place::new();
+    let vault = here.plain();
+    let backup = vault.back_up(&here.path("backups"), 1).expect("backed up");
+    let mut groups = vec![sealed(&vault, b"bytes").key().group()];
+    drop(vault);
+    for _ in 0..3 {
+        fs::remove_dir_all(here.vault()).expect("lost");
+        fs::create_dir(here.vault()).expect("made");
+        mode(&here.vault(), 0o700);
+        for name in ["root.key", "keys"] {
+            fs::copy(backup.path.join(name), here.vault().join(name)).expect("copied");
+        }
+        let vault = here.open();
+        for group in &groups {
+            let error = vault.knows(*group).expect_err("not known here");
+            assert_eq!(error.code(), "VAULT_GROUP_UNKNOWN", "lost, and not purged");
+        }
+        groups.push(sealed(&vault, b"bytes").key().group());
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    assert_eq!(groups.len(), 4);
+    let error = restore(&here.vault(), &here.path("restored")).expect_err("no backup");
+    assert_eq!(error.code(), "VAULT_NO_COPY");
+}
+
+/// A backup has what there was before a round or what there is after it, and says which.
+#[test]
+fn backups_that_are_made_during_rounds_are_of_the_generation_that_they_say() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = here.path("backups");
+    let record = sealed(&vault, b"purged");
+    let groups = [record.key().group()];
+    vault.close_groups(&groups, std::time::Duration::ZERO).expect("closed");
+    let ended_from = std::thread::scope(|scope| {
+        let renewing = scope.spawn(|| {
+            vault.renew_root(&groups).expect("renewed");
+            vault.generation()
+        });
+        for _ in 0..5 {
+            vault.back_up(&directory, 100).expect("backed up");
+        }
+        renewing.join().expect("no panic")
+    });
+    for backup in backups(&directory).expect("listed") {
+        let backup = backup.expect("whole");
+        let into = here.path(&format!("restored-{}", backup.number));
+        restore(&backup.path, &into).expect("restored");
+        let restored = Vault::open(&into, &Protection::Plain).expect("opened");
+        let opens = restored.open_sealed(place(SealedKind::Record), &record).is_ok();
+        assert_eq!(opens, backup.generation < ended_from, "{backup}");
+    }
 }

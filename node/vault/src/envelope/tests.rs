@@ -1,4 +1,7 @@
+use customhouse_ledger::{agency::AgencyCode, hash::Hash};
+
 use super::*;
+use crate::sealed::SealedKind;
 
 /// RFC 9180, appendix A.2.1: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305, base mode.
 const INFO: &str = "4f6465206f6e2061204772656369616e2055726e";
@@ -27,34 +30,70 @@ fn the_vector_of_the_rfc_is_sealed_and_opened() {
     let (info, bound, bytes) = (hex(INFO), hex(AAD), hex(PT));
     let envelope = seal_with(&public, &info, &bound, &bytes, drawn).expect("sealed");
     assert_eq!(hex::encode(&envelope), [ENC, CT].concat());
-    assert_eq!(*open(&recipient(), &info, &bound, &envelope).expect("opened"), bytes);
+    assert_eq!(*open_with(&recipient(), &info, &bound, &envelope).expect("opened"), bytes);
+}
+
+fn context() -> EnvelopeContext {
+    EnvelopeContext {
+        chain_id: Hash([1; 32]),
+        from: "NL-DOUANE".parse().expect("a code"),
+        to: "KR-KCS".parse().expect("a code"),
+        kind: EnvelopeKind::Record,
+        id: Hash([2; 32]),
+        epoch: 3,
+    }
+}
+
+/// Every context that differs in a single thing, and the two agencies exchanged.
+fn others() -> [EnvelopeContext; 7] {
+    let of = context();
+    let other: AgencyCode = "BE-AADA".parse().expect("a code");
+    [
+        EnvelopeContext { chain_id: Hash([8; 32]), ..of },
+        EnvelopeContext { from: other, ..of },
+        EnvelopeContext { to: other, ..of },
+        EnvelopeContext { from: of.to, to: of.from, ..of },
+        EnvelopeContext { kind: EnvelopeKind::EpochSecret, ..of },
+        EnvelopeContext { id: Hash([8; 32]), ..of },
+        EnvelopeContext { epoch: 4, ..of },
+    ]
 }
 
 #[test]
-fn an_envelope_opens_for_its_recipient_purpose_and_bytes_only() {
+fn an_envelope_opens_for_its_recipient_context_and_bytes_only() {
     let public = recipient().public();
-    let envelope = seal(&public, b"info", b"bound", b"bytes").expect("sealed");
+    let envelope = seal(&public, &context(), b"bytes").expect("sealed");
     assert_eq!(envelope.len(), ENVELOPE_OVERHEAD + 5);
-    assert_ne!(seal(&public, b"info", b"bound", b"bytes").expect("sealed"), envelope);
-    let refused = |secret: &RecipientSecret, info: &[u8], bound: &[u8], envelope: &[u8]| {
-        let error = open(secret, info, bound, envelope).expect_err("refused");
+    assert_ne!(seal(&public, &context(), b"bytes").expect("sealed"), envelope);
+    assert_eq!(**open(&recipient(), &context(), &envelope).expect("opened"), *b"bytes");
+    let refused = |secret: &RecipientSecret, context: &EnvelopeContext, envelope: &[u8]| {
+        let error = open(secret, context, envelope).expect_err("refused");
         assert_eq!(error.code(), "ENVELOPE_NOT_AUTHENTIC");
     };
     let other = RecipientSecret::new(Secret::random().expect("randomness"));
-    refused(&other, b"info", b"bound", &envelope);
-    refused(&recipient(), b"other", b"bound", &envelope);
-    refused(&recipient(), b"info", b"other", &envelope);
+    refused(&other, &context(), &envelope);
+    others().iter().for_each(|other| refused(&recipient(), other, &envelope));
     for bit in 0..envelope.len() * 8 {
         let mut changed = envelope.clone();
         changed[bit / 8] ^= 1 << (bit % 8);
-        refused(&recipient(), b"info", b"bound", &changed);
+        refused(&recipient(), &context(), &changed);
     }
     for length in 0..envelope.len() {
-        refused(&recipient(), b"info", b"bound", &envelope[..length]);
+        refused(&recipient(), &context(), &envelope[..length]);
     }
-    let long = vec![0; INFO_BYTES_MAX + 1];
-    assert_eq!(seal(&public, &long, b"", b"").expect_err("long").code(), "ENVELOPE_INFO");
-    assert_eq!(open(&recipient(), &long, b"", b"").expect_err("long").code(), "ENVELOPE_INFO");
+}
+
+#[test]
+fn a_context_has_one_layout_and_an_envelope_a_place_of_its_own_for_each_recipient() {
+    let mut expected = vec![1; 32];
+    expected.extend_from_slice(b"NL-DOUANE\0\0\0\0\0\0\0KR-KCS\0\0\0\0\0\0\0\0\0\0\x01");
+    expected.extend_from_slice(&[2; 32]);
+    expected.extend_from_slice(&[0, 0, 0, 3]);
+    assert_eq!(context().to_bytes(), expected);
+    assert_eq!(expected.len(), EnvelopeContext::LENGTH);
+    let place = context().place();
+    assert_eq!((place.agency, place.kind), (context().from, SealedKind::Envelope));
+    assert!(others().iter().all(|other| other.place() != place));
 }
 
 /// The points of low order of Curve25519 and its twist, and every other spelling of them (RFC 7748, section 7).
@@ -82,6 +121,6 @@ fn keys_of_low_order_and_other_spellings_are_refused() {
     assert_eq!(code("no digits"), "ENCRYPTION_KEY_HEX");
     // An envelope whose encapsulated key is of low order opens for nobody.
     let envelope = [0; ENVELOPE_OVERHEAD];
-    let error = open(&recipient(), b"", b"", &envelope).expect_err("refused");
+    let error = open(&recipient(), &context(), &envelope).expect_err("refused");
     assert_eq!(error.code(), "ENVELOPE_NOT_AUTHENTIC");
 }

@@ -24,6 +24,18 @@ pub enum MirrorPart {
     },
 }
 
+impl MirrorPart {
+    /// Whether what came earlier at the same place does not count any more, now that this has come. Sealed bytes as
+    /// a whole have a wrapped key in them, and make one that came before void: it is of other bytes, or older.
+    pub fn voids(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::Whole(_), Self::Whole(_) | Self::Key(_)) | (Self::Key(_), Self::Key(_)) => true,
+            (Self::Piece { index, .. }, Self::Piece { index: other, .. }) => index == other,
+            _ => false,
+        }
+    }
+}
+
 /// An entry of a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorEntry {

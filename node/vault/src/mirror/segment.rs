@@ -13,14 +13,19 @@ use customhouse_files::{
 };
 
 use super::MirrorEntry;
-use crate::error::{MirrorError, VaultId};
+use crate::{
+    error::{MirrorError, VaultId},
+    lock,
+    sealed::CONTENT_BYTES_MAX,
+};
 
 const MAGIC: &[u8; 8] = b"CHMSEG01";
+const NO_ENTRY: &str = "an entry that is none";
 const HEADER_BYTES: usize = 8 + 16 + 8 + 8 + 4;
 /// Bytes after which another segment is begun.
-const LONG_BYTES: u64 = 64 * 1024 * 1024;
-/// Most bytes of one: an append may be as long again as what was there.
-const FILE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+const LONG_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 64 * 1024 * 1024 };
+/// Most bytes of one: an entry and a mark are written where it is not long yet, and each append has a mark.
+const FILE_BYTES_MAX: usize = 2 * LONG_BYTES as usize + 2 * CONTENT_BYTES_MAX;
 
 /// The segment that is written.
 #[derive(Debug)]
@@ -55,6 +60,17 @@ impl Segment {
         self.length > LONG_BYTES
     }
 
+    /// How many of these payloads are written to it: at least one.
+    pub(super) fn has_room_for(&self, payloads: &[Vec<u8>]) -> usize {
+        let mut length = self.length;
+        let fits = |payload: &&Vec<u8>| {
+            let is_short = length <= LONG_BYTES;
+            length += (frames::FRAME_HEADER_BYTES + payload.len()) as u64;
+            is_short
+        };
+        payloads.iter().take_while(fits).count().max(1)
+    }
+
     /// Appends and syncs. After an error nothing more is to be written to this segment.
     pub(super) fn append(&mut self, payloads: &[Vec<u8>]) -> Result<(), MirrorError> {
         let mut bytes = Vec::new();
@@ -67,7 +83,14 @@ impl Segment {
             .and_then(|()| self.file.write_all(&frames::mark(length, self.nonce)))
             .map_err(MirrorError::io(&self.path))?;
         self.length = length + frames::MARK_BYTES as u64;
-        Ok(())
+        // What is durable in a file without this name is found by nobody.
+        match lock::is_at(&self.file, &self.path) {
+            Ok(true) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(MirrorError::io(&self.path)(error))
+            }
+            _ => Err(MirrorError::Replaced(self.path.clone())),
+        }
     }
 
     /// Writes to another file from here on, such as one that is always full.
@@ -111,7 +134,7 @@ pub(super) fn each<E: From<MirrorError>>(
         let entry = MirrorEntry::decode(payload).map_err(|_| MirrorError::Damaged {
             path: path.to_owned(),
             offset: offset as u64,
-            what: "an entry that is none",
+            what: NO_ENTRY,
         })?;
         take(entry)?;
     }
@@ -132,16 +155,60 @@ pub(super) fn cut(path: &Path, vault: VaultId) -> Result<Vec<Vec<u8>>, MirrorErr
     Ok(frames.payloads[frames.marked..].iter().map(|payload| payload.to_vec()).collect())
 }
 
+/// The entries of a segment that can be read; what cannot is reported.
+pub(super) fn salvage(
+    path: &Path,
+    vault: VaultId,
+    report: &mut impl FnMut(MirrorError),
+) -> Vec<MirrorEntry> {
+    let damaged = |offset, what| MirrorError::Damaged { path: path.to_owned(), offset, what };
+    let bytes = match readfile::bytes(path, FILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            report(MirrorError::io(path)(error));
+            return Vec::new();
+        }
+    };
+    let nonce = match nonce(path, vault, &bytes) {
+        Ok(Some(nonce)) => nonce,
+        Err(error @ MirrorError::Damaged { .. }) => {
+            // Its marks are taken for damage too; its entries are found without them.
+            report(error);
+            Nonce::default()
+        }
+        Ok(None) => return Vec::new(),
+        Err(error) => {
+            report(error);
+            return Vec::new();
+        }
+    };
+    let (payloads, damage) = frames::salvage(&bytes, HEADER_BYTES, nonce);
+    damage.into_iter().for_each(|found| report(damaged(found.offset, found.what)));
+    let entry = |payload: &[u8]| {
+        let offset = payload.as_ptr().addr() - bytes.as_ptr().addr();
+        let entry = MirrorEntry::decode(payload);
+        entry.inspect_err(|_| report(damaged(offset as u64, NO_ENTRY))).ok()
+    };
+    payloads.into_iter().filter_map(entry).collect()
+}
+
 fn read<'a>(
     path: &Path,
     vault: VaultId,
     bytes: &'a [u8],
 ) -> Result<frames::Frames<'a>, MirrorError> {
     let damaged = |offset, what| MirrorError::Damaged { path: path.to_owned(), offset, what };
-    let empty = frames::Frames { payloads: Vec::new(), marked: 0, length: bytes.len() };
+    let Some(nonce) = nonce(path, vault, bytes)? else {
+        return Ok(frames::Frames { payloads: Vec::new(), marked: 0, length: bytes.len() });
+    };
+    frames::read(bytes, HEADER_BYTES, nonce).map_err(|found| damaged(found.offset, found.what))
+}
+
+/// The nonce in the header of a segment; none where it was cut short while it was begun, so that nothing was
+/// appended to it.
+fn nonce(path: &Path, vault: VaultId, bytes: &[u8]) -> Result<Option<Nonce>, MirrorError> {
     let Some(found) = bytes.first_chunk::<HEADER_BYTES>() else {
-        // Cut short while it was begun: nothing was appended to it.
-        return Ok(empty);
+        return Ok(None);
     };
     let [.., n0, n1, n2, n3, n4, n5, n6, n7, _, _, _, _] = *found;
     let nonce = [n0, n1, n2, n3, n4, n5, n6, n7];
@@ -150,11 +217,17 @@ fn read<'a>(
     let names = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
     if header(VaultId(*id), number, nonce) != found || names != Some(number) {
         // The same, where the system wrote the file's length first.
-        return if bytes.len() == HEADER_BYTES { Ok(empty) } else { Err(damaged(0, "its header")) };
+        return match bytes.len() {
+            HEADER_BYTES => Ok(None),
+            _ => {
+                let (path, what) = (path.to_owned(), "its header");
+                Err(MirrorError::Damaged { path, offset: 0, what })
+            }
+        };
     }
     if VaultId(*id) != vault {
         let (path, found) = (path.to_owned(), VaultId(*id));
         return Err(MirrorError::Foreign { path, expected: vault, found });
     }
-    frames::read(bytes, HEADER_BYTES, nonce).map_err(|found| damaged(found.offset, found.what))
+    Ok(Some(nonce))
 }

@@ -1,4 +1,7 @@
 //! The secrets that have a name: put, found and removed, durable when the call returns.
+//!
+//! What was removed can still be opened in an older copy of the keys by whoever has that and the root key, until
+//! the root key is renewed: [`Vault::renewal_due`] says so from the first removal on.
 
 use customhouse_files::secret::Secret;
 use customhouse_ledger::hash::Hash;
@@ -48,7 +51,7 @@ impl Vault {
     /// A failing disk or mirror.
     pub fn remove_epoch(&self, agreement: &Hash, epoch: u32) -> Result<(), VaultError> {
         self.change(|contents| {
-            contents.epochs.remove(&(*agreement, epoch));
+            contents.renewal_due |= contents.epochs.remove(&(*agreement, epoch)).is_some();
             Ok(())
         })
     }
@@ -86,7 +89,9 @@ impl Vault {
     /// A failing disk or mirror.
     pub fn remove_dedupe_before(&self, now_s: u64) -> Result<(), VaultError> {
         self.change(|contents| {
+            let before = contents.dedupe.len();
             contents.dedupe.retain(|kept| kept.until_s.is_none_or(|until| until >= now_s));
+            contents.renewal_due |= contents.dedupe.len() < before;
             Ok(())
         })
     }
@@ -136,7 +141,9 @@ impl Vault {
     /// A failing disk or mirror.
     pub fn remove_encryption_key(&self, public: &RecipientKey) -> Result<(), VaultError> {
         self.change(|contents| {
+            let before = contents.encryption.len();
             contents.encryption.retain(|kept| kept.public != *public);
+            contents.renewal_due |= contents.encryption.len() < before;
             Ok(())
         })
     }

@@ -13,7 +13,10 @@ use rand_chacha::ChaCha20Rng;
 use tempfile::TempDir;
 
 use crate::{
-    group::RetentionMonth,
+    attachment_key::AttachmentKey,
+    error::VaultError,
+    group::{GroupNumber, RetentionMonth},
+    lease::Leased,
     named::EpochSecret,
     sealed::{SealedBytes, SealedKind, SealedPlace},
     vault::{Protection, Vault},
@@ -21,6 +24,7 @@ use crate::{
 
 mod groups;
 mod places;
+mod rounds;
 mod written;
 
 /// Randomness of a test, whose seed is printed.
@@ -79,6 +83,13 @@ impl Place {
     }
 }
 
+impl Vault {
+    /// Whether there is the key of a group.
+    pub(crate) fn knows(&self, group: GroupNumber) -> Result<(), VaultError> {
+        self.contents().group(group).map(drop)
+    }
+}
+
 pub(crate) fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("allowed");
 }
@@ -97,7 +108,22 @@ pub(crate) fn month(text: &str) -> RetentionMonth {
 }
 
 pub(crate) fn sealed(vault: &Vault, bytes: &[u8]) -> SealedBytes {
-    vault.seal(place(SealedKind::Record), month("2031-07"), bytes).expect("sealed")
+    seal(vault, place(SealedKind::Record), month("2031-07"), bytes).expect("sealed").stored()
+}
+
+/// Seals where no intent is kept.
+pub(crate) fn seal(
+    vault: &Vault,
+    place: SealedPlace,
+    month: RetentionMonth,
+    bytes: &[u8],
+) -> Result<Leased<SealedBytes>, VaultError> {
+    vault.seal(place, month, bytes, |_| Ok(()))
+}
+
+pub(crate) fn attachment(vault: &Vault, place: SealedPlace) -> AttachmentKey {
+    let key = vault.new_attachment::<VaultError>(place, month("2031-07"), |_| Ok(()));
+    key.expect("made").stored()
 }
 
 pub(crate) fn opened(vault: &Vault, sealed: &SealedBytes) -> Vec<u8> {
@@ -171,6 +197,23 @@ fn others_may_neither_enter_nor_read_it() {
     place.open();
 }
 
+/// Root gives them away; who is not root owns what there is.
+#[test]
+fn a_vault_of_another_user_is_not_opened() {
+    let place = Place::new();
+    drop(place.plain());
+    let vault = place.vault();
+    for path in [vault.join("root.key"), vault.join("keys"), vault] {
+        let give = |owner| std::os::unix::fs::chown(&path, Some(owner), None);
+        let own = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).expect("there"));
+        if give(65_534).is_ok() && own != 65_534 {
+            assert_eq!(place.code(&Protection::Plain), "VAULT_OWNER", "{}", path.display());
+            give(own).expect("taken back");
+        }
+    }
+    place.open();
+}
+
 #[test]
 fn named_secrets_are_there_after_a_restart() {
     let place = Place::new();
@@ -205,6 +248,40 @@ fn named_secrets_are_there_after_a_restart() {
     assert_eq!(vault.encryption_key(&old).expect("kept").public(), old);
     vault.remove_encryption_key(&old).expect("removed");
     assert!(vault.encryption_key(&old).is_none());
+}
+
+#[test]
+fn a_call_that_changes_nothing_writes_nothing_and_a_removal_makes_a_renewal_due() {
+    let place = Place::new();
+    let vault = place.plain();
+    vault.put_epoch(epoch(1, 10)).expect("kept");
+    vault.put_dedupe(Secret::new(&[1; 32]), 0).expect("kept");
+    vault.put_dedupe(Secret::new(&[2; 32]), 100).expect("kept");
+    let key = vault.new_encryption_key().expect("made");
+    let generation = vault.generation();
+    vault.put_epoch(epoch(1, 10)).expect("the same");
+    vault.put_dedupe(Secret::new(&[2; 32]), 200).expect("the same");
+    let secret = vault.encryption_key(&key).expect("kept");
+    vault.put_encryption_key(secret).expect("the same");
+    vault.remove_epoch(&Hash([9; 32]), 3).expect("nothing to remove");
+    vault.remove_dedupe_before(5).expect("nothing to remove");
+    assert_eq!(vault.generation(), generation);
+    assert!(!vault.renewal_due());
+    type Removal<'a> = &'a dyn Fn(&Vault) -> Result<(), VaultError>;
+    let removals: [Removal<'_>; 3] = [
+        &|vault| vault.remove_epoch(&Hash([1; 32]), 3),
+        &|vault| vault.remove_dedupe_before(101),
+        &|vault| vault.remove_encryption_key(&key),
+    ];
+    let mut vault = vault;
+    for remove in removals {
+        remove(&vault).expect("removed");
+        drop(vault);
+        vault = place.open();
+        assert!(vault.renewal_due(), "after a restart too");
+        vault.renew_root(&[]).expect("renewed");
+        assert!(!vault.renewal_due());
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use customhouse_ledger::{hash::Hash, limits::PIECE_BYTES};
 use rand::{Rng as _, RngExt as _};
 
-use super::{Place, month, opened, place, random, sealed};
+use super::{Place, attachment, month, opened, place, random, seal, sealed};
 use crate::sealed::{CONTENT_BYTES_MAX, SealedBytes, SealedKind, SealedPlace, WrappedKey};
 
 /// Every place that differs from one in a single thing.
@@ -95,7 +95,7 @@ fn bytes_of_every_length_come_back() {
         assert_eq!(opened(&vault, &record), bytes);
     }
     let long = vec![0; CONTENT_BYTES_MAX + 1];
-    let error = vault.seal(place(SealedKind::Record), month("2031-07"), &long);
+    let error = seal(&vault, place(SealedKind::Record), month("2031-07"), &long);
     assert_eq!(error.expect_err("too long").code(), "VAULT_SEALED_FORM");
 }
 
@@ -104,7 +104,7 @@ fn pieces_open_by_their_number_in_their_attachment_only() {
     let (here, mut random) = (Place::new(), random());
     let vault = here.plain();
     let place = place(SealedKind::Attachment);
-    let key = vault.new_attachment(place, month("2031-07")).expect("made");
+    let key = attachment(&vault, place);
     let mut bytes = vec![0; 3 * PIECE_BYTES - 5];
     random.fill_bytes(&mut bytes);
     let sealed: Vec<_> = (0..)
@@ -123,7 +123,7 @@ fn pieces_open_by_their_number_in_their_attachment_only() {
     assert_eq!(code(1, &sealed[0]), "VAULT_NOT_AUTHENTIC", "swapped");
     assert_eq!(code(0, &sealed[0][..100]), "VAULT_NOT_AUTHENTIC", "cut");
     assert_eq!(code(0, &[]), "VAULT_NOT_AUTHENTIC", "empty");
-    let other = vault.new_attachment(place, month("2031-07")).expect("made");
+    let other = attachment(&vault, place);
     let foreign = other.seal_piece(0, b"bytes").expect("sealed");
     assert_eq!(code(0, &foreign), "VAULT_NOT_AUTHENTIC", "of another key");
     assert!(key.seal_piece(0, &vec![0; PIECE_BYTES + 1]).is_err());

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use customhouse_files::secret::Secret;
 
-use super::{Place, epoch, month, place, sealed};
+use super::{Place, attachment, epoch, place, sealed};
 use crate::{
     keys_file::KeysFile,
     sealed::SealedKind,
@@ -79,7 +79,7 @@ fn keys_with_a_checksum_that_fits_are_refused_when_anything_in_them_was_changed(
         let expected = match bit / 8 {
             8..24 => "VAULT_FOREIGN",
             24..40 => "VAULT_OTHER_ROOT",
-            48..52 => "VAULT_TORN or VAULT_DAMAGED",
+            69..73 => "VAULT_TORN or VAULT_DAMAGED",
             _ => "VAULT_DAMAGED",
         };
         assert!(expected.contains(code), "bit {bit}: {code}");
@@ -101,15 +101,15 @@ fn no_file_has_a_key_or_bytes_that_were_sealed() {
     let key = vault.encryption_keys()[0].secret.as_secret().with(|bytes| bytes.to_vec());
     secrets.push(key);
     let record = sealed(&vault, canary);
-    let attachment = vault.new_attachment(place(SealedKind::Attachment), month("2031-07"));
-    let piece = attachment.expect("made").seal_piece(0, canary).expect("sealed");
+    let key = attachment(&vault, place(SealedKind::Attachment));
+    let piece = key.seal_piece(0, canary).expect("sealed");
     fs::write(here.path("record"), record.encode()).expect("written");
     fs::write(here.path("piece"), piece).expect("written");
     vault.back_up(&here.path("backups"), 2).expect("backed up");
     vault.renew_root(&[]).expect("renewed");
 
     let read = KeysFile::read(&here.vault().join("keys")).expect("whole");
-    assert_eq!(read.generation, vault.generation());
+    assert_eq!(read.name.generation, vault.generation());
     let mut looked_at = 0;
     let mut folders = vec![here.directory.path().to_owned()];
     while let Some(folder) = folders.pop() {
