@@ -170,7 +170,7 @@ fn a_row_of_an_agreement_or_of_what_is_shared_that_no_block_gives_is_named() {
     let of_table = |table| rows.iter().find(|(found, ..)| *found == table).expect("a row");
     let (_, key, event) = of_table(Table::Agreements);
     let mut next = key.to_vec();
-    next[35] += 1;
+    next[7] += 77;
     damage_is_named(&fixture, Table::Agreements, &next, Some(event), "agreements");
     let (_, key, epoch) = of_table(Table::Shared);
     let mut other = epoch.to_vec();
