@@ -249,7 +249,7 @@ impl SlotRefused {
                  office of the agency may"
             }
             Self::AgreementUnknown => {
-                "there is no such agreement on the chain, or it has no such epoch: see `customhouse agreement show`"
+                "there is no such agreement on the chain, or it has no such epoch: another node may not have committed it yet"
             }
             Self::AgreementParty => {
                 "this agency is no party of that epoch of the agreement: lodge under one that it is a party of"
