@@ -26,14 +26,17 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     attachments::{AttachmentLimits, fetching::FetchPolicy},
     journal::ValidatorKey,
+    sealed::keys::SealingKeysError,
 };
 
 pub(crate) mod address;
 mod filter;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 pub use address::Listener;
+pub use vault::{RootKeyProtection, RootKeyProtectionError, VaultSection};
 
 /// A configuration with every field explained. `customhouse network new` fills it in.
 pub const TEMPLATE: &str = include_str!("config/template.toml");
@@ -89,6 +92,14 @@ pub enum ConfigError {
         /// Names the key's file.
         source: KeyFileError,
     },
+    /// The vault or its mirror cannot be opened.
+    #[error("{path}: vault: {source}")]
+    Vault {
+        /// The configuration.
+        path: PathBuf,
+        /// Names what is wrong.
+        source: SealingKeysError,
+    },
     /// It can be read, but a node cannot run with it.
     #[error("{path}: {}", reasons.join("\n  "))]
     NotReady {
@@ -127,6 +138,9 @@ pub struct NodeConfig {
     /// Backups of the store while the node runs. None are made where absent.
     #[serde(default)]
     pub backup: Option<BackupSection>,
+    /// The keys of sealed records. A node without the section takes and reads none.
+    #[serde(default)]
+    pub vault: Option<VaultSection>,
     /// What bounds the node's use of memory and disk.
     #[serde(default)]
     pub limits: LimitsSection,
@@ -464,6 +478,9 @@ impl NodeConfig {
         if let Some(backup) = &mut self.backup {
             backup.directory = resolved(base, &backup.directory);
         }
+        if let Some(vault) = &mut self.vault {
+            vault.resolve_paths(base);
+        }
         for path in [
             &mut self.data_dir,
             &mut self.genesis,
@@ -513,6 +530,7 @@ impl NodeConfig {
         if self.backup.as_ref().is_some_and(|backup| backup.keep == 0) {
             return wrong("backup.keep", "0, at least 1 is needed: the newest is always kept");
         }
+        self.vault.as_ref().map_or(Ok(()), VaultSection::check)?;
         self.limits.check()?;
         filter::check(&self.log.filter).map_err(|reason| ("log.filter".to_owned(), reason))?;
         self.check_listeners()

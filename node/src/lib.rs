@@ -26,6 +26,7 @@ pub mod node;
 mod priority;
 pub mod readiness;
 mod reporter;
+pub mod sealed;
 pub mod serve;
 pub mod services;
 pub mod store;

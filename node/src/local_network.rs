@@ -7,6 +7,7 @@
 //!     node.toml                 the node's configuration
 //!     agency.json               the agency's public keys: its object in the genesis
 //!     keys/                     validator.key, validator.journal, peer.key, signing.key, checkpoint.key
+//!     vault/                    the keys of sealed records
 //!     tls/                      ca.crt, ca.key, server.crt, server.key
 //!     data/                     made by the node
 //!     clients/broker/           client.toml, client.crt, client.key; for an integrator submitter.key
@@ -15,7 +16,8 @@
 //! ```
 
 use customhouse_files::{folder::FolderError, keyfile::KeyFileError, pem::PemError};
-use customhouse_ledger::registry::genesis::GenesisError;
+use customhouse_ledger::registry::{EncryptionKeyError, genesis::GenesisError};
+use customhouse_vault::error::VaultError;
 
 use crate::{config::ConfigError, journal::JournalError, tls::AuthorityError};
 
@@ -40,6 +42,12 @@ pub enum LocalNetworkError {
     /// The signer's journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Its encryption key, as it is registered.
+    #[error("the vault's encryption key: {0}")]
+    EncryptionKey(#[from] EncryptionKeyError),
     /// The genesis.
     #[error(transparent)]
     Genesis(#[from] GenesisError),

@@ -54,6 +54,7 @@ use crate::{
     network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     readiness,
     reporter::Reporter,
+    sealed::keys::{SealingKeys, SealingKeysError},
     serve::{
         grpc::{self, ApiConfig, ServeError},
         monitoring,
@@ -115,6 +116,9 @@ pub enum NodeError {
     /// A certificate or its key.
     #[error("{0}")]
     Tls(#[from] PemError),
+    /// The vault of sealed records.
+    #[error("{0}")]
+    Sealing(#[from] SealingKeysError),
     /// The process may open too few files.
     #[error("{0}")]
     Descriptors(#[from] TooFew),
@@ -171,6 +175,8 @@ pub struct NodeParts {
     pub store_options: StoreOptions,
     /// Where backups of it go.
     pub backup: Option<BackupSection>,
+    /// The keys of sealed records, where it has them.
+    pub sealing: Option<SealingKeys>,
     /// Local consensus times.
     pub timing: Timing,
 }
@@ -182,6 +188,7 @@ impl NodeParts {
     /// [`ConfigError`].
     pub fn read(config: &NodeConfig) -> Result<Self, ConfigError> {
         let (genesis, keys) = readiness::require(config)?;
+        let sealing = config.open_vault()?;
         let sections = || config.network.peers.iter();
         let addresses = sections().map(|section| (section.agency, section.addresses.clone()));
         let more = sections().flat_map(|s| s.keys.iter().map(|key| (s.agency, *key)));
@@ -215,6 +222,7 @@ impl NodeParts {
                 ..StoreOptions::default()
             },
             backup: config.backup.clone(),
+            sealing,
             timing: Timing::default(),
             genesis,
         })
@@ -234,6 +242,7 @@ impl Node {
         let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
+        check_sealing(&parts, &reader)?;
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let attachments = open_attachments(&parts)?;
         let own_peer = parts.network.identity.public();
@@ -298,6 +307,7 @@ impl Node {
             health,
             clock,
             backup: parts.backup,
+            sealing: parts.sealing,
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
@@ -441,6 +451,19 @@ fn open_signers(parts: &NodeParts) -> Result<(Voting, Option<Voting>), NodeError
 
 fn open_attachments(parts: &NodeParts) -> Result<Attachments, NodeError> {
     Ok(Attachments::open(&parts.attachments, parts.attachments_section.limits())?)
+}
+
+/// Whether the vault is the one that the registry knows.
+fn check_sealing(parts: &NodeParts, reader: &ChainReader) -> Result<(), NodeError> {
+    let Some(sealing) = &parts.sealing else {
+        tracing::warn!("there is no [vault]: this node takes and reads no sealed records");
+        return Ok(());
+    };
+    if sealing.is_single_copy() {
+        tracing::warn!("single_copy: sealed records that this node accepts are at one place only");
+    }
+    let tip = reader.tip();
+    Ok(sealing.check_registered(&parts.agency, &tip.registry, tip.header.height + 1)?)
 }
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A

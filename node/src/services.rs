@@ -18,6 +18,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     network::NetworkHandle,
+    sealed::keys::SealingKeys,
     submissions::Submissions,
 };
 
@@ -55,6 +56,8 @@ pub struct Services {
     pub clock: ClockStatus,
     /// Where backups go.
     pub backup: Option<BackupSection>,
+    /// The keys of sealed records, where it has them.
+    pub sealing: Option<SealingKeys>,
     /// Held while a backup is made.
     pub backing_up: Arc<tokio::sync::Mutex<()>>,
 }

@@ -16,7 +16,8 @@ use customhouse_files::{
 };
 use customhouse_ledger::{agency::AgencyCode, keys::PublicKey, registry::genesis::Genesis};
 use customhouse_node::{
-    checkpoint::CheckpointSigner, identity::Role, local_network, tls::Authority,
+    checkpoint::CheckpointSigner, config::RootKeyProtection, identity::Role, local_network,
+    tls::Authority,
 };
 use libp2p::identity::ed25519;
 use serde::Serialize;
@@ -29,7 +30,7 @@ use super::{
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make an agency's keys: validator, peer, signing and checkpoint, and agency.json for the genesis.
+    /// Make an agency's keys (validator, peer, signing, checkpoint), its vault, and agency.json for the genesis.
     #[command(after_help = NEW_EXAMPLES)]
     New(NewArgs),
     /// Show key files without their secrets.
@@ -71,6 +72,10 @@ pub(crate) struct NewArgs {
     /// ISO 3166-1 alpha-2. The first two letters of the code where absent.
     #[arg(long, value_name = "CC", value_parser = country)]
     country: Option<String>,
+    /// What protects the vault's root key: `plain` (its file's mode alone), or a passphrase, from `prompt`,
+    /// `file:PATH` or `credential:NAME`. node.toml says the same under [vault].
+    #[arg(long, value_name = "HOW", default_value = "plain")]
+    vault: RootKeyProtection,
     /// Make only one key, in DIR/PURPOSE.key: validator, peer, signing, submitter or checkpoint.
     #[arg(long)]
     purpose: Option<KeyPurpose>,
@@ -157,7 +162,7 @@ fn new(args: &NewArgs, output: Output) -> anyhow::Result<()> {
     let Some(purpose) = args.purpose else {
         let country = args.country.as_deref().or(agency.as_str().get(..2)).unwrap_or("ZZ");
         let name = args.name.as_deref().unwrap_or(agency.as_str());
-        local_network::create_agency_keys(dir, *agency, name, country)?;
+        local_network::create_agency_keys(dir, *agency, name, country, &args.vault.0)?;
         let made =
             [KeyPurpose::Validator, KeyPurpose::Peer, KeyPurpose::Signing, KeyPurpose::Checkpoint];
         let keys = made

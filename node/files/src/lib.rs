@@ -2,6 +2,7 @@
 //! their owner only.
 
 pub mod agency_file;
+pub mod date;
 pub mod folder;
 pub mod frames;
 pub mod hardening;

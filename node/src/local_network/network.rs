@@ -18,6 +18,8 @@ use customhouse_ledger::{
     agency::AgencyCode, limits::GENESIS_JSON_BYTES_MAX, registry::genesis::Genesis,
 };
 
+use customhouse_vault::vault::Protection;
+
 use super::{LocalNetworkError, create_agency_keys};
 use crate::{config::NodeConfig, identity::Role, tls::Authority};
 
@@ -205,7 +207,9 @@ fn lay_out_agency(
     let dir = network_dir.join(agency.as_str());
     create_dir(&dir)?;
     let country = agency.as_str().get(..2).unwrap_or("ZZ");
-    let mut file = create_agency_keys(&dir, agency, agency.as_str(), country)?;
+    // All of it is for trying out: nobody is there to be asked for passphrases.
+    let root_key = &Protection::Plain;
+    let mut file = create_agency_keys(&dir, agency, agency.as_str(), country, root_key)?;
     let authority = Authority::new(agency)?;
     let tls = dir.join("tls");
     create_dir(&tls)?;
@@ -255,6 +259,11 @@ listen = "127.0.0.1:{metrics}"
 
 [tlog]
 listen = "127.0.0.1:{tlog}"
+
+[vault]
+directory = "vault"
+root_key = "plain"
+single_copy = true
 
 [log]
 format = "text"

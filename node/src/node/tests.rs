@@ -188,6 +188,7 @@ impl Network {
             mempool: MempoolLimits::default(),
             store_options: StoreOptions::default(),
             backup: None,
+            sealing: None,
             timing: Timing::default(),
         };
         let shutdown = CancellationToken::new();

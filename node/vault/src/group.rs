@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use customhouse_files::date::date;
+
 /// Most keys that are wrapped under one group's.
 pub const GROUP_KEYS_MAX: u32 = 65_536;
 
@@ -40,6 +42,14 @@ impl RetentionMonth {
         }
     }
 
+    /// The month that is `months` after the one of a time, Unix seconds. At most the end of the year 9999.
+    pub fn after(unix_s: u64, months: u32) -> Self {
+        let (year, month, _) = date(unix_s / 86_400);
+        let number = year.saturating_mul(12).saturating_add(month - 1 + u64::from(months));
+        let number = u32::try_from(number).unwrap_or(u32::MAX).min(9999 * 12 + 11);
+        Self::from_number(number).expect("1970 to 9999")
+    }
+
     /// Months since the year 0.
     pub(crate) fn to_number(self) -> u32 {
         u32::from(self.year) * 12 + u32::from(self.month) - 1
@@ -65,5 +75,23 @@ impl FromStr for RetentionMonth {
         let (year, month) = (year.parse(), month.parse());
         let parsed = Self::new(year.map_err(|_| RetentionMonthError)?, month.unwrap_or(0))?;
         if parsed.to_string() == text { Ok(parsed) } else { Err(RetentionMonthError) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_ends_in_the_month_so_many_after_that_of_its_beginning() {
+        for (unix_s, months, expected) in [
+            (0, 0, "1970-01"),
+            (1_735_689_599, 1, "2025-01"),
+            (1_735_689_600, 1, "2025-02"),
+            (1_735_689_600, 120, "2035-01"),
+            (u64::MAX, u32::MAX, "9999-12"),
+        ] {
+            assert_eq!(RetentionMonth::after(unix_s, months).to_string(), expected);
+        }
     }
 }

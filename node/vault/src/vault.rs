@@ -166,6 +166,11 @@ impl Vault {
         self.writer().root.vault
     }
 
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// How often its keys have been written, counted from 1.
     pub fn generation(&self) -> u64 {
         self.writer().name.generation

@@ -62,7 +62,7 @@ pub(crate) const WALLS: &[(&str, &[&str])] = &[
     ("node/client", &["files", "ledger", "proto"]),
     ("node/audit", &["client", "files", "ledger", "proto"]),
     ("node/vault", &["files", "ledger"]),
-    ("node", &["client", "consensus", "files", "formats", "ledger", "proto"]),
+    ("node", &["client", "consensus", "files", "formats", "ledger", "proto", "vault"]),
     ("node/cli", &["audit", "client", "files", "formats", "ledger", "node", "proto"]),
     ("tests", &["client", "consensus", "files", "ledger", "node", "proto"]),
 ];

@@ -1,0 +1,3 @@
+//! Records that are sealed: what a node does with them beyond their slots, which are the ledger's.
+
+pub mod keys;
