@@ -7,7 +7,7 @@ use prost::Message;
 #[path = "build/shapes.rs"]
 mod shapes;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "customhouse/v1/admin.proto",
     "customhouse/v1/attachment.proto",
     "customhouse/v1/audit.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 9] = [
     "customhouse/v1/peer.proto",
     "customhouse/v1/query.proto",
     "customhouse/v1/record.proto",
+    "customhouse/v1/sealed.proto",
     "customhouse/v1/submission.proto",
 ];
 

@@ -105,6 +105,10 @@ impl Tag {
     pub const DEDUPE_SIGNER: Self = Self("customhouse/v1/dedupe-signer\0");
     /// Keyed: agency, submitter and the client's key → dedupe key of a sealed record.
     pub const SEALED_DEDUPE: Self = Self("customhouse/v1/sealed-dedupe\0");
+    /// Chain id ‖ lodging agency ‖ record id ‖ receiving agency → what a node signs that holds a sealed record.
+    pub const HELD: Self = Self("customhouse/v1/held\0");
+    /// Keyed: → the secret under which a node has what sealed records say that it has accepted.
+    pub const SEALED_CONTENT: Self = Self("customhouse/v1/sealed-content\0");
     /// Keyed: agency → the check value of the secret that dedupe keys are made with.
     pub const DEDUPE_CHECK: Self = Self("customhouse/v1/dedupe-check\0");
     /// Keyed: vault id → the id of a vault's root key.

@@ -8,14 +8,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub(crate) const CLOSING_MAX: usize = 32;
 /// Files of the outbox: it is small.
 pub(crate) const OUTBOX_FILES_MAX: i32 = 64;
+/// Files of the store of sealed records.
+pub(crate) const SEALED_FILES_MAX: i32 = 128;
 /// More are of no use, even where the system would give them.
 const USEFUL_MAX: u64 = 65_536;
 
 /// What a node needs whatever happens.
-const FIXED: [(&str, u64); 5] = [
+const FIXED: [(&str, u64); 6] = [
     ("its threads, sockets, keys and journals", 64),
     ("what the stores open beside their tables", 64),
     ("the outbox", OUTBOX_FILES_MAX as u64),
+    ("the sealed records", SEALED_FILES_MAX as u64),
     ("connections to its peers", 320),
     ("connections that are being closed", 3 * CLOSING_MAX as u64),
 ];

@@ -1,6 +1,7 @@
 //! What peers send: gossip is checked before it is forwarded, requests are answered.
 
 mod announced;
+mod sealed;
 pub mod serve;
 mod transactions;
 mod turns;
@@ -25,6 +26,7 @@ use crate::{
     health::Responder,
     metrics::Metrics,
     network::{NetworkEvent, NetworkHandle, PendingJudgement},
+    sealed::Holdings,
 };
 
 /// Takes the network's events until it stops.
@@ -38,6 +40,7 @@ pub struct Inbound {
     network: NetworkHandle,
     fetches: Arc<Fetches>,
     attachments: Attachments,
+    holdings: Option<Holdings>,
     batches: Arc<Turns>,
     pace: Arc<Pace>,
 }
@@ -48,7 +51,7 @@ impl Inbound {
         (reader, admission, mempool): (ChainReader, Admission, SharedMempool),
         driver: DriverHandle,
         (network, metrics): (NetworkHandle, Metrics),
-        attachments: Attachments,
+        (attachments, holdings): (Attachments, Option<Holdings>),
     ) -> Self {
         let (fetches, batches, pace) = Default::default();
         Self {
@@ -60,6 +63,7 @@ impl Inbound {
             network,
             fetches,
             attachments,
+            holdings,
             batches,
             pace,
         }
@@ -96,6 +100,7 @@ impl Inbound {
             NetworkEvent::Announced { from, announced, judgement, room } => {
                 self.announced(from, &announced, judgement, room);
             }
+            NetworkEvent::Sealed { from, request, reply } => self.sealed(from, request, reply),
             NetworkEvent::Request { from, request, reply } => {
                 let inbound = self.clone();
                 tokio::spawn(async move {

@@ -33,3 +33,4 @@ pub mod store;
 pub mod submissions;
 pub mod tasks;
 pub mod tls;
+pub mod view;

@@ -12,18 +12,6 @@ mod page;
 #[cfg(test)]
 mod tests;
 
-use customhouse_ledger::transaction::SlotForm;
-use customhouse_proto::v1;
-
 pub use filter::{FilterError, Listed};
 pub use linked::{Linked, linked};
 pub use page::{Budget, ListedRecords, LogPlace, NoSuchPlace, list, newest, oldest};
-
-/// What an answer says of a record's form; nothing where it is open.
-pub fn sealed_of(form: &SlotForm) -> Option<v1::Sealed> {
-    form.epoch().map(|epoch| v1::Sealed {
-        agreement: epoch.agreement.0.to_vec(),
-        epoch: epoch.number,
-        is_grant: matches!(form, SlotForm::Grant(_)),
-    })
-}

@@ -11,7 +11,8 @@
 //! | `task` | the task: commands in, messages out, time |
 //! | `events` | what the swarm reports: connections, gossip, requests |
 //! | `gossip` | topics, content addresses, repeats, batches |
-//! | `codec`, `wire` | frames of the sync protocol, a look at bytes before they are decoded |
+//! | `sealed_lane` | requests about sealed records, beside all others |
+//! | `codec`, `wire` | frames of requests and answers, a look at bytes before they are decoded |
 //! | `peers`, `redial`, `faults`, `rate` | the allow list, when to dial, who has gone too far, how often something may happen |
 //! | `handle`, `judgement` | what the rest of the node holds, and says about what came |
 //! | `metrics` | counters |
@@ -49,6 +50,8 @@
 //! # Requests
 //! `/customhouse/<chain id>/sync/1` carries one request and its answer a stream. A `push` is a
 //! request too: a consensus message for one peer alone, acknowledged when it is queued.
+//! `/customhouse/<chain id>/sealed/1` does the same for sealed records, with streams and places of its own, so
+//! that consensus waits for none of them.
 //!
 //! # Faults
 //! Bytes that an honest peer would not have sent are faults of whoever sent them, whichever way they came:
@@ -77,6 +80,7 @@ mod names;
 mod peers;
 mod rate;
 mod redial;
+mod sealed_lane;
 mod single;
 mod task;
 #[cfg(test)]

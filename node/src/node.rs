@@ -54,7 +54,11 @@ use crate::{
     network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     readiness,
     reporter::Reporter,
-    sealed::keys::{SealingKeys, SealingKeysError},
+    sealed::{
+        Holdings,
+        error::SealedStoreError,
+        keys::{SealingKeys, SealingKeysError},
+    },
     serve::{
         grpc::{self, ApiConfig, ServeError},
         monitoring,
@@ -119,6 +123,9 @@ pub enum NodeError {
     /// The vault of sealed records.
     #[error("{0}")]
     Sealing(#[from] SealingKeysError),
+    /// The store of sealed records.
+    #[error("{0}")]
+    Sealed(#[from] SealedStoreError),
     /// The process may open too few files.
     #[error("{0}")]
     Descriptors(#[from] TooFew),
@@ -177,6 +184,8 @@ pub struct NodeParts {
     pub backup: Option<BackupSection>,
     /// The keys of sealed records, where it has them.
     pub sealing: Option<SealingKeys>,
+    /// Where their bytes are.
+    pub sealed: PathBuf,
     /// Local consensus times.
     pub timing: Timing,
 }
@@ -223,6 +232,7 @@ impl NodeParts {
             },
             backup: config.backup.clone(),
             sealing,
+            sealed: config.data_dir.join("sealed"),
             timing: Timing::default(),
             genesis,
         })
@@ -242,7 +252,7 @@ impl Node {
         let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
-        check_sealing(&parts, &reader)?;
+        let holdings = open_holdings(&parts, &reader)?;
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let attachments = open_attachments(&parts)?;
         let own_peer = parts.network.identity.public();
@@ -270,7 +280,12 @@ impl Node {
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
         let of_chain = (reader.clone(), admission.clone(), Arc::clone(&mempool));
         let outside = (network.clone(), metrics.clone());
-        let inbound = Inbound::new(of_chain, driver.clone(), outside, attachments.clone());
+        let inbound = Inbound::new(
+            of_chain,
+            driver.clone(),
+            outside,
+            (attachments.clone(), holdings.clone()),
+        );
         let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,
@@ -283,6 +298,7 @@ impl Node {
                 signing_key: parts.signing.clone(),
                 outbox_bytes_max: parts.outbox_bytes_max,
                 attachments: attachments.clone(),
+                holdings: holdings.clone(),
                 metrics: metrics.clone(),
                 clock: clock.clone(),
                 tasks: tasks.clone(),
@@ -307,11 +323,12 @@ impl Node {
             health,
             clock,
             backup: parts.backup,
-            sealing: parts.sealing,
+            holdings,
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
         loops::compare_clocks(&tasks, &shared, clock_state);
+        loops::exchange_sealed(&tasks, &shared);
         let (fetch, committed) = (parts.attachments_section.fetch, driver.committed());
         loops::fetch_attachments(&tasks, &shared, fetch, committed);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
@@ -453,17 +470,19 @@ fn open_attachments(parts: &NodeParts) -> Result<Attachments, NodeError> {
     Ok(Attachments::open(&parts.attachments, parts.attachments_section.limits())?)
 }
 
-/// Whether the vault is the one that the registry knows.
-fn check_sealing(parts: &NodeParts, reader: &ChainReader) -> Result<(), NodeError> {
+/// The store of sealed records, where there is a vault that the registry knows.
+fn open_holdings(parts: &NodeParts, reader: &ChainReader) -> Result<Option<Holdings>, NodeError> {
     let Some(sealing) = &parts.sealing else {
         tracing::warn!("there is no [vault]: this node takes and reads no sealed records");
-        return Ok(());
+        return Ok(None);
     };
     if sealing.is_single_copy() {
         tracing::warn!("single_copy: sealed records that this node accepts are at one place only");
     }
     let tip = reader.tip();
-    Ok(sealing.check_registered(&parts.agency, &tip.registry, tip.header.height + 1)?)
+    sealing.check_registered(&parts.agency, &tip.registry, tip.header.height + 1)?;
+    let of_agency = (parts.agency, parts.signing.clone());
+    Ok(Some(Holdings::open(&parts.sealed, sealing.clone(), reader.clone(), of_agency)?))
 }
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A

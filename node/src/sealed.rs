@@ -1,3 +1,29 @@
 //! Records that are sealed: what a node does with them beyond their slots, which are the ledger's.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `keys` | the agency's vault as a node has it open |
+//! | `store`, `row` | where the bytes are, each record's sealed under a key of its own, and how it stands |
+//! | `holdings` | what is held: taken from clients, kept, and opened |
+//! | `checking` | whether bytes are a record's, and what its slot says of them |
+//! | `following` | what the chain says of who is entitled to what |
+//! | `receiving`, `delivery` | the bytes of others' records, and those of this agency's on their way to others |
+//! | `subject_keys` | what a slot carries of what its record is about |
 
+mod checking;
+mod delivery;
+pub mod error;
+mod following;
+mod holdings;
 pub mod keys;
+mod receiving;
+mod row;
+mod store;
+mod subject_keys;
+
+pub(crate) use delivery::{deliver, fetch};
+pub(crate) use following::follow;
+pub use holdings::{Holdings, OwnSealed};
+pub use row::{Check, Delivery, Row, Standing};
+pub use store::SealedId;
+pub use subject_keys::{EpochSecrets, subject_keys};

@@ -18,7 +18,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     network::NetworkHandle,
-    sealed::keys::SealingKeys,
+    sealed::Holdings,
     submissions::Submissions,
 };
 
@@ -56,8 +56,8 @@ pub struct Services {
     pub clock: ClockStatus,
     /// Where backups go.
     pub backup: Option<BackupSection>,
-    /// The keys of sealed records, where it has them.
-    pub sealing: Option<SealingKeys>,
+    /// Sealed records, where it has a vault.
+    pub holdings: Option<Holdings>,
     /// Held while a backup is made.
     pub backing_up: Arc<tokio::sync::Mutex<()>>,
 }

@@ -15,6 +15,8 @@ mod outbox;
 mod outcome;
 mod prepare;
 mod references;
+mod sealed_plan;
+mod sealing;
 mod shares;
 mod sources;
 mod unfit;
@@ -37,7 +39,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use self::{
-    ends::Told, job::Job, no_ops::NoOps, outbox::Outbox, prepare::Prepared, worker::Worker,
+    ends::Told,
+    job::Job,
+    no_ops::NoOps,
+    outbox::Outbox,
+    prepare::{Prepared, Preparing},
+    sealing::Sealing,
+    worker::Worker,
 };
 pub use self::{
     outbox::{OutboxBuffers, OutboxError},
@@ -54,6 +62,7 @@ use crate::{
     metrics::Metrics,
     network::NetworkHandle,
     priority::let_consensus_go_first,
+    sealed::Holdings,
     tasks::Tasks,
 };
 
@@ -76,6 +85,7 @@ pub struct Submissions {
     buffers: OutboxBuffers,
     attachments: Attachments,
     no_ops: NoOps,
+    holdings: Option<Holdings>,
 }
 
 /// Records of a client that were checked, each with what is wrong with it.
@@ -99,6 +109,8 @@ pub struct SubmissionParts {
     pub outbox_bytes_max: u64,
     /// Files that records refer to.
     pub attachments: Attachments,
+    /// The bytes of sealed records, where the node has a vault.
+    pub holdings: Option<Holdings>,
     /// Counters.
     pub metrics: Metrics,
     /// Whether this node's clock is right.
@@ -128,6 +140,7 @@ impl Submissions {
         let (agency, signing_key) = (parts.agency, parts.signing_key.clone());
         let (reader, status) = (parts.reader.clone(), parts.driver.status());
         let (clock, attachments) = (parts.clock.clone(), parts.attachments.clone());
+        let holdings = parts.holdings.clone();
         let no_ops = NoOps::new(parts.reader.clone(), parts.metrics.clone());
         let worker = Worker::new(outbox, parts, Arc::clone(&content_secret));
         let (ended_in, ended) = oneshot::channel();
@@ -151,6 +164,7 @@ impl Submissions {
             buffers,
             attachments,
             no_ops,
+            holdings,
         };
         Ok((handle, ended))
     }
@@ -201,15 +215,26 @@ impl Submissions {
         mapped: MappedBy,
     ) -> CheckedRecords {
         if let Err(refusal) = self.check_current() {
-            return CheckedRecords(vec![Err(refusal); submissions.len()]);
+            let refused = submissions.iter().map(|_| Err(refusal.clone()));
+            return CheckedRecords(refused.collect());
         }
         let parameters = self.reader.tip().parameters;
         let prepare = |mut submission: v1::RecordSubmission| {
             if let Some(record) = &mut submission.record {
                 sources::check(record, mapped)?;
             }
-            let (agency, secret) = (&self.agency, &self.content_secret);
-            let prepared = prepare::prepare(submission, client, agency, &parameters, secret)?;
+            let sealing = self.holdings.as_ref().map(|holdings| Sealing {
+                agency: self.agency,
+                holdings,
+                reader: &self.reader,
+            });
+            let preparing = Preparing {
+                agency: &self.agency,
+                parameters: &parameters,
+                content_secret: &self.content_secret,
+                sealing,
+            };
+            let prepared = prepare::prepare(submission, client, &preparing)?;
             self.check_attachments(&prepared.record.bytes)?;
             Ok(prepared)
         };

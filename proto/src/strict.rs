@@ -364,6 +364,8 @@ mod tests {
         let of = |key: &str| v1::RecordSubmission {
             record: Some(record.clone()),
             idempotency_key: key.into(),
+            open: true,
+            agreement: Vec::new(),
         };
         v1::SubmitRecordsRequest { records: vec![of("a"), of("b")], wait: true }
     }
@@ -458,7 +460,12 @@ mod tests {
             body: Some(v1::record::Body::Declaration(declaration)),
             ..Default::default()
         };
-        let submission = v1::RecordSubmission { record: Some(record), idempotency_key: "k".into() };
+        let submission = v1::RecordSubmission {
+            record: Some(record),
+            idempotency_key: "k".into(),
+            open: true,
+            agreement: Vec::new(),
+        };
         let bytes = v1::SubmitRecordsRequest { records: vec![submission], wait: true };
         let bytes = bytes.encode_to_vec();
         assert!((1 << 20..4 << 20).contains(&bytes.len()), "{}", bytes.len());

@@ -14,7 +14,12 @@ pub fn event(event_id: &str, case: &str) -> v1::Record {
 /// An event, submitted under its own id.
 pub fn submission(event_id: &str, case: &str) -> v1::RecordSubmission {
     let record = Some(event(event_id, case));
-    v1::RecordSubmission { record, idempotency_key: normal(event_id) }
+    v1::RecordSubmission {
+        record,
+        idempotency_key: normal(event_id),
+        open: true,
+        agreement: Vec::new(),
+    }
 }
 
 /// A case as a subject, in its normal form.

@@ -94,6 +94,25 @@ pub struct CommittedRecord {
     pub header: Header,
 }
 
+impl CommittedTransaction {
+    /// The record of a slot; `None` where there is no such slot. What is on the chain was checked before it was
+    /// committed.
+    pub fn record(&self, position: u32) -> Option<CommittedRecord> {
+        let Self { parts, log_index, header, .. } = self;
+        let signed = TransactionHeader::decode(&parts.header).ok()?;
+        let slot = Slot::decode(parts.slots.get(position as usize)?).ok()?;
+        let bytes = record_place(parts, position).and_then(|place| parts.records.get(place));
+        Some(CommittedRecord {
+            id: slot.record_id,
+            bytes: bytes.cloned(),
+            form: slot.form,
+            place: RecordPlace { log_index: *log_index, position, agency: signed.agency },
+            transaction_id: signed.id(),
+            header: header.clone(),
+        })
+    }
+}
+
 /// What a dedupe key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupePlace {

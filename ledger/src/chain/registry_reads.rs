@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     agency::AgencyCode,
-    agreement::Agreements,
+    agreement::{Agreements, KnownMembers},
+    authority::{Role, SlotRefused},
     chain::{ChainReader, RecordPlace},
     finality::validators::ValidatorSet,
     hash::Hash,
@@ -43,6 +44,21 @@ impl ChainReader {
             }
         }
         Ok(shared)
+    }
+
+    /// Whether an agency may lodge under an epoch in a block of this time, as of the tip.
+    ///
+    /// # Errors
+    /// The reason that a block would refuse its slot for.
+    pub fn may_lodge(
+        &self,
+        epoch: &EpochId,
+        agency: &AgencyCode,
+        time_ms: u64,
+    ) -> Result<(), SlotRefused> {
+        let tip = self.tip();
+        let members = Members { registry: &tip.registry, height: tip.header.height + 1 };
+        tip.agreements.check_slot((&epoch.agreement, epoch.number), agency, time_ms, &members)
     }
 
     /// The agreements after the newest committed block.
@@ -99,5 +115,22 @@ impl ChainReader {
             Ok(ValidatorStep { header, certificate, validators })
         };
         heights.range(from_height..).take(count_max).map(step).collect()
+    }
+}
+
+/// The members of a registry, as agreements ask for them.
+struct Members<'a> {
+    registry: &'a Registry,
+    height: u64,
+}
+
+impl KnownMembers for Members<'_> {
+    fn is_member(&self, agency: &AgencyCode) -> bool {
+        self.registry.is_open_agency(agency, self.height)
+    }
+
+    fn is_node_of(&self, key: &PublicKey, agency: &AgencyCode) -> bool {
+        let signer = self.registry.signer_at(key, self.height);
+        signer.is_some_and(|signer| signer.agency == *agency && signer.role == Role::Node)
     }
 }

@@ -196,7 +196,12 @@ async fn submit_record(args: &RecordArgs, connection: &Connection) -> anyhow::Re
     }
     let key = args.key.clone().unwrap_or_else(|| key_of(&record));
     let mut report = Report::begin(connection).await?;
-    let submission = v1::RecordSubmission { record: Some(record), idempotency_key: key };
+    let submission = v1::RecordSubmission {
+        record: Some(record),
+        idempotency_key: key,
+        open: true,
+        agreement: Vec::new(),
+    };
     let batch = Batch::new(connection, args.submit.patience(), report.height_before);
     let ends = batch.submit(vec![submission], &indicatif::ProgressBar::hidden()).await?;
     for end in ends {

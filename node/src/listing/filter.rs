@@ -5,7 +5,7 @@ use customhouse_ledger::{
     authority::RecordKind,
     chain::{ListedSlot, ListedTransaction},
     hash::Hash,
-    record::subject::{form, subject_key},
+    record::subject::form,
 };
 use customhouse_proto::v1::{self, record::Body, subject::Scheme};
 
@@ -22,6 +22,8 @@ pub struct Listed {
     agencies: Vec<AgencyCode>,
     submitters: Vec<String>,
     subject_keys: Vec<Hash>,
+    /// The keys of the one subject that all have, where just one is asked for.
+    of_subject: Option<Vec<Hash>>,
     from_time_ms: u64,
     /// 0 for no bound.
     until_time_ms: u64,
@@ -47,13 +49,16 @@ struct Traits<'a> {
 }
 
 impl Listed {
-    /// Checks a filter; none takes all.
+    /// Checks a filter; none takes all. `keys_of` gives all keys that the history may have a subject under.
     ///
     /// # Errors
     /// [`FilterError`]: the first field that is wrong.
-    pub fn of(filter: Option<v1::RecordFilter>) -> Result<Self, FilterError> {
+    pub fn of(
+        filter: Option<v1::RecordFilter>,
+        keys_of: impl Fn(&v1::Subject) -> Vec<Hash>,
+    ) -> Result<Self, FilterError> {
         let filter = filter.unwrap_or_default();
-        let (mut subject_keys, mut kinds) = (Vec::new(), Vec::new());
+        let (mut subject_keys, mut kinds, mut asked) = (Vec::new(), Vec::new(), 0);
         for kind in few("kinds", filter.kinds)? {
             let known = RecordKind::named(&kind);
             kinds.push(known.ok_or_else(|| wrong("kinds", format!("`{kind}` is no kind")))?);
@@ -64,14 +69,17 @@ impl Listed {
             }
             form::check_spelling(subject.scheme(), &subject.id)
                 .map_err(|why| wrong("subjects", why.to_string()))?;
-            subject_keys.push(subject_key(&subject));
+            subject_keys.extend(keys_of(&subject));
+            asked += 1;
         }
         for key in few("subject_keys", filter.subject_keys)? {
             let key = Hash::from_slice(&key);
             subject_keys.push(key.map_err(|error| wrong("subject_keys", error.to_string()))?);
+            asked += 1;
         }
         subject_keys.sort_unstable();
         subject_keys.dedup();
+        let of_subject = (asked == 1).then(|| subject_keys.clone());
         let agency = |code: &String| {
             code.parse().map_err(|_| wrong("agencies", format!("`{code}` is no agency's code")))
         };
@@ -89,6 +97,7 @@ impl Listed {
                 .collect::<Result<_, _>>()?,
             submitters: few("submitters", filter.submitters)?,
             subject_keys,
+            of_subject,
             from_time_ms: filter.from_time_ms,
             until_time_ms: filter.until_time_ms,
             hs_prefixes: texts("hs_prefixes", filter.hs_prefixes, is_prefix, "1 to 12 digits")?,
@@ -96,12 +105,9 @@ impl Listed {
         })
     }
 
-    /// The one subject that all records asked for have, where there is just one.
-    pub(super) fn subject(&self) -> Option<Hash> {
-        match self.subject_keys[..] {
-            [key] => Some(key),
-            _ => None,
-        }
+    /// The keys of the one subject that all records asked for have, where there is just one.
+    pub(super) fn subject(&self) -> Option<&[Hash]> {
+        self.of_subject.as_deref()
     }
 
     /// Header times, Unix milliseconds: at or after the one, before the other where there is one.

@@ -11,16 +11,18 @@ use std::{
 };
 
 use customhouse_ledger::{
-    chain::{ChainReader, CommittedRecord, CommittedTransaction, RecordPlace},
+    chain::{CommittedRecord, CommittedTransaction},
     hash::Hash,
-    record::subject::{Subjects, keys_of},
+    record::subject::Subjects,
     store::StoreError,
-    transaction::{Slot, TransactionHeader, record_place},
 };
 use customhouse_proto::v1::{self, record::Body};
 use prost::Message as _;
 
-use super::sealed_of;
+use crate::view::View;
+
+/// A record with what is said of it where it is sealed.
+type Found = (CommittedRecord, Option<v1::Sealed>);
 
 /// Bytes of a record that is given with the others.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -52,13 +54,13 @@ pub struct Linked {
 ///
 /// # Errors
 /// [`StoreError`].
-pub fn linked(reader: &ChainReader, page: &[v1::HistoryItem]) -> Result<Linked, StoreError> {
-    Ok(Search::run(reader, page)?.found)
+pub fn linked(view: &View, page: &[v1::HistoryItem]) -> Result<Linked, StoreError> {
+    Ok(Search::run(view, page)?.found)
 }
 
 /// A search from the records of a page.
 pub(super) struct Search<'a> {
-    reader: &'a ChainReader,
+    view: &'a View,
     pub(super) found: Linked,
     /// Ids of the records that are on the page or were found.
     known: BTreeSet<Hash>,
@@ -98,13 +100,10 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) fn run(
-        reader: &'a ChainReader,
-        page: &[v1::HistoryItem],
-    ) -> Result<Self, StoreError> {
+    pub(super) fn run(view: &'a View, page: &[v1::HistoryItem]) -> Result<Self, StoreError> {
         let lengths = page.iter().map(|item| usize::try_from(item.length).unwrap_or(usize::MAX));
         let mut search = Self {
-            reader,
+            view,
             found: Linked::default(),
             known: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -152,7 +151,7 @@ impl<'a> Search<'a> {
             if self.known.contains(&id) {
                 continue;
             }
-            let Some(place) = self.reader.place_of(&id, &agency)? else { continue };
+            let Some(place) = self.view.reader().place_of(&id, &agency)? else { continue };
             if let Some(target) = self.read((place.log_index, place.position))? {
                 self.take(target, (followed.id, reference.relation, true), hops);
             }
@@ -170,17 +169,16 @@ impl<'a> Search<'a> {
         }
         let mut subjects = Subjects::of(&followed.agency);
         subjects.add_reference(&followed.reference);
-        for key in keys_of(&subjects.into_sorted()) {
-            let from = (0, 0);
-            let count = UNDER_REFERENCE_MAX + 1;
-            let places = self.reader.subject_places(&key, from, false, count)?;
+        for subject in subjects.into_sorted() {
+            let (from, count) = ((0, 0), UNDER_REFERENCE_MAX + 1);
+            let places = self.view.places(&self.view.subject_keys(&subject), from, false, count)?;
             self.found.cut |= places.len() > UNDER_REFERENCE_MAX;
             for place in places.into_iter().take(UNDER_REFERENCE_MAX) {
                 let later = self.read(place)?;
                 if self.has_ended {
                     return Ok(());
                 }
-                let Some(later) = later else { continue };
+                let Some((later, sealed)) = later else { continue };
                 let refers = |reference: &&v1::Reference| reference.record_id == followed.id.0;
                 let Ok(record) = v1::Record::decode(later.bytes.clone().unwrap_or_default()) else {
                     continue;
@@ -188,7 +186,7 @@ impl<'a> Search<'a> {
                 if let Some(reference) = record.references.iter().find(refers)
                     && !self.known.contains(&later.id)
                 {
-                    self.take(later, (followed.id, reference.relation, false), hops);
+                    self.take((later, sealed), (followed.id, reference.relation, false), hops);
                 }
             }
         }
@@ -196,10 +194,7 @@ impl<'a> Search<'a> {
     }
 
     /// Reads a record. `None` where it is not there, and where no other may be read: that ends the search.
-    fn read(
-        &mut self,
-        (log_index, position): (u64, u32),
-    ) -> Result<Option<CommittedRecord>, StoreError> {
+    fn read(&mut self, (log_index, position): (u64, u32)) -> Result<Option<Found>, StoreError> {
         let is_spent = self.found.items.len() >= LINKED_MAX
             || self.read >= READ_MAX
             || self.began.elapsed() > TIME_MAX;
@@ -215,10 +210,11 @@ impl<'a> Search<'a> {
             }
             // Before there is another.
             self.last = None;
-            self.last = self.reader.transaction_at(log_index)?;
+            self.last = self.view.reader().transaction_at(log_index)?;
             self.read_bytes += self.last.as_ref().map_or(0, |read| read.encoded.len());
         }
-        Ok(self.last.as_ref().and_then(|transaction| record_of(transaction, position)))
+        let record = self.last.as_ref().and_then(|transaction| transaction.record(position));
+        record.map(|record| self.view.seen(record)).transpose()
     }
 
     /// There may be others, and they are not looked for.
@@ -228,7 +224,7 @@ impl<'a> Search<'a> {
 
     fn take(
         &mut self,
-        target: CommittedRecord,
+        (target, sealed): Found,
         (through, relation, is_earlier): (Hash, i32, bool),
         hops: u32,
     ) {
@@ -246,7 +242,7 @@ impl<'a> Search<'a> {
             log_index: target.place.log_index,
             slot_index: target.place.position,
             transaction_id: target.transaction_id.0.to_vec(),
-            sealed: sealed_of(&target.form),
+            sealed,
         };
         let record_id = target.id.0.to_vec();
         let record = if shown { bytes.to_vec() } else { Vec::new() };
@@ -264,19 +260,4 @@ impl<'a> Search<'a> {
             self.queue.push_back((followed, hops + 1));
         }
     }
-}
-
-/// A record of a transaction. What is on the chain was checked before it was committed.
-fn record_of(transaction: &CommittedTransaction, position: u32) -> Option<CommittedRecord> {
-    let CommittedTransaction { parts, log_index, header, .. } = transaction;
-    let signed = TransactionHeader::decode(&parts.header).ok()?;
-    let slot = Slot::decode(parts.slots.get(position as usize)?).ok()?;
-    Some(CommittedRecord {
-        id: slot.record_id,
-        bytes: record_place(parts, position).and_then(|place| parts.records.get(place)).cloned(),
-        form: slot.form,
-        place: RecordPlace { log_index: *log_index, position, agency: signed.agency },
-        transaction_id: signed.id(),
-        header: header.clone(),
-    })
 }

@@ -6,13 +6,18 @@ use bytes::Bytes;
 use customhouse_ledger::{
     authority::RecordKind,
     chain::{ChainReader, ListedSlot, ListedTransaction, LogWalk},
+    hash::Hash,
     limits::SLOTS_MAX,
     store::StoreError,
 };
 use customhouse_proto::v1;
 use prost::Message as _;
 
-use super::{Listed, sealed_of};
+use super::Listed;
+use crate::{
+    sealed::SealedId,
+    view::{Seen, View},
+};
 
 /// Records beyond this are listed without their bytes.
 const SHOWN_BYTES_MAX: usize = 512 * 1024;
@@ -121,7 +126,7 @@ pub fn newest(reader: &ChainReader, filter: &Listed) -> Result<LogPlace, StoreEr
 /// # Errors
 /// The outer error is the store's, the inner the caller's.
 pub fn list(
-    (reader, walk): (&ChainReader, &mut LogWalk),
+    (view, walk): (&View, &mut LogWalk),
     filter: &Listed,
     (from, log_size, newest_first): (LogPlace, u64, bool),
     (budget, without_records): (Budget, bool),
@@ -133,6 +138,7 @@ pub fn list(
         return Ok(Err(error));
     }
     let page = Page {
+        view,
         filter,
         found: ListedRecords { next: from, ..ListedRecords::default() },
         budget,
@@ -142,7 +148,7 @@ pub fn list(
         began: Instant::now(),
     };
     let found = match (filter.subject(), newest_first) {
-        (Some(key), _) => page.of_subject(reader, walk, &key, (log_size, newest_first)),
+        (Some(keys), _) => page.of_subject(walk, keys, (log_size, newest_first)),
         (None, false) => page.ascending(walk, log_size),
         (None, true) => page.descending(walk),
     };
@@ -151,6 +157,7 @@ pub fn list(
 
 /// A page as it is filled.
 struct Page<'a> {
+    view: &'a View,
     filter: &'a Listed,
     found: ListedRecords,
     budget: Budget,
@@ -171,7 +178,7 @@ impl Page<'_> {
             self.looked_at += 1;
             if self.filter.takes_any_of(transaction) {
                 for slot in transaction.slots.iter().filter(|slot| slot.position >= position) {
-                    if !self.take(transaction, slot) {
+                    if !self.take(transaction, slot)? {
                         self.found.next.position = slot.position;
                         return Ok(self.found);
                     }
@@ -203,7 +210,7 @@ impl Page<'_> {
             if self.filter.takes_any_of(transaction) {
                 let slots = transaction.slots.iter().rev();
                 for slot in slots.filter(|slot| slot.position < below) {
-                    if !self.take(transaction, slot) {
+                    if !self.take(transaction, slot)? {
                         self.found.next = LogPlace { log_index, position: slot.position + 1 };
                         return Ok(self.found);
                     }
@@ -218,15 +225,14 @@ impl Page<'_> {
     /// By the subject's history: what is not about it is not looked at.
     fn of_subject(
         mut self,
-        reader: &ChainReader,
         walk: &mut LogWalk,
-        key: &customhouse_ledger::hash::Hash,
+        keys: &[Hash],
         (log_size, newest_first): (u64, bool),
     ) -> Result<ListedRecords, StoreError> {
         loop {
             let LogPlace { log_index, position } = self.found.next;
             let from = (log_index, position);
-            let places = reader.subject_places(key, from, newest_first, ENTRIES_AT_ONCE)?;
+            let places = self.view.places(keys, from, newest_first, ENTRIES_AT_ONCE)?;
             for &(log_index, position) in places.iter().filter(|place| place.0 < log_size) {
                 if self.is_spent() {
                     return Ok(self.found);
@@ -237,7 +243,7 @@ impl Page<'_> {
                 if let Some(transaction) = walk.at(log_index)?
                     && self.filter.takes_any_of(transaction)
                     && let Some(slot) = transaction.slots.iter().find(|s| s.position == position)
-                    && !self.take(transaction, slot)
+                    && !self.take(transaction, slot)?
                 {
                     self.found.next = if newest_first { behind } else { place };
                     return Ok(self.found);
@@ -261,42 +267,50 @@ impl Page<'_> {
     }
 
     /// Takes a record in, where the filter takes it; false where there is no room for it any more.
-    fn take(&mut self, transaction: &ListedTransaction, slot: &ListedSlot) -> bool {
+    fn take(
+        &mut self,
+        transaction: &ListedTransaction,
+        slot: &ListedSlot,
+    ) -> Result<bool, StoreError> {
         self.looked_at += 1;
         if !self.filter.takes_subjects(slot) {
-            return true;
+            return Ok(true);
         }
-        // What is on the chain was checked before it was committed.
-        // Of a sealed one nothing is known but its slot, and only a filter that asks for no more takes it.
-        let bytes = slot.record.clone().unwrap_or_default();
-        let Ok(record) = v1::Record::decode(bytes) else { return true };
+        let id = SealedId { agency: transaction.header.agency, record_id: slot.record_id };
+        let Seen { bytes, sealed } = self.view.see((&slot.form, &id), slot.record.clone())?;
+        // What is on the chain was checked before it was committed, and what is held before it was kept. Of a record
+        // whose bytes are not seen nothing is known but its slot, and only a filter that asks for no more takes it.
+        let Ok(record) = v1::Record::decode(bytes.clone().unwrap_or_default()) else {
+            return Ok(true);
+        };
         if !self.filter.takes(&record) {
-            return true;
+            return Ok(true);
         }
-        let length = slot.record.as_ref().map_or(0, Bytes::len);
+        let length = bytes.as_ref().map_or(0, Bytes::len);
         let shown = !self.without_records && length <= SHOWN_BYTES_MAX;
-        let bytes = ENTRY_BYTES + if shown { length } else { 0 };
+        let taken = ENTRY_BYTES + if shown { length } else { 0 };
         let found = &mut self.found.records;
         let is_first = found.is_empty();
         if found.len() >= self.budget.records
-            || (!is_first && self.bytes + bytes > self.budget.bytes)
+            || (!is_first && self.bytes + taken > self.budget.bytes)
         {
-            return false;
+            return Ok(false);
         }
-        self.bytes += bytes;
-        found.push(listed(transaction, slot, record, shown));
-        true
+        self.bytes += taken;
+        found.push(listed((transaction, slot), record, (bytes, shown), sealed));
+        Ok(true)
     }
 }
 
 fn listed(
-    transaction: &ListedTransaction,
-    slot: &ListedSlot,
+    (transaction, slot): (&ListedTransaction, &ListedSlot),
     record: v1::Record,
-    shown: bool,
+    (bytes, shown): (Option<Bytes>, bool),
+    sealed: Option<v1::Sealed>,
 ) -> v1::ListedRecord {
     let (log_index, position) = (transaction.log_index, slot.position);
     let kind = record.body.as_ref().map(|body| RecordKind::of(body).as_str());
+    let bytes = bytes.unwrap_or_default();
     v1::ListedRecord {
         record_id: slot.record_id.0.to_vec(),
         agency: transaction.header.agency.to_string(),
@@ -308,13 +322,10 @@ fn listed(
             log_index,
             slot_index: position,
             transaction_id: transaction.id.0.to_vec(),
-            sealed: sealed_of(&slot.form),
+            sealed,
         }),
-        record: slot.record.iter().filter(|_| shown).flatten().copied().collect(),
-        record_bytes: slot
-            .record
-            .as_ref()
-            .map_or(0, |r| u32::try_from(r.len()).unwrap_or(u32::MAX)),
+        record: if shown { bytes.to_vec() } else { Vec::new() },
+        record_bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
         cursor: Some(LogPlace { log_index, position: position + 1 }.cursor()),
     }
 }

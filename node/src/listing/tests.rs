@@ -12,6 +12,7 @@ use customhouse_ledger::{
     hash::Hash,
     limits::{RECORD_BYTES_MAX, TRANSACTION_BYTES_MAX},
     record::ValidRecord,
+    record::subject::subject_key,
     store::StoreOptions,
     transaction::{DedupeScope, EpochId, NewSlot, Slot, SlotForm, VerifiedTransaction},
 };
@@ -23,7 +24,10 @@ use super::{
     linked::{READ_BYTES_MAX, Search},
     list,
 };
-use crate::node::tests::{genesis, key};
+use crate::{
+    node::tests::{genesis, key},
+    view::View,
+};
 
 const BUDGET: Budget =
     Budget { records: 100, bytes: 1 << 20, slots: 1000, time: Duration::from_secs(60) };
@@ -31,7 +35,7 @@ const BUDGET: Budget =
 fn filter(change: impl FnOnce(&mut v1::RecordFilter)) -> Listed {
     let mut filter = v1::RecordFilter::default();
     change(&mut filter);
-    Listed::of(Some(filter)).expect("a filter")
+    Listed::of(Some(filter), |subject| vec![subject_key(subject)]).expect("a filter")
 }
 
 fn record(body: Body) -> v1::Record {
@@ -91,7 +95,7 @@ fn a_filter_that_is_wrong_names_its_field() {
     let wrong = |change: &dyn Fn(&mut v1::RecordFilter)| {
         let mut filter = v1::RecordFilter::default();
         change(&mut filter);
-        Listed::of(Some(filter)).expect_err("refused").field
+        Listed::of(Some(filter), |subject| vec![subject_key(subject)]).expect_err("refused").field
     };
     assert_eq!(wrong(&|f| f.kinds = vec!["declarations".into()]), "kinds");
     assert_eq!(wrong(&|f| f.agencies = vec!["nl".into()]), "agencies");
@@ -190,7 +194,8 @@ impl Ledger {
             v1::HistoryItem { record_id, record: record.to_vec(), length, place: None }
         };
         let items: Vec<_> = page.iter().map(item).collect();
-        test(Search::run(&reader, &items).expect("readable"));
+        let view = View::open(reader.clone(), "AGENCY-0".parse().expect("a code"));
+        test(Search::run(&view, &items).expect("readable"));
     }
 }
 
@@ -275,10 +280,11 @@ fn a_sealed_record_is_listed_by_its_slot_beside_open_ones() {
     let signed = VerifiedTransaction::sign_slots(&slots, agency, until, &chain_id, &key(3, 0));
     ledger.commit_transaction(signed.expect("valid"));
     let reader = ledger.chain.reader();
+    let view = View::open(reader.clone(), agency);
     let listed = |filter: &Listed| {
         let (mut walk, budget) = (LogWalk::new(reader.clone()), BUDGET);
         let begin = LogPlace { log_index: 1, position: 0 };
-        let found = list((&reader, &mut walk), filter, (begin, 2, false), (budget, false));
+        let found = list((&view, &mut walk), filter, (begin, 2, false), (budget, false));
         found.expect("readable").expect("a place").records
     };
     let all = listed(&Listed::default());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use customhouse_ledger::{hash::Hash, keys::on_wiped_deep_stack};
+use customhouse_ledger::keys::on_wiped_deep_stack;
 use libp2p::{
     StreamProtocol, Swarm, SwarmBuilder, Transport as _,
     allow_block_list::{self, AllowedPeers},
@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 use super::{
     bounded_close::BoundedClose,
-    codec::SyncCodec,
-    config::{NetworkConfig, NetworkError},
+    codec::{SealedCodec, SyncCodec},
+    config::{Limits, NetworkConfig, NetworkError},
     gossip::{self, Topics},
     handshakes::{Handshakes, first_words},
     metrics::NetworkMetrics,
@@ -30,6 +30,8 @@ use super::{
 
 /// Streams of the sync protocol on one connection, both ways.
 const SYNC_STREAMS_MAX: usize = 64;
+/// Streams of the protocol of sealed records on one connection, both ways.
+const SEALED_STREAMS_MAX: usize = 16;
 
 /// The most stack that making the swarm takes.
 const STACK_KIB: usize = 256;
@@ -50,6 +52,7 @@ pub(super) struct Behaviour {
     single: SingleConnection,
     pub(super) gossip: Gossip,
     pub(super) sync: request_response::Behaviour<SyncCodec>,
+    pub(super) sealed: request_response::Behaviour<SealedCodec>,
     pub(super) ping: ping::Behaviour,
 }
 
@@ -77,6 +80,7 @@ impl Behaviour {
             single: SingleConnection::new(own, limits.handshake_timeout),
             gossip: gossip(config, peers.len())?,
             sync: sync(config, metrics),
+            sealed: sealed(config, metrics),
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(config.limits.ping_interval)
@@ -107,18 +111,38 @@ fn sync(
     config: &NetworkConfig,
     metrics: &NetworkMetrics,
 ) -> request_response::Behaviour<SyncCodec> {
-    let codec = SyncCodec::new(&config.limits, metrics.clone());
-    let settings = request_response::Config::default()
-        .with_request_timeout(config.limits.request_timeout)
-        .with_max_concurrent_streams(SYNC_STREAMS_MAX);
-    let protocol = (sync_protocol(&config.chain_id), request_response::ProtocolSupport::Full);
-    request_response::Behaviour::with_codec(codec, [protocol], settings)
+    let Limits { request_bytes_max, response_bytes_max, .. } = config.limits;
+    let codec = SyncCodec::new((request_bytes_max, response_bytes_max), metrics.clone());
+    requests(config, codec, "sync", SYNC_STREAMS_MAX)
 }
 
-/// `/customhouse/<chain id>/sync/1`.
-fn sync_protocol(chain_id: &Hash) -> StreamProtocol {
-    StreamProtocol::try_from_owned(format!("/customhouse/{chain_id}/sync/1"))
-        .expect("the name begins with a slash")
+/// The bytes of sealed records have streams and places of their own: consensus never waits for them.
+fn sealed(
+    config: &NetworkConfig,
+    metrics: &NetworkMetrics,
+) -> request_response::Behaviour<SealedCodec> {
+    let Limits { sealed_request_bytes_max, response_bytes_max, .. } = config.limits;
+    let codec = SealedCodec::new((sealed_request_bytes_max, response_bytes_max), metrics.clone());
+    requests(config, codec, "sealed", SEALED_STREAMS_MAX)
+}
+
+/// A protocol of requests: `/customhouse/<chain id>/<name>/1`.
+fn requests<C>(
+    config: &NetworkConfig,
+    codec: C,
+    name: &str,
+    streams_max: usize,
+) -> request_response::Behaviour<C>
+where
+    C: request_response::Codec<Protocol = StreamProtocol> + Clone + Send + 'static,
+{
+    let settings = request_response::Config::default()
+        .with_request_timeout(config.limits.request_timeout)
+        .with_max_concurrent_streams(streams_max);
+    let name = format!("/customhouse/{}/{name}/1", config.chain_id);
+    let protocol = StreamProtocol::try_from_owned(name).expect("the name begins with a slash");
+    let protocol = (protocol, request_response::ProtocolSupport::Full);
+    request_response::Behaviour::with_codec(codec, [protocol], settings)
 }
 
 /// The swarm: TCP without Nagle's delay, Noise with the chain id in the handshake, Yamux.

@@ -1,4 +1,4 @@
-//! Frames of the sync protocol: a 4-byte big-endian length, then one protobuf message.
+//! Frames of the protocols of requests: a 4-byte big-endian length, then one protobuf message.
 //!
 //! The length is checked before anything is read, and memory grows only with the bytes that come. A request
 //! that is large, which only the push of a proposal is, needs one of a few places: a peer may have many
@@ -6,7 +6,7 @@
 //! libp2p does not report a request that fails while it is read, so a bad frame is a value here: the
 //! request that a peer is called to account for.
 
-use std::{io, sync::Arc};
+use std::{io, marker::PhantomData, sync::Arc};
 
 use customhouse_proto::v1;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,7 +14,7 @@ use libp2p::{StreamProtocol, request_response};
 use prost::Message;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{config::Limits, metrics::NetworkMetrics, wire};
+use super::{metrics::NetworkMetrics, wire};
 
 /// Levels of messages in a frame down to the lists that a peer could make long: response, blocks,
 /// block with its body.
@@ -39,7 +39,7 @@ pub(super) enum FrameFault {
         max: usize,
     },
     /// The bytes are not such a message.
-    #[error("not a message of the sync protocol")]
+    #[error("not a message of the protocol")]
     Undecodable,
 }
 
@@ -88,23 +88,67 @@ impl Clone for Places {
     }
 }
 
-/// Reads and writes [`v1::SyncRequest`] and [`v1::SyncResponse`].
-#[derive(Clone, Debug)]
-pub(super) struct SyncCodec {
+/// A request of a protocol: its name among the counters.
+pub(super) trait Counted {
+    /// The channel that it is counted in.
+    fn channel(&self) -> &'static str;
+    /// The channel that answers are counted in.
+    const ANSWERS: &'static str;
+}
+
+impl Counted for v1::SyncRequest {
+    fn channel(&self) -> &'static str {
+        match self.request {
+            Some(v1::sync_request::Request::Push(_)) => "push",
+            _ => "request",
+        }
+    }
+
+    const ANSWERS: &'static str = "response";
+}
+
+impl Counted for v1::SealedRequest {
+    fn channel(&self) -> &'static str {
+        match self.request {
+            Some(v1::sealed_request::Request::Push(_)) => "sealed_push",
+            _ => "sealed_request",
+        }
+    }
+
+    const ANSWERS: &'static str = "sealed_response";
+}
+
+/// Reads and writes the requests and answers of a protocol.
+#[derive(Debug)]
+pub(super) struct FrameCodec<Q, A> {
     pub(super) request_bytes_max: usize,
     pub(super) response_bytes_max: usize,
     pub(super) metrics: NetworkMetrics,
     large: Places,
+    messages: PhantomData<fn() -> (Q, A)>,
 }
 
-impl SyncCodec {
-    pub(super) fn new(limits: &Limits, metrics: NetworkMetrics) -> Self {
-        Self {
-            request_bytes_max: limits.request_bytes_max,
-            response_bytes_max: limits.response_bytes_max,
-            metrics,
-            large: Places::new(),
-        }
+/// Of [`v1::SyncRequest`] and [`v1::SyncResponse`].
+pub(super) type SyncCodec = FrameCodec<v1::SyncRequest, v1::SyncResponse>;
+/// Of [`v1::SealedRequest`] and [`v1::SealedResponse`].
+pub(super) type SealedCodec = FrameCodec<v1::SealedRequest, v1::SealedResponse>;
+
+impl<Q, A> FrameCodec<Q, A> {
+    pub(super) fn new(
+        (request_bytes_max, response_bytes_max): (usize, usize),
+        metrics: NetworkMetrics,
+    ) -> Self {
+        let (large, messages) = (Places::new(), PhantomData);
+        Self { request_bytes_max, response_bytes_max, metrics, large, messages }
+    }
+}
+
+impl<Q, A> Clone for FrameCodec<Q, A> {
+    fn clone(&self) -> Self {
+        let (metrics, large, messages) = (self.metrics.clone(), self.large.clone(), PhantomData);
+        let (request_bytes_max, response_bytes_max) =
+            (self.request_bytes_max, self.response_bytes_max);
+        Self { request_bytes_max, response_bytes_max, metrics, large, messages }
     }
 }
 
@@ -153,17 +197,14 @@ where
     Ok(length)
 }
 
-fn channel(request: &v1::SyncRequest) -> &'static str {
-    match request.request {
-        Some(v1::sync_request::Request::Push(_)) => "push",
-        _ => "request",
-    }
-}
-
-impl request_response::Codec for SyncCodec {
+impl<Q, A> request_response::Codec for FrameCodec<Q, A>
+where
+    Q: Message + Counted + Default + 'static,
+    A: Message + Default + 'static,
+{
     type Protocol = StreamProtocol;
-    type Request = Result<v1::SyncRequest, FrameFault>;
-    type Response = v1::SyncResponse;
+    type Request = Result<Q, FrameFault>;
+    type Response = A;
 
     async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
     where
@@ -172,8 +213,8 @@ impl request_response::Codec for SyncCodec {
         let read = async {
             let length = read_length(io, self.request_bytes_max).await?;
             let _places = self.large.take(length)?;
-            let request = read_frame(io, length).await?;
-            self.metrics.received(channel(&request), length);
+            let request: Q = read_frame(io, length).await?;
+            self.metrics.received(request.channel(), length);
             Ok(request)
         };
         match read.await {
@@ -182,17 +223,13 @@ impl request_response::Codec for SyncCodec {
         }
     }
 
-    async fn read_response<T>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<v1::SyncResponse>
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<A>
     where
         T: AsyncRead + Unpin + Send,
     {
         let length = read_length(io, self.response_bytes_max).await?;
         let response = read_frame(io, length).await?;
-        self.metrics.received("response", length);
+        self.metrics.received(Q::ANSWERS, length);
         Ok(response)
     }
 
@@ -208,7 +245,7 @@ impl request_response::Codec for SyncCodec {
         // Only good requests are ever made here.
         let request = request.map_err(FrameFault::into_io)?;
         let length = write_frame(io, &request, self.request_bytes_max).await?;
-        self.metrics.sent(channel(&request), length);
+        self.metrics.sent(request.channel(), length);
         Ok(())
     }
 
@@ -216,13 +253,13 @@ impl request_response::Codec for SyncCodec {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        response: v1::SyncResponse,
+        response: A,
     ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
         let length = write_frame(io, &response, self.response_bytes_max).await?;
-        self.metrics.sent("response", length);
+        self.metrics.sent(Q::ANSWERS, length);
         Ok(())
     }
 }
@@ -236,7 +273,7 @@ mod tests {
 
     use request_response::Codec as _;
 
-    use super::*;
+    use super::{super::config::Limits, *};
 
     /// The beginning of a frame, whose end never comes.
     struct Unfinished(Vec<u8>);
@@ -255,6 +292,12 @@ mod tests {
             self.0.drain(..count);
             Poll::Ready(Ok(count))
         }
+    }
+
+    fn codec() -> SyncCodec {
+        let limits = Limits::default();
+        let bytes_max = (limits.request_bytes_max, limits.response_bytes_max);
+        SyncCodec::new(bytes_max, NetworkMetrics::default())
     }
 
     fn unfinished(length: usize) -> Unfinished {
@@ -281,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_requests_that_never_end_take_a_few_places_of_a_connection_and_small_ones_none() {
-        let codec = SyncCodec::new(&Limits::default(), NetworkMetrics::default());
+        let codec = codec();
         let (greedy, other) = (codec.clone(), codec.clone());
         let mut held = Vec::new();
         for _ in 0..LARGE_OF_ONE_MAX {
@@ -297,7 +340,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_requests_of_all_connections_take_a_limited_number_of_places() {
-        let codec = SyncCodec::new(&Limits::default(), NetworkMetrics::default());
+        let codec = codec();
         let mut held = Vec::new();
         for _ in 0..LARGE_MAX {
             held.push(reading(&codec.clone(), 1 << 20));

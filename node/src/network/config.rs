@@ -91,6 +91,10 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Largest response, bytes: a block's 8 MiB and what surrounds it.
     pub response_bytes_max: usize,
+    /// Largest request of sealed records, bytes: one record of 4 MiB and what surrounds it.
+    pub sealed_request_bytes_max: usize,
+    /// Requests of sealed records to one peer at a time, and of one peer being answered.
+    pub sealed_requests_max: usize,
     /// A request without an answer fails after this time.
     pub request_timeout: Duration,
     /// Requests to one peer at a time; more wait.
@@ -152,6 +156,8 @@ impl Default for Limits {
             gossip_stuck: Duration::from_secs(8),
             request_bytes_max: (2 << 20) + (64 << 10),
             response_bytes_max: 9 << 20,
+            sealed_request_bytes_max: 5 << 20,
+            sealed_requests_max: 4,
             request_timeout: Duration::from_secs(15),
             requests_outbound_max: 8,
             requests_inbound_max: 8,

@@ -43,6 +43,7 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.on_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Sync(event)) => self.on_sync(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Sealed(event)) => self.on_sealed(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.on_ping(&event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_connection(peer_id, connection_id, &endpoint);
@@ -174,7 +175,7 @@ impl Task {
         }
     }
 
-    fn alive(&mut self, id: &PeerId, connection: ConnectionId) {
+    pub(super) fn alive(&mut self, id: &PeerId, connection: ConnectionId) {
         let Some(peer) = self.peers.find(id) else { return };
         if let Some(open) = peer.connection.as_mut().filter(|open| open.id == connection) {
             open.alive = Instant::now();
@@ -395,7 +396,7 @@ impl Task {
         }
     }
 
-    fn on_unanswered(&self, error: &request_response::InboundFailure) {
+    pub(super) fn on_unanswered(&self, error: &request_response::InboundFailure) {
         match error {
             request_response::InboundFailure::Timeout => {
                 self.metrics.drop_one(DropReason::Unanswered);
@@ -410,12 +411,12 @@ impl Task {
         }
     }
 
-    fn frame_fault(&mut self, peer: &PeerId, fault: FrameFault) {
+    pub(super) fn frame_fault(&mut self, peer: &PeerId, fault: FrameFault) {
         let reason = match fault {
             FrameFault::Oversize { .. } => DropReason::Oversize,
             FrameFault::Undecodable => DropReason::Undecodable,
         };
-        self.fault(peer, reason, "sync");
+        self.fault(peer, reason, "requests");
     }
 
     fn on_request(
@@ -492,7 +493,7 @@ impl Task {
         }
     }
 
-    fn request_error(
+    pub(super) fn request_error(
         &mut self,
         peer: &PeerId,
         failure: &request_response::OutboundFailure,

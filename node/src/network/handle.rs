@@ -6,7 +6,6 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
-    config::{PeerConfig, PeerKey},
+    config::{Limits, PeerConfig, PeerKey},
     judgement::{Judgement, PendingJudgement},
     metrics::{DropReason, NetworkMetrics},
 };
@@ -67,6 +66,7 @@ pub(super) enum Command {
     Publish(Vec<v1::ConsensusMessage>),
     Push(PeerKey, v1::ConsensusMessage),
     Request(OpenRequest),
+    RequestSealed(OpenRequest<v1::SealedRequest, v1::SealedResponse>),
     Charge(PeerKey, &'static str),
     /// Asks for a sign of life.
     Ping(oneshot::Sender<()>),
@@ -125,11 +125,27 @@ impl UnjudgedRoom {
 }
 
 /// A request on its way, with its place among the peer's open requests.
-pub(super) struct OpenRequest {
+pub(super) struct OpenRequest<Q = v1::SyncRequest, A = v1::SyncResponse> {
     pub(super) peer: PeerKey,
-    pub(super) request: v1::SyncRequest,
-    pub(super) answer: oneshot::Sender<Result<v1::SyncResponse, RequestError>>,
+    pub(super) request: Q,
+    pub(super) answer: oneshot::Sender<Result<A, RequestError>>,
     pub(super) place: OwnedSemaphorePermit,
+}
+
+/// One permit for each request that may be open to a peer.
+#[derive(Clone)]
+pub(super) struct RequestPlaces {
+    sync: Arc<Semaphore>,
+    sealed: Arc<Semaphore>,
+}
+
+impl RequestPlaces {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            sync: Arc::new(Semaphore::new(limits.requests_outbound_max)),
+            sealed: Arc::new(Semaphore::new(limits.sealed_requests_max)),
+        }
+    }
 }
 
 /// Sends to the network. Cheap to clone.
@@ -144,11 +160,9 @@ pub(super) struct Sender {
     pub(super) queued_bytes_max: usize,
     /// Of a transaction that is gossiped whole.
     pub(super) gossiped_bytes_max: usize,
-    /// One permit for each request that may be open to a peer.
-    pub(super) requests: RwLock<HashMap<PeerKey, Arc<Semaphore>>>,
-    pub(super) requests_outbound_max: usize,
+    pub(super) requests: RwLock<HashMap<PeerKey, RequestPlaces>>,
+    pub(super) limits: Limits,
     pub(super) listed: watch::Sender<Vec<PeerConfig>>,
-    pub(super) request_timeout: Duration,
     pub(super) connected: watch::Receiver<Arc<[ConnectedPeer]>>,
     pub(super) listening: Vec<Multiaddr>,
     pub(super) metrics: NetworkMetrics,
@@ -208,16 +222,39 @@ impl NetworkHandle {
         peer: PeerKey,
         request: v1::SyncRequest,
     ) -> Result<v1::SyncResponse, RequestError> {
-        let places = self.places(&peer).ok_or(RequestError::UnknownPeer)?;
+        let places = self.places(&peer).ok_or(RequestError::UnknownPeer)?.sync;
+        self.ask(peer, request, places, Command::Request).await
+    }
+
+    /// The same about sealed records, for which there are places of their own.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn request_sealed(
+        &self,
+        peer: PeerKey,
+        request: v1::SealedRequest,
+    ) -> Result<v1::SealedResponse, RequestError> {
+        let places = self.places(&peer).ok_or(RequestError::UnknownPeer)?.sealed;
+        self.ask(peer, request, places, Command::RequestSealed).await
+    }
+
+    async fn ask<Q, A>(
+        &self,
+        peer: PeerKey,
+        request: Q,
+        places: Arc<Semaphore>,
+        command: fn(OpenRequest<Q, A>) -> Command,
+    ) -> Result<A, RequestError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let place = places.acquire_owned().await.map_err(|_| RequestError::Stopped)?;
             let open = OpenRequest { peer, request, answer, place };
-            let sent = self.0.commands.send(Command::Request(open)).await;
+            let sent = self.0.commands.send(command(open)).await;
             sent.map_err(|_| RequestError::Stopped)?;
             answered.await.map_err(|_| RequestError::Stopped)?
         };
-        tokio::time::timeout(self.0.request_timeout, asked)
+        tokio::time::timeout(self.0.limits.request_timeout, asked)
             .await
             .unwrap_or(Err(RequestError::Timeout))
     }
@@ -229,7 +266,7 @@ impl NetworkHandle {
             let mut requests = self.0.requests.write().unwrap_or_else(PoisonError::into_inner);
             requests.retain(|key, _| peers.iter().any(|listed| listed.key == *key));
             for listed in &peers {
-                let places = || Arc::new(Semaphore::new(self.0.requests_outbound_max));
+                let places = || RequestPlaces::new(&self.0.limits);
                 requests.entry(listed.key).or_insert_with(places);
             }
         }
@@ -240,7 +277,7 @@ impl NetworkHandle {
         });
     }
 
-    fn places(&self, peer: &PeerKey) -> Option<Arc<Semaphore>> {
+    fn places(&self, peer: &PeerKey) -> Option<RequestPlaces> {
         let requests = self.0.requests.read().unwrap_or_else(PoisonError::into_inner);
         requests.get(peer).cloned()
     }
@@ -323,6 +360,15 @@ pub enum NetworkEvent {
         /// Where the answer goes.
         reply: Reply,
     },
+    /// A peer sends or asks for sealed records.
+    Sealed {
+        /// The peer.
+        from: PeerKey,
+        /// What it asks; `request` is `None` when a newer version asks what this one does not know.
+        request: v1::SealedRequest,
+        /// Where the answer goes.
+        reply: Reply<v1::SealedResponse>,
+    },
     /// A peer sent a consensus message to this node alone. Not passed on.
     Pushed {
         /// The peer that sent it.
@@ -357,26 +403,26 @@ pub(super) struct Gossiped {
 }
 
 /// An answer on its way to the network.
-pub(super) struct Answer {
+pub(super) struct Answer<A = v1::SyncResponse> {
     pub(super) id: InboundRequestId,
-    pub(super) channel: ResponseChannel<v1::SyncResponse>,
-    pub(super) response: v1::SyncResponse,
+    pub(super) channel: ResponseChannel<A>,
+    pub(super) response: A,
     /// The request's place among those in work for the peer.
     pub(super) place: OwnedSemaphorePermit,
 }
 
 /// Where the answer to a request goes. Dropped without one, the peer sees that it is refused.
 #[derive(Debug)]
-pub struct Reply {
+pub struct Reply<A = v1::SyncResponse> {
     pub(super) id: InboundRequestId,
-    pub(super) channel: ResponseChannel<v1::SyncResponse>,
+    pub(super) channel: ResponseChannel<A>,
     pub(super) place: OwnedSemaphorePermit,
-    pub(super) answers: mpsc::Sender<Answer>,
+    pub(super) answers: mpsc::Sender<Answer<A>>,
 }
 
-impl Reply {
+impl<A> Reply<A> {
     /// Answers. Never waits.
-    pub fn send(self, response: v1::SyncResponse) {
+    pub fn send(self, response: A) {
         let Self { id, channel, place, answers } = self;
         // The channel has room for every request that may be in work: this fails only when the
         // network has stopped.

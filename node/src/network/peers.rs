@@ -182,6 +182,8 @@ pub(super) struct Peer {
     pub(super) unjudged_transactions: Arc<Semaphore>,
     /// One permit for each request that may be in work for this peer.
     pub(super) answering: Arc<Semaphore>,
+    /// One permit for each request about sealed records.
+    pub(super) answering_sealed: Arc<Semaphore>,
     /// Messages waiting to be pushed.
     pub(super) pushes: VecDeque<v1::ConsensusMessage>,
     /// Pushes under way.
@@ -202,6 +204,7 @@ impl Peer {
             unjudged_consensus: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
             unjudged_transactions: Arc::new(Semaphore::new(limits.unjudged_bytes_max)),
             answering: Arc::new(Semaphore::new(limits.requests_inbound_max)),
+            answering_sealed: Arc::new(Semaphore::new(limits.sealed_requests_max)),
             pushes: VecDeque::new(),
             pushes_out: 0,
         }

@@ -23,7 +23,7 @@ use libp2p::{
 };
 use prost::Message as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,11 +34,12 @@ use super::{
     gossip::{self, Batcher, Publication, Recent, Topics},
     handle::{
         Answer, Command, ConnectedPeer, Gossiped, JudgedMessage, NetworkEvent, NetworkHandle,
-        OpenRequest, Outgoing, RequestError, Sender,
+        OpenRequest, Outgoing, RequestError, RequestPlaces, Sender,
     },
     judgement::Judgement,
     metrics::{DropReason, NetworkMetrics},
     peers::{self, PEERS_MAX, Peers},
+    sealed_lane::SealedLane,
 };
 
 /// Commands waiting for the task.
@@ -83,7 +84,9 @@ pub async fn spawn(
     let (listed_sender, listed) = watch::channel(config.peers);
     let (connected_sender, connected) = watch::channel(Arc::from([]));
     let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let places = || Arc::new(Semaphore::new(limits.requests_outbound_max));
+    let sealed_answers_max = PEERS_MAX * limits.sealed_requests_max;
+    let (sealed_answers_sender, sealed_answers) = mpsc::channel(sealed_answers_max.max(1));
+    let places = || RequestPlaces::new(&limits);
     let handle = NetworkHandle(Arc::new(Sender {
         commands: commands_sender,
         transactions: transactions_sender,
@@ -91,9 +94,8 @@ pub async fn spawn(
         queued_bytes_max: limits.publish_queue_bytes_max,
         gossiped_bytes_max: limits.gossiped_transaction_bytes_max,
         requests: RwLock::new(peers.iter().map(|peer| (peer.key, places())).collect()),
-        requests_outbound_max: limits.requests_outbound_max,
+        limits: limits.clone(),
         listed: listed_sender,
-        request_timeout: limits.request_timeout,
         connected,
         listening,
         metrics: metrics.clone(),
@@ -115,11 +117,13 @@ pub async fn spawn(
         queued_bytes,
         asked: HashMap::new(),
         answering: HashMap::new(),
+        sealed: SealedLane::new(sealed_answers_sender),
     };
     for event in early {
         task.on_swarm(event);
     }
-    tokio::spawn(task.run(Inputs { commands, transactions, judged, answers, listed }, shutdown));
+    let inputs = Inputs { commands, transactions, judged, answers, sealed_answers, listed };
+    tokio::spawn(task.run(inputs, shutdown));
     Ok((handle, events_receiver))
 }
 
@@ -164,6 +168,7 @@ struct Inputs {
     transactions: mpsc::Receiver<Outgoing>,
     judged: mpsc::Receiver<JudgedMessage>,
     answers: mpsc::Receiver<Answer>,
+    sealed_answers: mpsc::Receiver<Answer<v1::SealedResponse>>,
     listed: watch::Receiver<Vec<PeerConfig>>,
 }
 
@@ -199,6 +204,7 @@ pub(super) struct Task {
     pub(super) asked: HashMap<OutboundRequestId, Asked>,
     /// Answers being written, with their places among the peer's requests in work.
     pub(super) answering: HashMap<InboundRequestId, OwnedSemaphorePermit>,
+    pub(super) sealed: SealedLane,
 }
 
 impl Task {
@@ -211,6 +217,7 @@ impl Task {
                 event = self.swarm.select_next_some() => self.on_swarm(event),
                 Some(judged) = inputs.judged.recv() => self.on_judged(judged),
                 Some(answer) = inputs.answers.recv() => self.on_answer(answer),
+                Some(answer) = inputs.sealed_answers.recv() => self.on_sealed_answer(answer),
                 Some(command) = inputs.commands.recv() => self.on_command(command),
                 Ok(()) = inputs.listed.changed() => {
                     let listed = inputs.listed.borrow_and_update().clone();
@@ -306,6 +313,7 @@ impl Task {
             Command::Publish(messages) => self.publish_consensus(messages),
             Command::Push(key, message) => self.push(&key, message),
             Command::Request(request) => self.request(request),
+            Command::RequestSealed(request) => self.request_sealed(request),
             Command::Charge(key, reason) => {
                 self.fault(&peers::peer_id(&key), DropReason::Rejected, reason);
             }

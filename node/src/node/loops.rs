@@ -13,6 +13,7 @@ use crate::{
     inbound::Inbound,
     network::{NetworkEvent, NetworkHandle},
     reporter::Reporter,
+    sealed,
     services::Services,
     submissions::Submissions,
     tasks::Tasks,
@@ -80,4 +81,16 @@ pub(super) fn fetch_attachments(
     };
     let stop = tasks.shutdown().clone();
     tasks.spawn("fetching of attachments", fetching.run(committed, stop));
+}
+
+/// Starts following what is committed of sealed records, and their delivery in both directions.
+pub(super) fn exchange_sealed(tasks: &Tasks, node: &Services) {
+    let Some(holdings) = &node.holdings else { return };
+    let (stop, network) = (tasks.shutdown(), &node.network);
+    let following = sealed::follow(holdings.clone(), node.committed.clone(), stop.clone());
+    tasks.spawn_fallible("following of sealed records", following);
+    let delivering = sealed::deliver(holdings.clone(), network.clone(), stop.clone());
+    tasks.spawn_fallible("delivery of sealed records", delivering);
+    let fetching = sealed::fetch(holdings.clone(), network.clone(), stop.clone());
+    tasks.spawn_fallible("fetching of sealed records", fetching);
 }

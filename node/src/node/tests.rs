@@ -35,6 +35,7 @@ mod lying_leader;
 mod parameters;
 mod references;
 mod repeats;
+mod sealed;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -122,6 +123,8 @@ struct Network {
     genesis: Genesis,
     addresses: Vec<libp2p::Multiaddr>,
     nodes: Vec<Option<(Node, CancellationToken)>>,
+    /// Whether each has a vault in the folder.
+    have_vaults: bool,
 }
 
 impl Network {
@@ -141,14 +144,20 @@ impl Network {
             genesis,
             addresses: Vec::new(),
             nodes: (0..agencies).map(|_| None).collect(),
+            have_vaults: false,
         };
+        network.start_all().await;
+        network
+    }
+
+    async fn start_all(&mut self) {
+        let network = self;
         // Each node knows the addresses of those before it and dials them.
-        for i in 0..agencies {
+        for i in 0..network.nodes.len() {
             network.start_node(i).await;
             let (node, _) = network.nodes[i].as_ref().expect("running");
             network.addresses.push(node.shared.network.listen_addresses()[0].clone());
         }
-        network
     }
 
     async fn start_node(&mut self, i: usize) {
@@ -188,7 +197,8 @@ impl Network {
             mempool: MempoolLimits::default(),
             store_options: StoreOptions::default(),
             backup: None,
-            sealing: None,
+            sealing: self.have_vaults.then(|| sealed::open_vault(folder, i)),
+            sealed: folder.join(format!("{i}-sealed")),
             timing: Timing::default(),
         };
         let shutdown = CancellationToken::new();
@@ -230,6 +240,8 @@ impl Network {
         let submission = |&(number, mrn): &(u64, &str)| v1::RecordSubmission {
             record: Some(v1::Record { body: Some(inspection(mrn)), ..Default::default() }),
             idempotency_key: format!("key-{number}"),
+            open: true,
+            agreement: Vec::new(),
         };
         let submissions = all.iter().map(submission).collect();
         let results = self.shared(i).submissions.submit_records(&client, submissions).await;

@@ -159,6 +159,11 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         | SubmissionRefusal::Reference { .. }
         | SubmissionRefusal::Lifetime(_)
         | SubmissionRefusal::KindNotOpen(_)
+        | SubmissionRefusal::NoVault
+        | SubmissionRefusal::DedupeSecret
+        | SubmissionRefusal::Agreement { .. }
+        | SubmissionRefusal::EpochSecret(_)
+        | SubmissionRefusal::SealedAttachment
         | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
         SubmissionRefusal::Record(RecordError::Authority(_))
         | SubmissionRefusal::Transaction(TransactionError::Record(_, RecordError::Authority(_)))
@@ -173,6 +178,8 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         SubmissionRefusal::RecordWaits(_) => Code::Aborted,
         SubmissionRefusal::Store(_) => Code::DataLoss,
         SubmissionRefusal::CatchingUp { .. }
+        | SubmissionRefusal::Sealing(_)
+        | SubmissionRefusal::FirstMissing { .. }
         | SubmissionRefusal::Clock { .. }
         | SubmissionRefusal::ShuttingDown => Code::Unavailable,
     }

@@ -11,7 +11,7 @@ use customhouse_ledger::{
     keys::SigningKey,
     record::{ValidRecord, load::Load},
     registry::parameters::Parameters,
-    transaction::{DedupeScope, TransactionError, VerifiedTransaction},
+    transaction::{DedupeScope, NewSlot, Slot, TransactionError, VerifiedTransaction},
 };
 use tokio::sync::oneshot;
 
@@ -21,6 +21,7 @@ use super::{
     references::Targets,
     shares::{self, Parts},
 };
+use crate::sealed::OwnSealed;
 
 /// Most slots of one gathering, beyond the last job's.
 const SLOTS_MAX: usize = 8192;
@@ -32,10 +33,57 @@ pub(super) fn signed_by_clients(transaction: &VerifiedTransaction) -> impl Itera
     slots.map(|slot| slot.record_id)
 }
 
-/// Bytes of a transaction that a record takes, with its slot: hashes, keys and field headers.
-pub(super) fn record_bytes(record: &ValidRecord) -> usize {
-    record.bytes.len() + 128 + 34 * record.subject_keys.len() + 8
+/// What goes into a transaction of a record.
+pub(super) enum Carried {
+    /// The record with its dedupe key.
+    Open(Box<ValidRecord>, Hash),
+    /// Its slot alone.
+    Sealed(Slot),
 }
+
+impl Carried {
+    /// Bytes of a transaction that it takes: hashes, keys and field headers, and the record where it is open.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Open(record, _) => record.bytes.len() + slot_bytes(record.subject_keys.len()),
+            Self::Sealed(slot) => slot_bytes(slot.subject_keys.len()) + SEALED_SLOT_BYTES,
+        }
+    }
+
+    fn load(&self) -> Load {
+        match self {
+            Self::Open(record, _) => record.load,
+            Self::Sealed(_) => Load::default(),
+        }
+    }
+
+    fn record_id(&self) -> Hash {
+        match self {
+            Self::Open(record, _) => record.id,
+            Self::Sealed(slot) => slot.record_id,
+        }
+    }
+
+    fn to_slot(&self) -> NewSlot<'_> {
+        match self {
+            Self::Open(record, dedupe_key) => NewSlot::Open(record, *dedupe_key),
+            Self::Sealed(slot) => NewSlot::Alone(slot.clone()),
+        }
+    }
+}
+
+fn slot_bytes(subject_keys: usize) -> usize {
+    128 + 34 * subject_keys + 8
+}
+
+/// Bytes that this node holds of a submission until it is final, wherever its record is.
+pub(super) fn held_bytes(prepared: &Prepared) -> usize {
+    let record = &prepared.record;
+    record.bytes.len() + slot_bytes(record.subject_keys.len())
+}
+
+/// What a sealed slot has beside an open one: its agreement and epoch.
+const SEALED_SLOT_BYTES: usize = 40;
 /// Bytes of a transaction that are not slots or records.
 const TRANSACTION_OVERHEAD_BYTES: usize = 512;
 
@@ -64,6 +112,8 @@ pub(super) struct Gathered {
     pub(super) share: u64,
     /// Where what it refers to is.
     pub(super) targets: Targets,
+    /// Where it is sealed and could not be kept: why.
+    pub(super) refused: Option<SubmissionRefusal>,
 }
 
 #[derive(Default)]
@@ -122,6 +172,25 @@ impl Gathering {
         Some((index, &self.records.get(index)?.prepared))
     }
 
+    /// Takes out the bytes of its sealed records, which are to be kept before anything is signed.
+    pub(super) fn take_sealed(&mut self) -> Vec<OwnSealed> {
+        let sealed = self.records.iter_mut().filter_map(|gathered| {
+            let sealed = gathered.prepared.sealed.as_mut()?;
+            let (record_id, epoch) = (sealed.slot.record_id, sealed.epoch);
+            Some(OwnSealed { record_id, sealed: sealed.bytes.take()?, epoch })
+        });
+        sealed.collect()
+    }
+
+    /// Has none of its sealed records signed: they could not be kept.
+    pub(super) fn refuse_sealed(&mut self, refusal: &SubmissionRefusal) {
+        for gathered in &mut self.records {
+            if gathered.prepared.sealed.is_some() {
+                gathered.refused = Some(refusal.clone());
+            }
+        }
+    }
+
     pub(super) fn add_record(&mut self, record: Gathered) -> Plan {
         let index = self.records.len();
         self.bytes += record.prepared.record.bytes.len();
@@ -176,7 +245,13 @@ impl Gathering {
     ) -> Result<Sealed, E> {
         // What waits for its targets waits with no other client's.
         let mut groups: BTreeMap<Option<Arc<str>>, Group> = BTreeMap::new();
+        let mut refused = Refused::default();
         for (place, gathered) in std::mem::take(&mut self.records).into_iter().enumerate() {
+            if let Some(refusal) = gathered.refused {
+                refused.unsigned.push((gathered.client, gathered.share));
+                refused.results.push((place, Err(refusal)));
+                continue;
+            }
             let waiting = gathered.targets == Targets::Pending;
             let group = waiting.then(|| Arc::clone(&gathered.client));
             groups.entry(group).or_default().push(place, gathered);
@@ -187,7 +262,8 @@ impl Gathering {
             contents: Vec::new(),
         };
         let transactions = self.transactions.iter().map(unshared).collect();
-        let mut signed = Signed { transactions, unsigned: Parts::new(), results: Vec::new() };
+        let Refused { unsigned, results } = refused;
+        let mut signed = Signed { transactions, unsigned, results };
         for group in groups.into_values() {
             group.sign(signing, &mut door, &mut signed)?;
         }
@@ -224,13 +300,19 @@ impl Gathering {
     }
 }
 
+/// What was refused before anything was signed.
+#[derive(Default)]
+struct Refused {
+    unsigned: Parts,
+    results: Vec<(usize, Result<Accepted, SubmissionRefusal>)>,
+}
+
 /// Records that may share transactions.
 #[derive(Default)]
 struct Group {
     /// Of each in the gathering.
     places: Vec<usize>,
-    /// With their dedupe keys.
-    slots: Vec<(ValidRecord, Hash)>,
+    slots: Vec<Carried>,
     /// With what each has of its share.
     clients: Vec<(Arc<str>, u64)>,
     contents: Vec<Hash>,
@@ -247,7 +329,10 @@ struct Signed {
 impl Group {
     fn push(&mut self, place: usize, Gathered { prepared, client, share, .. }: Gathered) {
         self.places.push(place);
-        self.slots.push((prepared.record, prepared.dedupe_key));
+        self.slots.push(match prepared.sealed {
+            None => Carried::Open(Box::new(prepared.record), prepared.dedupe_key),
+            Some(sealed) => Carried::Sealed(sealed.slot),
+        });
         self.clients.push((client, share));
         self.contents.push(prepared.content);
     }
@@ -274,8 +359,9 @@ impl Group {
             match transaction {
                 Ok(transaction) => {
                     let transaction_id = transaction.id();
-                    signed.results.extend(places.map(|((record, _), place)| {
-                        (place, Ok(Accepted { record_id: record.id, transaction_id, end: None }))
+                    signed.results.extend(places.map(|(carried, place)| {
+                        let record_id = carried.record_id();
+                        (place, Ok(Accepted { record_id, transaction_id, end: None }))
                     }));
                     let transaction = Arc::new(transaction);
                     signed.transactions.push(SealedTransaction { transaction, parts, contents });
@@ -291,9 +377,10 @@ impl Group {
 }
 
 impl Signing<'_> {
-    fn sign(&self, slots: &[(ValidRecord, Hash)]) -> Result<VerifiedTransaction, TransactionError> {
+    fn sign(&self, carried: &[Carried]) -> Result<VerifiedTransaction, TransactionError> {
         let Self { agency, not_after_ms, chain_id, key, .. } = self;
-        VerifiedTransaction::sign(slots, *agency, *not_after_ms, chain_id, key)
+        let slots: Vec<_> = carried.iter().map(Carried::to_slot).collect();
+        VerifiedTransaction::sign_slots(&slots, *agency, *not_after_ms, chain_id, key)
     }
 }
 
@@ -309,26 +396,23 @@ fn accepted(transaction: &VerifiedTransaction) -> Accepted {
 }
 
 /// Splits records so that each part fits one transaction.
-fn chunks<'a>(
-    slots: &'a [(ValidRecord, Hash)],
-    parameters: &Parameters,
-) -> Vec<&'a [(ValidRecord, Hash)]> {
+fn chunks<'a>(slots: &'a [Carried], parameters: &Parameters) -> Vec<&'a [Carried]> {
     let count_max = usize::try_from(parameters.transaction_slots_max).unwrap_or(usize::MAX);
     let bytes_max = usize::try_from(parameters.transaction_bytes_max).unwrap_or(usize::MAX)
         - TRANSACTION_OVERHEAD_BYTES;
     let mut chunks = Vec::new();
     let (mut start, mut bytes, mut load) = (0, 0, Load::default());
-    for (index, (record, _)) in slots.iter().enumerate() {
-        let length = record_bytes(record);
+    for (index, carried) in slots.iter().enumerate() {
+        let length = carried.bytes();
         let is_full = index - start >= count_max
             || bytes + length > bytes_max
-            || (load + record.load).check_transaction().is_err();
+            || (load + carried.load()).check_transaction().is_err();
         if index > start && is_full {
             chunks.push(&slots[start..index]);
             (start, bytes, load) = (index, 0, Load::default());
         }
         bytes += length;
-        load += record.load;
+        load += carried.load();
     }
     if start < slots.len() {
         chunks.push(&slots[start..]);
@@ -342,7 +426,10 @@ mod tests {
 
     use customhouse_proto::v1;
 
-    use super::{super::prepare::prepare, *};
+    use super::{
+        super::prepare::{Preparing, prepare},
+        *,
+    };
     use crate::identity::{ClientIdentity, Role};
 
     fn agency() -> AgencyCode {
@@ -360,8 +447,19 @@ mod tests {
         let declaration = v1::Declaration { regime: 1, mrn, ..Default::default() };
         let body = Some(v1::record::Body::Declaration(declaration));
         let record = Some(v1::Record { body, ..Default::default() });
-        let submission = v1::RecordSubmission { record, idempotency_key: number.to_string() };
-        prepare(submission, &client, &agency(), &Parameters::default(), &[7; 32]).expect("valid")
+        let submission = v1::RecordSubmission {
+            record,
+            idempotency_key: number.to_string(),
+            open: true,
+            agreement: Vec::new(),
+        };
+        let preparing = Preparing {
+            agency: &agency(),
+            parameters: &Parameters::default(),
+            content_secret: &[7; 32],
+            sealing: None,
+        };
+        prepare(submission, &client, &preparing).expect("valid")
     }
 
     /// Seals ten records of two clients, three to a transaction; gives what each client has added.
@@ -374,13 +472,14 @@ mod tests {
         for number in 0..10 {
             let name: Arc<str> = if number % 3 == 0 { "a" } else { "b" }.into();
             let prepared = prepared(number, &name);
-            let share = record_bytes(&prepared.record) as u64;
+            let share = held_bytes(&prepared) as u64;
             *added.entry(Arc::clone(&name)).or_default() += share;
             gathering.add_record(Gathered {
                 prepared,
                 client: name,
                 share,
                 targets: targets(number),
+                refused: None,
             });
         }
         let signing = Signing {
@@ -408,7 +507,8 @@ mod tests {
                 body: Some(v1::record::Body::Declaration(declaration)),
                 ..Default::default()
             };
-            (ValidRecord::from_record(record).expect("valid"), Hash([number; 32]))
+            let record = ValidRecord::from_record(record).expect("valid");
+            Carried::Open(Box::new(record), Hash([number; 32]))
         };
         let slots: Vec<_> = (0..3).map(dense).collect();
         let lengths: Vec<_> =

@@ -1,8 +1,12 @@
 //! How a submission stands and how it ends.
 
 use customhouse_ledger::{
-    authority::SlotRefused, hash::Hash, keys::KeyError, record::RecordError,
-    registry::parameters::KindNotOpen, transaction::TransactionError,
+    authority::SlotRefused,
+    hash::Hash,
+    keys::KeyError,
+    record::RecordError,
+    registry::parameters::KindNotOpen,
+    transaction::{EpochId, TransactionError},
 };
 
 use crate::admission::AdmissionError;
@@ -88,6 +92,55 @@ pub enum SubmissionRefusal {
     /// A record of a kind that may not be lodged open.
     #[error("record: {0}")]
     KindNotOpen(#[from] KindNotOpen),
+    /// It is to be sealed, and this node has no vault.
+    #[error(
+        "this node has no vault and takes no sealed records: submit it at another node of your agency, or have the \
+         operator add [vault] to its configuration"
+    )]
+    NoVault,
+    /// It is to be sealed, and the registry does not know this node's secret for dedupe keys.
+    #[error(
+        "the registry has no dedupe check of this agency, or another than this node's vault has: no sealed record is \
+         taken before the operator has registered it"
+    )]
+    DedupeSecret,
+    /// Nothing can be lodged under the agreement now.
+    #[error("agreement {agreement}: {}", reason.sentence())]
+    Agreement {
+        /// Which.
+        agreement: Hash,
+        /// Why not.
+        reason: SlotRefused,
+    },
+    /// The secret of the agreement's epoch is not in this node's vault.
+    #[error(
+        "agreement {}, epoch {}: its secret is not in this node's vault; have the operator approve it here, or restore \
+         the vault that has it",
+        .0.agreement, .0.number
+    )]
+    EpochSecret(EpochId),
+    /// Attachments do not travel sealed yet.
+    #[error(
+        "record.attachments: a sealed record cannot have attachments yet; put what they say into the record, or lodge \
+         it open where the network allows that"
+    )]
+    SealedAttachment,
+    /// It could not be sealed, or not be kept at both places.
+    #[error(
+        "the record could not be kept sealed: {0}. Submit it again when the operator has put that right"
+    )]
+    Sealing(String),
+    /// The same key was used before, for a record that is not here.
+    #[error(
+        "idempotency key `{key}` was used before for record {first}, whose bytes are not at this node yet, so that it \
+         is not known whether it is the same; try again when they are"
+    )]
+    FirstMissing {
+        /// The client's key.
+        key: String,
+        /// The first record.
+        first: Hash,
+    },
     /// A record is one of the format, and larger than this network lets one be.
     #[error(
         "record: {bytes} bytes, at most {max} are allowed in this network (record_bytes_max in its \
@@ -201,11 +254,24 @@ impl SubmissionRefusal {
         Self::NotPermitted { code: error.code(), reason: error.to_string() }
     }
 
+    /// A vault, a second place or a store of sealed records that does not do what it is asked.
+    pub(super) fn sealed(error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, "a sealed record was not taken");
+        Self::Sealing(error.to_string())
+    }
+
     /// A stable code for clients and metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Record(error) => error.code(),
             Self::KindNotOpen(refused) => refused.code(),
+            Self::NoVault => "NO_VAULT",
+            Self::DedupeSecret => "DEDUPE_SECRET",
+            Self::Agreement { reason, .. } => reason.code(),
+            Self::EpochSecret(_) => "EPOCH_SECRET",
+            Self::SealedAttachment => "SEALED_ATTACHMENT",
+            Self::Sealing(_) => "SEALING",
+            Self::FirstMissing { .. } => "FIRST_MISSING",
             Self::RecordTooLarge { .. } => "RECORD_TOO_LARGE",
             Self::Transaction(error) => error.code(),
             Self::Field { .. } => "FIELD",

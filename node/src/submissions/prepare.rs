@@ -12,17 +12,22 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use prost::Message as _;
 use sha2::Sha256;
 
-use super::SubmissionRefusal;
+use super::{
+    SubmissionRefusal,
+    sealing::{PreparedSealed, Sealing},
+};
 use crate::identity::ClientIdentity;
 
 /// Most bytes of an idempotency key.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
 /// A record with its salt, ready to be signed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) record: ValidRecord,
     pub(super) dedupe_key: Hash,
+    /// Where it is not to be open: what is lodged of it instead.
+    pub(super) sealed: Option<PreparedSealed>,
     pub(super) idempotency_key: String,
     /// By which a retry is told from another record: see [`content`].
     pub(super) content: Hash,
@@ -48,15 +53,24 @@ pub(super) fn content(secret: &[u8; 32], record: &v1::Record) -> Hash {
     Hash(mac.finalize().into_bytes().into())
 }
 
-/// Fills what the node fills and checks the record.
+/// What a node prepares records with.
+pub(super) struct Preparing<'a> {
+    pub(super) agency: &'a AgencyCode,
+    pub(super) parameters: &'a Parameters,
+    /// Under which open records are told from each other.
+    pub(super) content_secret: &'a [u8; 32],
+    /// Where the node has a vault.
+    pub(super) sealing: Option<Sealing<'a>>,
+}
+
+/// Fills what the node fills, checks the record, and seals it where it is not to be open.
 pub(super) fn prepare(
     submission: v1::RecordSubmission,
     client: &ClientIdentity,
-    agency: &AgencyCode,
-    parameters: &Parameters,
-    content_secret: &[u8; 32],
+    preparing: &Preparing<'_>,
 ) -> Result<Prepared, SubmissionRefusal> {
-    let v1::RecordSubmission { record, idempotency_key } = submission;
+    let v1::RecordSubmission { record, idempotency_key, open, agreement } = submission;
+    let Preparing { agency, parameters, content_secret, sealing } = preparing;
     let field = |field, reason: &str| SubmissionRefusal::Field { field, reason: reason.to_owned() };
     let mut record = record.ok_or_else(|| field("record", "missing"))?;
     if !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&idempotency_key.len()) {
@@ -87,12 +101,19 @@ pub(super) fn prepare(
     record.submitter.clone_from(&client.name);
     record.submitter_role = role as i32;
     record.submitter_certificate = client.certificate.to_vec();
+    if !open {
+        let sealing = sealing.as_ref().ok_or(SubmissionRefusal::NoVault)?;
+        return sealing.prepare(record, idempotency_key, &agreement, parameters);
+    }
+    if !agreement.is_empty() {
+        return Err(field("agreement", "must be empty: an open record is shared with all members"));
+    }
     let dedupe_key = dedupe_key(agency, &client.name, &idempotency_key);
     let content = content(content_secret, &record);
     record.salt = salt()?;
     let record = ValidRecord::from_record(record)?;
     check_parameters(&record, parameters)?;
-    Ok(Prepared { record, dedupe_key, idempotency_key, content })
+    Ok(Prepared { record, dedupe_key, sealed: None, idempotency_key, content })
 }
 
 /// A network may have smaller records than the format, and not all kinds in the open. No block may carry another one,
@@ -101,16 +122,25 @@ pub(super) fn check_parameters(
     record: &ValidRecord,
     parameters: &Parameters,
 ) -> Result<(), SubmissionRefusal> {
-    let (bytes, max) = (record.bytes.len() as u64, parameters.record_bytes_max);
-    if bytes > max {
-        return Err(SubmissionRefusal::RecordTooLarge { bytes, max });
-    }
+    check_size(record, parameters)?;
     let kind = record.record.body.as_ref().map(RecordKind::of);
     kind.map_or(Ok(()), |kind| Ok(parameters.check_open(kind)?))
 }
 
+/// The same limit holds for open and sealed records.
+pub(super) fn check_size(
+    record: &ValidRecord,
+    parameters: &Parameters,
+) -> Result<(), SubmissionRefusal> {
+    let (bytes, max) = (record.bytes.len() as u64, parameters.record_bytes_max);
+    if bytes > max {
+        return Err(SubmissionRefusal::RecordTooLarge { bytes, max });
+    }
+    Ok(())
+}
+
 /// A record's salt: whoever erases it leaves nothing that anybody could guess the record by.
-fn salt() -> Result<Vec<u8>, SubmissionRefusal> {
+pub(super) fn salt() -> Result<Vec<u8>, SubmissionRefusal> {
     let mut salt = vec![0; SALT_BYTES];
     let failed =
         |error| SubmissionRefusal::Store(format!("the system gives no random bytes: {error}"));
@@ -139,7 +169,12 @@ mod tests {
         let inspection = v1::Inspection { mrn: mrn.into(), ..Default::default() };
         let body = Some(Body::Inspection(inspection));
         let record = Some(v1::Record { body, ..Default::default() });
-        v1::RecordSubmission { record, idempotency_key: key.into() }
+        v1::RecordSubmission {
+            record,
+            idempotency_key: key.into(),
+            open: true,
+            agreement: Vec::new(),
+        }
     }
 
     fn prepared(
@@ -153,7 +188,17 @@ mod tests {
         submission: v1::RecordSubmission,
         client: &ClientIdentity,
     ) -> Result<Prepared, SubmissionRefusal> {
-        prepare(submission, client, &client.agency, &Parameters::default(), &[9; 32])
+        prepare_by(submission, client, &Parameters::default())
+    }
+
+    fn prepare_by(
+        submission: v1::RecordSubmission,
+        client: &ClientIdentity,
+        parameters: &Parameters,
+    ) -> Result<Prepared, SubmissionRefusal> {
+        let (agency, content_secret) = (&client.agency, &[9; 32]);
+        let preparing = Preparing { agency, parameters, content_secret, sealing: None };
+        prepare(submission, client, &preparing)
     }
 
     #[test]
@@ -185,7 +230,7 @@ mod tests {
         let client = client("broker");
         let with_max = |record_bytes_max| {
             let parameters = Parameters { record_bytes_max, ..Parameters::default() };
-            prepare(submission("k", "M"), &client, &client.agency, &parameters, &[9; 32])
+            prepare_by(submission("k", "M"), &client, &parameters)
         };
         let bytes = with_max(1024).expect("a small one").record.bytes.len() as u64;
         assert!(with_max(bytes).is_ok());

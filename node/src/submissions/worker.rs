@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use super::{
     Accepted, BEHIND_MS_MAX, End, SubmissionParts, SubmissionRefusal,
     gathering::{
-        Gathered, Gathering, Plan, SealedTransaction, Signing, record_bytes, signed_by_clients,
+        Gathered, Gathering, Plan, SealedTransaction, Signing, held_bytes, signed_by_clients,
     },
     held::{Held, Placed},
     job::Job,
@@ -44,6 +44,7 @@ use crate::{
     mempool::MempoolError,
     metrics::Metrics,
     network::NetworkHandle,
+    sealed::{Holdings, error::SealedStoreError},
 };
 
 /// The first submission after a pause is sealed at once; those that come within this time of it are
@@ -62,6 +63,9 @@ pub enum WorkerError {
     /// The ledger's store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The store of sealed records failed.
+    #[error("{0}")]
+    Sealed(#[from] SealedStoreError),
 }
 
 pub(super) struct Worker {
@@ -93,6 +97,8 @@ pub(super) struct Worker {
     sealed: Option<Instant>,
     /// The parameters that all that is pending was held against; none yet by this process.
     pub(super) fitted: Option<Parameters>,
+    /// The bytes of sealed records, where the node has a vault.
+    pub(super) holdings: Option<Holdings>,
 }
 
 /// A transaction that is not final yet.
@@ -129,6 +135,7 @@ impl Worker {
             content_secret,
             sealed: None,
             fitted: None,
+            holdings: parts.holdings,
         }
     }
 
@@ -214,7 +221,14 @@ impl Worker {
             key: prepared.idempotency_key.clone(),
             first,
         };
-        if let Some(place) = self.reader.dedupe(&self.agency, &prepared.dedupe_key)? {
+        if let Some(sealed) = &prepared.sealed
+            && let Some(plan) = self.plan_repeat(&prepared, sealed)?
+        {
+            return Ok(plan);
+        }
+        if prepared.sealed.is_none()
+            && let Some(place) = self.reader.dedupe(&self.agency, &prepared.dedupe_key)?
+        {
             let record_id = place.record_id;
             let Some(first) = self.first_of(&prepared, &place)? else {
                 return Ok(Plan::Done(Err(conflict(record_id))));
@@ -247,7 +261,12 @@ impl Worker {
         }
         let mut targets = Targets::There;
         // The parameters may have changed since it was prepared; what is signed beside it is to be signed.
-        if let Err(refusal) = check_parameters(&prepared.record, &self.reader.tip().parameters) {
+        let parameters = self.reader.tip().parameters;
+        let fits = match &prepared.sealed {
+            None => check_parameters(&prepared.record, &parameters),
+            Some(sealed) => self.check_epoch(&prepared.record, sealed, &parameters),
+        };
+        if let Err(refusal) = fits {
             return Ok(Plan::Done(Err(refusal)));
         }
         if let Some(stated) = Stated::of(&prepared.record.record) {
@@ -255,6 +274,8 @@ impl Worker {
                 return Ok(Plan::Done(Err(refusal)));
             }
             targets = match self.check_references(self.agency, &[Some(stated)], &[])? {
+                // No block asks what a sealed record refers to, so that it waits for nothing.
+                Ok(_) if prepared.sealed.is_some() => Targets::There,
                 Ok(targets) => targets,
                 Err(refusal) => return Ok(Plan::Done(Err(refusal))),
             };
@@ -264,12 +285,12 @@ impl Worker {
         };
         let client = &prepared.record.record.submitter;
         // It may have a transaction of its own, of which there may be so many, too.
-        let share = record_bytes(&prepared.record).max(self.admission.least_bytes()) as u64;
+        let share = held_bytes(&prepared).max(self.admission.least_bytes()) as u64;
         if !self.shares.has_room(client, share, room) {
             return Ok(Plan::Done(Err(full("too much of this client waits to become final"))));
         }
         let client = self.shares.add(client, share);
-        Ok(gathering.add_record(Gathered { prepared, client, share, targets }))
+        Ok(gathering.add_record(Gathered { prepared, client, share, targets, refused: None }))
     }
 
     /// Whether a record that this node signs could be committed. A node whose registry does not have its key
@@ -365,16 +386,18 @@ impl Worker {
     }
 
     /// Signs what was gathered, hands it on, makes it durable, and only then answers.
-    fn seal(&mut self, gathering: Gathering) -> Result<(), WorkerError> {
+    fn seal(&mut self, mut gathering: Gathering) -> Result<(), WorkerError> {
         if gathering.is_empty() {
             gathering.answer(&[]);
             return Ok(());
         }
         let parameters = self.reader.tip().parameters;
         let now_ms = clock::unix_ms();
+        let not_after_ms = now_ms + parameters.transaction_lifetime_ms_max;
+        self.keep_sealed(&mut gathering, not_after_ms)?;
         let signing = Signing {
             agency: self.agency,
-            not_after_ms: now_ms + parameters.transaction_lifetime_ms_max,
+            not_after_ms,
             chain_id: &self.reader.chain_id(),
             key: &self.signing_key,
             parameters: &parameters,

@@ -10,6 +10,7 @@ use customhouse_ledger::{
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 /// The dedupe key of a sealed record: HMAC-SHA-256(secret, `customhouse/v1/sealed-dedupe` NUL ‖ agency (16) ‖
 /// length of the submitter (4) ‖ submitter ‖ the client's key).
@@ -22,6 +23,12 @@ pub fn sealed_dedupe_key(
     let length = u32::try_from(submitter.len()).unwrap_or(u32::MAX).to_be_bytes();
     let (submitter, client_key) = (submitter.as_bytes(), client_key.as_bytes());
     code(secret, Tag::SEALED_DEDUPE, &[agency.as_bytes(), &length, submitter, client_key])
+}
+
+/// The secret under which a node has what sealed records say, so that a retry is told from another record:
+/// HMAC-SHA-256(secret, `customhouse/v1/sealed-content` NUL). It follows from a secret of the vault, and is on no disk.
+pub fn content_secret(secret: &Secret) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(code(secret, Tag::SEALED_CONTENT, &[]).0)
 }
 
 /// The check value of a secret, which is registered: HMAC-SHA-256(secret, `customhouse/v1/dedupe-check` NUL ‖

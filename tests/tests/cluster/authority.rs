@@ -153,7 +153,12 @@ fn client_named(cluster: &Cluster, node: usize, name: &str, role: identity::Role
 /// Lodges a record through the client's node: its id where it is final, or the code with which the call is refused.
 async fn lodge(client: &Client, record: &v1::Record, key: &str) -> Result<Hash, String> {
     let record = Some(record.clone());
-    let submission = v1::RecordSubmission { record, idempotency_key: key.to_owned() };
+    let submission = v1::RecordSubmission {
+        record,
+        idempotency_key: key.to_owned(),
+        open: true,
+        agreement: Vec::new(),
+    };
     let call = client.submit_records(vec![submission], true);
     let results = timeout(PATIENCE, call).await.expect("an answer");
     let results = results.map_err(|error| code_of(&error))?;

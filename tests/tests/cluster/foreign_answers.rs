@@ -10,7 +10,12 @@ const MRN: &str = "26NL00051004471RX3";
 
 /// Imports a message and lodges it; what became of it.
 async fn import(client: &Client, content: String) -> v1::ImportedMessage {
-    let options = v1::ImportOptions { lodge: Lodge::All as i32, wait: true, ..Default::default() };
+    let options = v1::ImportOptions {
+        lodge: Lodge::All as i32,
+        wait: true,
+        open: true,
+        ..Default::default()
+    };
     let message = v1::ImportMessage { content: content.into_bytes(), ..Default::default() };
     let results = client.import_messages(options, vec![message]).await.expect("taken");
     match results.into_iter().next().and_then(|result| result.outcome) {
@@ -74,7 +79,12 @@ async fn a_message_that_was_lodged_before_is_told_as_it_stands() {
     let early = import(&officer, answer("08", "L1")).await;
     assert!(early.link.is_none() && early.unlinked.is_some(), "{early:?}");
     import(&cluster.client(0, "broker"), declaration("9", "L1", "")).await;
-    let options = v1::ImportOptions { lodge: Lodge::All as i32, wait: true, ..Default::default() };
+    let options = v1::ImportOptions {
+        lodge: Lodge::All as i32,
+        wait: true,
+        open: true,
+        ..Default::default()
+    };
     let content = answer("08", "L1").into_bytes();
     let message = v1::ImportMessage { content, ..Default::default() };
     let again = officer.import_messages(options, vec![message]).await.expect("taken");

@@ -121,7 +121,12 @@ async fn answers_that_nobody_reads_do_not_stay_in_memory() {
         let source = v1::Source { format: "test".into(), content, ..Default::default() };
         let body = Some(v1::record::Body::Declaration(declaration));
         let record = v1::Record { body, source: Some(source), ..Default::default() };
-        v1::RecordSubmission { record: Some(record), idempotency_key: number.to_string() }
+        v1::RecordSubmission {
+            record: Some(record),
+            idempotency_key: number.to_string(),
+            open: true,
+            agreement: Vec::new(),
+        }
     });
     let broker = cluster.client(0, "broker");
     let results = broker.submit_records(records.collect(), true).await.expect("taken");

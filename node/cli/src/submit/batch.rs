@@ -251,8 +251,12 @@ mod tests {
     use super::*;
 
     fn progress(keys: &[&str]) -> Progress {
-        let submission =
-            |key: &&str| v1::RecordSubmission { record: None, idempotency_key: (*key).to_owned() };
+        let submission = |key: &&str| v1::RecordSubmission {
+            record: None,
+            idempotency_key: (*key).to_owned(),
+            open: true,
+            agreement: Vec::new(),
+        };
         Progress::of(keys.iter().map(submission).collect())
     }
 

@@ -113,6 +113,8 @@ impl<'c> Importer<'c> {
             lodge: self.lodge as i32,
             wait: true,
             with_records: self.lodge == Lodge::Nothing,
+            open: true,
+            agreement: Vec::new(),
         };
         let mut answers = match self.client.stream_import(requests(options, messages)).await {
             Ok(answers) => answers,

@@ -102,7 +102,12 @@ async fn lodge(
     key: &str,
     record: v1::Record,
 ) -> Result<Hash, SubmissionRefusal> {
-    let submission = v1::RecordSubmission { record: Some(record), idempotency_key: key.into() };
+    let submission = v1::RecordSubmission {
+        record: Some(record),
+        idempotency_key: key.into(),
+        open: true,
+        agreement: Vec::new(),
+    };
     let submissions = &network.shared(i).submissions;
     let mut results = submissions.submit_records(&broker(i), vec![submission]).await;
     results.pop().expect("one result").map(|accepted| accepted.record_id)

@@ -14,7 +14,12 @@ fn lodged(number: u64, amends: Option<Hash>) -> v1::RecordSubmission {
         references: amends.map(reference).into_iter().collect(),
         ..Default::default()
     };
-    v1::RecordSubmission { record: Some(record), idempotency_key: format!("key-{number}") }
+    v1::RecordSubmission {
+        record: Some(record),
+        idempotency_key: format!("key-{number}"),
+        open: true,
+        agreement: Vec::new(),
+    }
 }
 
 impl Network {

@@ -10,7 +10,12 @@ fn large(number: u64, bytes: usize) -> v1::RecordSubmission {
     let source = v1::Source { format: "test".into(), content, ..Default::default() };
     let body = Some(inspection(&format!("MRN{number}")));
     let record = v1::Record { source: Some(source), body, ..Default::default() };
-    v1::RecordSubmission { record: Some(record), idempotency_key: format!("key-{number}") }
+    v1::RecordSubmission {
+        record: Some(record),
+        idempotency_key: format!("key-{number}"),
+        open: true,
+        agreement: Vec::new(),
+    }
 }
 
 /// Room for what a record has beside its source.

@@ -36,7 +36,12 @@ impl Network {
         let (agency, role) = (code(0), ClientRole::Broker);
         let client = ClientIdentity { agency, name: name.into(), role, certificate: [0; 32] };
         let idempotency_key = format!("key-{number}");
-        let submission = v1::RecordSubmission { record: Some(record), idempotency_key };
+        let submission = v1::RecordSubmission {
+            record: Some(record),
+            idempotency_key,
+            open: true,
+            agreement: Vec::new(),
+        };
         let results = self.shared(0).submissions.submit_records(&client, vec![submission]).await;
         results.into_iter().next().expect("one").err().map(|refusal| refusal.code())
     }

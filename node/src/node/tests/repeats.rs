@@ -51,6 +51,8 @@ async fn how_many_repeats_ended_is_told_without_stopping_what_comes_after() {
     let submission = |number| v1::RecordSubmission {
         record: Some(lodged(number)),
         idempotency_key: idempotency_key(number),
+        open: true,
+        agreement: Vec::new(),
     };
     let submissions = (0..COUNT).map(submission).collect();
     let held = shared.submissions.hold_no_ops().await;

@@ -5,6 +5,7 @@
 //! refer to is on the ledger before them. See [`crate::imports`].
 
 use customhouse_formats::{Format, format_named};
+use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1::{self, import_options::Lodge, import_server::Import};
 use futures::StreamExt as _;
 use prost::Message as _;
@@ -24,7 +25,7 @@ use crate::{
     imports::{Batch, BatchLimits, BatchRefused},
     serve::{
         quotas::{AnswerRoom, Place},
-        reads::{apart, holding},
+        reads::{apart, hash_field, holding},
         refused::Refused,
     },
 };
@@ -58,6 +59,10 @@ pub(super) struct Asked {
     pub(super) lodge: Lodge,
     pub(super) wait: bool,
     pub(super) with_records: bool,
+    /// Whether the records are lodged open.
+    pub(super) open: bool,
+    /// Else under which agreement.
+    pub(super) agreement: Option<Hash>,
 }
 
 impl Asked {
@@ -71,8 +76,10 @@ impl Asked {
         };
         let lodge = Lodge::try_from(options.lodge)
             .map_err(|_| Refused::field("options.lodge", "FIELD", "not one of its values"))?;
-        let v1::ImportOptions { wait, with_records, .. } = options;
-        Ok(Self { format, lodge, wait, with_records })
+        let v1::ImportOptions { wait, with_records, open, agreement, .. } = options;
+        let named = Some(agreement).filter(|agreement| !agreement.is_empty());
+        let agreement = named.map(|id| hash_field("options.agreement", &id)).transpose()?;
+        Ok(Self { format, lodge, wait, with_records, open, agreement })
     }
 
     /// Whether messages that are answers, or those that are not, are to be lodged.

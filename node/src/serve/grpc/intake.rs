@@ -374,7 +374,12 @@ mod tests {
             let source = v1::Source { importer: importer.into(), ..Default::default() };
             let (body, source) = (Some(Body::Declaration(body)), Some(source));
             let record = Some(v1::Record { body, source, ..Default::default() });
-            v1::RecordSubmission { record, idempotency_key: "k".into() }
+            v1::RecordSubmission {
+                record,
+                idempotency_key: "k".into(),
+                open: true,
+                agreement: Vec::new(),
+            }
         };
         // A procedure has three bytes.
         let fields = FEW_RECORD_BYTES / FEW_RECORDS / 3 - 20;

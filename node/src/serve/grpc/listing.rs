@@ -17,6 +17,7 @@ use crate::{
         refused::Refused,
     },
     services::Services,
+    view::View,
 };
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
@@ -47,10 +48,11 @@ impl std::convert::From<NoSuchPlace> for Refused {
 /// A page of the records that a filter takes.
 pub(super) async fn page(
     node: &Arc<Services>,
+    view: View,
     request: v1::ListRecordsRequest,
 ) -> Result<v1::ListRecordsResponse, Refused> {
     let v1::ListRecordsRequest { filter, newest_first, from, page_size, without_records } = request;
-    let filter = Listed::of(filter)?;
+    let filter = Listed::of(filter, |subject| view.subject_keys(subject))?;
     let records = match page_size {
         0 => PAGE_SIZE_DEFAULT,
         1..=PAGE_SIZE_MAX => page_size,
@@ -86,7 +88,7 @@ pub(super) async fn page(
         };
         let mut walk = LogWalk::new(reader.clone());
         let place = (from, log_size, newest_first);
-        listing::list((reader, &mut walk), &filter, place, (budget, without_records))
+        listing::list((&view, &mut walk), &filter, place, (budget, without_records))
     });
     let ListedRecords { records, next, at_end } = found.await??;
     let (next, freshness) = (Some(next.cursor()), Some(freshness(node, &tip)));
@@ -97,6 +99,7 @@ pub(super) async fn page(
 /// one holds one message.
 struct Feed {
     node: Arc<Services>,
+    view: View,
     place: quotas::Place,
     room: AnswerRoom,
     filter: Arc<Listed>,
@@ -133,7 +136,7 @@ enum Turn {
 /// # Errors
 /// A filter or a cursor that is wrong by itself.
 pub(super) fn follow(
-    node: Arc<Services>,
+    (node, view): (Arc<Services>, View),
     (place, room): (quotas::Place, AnswerRoom),
     request: v1::SubscribeRequest,
     shutdown: CancellationToken,
@@ -143,7 +146,8 @@ pub(super) fn follow(
         Some(From::Height(height)) => Start::Height(height),
         Some(From::Cursor(cursor)) => Start::Place(LogPlace::of(cursor)?),
     };
-    let filter = Arc::new(Listed::of(request.filter)?);
+    let keys_of = |subject: &v1::Subject| view.subject_keys(subject);
+    let filter = Arc::new(Listed::of(request.filter, keys_of)?);
     let feed = Feed {
         place,
         room,
@@ -156,6 +160,7 @@ pub(super) fn follow(
         held: None,
         told: None,
         node,
+        view,
     };
     Ok(stream::unfold(Some(feed), |feed| async move {
         let mut feed = feed?;
@@ -222,12 +227,12 @@ impl Feed {
         let budget =
             Budget { records: BATCH_RECORDS, bytes: BATCH_BYTES, slots: SLOTS_MAX, time: TIME_MAX };
         let (filter, without_records) = (Arc::clone(&self.filter), self.without_records);
-        let walk = self.walk.take();
+        let (walk, view) = (self.walk.take(), self.view.clone());
         let work = read(&self.node, move |reader| {
             let mut walk = walk.unwrap_or_else(|| LogWalk::new(reader.clone()));
             let place = (from, log_size, false);
             let found =
-                listing::list((reader, &mut walk), &filter, place, (budget, without_records))?;
+                listing::list((&view, &mut walk), &filter, place, (budget, without_records))?;
             // A client that does not read holds its message, and no transaction.
             walk.forget();
             Ok((found, walk))

@@ -247,7 +247,12 @@ impl Lodging {
             let imported = &mut lodged.batch.imported[*index];
             // It is not needed any more: what it is about, and what is about it, is known.
             let record = Some(std::mem::take(&mut imported.record));
-            v1::RecordSubmission { record, idempotency_key: imported.idempotency_key.clone() }
+            v1::RecordSubmission {
+                record,
+                idempotency_key: imported.idempotency_key.clone(),
+                open: self.asked.open,
+                agreement: self.asked.agreement.map(|id| id.0.to_vec()).unwrap_or_default(),
+            }
         };
         let submissions: Vec<_> = piece.iter().map(submission).collect();
         let keys: Vec<_> = submissions.iter().map(|s| s.idempotency_key.clone()).collect();

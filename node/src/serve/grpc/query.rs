@@ -7,11 +7,10 @@ use customhouse_client::contract::ANSWERED_BYTES_MAX;
 use customhouse_ledger::{
     chain::{ChainReader, CommittedRecord, CommittedTransaction},
     finality::header::Header,
-    hash::{Hash, Tag},
+    hash::Hash,
     history::HistoryEntry,
     record::subject::{form, subject_key},
     store::StoreError,
-    transaction::Slot,
 };
 use customhouse_proto::v1::{
     self, get_history_request::SubjectOrKey, query_server::Query,
@@ -25,6 +24,7 @@ use tonic::{Code, Request, Response, Status};
 use super::{
     large::{self, Chunks, TooLarge},
     listing,
+    submission::caller,
 };
 use crate::serve::{
     quotas::{AnswerRoom, Place},
@@ -32,8 +32,9 @@ use crate::serve::{
     refused::Refused,
 };
 use crate::{
-    listing::{Linked, linked, sealed_of},
+    listing::{Linked, linked},
     services::Services,
+    view::View,
 };
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
@@ -56,14 +57,15 @@ impl Query for QueryService {
         &self,
         request: Request<v1::GetRecordRequest>,
     ) -> Result<Response<v1::GetRecordResponse>, Status> {
-        let room = large::room_of(&request);
+        let (room, view) = (large::room_of(&request), view_of(&self.node, &request)?);
         let id = hash_field("record_id", &request.into_inner().record_id)?;
         let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
-        let found = large::find_whole(of, record_of(id), record_bytes, TooLarge::RECORD).await?;
-        let record = found.ok_or_else(|| Refused::not_found("record", &id))?;
+        let (find, bytes) = (record_of(id, view), record_bytes);
+        let found = large::find_whole(of, find, bytes, TooLarge::RECORD).await?;
+        let (record, sealed) = found.ok_or_else(|| Refused::not_found("record", &id))?;
         Ok(Response::new(v1::GetRecordResponse {
             record_id: id.0.to_vec(),
-            place: Some(place(&record)),
+            place: Some(place(&record, sealed)),
             record: record.bytes.unwrap_or_default().into(),
             freshness: Some(freshness(&self.node, &tip)),
         }))
@@ -75,15 +77,15 @@ impl Query for QueryService {
         &self,
         request: Request<v1::ReadRecordRequest>,
     ) -> Result<Response<Self::ReadRecordStream>, Status> {
-        let room = large::room_of(&request);
+        let (room, view) = (large::room_of(&request), view_of(&self.node, &request)?);
         let id = hash_field("record_id", &request.into_inner().record_id)?;
         let (tip, of) = (self.node.reader.tip(), (&*self.node, room.as_ref()));
-        let found = large::find_any(of, record_of(id), record_bytes).await?;
-        let record = found.ok_or_else(|| Refused::not_found("record", &id))?;
+        let found = large::find_any(of, record_of(id, view), record_bytes).await?;
+        let (record, sealed) = found.ok_or_else(|| Refused::not_found("record", &id))?;
         let head = RecordPart::Head(v1::RecordHead {
             record_id: id.0.to_vec(),
-            length: record_bytes(&record) as u64,
-            place: Some(place(&record)),
+            length: record.bytes.as_ref().map_or(0, Bytes::len) as u64,
+            place: Some(place(&record, sealed)),
             freshness: Some(freshness(&self.node, &tip)),
         });
         let part = |part| v1::ReadRecordResponse { part: Some(part) };
@@ -137,17 +139,19 @@ impl Query for QueryService {
         &self,
         request: Request<v1::GetHistoryRequest>,
     ) -> Result<Response<v1::GetHistoryResponse>, Status> {
+        let view = view_of(&self.node, &request)?;
         let v1::GetHistoryRequest { page_size, page_token, without_links, subject_or_key } =
             request.into_inner();
-        let key = key_of(subject_or_key)?;
+        let asked = Asked::of(subject_or_key)?;
+        let key = asked.key();
         let after = PageToken::decode(&page_token, &key)?;
         let size = page_size_of(page_size)?;
         let tip = self.node.reader.tip();
-        let page = read(&self.node, move |reader| {
-            let page = Page::read(reader, &key, after, size)?;
+        let page = read(&self.node, move |_| {
+            let page = Page::read(&view, &asked.keys(&view), after, size)?;
             let linked = match without_links {
                 true => Linked::default(),
-                false => linked(reader, &page.items)?,
+                false => linked(&view, &page.items)?,
             };
             Ok((page, linked))
         });
@@ -169,7 +173,8 @@ impl Query for QueryService {
         &self,
         request: Request<v1::ListRecordsRequest>,
     ) -> Result<Response<v1::ListRecordsResponse>, Status> {
-        Ok(Response::new(listing::page(&self.node, request.into_inner()).await?))
+        let view = view_of(&self.node, &request)?;
+        Ok(Response::new(listing::page(&self.node, view, request.into_inner()).await?))
     }
 
     type SubscribeStream = BoxStream<'static, Result<v1::SubscribeResponse, Status>>;
@@ -178,9 +183,9 @@ impl Query for QueryService {
         &self,
         mut request: Request<v1::SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let held = feed_share(&mut request)?;
-        let node = Arc::clone(&self.node);
-        let feed = listing::follow(node, held, request.into_inner(), self.shutdown.clone())?;
+        let (view, held) = (view_of(&self.node, &request)?, feed_share(&mut request)?);
+        let of = (Arc::clone(&self.node), view);
+        let feed = listing::follow(of, held, request.into_inner(), self.shutdown.clone())?;
         Ok(Response::new(Box::pin(feed)))
     }
 }
@@ -192,20 +197,30 @@ pub(super) fn feed_share<T>(request: &mut Request<T>) -> Result<(Place, AnswerRo
     held.ok_or_else(Refused::shutting_down)
 }
 
+/// What the caller sees of the ledger.
+pub(super) fn view_of<T>(node: &Services, request: &Request<T>) -> Result<View, Refused> {
+    let (reader, holdings) = (node.reader.clone(), node.holdings.clone());
+    Ok(View::of(reader, holdings, node.agency, &caller(request)?))
+}
+
+/// A record with what is said of it where it is sealed.
+type Found = (CommittedRecord, Option<v1::Sealed>);
+
 /// Finds a record, with bytes of its own: those of its transaction may be many more.
 fn record_of(
     id: Hash,
-) -> impl Fn(&ChainReader) -> Result<Option<CommittedRecord>, StoreError> + Clone {
-    move |reader| {
-        let found = reader.record(&id)?;
-        Ok(found.map(|record| CommittedRecord {
-            bytes: record.bytes.as_ref().map(|bytes| Bytes::copy_from_slice(bytes)),
-            ..record
+    view: View,
+) -> impl Fn(&ChainReader) -> Result<Option<Found>, StoreError> + Clone {
+    move |_| {
+        let found = view.record(&id)?;
+        Ok(found.map(|(record, sealed)| {
+            let bytes = record.bytes.as_ref().map(|bytes| Bytes::copy_from_slice(bytes));
+            (CommittedRecord { bytes, ..record }, sealed)
         }))
     }
 }
 
-fn record_bytes(record: &CommittedRecord) -> usize {
+fn record_bytes((record, _): &Found) -> usize {
     record.bytes.as_ref().map_or(0, Bytes::len)
 }
 
@@ -219,10 +234,10 @@ fn transaction_bytes(transaction: &CommittedTransaction) -> usize {
     transaction.encoded.len()
 }
 
-fn place(record: &CommittedRecord) -> v1::RecordPlace {
+fn place(record: &CommittedRecord, sealed: Option<v1::Sealed>) -> v1::RecordPlace {
     let entry = (record.place.log_index, record.place.position);
     let place = place_of(entry, &record.header, &record.transaction_id);
-    v1::RecordPlace { sealed: sealed_of(&record.form), ..place }
+    v1::RecordPlace { sealed, ..place }
 }
 
 fn place_of(
@@ -240,21 +255,50 @@ fn place_of(
     }
 }
 
-fn key_of(subject_or_key: Option<SubjectOrKey>) -> Result<Hash, Refused> {
-    match subject_or_key {
-        Some(SubjectOrKey::SubjectKey(key)) => hash_field("subject_key", &key),
-        Some(SubjectOrKey::Subject(subject)) => {
-            let known =
-                Scheme::try_from(subject.scheme).is_ok_and(|scheme| scheme != Scheme::Unspecified);
-            if !known {
-                return Err(Refused::field("subject.scheme", "FIELD", "unset or unknown value"));
+/// What a history is asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Key(Hash),
+    Subject(v1::Subject),
+}
+
+impl Asked {
+    fn of(subject_or_key: Option<SubjectOrKey>) -> Result<Self, Refused> {
+        match subject_or_key {
+            Some(SubjectOrKey::SubjectKey(key)) => Ok(Self::Key(hash_field("subject_key", &key)?)),
+            Some(SubjectOrKey::Subject(subject)) => {
+                let known = Scheme::try_from(subject.scheme)
+                    .is_ok_and(|scheme| scheme != Scheme::Unspecified);
+                if !known {
+                    return Err(Refused::field(
+                        "subject.scheme",
+                        "FIELD",
+                        "unset or unknown value",
+                    ));
+                }
+                // Under another spelling there is nothing on the ledger, and "nothing" would be misread.
+                form::check_spelling(subject.scheme(), &subject.id)
+                    .map_err(|why| Refused::field("subject.id", "SUBJECT_FORM", why.to_string()))?;
+                Ok(Self::Subject(subject))
             }
-            // Under another spelling there is nothing on the ledger, and "nothing" would be misread.
-            form::check_spelling(subject.scheme(), &subject.id)
-                .map_err(|why| Refused::field("subject.id", "SUBJECT_FORM", why.to_string()))?;
-            Ok(subject_key(&subject))
+            None => Err(Refused::field("subject_or_key", "FIELD", "missing")),
         }
-        None => Err(Refused::field("subject_or_key", "FIELD", "missing")),
+    }
+
+    /// The key that page tokens name.
+    fn key(&self) -> Hash {
+        match self {
+            Self::Key(key) => *key,
+            Self::Subject(subject) => subject_key(subject),
+        }
+    }
+
+    /// All keys that the history may have it under.
+    fn keys(&self, view: &View) -> Vec<Hash> {
+        match self {
+            Self::Key(key) => vec![*key],
+            Self::Subject(subject) => view.subject_keys(subject),
+        }
     }
 }
 
@@ -306,19 +350,19 @@ struct Page {
 
 impl Page {
     fn read(
-        reader: &ChainReader,
-        key: &Hash,
+        view: &View,
+        keys: &[Hash],
         after: Option<PageToken>,
         size: usize,
     ) -> Result<Self, StoreError> {
-        let after = after.map(|token| (token.log_index, token.position));
+        let from = after.map_or((0, 0), |token| (token.log_index, token.position + 1));
         // One more tells whether there is another page.
-        let entries = reader.history(key, after, size + 1)?;
-        let mut page = Self { items: Vec::new(), more: entries.len() > size };
-        let mut transactions = Transactions { reader, last: None, bytes: 0 };
+        let places = view.places(keys, from, false, size + 1)?;
+        let mut page = Self { items: Vec::new(), more: places.len() > size };
+        let mut transactions = Transactions { view, last: None, bytes: 0 };
         let mut bytes = 0;
-        for entry in entries.iter().take(size) {
-            let item = history_item(transactions.of(entry)?, entry)?;
+        for place in places.iter().take(size) {
+            let item = transactions.item(*place)?;
             bytes += item.record.len();
             if bytes > PAGE_BYTES_MAX {
                 page.more = true;
@@ -326,7 +370,7 @@ impl Page {
             }
             page.items.push(item);
             if transactions.bytes > PAGE_READ_BYTES_MAX {
-                page.more |= page.items.len() < entries.len();
+                page.more |= page.items.len() < places.len();
                 break;
             }
         }
@@ -340,53 +384,45 @@ const _: () = assert!(PAGE_BYTES_MAX >= ANSWERED_BYTES_MAX);
 /// The transactions that a page is read from. Entries come in log order, so that the many records
 /// of one transaction are read once.
 struct Transactions<'a> {
-    reader: &'a ChainReader,
+    view: &'a View,
     last: Option<CommittedTransaction>,
     /// Read so far.
     bytes: usize,
 }
 
 impl Transactions<'_> {
-    fn of(&mut self, entry: &HistoryEntry) -> Result<&CommittedTransaction, StoreError> {
-        let last = self.last.take().filter(|last| last.log_index == entry.log_index);
+    fn item(&mut self, place: (u64, u32)) -> Result<v1::HistoryItem, StoreError> {
+        let last = self.last.take().filter(|last| last.log_index == place.0);
         let transaction = match last {
             Some(last) => last,
             None => {
-                let read = self.reader.transaction_at(entry.log_index)?;
-                let read = read.ok_or_else(|| dangling(entry))?;
+                let read = self.view.reader().transaction_at(place.0)?;
+                let read = read.ok_or_else(|| dangling(place))?;
                 self.bytes += read.encoded.len();
                 read
             }
         };
-        Ok(self.last.insert(transaction))
+        let record = transaction.record(place.1).ok_or_else(|| dangling(place))?;
+        self.last = Some(transaction);
+        let (record, sealed) = self.view.seen(record)?;
+        let place = self::place(&record, sealed);
+        let bytes = record.bytes.unwrap_or_default();
+        Ok(v1::HistoryItem {
+            record_id: record.id.0.to_vec(),
+            // What is too large for one answer is read by itself.
+            record: if bytes.len() <= ANSWERED_BYTES_MAX { bytes.to_vec() } else { Vec::new() },
+            length: bytes.len() as u64,
+            place: Some(place),
+        })
     }
 }
 
-fn dangling(entry: &HistoryEntry) -> StoreError {
+fn dangling((log_index, position): (u64, u32)) -> StoreError {
     StoreError::Corrupt {
         table: "history",
-        key: hex::encode(entry.encode()),
+        key: format!("{log_index}, {position}"),
         what: "the record that it names is missing".to_owned(),
     }
-}
-
-fn history_item(
-    transaction: &CommittedTransaction,
-    entry: &HistoryEntry,
-) -> Result<v1::HistoryItem, StoreError> {
-    let position = entry.position as usize;
-    let record = transaction.parts.records.get(position).ok_or_else(|| dangling(entry))?;
-    let slot = transaction.parts.slots.get(position).ok_or_else(|| dangling(entry))?;
-    let slot = Slot::decode(slot).map_err(|_| dangling(entry))?;
-    let transaction_id = Tag::TRANSACTION.hash(&[&transaction.parts.header]);
-    let entry = (entry.log_index, entry.position);
-    Ok(v1::HistoryItem {
-        record_id: slot.record_id.0.to_vec(),
-        // What is too large for one answer is read by itself.
-        record: if record.len() <= ANSWERED_BYTES_MAX { record.to_vec() } else { Vec::new() },
-        length: record.len() as u64,
-        place: Some(place_of(entry, &transaction.header, &transaction_id)),
-    })
 }
 
 #[cfg(test)]
@@ -419,8 +455,8 @@ mod tests {
     fn a_subject_needs_a_known_scheme_and_an_id() {
         let subject =
             |scheme, id: &str| SubjectOrKey::Subject(v1::Subject { scheme, id: id.into() });
-        assert!(key_of(Some(subject(1, "X"))).is_ok());
-        assert!(key_of(Some(SubjectOrKey::SubjectKey(vec![0; 32]))).is_ok());
+        assert!(Asked::of(Some(subject(1, "X"))).is_ok());
+        assert!(Asked::of(Some(SubjectOrKey::SubjectKey(vec![0; 32]))).is_ok());
         let long = "X".repeat(SUBJECT_ID_BYTES_MAX + 1);
         for wrong in [
             None,
@@ -433,7 +469,7 @@ mod tests {
             Some(subject(4, "CSQU 3054383")),
             Some(SubjectOrKey::SubjectKey(vec![0; 31])),
         ] {
-            assert_eq!(key_of(wrong).expect_err("refused").code, Code::InvalidArgument);
+            assert_eq!(Asked::of(wrong).expect_err("refused").code, Code::InvalidArgument);
         }
     }
 }

@@ -36,6 +36,20 @@ impl Vault {
         wrapped.and_then(seal).map_err(E::from)
     }
 
+    /// A new key for a place, wrapped as [`Vault::seal`] does, for whoever makes many intents durable with one write:
+    /// what it is for is sealed with [`Vault::seal_again`] when that is done.
+    ///
+    /// # Errors
+    /// As [`Vault::seal`].
+    pub fn new_key(
+        &self,
+        place: SealedPlace,
+        month: RetentionMonth,
+    ) -> Result<Leased<WrappedKey>, VaultError> {
+        let key = Secret::random().map_err(VaultError::Randomness)?;
+        self.wrap(place, month, &key, |_| Ok(()))
+    }
+
     /// Seals bytes for a place whose wrapped key is there already: from an attempt that a crash cut short.
     ///
     /// # Errors

@@ -99,7 +99,12 @@ fn record(agency: AgencyCode, number: u64, kind: Kind) -> v1::Record {
 /// A record for the node to sign.
 pub(crate) fn submission(agency: AgencyCode, number: u64) -> v1::RecordSubmission {
     let record = Some(record(agency, number, Kind::NodeSigned));
-    v1::RecordSubmission { record, idempotency_key: key_of(number) }
+    v1::RecordSubmission {
+        record,
+        idempotency_key: key_of(number),
+        open: true,
+        agreement: Vec::new(),
+    }
 }
 
 pub(crate) fn key_of(number: u64) -> String {

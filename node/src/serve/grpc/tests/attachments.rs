@@ -78,7 +78,12 @@ impl LocalFile {
     }
 
     fn submission(&self, key: &str) -> v1::RecordSubmission {
-        v1::RecordSubmission { record: Some(self.record(7)), idempotency_key: key.into() }
+        v1::RecordSubmission {
+            record: Some(self.record(7)),
+            idempotency_key: key.into(),
+            open: true,
+            agreement: Vec::new(),
+        }
     }
 }
 

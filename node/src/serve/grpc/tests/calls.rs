@@ -196,7 +196,12 @@ async fn an_oversize_message_is_refused_before_it_is_decoded() {
     let mut record = fixture::record(1);
     record.source =
         Some(v1::Source { content: vec![0xff; REQUEST_BYTES_MAX], ..Default::default() });
-    let records = vec![v1::RecordSubmission { record: Some(record), idempotency_key: "k".into() }];
+    let records = vec![v1::RecordSubmission {
+        record: Some(record),
+        idempotency_key: "k".into(),
+        open: true,
+        agreement: Vec::new(),
+    }];
     let request = v1::SubmitRecordsRequest { records, wait: false };
     let refused = ClientError::from(submission.submit_records(request).await.expect_err("refused"));
     let refused = refused.refused().expect("a refusal").clone();
@@ -263,6 +268,8 @@ async fn another_spelling_of_an_id_is_refused_with_its_normal_form_in_records_an
             ..Default::default()
         }),
         idempotency_key: "b".into(),
+        open: true,
+        agreement: Vec::new(),
     };
     let records = vec![stated(submission("a", 1)), following];
     for result in client.submit_records(records, true).await.expect("answered") {

@@ -299,7 +299,12 @@ async fn a_history_has_the_declaration_that_an_answer_with_the_number_is_about_a
         };
         let references = to.map(reference).into_iter().collect();
         let record = Some(v1::Record { references, body: Some(body), ..Default::default() });
-        let submission = v1::RecordSubmission { record, idempotency_key: key.into() };
+        let submission = v1::RecordSubmission {
+            record,
+            idempotency_key: key.into(),
+            open: true,
+            agreement: Vec::new(),
+        };
         let results = client.submit_records(vec![submission], true).await.expect("taken");
         assert_eq!(results[0].phase(), Phase::Final, "{key}: {}", results[0].reason);
         results[0].record_id.clone()

@@ -197,7 +197,12 @@ pub(super) fn record(number: u64) -> v1::Record {
 }
 
 pub(super) fn submission(key: &str, number: u64) -> v1::RecordSubmission {
-    v1::RecordSubmission { record: Some(record(number)), idempotency_key: key.into() }
+    v1::RecordSubmission {
+        record: Some(record(number)),
+        idempotency_key: key.into(),
+        open: true,
+        agreement: Vec::new(),
+    }
 }
 
 pub(super) fn now_ms() -> u64 {

@@ -37,7 +37,13 @@ fn message(label: &str, content: &str) -> v1::ImportMessage {
 }
 
 fn options(lodge: Lodge) -> v1::ImportOptions {
-    v1::ImportOptions { lodge: lodge as i32, wait: true, with_records: true, ..Default::default() }
+    v1::ImportOptions {
+        lodge: lodge as i32,
+        wait: true,
+        with_records: true,
+        open: true,
+        ..Default::default()
+    }
 }
 
 fn imported(result: &v1::ImportResult) -> &v1::ImportedMessage {
@@ -361,8 +367,12 @@ async fn a_record_that_contradicts_its_source_is_refused_and_one_that_does_not_i
         record
     };
     let submit = |key: &str, record: v1::Record| {
-        let submission =
-            v1::RecordSubmission { record: Some(record), idempotency_key: key.to_owned() };
+        let submission = v1::RecordSubmission {
+            record: Some(record),
+            idempotency_key: key.to_owned(),
+            open: true,
+            agreement: Vec::new(),
+        };
         client.submit_records(vec![submission], true)
     };
     let lying = with(&|record| {

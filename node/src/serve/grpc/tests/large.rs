@@ -15,7 +15,12 @@ fn large(key: &str, number: u64, bytes: usize) -> v1::RecordSubmission {
     let content = (0..bytes).map(|index| (index * 31 % 251) as u8).collect();
     let source = v1::Source { format: "test".into(), content, ..Default::default() };
     let record = v1::Record { source: Some(source), ..record(number) };
-    v1::RecordSubmission { record: Some(record), idempotency_key: key.into() }
+    v1::RecordSubmission {
+        record: Some(record),
+        idempotency_key: key.into(),
+        open: true,
+        agreement: Vec::new(),
+    }
 }
 
 const WHOLE: usize = RECORD_BYTES_MAX - 1024;

@@ -43,14 +43,24 @@ async fn lodge(
         ..Default::default()
     };
     let idempotency_key = format!("{reference}/{mrn}");
-    let submission = v1::RecordSubmission { record: Some(record), idempotency_key };
+    let submission = v1::RecordSubmission {
+        record: Some(record),
+        idempotency_key,
+        open: true,
+        agreement: Vec::new(),
+    };
     let lodged = client.submit_records(vec![submission], true).await.expect("taken").remove(0);
     assert_eq!(lodged.phase(), Phase::Final, "{}", lodged.reason);
     lodged.record_id
 }
 
 async fn import(client: &Client, content: String) -> v1::ImportedMessage {
-    let options = v1::ImportOptions { lodge: Lodge::All as i32, wait: true, ..Default::default() };
+    let options = v1::ImportOptions {
+        lodge: Lodge::All as i32,
+        wait: true,
+        open: true,
+        ..Default::default()
+    };
     let message = v1::ImportMessage {
         label: "a.xml".into(),
         content: content.into_bytes(),

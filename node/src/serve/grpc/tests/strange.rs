@@ -79,7 +79,15 @@ async fn results_that_would_not_be_read_are_not_made() {
     let greedy = Raw::connect(&fixture, &fixture.tls(Role::Broker), 0).await;
     // Each is refused, and its result says so under its key: some 700 KB of them.
     let idempotency_key = "k".repeat(128);
-    let records = vec![v1::RecordSubmission { record: None, idempotency_key }; 4096];
+    let records = vec![
+        v1::RecordSubmission {
+            record: None,
+            idempotency_key,
+            open: true,
+            agreement: Vec::new()
+        };
+        4096
+    ];
     let request = v1::SubmitRecordsRequest { records, wait: false }.encode_to_vec();
     let mut asked = Vec::new();
     for _ in 0..24 {
@@ -102,7 +110,12 @@ async fn results_that_repeat_what_was_sent_are_an_answer_still() {
         let event = v1::Event { epcs: vec!["\u{202e}".repeat(290)], ..Default::default() };
         let record =
             v1::Record { body: Some(v1::record::Body::Event(event)), ..Default::default() };
-        v1::RecordSubmission { record: Some(record), idempotency_key: format!("{number:0>96}") }
+        v1::RecordSubmission {
+            record: Some(record),
+            idempotency_key: format!("{number:0>96}"),
+            open: true,
+            agreement: Vec::new(),
+        }
     };
     let results = client.submit_records((0..4096).map(record).collect(), false).await;
     let results = results.expect("an answer that a client takes");

@@ -64,7 +64,12 @@ fn message(number: usize) -> v1::ImportMessage {
 async fn an_import_that_is_given_up_before_its_records_are_final_gives_back_its_place() {
     let fixture = start_without_quorum().await;
     let tls = fixture.tls(Role::Broker);
-    let options = v1::ImportOptions { lodge: Lodge::All as i32, wait: true, ..Default::default() };
+    let options = v1::ImportOptions {
+        lodge: Lodge::All as i32,
+        wait: true,
+        open: true,
+        ..Default::default()
+    };
     let node = fixture.shared.upgrade().expect("it runs");
     for number in 0..6 {
         let raw = Raw::connect(&fixture, &tls, USUAL_WINDOW).await;

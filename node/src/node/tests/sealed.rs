@@ -1,0 +1,258 @@
+//! Sealed records among four nodes: who gets the bytes, and who does not.
+
+use customhouse_files::secret::Secret;
+use customhouse_ledger::{
+    agreement::{AgreementChange, EpochProposal, own_id},
+    vrf::VrfSecretKey,
+};
+use customhouse_proto::v1::{AgreementEpoch, DedupeCheckEntry};
+use customhouse_vault::{
+    dedupe::dedupe_check,
+    named::EpochSecret,
+    vault::{Protection, Vault},
+};
+
+use super::*;
+use crate::{
+    config::{RootKeyProtection, VaultSection},
+    sealed::{Check, Row, SealedId, Standing, keys::SealingKeys},
+    submissions::Accepted,
+};
+
+/// The secret of an agency's dedupe keys.
+fn dedupe_secret(agency: usize) -> Secret {
+    Secret::new(&key_seed(5, agency))
+}
+
+fn directory(folder: &std::path::Path, i: usize) -> PathBuf {
+    folder.join(format!("{i}-vault"))
+}
+
+/// Opens an agency's vault.
+pub(super) fn open_vault(folder: &std::path::Path, i: usize) -> SealingKeys {
+    let section = VaultSection {
+        directory: directory(folder, i),
+        root_key: RootKeyProtection(Protection::Plain),
+        mirror: None,
+        single_copy: true,
+        backup: None,
+        retention_months: 120,
+    };
+    SealingKeys::open(&section).expect("opened")
+}
+
+/// Four nodes with vaults; each agency's own agreement is in force, and one among the first two.
+struct Sealed {
+    network: Network,
+    agreement: Hash,
+}
+
+impl Sealed {
+    async fn start() -> Self {
+        let plain = genesis(4);
+        let check = |i: usize| {
+            let check = dedupe_check(&dedupe_secret(i), code(i)).0.to_vec();
+            let agency = code(i).to_string();
+            let entry = Some(Entry::DedupeCheck(DedupeCheckEntry { agency, check }));
+            v1::RegistryEntry { from_height: 0, end_height: 0, entry }
+        };
+        let entries = plain.registry.entries().cloned().chain((0..4).map(check)).collect();
+        let genesis = Genesis::new("test".into(), 1, 10, entries).expect("valid");
+        let folder = tempfile::tempdir().expect("a folder");
+        for i in 0..4 {
+            let path = folder.path().join(format!("{i}.journal"));
+            SignerJournal::create(&path, &key(1, i).public()).expect("created");
+            let vault = Vault::create(&directory(folder.path(), i), &Protection::Plain);
+            vault.expect("created").put_dedupe(dedupe_secret(i), 0).expect("kept");
+        }
+        let nodes = (0..4).map(|_| None).collect();
+        let (addresses, have_vaults) = (Vec::new(), true);
+        let mut network = Network { folder, genesis, addresses, nodes, have_vaults };
+        network.start_all().await;
+        for i in 0..4 {
+            agree(&network, &[i], 1).await;
+        }
+        let agreement = agree(&network, &[0, 1], 1).await;
+        Self { network, agreement }
+    }
+
+    async fn submit(&self, i: usize, key: &str, agreement: Option<Hash>) -> Accepted {
+        self.try_to_submit(i, key, agreement, "MRN").await.expect("accepted")
+    }
+
+    async fn try_to_submit(
+        &self,
+        i: usize,
+        key: &str,
+        agreement: Option<Hash>,
+        mrn: &str,
+    ) -> Result<Accepted, SubmissionRefusal> {
+        let (agency, name) = (code(i), "broker".to_owned());
+        let client =
+            ClientIdentity { agency, name, role: ClientRole::Broker, certificate: [0; 32] };
+        let submission = v1::RecordSubmission {
+            record: Some(v1::Record { body: Some(inspection(mrn)), ..Default::default() }),
+            idempotency_key: key.into(),
+            open: false,
+            agreement: agreement.map(|id| id.0.to_vec()).unwrap_or_default(),
+        };
+        let submissions = &self.network.shared(i).submissions;
+        submissions.submit_records(&client, vec![submission]).await.pop().expect("one")
+    }
+
+    /// Waits until a node holds the bytes of a record of the first agency, held against its slot.
+    async fn is_held(&self, i: usize, record_id: Hash) {
+        let id = SealedId { agency: code(0), record_id };
+        until("held", || {
+            let holdings = self.holdings(i);
+            let row = holdings.row(&id).expect("readable");
+            row == Some(Row { standing: Standing::Committed, check: Check::Right })
+        })
+        .await;
+        let record = self.holdings(i).record(&id).expect("opens").expect("there");
+        assert_eq!(ValidRecord::from_bytes(record).expect("valid").id, record_id);
+    }
+
+    fn holdings(&self, i: usize) -> crate::sealed::Holdings {
+        self.network.shared(i).holdings.clone().expect("a vault")
+    }
+}
+
+/// Waits for a condition.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("never {what}"));
+}
+
+/// Has agencies agree on an epoch, whose secret all their vaults have.
+async fn agree(network: &Network, parties: &[usize], number: u32) -> Hash {
+    let now_ms = crate::clock::unix_ms();
+    let seed = [u8::try_from(100 + parties[0] * 10 + parties.len()).expect("small"); 32];
+    let own = (parties.len() == 1).then(|| own_id(&code(parties[0])).0.to_vec());
+    let proposal = EpochProposal::from_proto(AgreementEpoch {
+        agreement: own.unwrap_or_default(),
+        number,
+        parties: parties.iter().map(|i| code(*i).to_string()).collect(),
+        public_key: VrfSecretKey::from_seed(&seed).public().as_bytes().to_vec(),
+        from_ms: now_ms,
+        until_ms: now_ms + 3_600_000,
+        terms_hash: vec![7; 32],
+        not_after_ms: now_ms + 60_000,
+        changes: 0,
+    });
+    let proposal = proposal.expect("valid");
+    let agreement = proposal.agreement();
+    for i in parties {
+        let secret = EpochSecret {
+            agreement,
+            epoch: number,
+            secret: Secret::new(&seed),
+            until_s: u64::MAX / 2,
+        };
+        let holdings = network.shared(*i).holdings.clone().expect("a vault");
+        holdings.keys().vault.put_epoch(secret).expect("kept");
+    }
+    let chain_id = network.genesis.chain_id();
+    let approvals = parties.iter().map(|i| proposal.approve(&chain_id, &key(3, *i))).collect();
+    let change = AgreementChange::epoch(proposal, approvals).expect("one each");
+    let change = VerifiedTransaction::change_agreement(
+        &change,
+        "operator",
+        code(parties[0]),
+        now_ms + 60_000,
+        &chain_id,
+        &key(3, parties[0]),
+    );
+    let change = change.expect("valid");
+    let (agency, name) = (code(parties[0]), "operator".to_owned());
+    let client = ClientIdentity { agency, name, role: ClientRole::Operator, certificate: [0; 32] };
+    let id = change.id();
+    let submissions = &network.shared(parties[0]).submissions;
+    submissions.submit_transaction(&client, change).await.expect("accepted");
+    let end = tokio::time::timeout(DEADLINE, submissions.wait_transaction(id)).await;
+    assert!(matches!(end.expect("in time"), Ok(End::Final { .. })));
+    let known = || {
+        network
+            .nodes
+            .iter()
+            .flatten()
+            .all(|(node, _)| node.shared.reader.agreements().get(&agreement).is_some())
+    };
+    until("known to all", known).await;
+    agreement
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_of_a_sealed_record_are_at_its_parties_and_nowhere_else() {
+    let sealed = Sealed::start().await;
+    let shared = sealed.submit(0, "shared", Some(sealed.agreement)).await;
+    let own = sealed.submit(0, "own", None).await;
+    for id in [shared.record_id, own.record_id] {
+        assert!(matches!(sealed.network.finality(0, id).await, End::Final { .. }));
+    }
+    sealed.is_held(0, shared.record_id).await;
+    sealed.is_held(0, own.record_id).await;
+    sealed.is_held(1, shared.record_id).await;
+    until("told to be held", || {
+        let told = sealed.holdings(0).delivered(&shared.record_id).expect("readable");
+        told.iter().map(|(agency, _)| *agency).eq([code(1)])
+    })
+    .await;
+    let height = sealed.network.shared(0).reader.tip().header.height;
+    sealed.network.agree(height).await;
+    for (i, record_id) in [(1, own.record_id), (2, shared.record_id), (3, own.record_id)] {
+        let id = SealedId { agency: code(0), record_id };
+        assert_eq!(sealed.holdings(i).row(&id).expect("readable"), None, "node {i}");
+        assert!(sealed.holdings(i).record(&id).expect("readable").is_none(), "node {i}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_is_the_same_submission_and_another_record_under_its_key_is_refused() {
+    let sealed = Sealed::start().await;
+    let agreement = Some(sealed.agreement);
+    let first = sealed.submit(0, "k", agreement).await;
+    let again = sealed.submit(0, "k", agreement).await;
+    assert_eq!(first.record_id, again.record_id, "while it waits or when it is final");
+    sealed.network.finality(0, first.record_id).await;
+    let again = sealed.submit(0, "k", agreement).await;
+    assert_eq!(again.record_id, first.record_id);
+    assert!(matches!(again.end, Some(End::Final { .. })));
+    let other = sealed.try_to_submit(0, "k", agreement, "OTHER").await;
+    assert_eq!(other.expect_err("another record").code(), "ALREADY_EXISTS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lodged_under_an_agreement_that_is_not_the_agency_s() {
+    let sealed = Sealed::start().await;
+    let foreign = sealed.try_to_submit(2, "k", Some(sealed.agreement), "M").await;
+    assert_eq!(foreign.expect_err("no party").code(), "AGREEMENT_PARTY");
+    let unknown = sealed.try_to_submit(0, "k", Some(Hash([9; 32])), "M").await;
+    assert_eq!(unknown.expect_err("unknown").code(), "AGREEMENT_UNKNOWN");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_party_that_was_away_or_lost_what_it_had_gets_the_bytes() {
+    let mut sealed = Sealed::start().await;
+    sealed.network.stop_node(1).await;
+    let away = sealed.submit(0, "away", Some(sealed.agreement)).await;
+    assert!(matches!(sealed.network.finality(0, away.record_id).await, End::Final { .. }));
+    sealed.network.start_node(1).await;
+    sealed.is_held(1, away.record_id).await;
+    // Its store of sealed records is lost, and its vault is not.
+    sealed.network.stop_node(1).await;
+    let store = sealed.network.folder.path().join("1-sealed");
+    std::fs::remove_dir_all(store).expect("there");
+    sealed.network.start_node(1).await;
+    sealed.is_held(1, away.record_id).await;
+    // So does who lodged it, from whoever it was shared with.
+    sealed.network.stop_node(0).await;
+    let store = sealed.network.folder.path().join("0-sealed");
+    std::fs::remove_dir_all(store).expect("there");
+    sealed.network.start_node(0).await;
+    sealed.is_held(0, away.record_id).await;
+}

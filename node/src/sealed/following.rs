@@ -1,0 +1,189 @@
+//! Looking at what is committed: which sealed records this agency is entitled to, which of them are here, and which
+//! it shares with others from now on.
+
+use customhouse_ledger::{
+    agreement::Agreements,
+    chain::{ListedSlot, ListedTransaction, LogWalk},
+    transaction::{EpochId, SlotForm},
+};
+
+use tokio::{sync::watch, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    SealedId,
+    error::SealedError,
+    holdings::Holdings,
+    row::{Check, Row, Standing},
+    store::{Batch, Outgoing, SlotPlace},
+};
+
+/// Transactions that are looked at before what was found is written.
+const TRANSACTIONS_AT_ONCE: u64 = 256;
+/// Pending records that are looked through for expired ones at a time.
+const EXPIRED_AT_ONCE: usize = 1024;
+
+/// What a look at the log has changed, beside the rows.
+#[derive(Default)]
+struct Changed {
+    /// No longer pending: agency and bytes.
+    settled: Vec<(customhouse_ledger::agency::AgencyCode, u64)>,
+    /// Whether there is something to fetch or to deliver.
+    work: bool,
+}
+
+/// Looks at whatever is committed until the node stops.
+///
+/// # Errors
+/// The stores'.
+pub(crate) async fn follow(
+    holdings: Holdings,
+    mut committed: watch::Receiver<u64>,
+    stop: CancellationToken,
+) -> Result<(), SealedError> {
+    let mut walk = LogWalk::new(holdings.0.reader.clone());
+    loop {
+        committed.borrow_and_update();
+        let (of, at) = (holdings.clone(), walk);
+        let looked = spawn_blocking(move || {
+            let mut walk = at;
+            let more = of.follow(&mut walk)?;
+            if !more {
+                of.expire()?;
+                walk.forget();
+            }
+            Ok::<_, SealedError>((more, walk))
+        });
+        // A panic ends the process; a runtime that ends takes no more.
+        let Ok(looked) = looked.await else { return Ok(()) };
+        let more;
+        (more, walk) = looked?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        if !more {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = committed.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    }
+}
+
+impl Holdings {
+    /// Looks at the next transactions of the log. True where there are more.
+    ///
+    /// # Errors
+    /// The stores'.
+    pub(super) fn follow(&self, walk: &mut LogWalk) -> Result<bool, SealedError> {
+        let (from, agreements) = (self.0.store.cursor()?, self.0.reader.agreements());
+        let log_size = self.0.reader.tip().header.log_size;
+        let until = log_size.min(from + TRANSACTIONS_AT_ONCE);
+        if from >= until {
+            return Ok(false);
+        }
+        let (mut batch, mut changed) = (self.0.store.batch(), Changed::default());
+        for log_index in from..until {
+            let Some(transaction) = walk.at(log_index)? else { break };
+            for slot in &transaction.slots {
+                if let Some(epoch) = slot.form.epoch() {
+                    let at = (transaction, slot, &epoch);
+                    self.look_at(at, &agreements, &mut batch, &mut changed)?;
+                }
+            }
+        }
+        batch.put_cursor(until);
+        batch.commit_unsynced()?;
+        self.settle(&changed.settled);
+        if changed.work {
+            self.wake();
+        }
+        Ok(until < log_size)
+    }
+
+    fn look_at(
+        &self,
+        (transaction, slot, epoch): (&ListedTransaction, &ListedSlot, &EpochId),
+        agreements: &Agreements,
+        batch: &mut Batch<'_>,
+        changed: &mut Changed,
+    ) -> Result<(), SealedError> {
+        let parties = agreements.parties(&epoch.agreement, epoch.number).unwrap_or_default();
+        if !parties.contains(&self.0.agency) {
+            return Ok(());
+        }
+        let agency = transaction.header.agency;
+        let (id, is_own) =
+            (SealedId { agency, record_id: slot.record_id }, agency == self.0.agency);
+        if is_own && matches!(slot.form, SlotForm::Grant(_)) {
+            let not_after_ms = transaction.header.not_after_ms;
+            for &to in parties.iter().filter(|party| **party != agency) {
+                let (record_id, epoch) = (slot.record_id, *epoch);
+                batch.put_outgoing(&Outgoing { to, not_after_ms, record_id, epoch });
+                changed.work = true;
+            }
+        }
+        match self.0.store.row(&id)? {
+            Some(Row { standing: Standing::Pending { not_after_ms }, check }) => {
+                let bytes = self.0.store.content(&id)?.map_or(0, |bytes| bytes.len() as u64);
+                batch.end_pending(not_after_ms, &id);
+                changed.settled.push((agency, bytes));
+                let check = match check {
+                    Check::NotYet => self.check_held((&id, epoch), slot)?,
+                    check => check,
+                };
+                batch.put_row(&id, &Row { standing: Standing::Committed, check });
+            }
+            Some(Row { standing: Standing::Committed, .. }) => {}
+            None => {
+                let (log_index, position) = (transaction.log_index, slot.position);
+                batch.put_missing(&id, SlotPlace { log_index, position });
+                changed.work = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds the bytes that came before their slot against it.
+    fn check_held(
+        &self,
+        (id, epoch): (&SealedId, &EpochId),
+        slot: &ListedSlot,
+    ) -> Result<Check, SealedError> {
+        match self.record(id) {
+            Ok(Some(record)) => Ok(self.check_slot((id, epoch), &slot.subject_keys, &record)),
+            Ok(None) => Ok(Check::NotYet),
+            Err(SealedError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, record = %id.record_id.short(), "a sealed record does not open");
+                Ok(Check::NotYet)
+            }
+        }
+    }
+
+    /// Forgets what came and was never committed. Called when all that is committed was looked at.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn expire(&self) -> Result<(), SealedError> {
+        let time_ms = self.0.reader.tip().header.time_ms;
+        loop {
+            let expired = self.0.store.expired(time_ms, EXPIRED_AT_ONCE)?;
+            if expired.is_empty() {
+                return Ok(());
+            }
+            let (mut batch, mut settled) = (self.0.store.batch(), Vec::new());
+            for (not_after_ms, id) in &expired {
+                batch.end_pending(*not_after_ms, id);
+                let row = self.0.store.row(id)?;
+                if row.is_some_and(|row| row.standing != Standing::Committed) {
+                    let bytes = self.0.store.content(id)?.map_or(0, |bytes| bytes.len() as u64);
+                    settled.push((id.agency, bytes));
+                    batch.forget(id);
+                }
+            }
+            batch.commit()?;
+            self.settle(&settled);
+        }
+    }
+}

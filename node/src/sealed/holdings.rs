@@ -1,0 +1,228 @@
+//! What this node holds of sealed records: bytes that it took from its own clients or from the agencies that share
+//! theirs with it, each sealed under a key of its own before it comes near a disk.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use customhouse_ledger::{
+    agency::AgencyCode, chain::ChainReader, hash::Hash, keys::SigningKey, transaction::EpochId,
+};
+use customhouse_proto::v1;
+use customhouse_vault::{
+    error::VaultError,
+    lease::Leased,
+    mirror::{MirrorEntry, MirrorPart},
+    sealed::{SealedBytes, SealedKind, SealedPlace, WrappedKey},
+};
+use prost::Message as _;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::{
+    error::{SealedError, SealedStoreError},
+    keys::SealingKeys,
+    row::{Check, Delivery, Row, Standing},
+    store::{Outgoing, SealedId, SealedStore},
+    subject_keys::EpochSecrets,
+};
+
+/// What a node holds of sealed records. Cheap to clone.
+#[derive(Clone)]
+pub struct Holdings(pub(super) Arc<Held>);
+
+pub(super) struct Held {
+    pub(super) store: SealedStore,
+    pub(super) keys: SealingKeys,
+    pub(super) secrets: EpochSecrets,
+    pub(super) reader: ChainReader,
+    pub(super) agency: AgencyCode,
+    pub(super) chain_id: Hash,
+    /// Signs that a record is held.
+    pub(super) signing_key: SigningKey,
+    /// Bytes of each agency that are pending.
+    pub(super) pending: Mutex<HashMap<AgencyCode, u64>>,
+    /// Changes whenever something is to be delivered or fetched.
+    pub(super) work: watch::Sender<u64>,
+}
+
+/// A record of this agency that was sealed and is not kept yet.
+#[derive(Debug)]
+pub struct OwnSealed {
+    /// Its id.
+    pub record_id: Hash,
+    /// As it is kept.
+    pub sealed: Leased<SealedBytes>,
+    /// Under which epoch it is shared.
+    pub epoch: EpochId,
+}
+
+impl Holdings {
+    /// Opens the store of sealed records.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn open(
+        path: &Path,
+        keys: SealingKeys,
+        reader: ChainReader,
+        (agency, signing_key): (AgencyCode, SigningKey),
+    ) -> Result<Self, SealedStoreError> {
+        let store = SealedStore::open(path)?;
+        let mut pending = HashMap::new();
+        for (id, bytes) in store.pending()? {
+            *pending.entry(id.agency).or_default() += u64::from(bytes);
+        }
+        let (secrets, chain_id) = (EpochSecrets::new(Arc::clone(&keys.vault)), reader.chain_id());
+        let (pending, work) = (Mutex::new(pending), watch::Sender::new(0));
+        Ok(Self(Arc::new(Held {
+            store,
+            keys,
+            secrets,
+            reader,
+            agency,
+            chain_id,
+            signing_key,
+            pending,
+            work,
+        })))
+    }
+
+    /// The agency's keys.
+    pub fn keys(&self) -> &SealingKeys {
+        &self.0.keys
+    }
+
+    /// The secrets of epochs.
+    pub fn secrets(&self) -> &EpochSecrets {
+        &self.0.secrets
+    }
+
+    /// Seals a record of this agency. Its salt was just drawn, so that nothing was ever sealed at its place or will
+    /// be: no intent is needed.
+    ///
+    /// # Errors
+    /// The vault's.
+    pub fn seal_own(
+        &self,
+        record_id: Hash,
+        record: &Bytes,
+    ) -> Result<Leased<SealedBytes>, VaultError> {
+        let (place, month) = (self.place(&self.own(record_id)), self.0.keys.retention_month());
+        let content = Zeroizing::new(v1::SealedContent { record: record.to_vec() }.encode_to_vec());
+        self.0.keys.vault.seal(place, month, &content, |_: &WrappedKey| Ok::<_, VaultError>(()))
+    }
+
+    /// Keeps records of this agency: they are durable here, and at the second place where there is one, when this
+    /// returns. What never comes onto the chain by `not_after_ms` is forgotten.
+    ///
+    /// # Errors
+    /// The mirror's, where nothing is kept; the store's.
+    pub fn accept(&self, records: Vec<OwnSealed>, not_after_ms: u64) -> Result<(), SealedError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let entries = records.iter().map(|own| (self.own(own.record_id), &*own.sealed));
+        self.mirror(entries)?;
+        let (mut batch, agreements) = (self.0.store.batch(), self.0.reader.agreements());
+        let mut taken = 0;
+        for OwnSealed { record_id, sealed, epoch } in &records {
+            let (id, bytes) = (self.own(*record_id), sealed.encode());
+            let standing = Standing::Pending { not_after_ms };
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            taken += u64::from(length);
+            batch.put_content(&id, &bytes);
+            batch.put_row(&id, &Row { standing, check: Check::Right });
+            batch.put_pending(not_after_ms, &id, length);
+            let parties = agreements.parties(&epoch.agreement, epoch.number).unwrap_or_default();
+            for &to in parties.iter().filter(|party| **party != self.0.agency) {
+                let (record_id, epoch) = (*record_id, *epoch);
+                batch.put_outgoing(&Outgoing { to, not_after_ms, record_id, epoch });
+            }
+        }
+        batch.commit()?;
+        *self.pending().entry(self.0.agency).or_default() += taken;
+        records.into_iter().for_each(|own| drop(own.sealed.stored()));
+        self.wake();
+        Ok(())
+    }
+
+    /// The canonical bytes of a record that is held, whoever lodged it.
+    ///
+    /// # Errors
+    /// The store's or the vault's: among others, of what was purged.
+    pub fn record(&self, id: &SealedId) -> Result<Option<Bytes>, SealedError> {
+        Ok(self.content(id)?.map(|content| content.record.into()))
+    }
+
+    pub(super) fn content(&self, id: &SealedId) -> Result<Option<v1::SealedContent>, SealedError> {
+        let Some(kept) = self.0.store.content(id)? else { return Ok(None) };
+        // A wrapped key alone is what a crash has left of something that was never told to be held.
+        if kept.len() == WrappedKey::LENGTH {
+            return Ok(None);
+        }
+        let sealed = SealedBytes::decode(&kept)?;
+        let opened = self.0.keys.vault.open_sealed(self.place(id), &sealed)?;
+        let content = v1::SealedContent::decode(&opened[..]);
+        content.map(Some).map_err(|_| self.not_its_content(id))
+    }
+
+    /// How a record stands that is held.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn row(&self, id: &SealedId) -> Result<Option<Row>, SealedError> {
+        Ok(self.0.store.row(id)?)
+    }
+
+    /// Which agencies have said that they hold a record of this agency.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn delivered(&self, record_id: &Hash) -> Result<Vec<(AgencyCode, Delivery)>, SealedError> {
+        Ok(self.0.store.delivered(record_id)?)
+    }
+
+    /// Told whenever something is to be delivered or fetched.
+    pub(super) fn work(&self) -> watch::Receiver<u64> {
+        self.0.work.subscribe()
+    }
+
+    pub(super) fn wake(&self) {
+        self.0.work.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn own(&self, record_id: Hash) -> SealedId {
+        SealedId { agency: self.0.agency, record_id }
+    }
+
+    pub(super) fn place(&self, id: &SealedId) -> SealedPlace {
+        let (chain_id, kind) = (self.0.chain_id, SealedKind::Record);
+        SealedPlace { chain_id, agency: id.agency, record_id: id.record_id, kind }
+    }
+
+    pub(super) fn pending(&self) -> MutexGuard<'_, HashMap<AgencyCode, u64>> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the second place keep what was sealed, where there is one.
+    pub(super) fn mirror<'a>(
+        &self,
+        sealed: impl Iterator<Item = (SealedId, &'a SealedBytes)>,
+    ) -> Result<(), SealedError> {
+        let Some(mirror) = &self.0.keys.mirror else { return Ok(()) };
+        let entry = |(id, sealed): (SealedId, &SealedBytes)| MirrorEntry {
+            place: self.place(&id),
+            part: MirrorPart::Whole(sealed.clone()),
+        };
+        Ok(mirror.append(&sealed.map(entry).collect::<Vec<_>>())?)
+    }
+
+    pub(super) fn not_its_content(&self, id: &SealedId) -> SealedError {
+        let (agency, record_id) = (id.agency.to_string(), id.record_id.to_string());
+        SealedError::Content { agency, record_id }
+    }
+}

@@ -1,0 +1,225 @@
+//! The ledger as one caller sees it at this node: what is open, and of what is sealed the records whose bytes this node
+//! holds and the caller may read.
+//!
+//! Who may read is decided here and nowhere else: an officer what the agency is entitled to, whoever lodges what it
+//! lodged itself, an auditor and an operator nothing of a sealed record but its slot.
+
+use bytes::Bytes;
+use customhouse_ledger::{
+    agency::AgencyCode,
+    chain::{ChainReader, CommittedRecord},
+    hash::Hash,
+    record::subject::subject_key,
+    sealed_subject,
+    store::StoreError,
+    transaction::{EpochId, SlotForm},
+};
+use customhouse_proto::v1::{self, sealed::Bytes as BytesState};
+use prost::Message as _;
+
+use crate::{
+    identity::{ClientIdentity, Role},
+    sealed::{Check, Holdings, SealedId, Standing, error::SealedError},
+};
+
+/// The ledger as a caller sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    reader: ChainReader,
+    holdings: Option<Holdings>,
+    agency: AgencyCode,
+    /// Who asks; nobody where the node itself looks.
+    caller: Option<ClientIdentity>,
+}
+
+/// What a caller sees of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Canonical bytes, where they are seen.
+    pub bytes: Option<Bytes>,
+    /// What is said of a sealed one; `None` where it is open.
+    pub sealed: Option<v1::Sealed>,
+}
+
+impl View {
+    /// As a client of this agency's node sees it.
+    pub fn of(
+        reader: ChainReader,
+        holdings: Option<Holdings>,
+        agency: AgencyCode,
+        caller: &ClientIdentity,
+    ) -> Self {
+        Self { reader, holdings, agency, caller: Some(caller.clone()) }
+    }
+
+    /// Of an open ledger, where nobody asks.
+    #[cfg(test)]
+    pub(crate) fn open(reader: ChainReader, agency: AgencyCode) -> Self {
+        Self { reader, holdings: None, agency, caller: None }
+    }
+
+    /// The ledger without the bytes of sealed records.
+    pub fn reader(&self) -> &ChainReader {
+        &self.reader
+    }
+
+    /// What is seen of a slot's record, whose bytes the chain has where it is open.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn see(
+        &self,
+        (form, id): (&SlotForm, &SealedId),
+        open: Option<Bytes>,
+    ) -> Result<Seen, StoreError> {
+        let Some(epoch) = form.epoch() else { return Ok(Seen { bytes: open, sealed: None }) };
+        let (state, check, bytes) = self.look(id, &epoch)?;
+        let sealed = v1::Sealed {
+            agreement: epoch.agreement.0.to_vec(),
+            epoch: epoch.number,
+            is_grant: matches!(form, SlotForm::Grant(_)),
+            bytes: state as i32,
+            warning: check.and_then(Check::code).unwrap_or_default().to_owned(),
+            is_checked: check == Some(Check::Right),
+        };
+        Ok(Seen { bytes, sealed: Some(sealed) })
+    }
+
+    fn look(
+        &self,
+        id: &SealedId,
+        epoch: &EpochId,
+    ) -> Result<(BytesState, Option<Check>, Option<Bytes>), StoreError> {
+        let agreements = self.reader.agreements();
+        let parties = agreements.parties(&epoch.agreement, epoch.number).unwrap_or_default();
+        if !parties.contains(&self.agency) {
+            return Ok((BytesState::NotShared, None, None));
+        }
+        let Some(holdings) = &self.holdings else {
+            return Ok((BytesState::NoVault, None, None));
+        };
+        if !self.may_read_any(id) {
+            return Ok((BytesState::NotForCaller, None, None));
+        }
+        let row = holdings.row(id).map_err(store_error)?;
+        let Some(row) = row.filter(|row| row.standing == Standing::Committed) else {
+            return Ok((BytesState::Missing, None, None));
+        };
+        let bytes = match holdings.record(id) {
+            Ok(bytes) => bytes,
+            Err(error @ (SealedError::Store(_) | SealedError::Ledger(_))) => {
+                return Err(store_error(error));
+            }
+            Err(error) => {
+                tracing::warn!(%error, record = %id.record_id.short(), "a sealed record does not open");
+                return Ok((BytesState::Unreadable, Some(row.check), None));
+            }
+        };
+        let Some(bytes) = bytes else { return Ok((BytesState::Missing, None, None)) };
+        if !self.may_read(id, &bytes) {
+            return Ok((BytesState::NotForCaller, None, None));
+        }
+        Ok((BytesState::Here, Some(row.check), Some(bytes)))
+    }
+
+    /// Whether the caller may read any record of an agency: those that may read none are not told what is here.
+    fn may_read_any(&self, id: &SealedId) -> bool {
+        match self.caller.as_ref().map(|caller| caller.role) {
+            None | Some(Role::Officer) => true,
+            Some(Role::Auditor | Role::Operator) => false,
+            Some(Role::Broker | Role::Carrier | Role::Trader | Role::Port) => {
+                id.agency == self.agency
+            }
+        }
+    }
+
+    fn may_read(&self, id: &SealedId, record: &Bytes) -> bool {
+        let Some(caller) = self.caller.as_ref().filter(|caller| caller.role != Role::Officer)
+        else {
+            return true;
+        };
+        let lodged_by = v1::Record::decode(record.clone()).map(|record| record.submitter);
+        self.may_read_any(id) && lodged_by.is_ok_and(|name| name == caller.name)
+    }
+
+    /// A committed record with what is seen of it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn record(
+        &self,
+        id: &Hash,
+    ) -> Result<Option<(CommittedRecord, Option<v1::Sealed>)>, StoreError> {
+        let Some(found) = self.reader.record(id)? else { return Ok(None) };
+        self.seen(found).map(Some)
+    }
+
+    /// What is seen of a record that was read.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn seen(
+        &self,
+        found: CommittedRecord,
+    ) -> Result<(CommittedRecord, Option<v1::Sealed>), StoreError> {
+        let id = SealedId { agency: found.place.agency, record_id: found.id };
+        let Seen { bytes, sealed } = self.see((&found.form, &id), found.bytes.clone())?;
+        Ok((CommittedRecord { bytes, ..found }, sealed))
+    }
+
+    /// All keys that the history may have a subject under, as far as this node can tell: its open key, and one for each
+    /// epoch whose secret is here and each of its parties. Each takes about 60 µs.
+    pub fn subject_keys(&self, subject: &v1::Subject) -> Vec<Hash> {
+        let mut keys = vec![subject_key(subject)];
+        let Some(holdings) = &self.holdings else { return keys };
+        let agreements = self.reader.agreements();
+        for agreement in agreements.all() {
+            for (number, epoch) in (1..).zip(&agreement.epochs) {
+                if !epoch.parties.contains(&self.agency) {
+                    continue;
+                }
+                let name = EpochId { agreement: agreement.id, number };
+                let Some(secret) = holdings.secrets().of(&name) else { continue };
+                for party in &epoch.parties {
+                    let key = sealed_subject::key_of(&secret, party, subject);
+                    keys.extend(key.ok().map(|key| name.index_key(party, &key)));
+                }
+            }
+        }
+        keys
+    }
+
+    /// The places of all records under some keys, at most `count_max`: from a place on, ascending, or those before it,
+    /// descending. Each once.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn places(
+        &self,
+        keys: &[Hash],
+        from: (u64, u32),
+        newest_first: bool,
+        count_max: usize,
+    ) -> Result<Vec<(u64, u32)>, StoreError> {
+        let mut places = Vec::new();
+        for key in keys {
+            places.extend(self.reader.subject_places(key, from, newest_first, count_max)?);
+        }
+        places.sort_unstable();
+        places.dedup();
+        if newest_first {
+            places.reverse();
+        }
+        places.truncate(count_max);
+        Ok(places)
+    }
+}
+
+fn store_error(error: SealedError) -> StoreError {
+    match error {
+        SealedError::Ledger(error) => error,
+        other => {
+            StoreError::Corrupt { table: "(sealed)", key: String::new(), what: other.to_string() }
+        }
+    }
+}
