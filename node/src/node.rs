@@ -188,7 +188,7 @@ impl NodeParts {
     /// [`ConfigError`].
     pub fn read(config: &NodeConfig) -> Result<Self, ConfigError> {
         let (genesis, keys) = readiness::require(config)?;
-        let sealing = config.open_vault()?;
+        let sealing = SealingKeys::of(config)?;
         let sections = || config.network.peers.iter();
         let addresses = sections().map(|section| (section.agency, section.addresses.clone()));
         let more = sections().flat_map(|s| s.keys.iter().map(|key| (s.agency, *key)));

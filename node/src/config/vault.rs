@@ -9,8 +9,7 @@ use customhouse_files::{folder::resolved, passphrase::PassphraseSource};
 use customhouse_vault::vault::Protection;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{BackupSection, ConfigError, NodeConfig};
-use crate::sealed::keys::SealingKeys;
+use super::BackupSection;
 
 /// Months that a sealed record is kept where nothing says otherwise: ten years.
 const RETENTION_MONTHS: u32 = 120;
@@ -102,17 +101,5 @@ impl FromStr for RootKeyProtection {
 impl<'de> Deserialize<'de> for RootKeyProtection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl NodeConfig {
-    /// Opens the vault, where there is one. A passphrase is asked for as the section says.
-    ///
-    /// # Errors
-    /// [`ConfigError::Vault`].
-    pub fn open_vault(&self) -> Result<Option<SealingKeys>, ConfigError> {
-        let Some(section) = &self.vault else { return Ok(None) };
-        let opened = SealingKeys::open(section);
-        opened.map(Some).map_err(|source| ConfigError::Vault { path: self.file.clone(), source })
     }
 }

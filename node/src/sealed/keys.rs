@@ -16,7 +16,10 @@ use customhouse_vault::{
     vault::Vault,
 };
 
-use crate::{clock, config::VaultSection};
+use crate::{
+    clock,
+    config::{ConfigError, NodeConfig, VaultSection},
+};
 
 /// A vault that is open, with its second place. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -55,6 +58,18 @@ pub enum SealingKeysError {
 }
 
 impl SealingKeys {
+    /// Opens the vault that a configuration names, if it names one. A passphrase is asked for as its section says.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotReady`], with why it does not open.
+    pub fn of(config: &NodeConfig) -> Result<Option<Self>, ConfigError> {
+        let opened = config.vault.as_ref().map(Self::open).transpose();
+        opened.map_err(|error| ConfigError::NotReady {
+            path: config.file.clone(),
+            reasons: vec![format!("vault: {error}")],
+        })
+    }
+
     /// Opens the vault and its mirror.
     ///
     /// # Errors
