@@ -1,3 +1,4 @@
 //! Records that are sealed: what a node does with them beyond their slots, which are the ledger's.
 
 pub mod keys;
+pub mod upkeep;

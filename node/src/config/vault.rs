@@ -1,6 +1,7 @@
 //! The section `[vault]`: where the keys of sealed records are, what protects them, and their second place.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -95,6 +96,29 @@ impl FromStr for RootKeyProtection {
             "plain" => Protection::Plain,
             source => Protection::Passphrase(source.parse().map_err(unknown)?),
         }))
+    }
+}
+
+impl RootKeyProtection {
+    /// The same, with the path of a file that is right whatever directory it is read in.
+    #[must_use]
+    pub fn absolute(self) -> Self {
+        match self.0 {
+            Protection::Passphrase(PassphraseSource::File(path)) => {
+                let path = std::path::absolute(&path).unwrap_or(path);
+                Self(Protection::Passphrase(PassphraseSource::File(path)))
+            }
+            _ => self,
+        }
+    }
+}
+
+impl fmt::Display for RootKeyProtection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Protection::Passphrase(source) => source.fmt(f),
+            _ => f.write_str("plain"),
+        }
     }
 }
 

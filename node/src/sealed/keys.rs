@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
-    registry::{EncryptionPublicKey, Registry},
+    registry::{EncryptionKeyError, EncryptionPublicKey, Registry},
 };
 use customhouse_vault::{
     dedupe::dedupe_check,
@@ -16,6 +16,7 @@ use customhouse_vault::{
     vault::Vault,
 };
 
+use super::upkeep::DedupeFileError;
 use crate::{
     clock,
     config::{ConfigError, NodeConfig, VaultSection},
@@ -41,6 +42,15 @@ pub enum SealingKeysError {
     /// Its mirror does not.
     #[error("{0}")]
     Mirror(#[from] MirrorError),
+    /// A key that the registry would not take.
+    #[error("the vault's encryption key: {0}")]
+    EncryptionKey(#[from] EncryptionKeyError),
+    /// There is nothing to export.
+    #[error("the vault has no dedupe secret: `customhouse vault dedupe-secret new` makes one")]
+    NoDedupeSecret,
+    /// The file by which nodes of an agency share it.
+    #[error("{0}")]
+    DedupeFile(#[from] DedupeFileError),
     /// The agency's nodes share one secret for dedupe keys, and this vault has another.
     #[error(
         "vault {path}: none of its dedupe secrets is the one that the registry knows for {agency} (check \
@@ -55,6 +65,32 @@ pub enum SealingKeysError {
         /// The check value in the registry.
         registered: Hash,
     },
+}
+
+impl SealingKeysError {
+    /// A stable code for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Vault(VaultError::RootKey { source, .. }) => source.code(),
+            Self::Vault(VaultError::Passphrase(source)) => source.code(),
+            Self::Vault(error) => error.code(),
+            Self::Mirror(error) => error.code(),
+            Self::EncryptionKey(_) => "ENCRYPTION_KEY",
+            Self::NoDedupeSecret => "DEDUPE_SECRET_MISSING",
+            Self::DedupeFile(error) => error.code(),
+            Self::DedupeSecret { .. } => "DEDUPE_SECRET",
+        }
+    }
+
+    /// Whether another process has the vault, or its mirror.
+    pub fn is_open_elsewhere(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::Locked(_)) | Self::Mirror(MirrorError::Locked(_)))
+    }
+
+    /// Whether the change was made all the same, and only the mirror does not have it yet.
+    pub fn was_done(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::MirrorBehind(_)))
+    }
 }
 
 impl SealingKeys {

@@ -8,3 +8,4 @@ mod processes;
 mod readiness;
 mod secrets;
 mod validator_chain;
+mod vault;
