@@ -9,7 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use customhouse_files::{folder::resolved, keyfile::KeyFileError, readfile};
+use customhouse_files::{
+    folder::resolved, keyfile::KeyFileError, passphrase::PassphraseSource, readfile,
+};
 use customhouse_ledger::{
     agency::AgencyCode,
     keys::PublicKey,
@@ -392,6 +394,9 @@ impl NodeConfig {
             &mut tls.cert,
             &mut tls.key,
         ] {
+            *path = resolved(base, path);
+        }
+        if let Some(PassphraseSource::File(path)) = &mut self.keys.passphrase {
             *path = resolved(base, path);
         }
         for path in [&mut self.keys.next_validator, &mut self.keys.checkpoint].into_iter().flatten()

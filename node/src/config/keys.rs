@@ -1,8 +1,14 @@
 //! The section `[keys]`: where a node's key files are, and what is in them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+};
 
-use customhouse_files::keyfile::{KeyFile, KeyPurpose};
+use customhouse_files::{
+    keyfile::{KeyFile, KeyFileError, KeyPurpose},
+    passphrase::{Passphrase, PassphraseSource},
+};
 use customhouse_ledger::{keys::SigningKey, registry::genesis::Genesis};
 use serde::Deserialize;
 
@@ -26,6 +32,9 @@ pub struct KeyPaths {
     /// Signs checkpoints of the log.
     #[serde(default)]
     pub checkpoint: Option<PathBuf>,
+    /// Where the passphrase is that key files are under, of those that are (`customhouse keys protect`).
+    #[serde(default)]
+    pub passphrase: Option<PassphraseSource>,
 }
 
 /// A node's secret keys.
@@ -50,10 +59,10 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError`].
     pub fn read_keys(&self) -> Result<NodeKeys, ConfigError> {
-        let read = |field, path: &Path, purpose| match KeyFile::read_for(path, purpose, self.agency)
-        {
-            Ok(file) => Ok(file.key),
-            Err(source) => Err(ConfigError::Key { path: self.file.clone(), field, source }),
+        let passphrase = OnceCell::new();
+        let read = |field, path: &Path, purpose| {
+            let read = self.read_key(path, purpose, &passphrase);
+            read.map_err(|source| ConfigError::Key { path: self.file.clone(), field, source })
         };
         let validator = |field, path: &PathBuf| {
             let key = read(field, path, KeyPurpose::Validator)?;
@@ -74,6 +83,27 @@ impl NodeConfig {
             return Err(self.field("keys.next_validator".to_owned(), reason));
         }
         Ok(keys)
+    }
+
+    /// Reads one. The passphrase is asked for once for all, when the first file needs it.
+    fn read_key(
+        &self,
+        path: &Path,
+        purpose: KeyPurpose,
+        asked: &OnceCell<Passphrase>,
+    ) -> Result<SigningKey, KeyFileError> {
+        let found = KeyFile::read_public(path)?;
+        let passphrase = match self.keys.passphrase.as_ref().filter(|_| found.is_protected) {
+            Some(source) if asked.get().is_none() => {
+                let failed = |source| KeyFileError::Passphrase { path: path.to_owned(), source };
+                let passphrase = source.ask("the node's keys").map_err(failed)?;
+                Some(asked.get_or_init(|| passphrase))
+            }
+            Some(_) => asked.get(),
+            None => None,
+        };
+        let read = KeyFile::read_with(path, passphrase)?;
+        Ok(read.of(path, purpose, self.agency)?.key)
     }
 
     /// Which of the keys the genesis does not register for this agency: field names. A node may run

@@ -4,6 +4,7 @@ mod attachments;
 mod command_line;
 mod desk;
 mod failures;
+mod keys;
 mod processes;
 mod readiness;
 mod secrets;
