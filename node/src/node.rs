@@ -459,11 +459,11 @@ fn check_sealing(parts: &NodeParts, reader: &ChainReader) -> Result<(), NodeErro
         tracing::warn!("there is no [vault]: this node takes and reads no sealed records");
         return Ok(());
     };
-    if sealing.is_single_copy() {
-        tracing::warn!("single_copy: sealed records that this node accepts are at one place only");
-    }
     let tip = reader.tip();
-    Ok(sealing.check_registered(&parts.agency, &tip.registry, tip.header.height + 1)?)
+    for reason in sealing.unregistered(&parts.agency, &tip.registry, tip.header.height + 1)? {
+        tracing::error!(%reason, "the vault is not as it should be");
+    }
+    Ok(())
 }
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A

@@ -137,27 +137,32 @@ impl SealingKeys {
         self.vault.dedupe_secrets().into_iter().find(is_it)
     }
 
-    /// Whether the registry knows this vault's secrets, as of a height. What is not registered yet is told in the
-    /// log.
+    /// Whether the registry knows this vault's secrets, as of a height: what it does not know yet, and what to do.
     ///
     /// # Errors
-    /// [`SealingKeysError::DedupeSecret`].
-    pub fn check_registered(
+    /// [`SealingKeysError::DedupeSecret`]: the node must not run.
+    pub fn unregistered(
         &self,
         agency: &AgencyCode,
         registry: &Registry,
         height: u64,
-    ) -> Result<(), SealingKeysError> {
-        let check = registry.dedupe_check_at(agency, height);
-        if let Some(registered) = check.filter(|check| self.dedupe_secret(agency, check).is_none())
-        {
-            let path = self.vault.directory().to_owned();
-            return Err(SealingKeysError::DedupeSecret { path, agency: *agency, registered });
-        }
-        if check.is_none() {
-            tracing::warn!(
-                "the registry has no dedupe check of this agency: sealed records are refused until it has"
-            );
+    ) -> Result<Vec<String>, SealingKeysError> {
+        let mut missing = Vec::new();
+        match registry.dedupe_check_at(agency, height) {
+            Some(registered) if self.dedupe_secret(agency, &registered).is_none() => {
+                let path = self.vault.directory().to_owned();
+                return Err(SealingKeysError::DedupeSecret { path, agency: *agency, registered });
+            }
+            Some(_) => {}
+            None => {
+                let own = self.vault.dedupe_secrets();
+                let check = own.first().map(|own| dedupe_check(&own.secret, *agency).to_string());
+                missing.push(format!(
+                    "the registry has no dedupe check of {agency}: sealed records are refused until it has \
+                     (`customhouse registry propose --dedupe-check {agency}={}`)",
+                    check.as_deref().unwrap_or("CHECK")
+                ));
+            }
         }
         let registered = registry.encryption_keys_at(agency, height);
         let own = self.vault.encryption_keys();
@@ -165,10 +170,13 @@ impl SealingKeys {
             own.iter().any(|own| own.public.as_bytes() == key.as_bytes())
         };
         if !registered.iter().any(has) {
-            tracing::warn!(
-                "the registry has none of this vault's encryption keys: no agency can share with this one"
-            );
+            let key = own.first().map(|own| own.public.to_string());
+            missing.push(format!(
+                "the registry has none of this vault's encryption keys: no agency can share with {agency} until it \
+                 has (`customhouse registry propose --add {agency}:encryption={}`)",
+                key.as_deref().unwrap_or("KEY")
+            ));
         }
-        Ok(())
+        Ok(missing)
     }
 }

@@ -148,7 +148,8 @@ pub fn backups(
 pub fn restore(from: &Path, into: &Path) -> Result<String, SealingKeysError> {
     let restored = match Mirror::look(from) {
         Ok(_) => Mirror::restore_vault(from, into)?,
-        Err(_) => backup::restore(from, into)?,
+        Err(MirrorError::Missing(_)) => backup::restore(from, into)?,
+        Err(error) => return Err(error.into()),
     };
     Ok(restored.to_string())
 }
