@@ -54,7 +54,10 @@ use crate::{
     network::{self, Addresses, Limits, NetworkConfig, NetworkError, NetworkHandle},
     readiness,
     reporter::Reporter,
-    sealed::keys::{SealingKeys, SealingKeysError},
+    sealed::{
+        self,
+        keys::{SealingKeys, SealingKeysError},
+    },
     serve::{
         grpc::{self, ApiConfig, ServeError},
         monitoring,
@@ -242,13 +245,12 @@ impl Node {
         let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
-        check_sealing(&parts, &reader)?;
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let attachments = open_attachments(&parts)?;
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
-        let metrics = metrics_of(&network, &reader, &attachments);
+        let metrics = metrics_of(&network, &reader, &attachments, parts.sealing.as_ref());
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
         let (clock_state, clock) = watch::channel(ClockState::default());
         let (driver, driver_ended) = driver::spawn(
@@ -311,9 +313,8 @@ impl Node {
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
-        loops::compare_clocks(&tasks, &shared, clock_state);
-        let (fetch, committed) = (parts.attachments_section.fetch, driver.committed());
-        loops::fetch_attachments(&tasks, &shared, fetch, committed);
+        let fetched = (parts.attachments_section.fetch, driver.committed());
+        loops::go_on_beside(&tasks, &shared, clock_state, fetched);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
@@ -417,11 +418,19 @@ impl Node {
 }
 
 /// The node's counters, with those of its parts.
-fn metrics_of(network: &NetworkHandle, reader: &ChainReader, attachments: &Attachments) -> Metrics {
+fn metrics_of(
+    network: &NetworkHandle,
+    reader: &ChainReader,
+    attachments: &Attachments,
+    sealing: Option<&SealingKeys>,
+) -> Metrics {
     Metrics::new(|registry| {
         network.metrics().register(registry);
         metrics::store::register(registry, reader.clone());
         attachments::register(registry, attachments.clone());
+        if let Some(sealing) = sealing {
+            sealed::metrics::register(registry, sealing.clone());
+        }
     })
 }
 
@@ -511,6 +520,7 @@ async fn open_chain(parts: &NodeParts) -> Result<Chain, NodeError> {
     tracing::info!(height = tip.header.height, block = %tip.hash.short(), "ledger opened");
     warn_of_lost_blocks(parts, tip.header.height);
     registered::warn(&chain.reader(), parts);
+    check_sealing(parts, &chain.reader())?;
     Ok(chain)
 }
 

@@ -16,7 +16,7 @@ use customhouse_vault::{
     vault::Vault,
 };
 
-use super::upkeep::DedupeFileError;
+use super::{backing_up::VaultBackups, upkeep::DedupeFileError};
 use crate::{
     clock,
     config::{ConfigError, NodeConfig, VaultSection},
@@ -29,6 +29,8 @@ pub struct SealingKeys {
     pub vault: Arc<Vault>,
     /// The second place; `None` where a single copy is configured.
     pub mirror: Option<Arc<Mirror>>,
+    /// The backups that are made of the vault while the node runs, where the configuration says where to.
+    pub backups: Option<Arc<VaultBackups>>,
     /// How long a sealed record is kept where no agreement says otherwise.
     retention_months: u32,
 }
@@ -117,7 +119,8 @@ impl SealingKeys {
             vault.mirror_to(Arc::clone(mirror))?;
         }
         let retention_months = section.retention_months;
-        Ok(Self { vault: Arc::new(vault), mirror, retention_months })
+        let backups = section.backup.clone().map(VaultBackups::new).map(Arc::new);
+        Ok(Self { vault: Arc::new(vault), mirror, backups, retention_months })
     }
 
     /// Whether what is accepted is at one place only.

@@ -4,7 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use serde_json::Value;
 
-use crate::desk::Desk;
+use crate::{
+    desk::Desk,
+    processes::{Running, base_port},
+};
 
 fn passphrase(desk: &Desk, file: &str, text: &str) {
     desk.write(file, text);
@@ -60,4 +63,49 @@ fn keys_go_under_a_passphrase_under_another_and_under_none_and_stay_what_they_ar
     fs::set_permissions(desk.path("word"), fs::Permissions::from_mode(0o644)).expect("allowed");
     let open = desk.run(&format!("keys protect {files} --passphrase file:word")).exits(1);
     assert!(open.stderr.contains("chmod 600"), "{}", open.stderr);
+}
+
+#[test]
+fn a_node_runs_with_its_keys_and_its_vault_under_passphrases_and_its_status_tells_of_the_vault() {
+    let desk = Desk::new();
+    passphrase(&desk, "word", "correct horse");
+    passphrase(&desk, "other", "battery staple");
+    let new = "network new --agencies NL-DOUANE --dir net --history-bits 8 --base-port";
+    desk.run(&format!("{new} {}", base_port())).exits(0);
+    let keys = ["validator", "peer", "signing", "checkpoint"];
+    let keys = keys.map(|purpose| format!("net/NL-DOUANE/keys/{purpose}.key")).join(" ");
+    desk.run(&format!("keys protect {keys} --passphrase file:word")).exits(0);
+    let config = "--config net/NL-DOUANE/node.toml";
+    desk.run(&format!("vault passphrase {config} --root-key file:other")).exits(0);
+    let without = desk.run(&format!("node check {config}")).exits(2);
+    assert!(without.stderr.contains("keys.validator"), "{}", without.stderr);
+    let text = desk.read("net/NL-DOUANE/node.toml");
+    let text = text
+        .replace("\n[keys]\n", "\n[keys]\npassphrase = \"file:../../word\"\n")
+        .replace("root_key = \"plain\"", "root_key = \"file:../../other\"")
+        .replace("single_copy = true", "single_copy = true\nbackup = { directory = \"backups\" }");
+    desk.write("net/NL-DOUANE/node.toml", &text);
+    let ready = desk.run(&format!("node check {config}")).exits(0);
+    assert!(!ready.said().contains("horse"), "{}", ready.said());
+
+    let _node = Running::start(desk.command(&format!("node run {config}")));
+    desk.run("network status --dir net --wait 60").exits(0);
+    let running = desk.run(&format!("node check --running {config}")).exits(0);
+    assert!(running.stderr.contains("vault.single_copy"), "{}", running.stderr);
+    let taken = desk.run(&format!("node check {config}")).exits(2);
+    assert!(taken.stderr.contains("open in another process"), "{}", taken.stderr);
+    // The node makes a backup by itself.
+    desk.wait_for(&format!("vault backups {config}"), 0);
+    let operator = "--profile net/NL-DOUANE/clients/operator";
+    let status = desk.json(&format!("{operator} query status"), 0);
+    let vault = &status["vault"];
+    assert_eq!(
+        (&vault["single_copy"], &vault["backups"]),
+        (&true.into(), &true.into()),
+        "{status}"
+    );
+    let shown = desk.json(&format!("vault show {config}"), 0);
+    assert_eq!((&vault["id"], &vault["generation"]), (&shown["vault"], &shown["generation"]));
+    let said = desk.run(&format!("{operator} query status")).exits(0).text();
+    assert!(said.contains("SINGLE COPY"), "{said}");
 }
