@@ -10,32 +10,28 @@ use std::{
 };
 
 use customhouse_files::{
-    folder::resolved,
-    keyfile::{KeyFile, KeyFileError, KeyPurpose},
-    readfile,
+    folder::resolved, keyfile::KeyFileError, passphrase::PassphraseSource, readfile,
 };
 use customhouse_ledger::{
     agency::AgencyCode,
-    keys::{PublicKey, SigningKey},
+    keys::PublicKey,
     limits::GENESIS_JSON_BYTES_MAX,
     registry::genesis::{Genesis, GenesisError},
 };
 use libp2p::Multiaddr;
 use serde::{Deserialize, Deserializer};
 
-use crate::{
-    attachments::{AttachmentLimits, fetching::FetchPolicy},
-    journal::ValidatorKey,
-    sealed::keys::SealingKeysError,
-};
+use crate::attachments::{AttachmentLimits, fetching::FetchPolicy};
 
 pub(crate) mod address;
 mod filter;
+mod keys;
 #[cfg(test)]
 mod tests;
 mod vault;
 
 pub use address::Listener;
+pub use keys::{KeyPaths, NodeKeys, journal_path};
 pub use vault::{RootKeyProtection, RootKeyProtectionError, VaultSection};
 
 /// A configuration with every field explained. `customhouse network new` fills it in.
@@ -92,14 +88,6 @@ pub enum ConfigError {
         /// Names the key's file.
         source: KeyFileError,
     },
-    /// The vault or its mirror cannot be opened.
-    #[error("{path}: vault: {source}")]
-    Vault {
-        /// The configuration.
-        path: PathBuf,
-        /// Names what is wrong.
-        source: SealingKeysError,
-    },
     /// It can be read, but a node cannot run with it.
     #[error("{path}: {}", reasons.join("\n  "))]
     NotReady {
@@ -150,25 +138,6 @@ pub struct NodeConfig {
     /// Logs.
     #[serde(default)]
     pub log: LogSection,
-}
-
-/// Key files.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyPaths {
-    /// Signs votes, or is to: a node whose key has no vote follows.
-    pub validator: PathBuf,
-    /// The key that is to take its place. It signs from the height on at which the registry gives it
-    /// the vote.
-    #[serde(default)]
-    pub next_validator: Option<PathBuf>,
-    /// The libp2p identity.
-    pub peer: PathBuf,
-    /// Signs transactions for the agency's clients.
-    pub signing: PathBuf,
-    /// Signs checkpoints of the log.
-    #[serde(default)]
-    pub checkpoint: Option<PathBuf>,
 }
 
 /// Peer-to-peer addresses.
@@ -346,21 +315,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A node's secret keys.
-#[derive(Clone, Debug)]
-pub struct NodeKeys {
-    /// Signs votes.
-    pub validator: ValidatorKey,
-    /// The key that is to take its place.
-    pub next_validator: Option<ValidatorKey>,
-    /// The libp2p identity.
-    pub peer: SigningKey,
-    /// Signs transactions.
-    pub signing: SigningKey,
-    /// Signs checkpoints of the log.
-    pub checkpoint: Option<SigningKey>,
-}
-
 impl NodeConfig {
     /// Reads and checks a file. Keys and genesis are read apart, by [`NodeConfig::read_keys`] and
     /// [`NodeConfig::read_genesis`].
@@ -408,57 +362,6 @@ impl NodeConfig {
         Genesis::from_json(&text).map_err(|source| ConfigError::Genesis { path, source })
     }
 
-    /// Reads the keys. Each file names its agency and purpose, which must be this node's; whether the
-    /// registry has them is another question ([`NodeConfig::unregistered`]).
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn read_keys(&self) -> Result<NodeKeys, ConfigError> {
-        let read = |field, path: &Path, purpose| match KeyFile::read_for(path, purpose, self.agency)
-        {
-            Ok(file) => Ok(file.key),
-            Err(source) => Err(ConfigError::Key { path: self.file.clone(), field, source }),
-        };
-        let validator = |field, path: &PathBuf| {
-            let key = read(field, path, KeyPurpose::Validator)?;
-            Ok::<_, ConfigError>(ValidatorKey { key, journal: journal_path(path) })
-        };
-        let next = |path| validator("keys.next_validator", path);
-        let checkpoint = |path: &PathBuf| read("keys.checkpoint", path, KeyPurpose::Checkpoint);
-        let keys = NodeKeys {
-            validator: validator("keys.validator", &self.keys.validator)?,
-            next_validator: self.keys.next_validator.as_ref().map(next).transpose()?,
-            peer: read("keys.peer", &self.keys.peer, KeyPurpose::Peer)?,
-            signing: read("keys.signing", &self.keys.signing, KeyPurpose::Signing)?,
-            checkpoint: self.keys.checkpoint.as_ref().map(checkpoint).transpose()?,
-        };
-        let next = keys.next_validator.as_ref();
-        if next.is_some_and(|next| next.key.public() == keys.validator.key.public()) {
-            let reason = "is the present key: a key is replaced by another one".to_owned();
-            return Err(self.field("keys.next_validator".to_owned(), reason));
-        }
-        Ok(keys)
-    }
-
-    /// Which of the keys the genesis does not register for this agency: field names. A node may run
-    /// with such keys, where the registry has them by now or will have them.
-    pub fn unregistered(&self, keys: &NodeKeys, genesis: &Genesis) -> Vec<&'static str> {
-        let registry = &genesis.registry;
-        let validators = genesis.validators();
-        let validator = (self.agency, keys.validator.key.public());
-        let votes = validators.as_slice().iter().any(|v| (v.agency, v.key) == validator);
-        let connects = registry.peers_at(1).contains(&(self.agency, keys.peer.public()));
-        let signer = registry.signer_at(&keys.signing.public(), 1);
-        let signs = signer.is_some_and(|signer| signer.agency == self.agency);
-        let all = [("keys.validator", votes), ("keys.peer", connects), ("keys.signing", signs)];
-        all.into_iter().filter(|(_, registered)| !registered).map(|(field, _)| field).collect()
-    }
-
-    /// The signer's journal: beside the validator key, made together with it.
-    pub fn journal_path(&self) -> PathBuf {
-        journal_path(&self.keys.validator)
-    }
-
     /// The directory of attachments.
     pub fn attachments_path(&self) -> PathBuf {
         self.data_dir.join("attachments")
@@ -491,6 +394,9 @@ impl NodeConfig {
             &mut tls.cert,
             &mut tls.key,
         ] {
+            *path = resolved(base, path);
+        }
+        if let Some(PassphraseSource::File(path)) = &mut self.keys.passphrase {
             *path = resolved(base, path);
         }
         for path in [&mut self.keys.next_validator, &mut self.keys.checkpoint].into_iter().flatten()
@@ -585,11 +491,6 @@ impl LimitsSection {
         }
         Ok(())
     }
-}
-
-/// Where the journal of a validator key is: `validator.key` has `validator.journal` beside it.
-pub fn journal_path(validator_key: &Path) -> PathBuf {
-    validator_key.with_extension("journal")
 }
 
 fn public_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PublicKey>, D::Error> {

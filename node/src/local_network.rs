@@ -16,10 +16,11 @@
 //! ```
 
 use customhouse_files::{folder::FolderError, keyfile::KeyFileError, pem::PemError};
-use customhouse_ledger::registry::{EncryptionKeyError, genesis::GenesisError};
-use customhouse_vault::error::VaultError;
+use customhouse_ledger::registry::genesis::GenesisError;
 
-use crate::{config::ConfigError, journal::JournalError, tls::AuthorityError};
+use crate::{
+    config::ConfigError, journal::JournalError, sealed::keys::SealingKeysError, tls::AuthorityError,
+};
 
 mod agency;
 mod network;
@@ -44,10 +45,7 @@ pub enum LocalNetworkError {
     Journal(#[from] JournalError),
     /// The vault.
     #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// Its encryption key, as it is registered.
-    #[error("the vault's encryption key: {0}")]
-    EncryptionKey(#[from] EncryptionKeyError),
+    Vault(#[from] SealingKeysError),
     /// The genesis.
     #[error(transparent)]
     Genesis(#[from] GenesisError),

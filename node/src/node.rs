@@ -55,7 +55,7 @@ use crate::{
     readiness,
     reporter::Reporter,
     sealed::{
-        Holdings,
+        self, Holdings,
         error::SealedStoreError,
         keys::{SealingKeys, SealingKeysError},
     },
@@ -197,7 +197,7 @@ impl NodeParts {
     /// [`ConfigError`].
     pub fn read(config: &NodeConfig) -> Result<Self, ConfigError> {
         let (genesis, keys) = readiness::require(config)?;
-        let sealing = config.open_vault()?;
+        let sealing = SealingKeys::of(config)?;
         let sections = || config.network.peers.iter();
         let addresses = sections().map(|section| (section.agency, section.addresses.clone()));
         let more = sections().flat_map(|s| s.keys.iter().map(|key| (s.agency, *key)));
@@ -258,7 +258,7 @@ impl Node {
         let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
-        let metrics = metrics_of(&network, &reader, &attachments);
+        let metrics = metrics_of(&network, &reader, &attachments, parts.sealing.as_ref());
         let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
         let (clock_state, clock) = watch::channel(ClockState::default());
         let (driver, driver_ended) = driver::spawn(
@@ -327,10 +327,8 @@ impl Node {
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
-        loops::compare_clocks(&tasks, &shared, clock_state);
-        loops::exchange_sealed(&tasks, &shared);
-        let (fetch, committed) = (parts.attachments_section.fetch, driver.committed());
-        loops::fetch_attachments(&tasks, &shared, fetch, committed);
+        let fetched = (parts.attachments_section.fetch, driver.committed());
+        loops::go_on_beside(&tasks, &shared, clock_state, fetched);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 
@@ -434,11 +432,19 @@ impl Node {
 }
 
 /// The node's counters, with those of its parts.
-fn metrics_of(network: &NetworkHandle, reader: &ChainReader, attachments: &Attachments) -> Metrics {
+fn metrics_of(
+    network: &NetworkHandle,
+    reader: &ChainReader,
+    attachments: &Attachments,
+    sealing: Option<&SealingKeys>,
+) -> Metrics {
     Metrics::new(|registry| {
         network.metrics().register(registry);
         metrics::store::register(registry, reader.clone());
         attachments::register(registry, attachments.clone());
+        if let Some(sealing) = sealing {
+            sealed::metrics::register(registry, sealing.clone());
+        }
     })
 }
 
@@ -476,11 +482,10 @@ fn open_holdings(parts: &NodeParts, reader: &ChainReader) -> Result<Option<Holdi
         tracing::warn!("there is no [vault]: this node takes and reads no sealed records");
         return Ok(None);
     };
-    if sealing.is_single_copy() {
-        tracing::warn!("single_copy: sealed records that this node accepts are at one place only");
-    }
     let tip = reader.tip();
-    sealing.check_registered(&parts.agency, &tip.registry, tip.header.height + 1)?;
+    for reason in sealing.unregistered(&parts.agency, &tip.registry, tip.header.height + 1)? {
+        tracing::error!(%reason, "the vault is not as it should be");
+    }
     let of_agency = (parts.agency, parts.signing.clone());
     Ok(Some(Holdings::open(&parts.sealed, sealing.clone(), reader.clone(), of_agency)?))
 }

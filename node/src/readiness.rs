@@ -28,6 +28,7 @@ use crate::{
 mod certificates;
 mod data;
 mod secrets;
+mod vault;
 
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,13 +106,14 @@ pub fn of_files(config: &NodeConfig, genesis: &Genesis, keys: &NodeKeys) -> Find
     secrets::check(config, &mut findings);
     certificates::check(&config.api.tls, SystemTime::now(), &mut findings);
     data::check(config, &mut findings);
+    vault::check(config, &mut findings);
     check_registration(config, genesis, keys, &mut findings);
     check_peers(config, genesis, &mut findings);
     findings
 }
 
-/// Tries what a run takes for itself: its listeners, its keys' journals, its store, and the files that it may
-/// open. Where the node runs, it has them.
+/// Tries what a run takes for itself: its listeners, its keys' journals, its store, its vault, and the files that it
+/// may open. Where the node runs, it has them.
 pub fn of_resources(
     config: &NodeConfig,
     genesis: &Genesis,
@@ -139,9 +141,15 @@ pub fn of_resources(
     let store = config.store_path();
     let in_use = FolderLock::shared(&config.data_dir);
     let open = |_in_use| ChainReader::open(&store, genesis, &StoreOptions::default());
-    match in_use.and_then(open) {
-        Ok(_) | Err(StoreError::Missing(_)) => {}
-        Err(error) => findings.add(Severity::Stops, "data_dir", Some(&store), error.to_string()),
+    match in_use.and_then(open).map(|reader| reader.tip()) {
+        Ok(tip) => vault::try_out(config, &tip.registry, tip.header.height + 1, findings),
+        // What the registry says of the vault, the genesis says until there is a store.
+        Err(error) => {
+            if !matches!(error, StoreError::Missing(_)) {
+                findings.add(Severity::Stops, "data_dir", Some(&store), error.to_string());
+            }
+            vault::try_out(config, &genesis.registry, 1, findings);
+        }
     }
     if let Err(error) = Descriptors::claim() {
         findings.add(Severity::Stops, "open files", None, error.to_string());

@@ -10,16 +10,19 @@
 //! | `receiving`, `delivery` | the bytes of others' records, and those of this agency's on their way to others |
 //! | `subject_keys` | what a slot carries of what its record is about |
 
+pub mod backing_up;
 mod checking;
 mod delivery;
 pub mod error;
 mod following;
 mod holdings;
 pub mod keys;
+pub mod metrics;
 mod receiving;
 mod row;
 mod store;
 mod subject_keys;
+pub mod upkeep;
 
 pub(crate) use delivery::{deliver, fetch};
 pub(crate) use following::follow;

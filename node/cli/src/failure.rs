@@ -11,6 +11,8 @@ use customhouse_ledger::{
     },
     registry::genesis::GenesisError,
 };
+#[cfg(feature = "node")]
+use customhouse_node::sealed::keys::SealingKeysError;
 use serde::Serialize;
 
 /// Arguments that are each right, and together are not, or lack one: like any wrong arguments.
@@ -49,7 +51,7 @@ fn code_of<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> 
         cause.downcast_ref().map(ProofJsonError::code),
         cause.downcast_ref().map(GenesisError::code),
         cause.downcast_ref().map(|error: &InvalidFile| error.code),
-        of_store(cause),
+        of_node(cause),
     ];
     let told = || match cause.downcast_ref()? {
         ClientError::Refused(refused) => Some(&*refused.reason_code),
@@ -59,17 +61,18 @@ fn code_of<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> 
 }
 
 #[cfg(feature = "node")]
-fn of_store<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
+fn of_node<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
+    let sealing = cause.downcast_ref().map(SealingKeysError::code);
     let rebuilding = cause.downcast_ref().map(|error| match error {
         RebuildError::Damaged(_) => "STORE_CORRUPT",
         RebuildError::Store(error) => error.code(),
     });
-    rebuilding.or_else(|| cause.downcast_ref().map(StoreError::code))
+    sealing.or(rebuilding).or_else(|| cause.downcast_ref().map(StoreError::code))
 }
 
-/// There is no store without a node.
+/// There is no store and no vault without a node.
 #[cfg(not(feature = "node"))]
-fn of_store<'a>(_: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
+fn of_node<'a>(_: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
     None
 }
 

@@ -14,11 +14,13 @@ use customhouse_files::{
     pem::KeyedCertificate,
     profile::Profile,
 };
-use customhouse_ledger::{agency::AgencyCode, keys::PublicKey, registry::genesis::Genesis};
-use customhouse_node::{
-    checkpoint::CheckpointSigner, config::RootKeyProtection, identity::Role, local_network,
-    tls::Authority,
+use customhouse_ledger::{
+    agency::AgencyCode,
+    keys::PublicKey,
+    registry::genesis::Genesis,
+    tlog::{self, note::VerifierKey},
 };
+use customhouse_node::{config::RootKeyProtection, identity::Role, local_network, tls::Authority};
 use libp2p::identity::ed25519;
 use serde::Serialize;
 
@@ -27,6 +29,8 @@ use super::{
     genesis,
     output::{Output, lossy},
 };
+
+mod protect;
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
@@ -43,6 +47,12 @@ pub(crate) enum KeysCommand {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Put key files under a passphrase.
+    #[command(after_help = protect::PROTECT_HELP)]
+    Protect(protect::ProtectArgs),
+    /// Take the passphrase from key files.
+    #[command(after_help = protect::UNPROTECT_HELP)]
+    Unprotect(protect::UnprotectArgs),
     /// Make an agency's certificate authority and its node's certificate.
     #[command(after_help = "Examples:\n  \
         customhouse keys authority --agency NL-DOUANE --dir nl --host node.douane.example")]
@@ -142,6 +152,8 @@ pub(crate) fn run(command: KeysCommand, output: Output) -> Done {
             let keys = files.iter().map(show).collect::<Result<Vec<_>, _>>()?;
             output.print(&KeyList(keys))?;
         }
+        KeysCommand::Protect(args) => protect::protect(&args, output)?,
+        KeysCommand::Unprotect(args) => protect::unprotect(&args, output)?,
         KeysCommand::Authority(args) => authority(&args, output)?,
         KeysCommand::Server(args) => server(&args, output)?,
         KeysCommand::Client(args) => client(&args, output)?,
@@ -246,6 +258,8 @@ struct ShownKey {
     agency: AgencyCode,
     purpose: KeyPurpose,
     public_key: PublicKey,
+    /// Whether it is under a passphrase: then the public key is what the file says, not compared with the key.
+    protected: bool,
     /// Of a peer key: the libp2p identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_id: Option<String>,
@@ -255,20 +269,23 @@ struct ShownKey {
 }
 
 fn show(path: &Path, genesis: Option<&Genesis>) -> anyhow::Result<ShownKey> {
-    let key = KeyFile::read(path)?;
-    let public_key = key.key.public();
-    let peer_id = (key.purpose == KeyPurpose::Peer).then(|| peer_id(&public_key)).transpose()?;
-    let signs_checkpoints = key.purpose == KeyPurpose::Checkpoint;
-    let signer = genesis.filter(|_| signs_checkpoints);
-    let signer = signer.map(|genesis| CheckpointSigner::new(genesis, key.key.clone()));
-    let verifier_key = signer.map(|signer| signer.verifier().to_string());
+    let found = KeyFile::read_public(path)?;
+    let public_key = found.public_key;
+    let peer_id = (found.purpose == KeyPurpose::Peer).then(|| peer_id(&public_key)).transpose()?;
+    let signs_checkpoints = found.purpose == KeyPurpose::Checkpoint;
+    let network = genesis.filter(|_| signs_checkpoints);
+    let verifier_key = network.map(|genesis| {
+        let origin = tlog::origin(&genesis.network, &genesis.chain_id());
+        VerifierKey::new(&origin, public_key).map(|key| key.to_string())
+    });
     Ok(ShownKey {
         file: path.to_owned(),
-        agency: key.agency,
-        purpose: key.purpose,
+        agency: found.agency,
+        purpose: found.purpose,
         public_key,
+        protected: found.is_protected,
         peer_id,
-        verifier_key,
+        verifier_key: verifier_key.transpose()?,
     })
 }
 
@@ -287,8 +304,12 @@ impl fmt::Display for KeyList {
             if index > 0 {
                 writeln!(f)?;
             }
-            let ShownKey { file, agency, purpose, public_key, peer_id, verifier_key } = key;
+            let ShownKey { file, agency, purpose, public_key, protected, peer_id, verifier_key } =
+                key;
             write!(f, "{agency:<16} {:<10} {public_key}  {}", purpose.as_str(), file.display())?;
+            if *protected {
+                write!(f, "  (under a passphrase)")?;
+            }
             if let Some(peer_id) = peer_id {
                 write!(f, "\n{:<16} peer id    {peer_id}", "")?;
             }

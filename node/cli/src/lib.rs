@@ -44,6 +44,8 @@ mod subject;
 #[cfg(feature = "node")]
 mod submit;
 #[cfg(feature = "node")]
+mod vault;
+#[cfg(feature = "node")]
 mod whole;
 
 pub use auditor::audit_main;

@@ -45,7 +45,7 @@ pub(crate) enum NodeCommand {
         /// The node's configuration.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The node is running: leave out what it holds for itself, its listeners and its keys' journals.
+        /// The node is running: leave out what it holds for itself: its listeners, its keys' journals, its vault.
         #[arg(long)]
         running: bool,
     },
@@ -58,8 +58,8 @@ const CHECK_HELP: &str = "\
 Tried are: the configuration, the genesis and the keys; that secrets are their owner's only; that the
 certificate is in force, has its key, and comes from its authority; that data can be written; that
 the listeners' ports are free; that the keys' journals are there, whole and not in use; that the store can
-be opened and is of this genesis; that enough files may be open at a time. All that is wrong is said at
-once. `run` refuses the same, but for what keeps a node from signing or from
+be opened and is of this genesis; that the vault, with its passphrase and its mirror, can be opened and is
+what the registry knows; that enough files may be open at a time. All that is wrong is said at once. `run` refuses the same, but for what keeps a node from signing or from
 reaching a peer, which it logs: a node that follows is worth more than none.
 
 Exit codes: 0 ready to run; 2 not ready, or wrong usage.

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duratio
 use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use customhouse_client::RegistryAt;
-use customhouse_files::keyfile::{KeyFile, KeyPurpose};
+use customhouse_files::{
+    keyfile::{KeyFile, KeyPurpose},
+    passphrase::PassphraseSource,
+};
 use customhouse_ledger::{
     agency::AgencyCode,
     finality::validators::ValidatorSet,
@@ -71,6 +74,9 @@ pub(crate) struct ApproveArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE", requires = "validator_key")]
     out: Option<PathBuf>,
+    /// Where the passphrase of the key is, if it is under one: `prompt`, `file:PATH` or `credential:NAME`.
+    #[arg(long, value_name = "WHERE", requires = "validator_key")]
+    passphrase: Option<PassphraseSource>,
 }
 
 #[derive(clap::Args)]
@@ -81,6 +87,9 @@ pub(crate) struct InSyncArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Where the passphrase of the key is, if it is under one: `prompt`, `file:PATH` or `credential:NAME`.
+    #[arg(long, value_name = "WHERE")]
+    passphrase: Option<PassphraseSource>,
 }
 
 const HELP: &str = "\
@@ -135,7 +144,7 @@ pub(crate) async fn run(command: RegistryCommand, output: Output, node: Connecti
         RegistryCommand::Propose(args) => propose::run(&args, output, &node).await?,
         RegistryCommand::Approve(args) => approve(&args, output, &node).await?,
         RegistryCommand::InSync(args) => {
-            let (key, agency) = joining_key(&args.joining_key)?;
+            let (key, agency) = joining_key(&args.joining_key, args.passphrase.as_ref())?;
             let in_sync = in_sync(&node, &key, &agency).await?;
             InSyncFile::of(&in_sync).write(&args.out)?;
             note!("Written to {}.", args.out.display());
@@ -209,7 +218,8 @@ async fn approve(args: &ApproveArgs, output: Output, node: &Connection) -> anyho
     output.print(&Proposed::of(&file.proposal, &present, &after))?;
     let (Some(key), Some(out)) = (&args.validator_key, &args.out) else { return Ok(()) };
     let agency = node.agency()?;
-    let key = KeyFile::read_for(key, KeyPurpose::Validator, agency)?.key;
+    let read = KeyFile::read_asking(key, args.passphrase.as_ref())?;
+    let key = read.of(key, KeyPurpose::Validator, agency)?.key;
     ensure!(
         present.validators.index_of(&key.public()).is_some(),
         "{} has no vote now: its approval would not count",
@@ -224,8 +234,9 @@ async fn approve(args: &ApproveArgs, output: Output, node: &Connection) -> anyho
 /// A validator key that is to be given a vote, and whose it is.
 fn joining_key(
     path: &std::path::Path,
+    passphrase: Option<&PassphraseSource>,
 ) -> anyhow::Result<(customhouse_ledger::keys::SigningKey, AgencyCode)> {
-    let file = KeyFile::read(path)?;
+    let file = KeyFile::read_asking(path, passphrase)?;
     ensure!(
         file.purpose == KeyPurpose::Validator,
         "{} holds a {} key, a validator key is needed",

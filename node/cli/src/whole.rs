@@ -16,7 +16,7 @@ use crate::{
     command::{GlobalArgs, WRONG_USAGE, block_on, ended, hide_memory},
     genesis, keys, network, node,
     output::Output,
-    query, registry, store, submit,
+    query, registry, store, submit, vault,
 };
 
 /// A permissioned ledger for cross-border trade records: the node and its command line.
@@ -58,6 +58,9 @@ enum Command {
     /// Check a node's store in full, make its indexes anew, back it up, put it back.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Look after the keys of sealed records: make and show a vault, back it up, put it back, mirror it.
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
     /// Check what can be checked without trusting a node.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -118,6 +121,7 @@ fn run() -> ExitCode {
             block_on(async { query::run(command, output, shared.connect.connect().await?).await })
         }
         Command::Store(command) => store::run(command, output, &shared.connect),
+        Command::Vault(command) => vault::run(command, output),
         Command::Audit(command) => block_on(audit::run(command, output, shared.connect)),
     };
     ended(done, output, wrong_usage)
@@ -125,7 +129,14 @@ fn run() -> ExitCode {
 
 /// Whether what a command writes is its owner's only, except for what is meant to be sent to others.
 fn keeps_secrets(command: &Command) -> bool {
-    matches!(command, Command::Keys(_) | Command::Node(_) | Command::Network(_) | Command::Store(_))
+    matches!(
+        command,
+        Command::Keys(_)
+            | Command::Node(_)
+            | Command::Network(_)
+            | Command::Store(_)
+            | Command::Vault(_)
+    )
 }
 
 /// Whether arguments that were refused were meant for a command whose exit codes are verdicts, which

@@ -204,6 +204,19 @@ struct KeyFileJson<'a> {
     encrypted_key: Option<Cow<'a, str>>,
 }
 
+/// What a key file says to whoever may read it and has no passphrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKeyFile {
+    /// What the key is for.
+    pub purpose: KeyPurpose,
+    /// Whose.
+    pub agency: AgencyCode,
+    /// The public key, as the file says it: under a passphrase nobody has compared it with the key.
+    pub public_key: PublicKey,
+    /// Whether the key is under a passphrase.
+    pub is_protected: bool,
+}
+
 impl KeyFile {
     /// A new key from the operating system's randomness.
     ///
@@ -256,7 +269,7 @@ impl KeyFile {
         let io = |source| KeyFileError::Io { path: path.to_owned(), source };
         let before = Self::read_with(path, from)?;
         let text = before.text(to).map_err(io)?;
-        Self::parse(path, &text, || Ok(to))?;
+        Self::parse(path, &text, |_| Ok(to))?;
         newfile::replace_secret(path, &text).map_err(io)
     }
 
@@ -287,6 +300,28 @@ impl KeyFile {
         })
     }
 
+    /// Reads what a file says without its passphrase. Of one that is under none the whole is read.
+    ///
+    /// # Errors
+    /// As [`KeyFile::read`].
+    pub fn read_public(path: &Path) -> Result<PublicKeyFile, KeyFileError> {
+        let mut protected = None;
+        let read = Self::read_by(path, |json| {
+            let (purpose, agency, public_key) = (json.purpose, json.agency, json.public_key);
+            protected = Some(PublicKeyFile { purpose, agency, public_key, is_protected: true });
+            Ok(None)
+        });
+        match (read, protected) {
+            (_, Some(found)) => Ok(found),
+            (read, None) => read.map(|read| PublicKeyFile {
+                purpose: read.purpose,
+                agency: read.agency,
+                public_key: read.key.public(),
+                is_protected: false,
+            }),
+        }
+    }
+
     /// Reads a file that only its owner may read, and that is under no passphrase.
     ///
     /// # Errors
@@ -300,7 +335,7 @@ impl KeyFile {
     /// # Errors
     /// [`KeyFileError`].
     pub fn read_with(path: &Path, passphrase: Option<&Passphrase>) -> Result<Self, KeyFileError> {
-        Self::read_by(path, || Ok(passphrase))
+        Self::read_by(path, |_| Ok(passphrase))
     }
 
     /// As [`KeyFile::read`], of a file that may be under a passphrase: it is asked for then, and only then.
@@ -313,7 +348,7 @@ impl KeyFile {
     ) -> Result<Self, KeyFileError> {
         let failed = |source| KeyFileError::Passphrase { path: path.to_owned(), source };
         let mut asked = None;
-        Self::read_by(path, || {
+        Self::read_by(path, |_| {
             if let Some(source) = source {
                 let what = format!("the key {}", path.display());
                 asked = Some(source.ask(&what).map_err(failed)?);
@@ -324,7 +359,7 @@ impl KeyFile {
 
     fn read_by<'a>(
         path: &Path,
-        passphrase: impl FnOnce() -> Result<Option<&'a Passphrase>, KeyFileError>,
+        passphrase: impl FnOnce(&KeyFileJson<'_>) -> Result<Option<&'a Passphrase>, KeyFileError>,
     ) -> Result<Self, KeyFileError> {
         let read = on_wiped_stack(|| {
             let bytes = readfile::private(path, FILE_BYTES_MAX).map_err(|error| match error {
@@ -346,7 +381,7 @@ impl KeyFile {
     fn parse<'a>(
         path: &Path,
         bytes: &[u8],
-        passphrase: impl FnOnce() -> Result<Option<&'a Passphrase>, KeyFileError>,
+        passphrase: impl FnOnce(&KeyFileJson<'_>) -> Result<Option<&'a Passphrase>, KeyFileError>,
     ) -> Result<Self, KeyFileError> {
         let malformed = |reason| KeyFileError::Malformed { path: path.to_owned(), reason };
         let text =
@@ -360,7 +395,7 @@ impl KeyFile {
         if json.format != FORMAT {
             return Err(malformed(format!("its format is not {FORMAT}")));
         }
-        let key = match (json.seed, json.encrypted_key) {
+        let key = match (json.seed, &json.encrypted_key) {
             (Some(digits), None) => {
                 let mut seed = Zeroizing::new([0; 32]);
                 hex::decode_to_slice(digits, &mut *seed)
@@ -368,7 +403,7 @@ impl KeyFile {
                 SigningKey::from_seed(&seed)
             }
             (None, Some(pem)) => {
-                let seed = wrapped_key::unwrap(KeyAlgorithm::Ed25519, &pem, passphrase()?);
+                let seed = wrapped_key::unwrap(KeyAlgorithm::Ed25519, pem, passphrase(&json)?);
                 let wrapped = |source| KeyFileError::Wrapped { path: path.to_owned(), source };
                 seed.map_err(wrapped)?.with(SigningKey::from_seed)
             }

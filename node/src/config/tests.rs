@@ -1,3 +1,13 @@
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+};
+
+use customhouse_files::{
+    keyfile::{KeyFile, KeyPurpose},
+    passphrase::Passphrase,
+};
+
 use super::*;
 
 fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
@@ -141,4 +151,45 @@ fn an_agency_is_listed_once() {
     let again = "[[network.peers]]\nagency = \"BE-AADA\"\naddresses = [\"/ip4/10.0.0.1/tcp/1\"]\n";
     let text = TEMPLATE.replace("[api]\n", &format!("{again}\n[api]\n"));
     assert!(refusal(&text).contains("network.peers[1].agency: is listed twice"));
+}
+
+#[test]
+fn the_keys_of_a_node_may_be_under_one_passphrase_and_the_error_names_the_file_that_is_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let word = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("allowed");
+        Passphrase::new(text).expect("long enough")
+    };
+    let (right, wrong) = (word("right", "correct horse"), word("wrong", "wrong horse"));
+    fs::create_dir(dir.path().join("keys")).expect("made");
+    let write = |purpose: KeyPurpose, passphrase| {
+        let key = KeyFile::generate(purpose, "NL-DOUANE".parse().expect("a code"));
+        let path = dir.path().join(format!("keys/{purpose}.key"));
+        let key = key.expect("randomness");
+        key.write_protected(&path, passphrase).expect("written");
+        key.key.public()
+    };
+    let validator = write(KeyPurpose::Validator, Some(&right));
+    write(KeyPurpose::Peer, Some(&right));
+    write(KeyPurpose::Signing, None);
+    write(KeyPurpose::Checkpoint, Some(&right));
+    let file = dir.path().join("node.toml");
+    let read = |text: &str| NodeConfig::parse(text, &file).expect("valid").read_keys();
+    let missing = read(TEMPLATE).expect_err("no passphrase").to_string();
+    assert!(missing.contains("keys.validator") && missing.contains("`credential:…`"), "{missing}");
+    let with = |name| {
+        let line = format!("passphrase = \"file:{name}\"");
+        TEMPLATE.replace("# passphrase = \"credential:keys\"", &line)
+    };
+    let keys = read(&with("right")).expect("read");
+    assert_eq!(keys.validator.key.public(), validator);
+    let error = read(&with("wrong")).expect_err("another passphrase").to_string();
+    assert!(error.contains("validator.key: the passphrase is not that"), "{error}");
+    let error = read(&with("none")).expect_err("no such file").to_string();
+    assert!(error.contains("keys.validator") && error.contains("none"), "{error}");
+    KeyFile::protect(&dir.path().join("keys/peer.key"), Some(&right), Some(&wrong)).expect("put");
+    let error = read(&with("right")).expect_err("one under another").to_string();
+    assert!(error.contains("keys.peer") && !error.contains("horse"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! The section `[vault]`: where the keys of sealed records are, what protects them, and their second place.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -9,8 +10,7 @@ use customhouse_files::{folder::resolved, passphrase::PassphraseSource};
 use customhouse_vault::vault::Protection;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{BackupSection, ConfigError, NodeConfig};
-use crate::sealed::keys::SealingKeys;
+use super::BackupSection;
 
 /// Months that a sealed record is kept where nothing says otherwise: ten years.
 const RETENTION_MONTHS: u32 = 120;
@@ -99,20 +99,31 @@ impl FromStr for RootKeyProtection {
     }
 }
 
-impl<'de> Deserialize<'de> for RootKeyProtection {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+impl RootKeyProtection {
+    /// The same, with the path of a file that is right whatever directory it is read in.
+    #[must_use]
+    pub fn absolute(self) -> Self {
+        match self.0 {
+            Protection::Passphrase(PassphraseSource::File(path)) => {
+                let path = std::path::absolute(&path).unwrap_or(path);
+                Self(Protection::Passphrase(PassphraseSource::File(path)))
+            }
+            _ => self,
+        }
     }
 }
 
-impl NodeConfig {
-    /// Opens the vault, where there is one. A passphrase is asked for as the section says.
-    ///
-    /// # Errors
-    /// [`ConfigError::Vault`].
-    pub fn open_vault(&self) -> Result<Option<SealingKeys>, ConfigError> {
-        let Some(section) = &self.vault else { return Ok(None) };
-        let opened = SealingKeys::open(section);
-        opened.map(Some).map_err(|source| ConfigError::Vault { path: self.file.clone(), source })
+impl fmt::Display for RootKeyProtection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Protection::Passphrase(source) => source.fmt(f),
+            _ => f.write_str("plain"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RootKeyProtection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

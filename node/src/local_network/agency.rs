@@ -6,19 +6,12 @@ use customhouse_files::{
     agency_file::{AgencyFile, RegisteredKey},
     folder::{FolderError, create_dir, io_error, write_public},
     keyfile::{KeyFile, KeyPurpose},
-    secret::Secret,
 };
-use customhouse_ledger::{
-    agency::AgencyCode, authority::Role, hash::Hash, keys::PublicKey, registry::EncryptionPublicKey,
-};
-use customhouse_vault::{
-    dedupe::dedupe_check,
-    error::VaultError,
-    vault::{Protection, Vault},
-};
+use customhouse_ledger::{agency::AgencyCode, authority::Role, keys::PublicKey};
+use customhouse_vault::vault::Protection;
 
 use super::LocalNetworkError;
-use crate::{config::journal_path, journal::SignerJournal};
+use crate::{config::journal_path, journal::SignerJournal, sealed::upkeep};
 
 /// Makes an agency's keys and the signer's journal in `<dir>/keys`, the vault in `<dir>/vault`, whose root key is
 /// protected like this, and `<dir>/agency.json`.
@@ -47,7 +40,7 @@ pub fn create_agency_keys(
         }
         Ok(key.key.public())
     };
-    let (encryption_key, check) = create_vault(&dir.join("vault"), agency, root_key)?;
+    let registrable = upkeep::create(&dir.join("vault"), root_key, agency)?;
     let file = AgencyFile {
         agency,
         name: name.to_owned(),
@@ -61,26 +54,11 @@ pub fn create_agency_keys(
             kinds: Vec::new(),
             label: "node".into(),
         }],
-        encryption_keys: vec![encryption_key],
-        dedupe_check: Some(check),
+        encryption_keys: vec![registrable.encryption_key],
+        dedupe_check: Some(registrable.dedupe_check),
     };
     // No registry has it: whoever wants to check what it signs is told of it in another way.
     make(KeyPurpose::Checkpoint)?;
     write_public(&public_file, &file.to_json())?;
     Ok(file)
-}
-
-/// Makes a vault with a key that others can seal to, and the secret of the dedupe keys: what is registered of them.
-fn create_vault(
-    dir: &Path,
-    agency: AgencyCode,
-    root_key: &Protection,
-) -> Result<(EncryptionPublicKey, Hash), LocalNetworkError> {
-    let vault = Vault::create(dir, root_key)?;
-    let public = vault.new_encryption_key()?;
-    let public = EncryptionPublicKey::from_slice(public.as_bytes())?;
-    let secret = Secret::random().map_err(VaultError::Randomness)?;
-    let check = dedupe_check(&secret, agency);
-    vault.put_dedupe(secret, 0)?;
-    Ok((public, check))
 }

@@ -13,7 +13,7 @@ use crate::{
     inbound::Inbound,
     network::{NetworkEvent, NetworkHandle},
     reporter::Reporter,
-    sealed,
+    sealed::{self, Holdings},
     services::Services,
     submissions::Submissions,
     tasks::Tasks,
@@ -59,14 +59,28 @@ pub(super) fn report(tasks: &Tasks, reporter: Reporter, evidence: mpsc::Receiver
     tasks.spawn("reporter of misbehaviour", reporting);
 }
 
+/// Starts what goes on beside the chain: clocks that are compared, attachments that are fetched by this policy for
+/// these blocks, and backups of the vault.
+pub(super) fn go_on_beside(
+    tasks: &Tasks,
+    node: &Services,
+    clock: watch::Sender<ClockState>,
+    fetched: (FetchPolicy, broadcast::Receiver<Arc<BlockOutcome>>),
+) {
+    compare_clocks(tasks, node, clock);
+    fetch_attachments(tasks, node, fetched.0, fetched.1);
+    back_up_vault(tasks, node);
+    exchange_sealed(tasks, node);
+}
+
 /// Starts comparing this node's clock with those of the others.
-pub(super) fn compare_clocks(tasks: &Tasks, node: &Services, state: watch::Sender<ClockState>) {
+fn compare_clocks(tasks: &Tasks, node: &Services, state: watch::Sender<ClockState>) {
     let of_node = (node.reader.clone(), node.network.clone(), node.metrics.clone());
     Comparison::new(node.agency, of_node, state).start(tasks);
 }
 
 /// Starts getting the attachments that this node lacks.
-pub(super) fn fetch_attachments(
+fn fetch_attachments(
     tasks: &Tasks,
     node: &Services,
     policy: FetchPolicy,
@@ -84,7 +98,7 @@ pub(super) fn fetch_attachments(
 }
 
 /// Starts following what is committed of sealed records, and their delivery in both directions.
-pub(super) fn exchange_sealed(tasks: &Tasks, node: &Services) {
+fn exchange_sealed(tasks: &Tasks, node: &Services) {
     let Some(holdings) = &node.holdings else { return };
     let (stop, network) = (tasks.shutdown(), &node.network);
     let following = sealed::follow(holdings.clone(), node.committed.clone(), stop.clone());
@@ -93,4 +107,12 @@ pub(super) fn exchange_sealed(tasks: &Tasks, node: &Services) {
     tasks.spawn_fallible("delivery of sealed records", delivering);
     let fetching = sealed::fetch(holdings.clone(), network.clone(), stop.clone());
     tasks.spawn_fallible("fetching of sealed records", fetching);
+}
+
+/// Starts keeping the backups of the vault up to date, where there is one and a place for them.
+fn back_up_vault(tasks: &Tasks, node: &Services) {
+    let Some(sealing) = node.holdings.as_ref().map(Holdings::keys) else { return };
+    let Some(backups) = sealing.backups.clone() else { return };
+    let backing_up = backups.run(Arc::clone(&sealing.vault), tasks.shutdown().clone());
+    tasks.spawn("backups of the vault", backing_up);
 }

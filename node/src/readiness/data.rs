@@ -46,8 +46,7 @@ pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
 
 fn check_directory(field: &str, path: &Path, findings: &mut Findings) {
     // A directory that is not there is made by the node, in the nearest that is.
-    let existing = path.ancestors().find(|path| path.symlink_metadata().is_ok());
-    let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let existing = existing(path);
     if !existing.is_dir() {
         findings.add(Stops, field, Some(existing), "is no directory");
         return;
@@ -71,8 +70,14 @@ fn check_directory(field: &str, path: &Path, findings: &mut Findings) {
     }
 }
 
+/// The nearest directory above that is there, or the path itself.
+pub(super) fn existing(path: &Path) -> &Path {
+    let existing = path.ancestors().find(|path| path.symlink_metadata().is_ok());
+    existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes, syncs and removes a file.
-fn try_to_write(field: &str, directory: &Path, findings: &mut Findings) -> bool {
+pub(super) fn try_to_write(field: &str, directory: &Path, findings: &mut Findings) -> bool {
     let file = directory.join(format!(".customhouse-check-{}", std::process::id()));
     let tried = write_and_sync(&file);
     let removed = fs::remove_file(&file);

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use customhouse_files::passphrase::PassphraseSource;
+
 use super::{
     Findings,
     Severity::{Hinders, Stops},
@@ -24,12 +26,17 @@ const STICKY: u32 = 0o1000;
 /// Looks at every secret that the configuration names.
 pub(super) fn check(config: &NodeConfig, findings: &mut Findings) {
     let keys = &config.keys;
+    let passphrase = match &keys.passphrase {
+        Some(PassphraseSource::File(path)) => Some(path),
+        _ => None,
+    };
     let named = [
         ("keys.validator", Some(&keys.validator)),
         ("keys.next_validator", keys.next_validator.as_ref()),
         ("keys.peer", Some(&keys.peer)),
         ("keys.signing", Some(&keys.signing)),
         ("keys.checkpoint", keys.checkpoint.as_ref()),
+        ("keys.passphrase", passphrase),
         ("api.tls.key", Some(&config.api.tls.key)),
     ];
     for (field, path) in named {
@@ -70,7 +77,7 @@ fn check_file(field: &str, path: &Path, never: u32, findings: &mut Findings) {
 }
 
 /// The directory that has the file, and where it is a symbolic link, the one that has what it points to.
-fn check_directories(field: &str, path: &Path, findings: &mut Findings) {
+pub(super) fn check_directories(field: &str, path: &Path, findings: &mut Findings) {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     for file in [path, &real] {
         let directory = parent(file);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use customhouse_ledger::{
     agency::AgencyCode,
     hash::Hash,
-    registry::{EncryptionPublicKey, Registry},
+    registry::{EncryptionKeyError, EncryptionPublicKey, Registry},
 };
 use customhouse_vault::{
     dedupe::dedupe_check,
@@ -16,7 +16,11 @@ use customhouse_vault::{
     vault::Vault,
 };
 
-use crate::{clock, config::VaultSection};
+use super::{backing_up::VaultBackups, upkeep::DedupeFileError};
+use crate::{
+    clock,
+    config::{ConfigError, NodeConfig, VaultSection},
+};
 
 /// A vault that is open, with its second place. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct SealingKeys {
     pub vault: Arc<Vault>,
     /// The second place; `None` where a single copy is configured.
     pub mirror: Option<Arc<Mirror>>,
+    /// The backups that are made of the vault while the node runs, where the configuration says where to.
+    pub backups: Option<Arc<VaultBackups>>,
     /// How long a sealed record is kept where no agreement says otherwise.
     retention_months: u32,
 }
@@ -38,6 +44,15 @@ pub enum SealingKeysError {
     /// Its mirror does not.
     #[error("{0}")]
     Mirror(#[from] MirrorError),
+    /// A key that the registry would not take.
+    #[error("the vault's encryption key: {0}")]
+    EncryptionKey(#[from] EncryptionKeyError),
+    /// There is nothing to export.
+    #[error("the vault has no dedupe secret: `customhouse vault dedupe-secret new` makes one")]
+    NoDedupeSecret,
+    /// The file by which nodes of an agency share it.
+    #[error("{0}")]
+    DedupeFile(#[from] DedupeFileError),
     /// The agency's nodes share one secret for dedupe keys, and this vault has another.
     #[error(
         "vault {path}: none of its dedupe secrets is the one that the registry knows for {agency} (check \
@@ -54,7 +69,45 @@ pub enum SealingKeysError {
     },
 }
 
+impl SealingKeysError {
+    /// A stable code for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Vault(VaultError::RootKey { source, .. }) => source.code(),
+            Self::Vault(VaultError::Passphrase(source)) => source.code(),
+            Self::Vault(error) => error.code(),
+            Self::Mirror(error) => error.code(),
+            Self::EncryptionKey(_) => "ENCRYPTION_KEY",
+            Self::NoDedupeSecret => "DEDUPE_SECRET_MISSING",
+            Self::DedupeFile(error) => error.code(),
+            Self::DedupeSecret { .. } => "DEDUPE_SECRET",
+        }
+    }
+
+    /// Whether another process has the vault, or its mirror.
+    pub fn is_open_elsewhere(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::Locked(_)) | Self::Mirror(MirrorError::Locked(_)))
+    }
+
+    /// Whether the change was made all the same, and only the mirror does not have it yet.
+    pub fn was_done(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::MirrorBehind(_)))
+    }
+}
+
 impl SealingKeys {
+    /// Opens the vault that a configuration names, if it names one. A passphrase is asked for as its section says.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotReady`], with why it does not open.
+    pub fn of(config: &NodeConfig) -> Result<Option<Self>, ConfigError> {
+        let opened = config.vault.as_ref().map(Self::open).transpose();
+        opened.map_err(|error| ConfigError::NotReady {
+            path: config.file.clone(),
+            reasons: vec![format!("vault: {error}")],
+        })
+    }
+
     /// Opens the vault and its mirror.
     ///
     /// # Errors
@@ -66,7 +119,8 @@ impl SealingKeys {
             vault.mirror_to(Arc::clone(mirror))?;
         }
         let retention_months = section.retention_months;
-        Ok(Self { vault: Arc::new(vault), mirror, retention_months })
+        let backups = section.backup.clone().map(VaultBackups::new).map(Arc::new);
+        Ok(Self { vault: Arc::new(vault), mirror, backups, retention_months })
     }
 
     /// Whether what is accepted is at one place only.
@@ -86,27 +140,32 @@ impl SealingKeys {
         self.vault.dedupe_secrets().into_iter().find(is_it)
     }
 
-    /// Whether the registry knows this vault's secrets, as of a height. What is not registered yet is told in the
-    /// log.
+    /// Whether the registry knows this vault's secrets, as of a height: what it does not know yet, and what to do.
     ///
     /// # Errors
-    /// [`SealingKeysError::DedupeSecret`].
-    pub fn check_registered(
+    /// [`SealingKeysError::DedupeSecret`]: the node must not run.
+    pub fn unregistered(
         &self,
         agency: &AgencyCode,
         registry: &Registry,
         height: u64,
-    ) -> Result<(), SealingKeysError> {
-        let check = registry.dedupe_check_at(agency, height);
-        if let Some(registered) = check.filter(|check| self.dedupe_secret(agency, check).is_none())
-        {
-            let path = self.vault.directory().to_owned();
-            return Err(SealingKeysError::DedupeSecret { path, agency: *agency, registered });
-        }
-        if check.is_none() {
-            tracing::warn!(
-                "the registry has no dedupe check of this agency: sealed records are refused until it has"
-            );
+    ) -> Result<Vec<String>, SealingKeysError> {
+        let mut missing = Vec::new();
+        match registry.dedupe_check_at(agency, height) {
+            Some(registered) if self.dedupe_secret(agency, &registered).is_none() => {
+                let path = self.vault.directory().to_owned();
+                return Err(SealingKeysError::DedupeSecret { path, agency: *agency, registered });
+            }
+            Some(_) => {}
+            None => {
+                let own = self.vault.dedupe_secrets();
+                let check = own.first().map(|own| dedupe_check(&own.secret, *agency).to_string());
+                missing.push(format!(
+                    "the registry has no dedupe check of {agency}: sealed records are refused until it has \
+                     (`customhouse registry propose --dedupe-check {agency}={}`)",
+                    check.as_deref().unwrap_or("CHECK")
+                ));
+            }
         }
         let registered = registry.encryption_keys_at(agency, height);
         let own = self.vault.encryption_keys();
@@ -114,10 +173,13 @@ impl SealingKeys {
             own.iter().any(|own| own.public.as_bytes() == key.as_bytes())
         };
         if !registered.iter().any(has) {
-            tracing::warn!(
-                "the registry has none of this vault's encryption keys: no agency can share with this one"
-            );
+            let key = own.first().map(|own| own.public.to_string());
+            missing.push(format!(
+                "the registry has none of this vault's encryption keys: no agency can share with {agency} until it \
+                 has (`customhouse registry propose --add {agency}:encryption={}`)",
+                key.as_deref().unwrap_or("KEY")
+            ));
         }
-        Ok(())
+        Ok(missing)
     }
 }

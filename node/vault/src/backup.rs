@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::{
+    contents::KeysName,
     directory::{discard, make_private, new_directory, refuse_taken},
     error::{VaultError, VaultId},
     keys_file::KeysFile,
@@ -36,13 +37,16 @@ pub struct VaultBackup {
     pub generation: u64,
     /// Whether a passphrase is needed.
     pub is_wrapped: bool,
+    /// Which writing of the keys it has.
+    pub(crate) name: KeysName,
 }
 
 impl VaultBackup {
     fn read(number: u32, path: PathBuf) -> Result<Self, VaultError> {
         let found = Pair::new(&path).read()?;
-        let (vault, generation) = (found.keys.vault, found.keys.name.generation);
-        Ok(Self { number, path, vault, generation, is_wrapped: found.root.is_encrypted() })
+        let (vault, name, is_wrapped) =
+            (found.keys.vault, found.keys.name, found.root.is_encrypted());
+        Ok(Self { number, path, vault, generation: name.generation, is_wrapped, name })
     }
 }
 

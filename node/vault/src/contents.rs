@@ -119,6 +119,11 @@ impl Contents {
         self.incarnations.last().expect("never empty").id
     }
 
+    /// The generation of the file that these contents are.
+    pub(crate) fn generation(&self) -> u64 {
+        self.history.first().map_or(0, |(generation, _)| *generation)
+    }
+
     /// Begins another incarnation, by a random number, in what was put back from a copy of a generation. Nothing
     /// more is wrapped under the groups of before: how many keys they have is not known.
     pub(crate) fn begin_incarnation(
@@ -143,6 +148,11 @@ impl Contents {
     pub(crate) fn note(&mut self, name: &KeysName) {
         self.history.insert(0, (name.generation, name.file));
         self.history.truncate(HISTORY_MAX);
+    }
+
+    /// Whether a file is this one.
+    pub(crate) fn are(&self, name: &KeysName) -> bool {
+        self.history.first() == Some(&(name.generation, name.file))
     }
 
     /// Whether a file is this one, or one that this one came from.

@@ -361,6 +361,14 @@ impl MirrorError {
         }
     }
 
+    /// What is wrong with a mirror's copy of the keys.
+    pub(crate) fn of_keys(mirror: &Path, source: VaultError) -> Self {
+        match source {
+            VaultError::Io { path, source } => Self::io(&path)(source),
+            source => Self::Keys { path: mirror.to_owned(), source: Box::new(source) },
+        }
+    }
+
     /// What the system answered, of this file or directory.
     pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
         move |source| match source.kind() {

@@ -26,6 +26,7 @@
 
 pub mod attachment_key;
 pub mod backup;
+pub mod closed;
 pub mod dedupe;
 pub mod envelope;
 pub mod error;

@@ -63,7 +63,32 @@ pub struct Mirror {
     lock: DirectoryLock,
 }
 
+/// What a mirror shows to whoever may read it, without its lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MirrorSeen {
+    /// Which vault it is of.
+    pub vault: VaultId,
+    /// The generation of its copy of the keys; none before it was first brought up.
+    pub generation: Option<u64>,
+    /// Whether a vault can be put back from it alone: it has a root key, which a passphrase protects.
+    pub has_root_key: bool,
+}
+
 impl Mirror {
+    /// Looks at a mirror that may be open in another process, and changes nothing.
+    ///
+    /// # Errors
+    /// [`MirrorError`]: not there, no mirror, or a copy of the keys that cannot be read.
+    pub fn look(directory: &Path) -> Result<MirrorSeen, MirrorError> {
+        let vault = read_name(directory)?;
+        let pair = Pair::new(&directory.join(VAULT));
+        let failed = |source| MirrorError::of_keys(directory, source);
+        let there = pair.has_keys().map_err(failed)?;
+        let keys = there.then(|| pair.read_keys()).transpose().map_err(failed)?;
+        let has_root_key = keys.is_some() && pair.read().is_ok();
+        Ok(MirrorSeen { vault, generation: keys.map(|keys| keys.name.generation), has_root_key })
+    }
+
     /// Makes an empty mirror of a vault.
     ///
     /// # Errors
@@ -206,10 +231,7 @@ impl Mirror {
     }
 
     fn keys_error(&self, source: VaultError) -> MirrorError {
-        match source {
-            VaultError::Io { path, source } => MirrorError::io(&path)(source),
-            source => MirrorError::Keys { path: self.directory.clone(), source: Box::new(source) },
-        }
+        MirrorError::of_keys(&self.directory, source)
     }
 
     /// Reads all that a mirror has, in the order in which it came. A node that writes to it may be running. Returns

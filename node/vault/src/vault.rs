@@ -73,6 +73,7 @@ impl Wrapping {
 /// An open vault, locked for this process.
 pub struct Vault {
     directory: PathBuf,
+    id: VaultId,
     /// What is read without waiting for a disk.
     contents: RwLock<Arc<Contents>>,
     writer: Mutex<Writer>,
@@ -138,6 +139,7 @@ impl Vault {
         let writer = Writer::new(pair, root, wrapping, wrapped, found.keys.name);
         let vault = Self {
             directory: directory.to_owned(),
+            id: found.keys.vault,
             contents: RwLock::new(Arc::new(contents)),
             writer: Mutex::new(writer),
             renewal: Mutex::new(()),
@@ -163,7 +165,7 @@ impl Vault {
 
     /// Which vault it is.
     pub fn id(&self) -> VaultId {
-        self.writer().root.vault
+        self.id
     }
 
     /// Where it is.
@@ -171,9 +173,9 @@ impl Vault {
         &self.directory
     }
 
-    /// How often its keys have been written, counted from 1.
+    /// How often its keys have been written, counted from 1. Answered also while a disk is waited for.
     pub fn generation(&self) -> u64 {
-        self.writer().name.generation
+        self.contents().generation()
     }
 
     /// Keeps a mirror up to date from here on: it has the keys, and the root key too unless that is
@@ -260,6 +262,11 @@ impl Vault {
             let root = found.root.unwrap(&found.root_path, wrapping.passphrase())?;
             found.keys.open(path, &root).map(drop)
         })
+    }
+
+    /// Whether a backup has what the vault has now: nothing was changed since it was made.
+    pub fn is_as_in(&self, backup: &VaultBackup) -> bool {
+        backup.vault == self.id && self.contents().are(&backup.name)
     }
 
     /// Changes the contents, durably.

@@ -1,6 +1,6 @@
 //! Blocks, transactions and nodes, as they are shown.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use customhouse_audit::time;
@@ -135,6 +135,48 @@ pub(crate) struct StatusView {
     pub(crate) clock_wrong: bool,
     pub(crate) stalled: Vec<String>,
     uptime_ms: u64,
+    vault: Option<VaultView>,
+}
+
+/// The keys of sealed records.
+#[derive(Clone, Serialize)]
+struct VaultView {
+    id: String,
+    generation: u64,
+    single_copy: bool,
+    /// Whether the node makes backups of it.
+    backups: bool,
+    backup_age_ms: Option<u64>,
+    backup_failures: u64,
+}
+
+impl VaultView {
+    fn of(vault: v1::VaultStatus) -> Self {
+        let v1::VaultStatus { id, generation, single_copy, .. } = vault;
+        let v1::VaultStatus { backups, backup_age_ms, backup_failures, .. } = vault;
+        Self { id, generation, single_copy, backups, backup_age_ms, backup_failures }
+    }
+}
+
+impl fmt::Display for VaultView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "generation {}", self.generation)?;
+        if self.single_copy {
+            write!(f, ", SINGLE COPY")?;
+        }
+        match self.backup_age_ms {
+            _ if !self.backups => write!(f, ", no backups")?,
+            Some(age) => {
+                let age = time::length(Duration::from_millis(age));
+                write!(f, ", newest backup {age} old")?;
+            }
+            None => write!(f, ", NO BACKUP yet")?,
+        }
+        match self.backup_failures {
+            0 => Ok(()),
+            count => write!(f, ", {count} FAILED"),
+        }
+    }
 }
 
 impl StatusView {
@@ -165,6 +207,7 @@ impl StatusView {
             clock_wrong: status.clock_wrong,
             stalled: status.stalled,
             uptime_ms: status.uptime_ms,
+            vault: status.vault.map(VaultView::of),
         })
     }
 }
@@ -217,6 +260,10 @@ impl fmt::Display for StatusView {
         }
         if !self.stalled.is_empty() {
             writeln!(f, "stalled        {}", one_line(&self.stalled.join(", ")))?;
+        }
+        match &self.vault {
+            Some(vault) => writeln!(f, "vault          {vault}")?,
+            None => writeln!(f, "vault          none: no sealed records")?,
         }
         match self.signing {
             true => write!(f, "consensus      {doing}, view {}, signing", self.view),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use customhouse_files::passphrase::PassphraseSource;
 use customhouse_ledger::{agency::AgencyCode, hash::Hash, registry::RegistryApproval};
 use customhouse_proto::v1::Phase;
 use serde::Serialize;
@@ -39,6 +40,9 @@ pub(crate) struct SubmitArgs {
     /// The validator key that is added.
     #[arg(long, value_name = "FILE", conflicts_with = "in_sync")]
     joining_key: Option<PathBuf>,
+    /// Where the passphrase of that key is, if it is under one: `prompt`, `file:PATH` or `credential:NAME`.
+    #[arg(long, value_name = "WHERE", requires = "joining_key")]
+    passphrase: Option<PassphraseSource>,
     /// What `registry in-sync` wrote with it.
     #[arg(long, value_name = "FILE")]
     in_sync: Option<PathBuf>,
@@ -73,7 +77,7 @@ pub(super) async fn run(args: &SubmitArgs, output: Output, node: &Connection) ->
     present.check_chain(&proposal)?;
     let said = match (&args.joining_key, &args.in_sync) {
         (Some(path), _) => {
-            let (key, agency) = joining_key(path)?;
+            let (key, agency) = joining_key(path, args.passphrase.as_ref())?;
             let added = proposal.proposal.validator_added().map(|validator| validator.key);
             ensure!(added == Some(key.public()), "the proposal does not add {}", key.public());
             Some(in_sync(node, &key, &agency).await?)

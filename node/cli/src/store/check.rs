@@ -132,8 +132,9 @@ fn known(
     }
     for key in &place.validator_keys {
         let journal = journal_path(key);
-        let read = KeyFile::read(key).map_err(|error| error.to_string());
-        let found = read.and_then(|key| match Known::journal(&journal, &key.key.public()) {
+        // Which key it is, a file that is under a passphrase says too.
+        let read = KeyFile::read_public(key).map_err(|error| error.to_string());
+        let found = read.and_then(|key| match Known::journal(&journal, &key.public_key) {
             Err(error @ JournalError::OtherKey { .. }) => Ok(Err(error)),
             found => found.map(Ok).map_err(|error| error.to_string()),
         });

@@ -10,6 +10,8 @@ use std::{
 
 use crate::desk::{Desk, PROGRAM};
 
+mod vault;
+
 /// An agency's node in a directory of its own.
 struct Node {
     desk: Desk,

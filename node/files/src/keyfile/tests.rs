@@ -160,3 +160,27 @@ fn a_changed_bit_of_a_wrapped_key_is_told_and_two_forms_of_a_key_are_none() {
     let error = KeyFile::read_with(&path, Some(&passphrase)).expect_err("refused").to_string();
     assert!(error.contains("one of seed and encrypted_key"), "{error}");
 }
+
+#[test]
+fn what_is_public_is_read_without_the_passphrase_and_rubbish_is_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("validator.key");
+    let written = key(KeyPurpose::Validator);
+    written.write(&path).expect("written");
+    let public = |is_protected| PublicKeyFile {
+        purpose: KeyPurpose::Validator,
+        agency: written.agency,
+        public_key: written.key.public(),
+        is_protected,
+    };
+    assert_eq!(KeyFile::read_public(&path).expect("read"), public(false));
+    let word = Passphrase::new("correct horse").expect("long enough");
+    KeyFile::protect(&path, None, Some(&word)).expect("protected");
+    assert_eq!(KeyFile::read_public(&path).expect("read"), public(true));
+    assert!(KeyFile::read(&path).is_err());
+    let text = fs::read_to_string(&path).expect("readable");
+    fs::write(&path, &text[..text.len() / 2]).expect("writable");
+    assert!(matches!(KeyFile::read_public(&path), Err(KeyFileError::Malformed { .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("allowed");
+    assert!(matches!(KeyFile::read_public(&path), Err(KeyFileError::Permissions { .. })));
+}

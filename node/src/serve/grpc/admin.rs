@@ -11,7 +11,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::submission::caller;
 use crate::serve::{reads::read, refused::Refused};
-use crate::{absence, clock, network::peer_id, services::Services};
+use crate::{absence, clock, network::peer_id, sealed::keys::SealingKeys, services::Services};
 
 #[derive(Clone)]
 pub(super) struct AdminService {
@@ -56,6 +56,7 @@ impl Admin for AdminService {
             clock_wrong: clock.wrong,
             stalled: stalled.into_iter().map(str::to_owned).collect(),
             uptime_ms: u64::try_from(node.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            vault: node.holdings.as_ref().map(|holdings| vault_status(holdings.keys())),
         }))
     }
 
@@ -114,6 +115,19 @@ impl Admin for AdminService {
         _: Request<v1::CreateBackupRequest>,
     ) -> Result<Response<v1::CreateBackupResponse>, Status> {
         Ok(Response::new(create_backup(&self.node).await?))
+    }
+}
+
+/// How it stands with the vault. No disk is waited for.
+fn vault_status(keys: &SealingKeys) -> v1::VaultStatus {
+    let backups = keys.backups.as_ref();
+    v1::VaultStatus {
+        id: keys.vault.id().to_string(),
+        generation: keys.vault.generation(),
+        single_copy: keys.is_single_copy(),
+        backups: backups.is_some(),
+        backup_age_ms: backups.and_then(|backups| backups.age_ms()),
+        backup_failures: backups.map_or(0, |backups| backups.failures()),
     }
 }
 

@@ -528,3 +528,23 @@ fn sealed_bytes_bring_their_own_key() {
     let voids = parts.map(|later| parts.map(|earlier| u8::from(later.voids(earlier))));
     assert_eq!(voids, [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]);
 }
+
+#[test]
+fn a_mirror_is_looked_at_while_it_is_open_and_says_whether_a_vault_can_be_put_back_from_it() {
+    let here = Place::new();
+    let vault = here.plain();
+    let directory = made(&here, &vault);
+    let seen = Mirror::look(&directory).expect("a mirror");
+    assert_eq!((seen.vault, seen.generation, seen.has_root_key), (vault.id(), None, false));
+    vault.mirror_to(Arc::new(Mirror::open(&directory).expect("opened"))).expect("followed");
+    let seen = Mirror::look(&directory).expect("open elsewhere");
+    assert_eq!((seen.generation, seen.has_root_key), (Some(vault.generation()), false));
+    vault.change_protection(&here.passphrase()).expect("changed");
+    let seen = Mirror::look(&directory).expect("open elsewhere");
+    assert_eq!((seen.generation, seen.has_root_key), (Some(vault.generation()), true));
+    fs::write(directory.join("vault/keys"), "rubbish").expect("writable");
+    assert_eq!(code(Mirror::look(&directory)), "MIRROR_KEYS");
+    assert_eq!(code(Mirror::look(&here.path("elsewhere"))), "MIRROR_MISSING");
+    fs::write(directory.join(NAME), "rubbish").expect("writable");
+    assert_eq!(code(Mirror::look(&directory)), "MIRROR_DAMAGED");
+}
