@@ -26,6 +26,7 @@ use crate::{
 
 mod invalid;
 mod state;
+pub mod terms;
 #[cfg(test)]
 mod tests;
 

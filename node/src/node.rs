@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::threads::ServerThreads;
 use crate::{
     admission::Admission,
+    agreements::{HeldAgreements, HeldParts},
     attachments::{self, Attachments, AttachmentsError},
     buffers,
     checkpoint::CheckpointSigner,
@@ -161,6 +162,8 @@ pub struct NodeParts {
     pub outbox_bytes_max: u64,
     /// Where attachments are.
     pub attachments: PathBuf,
+    /// Where terms of agreements are.
+    pub terms: PathBuf,
     /// How much they may take, and which are fetched.
     pub attachments_section: AttachmentsSection,
     /// Peer-to-peer, except for the peers: the registry says who they are.
@@ -212,6 +215,7 @@ impl NodeParts {
             outbox: config.data_dir.join("outbox"),
             outbox_bytes_max: config.limits.outbox_bytes,
             attachments: config.attachments_path(),
+            terms: config.terms_path(),
             attachments_section: config.attachments,
             mempool: MempoolLimits {
                 transactions_max: size(config.limits.mempool_transactions),
@@ -288,6 +292,13 @@ impl Node {
                 tasks: tasks.clone(),
             },
         )?;
+        let agreements = HeldAgreements::new(HeldParts {
+            agency: parts.agency,
+            reader: reader.clone(),
+            signing: parts.signing.clone(),
+            vault: parts.sealing.as_ref().map(|keys| (keys.vault.clone(), keys.mirror.clone())),
+            terms: parts.terms,
+        });
         let health = Health::new(tasks.clone());
         loops::watch(&health, &driver, &network, inbound, &submissions);
         let shared = Arc::new(Services {
@@ -307,10 +318,12 @@ impl Node {
             health,
             clock,
             backup: parts.backup,
+            agreements,
             sealing: parts.sealing,
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
+        loops::keep_own_agreement(&tasks, &shared);
         loops::compare_clocks(&tasks, &shared, clock_state);
         let (fetch, committed) = (parts.attachments_section.fetch, driver.committed());
         loops::fetch_attachments(&tasks, &shared, fetch, committed);

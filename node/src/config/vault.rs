@@ -106,6 +106,11 @@ impl<'de> Deserialize<'de> for RootKeyProtection {
 }
 
 impl NodeConfig {
+    /// The directory of the terms of agreements, which the vault seals.
+    pub fn terms_path(&self) -> PathBuf {
+        self.data_dir.join("terms")
+    }
+
     /// Opens the vault, where there is one. A passphrase is asked for as the section says.
     ///
     /// # Errors

@@ -1,0 +1,253 @@
+//! What an agency holds of its agreements: the secrets of epochs, in the vault, and terms, sealed beside the store.
+//!
+//! The chain has of an epoch its key, its parties and a hash of its terms. A party that has not the secret cannot
+//! lodge under it or find what was, and one that has not the terms does not know what may be shared: what is held
+//! is told apart from what is agreed everywhere here.
+//!
+//! A secret is kept under the name of the epoch *as it was proposed*, its hash: of one epoch that is to come there
+//! may be several offers at a time, each with a secret of its own, and the one that is lodged first is it. So a
+//! secret is found by the public key that the chain has, and never is one taken for another's.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use customhouse_files::{hardening::lock_epoch_in_memory, secret::Secret};
+use customhouse_ledger::{
+    agency::AgencyCode,
+    agreement::{
+        AgreementApproval, Epoch, EpochProposal, own_id,
+        terms::{AgreementTerms, TermsError},
+    },
+    chain::ChainReader,
+    hash::Hash,
+    keys::{PublicKey, SigningKey},
+    transaction::EpochId,
+    vrf::{VrfPublicKey, VrfSecretKey},
+};
+use customhouse_vault::{
+    error::{MirrorError, VaultError},
+    group::RetentionMonth,
+    mirror::Mirror,
+    named::EpochSecret,
+    vault::Vault,
+};
+
+use self::kept_terms::KeptTerms;
+
+mod kept_terms;
+/// The longest month: nothing is destroyed too early.
+const MONTH_S: u64 = 31 * 24 * 60 * 60;
+
+/// Why something of an agreement could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// There is nowhere to keep secrets.
+    #[error("this node has no vault: name one in [vault] of its configuration and restart it")]
+    NoVault,
+    /// No secret could be drawn.
+    #[error("the system gives no random bytes: {0}")]
+    Randomness(io::Error),
+    /// The vault.
+    #[error("{0}")]
+    Vault(#[from] VaultError),
+    /// The vault's second place.
+    #[error("{0}")]
+    Mirror(#[from] MirrorError),
+    /// A file of terms.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was kept are other terms than their name says.
+    #[error("{path}: not the terms that it is named by: remove it, and open the offer again")]
+    OtherTerms {
+        /// Which.
+        path: PathBuf,
+    },
+    /// What was kept are no terms of this version.
+    #[error("{path}: {source}")]
+    Terms {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: TermsError,
+    },
+}
+
+/// Whose agreements, and where they are kept.
+pub struct HeldParts {
+    /// Whose.
+    pub agency: AgencyCode,
+    /// The ledger.
+    pub reader: ChainReader,
+    /// Signs approvals.
+    pub signing: SigningKey,
+    /// Where secrets are, and its second place; none where the node has no vault.
+    pub vault: Option<(Arc<Vault>, Option<Arc<Mirror>>)>,
+    /// The directory of the terms. It is made when the first are kept.
+    pub terms: PathBuf,
+}
+
+/// What an agency holds of its agreements. Cheap to clone; without a vault it holds nothing.
+#[derive(Clone)]
+pub struct HeldAgreements(Arc<Inner>);
+
+struct Inner {
+    agency: AgencyCode,
+    reader: ChainReader,
+    signing: SigningKey,
+    vault: Option<Arc<Vault>>,
+    terms: Option<KeptTerms>,
+    /// Keys of epochs that were made of the vault's secrets, with the names that they have there.
+    keys: Mutex<HashMap<VrfPublicKey, (SecretName, VrfSecretKey)>>,
+}
+
+/// Of the epoch as it was proposed: its hash and its number.
+type SecretName = (Hash, u32);
+
+impl HeldAgreements {
+    /// What is held at a place.
+    pub fn new(parts: HeldParts) -> Self {
+        let HeldParts { agency, reader, signing, vault, terms } = parts;
+        let (chain_id, directory) = (reader.chain_id(), terms);
+        let kept = vault.clone().map(|(vault, mirror)| KeptTerms {
+            vault,
+            mirror,
+            chain_id,
+            agency,
+            directory,
+        });
+        let vault = vault.map(|(vault, _)| vault);
+        let keys = Mutex::default();
+        Self(Arc::new(Inner { agency, reader, signing, vault, terms: kept, keys }))
+    }
+
+    /// Whose they are.
+    pub fn agency(&self) -> AgencyCode {
+        self.0.agency
+    }
+
+    /// Whether there is a vault to keep secrets in.
+    pub fn has_vault(&self) -> bool {
+        self.0.vault.is_some()
+    }
+
+    /// The secret key of an epoch that the chain has. None where the vault has it not: then nothing can be lodged
+    /// under it here, or found.
+    pub fn epoch_secret(&self, id: &EpochId) -> Option<VrfSecretKey> {
+        let agreements = self.0.reader.agreements();
+        let epoch = agreements.get(&id.agreement)?.epoch(id.number)?;
+        self.secret_of(&epoch.key)
+    }
+
+    /// The newest epoch of the agency's agreement with itself that is in force at a time, Unix milliseconds, and
+    /// whose secret is held.
+    pub fn own_epoch_in_force(&self, time_ms: u64) -> Option<EpochId> {
+        let id = own_id(&self.0.agency);
+        let agreements = self.0.reader.agreements();
+        let usable = |(_, epoch): &(u32, &Epoch)| {
+            (epoch.from_ms..epoch.until_ms).contains(&time_ms)
+                && self.secret_of(&epoch.key).is_some()
+        };
+        let newest = (1..).zip(&agreements.get(&id)?.epochs).filter(usable).last();
+        newest.map(|(number, _)| EpochId { agreement: id, number })
+    }
+
+    /// The terms of a hash. None where they are not here, or do not open any more.
+    pub fn terms(&self, hash: &Hash) -> Option<AgreementTerms> {
+        let kept = self.0.terms.as_ref()?;
+        let found = kept.read(hash);
+        found.inspect_err(|error| tracing::warn!(%hash, %error, "terms cannot be read")).ok()?
+    }
+
+    /// Keeps the secret of a proposed epoch and its terms, durably when this returns: what is approved after it is
+    /// never lost by a crash. The same again changes nothing.
+    ///
+    /// # Errors
+    /// [`KeepError`]: nothing may be approved then.
+    pub fn keep(
+        &self,
+        proposal: &EpochProposal,
+        secret: &VrfSecretKey,
+        terms: &AgreementTerms,
+    ) -> Result<(), KeepError> {
+        let (Some(vault), Some(kept)) = (&self.0.vault, &self.0.terms) else {
+            return Err(KeepError::NoVault);
+        };
+        let (ends_s, months) = (proposal.period_ms().1 / 1000, terms.retention_months());
+        let month = RetentionMonth::after(ends_s, months);
+        kept.keep(terms, month)?;
+        vault.put_epoch(EpochSecret {
+            agreement: proposal.hash(),
+            epoch: proposal.number(),
+            secret: secret.with_seed(Secret::new),
+            until_s: ends_s.saturating_add(u64::from(months) * MONTH_S),
+        })?;
+        Ok(())
+    }
+
+    /// The key that approvals are signed with.
+    pub(crate) fn approver(&self) -> PublicKey {
+        self.0.signing.public()
+    }
+
+    /// Approves an epoch for the agency. What [`HeldAgreements::keep`] keeps is durable before.
+    pub(crate) fn approve(&self, proposal: &EpochProposal) -> AgreementApproval {
+        proposal.approve(&self.0.reader.chain_id(), &self.0.signing)
+    }
+
+    /// The secret key of a public one.
+    pub(crate) fn secret_of(&self, public: &VrfPublicKey) -> Option<VrfSecretKey> {
+        let vault = self.0.vault.as_ref()?;
+        let mut keys = self.keys();
+        if let Some((name, key)) = keys.get(public) {
+            // What was destroyed there is not used any longer.
+            match vault.epoch(&name.0, name.1).is_some() {
+                true => return Some(key.clone()),
+                false => _ = keys.remove(public),
+            }
+        }
+        let known: HashSet<SecretName> = keys.values().map(|(name, _)| *name).collect();
+        for kept in vault.epochs() {
+            let name = (kept.agreement, kept.epoch);
+            if !known.contains(&name) {
+                let key = kept.secret.with(VrfSecretKey::from_seed);
+                lock_epoch_in_memory(&key);
+                keys.insert(*key.public(), (name, key));
+            }
+        }
+        keys.get(public).map(|(_, key)| key.clone())
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashMap<VrfPublicKey, (SecretName, VrfSecretKey)>> {
+        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A new secret for an epoch.
+///
+/// # Errors
+/// [`KeepError::Randomness`].
+pub(crate) fn new_secret() -> Result<VrfSecretKey, KeepError> {
+    let seed = Secret::random().map_err(KeepError::Randomness)?;
+    let key = seed.with(VrfSecretKey::from_seed);
+    lock_epoch_in_memory(&key);
+    Ok(key)
+}
+
+/// What keeps terms from being guessed.
+///
+/// # Errors
+/// [`KeepError::Randomness`].
+pub(crate) fn new_salt() -> Result<Vec<u8>, KeepError> {
+    let mut salt = vec![0; 32];
+    let drawn = getrandom::fill(&mut salt).map_err(io::Error::other);
+    drawn.map(|()| salt).map_err(KeepError::Randomness)
+}
