@@ -30,18 +30,21 @@ use customhouse_ledger::{
 };
 use customhouse_vault::{
     error::{MirrorError, VaultError},
-    group::RetentionMonth,
     mirror::Mirror,
-    named::EpochSecret,
     vault::Vault,
 };
 
-use self::kept_terms::KeptTerms;
+pub(crate) use self::keeping::Keeping;
+pub use self::{
+    offers::{Members, Offer, OfferError},
+    proposing::{Draft, Opened},
+    views::sentences,
+};
 
-mod kept_terms;
-/// The longest month: nothing is destroyed too early.
-const MONTH_S: u64 = 31 * 24 * 60 * 60;
-
+mod keeping;
+mod offers;
+mod proposing;
+mod views;
 /// Why something of an agreement could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
@@ -103,8 +106,8 @@ struct Inner {
     agency: AgencyCode,
     reader: ChainReader,
     signing: SigningKey,
-    vault: Option<Arc<Vault>>,
-    terms: Option<KeptTerms>,
+    /// None where there is no vault.
+    keeping: Option<Keeping>,
     /// Keys of epochs that were made of the vault's secrets, with the names that they have there.
     keys: Mutex<HashMap<VrfPublicKey, (SecretName, VrfSecretKey)>>,
 }
@@ -116,17 +119,10 @@ impl HeldAgreements {
     /// What is held at a place.
     pub fn new(parts: HeldParts) -> Self {
         let HeldParts { agency, reader, signing, vault, terms } = parts;
-        let (chain_id, directory) = (reader.chain_id(), terms);
-        let kept = vault.clone().map(|(vault, mirror)| KeptTerms {
-            vault,
-            mirror,
-            chain_id,
-            agency,
-            directory,
-        });
-        let vault = vault.map(|(vault, _)| vault);
-        let keys = Mutex::default();
-        Self(Arc::new(Inner { agency, reader, signing, vault, terms: kept, keys }))
+        let chain_id = reader.chain_id();
+        let keeping =
+            vault.map(|(vault, mirror)| Keeping { vault, mirror, chain_id, agency, terms });
+        Self(Arc::new(Inner { agency, reader, signing, keeping, keys: Mutex::default() }))
     }
 
     /// Whose they are.
@@ -136,7 +132,7 @@ impl HeldAgreements {
 
     /// Whether there is a vault to keep secrets in.
     pub fn has_vault(&self) -> bool {
-        self.0.vault.is_some()
+        self.0.keeping.is_some()
     }
 
     /// The secret key of an epoch that the chain has. None where the vault has it not: then nothing can be lodged
@@ -162,8 +158,7 @@ impl HeldAgreements {
 
     /// The terms of a hash. None where they are not here, or do not open any more.
     pub fn terms(&self, hash: &Hash) -> Option<AgreementTerms> {
-        let kept = self.0.terms.as_ref()?;
-        let found = kept.read(hash);
+        let found = self.keeping()?.read_terms(hash);
         found.inspect_err(|error| tracing::warn!(%hash, %error, "terms cannot be read")).ok()?
     }
 
@@ -178,19 +173,11 @@ impl HeldAgreements {
         secret: &VrfSecretKey,
         terms: &AgreementTerms,
     ) -> Result<(), KeepError> {
-        let (Some(vault), Some(kept)) = (&self.0.vault, &self.0.terms) else {
-            return Err(KeepError::NoVault);
-        };
-        let (ends_s, months) = (proposal.period_ms().1 / 1000, terms.retention_months());
-        let month = RetentionMonth::after(ends_s, months);
-        kept.keep(terms, month)?;
-        vault.put_epoch(EpochSecret {
-            agreement: proposal.hash(),
-            epoch: proposal.number(),
-            secret: secret.with_seed(Secret::new),
-            until_s: ends_s.saturating_add(u64::from(months) * MONTH_S),
-        })?;
-        Ok(())
+        self.keeping().ok_or(KeepError::NoVault)?.keep(proposal, secret, terms)
+    }
+
+    fn keeping(&self) -> Option<&Keeping> {
+        self.0.keeping.as_ref()
     }
 
     /// The key that approvals are signed with.
@@ -205,7 +192,7 @@ impl HeldAgreements {
 
     /// The secret key of a public one.
     pub(crate) fn secret_of(&self, public: &VrfPublicKey) -> Option<VrfSecretKey> {
-        let vault = self.0.vault.as_ref()?;
+        let vault = &self.keeping()?.vault;
         let mut keys = self.keys();
         if let Some((name, key)) = keys.get(public) {
             // What was destroyed there is not used any longer.

@@ -1,4 +1,5 @@
-//! Terms at rest: a file for each, named by their hash and sealed by the vault, in a directory beside the store.
+//! Secrets of epochs and terms at rest. Secrets are in the vault; of terms there is a file for each, named by their
+//! hash and sealed by the vault, in a directory beside the store.
 //!
 //! ```text
 //! terms/
@@ -12,34 +13,61 @@ use std::{
     sync::Arc,
 };
 
-use customhouse_files::{folder::create_durably, newfile, readfile};
+use customhouse_files::{folder::create_durably, newfile, readfile, secret::Secret};
 use customhouse_ledger::{
-    agency::AgencyCode, agreement::terms::AgreementTerms, hash::Hash, limits::TERMS_BYTES_MAX,
+    agency::AgencyCode,
+    agreement::{EpochProposal, terms::AgreementTerms},
+    hash::Hash,
+    limits::TERMS_BYTES_MAX,
+    vrf::VrfSecretKey,
 };
 use customhouse_vault::{
     group::RetentionMonth,
     lease::Leased,
     mirror::{Mirror, MirrorEntry, MirrorPart},
+    named::EpochSecret,
     sealed::{SealedBytes, SealedKind, SealedPlace, WrappedKey},
     vault::Vault,
 };
 
 use super::KeepError;
 
+/// The longest month: nothing is destroyed too early.
+const MONTH_S: u64 = 31 * 24 * 60 * 60;
 /// Room for what sealing adds.
 const FILE_BYTES_MAX: usize = TERMS_BYTES_MAX + 1024;
 
-pub(super) struct KeptTerms {
-    pub(super) vault: Arc<Vault>,
-    pub(super) mirror: Option<Arc<Mirror>>,
-    pub(super) chain_id: Hash,
-    pub(super) agency: AgencyCode,
-    pub(super) directory: PathBuf,
+/// Where an agency keeps them.
+pub(crate) struct Keeping {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
+    pub(crate) chain_id: Hash,
+    pub(crate) agency: AgencyCode,
+    pub(crate) terms: PathBuf,
 }
 
-impl KeptTerms {
+impl Keeping {
+    /// Keeps the secret of a proposed epoch and its terms, durably when this returns. The same again changes
+    /// nothing.
+    pub(crate) fn keep(
+        &self,
+        proposal: &EpochProposal,
+        secret: &VrfSecretKey,
+        terms: &AgreementTerms,
+    ) -> Result<(), KeepError> {
+        let (ends_s, months) = (proposal.period_ms().1 / 1000, terms.retention_months());
+        self.keep_terms(terms, RetentionMonth::after(ends_s, months))?;
+        self.vault.put_epoch(EpochSecret {
+            agreement: proposal.hash(),
+            epoch: proposal.number(),
+            secret: secret.with_seed(Secret::new),
+            until_s: ends_s.saturating_add(u64::from(months) * MONTH_S),
+        })?;
+        Ok(())
+    }
+
     /// The terms of a hash, where they are there.
-    pub(super) fn read(&self, hash: &Hash) -> Result<Option<AgreementTerms>, KeepError> {
+    pub(super) fn read_terms(&self, hash: &Hash) -> Result<Option<AgreementTerms>, KeepError> {
         let path = self.path(hash);
         let Some(bytes) = found(&path)? else { return Ok(None) };
         let opened = self.vault.open_sealed(self.place(hash), &SealedBytes::decode(&bytes)?)?;
@@ -53,17 +81,13 @@ impl KeptTerms {
 
     /// Keeps terms, durably when this returns, in the mirror too where there is one. What is there and opens stays as
     /// it is.
-    pub(super) fn keep(
-        &self,
-        terms: &AgreementTerms,
-        month: RetentionMonth,
-    ) -> Result<(), KeepError> {
+    fn keep_terms(&self, terms: &AgreementTerms, month: RetentionMonth) -> Result<(), KeepError> {
         let hash = terms.hash();
-        if matches!(self.read(&hash), Ok(Some(_))) {
+        if matches!(self.read_terms(&hash), Ok(Some(_))) {
             return Ok(());
         }
         let (path, place) = (self.path(&hash), self.place(&hash));
-        create_durably(&self.directory, 0o700).map_err(failed(&self.directory))?;
+        create_durably(&self.terms, 0o700).map_err(failed(&self.terms))?;
         let sealed = self.seal(&hash, month, &terms.to_bytes())?;
         if let Some(mirror) = &self.mirror {
             mirror.append(&[MirrorEntry {
@@ -102,11 +126,11 @@ impl KeptTerms {
     }
 
     fn path(&self, hash: &Hash) -> PathBuf {
-        self.directory.join(hash.to_string())
+        self.terms.join(hash.to_string())
     }
 
     fn key_path(&self, hash: &Hash) -> PathBuf {
-        self.directory.join(format!("{hash}.key"))
+        self.terms.join(format!("{hash}.key"))
     }
 }
 
