@@ -42,6 +42,7 @@ pub use self::{
 };
 
 mod keeping;
+pub mod offer_file;
 mod offers;
 mod proposing;
 mod views;

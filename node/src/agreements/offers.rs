@@ -208,6 +208,19 @@ impl Offer {
         Ok(Self { chain_id, from, proposal, sealed, approvals })
     }
 
+    /// One that its parties have approved where they hold its secret already: nothing is sealed in it. The first of
+    /// them has proposed it.
+    pub(crate) fn approved(
+        chain_id: Hash,
+        proposal: EpochProposal,
+        approvals: Vec<(AgencyCode, AgreementApproval)>,
+    ) -> Result<Self, OfferError> {
+        let from = *proposal.parties().first().expect("an epoch has parties");
+        let approvals = approvals.into_iter().collect();
+        let offer = Self { chain_id, from, proposal, sealed: BTreeMap::new(), approvals };
+        offer.change().map(|_| offer)
+    }
+
     /// The message.
     pub fn to_proto(&self) -> v1::AgreementOffer {
         let sealed = |(party, sealed): (&AgencyCode, &SealedOffer)| v1::SealedForParty {
