@@ -109,6 +109,7 @@ impl Cluster {
             agencies: codes.zip(ports::free(size)).collect(),
             history_bits: HISTORY_BITS,
             parameters: BTreeMap::new(),
+            agreements: Vec::new(),
         };
         let network = LocalNetwork::create(&new).expect("a network is laid out");
         let node = |agency: &LocalAgency| {

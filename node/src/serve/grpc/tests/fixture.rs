@@ -185,6 +185,7 @@ fn lay_out(dir: &std::path::Path) -> NodeConfig {
         agencies: vec![(agency(), Ports { peer: 1, api: 2, metrics: 3, tlog: 4 })],
         history_bits: 8,
         parameters: std::collections::BTreeMap::default(),
+        agreements: Vec::new(),
     });
     network.expect("laid out").agencies.remove(0).config
 }
