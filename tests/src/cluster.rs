@@ -179,6 +179,11 @@ impl Cluster {
                 if connected < peers {
                     return Err(format!("node {index}: {connected} of {peers} peers"));
                 }
+                // Each node lodges an epoch of its agency's own agreement: what a test counts begins after that.
+                let lodged = status.log_size;
+                if lodged < self.nodes.len() as u64 {
+                    return Err(format!("node {index}: {lodged} transactions, not one of each agency"));
+                }
             }
             Ok(true)
         })
