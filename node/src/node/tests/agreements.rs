@@ -237,7 +237,8 @@ async fn what_is_not_as_it_says_is_not_approved_and_nothing_of_it_is_kept() {
     let party = |i: usize| held(&network, i);
     type Fault<'a> = (&'a str, &'a dyn Fn(&mut v1::AgreementOffer));
     let other_proto = other.to_proto();
-    let faults: [Fault<'_>; 14] = [
+    let elsewhere = offer.proposal().approve(&Hash([7; 32]), &key(3, 0)).to_proto();
+    let faults: [Fault<'_>; 15] = [
         ("OFFER_CHAIN", &|o| o.chain_id = vec![7; 32]),
         ("OFFER_FIELD", &|o| o.chain_id.truncate(31)),
         ("OFFER_FIELD", &|o| o.epoch = None),
@@ -247,6 +248,7 @@ async fn what_is_not_as_it_says_is_not_approved_and_nothing_of_it_is_kept() {
         // By a key of another agency, and of another epoch.
         ("OFFER_APPROVAL", &|o| o.approvals[0].party = code(1).to_string()),
         ("OFFER_APPROVAL", &|o| o.approvals = other_proto.approvals.clone()),
+        ("OFFER_APPROVAL", &|o| o.approvals[0].approval = Some(elsewhere.clone())),
         ("OFFER_NOT_FOR_US", &|o| o.sealed.clear()),
         ("OFFER_NOT_FOR_US", &|o| o.sealed[0].encryption_key[5] ^= 1),
         ("OFFER_FIELD", &|o| o.sealed.push(o.sealed[0].clone())),
