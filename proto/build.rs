@@ -7,8 +7,9 @@ use prost::Message;
 #[path = "build/shapes.rs"]
 mod shapes;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "customhouse/v1/admin.proto",
+    "customhouse/v1/agreement.proto",
     "customhouse/v1/attachment.proto",
     "customhouse/v1/audit.proto",
     "customhouse/v1/import.proto",

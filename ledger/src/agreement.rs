@@ -26,6 +26,7 @@ use crate::{
 
 mod invalid;
 mod state;
+pub mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -171,6 +172,11 @@ impl EpochProposal {
         self.proto.not_after_ms
     }
 
+    /// Hash of its terms.
+    pub fn terms_hash(&self) -> Hash {
+        Hash::from_slice(&self.proto.terms_hash).expect("checked when it was read")
+    }
+
     /// How many changes the agreement has had, so that who leaves takes its approval along.
     pub fn changes(&self) -> u32 {
         self.proto.changes
@@ -182,7 +188,8 @@ impl EpochProposal {
         AgreementApproval { signer, signature: key.sign(&self.message(chain_id, &signer)) }
     }
 
-    fn is_approved_by(&self, approval: &AgreementApproval, chain_id: &Hash) -> bool {
+    /// Whether an approval is one of this epoch on a chain. Whose key it is signed with is the registry's to say.
+    pub fn is_approved_by(&self, approval: &AgreementApproval, chain_id: &Hash) -> bool {
         let message = self.message(chain_id, &approval.signer);
         approval.signer.verify(&message, &approval.signature).is_ok()
     }

@@ -143,6 +143,8 @@ impl Tag {
     pub const AGREEMENT_OWN: Self = Self("customhouse/v1/agreement-own\0");
     /// An epoch's canonical bytes → its hash, which is also the id of an agreement that it begins.
     pub const AGREEMENT: Self = Self("customhouse/v1/agreement\0");
+    /// Canonical bytes of an agreement's terms → the hash that its epochs have of them.
+    pub const AGREEMENT_TERMS: Self = Self("customhouse/v1/agreement-terms\0");
     /// Signed: a party's approval of an epoch.
     pub const AGREEMENT_APPROVAL: Self = Self("customhouse/v1/agreement-approval\0");
     /// Agreement, epoch and who leaves → dedupe key.

@@ -107,6 +107,20 @@ pub const OWN_EPOCHS_A_DAY_MAX: usize = 2;
 pub const BLOCK_AGREEMENT_CHANGES_MAX: usize = 64;
 /// Agreements that are not over, of one agency.
 pub const AGREEMENTS_OPEN_MAX: usize = 256;
+/// The terms of an agreement, in their one encoding.
+pub const TERMS_BYTES_MAX: usize = 16 * 1024;
+/// Routes that terms name, and as many customs offices.
+pub const TERMS_FILTER_MAX: usize = 256;
+/// The code of a customs office, and the name of a set of fields.
+pub const TERMS_NAME_BYTES_MAX: usize = 32;
+/// What terms say of their purpose and of their legal basis, each.
+pub const TERMS_TEXT_BYTES_MAX: usize = 512;
+/// Months that what is shared may be kept: a hundred years.
+pub const TERMS_RETENTION_MONTHS_MAX: u32 = 1200;
+/// How long a transaction may wait for holders, milliseconds: a day.
+pub const TERMS_PATIENCE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Days within which a party erases what it is told to erase.
+pub const TERMS_ERASE_DAYS_MAX: u32 = 366;
 /// How long an agreement that is over keeps its place under the agreements root, milliseconds: 31 days.
 pub const AGREEMENT_KEPT_MS: u64 = 31 * 24 * 60 * 60 * 1000;
 

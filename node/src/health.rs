@@ -18,8 +18,17 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Names of the loops that are asked.
-pub const LOOPS: [&str; 7] =
-    ["driver", "network", "inbound", "submissions", GRPC_SERVER, METRICS_SERVER, LOG_SERVER];
+pub const LOOPS: [&str; 8] = [
+    "driver",
+    "network",
+    "inbound",
+    "submissions",
+    OWN_AGREEMENT,
+    GRPC_SERVER,
+    METRICS_SERVER,
+    LOG_SERVER,
+];
+pub(crate) const OWN_AGREEMENT: &str = "own agreement";
 pub(crate) const GRPC_SERVER: &str = "gRPC server";
 pub(crate) const METRICS_SERVER: &str = "metrics server";
 pub(crate) const LOG_SERVER: &str = "log server";

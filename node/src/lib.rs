@@ -4,6 +4,7 @@
 
 pub mod absence;
 pub mod admission;
+pub mod agreements;
 pub mod attachments;
 mod buffers;
 pub mod checkpoint;
@@ -23,6 +24,7 @@ pub mod mempool;
 pub mod metrics;
 pub mod network;
 pub mod node;
+mod own_agreement;
 mod priority;
 pub mod readiness;
 mod reporter;

@@ -3,6 +3,7 @@
 //! ```text
 //! net/
 //!   genesis.json
+//!   agreements/BE-AADA+NL-DOUANE.json    one that all parties have approved, where it was asked for
 //!   NL-DOUANE/
 //!     node.toml                 the node's configuration
 //!     agency.json               the agency's public keys: its object in the genesis
@@ -19,10 +20,15 @@ use customhouse_files::{folder::FolderError, keyfile::KeyFileError, pem::PemErro
 use customhouse_ledger::registry::genesis::GenesisError;
 
 use crate::{
-    config::ConfigError, journal::JournalError, sealed::keys::SealingKeysError, tls::AuthorityError,
+    agreements::{KeepError, offer_file::OfferFileError},
+    config::ConfigError,
+    journal::JournalError,
+    sealed::keys::SealingKeysError,
+    tls::AuthorityError,
 };
 
 mod agency;
+mod agreements;
 mod network;
 
 pub use agency::create_agency_keys;
@@ -55,6 +61,12 @@ pub enum LocalNetworkError {
     /// Certificates.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// The secret or the terms of an agreement.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// The file of an agreement.
+    #[error(transparent)]
+    OfferFile(#[from] OfferFileError),
     /// Certificate files.
     #[error(transparent)]
     Certificate(#[from] PemError),

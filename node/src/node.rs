@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::threads::ServerThreads;
 use crate::{
     admission::Admission,
+    agreements::{HeldAgreements, HeldParts},
     attachments::{self, Attachments, AttachmentsError},
     buffers,
     checkpoint::CheckpointSigner,
@@ -168,6 +169,8 @@ pub struct NodeParts {
     pub outbox_bytes_max: u64,
     /// Where attachments are.
     pub attachments: PathBuf,
+    /// Where terms of agreements are.
+    pub terms: PathBuf,
     /// How much they may take, and which are fetched.
     pub attachments_section: AttachmentsSection,
     /// Peer-to-peer, except for the peers: the registry says who they are.
@@ -221,6 +224,7 @@ impl NodeParts {
             outbox: config.data_dir.join("outbox"),
             outbox_bytes_max: config.limits.outbox_bytes,
             attachments: config.attachments_path(),
+            terms: config.terms_path(),
             attachments_section: config.attachments,
             mempool: MempoolLimits {
                 transactions_max: size(config.limits.mempool_transactions),
@@ -252,7 +256,14 @@ impl Node {
         let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader();
-        let holdings = open_holdings(&parts, &reader)?;
+        let agreements = HeldAgreements::new(HeldParts {
+            agency: parts.agency,
+            reader: reader.clone(),
+            signing: parts.signing.clone(),
+            vault: parts.sealing.as_ref().map(|keys| (keys.vault.clone(), keys.mirror.clone())),
+            terms: parts.terms.clone(),
+        });
+        let holdings = open_holdings(&parts, &reader, &agreements)?;
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let attachments = open_attachments(&parts)?;
         let own_peer = parts.network.identity.public();
@@ -324,9 +335,11 @@ impl Node {
             clock,
             backup: parts.backup,
             holdings,
+            agreements,
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
+        loops::keep_own_agreement(&tasks, &shared);
         let fetched = (parts.attachments_section.fetch, driver.committed());
         loops::go_on_beside(&tasks, &shared, clock_state, fetched);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
@@ -477,7 +490,11 @@ fn open_attachments(parts: &NodeParts) -> Result<Attachments, NodeError> {
 }
 
 /// The store of sealed records, where there is a vault that the registry knows.
-fn open_holdings(parts: &NodeParts, reader: &ChainReader) -> Result<Option<Holdings>, NodeError> {
+fn open_holdings(
+    parts: &NodeParts,
+    reader: &ChainReader,
+    agreements: &HeldAgreements,
+) -> Result<Option<Holdings>, NodeError> {
     let Some(sealing) = &parts.sealing else {
         tracing::warn!("there is no [vault]: this node takes and reads no sealed records");
         return Ok(None);
@@ -486,8 +503,8 @@ fn open_holdings(parts: &NodeParts, reader: &ChainReader) -> Result<Option<Holdi
     for reason in sealing.unregistered(&parts.agency, &tip.registry, tip.header.height + 1)? {
         tracing::error!(%reason, "the vault is not as it should be");
     }
-    let of_agency = (parts.agency, parts.signing.clone());
-    Ok(Some(Holdings::open(&parts.sealed, sealing.clone(), reader.clone(), of_agency)?))
+    let held = (sealing.clone(), agreements.clone());
+    Ok(Some(Holdings::open(&parts.sealed, held, reader.clone(), parts.signing.clone())?))
 }
 
 /// A journal that cannot be trusted stops the key, not the node: it goes on as an observer. A

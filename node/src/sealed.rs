@@ -29,4 +29,4 @@ pub(crate) use following::follow;
 pub use holdings::{Holdings, OwnSealed};
 pub use row::{Check, Delivery, Row, Standing};
 pub use store::SealedId;
-pub use subject_keys::{EpochSecrets, subject_keys};
+pub use subject_keys::subject_keys;

@@ -10,6 +10,7 @@ use customhouse_ledger::{
 use tokio::sync::watch;
 
 use crate::{
+    agreements::HeldAgreements,
     attachments::Attachments,
     checkpoint::CheckpointSigner,
     clock::ClockStatus,
@@ -58,6 +59,8 @@ pub struct Services {
     pub backup: Option<BackupSection>,
     /// Sealed records, where it has a vault.
     pub holdings: Option<Holdings>,
+    /// What the agency holds of its agreements: nothing where there are no such keys.
+    pub agreements: HeldAgreements,
     /// Held while a backup is made.
     pub backing_up: Arc<tokio::sync::Mutex<()>>,
 }

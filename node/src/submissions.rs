@@ -27,6 +27,7 @@ use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    agreement::AgreementChange,
     attachment::attachments_in,
     chain::{BlockOutcome, ChainReader},
     hash::{Hash, Tag},
@@ -187,6 +188,33 @@ impl Submissions {
             not_after_ms.min(change.proposal().not_after_ms()),
             &self.chain_id,
             &self.signing_key,
+        );
+        self.submit_transaction(client, transaction?).await
+    }
+
+    /// Submits a change of an agreement in a transaction that this node signs.
+    ///
+    /// # Errors
+    /// [`SubmissionRefusal`].
+    pub async fn submit_agreement_change(
+        &self,
+        client: &ClientIdentity,
+        change: &AgreementChange,
+    ) -> Result<Accepted, SubmissionRefusal> {
+        let lifetime_ms = self.reader.tip().parameters.transaction_lifetime_ms_max;
+        let latest_ms = clock::unix_ms().saturating_add(lifetime_ms);
+        let not_after_ms = match change {
+            AgreementChange::Epoch(proposal, _) => latest_ms.min(proposal.not_after_ms()),
+            AgreementChange::Leave { .. } => latest_ms,
+        };
+        let (agency, chain_id, key) = (self.agency, &self.chain_id, &self.signing_key);
+        let transaction = VerifiedTransaction::change_agreement(
+            change,
+            &client.name,
+            agency,
+            not_after_ms,
+            chain_id,
+            key,
         );
         self.submit_transaction(client, transaction?).await
     }

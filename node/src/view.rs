@@ -179,7 +179,7 @@ impl View {
                     continue;
                 }
                 let name = EpochId { agreement: agreement.id, number };
-                let Some(secret) = holdings.secrets().of(&name) else { continue };
+                let Some(secret) = holdings.agreements().epoch_secret(&name) else { continue };
                 for party in &epoch.parties {
                     let key = sealed_subject::key_of(&secret, party, subject);
                     keys.extend(key.ok().map(|key| name.index_key(party, &key)));

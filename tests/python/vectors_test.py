@@ -236,6 +236,9 @@ def check_agreements(genesis):
     read = lambda data: agreements.Change(SCHEMA.canonical("AgreementChange", bytes.fromhex(data)))
     for own in vectors["own"]:
         equal(agreements.own_id(own["agency"]).hex(), own["agreement"], "an agency's own")
+    for terms in vectors["terms"]:
+        found = formats.tagged_hash("agreement-terms", bytes.fromhex(terms["bytes"]))
+        equal(found.hex(), terms["terms_hash"], "hash of terms")
     first = read(vectors["changes"][0]["change"])
     equal(first.hash.hex(), vectors["epoch_hash"], "epoch hash")
     equal(first.agreement.hex(), vectors["agreement"], "agreement id")

@@ -109,6 +109,7 @@ impl Cluster {
             agencies: codes.zip(ports::free(size)).collect(),
             history_bits: HISTORY_BITS,
             parameters: BTreeMap::new(),
+            agreements: Vec::new(),
         };
         let network = LocalNetwork::create(&new).expect("a network is laid out");
         let node = |agency: &LocalAgency| {
@@ -177,6 +178,13 @@ impl Cluster {
                 let connected = status.peers_connected;
                 if connected < peers {
                     return Err(format!("node {index}: {connected} of {peers} peers"));
+                }
+                // Each node lodges an epoch of its agency's own agreement: what a test counts begins after that.
+                let lodged = status.log_size;
+                if lodged < self.nodes.len() as u64 {
+                    return Err(format!(
+                        "node {index}: {lodged} transactions, not one of each agency"
+                    ));
                 }
             }
             Ok(true)

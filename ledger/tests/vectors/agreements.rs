@@ -4,15 +4,17 @@ use customhouse_ledger::{
     agency::AgencyCode,
     agreement::{
         AgreementApproval, AgreementChange, Agreements, EpochProposal, KnownMembers, LodgedAt,
-        NOTICE_MS, own_id,
+        NOTICE_MS, own_id, terms::AgreementTerms,
     },
-    authority::Role,
+    authority::{RecordKind, Role},
     hash::{Hash, Tag},
     keys::{PublicKey, SigningKey},
     limits::{AGREEMENT_KEPT_MS, EPOCH_MS_MAX, EPOCHS_MAX},
     registry::Registry,
 };
-use customhouse_proto::v1::{self, agreement_change::Change};
+use customhouse_proto::v1::{
+    self, agreement_change::Change, agreement_terms::Route, subject::Scheme,
+};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -105,12 +107,43 @@ pub(crate) fn agreement(sample: &Sample) -> Value {
         "agreement": proposal.agreement(),
         "approvals": proposal.parties().iter().zip(approvals).map(described).collect::<Vec<_>>(),
         "own": own_ids,
+        "terms": terms(),
         "none": Agreements::default().root(),
         "notice_ms": NOTICE_MS,
         "kept_ms": AGREEMENT_KEPT_MS,
         "changes": changes(sample),
     });
     with_cases(file, [cases(sample)])
+}
+
+/// Terms with nothing but what they must have, and with all that they may have.
+fn terms() -> Value {
+    let least = v1::AgreementTerms {
+        salt: vec![0x5a; 32],
+        purpose: "control of transit".into(),
+        legal_basis: "a treaty".into(),
+        retention_months: 36,
+        erase_days: 30,
+        ..Default::default()
+    };
+    let route = |from: &str, to: &str| Route { from: from.into(), to: to.into() };
+    let all = v1::AgreementTerms {
+        kinds: RecordKind::bits(&[RecordKind::Declaration, RecordKind::Inspection]),
+        chapters: vec![1, 27, 99],
+        routes: vec![route("BE", "NL"), route("NL", "BE")],
+        offices: vec!["BE101000".into(), "NL000396".into()],
+        field_set: "asean-15".into(),
+        onward_sharing: true,
+        holders: 1,
+        patience_ms: 10_000,
+        schemes: vec![Scheme::Mrn as i32, Scheme::Container as i32],
+        ..least.clone()
+    };
+    let described = |terms: v1::AgreementTerms| {
+        let terms = AgreementTerms::from_proto(terms).expect("valid");
+        json!({ "bytes": hex_of(terms.to_bytes()), "terms_hash": terms.hash() })
+    };
+    [least, all].map(described).to_vec().into()
 }
 
 /// Who lodges what and how long after the genesis's time, milliseconds.

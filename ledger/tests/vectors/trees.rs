@@ -22,6 +22,7 @@ pub(crate) fn tags() -> Value {
         Tag::AGREEMENTS,
         Tag::AGREEMENT_OWN,
         Tag::AGREEMENT,
+        Tag::AGREEMENT_TERMS,
         Tag::AGREEMENT_APPROVAL,
         Tag::AGREEMENT_EVENT,
         Tag::AGREEMENT_LEAVE,

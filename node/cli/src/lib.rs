@@ -15,6 +15,8 @@ macro_rules! note {
     ($($words:tt)*) => { $crate::output::note(&format!($($words)*)) };
 }
 
+#[cfg(feature = "node")]
+mod agreement;
 mod arguments;
 #[cfg(feature = "node")]
 mod attach;

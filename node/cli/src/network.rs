@@ -16,6 +16,7 @@ use super::{
     output::{Output, lossy},
 };
 
+mod agreements;
 mod run;
 mod status;
 
@@ -56,6 +57,17 @@ pub(crate) struct NewArgs {
     /// A parameter that is not to have its default, such as heartbeat_ms=60000 or open_kinds=declaration,event.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameter: Vec<(String, u64)>,
+    /// Agencies that agree from the beginning to share sealed records of all kinds. May be given more than once.
+    #[arg(long, value_name = "CODE,CODE,…", value_parser = parse_parties)]
+    agreement: Vec<Parties>,
+}
+
+/// Parties of an agreement.
+#[derive(Clone, Debug)]
+struct Parties(Vec<AgencyCode>);
+
+fn parse_parties(text: &str) -> Result<Parties, AgencyCodeError> {
+    text.split(',').map(parse_agency).collect::<Result<_, _>>().map(Parties)
 }
 
 /// A code of a list, in which people put spaces after the commas.
@@ -67,6 +79,10 @@ const NEW_EXAMPLES: &str = "\
 Examples:
   customhouse network new --agencies NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI --dir net
   customhouse network new --agencies KR-KCS,SG-CUSTOMS --dir pilot --base-port 9000
+  customhouse network new --agencies NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI --dir net --agreement NL-DOUANE,BE-AADA
+
+An agreement has its file in DIR/agreements: all parties have approved it, `network run` lodges it when the nodes serve,
+and so does `agreement lodge FILE`. It is for trying out: all keys are on this machine.
 
 Each agency's directory has clients/{broker,officer,auditor,operator}, to be used with --profile.";
 
@@ -110,6 +126,7 @@ impl NewArgs {
             agencies: self.agencies.iter().copied().zip(ports).collect(),
             history_bits: self.history_bits,
             parameters: by_name(&self.parameter)?,
+            agreements: self.agreement.iter().map(|parties| parties.0.clone()).collect(),
         })
     }
 }

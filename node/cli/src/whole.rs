@@ -11,6 +11,7 @@ use customhouse_files::hardening;
 use customhouse_node::logs;
 
 use crate::{
+    agreement,
     arguments::{self, say},
     attach, audit,
     command::{GlobalArgs, WRONG_USAGE, block_on, ended, hide_memory},
@@ -46,6 +47,9 @@ enum Command {
     /// Change who is in the network: agencies, their keys, and who votes.
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
+    /// Agree with other agencies on who shares sealed records with whom.
+    #[command(subcommand)]
+    Agreement(agreement::AgreementCommand),
     /// Submit declarations and notifications to a node, and get their receipts.
     #[command(subcommand)]
     Submit(submit::SubmitCommand),
@@ -116,6 +120,9 @@ fn run() -> ExitCode {
         }
         Command::Registry(command) => block_on(async {
             registry::run(command, output, shared.connect.connect().await?).await
+        }),
+        Command::Agreement(command) => block_on(async {
+            agreement::run(command, output, shared.connect.connect().await?).await
         }),
         Command::Query(command) => {
             block_on(async { query::run(command, output, shared.connect.connect().await?).await })

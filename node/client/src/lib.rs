@@ -1,5 +1,6 @@
 //! A client of a node: what the command line, the bench and the tests speak through.
 
+mod agreements;
 mod attachments;
 mod client;
 mod connecting;

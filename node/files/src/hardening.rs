@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use customhouse_ledger::keys::SigningKey;
+use customhouse_ledger::{keys::SigningKey, vrf::VrfSecretKey};
 use rustix::{
     fs::Mode,
     process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask},
@@ -52,6 +52,11 @@ pub fn is_masked() -> bool {
 /// Keeps a key from being written to a swap device. Where the system does not allow it, the key is used
 /// as it is, and that is said once.
 pub fn lock_in_memory(key: &SigningKey) {
+    key.lock_with(lock_pages);
+}
+
+/// The same for the key of an epoch.
+pub fn lock_epoch_in_memory(key: &VrfSecretKey) {
     key.lock_with(lock_pages);
 }
 

@@ -10,7 +10,7 @@ use customhouse_files::{folder::resolved, passphrase::PassphraseSource};
 use customhouse_vault::vault::Protection;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::BackupSection;
+use super::{BackupSection, NodeConfig};
 
 /// Months that a sealed record is kept where nothing says otherwise: ten years.
 const RETENTION_MONTHS: u32 = 120;
@@ -125,5 +125,12 @@ impl fmt::Display for RootKeyProtection {
 impl<'de> Deserialize<'de> for RootKeyProtection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl NodeConfig {
+    /// The directory of the terms of agreements, which the vault seals.
+    pub fn terms_path(&self) -> PathBuf {
+        self.data_dir.join("terms")
     }
 }

@@ -20,7 +20,7 @@ use customhouse_ledger::{
 
 use customhouse_vault::vault::Protection;
 
-use super::{LocalNetworkError, create_agency_keys};
+use super::{LocalNetworkError, agreements, create_agency_keys};
 use crate::{config::NodeConfig, identity::Role, tls::Authority};
 
 /// The clients that every agency of a local network gets: directory, name in the certificate, role.
@@ -79,6 +79,8 @@ pub struct NewNetwork {
     pub history_bits: u32,
     /// Parameters that are not to have their defaults.
     pub parameters: BTreeMap<String, u64>,
+    /// Parties of agreements that are approved from the beginning, on all kinds of records.
+    pub agreements: Vec<Vec<AgencyCode>>,
 }
 
 /// A network that is laid out.
@@ -132,7 +134,11 @@ impl LocalNetwork {
         let time_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let genesis = genesis_of(&new.name, time_ms, new.history_bits, &files, &new.parameters)?;
         write_public(&new.dir.join("genesis.json"), &(genesis.to_json() + "\n"))?;
-        Self::open(&new.dir)
+        let network = Self::open(&new.dir)?;
+        for parties in &new.agreements {
+            network.lay_out_agreement(parties)?;
+        }
+        Ok(network)
     }
 
     /// Reads a network that was laid out before.
@@ -190,6 +196,8 @@ impl NewNetwork {
                 return Err(LocalNetworkError::Plan(format!("agency {agency} is listed twice")));
             }
         }
+        let codes: Vec<_> = self.agencies.iter().map(|(agency, _)| *agency).collect();
+        self.agreements.iter().try_for_each(|parties| agreements::check(parties, &codes))?;
         if fs::read_dir(&self.dir).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(FolderError::Exists(self.dir.clone()).into());
         }
@@ -323,6 +331,7 @@ mod tests {
             agencies: codes.zip(ports).collect(),
             history_bits: 8,
             parameters: BTreeMap::from([("heartbeat_ms".to_owned(), 5000)]),
+            agreements: Vec::new(),
         }
     }
 

@@ -9,9 +9,10 @@ use crate::{
     attachments::fetching::{FetchPolicy, Fetching},
     clock::{ClockState, comparing::Comparison},
     driver::DriverHandle,
-    health::{Health, Probe, probe},
+    health::{Health, OWN_AGREEMENT, Probe, probe},
     inbound::Inbound,
     network::{NetworkEvent, NetworkHandle},
+    own_agreement::OwnAgreement,
     reporter::Reporter,
     sealed::{self, Holdings},
     services::Services,
@@ -77,6 +78,14 @@ pub(super) fn go_on_beside(
 fn compare_clocks(tasks: &Tasks, node: &Services, state: watch::Sender<ClockState>) {
     let of_node = (node.reader.clone(), node.network.clone(), node.metrics.clone());
     Comparison::new(node.agency, of_node, state).start(tasks);
+}
+
+/// Starts keeping an epoch of the agency's own agreement in force, where there is a vault for its secret.
+pub(super) fn keep_own_agreement(tasks: &Tasks, node: &Services) {
+    let Some(sealing) = node.holdings.as_ref().map(Holdings::keys) else { return };
+    let own = OwnAgreement::of(node, sealing.retention_months());
+    let responder = node.health.listener(OWN_AGREEMENT);
+    tasks.spawn(OWN_AGREEMENT, own.run(responder, tasks.shutdown().clone()));
 }
 
 /// Starts getting the attachments that this node lacks.

@@ -26,6 +26,7 @@ use crate::{
     submissions::{End, SubmissionRefusal},
 };
 
+mod agreements;
 mod attachments;
 mod exchanged_key;
 mod idle;
@@ -53,11 +54,16 @@ fn code(agency: usize) -> AgencyCode {
 }
 
 pub(crate) fn genesis(agencies: usize) -> Genesis {
+    genesis_with(agencies, |_| Vec::new())
+}
+
+/// The same, where each agency has more entries.
+fn genesis_with(agencies: usize, more: impl Fn(usize) -> Vec<Entry>) -> Genesis {
     let open = |entry| v1::RegistryEntry { from_height: 0, end_height: 0, entry: Some(entry) };
     let entries = (0..agencies).flat_map(|i| {
         let agency = code(i).to_string();
         let public_key = |purpose| key(purpose, i).public().as_bytes().to_vec();
-        [
+        let usual = [
             Entry::Agency(AgencyEntry { agency: agency.clone(), ..Default::default() }),
             Entry::Validator(ValidatorEntry { agency: agency.clone(), public_key: public_key(1) }),
             Entry::Peer(PeerEntry { agency: agency.clone(), public_key: public_key(2) }),
@@ -67,7 +73,8 @@ pub(crate) fn genesis(agencies: usize) -> Genesis {
                 role: Role::Node as i32,
                 ..Default::default()
             }),
-        ]
+        ];
+        usual.into_iter().chain(more(i))
     });
     Genesis::new("test".into(), 1, 10, entries.map(open).collect()).expect("valid")
 }
@@ -123,8 +130,6 @@ struct Network {
     genesis: Genesis,
     addresses: Vec<libp2p::Multiaddr>,
     nodes: Vec<Option<(Node, CancellationToken)>>,
-    /// Whether each has a vault in the folder.
-    have_vaults: bool,
 }
 
 impl Network {
@@ -134,7 +139,11 @@ impl Network {
 
     /// The same of another genesis of these agencies.
     async fn start_of(genesis: Genesis, agencies: usize) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(tempfile::tempdir().expect("a folder"), genesis, agencies).await
+    }
+
+    /// The same in a folder, which may have vaults of theirs.
+    async fn start_in(folder: TempDir, genesis: Genesis, agencies: usize) -> Self {
         for i in 0..agencies {
             let path = folder.path().join(format!("{i}.journal"));
             SignerJournal::create(&path, &key(1, i).public()).expect("created");
@@ -144,20 +153,14 @@ impl Network {
             genesis,
             addresses: Vec::new(),
             nodes: (0..agencies).map(|_| None).collect(),
-            have_vaults: false,
         };
-        network.start_all().await;
-        network
-    }
-
-    async fn start_all(&mut self) {
-        let network = self;
         // Each node knows the addresses of those before it and dials them.
         for i in 0..network.nodes.len() {
             network.start_node(i).await;
             let (node, _) = network.nodes[i].as_ref().expect("running");
             network.addresses.push(node.shared.network.listen_addresses()[0].clone());
         }
+        network
     }
 
     async fn start_node(&mut self, i: usize) {
@@ -184,6 +187,7 @@ impl Network {
             outbox: folder.join(format!("{i}-outbox")),
             outbox_bytes_max: 64 * 1024 * 1024,
             attachments: folder.join(format!("{i}-attachments")),
+            terms: folder.join(format!("{i}-terms")),
             attachments_section: AttachmentsSection::default(),
             network: NetworkConfig {
                 identity: key(2, i),
@@ -197,7 +201,7 @@ impl Network {
             mempool: MempoolLimits::default(),
             store_options: StoreOptions::default(),
             backup: None,
-            sealing: self.have_vaults.then(|| sealed::open_vault(folder, i)),
+            sealing: agreements::sealing_in(folder, i),
             sealed: folder.join(format!("{i}-sealed")),
             timing: Timing::default(),
         };

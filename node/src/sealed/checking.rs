@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use customhouse_ledger::{
+    agreement::terms::AgreementTerms,
+    authority::RecordKind,
     hash::Hash,
     record::{RecordError, ValidRecord},
     transaction::EpochId,
+    vrf::VrfSecretKey,
 };
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -46,6 +49,13 @@ pub(crate) fn check_content(
 }
 
 impl Holdings {
+    /// The secret and the terms of an epoch, where both are here.
+    pub(crate) fn epoch(&self, epoch: &EpochId) -> Option<(VrfSecretKey, AgreementTerms)> {
+        let agreements = self.0.reader.agreements();
+        let hash = agreements.get(&epoch.agreement)?.epoch(epoch.number)?.terms_hash;
+        self.agreements().epoch_secret(epoch).zip(self.agreements().terms(&hash))
+    }
+
     /// What a slot under an epoch, which the history has under these keys, says of a record's bytes. It takes about
     /// 60 µs a subject.
     pub(super) fn check_slot(
@@ -54,10 +64,13 @@ impl Holdings {
         index_keys: &[Hash],
         record: &[u8],
     ) -> Check {
-        let Some(secret) = self.secrets().of(epoch) else { return Check::NotYet };
+        let Some((secret, terms)) = self.epoch(epoch) else { return Check::NotYet };
         let Ok(record) = v1::Record::decode(record) else { return Check::NotYet };
+        if !record.body.as_ref().is_some_and(|body| terms.covers(RecordKind::of(body))) {
+            return Check::Kind;
+        }
         // Of a valid record there are always keys.
-        let Ok(keys) = subject_keys(&secret, &id.agency, &record) else {
+        let Ok(keys) = subject_keys((&secret, &terms), &id.agency, &record) else {
             return Check::SubjectKeys;
         };
         let mut expected: Vec<_> =

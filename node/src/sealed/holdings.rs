@@ -27,8 +27,8 @@ use super::{
     keys::SealingKeys,
     row::{Check, Delivery, Row, Standing},
     store::{Outgoing, SealedId, SealedStore},
-    subject_keys::EpochSecrets,
 };
+use crate::agreements::HeldAgreements;
 
 /// What a node holds of sealed records. Cheap to clone.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub struct Holdings(pub(super) Arc<Held>);
 pub(super) struct Held {
     pub(super) store: SealedStore,
     pub(super) keys: SealingKeys,
-    pub(super) secrets: EpochSecrets,
+    pub(super) agreements: HeldAgreements,
     pub(super) reader: ChainReader,
     pub(super) agency: AgencyCode,
     pub(super) chain_id: Hash,
@@ -67,21 +67,21 @@ impl Holdings {
     /// The store's.
     pub fn open(
         path: &Path,
-        keys: SealingKeys,
+        (keys, agreements): (SealingKeys, HeldAgreements),
         reader: ChainReader,
-        (agency, signing_key): (AgencyCode, SigningKey),
+        signing_key: SigningKey,
     ) -> Result<Self, SealedStoreError> {
         let store = SealedStore::open(path)?;
         let mut pending = HashMap::new();
         for (id, bytes) in store.pending()? {
             *pending.entry(id.agency).or_default() += u64::from(bytes);
         }
-        let (secrets, chain_id) = (EpochSecrets::new(Arc::clone(&keys.vault)), reader.chain_id());
+        let (agency, chain_id) = (agreements.agency(), reader.chain_id());
         let (pending, work) = (Mutex::new(pending), watch::Sender::new(0));
         Ok(Self(Arc::new(Held {
             store,
             keys,
-            secrets,
+            agreements,
             reader,
             agency,
             chain_id,
@@ -96,9 +96,9 @@ impl Holdings {
         &self.0.keys
     }
 
-    /// The secrets of epochs.
-    pub fn secrets(&self) -> &EpochSecrets {
-        &self.0.secrets
+    /// The secrets and terms of epochs.
+    pub fn agreements(&self) -> &HeldAgreements {
+        &self.0.agreements
     }
 
     /// Seals a record of this agency. Its salt was just drawn, so that nothing was ever sealed at its place or will

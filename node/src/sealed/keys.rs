@@ -128,6 +128,11 @@ impl SealingKeys {
         self.mirror.is_none()
     }
 
+    /// Months that a sealed record is kept where no agreement says otherwise.
+    pub fn retention_months(&self) -> u32 {
+        self.retention_months
+    }
+
     /// The month in which the retention of what is sealed now ends.
     pub fn retention_month(&self) -> RetentionMonth {
         RetentionMonth::after(clock::unix_ms() / 1000, self.retention_months)

@@ -5,7 +5,7 @@
 //! | `serving` | a connection: its handshake, its calls, and its end |
 //! | `gate`, `access` | what every call passes: the role table |
 //! | `receiving`, `sending` | bodies of requests and answers, within a time and within a client's share |
-//! | `submission`, `attachments`, `import`, `query`, `audit`, `admin` | one file a service |
+//! | `submission`, `attachments`, `import`, `query`, `audit`, `admin`, `agreements` | one file a service |
 //! | `large` | records and transactions too large for one answer |
 //! | `listing`, `receipts` | lists and feeds of records; receipts of many |
 //! | `pace` | requests of many messages, which must not come too slowly |
@@ -22,8 +22,9 @@ use customhouse_client::{
     tls::TlsError,
 };
 use customhouse_proto::v1::{
-    admin_server::AdminServer, attachments_server::AttachmentsServer, audit_server::AuditServer,
-    import_server::ImportServer, query_server::QueryServer, submission_server::SubmissionServer,
+    admin_server::AdminServer, agreements_server::AgreementsServer,
+    attachments_server::AttachmentsServer, audit_server::AuditServer, import_server::ImportServer,
+    query_server::QueryServer, submission_server::SubmissionServer,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,7 @@ use crate::{
 
 mod access;
 mod admin;
+mod agreements;
 mod answers;
 mod attachments;
 mod audit;
@@ -69,6 +71,9 @@ const SMALL_REQUEST_BYTES_MAX: usize = 32 * 1024;
 const UPLOAD_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1024;
 /// Bytes of a request that lists ids: 4,096 of them.
 const LIST_REQUEST_BYTES_MAX: usize = 160 * 1024;
+
+/// Bytes of a request about an offer: an envelope of terms for each of fifteen parties, and what surrounds them.
+const OFFER_REQUEST_BYTES_MAX: usize = 320 * 1024;
 
 /// What the API is told at its start.
 pub struct ApiConfig {
@@ -196,6 +201,7 @@ async fn routes(
     };
     let query = query::QueryService { node: Arc::clone(&node), shutdown: shutdown.clone() };
     let audit = audit::AuditService { node: Arc::clone(&node) };
+    let agreements = agreements::AgreementsService { node: Arc::clone(&node) };
     let admin = admin::AdminService { node };
     report_stalled(health, &Stalled::new()).await;
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
@@ -222,6 +228,9 @@ async fn routes(
     let admin = AdminServer::new(admin)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
+    let agreements = AgreementsServer::new(agreements)
+        .max_decoding_message_size(OFFER_REQUEST_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip);
     let health = HealthServer::new(health)
         .max_decoding_message_size(SMALL_REQUEST_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip);
@@ -232,6 +241,7 @@ async fn routes(
         .add_service(query)
         .add_service(audit)
         .add_service(admin)
+        .add_service(agreements)
         .add_service(health)
         .add_service(reflection().build_v1()?.max_decoding_message_size(SMALL_REQUEST_BYTES_MAX))
         .add_service(
@@ -260,7 +270,9 @@ async fn report_stalled(health: &HealthReporter, stalled: &Stalled) {
 
 /// Health is of the whole and of each service: they stand and fall together.
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", "Submission", "Attachments", "Import", "Query", "Audit", "Admin"] {
+    for service in
+        ["", "Submission", "Attachments", "Import", "Query", "Audit", "Admin", "Agreements"]
+    {
         let name = match service {
             "" => String::new(),
             service => format!("customhouse.v1.{service}"),

@@ -163,6 +163,7 @@ fn code_of(refusal: &SubmissionRefusal) -> Code {
         | SubmissionRefusal::DedupeSecret
         | SubmissionRefusal::Agreement { .. }
         | SubmissionRefusal::EpochSecret(_)
+        | SubmissionRefusal::NotCovered { .. }
         | SubmissionRefusal::SealedAttachment
         | SubmissionRefusal::AttachmentMissing(_) => Code::FailedPrecondition,
         SubmissionRefusal::Record(RecordError::Authority(_))

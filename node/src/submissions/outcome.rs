@@ -1,7 +1,7 @@
 //! How a submission stands and how it ends.
 
 use customhouse_ledger::{
-    authority::SlotRefused,
+    authority::{RecordKind, SlotRefused},
     hash::Hash,
     keys::KeyError,
     record::RecordError,
@@ -112,10 +112,18 @@ pub enum SubmissionRefusal {
         /// Why not.
         reason: SlotRefused,
     },
-    /// The secret of the agreement's epoch is not in this node's vault.
+    /// The agreement does not share records of this kind.
+    #[error("agreement {agreement}: its terms do not cover records of the kind {}", kind.as_str())]
+    NotCovered {
+        /// Which.
+        agreement: Hash,
+        /// Of the record.
+        kind: RecordKind,
+    },
+    /// The secret or the terms of the agreement's epoch are not at this node.
     #[error(
-        "agreement {}, epoch {}: its secret is not in this node's vault; have the operator approve it here, or restore \
-         the vault that has it",
+        "agreement {}, epoch {}: its secret or its terms are not at this node; have the operator approve it here, or \
+         restore the vault that has it",
         .0.agreement, .0.number
     )]
     EpochSecret(EpochId),
@@ -268,6 +276,7 @@ impl SubmissionRefusal {
             Self::NoVault => "NO_VAULT",
             Self::DedupeSecret => "DEDUPE_SECRET",
             Self::Agreement { reason, .. } => reason.code(),
+            Self::NotCovered { .. } => "SEALED_KIND",
             Self::EpochSecret(_) => "EPOCH_SECRET",
             Self::SealedAttachment => "SEALED_ATTACHMENT",
             Self::Sealing(_) => "SEALING",

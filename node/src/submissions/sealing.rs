@@ -3,7 +3,7 @@
 use customhouse_ledger::{
     agency::AgencyCode,
     agreement::{Epoch, own_id},
-    authority::SlotRefused,
+    authority::{RecordKind, SlotRefused},
     chain::ChainReader,
     hash::Hash,
     record::ValidRecord,
@@ -68,8 +68,12 @@ impl Sealing<'_> {
             return Err(SubmissionRefusal::SealedAttachment);
         }
         let epoch = self.epoch_in_force(agreement)?;
-        let secret = self.holdings.secrets().of(&epoch);
-        let secret = secret.ok_or(SubmissionRefusal::EpochSecret(epoch))?;
+        let held = self.holdings.epoch(&epoch);
+        let (secret, terms) = held.ok_or(SubmissionRefusal::EpochSecret(epoch))?;
+        let kind = record.body.as_ref().map(RecordKind::of);
+        if let Some(kind) = kind.filter(|kind| !terms.covers(*kind)) {
+            return Err(SubmissionRefusal::NotCovered { agreement: epoch.agreement, kind });
+        }
         let (present, earlier) = self.dedupe_secrets()?;
         let submitter = record.submitter.clone();
         let key_under = |kept: &DedupeSecret| {
@@ -85,7 +89,7 @@ impl Sealing<'_> {
         record.salt = salt()?;
         let record = ValidRecord::from_record(record)?;
         check_size(&record, parameters)?;
-        let subject_keys = subject_keys(&secret, &self.agency, &record.record)
+        let subject_keys = subject_keys((&secret, &terms), &self.agency, &record.record)
             .map_err(|error| SubmissionRefusal::Store(error.to_string()))?;
         let sealed = self.holdings.seal_own(record.id, &record.bytes);
         let bytes = Some(sealed.map_err(|error| SubmissionRefusal::sealed(&error))?);

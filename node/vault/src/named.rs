@@ -9,9 +9,10 @@ use crate::envelope::{RecipientKey, RecipientSecret};
 /// The secret of an agreement's epoch, which subject keys are made with.
 #[derive(Clone, Debug)]
 pub struct EpochSecret {
-    /// The agreement's id.
+    /// Hash of the epoch as it was proposed, which is the agreement's id where it is the first of several parties.
+    /// Of one that is to come there may be several offers, each with a secret of its own.
     pub agreement: Hash,
-    /// The epoch, counted within the agreement.
+    /// Its number in the agreement.
     pub epoch: u32,
     /// The secret.
     pub secret: Secret,

@@ -8,6 +8,7 @@ use crate::source::Source;
 const GIVEN_IN: &[&str] = &[
     "node/src/serve/",
     "node/src/submissions/",
+    "node/src/agreements/",
     "node/src/admission.rs",
     "node/src/tls/distinguished_name.rs",
     "node/client/src/contract.rs",

@@ -40,7 +40,11 @@ pub(super) async fn run(network: &LocalNetwork) -> anyhow::Result<ExitCode> {
         children.spawn(supervise(agency.code(), child, stop.clone()));
     }
     let mut signals = StopSignals::new()?;
-    let announcement = tokio::spawn(super::status::announce(network.clone()));
+    let of_network = network.clone();
+    let announcement = tokio::spawn(async move {
+        super::status::announce(of_network.clone()).await;
+        super::agreements::lodge(&of_network).await;
+    });
     let mut died = false;
     loop {
         tokio::select! {

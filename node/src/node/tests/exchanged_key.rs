@@ -17,8 +17,7 @@ async fn alone_with_two_keys() -> Network {
     let entries = genesis(4).registry.entries().cloned().chain([second]).collect();
     let genesis = Genesis::new("test".into(), 1, 10, entries).expect("valid");
     let nodes = (0..4).map(|_| None).collect();
-    let (addresses, have_vaults) = (Vec::new(), false);
-    let mut network = Network { folder, genesis, addresses, nodes, have_vaults };
+    let mut network = Network { folder, genesis, addresses: Vec::new(), nodes };
     network.start_signing(0, 3).await;
     network
 }

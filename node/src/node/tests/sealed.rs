@@ -1,45 +1,10 @@
 //! Sealed records among four nodes: who gets the bytes, and who does not.
 
-use customhouse_files::secret::Secret;
-use customhouse_ledger::{
-    agreement::{AgreementChange, EpochProposal, own_id},
-    vrf::VrfSecretKey,
-};
-use customhouse_proto::v1::{AgreementEpoch, DedupeCheckEntry};
-use customhouse_vault::{
-    dedupe::dedupe_check,
-    named::EpochSecret,
-    vault::{Protection, Vault},
-};
-
-use super::*;
+use super::{agreements, *};
 use crate::{
-    config::{RootKeyProtection, VaultSection},
-    sealed::{Check, Row, SealedId, Standing, keys::SealingKeys},
+    sealed::{Check, Row, SealedId, Standing},
     submissions::Accepted,
 };
-
-/// The secret of an agency's dedupe keys.
-fn dedupe_secret(agency: usize) -> Secret {
-    Secret::new(&key_seed(5, agency))
-}
-
-fn directory(folder: &std::path::Path, i: usize) -> PathBuf {
-    folder.join(format!("{i}-vault"))
-}
-
-/// Opens an agency's vault.
-pub(super) fn open_vault(folder: &std::path::Path, i: usize) -> SealingKeys {
-    let section = VaultSection {
-        directory: directory(folder, i),
-        root_key: RootKeyProtection(Protection::Plain),
-        mirror: None,
-        single_copy: true,
-        backup: None,
-        retention_months: 120,
-    };
-    SealingKeys::open(&section).expect("opened")
-}
 
 /// Four nodes with vaults; each agency's own agreement is in force, and one among the first two.
 struct Sealed {
@@ -49,31 +14,10 @@ struct Sealed {
 
 impl Sealed {
     async fn start() -> Self {
-        let plain = genesis(4);
-        let check = |i: usize| {
-            let check = dedupe_check(&dedupe_secret(i), code(i)).0.to_vec();
-            let agency = code(i).to_string();
-            let entry = Some(Entry::DedupeCheck(DedupeCheckEntry { agency, check }));
-            v1::RegistryEntry { from_height: 0, end_height: 0, entry }
-        };
-        let entries = plain.registry.entries().cloned().chain((0..4).map(check)).collect();
-        let genesis = Genesis::new("test".into(), 1, 10, entries).expect("valid");
-        let folder = tempfile::tempdir().expect("a folder");
-        for i in 0..4 {
-            let path = folder.path().join(format!("{i}.journal"));
-            SignerJournal::create(&path, &key(1, i).public()).expect("created");
-            let vault = Vault::create(&directory(folder.path(), i), &Protection::Plain);
-            vault.expect("created").put_dedupe(dedupe_secret(i), 0).expect("kept");
-        }
-        let nodes = (0..4).map(|_| None).collect();
-        let (addresses, have_vaults) = (Vec::new(), true);
-        let mut network = Network { folder, genesis, addresses, nodes, have_vaults };
-        network.start_all().await;
-        for i in 0..4 {
-            agree(&network, &[i], 1).await;
-        }
-        let agreement = agree(&network, &[0, 1], 1).await;
-        Self { network, agreement }
+        let network = agreements::start(4).await;
+        agreements::own_epoch(&network, 0).await;
+        let (_, id) = agreements::agreed(&network).await;
+        Self { network, agreement: id.agreement }
     }
 
     async fn submit(&self, i: usize, key: &str, agreement: Option<Hash>) -> Accepted {
@@ -126,64 +70,6 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("never {what}"));
-}
-
-/// Has agencies agree on an epoch, whose secret all their vaults have.
-async fn agree(network: &Network, parties: &[usize], number: u32) -> Hash {
-    let now_ms = crate::clock::unix_ms();
-    let seed = [u8::try_from(100 + parties[0] * 10 + parties.len()).expect("small"); 32];
-    let own = (parties.len() == 1).then(|| own_id(&code(parties[0])).0.to_vec());
-    let proposal = EpochProposal::from_proto(AgreementEpoch {
-        agreement: own.unwrap_or_default(),
-        number,
-        parties: parties.iter().map(|i| code(*i).to_string()).collect(),
-        public_key: VrfSecretKey::from_seed(&seed).public().as_bytes().to_vec(),
-        from_ms: now_ms,
-        until_ms: now_ms + 3_600_000,
-        terms_hash: vec![7; 32],
-        not_after_ms: now_ms + 60_000,
-        changes: 0,
-    });
-    let proposal = proposal.expect("valid");
-    let agreement = proposal.agreement();
-    for i in parties {
-        let secret = EpochSecret {
-            agreement,
-            epoch: number,
-            secret: Secret::new(&seed),
-            until_s: u64::MAX / 2,
-        };
-        let holdings = network.shared(*i).holdings.clone().expect("a vault");
-        holdings.keys().vault.put_epoch(secret).expect("kept");
-    }
-    let chain_id = network.genesis.chain_id();
-    let approvals = parties.iter().map(|i| proposal.approve(&chain_id, &key(3, *i))).collect();
-    let change = AgreementChange::epoch(proposal, approvals).expect("one each");
-    let change = VerifiedTransaction::change_agreement(
-        &change,
-        "operator",
-        code(parties[0]),
-        now_ms + 60_000,
-        &chain_id,
-        &key(3, parties[0]),
-    );
-    let change = change.expect("valid");
-    let (agency, name) = (code(parties[0]), "operator".to_owned());
-    let client = ClientIdentity { agency, name, role: ClientRole::Operator, certificate: [0; 32] };
-    let id = change.id();
-    let submissions = &network.shared(parties[0]).submissions;
-    submissions.submit_transaction(&client, change).await.expect("accepted");
-    let end = tokio::time::timeout(DEADLINE, submissions.wait_transaction(id)).await;
-    assert!(matches!(end.expect("in time"), Ok(End::Final { .. })));
-    let known = || {
-        network
-            .nodes
-            .iter()
-            .flatten()
-            .all(|(node, _)| node.shared.reader.agreements().get(&agreement).is_some())
-    };
-    until("known to all", known).await;
-    agreement
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ const WAITERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port, Operator];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 33] = [
+const METHODS: [Method; 40] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
@@ -62,6 +62,13 @@ const METHODS: [Method; 33] = [
     row("/customhouse.v1.Admin/ListPeers", &[Operator], Class::Status, 64 * KIB),
     row("/customhouse.v1.Admin/SubmitRegistryChange", &[Operator], Class::Submit, KIB),
     row("/customhouse.v1.Admin/CreateBackup", &[Operator], Class::Backup, KIB),
+    row("/customhouse.v1.Agreements/Propose", &[Operator], Class::Submit, 64 * KIB),
+    row("/customhouse.v1.Agreements/OpenOffer", &[Operator], Class::Submit, 64 * KIB),
+    row("/customhouse.v1.Agreements/ApproveOffer", &[Operator], Class::Submit, 64 * KIB),
+    row("/customhouse.v1.Agreements/LodgeOffer", &[Operator], Class::Submit, KIB),
+    row("/customhouse.v1.Agreements/Leave", &[Operator], Class::Submit, KIB),
+    row("/customhouse.v1.Agreements/List", &[Operator], Class::Read, 160 * KIB),
+    row("/customhouse.v1.Agreements/Show", &[Operator], Class::Read, 128 * KIB),
 ];
 
 /// Health and reflection say nothing about trade: everyone with a certificate may call them. Those

@@ -10,7 +10,10 @@ use customhouse_proto::v1::{self, admin_server::Admin};
 use tonic::{Code, Request, Response, Status};
 
 use super::submission::caller;
-use crate::serve::{reads::read, refused::Refused};
+use crate::serve::{
+    reads::{apart, read},
+    refused::Refused,
+};
 use crate::{absence, clock, network::peer_id, sealed::keys::SealingKeys, services::Services};
 
 #[derive(Clone)]
@@ -29,6 +32,8 @@ impl Admin for AdminService {
         let header = &tip.header;
         let clock = *node.clock.borrow();
         let stalled = node.health.stalled().borrow().clone();
+        let held = node.agreements.clone();
+        let lacking = apart(move || if held.has_vault() { held.lacking().len() } else { 0 }).await;
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(Response::new(v1::GetStatusResponse {
             agency: node.agency.to_string(),
@@ -55,6 +60,7 @@ impl Admin for AdminService {
             clock_ahead_ms: clock.ahead_ms,
             clock_wrong: clock.wrong,
             stalled: stalled.into_iter().map(str::to_owned).collect(),
+            epochs_lacking: count(lacking.unwrap_or_default()),
             uptime_ms: u64::try_from(node.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             vault: node.holdings.as_ref().map(|holdings| vault_status(holdings.keys())),
         }))

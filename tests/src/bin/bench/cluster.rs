@@ -65,6 +65,7 @@ impl Cluster {
             agencies: agencies()?,
             history_bits: 20,
             parameters: BTreeMap::new(),
+            agreements: Vec::new(),
         })?;
         let dir = if args.keep {
             eprintln!("bench: the network is in {}", dir.keep().display());
