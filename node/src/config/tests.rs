@@ -192,4 +192,10 @@ fn the_keys_of_a_node_may_be_under_one_passphrase_and_the_error_names_the_file_t
     KeyFile::protect(&dir.path().join("keys/peer.key"), Some(&right), Some(&wrong)).expect("put");
     let error = read(&with("right")).expect_err("one under another").to_string();
     assert!(error.contains("keys.peer") && !error.contains("horse"), "{error}");
+    // Where no file needs it, nobody is asked.
+    for (file, from) in [("validator", &right), ("peer", &wrong), ("checkpoint", &right)] {
+        let path = dir.path().join(format!("keys/{file}.key"));
+        KeyFile::protect(&path, Some(from), None).expect("taken from it");
+    }
+    read(&with("none")).expect("not asked");
 }

@@ -96,8 +96,8 @@ impl VaultBackups {
         let directory = &*self.section.directory;
         if self.newest().is_none() && directory.is_dir() {
             // Those that cannot be read are named by `customhouse vault backups`.
-            let found = backup::backups(directory)?.into_iter().flatten();
-            if let Some(newest) = found.filter(|found| found.vault == vault.id()).next_back() {
+            let mut found = backup::backups(directory)?.into_iter().flatten();
+            if let Some(newest) = found.rfind(|found| found.vault == vault.id()) {
                 self.set(newest);
             }
         }

@@ -43,3 +43,41 @@ impl Collector for OfVault {
         failures.encode(encoder.encode_descriptor(name, help, None, kind)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::config::{NodeConfig, TEMPLATE};
+
+    /// What is scraped of a new vault whose section ends like this.
+    fn scraped(directory: &Path, lines: &str) -> String {
+        let text = TEMPLATE.replace("single_copy = true", &format!("single_copy = true\n{lines}"));
+        let config = NodeConfig::parse(&text, &directory.join("node.toml")).expect("valid");
+        let section = config.vault.expect("in the template");
+        super::super::upkeep::create(&section.directory, &section.root_key.0, config.agency)
+            .expect("made");
+        let keys = SealingKeys::open(&section).expect("opened");
+        let mut registry = Registry::with_prefix("customhouse");
+        register(&mut registry, keys);
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a text");
+        text
+    }
+
+    #[test]
+    fn a_single_copy_the_generation_and_what_failed_are_scraped_by_their_names() {
+        let place = tempfile::tempdir().expect("a directory");
+        let text = scraped(&place.path().join("a"), "");
+        for line in ["customhouse_vault_single_copy 1\n", "customhouse_vault_generation 3\n"] {
+            assert!(text.contains(line), "`{line}` is not in: {text}");
+        }
+        assert!(!text.contains("backup"), "{text}");
+        let text = scraped(&place.path().join("b"), "backup = { directory = \"backups\" }");
+        assert!(text.contains("customhouse_vault_backup_failures_total 0\n"), "{text}");
+        assert!(!text.contains("backup_newest"), "{text}");
+    }
+}
