@@ -182,7 +182,9 @@ impl Cluster {
                 // Each node lodges an epoch of its agency's own agreement: what a test counts begins after that.
                 let lodged = status.log_size;
                 if lodged < self.nodes.len() as u64 {
-                    return Err(format!("node {index}: {lodged} transactions, not one of each agency"));
+                    return Err(format!(
+                        "node {index}: {lodged} transactions, not one of each agency"
+                    ));
                 }
             }
             Ok(true)
