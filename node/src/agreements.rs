@@ -36,7 +36,7 @@ use customhouse_vault::{
 
 pub(crate) use self::keeping::Keeping;
 pub use self::{
-    offers::{Members, Offer, OfferError},
+    offers::{Offer, OfferError, RegisteredMembers},
     proposing::{Draft, Opened},
     views::sentences,
 };
@@ -46,6 +46,9 @@ pub mod offer_file;
 mod offers;
 mod proposing;
 mod views;
+/// Terms that are kept open in memory: they are asked for with each record.
+const OPENED_MAX: usize = 1024;
+
 /// Why something of an agreement could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
@@ -111,6 +114,8 @@ struct Inner {
     keeping: Option<Keeping>,
     /// Keys of epochs that were made of the vault's secrets, with the names that they have there.
     keys: Mutex<HashMap<VrfPublicKey, (SecretName, VrfSecretKey)>>,
+    /// Terms that were opened since the node was started.
+    opened: Mutex<HashMap<Hash, AgreementTerms>>,
 }
 
 /// Of the epoch as it was proposed: its hash and its number.
@@ -121,9 +126,16 @@ impl HeldAgreements {
     pub fn new(parts: HeldParts) -> Self {
         let HeldParts { agency, reader, signing, vault, terms } = parts;
         let chain_id = reader.chain_id();
-        let keeping =
-            vault.map(|(vault, mirror)| Keeping { vault, mirror, chain_id, agency, terms });
-        Self(Arc::new(Inner { agency, reader, signing, keeping, keys: Mutex::default() }))
+        let keeping = vault.map(|(vault, mirror)| Keeping {
+            vault,
+            mirror,
+            chain_id,
+            agency,
+            terms,
+            turn: Mutex::default(),
+        });
+        let (keys, opened) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { agency, reader, signing, keeping, keys, opened }))
     }
 
     /// Whose they are.
@@ -159,8 +171,20 @@ impl HeldAgreements {
 
     /// The terms of a hash. None where they are not here, or do not open any more.
     pub fn terms(&self, hash: &Hash) -> Option<AgreementTerms> {
-        let found = self.keeping()?.read_terms(hash);
-        found.inspect_err(|error| tracing::warn!(%hash, %error, "terms cannot be read")).ok()?
+        let keeping = self.keeping()?;
+        let opened = || self.0.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(terms) = opened().get(hash) {
+            return Some(terms.clone());
+        }
+        let found = keeping.read_terms(hash);
+        let read = |error: &KeepError| tracing::warn!(%hash, %error, "terms cannot be read");
+        let terms = found.inspect_err(read).ok()??;
+        let mut opened = opened();
+        if opened.len() >= OPENED_MAX {
+            opened.clear();
+        }
+        opened.insert(*hash, terms.clone());
+        Some(terms)
     }
 
     /// Keeps the secret of a proposed epoch and its terms, durably when this returns: what is approved after it is

@@ -4,8 +4,7 @@ use customhouse_ledger::{
     agency::AgencyCode,
     agreement::{
         AgreementApproval, AgreementChange, Agreements, EpochProposal, KnownMembers, LodgedAt,
-        NOTICE_MS, own_id,
-        terms::AgreementTerms,
+        NOTICE_MS, own_id, terms::AgreementTerms,
     },
     authority::{RecordKind, Role},
     hash::{Hash, Tag},

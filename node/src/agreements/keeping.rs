@@ -10,7 +10,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use customhouse_files::{folder::create_durably, newfile, readfile, secret::Secret};
@@ -44,6 +44,8 @@ pub(crate) struct Keeping {
     pub(crate) chain_id: Hash,
     pub(crate) agency: AgencyCode,
     pub(crate) terms: PathBuf,
+    /// One at a time: a place has one key.
+    pub(crate) turn: Mutex<()>,
 }
 
 impl Keeping {
@@ -55,6 +57,7 @@ impl Keeping {
         secret: &VrfSecretKey,
         terms: &AgreementTerms,
     ) -> Result<(), KeepError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (ends_s, months) = (proposal.period_ms().1 / 1000, terms.retention_months());
         self.keep_terms(terms, RetentionMonth::after(ends_s, months))?;
         self.vault.put_epoch(EpochSecret {

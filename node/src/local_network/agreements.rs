@@ -1,7 +1,10 @@
 //! Agreements that are laid out with a network, for trying out: all keys are on this machine, so that all parties
 //! approve at once. What is left is a file that any of them lodges.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use customhouse_files::{
     folder::create_dir,
@@ -55,6 +58,7 @@ impl LocalNetwork {
                 chain_id,
                 agency: config.agency,
                 terms: config.terms_path(),
+                turn: Mutex::default(),
             }
             .keep(&proposal, &secret, &terms)?;
             let key = KeyFile::read_for(&config.keys.signing, KeyPurpose::Signing, config.agency)?;

@@ -237,7 +237,8 @@ async fn what_is_not_as_it_says_is_not_approved_and_nothing_of_it_is_kept() {
     let party = |i: usize| held(&network, i);
     type Fault<'a> = (&'a str, &'a dyn Fn(&mut v1::AgreementOffer));
     let other_proto = other.to_proto();
-    let faults: [Fault<'_>; 14] = [
+    let elsewhere = offer.proposal().approve(&Hash([7; 32]), &key(3, 0)).to_proto();
+    let faults: [Fault<'_>; 15] = [
         ("OFFER_CHAIN", &|o| o.chain_id = vec![7; 32]),
         ("OFFER_FIELD", &|o| o.chain_id.truncate(31)),
         ("OFFER_FIELD", &|o| o.epoch = None),
@@ -247,6 +248,7 @@ async fn what_is_not_as_it_says_is_not_approved_and_nothing_of_it_is_kept() {
         // By a key of another agency, and of another epoch.
         ("OFFER_APPROVAL", &|o| o.approvals[0].party = code(1).to_string()),
         ("OFFER_APPROVAL", &|o| o.approvals = other_proto.approvals.clone()),
+        ("OFFER_APPROVAL", &|o| o.approvals[0].approval = Some(elsewhere.clone())),
         ("OFFER_NOT_FOR_US", &|o| o.sealed.clear()),
         ("OFFER_NOT_FOR_US", &|o| o.sealed[0].encryption_key[5] ^= 1),
         ("OFFER_FIELD", &|o| o.sealed.push(o.sealed[0].clone())),
@@ -264,7 +266,7 @@ async fn what_is_not_as_it_says_is_not_approved_and_nothing_of_it_is_kept() {
     // Somebody to whom it was sent by mistake.
     assert_eq!(party(2).approve_offer(offer.clone()).expect_err("no party").code(), "OFFER_PARTY");
     assert_eq!(party(0).change_of(&offer).expect_err("one lacks").code(), "OFFER_INCOMPLETE");
-    assert_eq!(party(2).propose(draft(&[0, 1])).err().expect("no party").code(), "OFFER_PARTY");
+    assert_eq!(party(2).propose(draft(&[0, 1])).expect_err("no party").code(), "OFFER_PARTY");
     network.stop().await;
 }
 
@@ -302,7 +304,7 @@ async fn a_proposer_who_seals_another_secret_or_other_terms_is_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_party_without_a_registered_encryption_key_cannot_be_offered_anything() {
     let network = Network::start(2).await;
-    let refused = held(&network, 0).propose(draft(&[0, 1])).err().expect("no vault");
+    let refused = held(&network, 0).propose(draft(&[0, 1])).expect_err("no vault");
     assert_eq!(refused.code(), "NO_VAULT");
     network.stop().await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -311,7 +313,7 @@ async fn a_party_without_a_registered_encryption_key_cannot_be_offered_anything(
         Vault::create(&path, &Protection::Plain).expect("a new vault");
     }
     let network = Network::start_in(folder, genesis(2), 2).await;
-    let refused = held(&network, 0).propose(draft(&[0, 1])).err().expect("nothing to seal to");
+    let refused = held(&network, 0).propose(draft(&[0, 1])).expect_err("nothing to seal to");
     assert_eq!(refused.code(), "PARTY_ENCRYPTION_KEY");
     let vault = network.shared(0).sealing.as_ref().expect("a vault").vault.clone();
     let own = own_id(&code(0));

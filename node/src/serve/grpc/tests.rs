@@ -27,6 +27,7 @@ use tonic_reflection::pb::v1::{
 use super::*;
 use crate::{identity::Role, tls::Authority};
 
+mod agreements;
 mod attachments;
 mod calls;
 mod changes;

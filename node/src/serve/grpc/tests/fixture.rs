@@ -61,7 +61,20 @@ impl Fixture {
         Self::start_both(|_| (), change).await
     }
 
+    /// The same with its vault: it lodges an epoch of its agency's own agreement at once.
+    pub(super) async fn start_with_vault() -> Self {
+        Self::start_node(true, |_| (), |_| ()).await
+    }
+
     pub(super) async fn start_both(
+        change: impl FnOnce(&mut NodeParts),
+        change_api: impl FnOnce(&mut ApiConfig),
+    ) -> Self {
+        Self::start_node(false, change, change_api).await
+    }
+
+    async fn start_node(
+        with_vault: bool,
         change: impl FnOnce(&mut NodeParts),
         change_api: impl FnOnce(&mut ApiConfig),
     ) -> Self {
@@ -70,6 +83,9 @@ impl Fixture {
         let mut parts = NodeParts::read(&config).expect("laid out");
         // The plan's ports are not used: the system chooses free ones.
         parts.network.listen = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")];
+        if !with_vault {
+            parts.sealing = None;
+        }
         change(&mut parts);
         let (genesis, signing_key) = (parts.genesis.clone(), parts.signing.clone());
         let validator_key = parts.validator.key.clone();
