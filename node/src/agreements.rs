@@ -36,7 +36,7 @@ use customhouse_vault::{
 
 pub(crate) use self::keeping::Keeping;
 pub use self::{
-    offers::{Members, Offer, OfferError},
+    offers::{Offer, OfferError, RegisteredMembers},
     proposing::{Draft, Opened},
     views::sentences,
 };

@@ -257,7 +257,11 @@ impl Offer {
     ///
     /// # Errors
     /// [`OfferError::Chain`], [`OfferError::Approval`], [`OfferError::NoProposer`].
-    pub fn check(&self, chain_id: &Hash, members: &Members<'_>) -> Result<(), OfferError> {
+    pub fn check(
+        &self,
+        chain_id: &Hash,
+        members: &RegisteredMembers<'_>,
+    ) -> Result<(), OfferError> {
         if self.chain_id != *chain_id {
             return Err(OfferError::Chain { found: self.chain_id, expected: *chain_id });
         }
@@ -288,14 +292,14 @@ impl Offer {
 }
 
 /// The members of a registry at a height, as agreements ask for them.
-pub struct Members<'a> {
+pub struct RegisteredMembers<'a> {
     registry: &'a Registry,
     height: u64,
     /// Whether any key passes for a node's: where the approvals are yet to come.
     any_node: bool,
 }
 
-impl<'a> Members<'a> {
+impl<'a> RegisteredMembers<'a> {
     /// Those of a height.
     pub fn at(registry: &'a Registry, height: u64) -> Self {
         Self { registry, height, any_node: false }
@@ -307,7 +311,7 @@ impl<'a> Members<'a> {
     }
 }
 
-impl KnownMembers for Members<'_> {
+impl KnownMembers for RegisteredMembers<'_> {
     fn is_member(&self, agency: &AgencyCode) -> bool {
         self.registry.is_open_agency(agency, self.height)
     }

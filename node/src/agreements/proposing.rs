@@ -19,7 +19,7 @@ use customhouse_vault::envelope::{EnvelopeContext, EnvelopeKind, RecipientKey, o
 
 use super::{
     HeldAgreements, KeepError, Keeping, new_salt, new_secret,
-    offers::{Members, Offer, OfferError, SealedOffer},
+    offers::{Offer, OfferError, RegisteredMembers, SealedOffer},
 };
 use crate::clock;
 
@@ -82,7 +82,7 @@ impl HeldAgreements {
     pub fn open(&self, offer: &Offer) -> Result<Opened, OfferError> {
         let keeping = self.keeping().ok_or(KeepError::NoVault)?;
         let tip = self.0.reader.tip();
-        let members = Members::at(&tip.registry, tip.header.height + 1);
+        let members = RegisteredMembers::at(&tip.registry, tip.header.height + 1);
         offer.check(&keeping.chain_id, &members)?;
         let proposal = &offer.proposal;
         if !proposal.parties().contains(&self.agency()) {
@@ -117,7 +117,7 @@ impl HeldAgreements {
     pub fn change_of(&self, offer: &Offer) -> Result<Option<AgreementChange>, OfferError> {
         let tip = self.0.reader.tip();
         let (chain_id, next) = (self.0.reader.chain_id(), tip.header.height + 1);
-        let members = Members::at(&tip.registry, next);
+        let members = RegisteredMembers::at(&tip.registry, next);
         let proposal = &offer.proposal;
         let agreed = tip.agreements.get(&proposal.agreement());
         let agreed = agreed.and_then(|agreement| agreement.epoch(proposal.number()));
@@ -139,7 +139,7 @@ impl HeldAgreements {
         let tip = self.0.reader.tip();
         let epochs = tip.agreements.get(&agreement).map_or(0, |found| found.next_number() - 1);
         let change = AgreementChange::Leave { agreement, epoch: epochs };
-        let members = Members::at(&tip.registry, tip.header.height + 1);
+        let members = RegisteredMembers::at(&tip.registry, tip.header.height + 1);
         tip.agreements.check(&change, &self.lodged_now(&tip), &members)?;
         Ok(change)
     }
@@ -194,7 +194,7 @@ impl HeldAgreements {
 
     /// Whether a block could carry an epoch now, but for the approvals.
     fn check_now(&self, tip: &Tip, proposal: &EpochProposal) -> Result<(), OfferError> {
-        let members = Members::at(&tip.registry, tip.header.height + 1).before_approval();
+        let members = RegisteredMembers::at(&tip.registry, tip.header.height + 1).before_approval();
         // Whose they are is not asked: the epoch alone is checked, and nothing is signed yet.
         let (signer, signature) = (self.approver(), Signature([0; 64]));
         let approval = AgreementApproval { signer, signature };

@@ -10,7 +10,7 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1;
 
-use super::{HeldAgreements, offers::Members};
+use super::{HeldAgreements, offers::RegisteredMembers};
 use crate::clock;
 
 /// Agreements of an answer.
@@ -140,7 +140,7 @@ fn now_ms(tip: &Tip) -> u64 {
 
 /// Whether a record may be lodged under it in the next block.
 fn is_in_force(tip: &Tip, epoch: &Epoch) -> bool {
-    let members = Members::at(&tip.registry, tip.header.height + 1);
+    let members = RegisteredMembers::at(&tip.registry, tip.header.height + 1);
     (epoch.from_ms..epoch.until_ms).contains(&now_ms(tip))
         && epoch.parties.iter().all(|party| members.is_member(party))
 }

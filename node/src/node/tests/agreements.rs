@@ -277,7 +277,7 @@ async fn what_is_not_as_it_says_is_not_approved_and_nothing_of_it_is_kept() {
     // Somebody to whom it was sent by mistake.
     assert_eq!(party(2).approve_offer(offer.clone()).expect_err("no party").code(), "OFFER_PARTY");
     assert_eq!(party(0).change_of(&offer).expect_err("one lacks").code(), "OFFER_INCOMPLETE");
-    assert_eq!(party(2).propose(draft(&[0, 1])).err().expect("no party").code(), "OFFER_PARTY");
+    assert_eq!(party(2).propose(draft(&[0, 1])).expect_err("no party").code(), "OFFER_PARTY");
     network.stop().await;
 }
 
@@ -315,7 +315,7 @@ async fn a_proposer_who_seals_another_secret_or_other_terms_is_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_party_without_a_registered_encryption_key_cannot_be_offered_anything() {
     let network = Network::start(2).await;
-    let refused = held(&network, 0).propose(draft(&[0, 1])).err().expect("no vault");
+    let refused = held(&network, 0).propose(draft(&[0, 1])).expect_err("no vault");
     assert_eq!(refused.code(), "NO_VAULT");
     network.stop().await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -324,7 +324,7 @@ async fn a_party_without_a_registered_encryption_key_cannot_be_offered_anything(
         Vault::create(&path, &Protection::Plain).expect("a new vault");
     }
     let network = Network::start_in(folder, genesis(2), 2).await;
-    let refused = held(&network, 0).propose(draft(&[0, 1])).err().expect("nothing to seal to");
+    let refused = held(&network, 0).propose(draft(&[0, 1])).expect_err("nothing to seal to");
     assert_eq!(refused.code(), "PARTY_ENCRYPTION_KEY");
     let vault = network.shared(0).holdings.as_ref().expect("a vault").keys().vault.clone();
     let own = own_id(&code(0));
