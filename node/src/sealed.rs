@@ -26,7 +26,7 @@ pub mod upkeep;
 
 pub(crate) use delivery::{deliver, fetch};
 pub(crate) use following::follow;
-pub use holdings::{Holdings, OwnSealed};
+pub use holdings::{Holdings, OwnSealed, PartyHolds};
 pub use row::{Check, Delivery, Row, Standing};
 pub use store::SealedId;
 pub use subject_keys::subject_keys;

@@ -33,7 +33,7 @@ use customhouse_ledger::{
     hash::{Hash, Tag},
     keys::{Signature, SigningKey},
     registry::RegistryChange,
-    transaction::VerifiedTransaction,
+    transaction::{NewSlot, VerifiedTransaction},
 };
 use customhouse_proto::v1;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -63,7 +63,7 @@ use crate::{
     metrics::Metrics,
     network::NetworkHandle,
     priority::let_consensus_go_first,
-    sealed::Holdings,
+    sealed::{Holdings, SealedId},
     tasks::Tasks,
 };
 
@@ -219,6 +219,34 @@ impl Submissions {
         self.submit_transaction(client, transaction?).await
     }
 
+    /// Shares a sealed record of this agency under another agreement too, in a transaction that this node signs.
+    ///
+    /// # Errors
+    /// [`SubmissionRefusal`].
+    pub async fn grant(
+        &self,
+        client: &ClientIdentity,
+        id: &SealedId,
+        agreement: &Hash,
+    ) -> Result<Accepted, SubmissionRefusal> {
+        let sealing = self.sealing().ok_or(SubmissionRefusal::NoVault)?;
+        let slot = sealing.grant(id, agreement)?;
+        let lifetime_ms = self.reader.tip().parameters.transaction_lifetime_ms_max;
+        let transaction = VerifiedTransaction::sign_slots(
+            &[NewSlot::Alone(slot)],
+            self.agency,
+            clock::unix_ms().saturating_add(lifetime_ms),
+            &self.chain_id,
+            &self.signing_key,
+        );
+        self.submit_transaction(client, transaction?).await
+    }
+
+    fn sealing(&self) -> Option<Sealing<'_>> {
+        let (agency, reader) = (self.agency, &self.reader);
+        self.holdings.as_ref().map(|holdings| Sealing { agency, holdings, reader })
+    }
+
     /// Submits records for this node to sign. One result a record, in order; each `Ok` is durable.
     /// Checks of the records take CPU time: call it where that may be spent, or have it spent elsewhere
     /// with [`Submissions::check`].
@@ -251,11 +279,7 @@ impl Submissions {
             if let Some(record) = &mut submission.record {
                 sources::check(record, mapped)?;
             }
-            let sealing = self.holdings.as_ref().map(|holdings| Sealing {
-                agency: self.agency,
-                holdings,
-                reader: &self.reader,
-            });
+            let sealing = self.sealing();
             let preparing = Preparing {
                 agency: &self.agency,
                 parameters: &parameters,

@@ -19,7 +19,7 @@ use prost::Message as _;
 
 use crate::{
     identity::{ClientIdentity, Role},
-    sealed::{Check, Holdings, SealedId, Standing, error::SealedError},
+    sealed::{Check, Holdings, PartyHolds, SealedId, Standing, error::SealedError},
 };
 
 /// The ledger as a caller sees it. Cheap to clone.
@@ -152,6 +152,28 @@ impl View {
     ) -> Result<Option<(CommittedRecord, Option<v1::Sealed>)>, StoreError> {
         let Some(found) = self.reader.record(id)? else { return Ok(None) };
         self.seen(found).map(Some)
+    }
+
+    /// A record of this node's agency: another's sealed slot of the same id says nothing about it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn record_of_own(
+        &self,
+        id: &Hash,
+    ) -> Result<Option<(CommittedRecord, Option<v1::Sealed>)>, StoreError> {
+        let Some(place) = self.reader.place_of(id, &self.agency)? else { return Ok(None) };
+        let found = self.reader.record_at(place.log_index, place.position)?;
+        found.map(|found| self.seen(found)).transpose()
+    }
+
+    /// Which parties hold a record of this node's agency.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn parties(&self, id: &SealedId) -> Result<Vec<PartyHolds>, StoreError> {
+        let Some(holdings) = &self.holdings else { return Ok(Vec::new()) };
+        holdings.parties(id).map_err(store_error)
     }
 
     /// What is seen of a record that was read.

@@ -12,6 +12,7 @@ use prost::Message as _;
 use super::{command::Done, connect::Connection, output::Output, subject::parse_subject};
 
 mod attachment;
+mod delivery;
 mod listing;
 mod record;
 mod views;
@@ -32,6 +33,9 @@ pub(crate) enum QueryCommand {
         #[arg(value_name = "ID")]
         id: Hash,
     },
+    /// Which parties hold a sealed record of this agency.
+    #[command(after_help = delivery::HELP)]
+    Delivery(delivery::DeliveryArgs),
     /// All records about a subject, oldest first.
     #[command(after_help = HISTORY_HELP)]
     History(HistoryArgs),
@@ -134,6 +138,7 @@ pub(crate) async fn run(command: QueryCommand, output: Output, connection: Conne
     let client = &connection.client;
     match command {
         QueryCommand::Record(args) => record(&args, output, &connection).await?,
+        QueryCommand::Delivery(args) => return delivery::show(&args, output, &connection).await,
         QueryCommand::Transaction { id } => {
             output.print(&TransactionView::of(&client.transaction(id).await?)?)?;
         }
@@ -176,6 +181,13 @@ async fn record(args: &RecordArgs, output: Output, connection: &Connection) -> a
             &answer.record,
             answer.place,
         )?)?);
+    }
+    let sealed = answer.place.as_ref().and_then(|place| place.sealed.as_ref());
+    if answer.record.is_empty() && sealed.is_some() {
+        bail!(
+            "record {} is sealed, and its bytes are not to be had here: `query record` says why",
+            args.id
+        );
     }
     match v1::Record::decode(&*answer.record)?.source {
         Some(v1::Source { attachment: Some(attachment), .. }) => {

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Subcommand;
 use customhouse_files::{newfile, readfile};
+use customhouse_ledger::hash::Hash;
 use customhouse_proto::v1;
 
 use super::{command::Done, connect::Connection, output::Output, record_json};
@@ -48,9 +49,21 @@ pub(crate) struct SubmitArgs {
     /// Give up when nothing has become final for this long. A later run goes on from there.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     patience: u64,
+    /// Share the records with the parties of this agreement (`agreement show` lists them): 64 hexadecimal digits.
+    /// Without it nobody but the own agency has them, until they are granted to others.
+    #[arg(long, value_name = "ID", conflicts_with = "open")]
+    agreement: Option<Hash>,
+    /// Lodge the records open: every member of the network can read them, for ever.
+    #[arg(long)]
+    open: bool,
 }
 
 impl SubmitArgs {
+    /// The agreement as it is sent: nothing where it is the own.
+    fn agreement(&self) -> Vec<u8> {
+        self.agreement.map(|id| id.0.to_vec()).unwrap_or_default()
+    }
+
     fn patience(&self) -> Duration {
         Duration::from_secs(self.patience)
     }
@@ -163,11 +176,15 @@ Examples:
   customhouse --profile acme submit declarations-csv rows.csv --limit 1000 --receipts receipts/";
 
 const RECORD_HELP: &str = "\
+The record is sealed: on the ledger is a commitment to it, and its bytes are at this agency and, with --agreement,
+at its parties, who are told of by `query delivery`. With --open all members read it.
+
 Examples:
   echo '{\"riskAlert\": {\"alertId\": \"A-17\", \"riskCode\": \"DRUGS\", \"about\":
     [{\"scheme\": \"CONTAINER\", \"id\": \"CSQU3054383\"}]}}' > alert.json
   customhouse --profile net/NL-DOUANE/clients/officer submit record alert.json
-  customhouse --profile acme submit record declaration.json --attach invoice.pdf --attach scan.tiff";
+  customhouse --profile acme submit record declaration.json --agreement 4f07…
+  customhouse --profile acme submit record declaration.json --open --attach invoice.pdf --attach scan.tiff";
 
 pub(crate) async fn run(command: SubmitCommand, output: Output, connection: Connection) -> Done {
     let of_all = match &command {
@@ -199,8 +216,8 @@ async fn submit_record(args: &RecordArgs, connection: &Connection) -> anyhow::Re
     let submission = v1::RecordSubmission {
         record: Some(record),
         idempotency_key: key,
-        open: true,
-        agreement: Vec::new(),
+        open: args.submit.open,
+        agreement: args.submit.agreement(),
     };
     let batch = Batch::new(connection, args.submit.patience(), report.height_before);
     let ends = batch.submit(vec![submission], &indicatif::ProgressBar::hidden()).await?;

@@ -9,6 +9,7 @@ mod error;
 mod large;
 mod many;
 mod no_connection;
+mod sharing;
 pub mod tls;
 
 pub use attachments::attachment_of;

@@ -195,8 +195,14 @@ impl Holdings {
     ) -> Result<usize, ExchangeError> {
         let (mut batch, mut count) = (self.0.store.batch(), 0);
         for (outgoing, held) in pushed.iter().zip(answer.records) {
+            let (record_id, to) = (outgoing.record_id, outgoing.to);
             if !held.reason_code.is_empty() {
-                tracing::debug!(code = held.reason_code, to = %outgoing.to, "a sealed record was not taken");
+                // A peer's word: only what a code may have is kept of it.
+                let is_code = |byte: u8| byte.is_ascii_uppercase() || byte == b'_';
+                let code = held.reason_code.bytes().take_while(|byte| is_code(*byte));
+                let code: String = code.map(char::from).collect();
+                tracing::debug!(%code, %to, "a sealed record was not taken");
+                self.note_refused(record_id, to, Some(code));
                 continue;
             }
             let signed = PublicKey::from_slice(&held.signer)
@@ -213,6 +219,7 @@ impl Holdings {
             let delivery = Delivery { at_ms: clock::unix_ms(), signer, signature };
             batch.put_delivered(&outgoing.record_id, outgoing.to, &delivery);
             batch.end_outgoing(outgoing);
+            self.note_refused(record_id, to, None);
             count += 1;
         }
         if count > 0 {

@@ -83,6 +83,7 @@ impl Holdings {
             return Ok(false);
         }
         let (mut batch, mut changed) = (self.0.store.batch(), Changed::default());
+        let turn = self.turn();
         for log_index in from..until {
             let Some(transaction) = walk.at(log_index)? else { break };
             for slot in &transaction.slots {
@@ -94,6 +95,7 @@ impl Holdings {
         }
         batch.put_cursor(until);
         batch.commit_unsynced()?;
+        drop(turn);
         self.settle(&changed.settled);
         if changed.work {
             self.wake();
@@ -168,6 +170,7 @@ impl Holdings {
     pub(super) fn expire(&self) -> Result<(), SealedError> {
         let time_ms = self.0.reader.tip().header.time_ms;
         loop {
+            let _turn = self.turn();
             let expired = self.0.store.expired(time_ms, EXPIRED_AT_ONCE)?;
             if expired.is_empty() {
                 return Ok(());

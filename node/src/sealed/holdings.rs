@@ -2,7 +2,7 @@
 //! theirs with it, each sealed under a key of its own before it comes near a disk.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -30,6 +30,10 @@ use super::{
 };
 use crate::agreements::HeldAgreements;
 
+/// Refusals that are kept to be told, and bytes of the code of one: it comes from a peer.
+const REFUSED_MAX: usize = 4096;
+const CODE_BYTES_MAX: usize = 40;
+
 /// What a node holds of sealed records. Cheap to clone.
 #[derive(Clone)]
 pub struct Holdings(pub(super) Arc<Held>);
@@ -45,6 +49,11 @@ pub(super) struct Held {
     pub(super) signing_key: SigningKey,
     /// Bytes of each agency that are pending.
     pub(super) pending: Mutex<HashMap<AgencyCode, u64>>,
+    /// Held while it is decided how a record stands: what comes of one and what is committed of it are looked at one
+    /// after the other.
+    turn: Mutex<()>,
+    /// Why parties' nodes have refused records, the last time since the start.
+    refused: Mutex<HashMap<(Hash, AgencyCode), String>>,
     /// Changes whenever something is to be delivered or fetched.
     pub(super) work: watch::Sender<u64>,
 }
@@ -58,6 +67,17 @@ pub struct OwnSealed {
     pub sealed: Leased<SealedBytes>,
     /// Under which epoch it is shared.
     pub epoch: EpochId,
+}
+
+/// Whether a party holds a record of this agency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartyHolds {
+    /// The party.
+    pub agency: AgencyCode,
+    /// Its word that it does.
+    pub delivery: Option<Delivery>,
+    /// Why its node refused it the last time since this one was started: a stable code.
+    pub refused: Option<String>,
 }
 
 impl Holdings {
@@ -77,7 +97,8 @@ impl Holdings {
             *pending.entry(id.agency).or_default() += u64::from(bytes);
         }
         let (agency, chain_id) = (agreements.agency(), reader.chain_id());
-        let (pending, work) = (Mutex::new(pending), watch::Sender::new(0));
+        let (pending, refused, work) =
+            (Mutex::new(pending), Mutex::default(), watch::Sender::new(0));
         Ok(Self(Arc::new(Held {
             store,
             keys,
@@ -87,6 +108,8 @@ impl Holdings {
             chain_id,
             signing_key,
             pending,
+            refused,
+            turn: Mutex::default(),
             work,
         })))
     }
@@ -178,12 +201,39 @@ impl Holdings {
         Ok(self.0.store.row(id)?)
     }
 
-    /// Which agencies have said that they hold a record of this agency.
+    /// Each party with which a record of this agency is shared, ascending, and whether it has said that it holds it.
     ///
     /// # Errors
-    /// The store's.
-    pub fn delivered(&self, record_id: &Hash) -> Result<Vec<(AgencyCode, Delivery)>, SealedError> {
-        Ok(self.0.store.delivered(record_id)?)
+    /// The stores'.
+    pub fn parties(&self, id: &SealedId) -> Result<Vec<PartyHolds>, SealedError> {
+        let (agreements, mut all) = (self.0.reader.agreements(), BTreeSet::new());
+        for (_, epoch) in self.0.reader.shared_under(&id.record_id, &id.agency)? {
+            let parties = agreements.parties(&epoch.agreement, epoch.number).unwrap_or_default();
+            all.extend(parties.iter().filter(|party| **party != self.0.agency));
+        }
+        let delivered: BTreeMap<_, _> =
+            self.0.store.delivered(&id.record_id)?.into_iter().collect();
+        let refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let party = |agency: AgencyCode| PartyHolds {
+            agency,
+            delivery: delivered.get(&agency).copied(),
+            refused: refused.get(&(id.record_id, agency)).cloned(),
+        };
+        Ok(all.into_iter().map(party).collect())
+    }
+
+    /// Takes down why a party's node has refused a record; forgets it where it holds it.
+    pub(super) fn note_refused(&self, record_id: Hash, to: AgencyCode, code: Option<String>) {
+        let mut refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match code {
+            None => _ = refused.remove(&(record_id, to)),
+            // What is not taken down is only not told.
+            Some(_) if refused.len() >= REFUSED_MAX => {}
+            Some(mut code) => {
+                code.truncate(CODE_BYTES_MAX);
+                refused.insert((record_id, to), code);
+            }
+        }
     }
 
     /// Told whenever something is to be delivered or fetched.
@@ -193,6 +243,10 @@ impl Holdings {
 
     pub(super) fn wake(&self) {
         self.0.work.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn own(&self, record_id: Hash) -> SealedId {

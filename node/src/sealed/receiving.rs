@@ -2,9 +2,11 @@
 
 use customhouse_ledger::{
     agency::AgencyCode,
+    authority::Role,
     chain::LogWalk,
     hash::{Hash, Tag},
     keys::{PublicKey, Signature},
+    record::ValidRecord,
     transaction::EpochId,
 };
 use customhouse_proto::v1;
@@ -68,12 +70,26 @@ impl Holdings {
         from: AgencyCode,
         push: v1::SealedPush,
     ) -> Result<Received, SealedError> {
+        let checked: Vec<_> = push
+            .records
+            .into_iter()
+            .take(RECORDS_MAX)
+            .map(|pushed| {
+                let id = SealedId { agency: from, record_id: hash(&pushed.record_id) };
+                let content = self.check_pushed(&id, &pushed);
+                (id, pushed, content)
+            })
+            .collect();
         let (mut outcomes, mut new, mut fault) = (Vec::new(), Vec::new(), None);
-        for pushed in push.records.into_iter().take(RECORDS_MAX) {
-            let id = SealedId { agency: from, record_id: hash(&pushed.record_id) };
+        let turn = self.turn();
+        for (id, pushed, content) in checked {
+            let looked_at = match content {
+                Ok(record) => self.look_at_pushed(&id, pushed, record)?,
+                Err(code) => Err(code),
+            };
             outcomes.push((
                 id,
-                match self.look_at_pushed(&id, pushed)? {
+                match looked_at {
                     Ok(Some(record)) => {
                         new.push(record);
                         Ok(())
@@ -89,6 +105,7 @@ impl Holdings {
             ));
         }
         self.keep(new)?;
+        drop(turn);
         let answer = |(id, outcome): (SealedId, Result<(), &str>)| match outcome {
             Ok(()) => self.signed(&id),
             Err(code) => v1::HeldRecord { reason_code: code.to_owned(), ..Default::default() },
@@ -106,24 +123,33 @@ impl Holdings {
         }
     }
 
-    /// What is to be kept of a pushed record; nothing where it is here.
+    /// Whether what is pushed is a record of its id, and shared with this agency. Nothing is looked up of what is held.
+    fn check_pushed(
+        &self,
+        id: &SealedId,
+        pushed: &v1::PushedRecord,
+    ) -> Result<ValidRecord, &'static str> {
+        let epoch = EpochId { agreement: hash(&pushed.agreement), number: pushed.epoch };
+        if !self.is_shared_with(&epoch, &[id.agency, self.0.agency]) {
+            return Err(NOT_SHARED);
+        }
+        let nothing = v1::SealedContent::default();
+        let content = pushed.content.as_ref().unwrap_or(&nothing);
+        check_content(id, content).map_err(|error| error.code())
+    }
+
+    /// What is to be kept of a pushed record; nothing where it is here. In the turn, so that its slot is not looked at
+    /// meanwhile.
     fn look_at_pushed(
         &self,
         id: &SealedId,
         pushed: v1::PushedRecord,
+        record: ValidRecord,
     ) -> Result<Result<Option<New>, &'static str>, SealedError> {
-        let epoch = EpochId { agreement: hash(&pushed.agreement), number: pushed.epoch };
-        if !self.is_shared_with(&epoch, &[id.agency, self.0.agency]) {
-            return Ok(Err(NOT_SHARED));
-        }
         if self.0.store.row(id)?.is_some() {
             return Ok(Ok(None));
         }
         let content = pushed.content.unwrap_or_default();
-        let record = match check_content(id, &content) {
-            Ok(record) => record,
-            Err(error) => return Ok(Err(error.code())),
-        };
         let bytes = Zeroizing::new(content.encode_to_vec());
         if let Some(place) = self.0.store.missing(id)? {
             let check = self.check_at(id, place, &record.bytes)?;
@@ -288,7 +314,7 @@ impl Holdings {
         agency: AgencyCode,
         pulled: v1::SealedPulled,
     ) -> Result<Result<usize, ContentError>, SealedError> {
-        let mut new = Vec::new();
+        let (mut new, _turn) = (Vec::new(), self.turn());
         for record in pulled.records.into_iter().take(RECORDS_MAX) {
             let id = SealedId { agency, record_id: hash(&record.record_id) };
             let Some(place) = self.0.store.missing(&id)? else { continue };
@@ -319,9 +345,8 @@ impl Holdings {
     ) -> bool {
         let tip = self.0.reader.tip();
         let known = tip.registry.signer_at(signer, tip.header.height + 1);
-        let is_node = known.is_some_and(|known| {
-            known.agency == *holder && known.role == customhouse_ledger::authority::Role::Node
-        });
+        let is_node =
+            known.is_some_and(|known| known.agency == *holder && known.role == Role::Node);
         is_node && signer.verify(&held_message(&self.0.chain_id, id, holder), signature).is_ok()
     }
 }

@@ -60,6 +60,7 @@ mod receipts;
 mod receiving;
 mod sending;
 mod serving;
+mod sharing;
 mod streams;
 mod submission;
 #[cfg(test)]

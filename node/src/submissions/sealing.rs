@@ -17,6 +17,7 @@ use customhouse_vault::{
     named::DedupeSecret,
     sealed::SealedBytes,
 };
+use prost::Message as _;
 
 use super::{
     SubmissionRefusal,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     clock,
-    sealed::{Holdings, subject_keys},
+    sealed::{Holdings, SealedId, subject_keys},
 };
 
 /// Milliseconds after which a client is to try again where the agency's own agreement is about to begin.
@@ -97,6 +98,28 @@ impl Sealing<'_> {
         let slot = Slot { record_id: record.id, form, subject_keys, dedupe_key, scope };
         let sealed = Some(PreparedSealed { slot, epoch, bytes, earlier_keys });
         Ok(Prepared { record, dedupe_key, sealed, idempotency_key, content: said })
+    }
+
+    /// The slot that shares a record of this agency, which is held here, under another agreement too.
+    ///
+    /// # Errors
+    /// [`SubmissionRefusal`].
+    pub(super) fn grant(&self, id: &SealedId, agreement: &Hash) -> Result<Slot, SubmissionRefusal> {
+        let epoch = self.epoch_in_force(agreement.as_bytes())?;
+        let held = self.holdings.epoch(&epoch);
+        let (secret, terms) = held.ok_or(SubmissionRefusal::EpochSecret(epoch))?;
+        let bytes = self.holdings.record(id).map_err(|error| SubmissionRefusal::sealed(&error))?;
+        let missing =
+            || SubmissionRefusal::NotFound(format!("record {} is not here", id.record_id));
+        let record = v1::Record::decode(bytes.ok_or_else(missing)?);
+        let record = record.map_err(|error| SubmissionRefusal::Store(error.to_string()))?;
+        let kind = record.body.as_ref().map(RecordKind::of);
+        if let Some(kind) = kind.filter(|kind| !terms.covers(*kind)) {
+            return Err(SubmissionRefusal::NotCovered { agreement: epoch.agreement, kind });
+        }
+        let keys = subject_keys((&secret, &terms), &self.agency, &record)
+            .map_err(|error| SubmissionRefusal::Store(error.to_string()))?;
+        Ok(Slot::grant(id.record_id, epoch, keys))
     }
 
     /// The epoch of an agreement under which something can be lodged now; of the agency's own where none is named.

@@ -22,6 +22,9 @@ pub(super) struct RecordView {
     transaction_id: String,
     kind: &'static str,
     record: serde_json::Value,
+    /// Where it is sealed: under which epoch of which agreement, whether its bytes are here, and why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealed: Option<SealedView>,
     /// The other agency to whose record it answers: it is the view of its own agency then.
     #[serde(skip_serializing_if = "Option::is_none")]
     answers_agency: Option<AgencyCode>,
@@ -40,6 +43,11 @@ impl RecordView {
     ) -> anyhow::Result<Self> {
         let place = place.unwrap_or_default();
         let record = v1::Record::decode(bytes)?;
+        let sealed = place.sealed.as_ref().map(SealedView::of);
+        let is_seen = sealed.as_ref().is_none_or(|sealed| sealed.bytes == "here");
+        let mut summary = if is_seen { summary_of(&record) } else { Vec::new() };
+        summary.extend(sealed.iter().flat_map(SealedView::summary));
+        let unseen = if sealed.is_some() { "sealed" } else { "nothing" };
         Ok(Self {
             record_id: Hash::from_slice(id)?,
             height: place.height,
@@ -47,11 +55,15 @@ impl RecordView {
             log_index: place.log_index,
             slot_index: place.slot_index,
             transaction_id: hex::encode(place.transaction_id),
-            kind: record.body.as_ref().map_or("nothing", |body| kind_of(body).name()),
-            record: record_json::of_record(bytes)?,
+            kind: record.body.as_ref().map_or(unseen, |body| kind_of(body).name()),
+            record: match is_seen {
+                true => record_json::of_record(bytes)?,
+                false => serde_json::Value::Null,
+            },
+            sealed,
             answers_agency: ForeignAnswer::of(&record).map(|answer| answer.answered),
             linked_through: None,
-            summary: summary_of(&record),
+            summary,
         })
     }
 
@@ -81,6 +93,54 @@ impl fmt::Display for RecordView {
             write!(f, "\n{name:<11} {}", one_line(value))?;
         }
         Ok(())
+    }
+}
+
+/// What is said of a sealed record.
+#[derive(Serialize)]
+pub(super) struct SealedView {
+    agreement: String,
+    epoch: u32,
+    is_grant: bool,
+    bytes: &'static str,
+    is_checked: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    warning: String,
+}
+
+impl SealedView {
+    fn of(sealed: &v1::Sealed) -> Self {
+        Self {
+            agreement: hex::encode(&sealed.agreement),
+            epoch: sealed.epoch,
+            is_grant: sealed.is_grant,
+            bytes: match sealed.bytes() {
+                v1::sealed::Bytes::Here => "here",
+                v1::sealed::Bytes::NotShared => "not shared with this agency",
+                v1::sealed::Bytes::Missing => "not at this node yet",
+                v1::sealed::Bytes::NotForCaller => "not for your role",
+                v1::sealed::Bytes::Unreadable => "at this node, and do not open",
+                v1::sealed::Bytes::NoVault => "not at this node, which has no vault",
+                v1::sealed::Bytes::Unspecified => "not told of by this node",
+            },
+            is_checked: sealed.is_checked,
+            warning: sealed.warning.clone(),
+        }
+    }
+
+    fn summary(&self) -> Vec<(&'static str, String)> {
+        let Self { agreement, epoch, is_grant, bytes, is_checked, warning } = self;
+        let how = if *is_grant { "shared later" } else { "shared" };
+        let mut lines =
+            vec![("sealed", format!("{how} under agreement {agreement}, epoch {epoch}"))];
+        if *bytes != "here" {
+            lines.push(("its bytes", format!("are {bytes}")));
+        } else if !warning.is_empty() {
+            lines.push(("warning", format!("{warning}: its slot is not what the bytes say")));
+        } else if !*is_checked {
+            lines.push(("unchecked", "its bytes were not held against its slot yet".to_owned()));
+        }
+        lines
     }
 }
 

@@ -15,7 +15,10 @@ use customhouse_proto::v1::{
 use futures::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 
-use super::batch::{EXPIRIES_MAX, End, PAUSE_MAX, PAUSE_MIN, end_of, passes};
+use super::{
+    SubmitArgs,
+    batch::{EXPIRIES_MAX, End, PAUSE_MAX, PAUSE_MIN, end_of, passes},
+};
 use crate::{connect::Connection, output::one_line};
 
 /// Most bytes of content in one message of the stream.
@@ -26,6 +29,8 @@ pub(super) struct Importer<'c> {
     client: &'c Client,
     format: &'static str,
     lodge: Lodge,
+    /// Whether records are lodged open, and else under which agreement.
+    form: (bool, Vec<u8>),
     patience: Duration,
     height_before: u64,
 }
@@ -63,9 +68,10 @@ impl<'c> Importer<'c> {
         connection: &'c Connection,
         format: &'static str,
         lodge: Lodge,
-        (patience, height_before): (Duration, u64),
+        (args, height_before): (&SubmitArgs, u64),
     ) -> Self {
-        Self { client: &connection.client, format, lodge, patience, height_before }
+        let (form, patience) = ((args.open, args.agreement()), args.patience());
+        Self { client: &connection.client, format, lodge, form, patience, height_before }
     }
 
     /// Imports a batch, and waits until all of it has ended, or nothing has for as long as the patience lasts.
@@ -113,8 +119,8 @@ impl<'c> Importer<'c> {
             lodge: self.lodge as i32,
             wait: true,
             with_records: self.lodge == Lodge::Nothing,
-            open: true,
-            agreement: Vec::new(),
+            open: self.form.0,
+            agreement: self.form.1.clone(),
         };
         let mut answers = match self.client.stream_import(requests(options, messages)).await {
             Ok(answers) => answers,

@@ -28,8 +28,8 @@ pub(super) async fn submit(args: &RowsArgs, connection: &Connection) -> anyhow::
     let file = readfile::open(&args.file).with_context(|| name.clone())?;
     let mut report = Report::begin(connection).await?;
     let lodge = if args.dry_run { Lodge::Nothing } else { Lodge::All };
-    let times = (args.submit.patience(), report.height_before);
-    let importer = Importer::new(connection, "rows", lodge, times);
+    let how = (&args.submit, report.height_before);
+    let importer = Importer::new(connection, "rows", lodge, how);
     let bar = progress::counter("rows");
     let mut parts = Parts::new(BufReader::new(file), &name, args.limit)?;
     let mut firsts: HashMap<String, String> = HashMap::new();

@@ -49,8 +49,8 @@ pub(super) async fn submit(args: &WcoArgs, connection: &Connection) -> anyhow::R
     let mut cut_off = None;
     'passes: for (connection, part) in passes {
         let lodge = if args.dry_run { Lodge::Nothing } else { part };
-        let times = (args.submit.patience(), report.height_before);
-        let importer = Importer::new(connection, "wco", lodge, times);
+        let how = (&args.submit, report.height_before);
+        let importer = Importer::new(connection, "wco", lodge, how);
         let bar = progress::bar(messages, "messages");
         for (batch, noted) in batches.iter_mut().zip(&mut noted) {
             let imported = importer.import(batch, &bar).await?;

@@ -192,7 +192,9 @@ async fn an_offer_that_all_approve_is_lodged_and_each_party_has_its_secret_and_t
     network.stop_node(1).await;
     let vault = network.folder.path().join("1-vault");
     std::fs::remove_dir_all(&vault).expect("removed");
-    Vault::create(&vault, &Protection::Plain).expect("a new vault");
+    let new = Vault::create(&vault, &Protection::Plain).expect("a new vault");
+    new.put_dedupe(dedupe_secret(1), 0).expect("kept");
+    drop(new);
     network.start_node(1).await;
     let restored = held(&network, 1);
     until(|| restored.show(&id.agreement, None)).await;

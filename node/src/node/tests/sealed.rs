@@ -84,8 +84,9 @@ async fn the_bytes_of_a_sealed_record_are_at_its_parties_and_nowhere_else() {
     sealed.is_held(0, own.record_id).await;
     sealed.is_held(1, shared.record_id).await;
     until("told to be held", || {
-        let told = sealed.holdings(0).delivered(&shared.record_id).expect("readable");
-        told.iter().map(|(agency, _)| *agency).eq([code(1)])
+        let id = SealedId { agency: code(0), record_id: shared.record_id };
+        let parties = sealed.holdings(0).parties(&id).expect("readable");
+        parties.iter().map(|party| (party.agency, party.delivery.is_some())).eq([(code(1), true)])
     })
     .await;
     let height = sealed.network.shared(0).reader.tip().header.height;
@@ -115,6 +116,8 @@ async fn a_retry_is_the_same_submission_and_another_record_under_its_key_is_refu
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lodged_under_an_agreement_that_is_not_the_agency_s() {
     let sealed = Sealed::start().await;
+    let reader = sealed.network.shared(2).reader.clone();
+    until("known there", || reader.agreements().get(&sealed.agreement).is_some()).await;
     let foreign = sealed.try_to_submit(2, "k", Some(sealed.agreement), "M").await;
     assert_eq!(foreign.expect_err("no party").code(), "AGREEMENT_PARTY");
     let unknown = sealed.try_to_submit(0, "k", Some(Hash([9; 32])), "M").await;
@@ -141,4 +144,27 @@ async fn a_party_that_was_away_or_lost_what_it_had_gets_the_bytes() {
     std::fs::remove_dir_all(store).expect("there");
     sealed.network.start_node(0).await;
     sealed.is_held(0, away.record_id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_granted_later_reaches_those_it_is_shared_with_then() {
+    let sealed = Sealed::start().await;
+    let own = sealed.submit(0, "own", None).await;
+    sealed.network.finality(0, own.record_id).await;
+    let id = SealedId { agency: code(0), record_id: own.record_id };
+    assert!(sealed.holdings(0).parties(&id).expect("readable").is_empty());
+    let (agency, name) = (code(0), "officer".to_owned());
+    let officer = ClientIdentity { agency, name, role: ClientRole::Officer, certificate: [0; 32] };
+    let submissions = &sealed.network.shared(0).submissions;
+    let granted = submissions.grant(&officer, &id, &sealed.agreement).await.expect("accepted");
+    let end = submissions.wait_transaction(granted.transaction_id).await;
+    assert!(matches!(end, Ok(End::Final { .. })));
+    sealed.is_held(1, own.record_id).await;
+    for i in [2, 3] {
+        assert_eq!(sealed.holdings(i).row(&id).expect("readable"), None, "node {i}");
+    }
+    // Once more it is a repeat, which takes nothing.
+    let again = submissions.grant(&officer, &id, &sealed.agreement).await.expect("accepted");
+    let end = submissions.wait_transaction(again.transaction_id).await.expect("an end");
+    assert!(!matches!(end, End::Final { .. }), "{end:?}");
 }

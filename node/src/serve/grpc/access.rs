@@ -27,13 +27,14 @@ const WAITERS: &[Role] = &[Officer, Broker, Carrier, Trader, Port, Operator];
 const AUDITORS: &[Role] = &[Auditor, Operator];
 
 /// A method of ours that is not here may be called by nobody.
-const METHODS: [Method; 40] = [
+const METHODS: [Method; 42] = [
     row("/customhouse.v1.Submission/SubmitRecords", SUBMITTERS, Class::Submit, 16 * KIB),
     row("/customhouse.v1.Submission/StreamRecords", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/SubmitTransaction", SUBMITTERS, Class::Submit, KIB),
     row("/customhouse.v1.Submission/StreamTransactions", SUBMITTERS, Class::Stream, 64 * KIB),
     row("/customhouse.v1.Submission/WaitReceipt", WAITERS, Class::Wait, KIB),
     row("/customhouse.v1.Submission/StreamReceipts", WAITERS, Class::Feed, KIB),
+    row("/customhouse.v1.Submission/Grant", &[Officer], Class::Submit, KIB),
     row("/customhouse.v1.Attachments/Upload", SUBMITTERS, Class::Upload, KIB),
     row("/customhouse.v1.Attachments/Download", EVERYONE, Class::Download, 192 * KIB),
     row("/customhouse.v1.Attachments/Stat", EVERYONE, Class::Read, KIB),
@@ -46,6 +47,7 @@ const METHODS: [Method; 40] = [
     row("/customhouse.v1.Query/GetHistory", EVERYONE, Class::Read, 3584 * KIB),
     row("/customhouse.v1.Query/ListRecords", EVERYONE, Class::Read, 3584 * KIB),
     row("/customhouse.v1.Query/Subscribe", EVERYONE, Class::Feed, KIB),
+    row("/customhouse.v1.Query/GetDelivery", SUBMITTERS, Class::Wait, 4 * KIB),
     // What anyone needs to check a receipt; it is the network's face, not its trade.
     row("/customhouse.v1.Audit/GetGenesis", EVERYONE, Class::Read, 3073 * KIB),
     row("/customhouse.v1.Audit/GetHeader", EVERYONE, Class::Read, 32 * KIB),
@@ -148,7 +150,7 @@ mod tests {
             let of = |name: &str| path.starts_with(&format!("/customhouse.v1.{name}"));
             let submits =
                 of("Submission/") && !path.ends_with("Receipt") && !path.ends_with("Receipts");
-            submits || of("Import/") || of("Attachments/Upload")
+            submits || of("Import/") || of("Attachments/Upload") || of("Query/GetDelivery")
         };
         let not_lodging: Vec<_> = methods().iter().filter(|p| !lodging(p)).cloned().collect();
         assert_eq!(permitted(Operator), not_lodging);
@@ -157,11 +159,11 @@ mod tests {
             assert_eq!(lodges, role.speaks_as().is_some(), "{role}");
         }
         for (role, count, refused) in [
-            (Officer, 26, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Broker, 26, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Carrier, 26, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Trader, 26, "/customhouse.v1.Audit/GetHistoryProof"),
-            (Port, 26, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Officer, 28, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Broker, 27, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Carrier, 27, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Trader, 27, "/customhouse.v1.Audit/GetHistoryProof"),
+            (Port, 27, "/customhouse.v1.Audit/GetHistoryProof"),
             (Auditor, 20, "/customhouse.v1.Submission/StreamTransactions"),
         ] {
             assert_eq!(permitted(role).len(), count, "{role}");

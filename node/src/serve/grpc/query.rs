@@ -23,7 +23,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::{
     large::{self, Chunks, TooLarge},
-    listing,
+    listing, sharing,
     submission::caller,
 };
 use crate::serve::{
@@ -175,6 +175,16 @@ impl Query for QueryService {
     ) -> Result<Response<v1::ListRecordsResponse>, Status> {
         let view = view_of(&self.node, &request)?;
         Ok(Response::new(listing::page(&self.node, view, request.into_inner()).await?))
+    }
+
+    async fn get_delivery(
+        &self,
+        request: Request<v1::GetDeliveryRequest>,
+    ) -> Result<Response<v1::GetDeliveryResponse>, Status> {
+        let view = view_of(&self.node, &request)?;
+        let request = request.into_inner();
+        let id = hash_field("record_id", &request.record_id)?;
+        Ok(Response::new(sharing::delivery(&self.node, view, request, id).await?))
     }
 
     type SubscribeStream = BoxStream<'static, Result<v1::SubscribeResponse, Status>>;

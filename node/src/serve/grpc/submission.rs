@@ -9,7 +9,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{answers, intake, large, query::feed_share, receipts, streams};
+use super::{
+    answers, intake, large,
+    query::{feed_share, view_of},
+    receipts, sharing, streams,
+};
 use crate::serve::{
     quotas::{AnswerRoom, Place},
     reads::{hash_field, holding},
@@ -218,6 +222,17 @@ impl Submission for SubmissionService {
         let shutdown = self.shutdown.clone();
         let answers = streams::drive(intake, client, held, request.into_inner(), shutdown);
         Ok(Response::new(answers))
+    }
+
+    async fn grant(
+        &self,
+        request: Request<v1::GrantRequest>,
+    ) -> Result<Response<v1::GrantResponse>, Status> {
+        let who = (view_of(&self.node, &request)?, caller(&request)?);
+        let v1::GrantRequest { record_id, agreement } = request.into_inner();
+        let record_id = hash_field("record_id", &record_id)?;
+        let agreement = hash_field("agreement", &agreement)?;
+        Ok(Response::new(sharing::grant(&self.node, who, (record_id, agreement)).await?))
     }
 
     async fn wait_receipt(
