@@ -6,5 +6,6 @@ mod desk;
 mod failures;
 mod processes;
 mod readiness;
+mod sealed_histories;
 mod secrets;
 mod validator_chain;
