@@ -31,7 +31,9 @@ pub mod terms;
 mod tests;
 
 pub use invalid::AgreementInvalid;
-pub use state::{Agreement, AgreementProof, Agreements, Epoch, KnownMembers, LodgedAt, root};
+pub use state::{
+    Agreement, AgreementProof, Agreements, Epoch, KnownMembers, LodgedAt, read_entry, root,
+};
 
 /// How long what an agreement has of epochs goes on when a party leaves or the next epoch begins,
 /// milliseconds: what is under way is not lost.

@@ -49,6 +49,7 @@ pub mod rebuild;
 mod registry_reads;
 mod registry_state;
 mod rows;
+mod sealed_history;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -61,6 +62,7 @@ pub use reader::{
     CertifiedHeader, ChainReader, CommittedBlock, CommittedRecord, CommittedTransaction,
     DedupePlace, RecordPlace,
 };
+pub use sealed_history::{SealedHistoryPages, SealedHistoryUnmade};
 
 use kept::Kept;
 use pending::PendingBlocks;

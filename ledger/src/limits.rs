@@ -158,6 +158,11 @@ pub const RECEIPT_BYTES_MAX: usize = RECORD_BYTES_MAX + 256 * 1024 + RECEIPT_STE
 pub const RECEIPT_STEPS_BYTES_MAX: usize = 1 << 20;
 /// A history proof: room for a million entries in one bucket.
 pub const HISTORY_PROOF_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// A sealed history proof, or one page of it: an agreement of all epochs and parties, and as much again as a history
+/// proof has.
+pub const SEALED_HISTORY_PROOF_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// Pages of a sealed history proof.
+pub const SEALED_HISTORY_PAGES_MAX: u32 = 65_536;
 /// A consistency proof: two headers with the certificates of 256 validators, and a path between logs of any
 /// size.
 pub const CONSISTENCY_PROOF_BYTES_MAX: usize = 64 * 1024;

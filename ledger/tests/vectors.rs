@@ -51,6 +51,10 @@ mod receipts;
 mod records;
 #[path = "vectors/sample.rs"]
 mod sample;
+#[path = "vectors/sealed_faults.rs"]
+mod sealed_faults;
+#[path = "vectors/sealed_histories.rs"]
+mod sealed_histories;
 #[path = "vectors/signed.rs"]
 mod signed;
 #[path = "vectors/tlog.rs"]
@@ -103,6 +107,7 @@ fn computed() -> BTreeMap<&'static str, Value> {
         ("agreement.json", agreements::agreement(&sample)),
         ("receipt.json", receipts::receipt(&sample)),
         ("history_proof.json", proofs::history_proof(&sample)),
+        ("sealed_history_proof.json", sealed_histories::sealed_history_proof(&sample)),
         ("consistency_proof.json", proofs::consistency_proof(&sample)),
         ("validator_chain.json", proofs::validator_chain(&sample)),
         ("proof_json.json", proof_json::forms(&sample)),
@@ -235,6 +240,11 @@ fn the_documented_tables_of_who_may_say_what_are_those_of_the_code() {
 #[test]
 fn the_published_proofs_of_outputs_prove_what_is_said_beside_them() {
     vrf::check(&published_named("vrf.json"));
+}
+
+#[test]
+fn the_published_sealed_histories_cover_what_is_said_beside_them() {
+    sealed_histories::check(&published_named("sealed_history_proof.json"), &published_genesis());
 }
 
 #[test]

@@ -5,6 +5,7 @@ import decisions
 import ed25519
 import formats
 import registry
+import sealed_histories
 import vrf
 from formats import HEADER, check
 from jsonform import binary_of
@@ -24,6 +25,7 @@ from wire import SCHEMA
 JSON_FORMS = {
     "receipt": ("Receipt", RECEIPT_BYTES_MAX),
     "history_proof": ("HistoryProof", HISTORY_PROOF_BYTES_MAX),
+    "sealed_history_proof": ("SealedHistoryProof", sealed_histories.PROOF_BYTES_MAX),
     "consistency_proof": ("ConsistencyProof", CONSISTENCY_PROOF_BYTES_MAX),
     "validator_chain": ("ValidatorChain", VALIDATOR_CHAIN_BYTES_MAX),
 }
@@ -94,5 +96,10 @@ VERIFIED = {
     "receipt": lambda v, data: v.verify_receipt(data),
     "history_proof": lambda v, data: v.verify_history(data),
     "history_proof_of": verify_history_of,
+    "sealed_history_proof": lambda v, data: sealed_histories.verify(v, [data]),
+    "sealed_history_proof_of": sealed_histories.verify_of,
+    "sealed_history_pages": lambda v, data: sealed_histories.verify(
+        v, sealed_histories.read_pages(data)
+    ),
     "consistency_proof": lambda v, data: v.verify_consistency(data),
 }

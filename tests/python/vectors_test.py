@@ -22,6 +22,7 @@ import formats
 import outcomes
 import record
 import registry
+import sealed_histories
 import structures
 import verifier
 import vrf
@@ -422,6 +423,60 @@ def check_proofs(genesis):
         equal(found, vector[hashes], hashes)
 
 
+def check_sealed_histories(genesis):
+    """What each published proof comes to, and where it lists the slots of receipts."""
+    vector = load("sealed_history_proof")
+    for case in vector["valid"]:
+        if "answer" not in case:
+            continue
+        checks = verifier.Verifier(genesis)
+        checks.follow(bytes.fromhex(case.get("validator_chain", "")))
+        data, is_one = bytes.fromhex(case["bytes"]), case["structure"] == "sealed_history_proof"
+        pages = [data] if is_one else sealed_histories.read_pages(data)
+        equal(described(sealed_histories.verify(checks, pages)), case["answer"], case["name"])
+    checks = verifier.Verifier(genesis)
+    proof = bytes.fromhex(vector["proof"])
+    answer = sealed_histories.verify(checks, [proof])
+    for name, listed in (
+        ("receipt", True),
+        ("receipt_of_the_grant", True),
+        ("receipt_of_the_copied_key", False),
+    ):
+        data = bytes.fromhex(vector[name])
+        header, transaction, slot, _ = checks.verify_receipt(data)
+        receipt = SCHEMA.canonical("Receipt", data)
+        place = receipt["log_index"], receipt["slot_index"]
+        found = sealed_histories.place_of(answer, transaction, slot, place, header["height"])
+        equal(found, listed, name)
+    for byte in range(len(proof)):
+        flipped = bytearray(proof)
+        flipped[byte] ^= 1 << byte % 8
+        code = code_of(sealed_histories.verify, checks, [bytes(flipped)])
+        assert code != NONE, f"byte {byte} flipped"
+    print("flipped bytes of a sealed history proof refused:", len(proof))
+
+
+def described(answer):
+    """As the vectors have it."""
+    of = lambda history: {
+        "epoch": history.epoch,
+        "agency": history.agency,
+        "subject_key": history.subject_key and history.subject_key.hex(),
+        "slots": None if history.slots is None else [list(slot) for slot in history.slots],
+        "missing_from_entry": history.missing_from_entry,
+    }
+    return {
+        "height": answer.header["height"],
+        "agreement": answer.agreement.hex(),
+        "scheme": answer.subject[0],
+        "id": answer.subject[1],
+        "complete": answer.complete,
+        "histories": [of(history) for history in answer.histories],
+        "pages_missing": answer.pages_missing,
+        "has_last_page": answer.has_last_page,
+    }
+
+
 def check_decisions(genesis):
     """Which of the published files show a fork."""
     checks, vector = verifier.Verifier(genesis), load("decisions")
@@ -519,6 +574,7 @@ def main():
     check_signed(genesis)
     check_cases(genesis)
     check_proofs(genesis)
+    check_sealed_histories(genesis)
     check_decisions(genesis)
     check_edge_cases()
     check_outputs()

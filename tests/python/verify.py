@@ -1,8 +1,9 @@
 """Verifies receipts, proofs and validator chains with the genesis of a network alone.
 
 Trusts the genesis file and nothing else; needs no network, and beside the standard library only
-`cryptography`. Files may have the binary or the JSON form. Prints a line a file. Exit codes: 0 all
-verified, 1 something is refused, 2 wrong arguments or a file that cannot be read.
+`cryptography`. Files may have the binary or the JSON form. Prints a line a file; of a sealed history, whose files are the
+pages of one proof, a line an agency and epoch. Exit codes: 0 all verified, 1 something is refused, 2 wrong
+arguments or a file that cannot be read, 3 a sealed history that does not cover all of its agreement.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import authority
 import plaintext
 import record
 import registry
+import sealed_histories
 from formats import Refused, check
 from jsonform import JSON_FACTOR, binary_of
 from structures import JSON_FORMS
@@ -23,6 +25,7 @@ from verifier import VALIDATOR_CHAIN_BYTES_MAX, Verifier
 
 KINDS = {"receipt": "receipt", "history": "history_proof", "consistency": "consistency_proof"}
 KINDS["chain"] = "validator_chain"
+KINDS["sealed-history"] = "sealed_history_proof"
 
 
 def read_genesis(path):
@@ -92,6 +95,35 @@ def verify_chain(verifier, data, _):
     return f"{changes} changes; {count} validators from height {begins} on"
 
 
+def verify_sealed_history(verifier, pages, subject):
+    """What all pages together prove; whether it is all that there is."""
+    answer = sealed_histories.verify(verifier, pages, subject)
+    at = f"under agreement {answer.agreement.hex()} as of {shown(answer.header)}"
+    for history in answer.histories:
+        of = f"epoch {history.epoch}, {history.agency}"
+        if history.slots is None:
+            yield f"not covered: {of}: no proof, or a page of it, was given; nothing follows of it"
+        else:
+            places = ", ".join(f"{index}/{position}" for index, position in history.slots)
+            yield f"{of}: " + (f"these slots are all: {places}" if places else "there is no slot")
+    if answer.pages_missing or not answer.has_last_page:
+        numbers = [*map(str, answer.pages_missing)]
+        yield "pages missing: " + ", ".join(numbers + ["the last"] * (not answer.has_last_page))
+    yield f"does not cover: {sealed_histories.OUTSIDE}"
+    which = "verified: complete" if answer.complete else "PARTIAL: complete for what is listed only"
+    yield f"{which}, as asserted by the lodging agencies, {at}"
+
+
+def say_sealed_history(given, verifier):
+    """The files are pages of one proof. 0 where it is complete, 3 where it is partial."""
+    scheme, name = given.sealed_subject or (None, None)
+    pages = [read_proof(file, KINDS[given.kind]) for file in given.files]
+    lines = list(verify_sealed_history(verifier, pages, scheme and (scheme, name)))
+    for line in lines:
+        say(line)
+    return 0 if lines[-1].startswith("verified") else 3
+
+
 VERIFY = {
     "receipt": verify_receipt,
     "history": verify_history,
@@ -115,12 +147,20 @@ def subject_key(text):
     return key
 
 
+def sealed_subject(text):
+    """The number of a scheme, and an id."""
+    subject_key(text)
+    scheme, _, name = text.partition(":")
+    return record.SCHEME[scheme.upper().replace("-", "_")], name
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--genesis", type=pathlib.Path, required=True, metavar="FILE")
     parser.add_argument("--validator-chain", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--subject", type=subject_key, metavar="SCHEME:ID", help="of a history")
-    parser.add_argument("kind", choices=VERIFY)
+    parser.add_argument("--sealed-subject", type=sealed_subject, metavar="SCHEME:ID")
+    parser.add_argument("kind", choices=[*VERIFY, "sealed-history"])
     parser.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE")
     return parser.parse_args()
 
@@ -144,6 +184,12 @@ def main():
     except Refused as error:
         say(f"refused: genesis or validator chain: {error}")
         return 1
+    if given.kind == "sealed-history":
+        try:
+            return say_sealed_history(given, verifier)
+        except Refused as error:
+            say(f"refused: {error}")
+            return 1
     for file in given.files:
         try:
             data = read_proof(file, KINDS[given.kind])

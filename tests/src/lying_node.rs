@@ -279,6 +279,13 @@ impl Query for Front {
         self.query().get_record(request.into_inner()).await
     }
 
+    async fn get_delivery(
+        &self,
+        request: Request<v1::GetDeliveryRequest>,
+    ) -> Result<Response<v1::GetDeliveryResponse>, Status> {
+        self.query().get_delivery(request.into_inner()).await
+    }
+
     type ReadRecordStream = Streaming<v1::ReadRecordResponse>;
 
     async fn read_record(

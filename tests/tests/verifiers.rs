@@ -145,6 +145,10 @@ fn the_python_verifier_verifies_files_and_says_what_it_refuses() {
     write("consistency", &vector("consistency_proof.json", "proof"));
     write("history", &vector("history_proof.json", "proof"));
     write("receipt", &vector("receipt.json", "receipt"));
+    write("sealed", &vector("sealed_history_proof.json", "proof"));
+    let partial = read("sealed_history_proof.json")["valid"].as_array().expect("a list").clone();
+    let partial = partial.iter().find(|case| case["answer"]["complete"] == false).expect("one");
+    write("partial", &bytes_of(&partial["bytes"]));
     let json = &read("proof_json.json")["valid"][0];
     assert_eq!(json["structure"], "receipt_json");
     write("receipt.json", json["text"].as_str().expect("text").as_bytes());
@@ -169,6 +173,9 @@ fn the_python_verifier_verifies_files_and_says_what_it_refuses() {
         ("history history", 0, "are all"),
         ("--subject MRN:24NL1 history history", 1, "HISTORY_OTHER_SUBJECT"),
         ("consistency consistency", 0, "5 of 6 transactions"),
+        ("sealed-history sealed", 0, "verified: complete"),
+        ("sealed-history partial", 3, "not covered: epoch 2, BE-DOUANE"),
+        ("--sealed-subject MRN:24NL1 sealed-history sealed", 1, "SEALED_HISTORY_OTHER_SUBJECT"),
         ("chain chain", 0, "2 changes"),
         ("chain receipt", 1, "STEP_MALFORMED"),
         ("receipt absent", 2, "absent"),

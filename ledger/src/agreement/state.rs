@@ -18,11 +18,12 @@ use super::{
 use crate::{
     agency::AgencyCode,
     authority::SlotRefused,
+    canonical,
     hash::{Hash, Tag},
     keys::PublicKey,
     limits::{
         AGREEMENT_CHANGES_A_DAY_MAX, AGREEMENT_KEPT_MS, AGREEMENTS_OPEN_MAX, EPOCH_AHEAD_MS_MAX,
-        OWN_EPOCHS_A_DAY_MAX, PROPOSAL_MS_MAX,
+        EPOCHS_MAX, OWN_EPOCHS_A_DAY_MAX, PROPOSAL_MS_MAX,
     },
     merkle,
     vrf::VrfPublicKey,
@@ -453,7 +454,34 @@ impl Agreement {
     }
 }
 
+/// Reads an entry under the agreements root, as [`Agreement::entry`] has it: the agreement's id, and its epochs, the
+/// first of which is epoch 1. `None` where it is none, which no chain has under its root.
+pub fn read_entry(bytes: &[u8]) -> Option<(Hash, Vec<Epoch>)> {
+    let entry: v1::AgreementEntry = canonical::decode(bytes).ok()?;
+    let id = Hash::from_slice(&entry.id).ok()?;
+    let is_listed = (1..=EPOCHS_MAX as usize).contains(&entry.epochs.len());
+    let epochs = entry.epochs.iter().map(Epoch::of_entry).collect::<Option<Vec<_>>>()?;
+    is_listed.then_some((id, epochs))
+}
+
 impl Epoch {
+    fn of_entry(entry: &v1::EpochEntry) -> Option<Self> {
+        let parties = parties_of(&entry.parties)?;
+        let left: Vec<AgencyCode> =
+            entry.left.iter().map(|code| code.parse().ok()).collect::<Option<_>>()?;
+        let is_list =
+            left.is_sorted_by(|a, b| a < b) && left.iter().all(|code| parties.contains(code));
+        is_list.then_some(())?;
+        Some(Self {
+            parties,
+            left: left.into_iter().collect(),
+            key: VrfPublicKey::from_slice(&entry.public_key).ok()?,
+            from_ms: entry.from_ms,
+            until_ms: entry.until_ms,
+            terms_hash: Hash::from_slice(&entry.terms_hash).ok()?,
+        })
+    }
+
     fn of(proto: &v1::AgreementEpoch) -> Option<Self> {
         Some(Self {
             parties: parties_of(&proto.parties)?,

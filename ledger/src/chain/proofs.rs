@@ -138,7 +138,7 @@ impl ChainReader {
     }
 
     /// A bucket's entries in block order. In the table they are in key order.
-    fn bucket_entries(
+    pub(super) fn bucket_entries(
         &self,
         bucket: u32,
         bits: u32,
@@ -265,6 +265,6 @@ fn log_path(
     Ok(path)
 }
 
-fn certificate_bytes(certificate: Option<&Certificate>) -> Vec<u8> {
+pub(super) fn certificate_bytes(certificate: Option<&Certificate>) -> Vec<u8> {
     certificate.map(Certificate::encode).unwrap_or_default()
 }

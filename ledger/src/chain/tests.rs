@@ -45,6 +45,7 @@ mod pending;
 mod proofs;
 mod rebuilt;
 mod sealed;
+mod sealed_histories;
 mod tiles;
 mod validity;
 

@@ -131,7 +131,11 @@ impl Verifier {
         Ok(VerifiedHistory { header, finalized_by, subject_key, entries })
     }
 
-    fn bucket_entries(
+    /// Reads entries of a bucket, which are in block order and within what the header covers.
+    ///
+    /// # Errors
+    /// The first of the entries' own rules that is broken.
+    pub(super) fn bucket_entries(
         &self,
         bytes: &[u8],
         bucket: u32,

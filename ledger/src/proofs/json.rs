@@ -17,7 +17,7 @@ use crate::{
     canonical::{self, CanonicalError},
     limits::{
         CONSISTENCY_PROOF_BYTES_MAX, HISTORY_PROOF_BYTES_MAX, RECEIPT_BYTES_MAX,
-        VALIDATOR_CHAIN_BYTES_MAX,
+        SEALED_HISTORY_PROOF_BYTES_MAX, VALIDATOR_CHAIN_BYTES_MAX,
     },
 };
 
@@ -136,6 +136,11 @@ impl JsonForm for v1::HistoryProof {
     const JSON_BYTES_MAX: usize = JSON_FACTOR * HISTORY_PROOF_BYTES_MAX;
 }
 
+impl JsonForm for v1::SealedHistoryProof {
+    const NAME: &'static str = "sealed history proof";
+    const JSON_BYTES_MAX: usize = JSON_FACTOR * SEALED_HISTORY_PROOF_BYTES_MAX;
+}
+
 impl JsonForm for v1::ConsistencyProof {
     const NAME: &'static str = "consistency proof";
     const JSON_BYTES_MAX: usize = JSON_FACTOR * CONSISTENCY_PROOF_BYTES_MAX;
@@ -164,6 +169,8 @@ macro_rules! form_of {
 
 form_of!(Receipt, ReceiptForm);
 form_of!(HistoryProof, HistoryForm);
+form_of!(SealedHistoryProof, SealedHistoryProofForm);
+form_of!(SealedHistory, SealedHistoryForm);
 form_of!(ConsistencyProof, ConsistencyForm);
 form_of!(ValidatorChain, ChainForm);
 form_of!(ValidatorStep, StepForm);
@@ -220,6 +227,49 @@ struct HistoryForm {
     header: Vec<u8>,
     #[serde(with = "bytes")]
     certificate: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "v1::SealedHistoryProof", deny_unknown_fields)]
+struct SealedHistoryProofForm {
+    #[serde(with = "bytes")]
+    agreement_entry: Vec<u8>,
+    agreement_index: u64,
+    agreement_count: u64,
+    #[serde(with = "bytes")]
+    agreement_path: Vec<u8>,
+    #[serde(with = "bytes")]
+    agreements_head: Vec<u8>,
+    #[serde(with = "bytes")]
+    members_root: Vec<u8>,
+    #[serde(with = "bytes")]
+    header: Vec<u8>,
+    #[serde(with = "bytes")]
+    certificate: Vec<u8>,
+    subject_scheme: u32,
+    subject_id: String,
+    page: u32,
+    page_count: u32,
+    #[serde(with = "list")]
+    histories: Vec<v1::SealedHistory>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "v1::SealedHistory", deny_unknown_fields)]
+struct SealedHistoryForm {
+    epoch: u32,
+    agency: String,
+    #[serde(with = "bytes")]
+    vrf_proof: Vec<u8>,
+    from_entry: u64,
+    #[serde(with = "bytes")]
+    head_before: Vec<u8>,
+    #[serde(with = "bytes")]
+    bucket_entries: Vec<u8>,
+    #[serde(with = "bytes")]
+    path: Vec<u8>,
+    #[serde(with = "bytes")]
+    head_after: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]

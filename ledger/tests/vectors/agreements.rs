@@ -43,11 +43,11 @@ impl KnownMembers for Registered<'_> {
     }
 }
 
-fn node(agency: &str) -> SigningKey {
+pub(crate) fn node(agency: &str) -> SigningKey {
     key(NODES.iter().find(|(code, _)| *code == agency).expect("a member").1)
 }
 
-fn code(agency: &str) -> AgencyCode {
+pub(crate) fn code(agency: &str) -> AgencyCode {
     agency.parse().expect("a code")
 }
 
@@ -171,6 +171,18 @@ fn lodged(sample: &Sample) -> Vec<(&'static str, u64, AgreementChange)> {
         // What is 31 days over leaves the tree with this one.
         ("NL-DOUANE", 61 * DAY_MS, approved(sample, late)),
     ]
+}
+
+/// The agreements after the first so many changes of the vectors, one a block. After two there are an agreement of one
+/// epoch and an agency's own; with the third that one has two.
+pub(crate) fn after(sample: &Sample, count: usize) -> Agreements {
+    let (genesis, members) = (&sample.genesis, Registered(&sample.genesis.registry));
+    let mut agreements = Agreements::default();
+    for (height, (agency, after_ms, change)) in (1..).zip(lodged(sample)).take(count) {
+        let at = LodgedAt { agency: code(agency), height, time_ms: genesis.time_ms + after_ms };
+        agreements.apply(&change, &at, &members).expect("valid");
+    }
+    agreements
 }
 
 /// The agreements after each of the changes, one a block.

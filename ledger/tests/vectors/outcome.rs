@@ -83,11 +83,22 @@ fn verified(verifier: &mut Verifier, structure: &str, bytes: &[u8]) -> Result<()
             verifier.verify_history_of(&asked, proof).map(drop).map_err(|error| error.code())
         }
         "history_proof" => verifier.verify_history(bytes).map(drop).map_err(|error| error.code()),
+        "sealed_history_proof" => {
+            verifier.verify_sealed_history([bytes]).map(drop).map_err(|error| error.code())
+        }
+        "sealed_history_proof_of" => sealed_history_of(verifier, bytes),
+        "sealed_history_pages" => {
+            let pages = pages(bytes).ok_or("SEALED_HISTORY_MALFORMED")?;
+            verifier.verify_sealed_history(pages).map(drop).map_err(|error| error.code())
+        }
         "consistency_proof" => {
             verifier.verify_consistency(bytes).map(drop).map_err(|error| error.code())
         }
         "receipt_json" => of_json::<v1::Receipt>(verifier, "receipt", bytes),
         "history_proof_json" => of_json::<v1::HistoryProof>(verifier, "history_proof", bytes),
+        "sealed_history_proof_json" => {
+            of_json::<v1::SealedHistoryProof>(verifier, "sealed_history_proof", bytes)
+        }
         "consistency_proof_json" => {
             of_json::<v1::ConsistencyProof>(verifier, "consistency_proof", bytes)
         }
@@ -103,6 +114,32 @@ fn of_json<M: json::JsonForm>(
 ) -> Result<(), &'static str> {
     let binary = json::binary_of::<M>(text).map_err(|error| error.code())?;
     verified(verifier, structure, &binary)
+}
+
+/// Pages, each with its length before it, in four bytes. `None` where these are others.
+pub(crate) fn pages(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut pages = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (page, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        pages.push(page);
+        bytes = rest;
+    }
+    Some(pages)
+}
+
+/// The subject that is asked for, as a scheme, the id's length and the id, and a proof.
+fn sealed_history_of(verifier: &Verifier, bytes: &[u8]) -> Result<(), &'static str> {
+    let read = || {
+        let (scheme, rest) = bytes.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (id, proof) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        let (scheme, id) = (i32::from_be_bytes(*scheme), str::from_utf8(id).ok()?.to_owned());
+        Some((v1::Subject { scheme, id }, proof))
+    };
+    let (subject, proof) = read().ok_or("VRF_SUBJECT")?;
+    let history = verifier.verify_sealed_history_of(&subject, [proof]);
+    history.map(drop).map_err(|error| error.code())
 }
 
 /// A key, a signature, and the message.

@@ -9,6 +9,7 @@ use super::{
     cases::{Cases, with_cases},
     proofs, receipts,
     sample::Sample,
+    sealed_histories::SealedBlock,
 };
 
 pub(crate) fn forms(sample: &Sample) -> Value {
@@ -28,6 +29,12 @@ pub(crate) fn forms(sample: &Sample) -> Value {
             &proofs::of_heights(sample, 1, 2).encode_to_vec(),
             "from_header",
             "CONSISTENCY_PATH_MALFORMED",
+        ),
+        form_cases::<v1::SealedHistoryProof>(
+            "sealed_history_proof_json",
+            &SealedBlock::new(sample, 1).proof_of_first().encode_to_vec(),
+            "members_root",
+            "SEALED_HISTORY_PATH_MALFORMED",
         ),
         chain_cases(sample),
     ];
@@ -60,7 +67,11 @@ fn form_cases<M: JsonForm>(
     refused("PROOF_JSON", "upper-case hexadecimal", &|p| p[field] = hex(p).to_uppercase().into());
     refused("PROOF_JSON", "no hexadecimal", &|p| p[field] = format!("zz{}", &hex(p)[2..]).into());
     refused("PROOF_JSON", "a number for bytes", &|p| p[field] = 7.into());
-    let path = if structure == "receipt_json" { "log_path" } else { "path" };
+    let path = match structure {
+        "receipt_json" => "log_path",
+        "sealed_history_proof_json" => "agreement_path",
+        _ => "path",
+    };
     refused(path_code, "a byte after a path", &|p| {
         p[path] = (p[path].as_str().expect("text").to_owned() + "00").into();
     });

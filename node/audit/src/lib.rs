@@ -10,6 +10,7 @@ pub mod head;
 pub mod invalid_file;
 #[cfg(test)]
 mod samples;
+pub mod sealed_history;
 pub mod seen;
 pub mod time;
 pub mod told;

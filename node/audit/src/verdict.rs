@@ -6,6 +6,7 @@ use customhouse_ledger::{
     finality::certificate::CertificateError,
     proofs::{
         json::ProofJsonError,
+        receipt::ReceiptError,
         verifier::{FinalityError, StepError},
     },
     registry::genesis::GenesisError,
@@ -57,6 +58,15 @@ impl Verdict {
         match error {
             FinalityError::Certificate(CertificateError::NoQuorum { .. })
             | FinalityError::StepMissing { .. } => Self::NotEnoughEvidence,
+            _ => Self::Invalid,
+        }
+    }
+
+    /// What a receipt that was refused comes to.
+    pub fn of_receipt(error: &ReceiptError) -> Self {
+        match error {
+            ReceiptError::Finality(error) => Self::of_finality(error),
+            ReceiptError::Step(_, error) => Self::of_cause(&**error).unwrap_or(Self::Invalid),
             _ => Self::Invalid,
         }
     }

@@ -21,6 +21,7 @@ mod history;
 mod mapping;
 mod node;
 mod receipts;
+mod sealed_history;
 mod show;
 mod source;
 mod source_files;
@@ -43,6 +44,9 @@ pub(crate) enum AuditCommand {
     /// Prove that no record is about a subject.
     #[command(after_help = format!("{}\n\n{}", subject::FORMS, history::ABSENT_HELP))]
     Absent(history::HistoryArgs),
+    /// Verify a proof of all sealed records about a subject under an agreement, without a network.
+    #[command(after_help = format!("{}\n\n{}", subject::FORMS, sealed_history::HELP))]
+    SealedHistory(Box<sealed_history::SealedHistoryArgs>),
     /// Check that a file is the one that a record refers to, by its root.
     #[command(after_help = attachment::HELP)]
     Attachment(attachment::AttachmentArgs),
@@ -155,6 +159,7 @@ pub(crate) async fn run(command: AuditCommand, output: Output, connect: ConnectA
         AuditCommand::Watch(args) => watch::watch(&args, output, &connect).await,
         AuditCommand::Export(command) => export::export(command, output, &connect).await,
         AuditCommand::History(args) => history::prove(&args, output, &connect).await,
+        AuditCommand::SealedHistory(args) => sealed_history::verify(&args, output),
         AuditCommand::Absent(args) => history::absent(&args, output, &connect).await,
         AuditCommand::Decisions(args) => decisions::export(&args, output, &connect).await,
         AuditCommand::Fork(args) => fork::examine(&args, output),

@@ -31,6 +31,7 @@ pub const FILES: &[(&str, &str)] = files![
     "receipt.json",
     "record.json",
     "registry_change.json",
+    "sealed_history_proof.json",
     "tags.json",
     "tlog.json",
     "transaction.json",

@@ -18,11 +18,13 @@ mod messages;
 mod outputs;
 mod peers;
 mod proofs;
+mod sealed_histories;
 mod texts;
 mod trees;
 
 pub use forms::{
-    consistency_proof_json, genesis_json, history_proof_json, receipt_json, validator_chain_json,
+    consistency_proof_json, genesis_json, history_proof_json, receipt_json,
+    sealed_history_proof_json, validator_chain_json,
 };
 pub use layouts::{
     agency_code, claim, frontier, header, history_entry, outcome, public_key, signature,
@@ -38,6 +40,7 @@ pub use proofs::{
     certificate, consistency_proof, final_header, history_proof, history_proof_of, receipt,
     validator_chain,
 };
+pub use sealed_histories::{sealed_history_pages, sealed_history_proof, sealed_history_proof_of};
 pub use texts::{checkpoint, entry_bundle, note, tile_path, tlog_proof, verifier_key};
 pub use trees::{merkle_consistency, merkle_inclusion};
 
@@ -82,6 +85,10 @@ pub const TARGETS: &[(&str, Target)] = targets![
     registry_change,
     registry_entry,
     registry_proposal,
+    sealed_history_pages,
+    sealed_history_proof,
+    sealed_history_proof_json,
+    sealed_history_proof_of,
     sealed_subject,
     signature,
     slot,
@@ -112,6 +119,8 @@ const PROVERS: &[(&str, Prove)] = &[
     ("note", texts::by_note),
     ("receipt", proofs::by_receipt),
     ("registry_change", messages::by_registry_change),
+    ("sealed_history_pages", sealed_histories::by_pages),
+    ("sealed_history_proof", sealed_histories::by_page),
     ("sealed_subject", outputs::by_sealed_subject),
     ("signature", layouts::by_signature),
     ("tlog_proof", texts::by_tlog_proof),

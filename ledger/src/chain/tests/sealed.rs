@@ -16,11 +16,11 @@ use crate::{
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
-fn code(agency: u8) -> AgencyCode {
+pub(super) fn code(agency: u8) -> AgencyCode {
     format!("A{agency:03}").parse().expect("a code")
 }
 
-fn node(agency: u8) -> SigningKey {
+pub(super) fn node(agency: u8) -> SigningKey {
     SigningKey::from_seed(&[128 + agency; 32])
 }
 
@@ -54,12 +54,12 @@ impl Fixture {
         Arc::new(signed)
     }
 
-    fn alone(&self, agency: u8, slots: &[Slot]) -> Arc<VerifiedTransaction> {
+    pub(super) fn alone(&self, agency: u8, slots: &[Slot]) -> Arc<VerifiedTransaction> {
         let slots: Vec<_> = slots.iter().cloned().map(NewSlot::Alone).collect();
         self.signed(agency, &slots, &node(agency))
     }
 
-    fn changes(&self, agency: u8, change: &AgreementChange) -> Arc<VerifiedTransaction> {
+    pub(super) fn changes(&self, agency: u8, change: &AgreementChange) -> Arc<VerifiedTransaction> {
         let (not_after_ms, chain_id) = (self.genesis.time_ms + 3_600_000, self.genesis.chain_id());
         let key = node(agency);
         let name = code(agency).to_string();

@@ -67,6 +67,10 @@ fn every_form_round_trips_with_the_names_of_the_protobuf() {
     assert_eq!(value["slot_path"], "03".repeat(64));
     round_trip(&v1::HistoryProof { subject_key: vec![1; 32], ..Default::default() });
     round_trip(&v1::ConsistencyProof { path: vec![1; 32], ..Default::default() });
+    let history = v1::SealedHistory { epoch: 2, vrf_proof: vec![1; 80], ..Default::default() };
+    let page = v1::SealedHistoryProof { page: 1, histories: vec![history], ..Default::default() };
+    let value: serde_json::Value = serde_json::from_str(&round_trip(&page)).expect("JSON");
+    assert_eq!(value["histories"][0]["vrf_proof"], "01".repeat(80));
     round_trip(&v1::ValidatorChain::default());
     let entry = v1::ValidatorEntry { agency: "NL-DOUANE".into(), public_key: vec![7; 32] };
     let step = v1::ValidatorStep { validators: vec![entry], header: vec![1], certificate: vec![2] };

@@ -25,7 +25,6 @@ use serde::Serialize;
 use crate::{
     audit::{
         history::{HistoryArgs, HistoryAudit},
-        receipts,
         source::{PROOF_FILE, Source, receipts_of},
         verifier,
     },
@@ -177,7 +176,7 @@ async fn of_records(
             Ok(_) => answer.refuse(Verdict::Invalid, format!("{id}: another record's receipt")),
             Err(error) => {
                 let reason = format!("{id}: {}: {error}", error.code());
-                answer.refuse(receipts::verdict_of(&error), reason);
+                answer.refuse(Verdict::of_receipt(&error), reason);
             }
         }
     }

@@ -23,7 +23,6 @@ use serde::Serialize;
 use crate::{
     audit::{
         freshness::MaxAge,
-        receipts,
         source::Source,
         subject::{Asked, SubjectArgs},
         verifier,
@@ -238,7 +237,7 @@ impl HistoryAudit {
                     }
                 }
                 Err(error) => {
-                    let verdict = receipts::verdict_of(&error);
+                    let verdict = Verdict::of_receipt(&error);
                     self.answer.refuse(verdict, format!("{}: {error}", error.code()));
                 }
             }

@@ -134,15 +134,6 @@ pub(super) fn receipts_in(directory: &Path) -> anyhow::Result<(Vec<PathBuf>, usi
 /// Files that stand beside receipts and are not receipts.
 const KNOWN_BESIDE: [&str; 2] = [validators::FILE_NAME, PROOF_FILE];
 
-/// What a receipt that was refused makes of an answer.
-pub(super) fn verdict_of(error: &ReceiptError) -> Verdict {
-    match error {
-        ReceiptError::Finality(error) => Verdict::of_finality(error),
-        ReceiptError::Step(_, error) => Verdict::of_cause(&**error).unwrap_or(Verdict::Invalid),
-        _ => Verdict::Invalid,
-    }
-}
-
 fn verify_file(file: &Path, seen: &mut Seen, sources: Option<&SourceFiles>) -> ReceiptView {
     let mut view = ReceiptView::unread(file);
     let bytes = match read(file) {
@@ -279,7 +270,7 @@ impl ReceiptView {
     }
 
     fn refuse(&mut self, error: &ReceiptError) {
-        self.verdict = verdict_of(error);
+        self.verdict = Verdict::of_receipt(error);
         (self.code, self.reason) = (error.code(), error.to_string());
     }
 

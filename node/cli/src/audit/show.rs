@@ -162,7 +162,7 @@ fn check(args: &ShowArgs, bytes: &[u8]) -> anyhow::Result<Checked> {
             signer_role: Some(role::name(receipt.signer.role)),
         },
         Err(error) => Checked {
-            verdict: receipts::verdict_of(&error),
+            verdict: Verdict::of_receipt(&error),
             code: error.code(),
             reason: format!("NOT VERIFIED: {error}"),
             signer_role: None,

@@ -36,24 +36,30 @@ or that has other characters in it: no check digit is a rule of the ledger.";
 impl SubjectArgs {
     /// The subject.
     pub(super) fn subject(&self) -> anyhow::Result<&v1::Subject> {
-        let id = &self.subject.id;
-        if self.subject.scheme() != Scheme::Container || self.as_written {
-            return Ok(&self.subject);
-        }
-        let (what, other) = match perhaps_container(id) {
-            _ if has_wrong_check_digit(id) => {
-                ("this container number has the wrong check digit (ISO 6346)".to_owned(), "right")
-            }
-            Some(perhaps) => (format!("perhaps the container number {perhaps} is meant"), "other"),
-            None => return Ok(&self.subject),
-        };
-        let reason = format!(
-            "{}: {what}. A proof about it would say nothing of the {other} one; if records have it so, \
-             ask with --as-written",
-            Asked::of(&self.subject)
-        );
-        Err(WrongUsage(reason).into())
+        check(&self.subject, self.as_written)?;
+        Ok(&self.subject)
     }
+}
+
+/// A container number is a whole and right one, unless it is asked for as it is written.
+pub(super) fn check(subject: &v1::Subject, as_written: bool) -> anyhow::Result<()> {
+    let id = &subject.id;
+    if subject.scheme() != Scheme::Container || as_written {
+        return Ok(());
+    }
+    let (what, other) = match perhaps_container(id) {
+        _ if has_wrong_check_digit(id) => {
+            ("this container number has the wrong check digit (ISO 6346)".to_owned(), "right")
+        }
+        Some(perhaps) => (format!("perhaps the container number {perhaps} is meant"), "other"),
+        None => return Ok(()),
+    };
+    let reason = format!(
+        "{}: {what}. A proof about it would say nothing of the {other} one; if records have it so, \
+             ask with --as-written",
+        Asked::of(subject)
+    );
+    Err(WrongUsage(reason).into())
 }
 
 /// What was asked about, for answers.

@@ -7,6 +7,7 @@ mod failures;
 mod keys;
 mod processes;
 mod readiness;
+mod sealed_histories;
 mod secrets;
 mod validator_chain;
 mod vault;

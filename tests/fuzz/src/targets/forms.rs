@@ -6,7 +6,10 @@ use customhouse_ledger::{
 };
 use customhouse_proto::v1;
 
-use super::{Target, consistency_proof, genesis, history_proof, receipt, validator_chain};
+use super::{
+    Target, consistency_proof, genesis, history_proof, receipt, sealed_history_proof,
+    validator_chain,
+};
 
 /// A genesis in JSON: what is taken has a binary form, and is the same from either form.
 pub fn genesis_json(bytes: &[u8]) -> bool {
@@ -26,6 +29,11 @@ pub fn receipt_json(bytes: &[u8]) -> bool {
 /// A history proof in JSON.
 pub fn history_proof_json(bytes: &[u8]) -> bool {
     of_json::<v1::HistoryProof>(bytes, history_proof)
+}
+
+/// A page of a sealed history proof in JSON.
+pub fn sealed_history_proof_json(bytes: &[u8]) -> bool {
+    of_json::<v1::SealedHistoryProof>(bytes, sealed_history_proof)
 }
 
 /// A consistency proof in JSON.

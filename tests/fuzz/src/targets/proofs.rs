@@ -152,11 +152,11 @@ pub(super) fn by_validator_chain(bytes: &[u8]) -> Option<Vec<String>> {
 }
 
 /// What verifies comes back from its JSON form.
-fn has_both_forms<M: JsonForm>(binary: &[u8]) {
+pub(super) fn has_both_forms<M: JsonForm>(binary: &[u8]) {
     let json = json::to_json::<M>(binary).expect("verified, so in its one encoding");
     assert_eq!(json::from_json::<M>(json.as_bytes()).expect("its JSON form"), binary);
 }
 
-fn some(facts: Vec<String>) -> Option<Vec<String>> {
+pub(super) fn some(facts: Vec<String>) -> Option<Vec<String>> {
     (!facts.is_empty()).then_some(facts)
 }

@@ -1,0 +1,8 @@
+#![no_main]
+
+use customhouse_fuzz::targets;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    targets::sealed_history_pages(bytes);
+});
