@@ -255,7 +255,7 @@ impl Node {
         let (started, tasks) = (Instant::now(), Tasks::new(shutdown.clone()));
         let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
-        let reader = chain.reader();
+        let reader = chain.reader().at(parts.agency);
         let agreements = HeldAgreements::new(HeldParts {
             agency: parts.agency,
             reader: reader.clone(),

@@ -7,13 +7,15 @@
 //! | `holdings` | what is held: taken from clients, kept, and opened |
 //! | `checking` | whether bytes are a record's, and what its slot says of them |
 //! | `following` | what the chain says of who is entitled to what |
-//! | `receiving`, `delivery` | the bytes of others' records, and those of this agency's on their way to others |
+//! | `receiving`, `delivery`, `fetching` | the bytes of others' records, this agency's on their way to others, and what is lacked |
+//! | `turns` | what deliveries and fetches share |
 //! | `subject_keys` | what a slot carries of what its record is about |
 
 pub mod backing_up;
 mod checking;
 mod delivery;
 pub mod error;
+mod fetching;
 mod following;
 mod holdings;
 pub mod keys;
@@ -22,9 +24,11 @@ mod receiving;
 mod row;
 mod store;
 mod subject_keys;
+mod turns;
 pub mod upkeep;
 
-pub(crate) use delivery::{deliver, fetch};
+pub(crate) use delivery::deliver;
+pub(crate) use fetching::fetch;
 pub(crate) use following::follow;
 pub use holdings::{Holdings, OwnSealed, PartyHolds};
 pub use row::{Check, Delivery, Row, Standing};

@@ -4,10 +4,12 @@
 //! Who may read is decided here and nowhere else: an officer what the agency is entitled to, whoever lodges what it
 //! lodged itself, an auditor and an operator nothing of a sealed record but its slot.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use customhouse_ledger::{
     agency::AgencyCode,
-    chain::{ChainReader, CommittedRecord},
+    chain::{ChainReader, CommittedRecord, RecordPlace},
     hash::Hash,
     record::subject::subject_key,
     sealed_subject,
@@ -34,7 +36,7 @@ pub struct View {
 
 /// What a caller sees of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenRecord {
     /// Canonical bytes, where they are seen.
     pub bytes: Option<Bytes>,
     /// What is said of a sealed one; `None` where it is open.
@@ -71,8 +73,8 @@ impl View {
         &self,
         (form, id): (&SlotForm, &SealedId),
         open: Option<Bytes>,
-    ) -> Result<Seen, StoreError> {
-        let Some(epoch) = form.epoch() else { return Ok(Seen { bytes: open, sealed: None }) };
+    ) -> Result<SeenRecord, StoreError> {
+        let Some(epoch) = form.epoch() else { return Ok(SeenRecord { bytes: open, sealed: None }) };
         let (state, check, bytes) = self.look(id, &epoch)?;
         let sealed = v1::Sealed {
             agreement: epoch.agreement.0.to_vec(),
@@ -82,7 +84,7 @@ impl View {
             warning: check.and_then(Check::code).unwrap_or_default().to_owned(),
             is_checked: check == Some(Check::Right),
         };
-        Ok(Seen { bytes, sealed: Some(sealed) })
+        Ok(SeenRecord { bytes, sealed: Some(sealed) })
     }
 
     fn look(
@@ -91,8 +93,13 @@ impl View {
         epoch: &EpochId,
     ) -> Result<(BytesState, Option<Check>, Option<Bytes>), StoreError> {
         let agreements = self.reader.agreements();
-        let parties = agreements.parties(&epoch.agreement, epoch.number).unwrap_or_default();
-        if !parties.contains(&self.agency) {
+        let is_ours = |epoch: &EpochId| {
+            let parties = agreements.parties(&epoch.agreement, epoch.number);
+            parties.is_some_and(|parties| parties.contains(&self.agency))
+        };
+        // It may have been shared with this agency later, by a grant.
+        let shared = || self.reader.shared_under(&id.record_id, &id.agency);
+        if !is_ours(epoch) && !shared()?.iter().any(|(_, granted)| is_ours(granted)) {
             return Ok((BytesState::NotShared, None, None));
         }
         let Some(holdings) = &self.holdings else {
@@ -111,6 +118,7 @@ impl View {
                 return Err(store_error(error));
             }
             Err(error) => {
+                holdings.reclaim(id, &error).map_err(store_error)?;
                 tracing::warn!(%error, record = %id.record_id.short(), "a sealed record does not open");
                 return Ok((BytesState::Unreadable, Some(row.check), None));
             }
@@ -133,6 +141,24 @@ impl View {
         }
     }
 
+    /// Whether the caller may look for sealed records of an agency, or of any, by what they are about. Whoever reads
+    /// none of them could test a guess by that.
+    fn may_ask_by_subject(&self, agency: Option<&AgencyCode>) -> bool {
+        match self.caller.as_ref().map(|caller| caller.role) {
+            None | Some(Role::Officer) => true,
+            Some(Role::Auditor | Role::Operator) => false,
+            Some(Role::Broker | Role::Carrier | Role::Trader | Role::Port) => {
+                agency.is_none_or(|agency| *agency == self.agency)
+            }
+        }
+    }
+
+    /// Whether a record that was found by what it is about is told of: where the caller may not read it, that there is
+    /// one would answer a guess.
+    pub fn tells_of_found(sealed: Option<&v1::Sealed>) -> bool {
+        sealed.is_none_or(|sealed| sealed.bytes() != BytesState::NotForCaller)
+    }
+
     fn may_read(&self, id: &SealedId, record: &Bytes) -> bool {
         let Some(caller) = self.caller.as_ref().filter(|caller| caller.role != Role::Officer)
         else {
@@ -150,8 +176,43 @@ impl View {
         &self,
         id: &Hash,
     ) -> Result<Option<(CommittedRecord, Option<v1::Sealed>)>, StoreError> {
-        let Some(found) = self.reader.record(id)? else { return Ok(None) };
-        self.seen(found).map(Some)
+        let Some(place) = self.place(id)? else { return Ok(None) };
+        let found = self.reader.record_at(place.log_index, place.position)?;
+        found.map(|found| self.seen(found)).transpose()
+    }
+
+    /// Where the record of an id is that matters most here: this agency's own, then one that is open or shared with it,
+    /// then any. Whoever takes another's id first takes nothing by that.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn place(&self, id: &Hash) -> Result<Option<RecordPlace>, StoreError> {
+        if let Some(own) = self.reader.place_of(id, &self.agency)? {
+            return Ok(Some(own));
+        }
+        let Some(first) = self.reader.place(id)? else { return Ok(None) };
+        let agreements = self.reader.agreements();
+        let is_shared = |agency: &AgencyCode| -> Result<bool, StoreError> {
+            let shared = self.reader.shared_under(id, agency)?;
+            Ok(shared.iter().any(|(_, epoch)| {
+                let parties = agreements.parties(&epoch.agreement, epoch.number);
+                parties.is_some_and(|parties| parties.contains(&self.agency))
+            }))
+        };
+        if self.reader.shared_under(id, &first.agency)?.is_empty() || is_shared(&first.agency)? {
+            return Ok(Some(first));
+        }
+        let ours = agreements.all().flat_map(|agreement| &agreement.epochs);
+        let ours = ours.filter(|epoch| epoch.parties.contains(&self.agency));
+        let partners: BTreeSet<_> = ours.flat_map(|epoch| epoch.parties.iter().copied()).collect();
+        for agency in partners {
+            if is_shared(&agency)?
+                && let Some(place) = self.reader.place_of(id, &agency)?
+            {
+                return Ok(Some(place));
+            }
+        }
+        Ok(Some(first))
     }
 
     /// A record of this node's agency: another's sealed slot of the same id says nothing about it.
@@ -185,7 +246,7 @@ impl View {
         found: CommittedRecord,
     ) -> Result<(CommittedRecord, Option<v1::Sealed>), StoreError> {
         let id = SealedId { agency: found.place.agency, record_id: found.id };
-        let Seen { bytes, sealed } = self.see((&found.form, &id), found.bytes.clone())?;
+        let SeenRecord { bytes, sealed } = self.see((&found.form, &id), found.bytes.clone())?;
         Ok((CommittedRecord { bytes, ..found }, sealed))
     }
 
@@ -194,6 +255,9 @@ impl View {
     pub fn subject_keys(&self, subject: &v1::Subject) -> Vec<Hash> {
         let mut keys = vec![subject_key(subject)];
         let Some(holdings) = &self.holdings else { return keys };
+        if !self.may_ask_by_subject(None) {
+            return keys;
+        }
         let agreements = self.reader.agreements();
         for agreement in agreements.all() {
             for (number, epoch) in (1..).zip(&agreement.epochs) {
@@ -202,7 +266,7 @@ impl View {
                 }
                 let name = EpochId { agreement: agreement.id, number };
                 let Some(secret) = holdings.agreements().epoch_secret(&name) else { continue };
-                for party in &epoch.parties {
+                for party in epoch.parties.iter().filter(|of| self.may_ask_by_subject(Some(of))) {
                     let key = sealed_subject::key_of(&secret, party, subject);
                     keys.extend(key.ok().map(|key| name.index_key(party, &key)));
                 }

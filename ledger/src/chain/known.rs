@@ -6,7 +6,9 @@ use std::{
 };
 
 use crate::{
-    authority::{self, SlotRefused, Stated, Target},
+    agency::AgencyCode,
+    authority::{self, SlotRefused, Stated, StatedReference, Target},
+    chain::ChainReader,
     hash::Hash,
     limits::SLOTS_MAX,
     store::{
@@ -297,4 +299,31 @@ fn found<const LENGTH: usize, V: value::Row>(
     let rows = store.read_many(table, keys)?;
     let there = keys.iter().zip(rows).filter_map(|(key, row)| Some((key, row?)));
     there.map(|(key, row)| Ok((*key, value::decode(table, key, &row)?))).collect()
+}
+
+impl ChainReader {
+    /// Whether a record that is not on the chain yet may refer to what it refers to, as far as the committed
+    /// records tell. `pending` gives those that wait.
+    ///
+    /// # Errors
+    /// The outer error is the store's; the inner is the record's fault.
+    pub fn check_references(
+        &self,
+        agency: &AgencyCode,
+        stated: &Stated,
+        mut pending: impl FnMut(&StatedReference) -> Option<Target>,
+    ) -> Result<Result<(), SlotRefused>, StoreError> {
+        let log_size = self.tip().header.log_size;
+        for reference in &stated.references {
+            let key = table::record(&reference.record_id, &reference.agency);
+            let row: Option<PlaceRow> = self.store().value(Table::Records, key)?;
+            let row = row.filter(|row| row.log_index < log_size);
+            let target = row.and_then(|row| row.target()).or_else(|| pending(reference));
+            let checked = authority::check_target(agency, stated, reference, target.as_ref());
+            if checked.is_err() {
+                return Ok(checked);
+            }
+        }
+        Ok(Ok(()))
+    }
 }

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 
 use crate::{
-    chain::{ChainReader, reader::history_entry},
+    chain::{
+        ChainReader, CommittedRecord, CommittedTransaction, RecordPlace, reader::history_entry,
+    },
     finality::header::Header,
     hash::Hash,
     history::HistoryEntry,
     store::{StoreError, Table, table},
-    transaction::{Slot, SlotForm, SlotOutcome, TransactionHeader},
+    transaction::{Slot, SlotForm, SlotOutcome, TransactionHeader, record_place},
 };
 
 /// Leaves of the log that are read at a time: a tile has as many.
@@ -210,5 +212,24 @@ impl ChainReader {
             return Ok((low, tip.header.log_size));
         }
         Ok((low, self.committed_header(low)?.0.log_start))
+    }
+}
+
+impl CommittedTransaction {
+    /// The record of a slot; `None` where there is no such slot. What is on the chain was checked before it was
+    /// committed.
+    pub fn record(&self, position: u32) -> Option<CommittedRecord> {
+        let Self { parts, log_index, header, .. } = self;
+        let signed = TransactionHeader::decode(&parts.header).ok()?;
+        let slot = Slot::decode(parts.slots.get(position as usize)?).ok()?;
+        let bytes = record_place(parts, position).and_then(|place| parts.records.get(place));
+        Some(CommittedRecord {
+            id: slot.record_id,
+            bytes: bytes.cloned(),
+            form: slot.form,
+            place: RecordPlace { log_index: *log_index, position, agency: signed.agency },
+            transaction_id: signed.id(),
+            header: header.clone(),
+        })
     }
 }

@@ -8,7 +8,6 @@ use prost::Message as _;
 
 use crate::{
     agency::AgencyCode,
-    authority::{self, SlotRefused, Stated, StatedReference, Target},
     chain::{Chain, ChainState, Tip, check_begun},
     finality::{
         certificate::Certificate,
@@ -31,6 +30,8 @@ use crate::{
 #[derive(Clone)]
 pub struct ChainReader {
     pub(super) shared: Arc<ChainState>,
+    /// Whose records are meant first where an id stands for several agencies'.
+    pub(super) home: Option<AgencyCode>,
 }
 
 /// A header with its finalization, which is `None` at height 0.
@@ -94,25 +95,6 @@ pub struct CommittedRecord {
     pub header: Header,
 }
 
-impl CommittedTransaction {
-    /// The record of a slot; `None` where there is no such slot. What is on the chain was checked before it was
-    /// committed.
-    pub fn record(&self, position: u32) -> Option<CommittedRecord> {
-        let Self { parts, log_index, header, .. } = self;
-        let signed = TransactionHeader::decode(&parts.header).ok()?;
-        let slot = Slot::decode(parts.slots.get(position as usize)?).ok()?;
-        let bytes = record_place(parts, position).and_then(|place| parts.records.get(place));
-        Some(CommittedRecord {
-            id: slot.record_id,
-            bytes: bytes.cloned(),
-            form: slot.form,
-            place: RecordPlace { log_index: *log_index, position, agency: signed.agency },
-            transaction_id: signed.id(),
-            header: header.clone(),
-        })
-    }
-}
-
 /// What a dedupe key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DedupePlace {
@@ -126,7 +108,7 @@ pub struct DedupePlace {
 
 impl ChainReader {
     pub(super) fn new(shared: Arc<ChainState>) -> Self {
-        Self { shared }
+        Self { shared, home: None }
     }
 
     /// Reads a store that no process writes, and changes no file of it: one that may be copied, or
@@ -320,12 +302,24 @@ impl ChainReader {
         Ok(log.root() == header.log_root)
     }
 
-    /// Where a record was first committed: the open one where there is one, for its id says whose it is, and of sealed
+    /// The same reader at an agency: where an id stands for records of several, its own are meant first. Whoever lodges
+    /// another's id takes nothing by that.
+    #[must_use]
+    pub fn at(self, home: AgencyCode) -> Self {
+        Self { home: Some(home), ..self }
+    }
+
+    /// Where a record was first committed: the own agency's where there is one, then the open one where there is one, for its id says whose it is, and of sealed
     /// slots the first of any agency's.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn place(&self, record_id: &Hash) -> Result<Option<RecordPlace>, StoreError> {
+        if let Some(home) = &self.home
+            && let Some(own) = self.place_of(record_id, home)?
+        {
+            return Ok(Some(own));
+        }
         let log_size = self.tip().header.log_size;
         let mut first: Option<(bool, RecordPlace)> = None;
         let id = record_id.0;
@@ -389,31 +383,6 @@ impl ChainReader {
         let (header, _) = self.committed_header(self.height_of(log_index)?)?;
         let place = usize::try_from(log_index - header.log_start).unwrap_or(usize::MAX);
         Ok(self.outcomes(&header)?.into_iter().nth(place).unwrap_or_default())
-    }
-
-    /// Whether a record that is not on the chain yet may refer to what it refers to, as far as the committed
-    /// records tell. `pending` gives those that wait.
-    ///
-    /// # Errors
-    /// The outer error is the store's; the inner is the record's fault.
-    pub fn check_references(
-        &self,
-        agency: &AgencyCode,
-        stated: &Stated,
-        mut pending: impl FnMut(&StatedReference) -> Option<Target>,
-    ) -> Result<Result<(), SlotRefused>, StoreError> {
-        let log_size = self.tip().header.log_size;
-        for reference in &stated.references {
-            let key = table::record(&reference.record_id, &reference.agency);
-            let row: Option<PlaceRow> = self.store().value(Table::Records, key)?;
-            let row = row.filter(|row| row.log_index < log_size);
-            let target = row.and_then(|row| row.target()).or_else(|| pending(reference));
-            let checked = authority::check_target(agency, stated, reference, target.as_ref());
-            if checked.is_err() {
-                return Ok(checked);
-            }
-        }
-        Ok(Ok(()))
     }
 
     /// What became of the slots of a block's transactions, in log order.

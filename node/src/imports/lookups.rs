@@ -13,7 +13,7 @@
 //! transaction is read once, however many messages and subjects lead to it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, btree_map::Entry},
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -22,16 +22,14 @@ use customhouse_formats::{CANDIDATES_MAX, DeclarationKey, MessageRole, SoughtBy,
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::Role,
-    chain::{ChainReader, CommittedTransaction, RecordPlace},
+    chain::{ChainReader, CommittedRecord, RecordPlace},
     hash::Hash,
-    record::subject::subject_key,
     store::StoreError,
-    transaction::{Slot, TransactionHeader},
 };
 use customhouse_proto::v1::{self, declaration::Regime, reference::Relation, subject::Scheme};
 use prost::Message as _;
 
-use crate::identity::ClientIdentity;
+use crate::{identity::ClientIdentity, view::View};
 
 /// A history of more records than this waits until the others are looked at: few have as many by themselves.
 const CROWDED: usize = 64;
@@ -173,13 +171,13 @@ impl Lookups {
     }
 
     /// Looks for a while; says whether it is at its end. Reads the store.
-    pub(crate) fn turn(&mut self, reader: &ChainReader) -> Result<ControlFlow<()>, StoreError> {
+    pub(crate) fn turn(&mut self, view: &View) -> Result<ControlFlow<()>, StoreError> {
         let began = Instant::now();
         loop {
             if self.time + began.elapsed() > self.budget.time || self.bytes > self.budget.bytes {
                 self.give_up();
             }
-            if !self.step(reader)? {
+            if !self.step(view)? {
                 return Ok(ControlFlow::Break(()));
             }
             if began.elapsed() >= self.budget.turn {
@@ -251,13 +249,13 @@ impl Lookups {
     }
 
     /// Lists a history, or looks at a transaction. False where there is none left.
-    fn step(&mut self, reader: &ChainReader) -> Result<bool, StoreError> {
+    fn step(&mut self, view: &View) -> Result<bool, StoreError> {
         if let Some(look) = self.unlisted.pop_front() {
-            self.list(look, reader)?;
+            self.list(look, view)?;
             return Ok(true);
         }
         let Some(&first) = self.unread.first() else { return Ok(false) };
-        let transaction = reader.transaction_at(first.log_index)?;
+        let transaction = view.reader().transaction_at(first.log_index)?;
         self.bytes += transaction.as_ref().map_or(0, |transaction| transaction.encoded.len());
         let own = self.asker.agency;
         let mut said: BTreeMap<u32, Option<Said>> = BTreeMap::new();
@@ -268,8 +266,16 @@ impl Lookups {
         while let Some(next) = self.unread.first().copied().filter(of_first) {
             self.unread.pop_first();
             let Some(transaction) = &transaction else { continue };
-            let read = || Said::read(transaction, next.position, &own);
-            match said.entry(next.position).or_insert_with(read) {
+            let said = match said.entry(next.position) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(free) => {
+                    let record = transaction.record(next.position);
+                    let seen = record.map(|record| view.seen(record)).transpose()?;
+                    let place = (transaction.log_index, next.position);
+                    free.insert(seen.and_then(|(record, _)| Said::read(&record, place, &own)))
+                }
+            };
+            match said {
                 Some(Said::Declared(found)) => {
                     self.looks[next.look].consider(found, &own, next.is_answered);
                 }
@@ -277,7 +283,7 @@ impl Lookups {
                     if !next.is_answered
                         && self.looks[next.look].by == SoughtBy::Mrn(mrn.clone()) =>
                 {
-                    self.follow(next, to, reader)?;
+                    self.follow(next, to, view.reader())?;
                 }
                 _ => {}
             }
@@ -300,11 +306,11 @@ impl Lookups {
         Ok(())
     }
 
-    fn list(&mut self, place: usize, reader: &ChainReader) -> Result<(), StoreError> {
+    fn list(&mut self, place: usize, view: &View) -> Result<(), StoreError> {
         let look = &mut self.looks[place];
         let room = self.budget.records_of_subject.min(self.budget.records - self.records);
-        let key = subject_key(&subject(&look.by, &self.asker.agency));
-        let mut found = reader.subject_places(&key, (0, 0), false, room + 1)?;
+        let keys = view.subject_keys(&subject(&look.by, &self.asker.agency));
+        let mut found = view.places(&keys, (0, 0), false, room + 1)?;
         if found.len() > room {
             look.is_whole = false;
             found.truncate(room);
@@ -361,17 +367,15 @@ struct Declared {
 
 impl Said {
     /// What the record in a slot says; nothing where it is neither, or is a message about a declaration.
-    fn read(transaction: &CommittedTransaction, position: u32, own: &AgencyCode) -> Option<Self> {
-        let at = |list: &[bytes::Bytes]| list.get(position as usize).cloned();
-        // What is on the chain was checked before it was committed.
-        let record = OfRecord::decode(at(&transaction.parts.records)?).ok()?;
-        let agency = TransactionHeader::decode(&transaction.parts.header).ok()?.agency;
+    fn read(record: &CommittedRecord, place: (u64, u32), own: &AgencyCode) -> Option<Self> {
+        let (id, agency) = (record.id, record.place.agency);
+        // What is on the chain was checked before it was committed, and what is held before it was kept.
+        let record = OfRecord::decode(record.bytes.clone()?).ok()?;
         if let Some(OfDeclaration { regime, reference, mrn }) = record.declaration {
             if regime == Regime::AsReferenced as i32 {
                 return None;
             }
-            let id = Slot::decode(&at(&transaction.parts.slots)?).ok()?.record_id;
-            let (submitter, place) = (record.submitter, (transaction.log_index, position));
+            let submitter = record.submitter;
             let candidate = Candidate { place, id, agency, submitter, mrn };
             return Some(Self::Declared(Declared { reference, candidate }));
         }

@@ -110,6 +110,11 @@ impl Listed {
         self.of_subject.as_deref()
     }
 
+    /// Whether it asks for what records are about.
+    pub(super) fn has_subjects(&self) -> bool {
+        !self.subject_keys.is_empty()
+    }
+
     /// Header times, Unix milliseconds: at or after the one, before the other where there is one.
     pub(super) fn times(&self) -> (u64, Option<u64>) {
         (self.from_time_ms, Some(self.until_time_ms).filter(|&until| until > 0))

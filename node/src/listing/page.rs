@@ -9,14 +9,15 @@ use customhouse_ledger::{
     hash::Hash,
     limits::SLOTS_MAX,
     store::StoreError,
+    transaction::SlotForm,
 };
-use customhouse_proto::v1;
+use customhouse_proto::v1::{self, sealed::Bytes as BytesState};
 use prost::Message as _;
 
 use super::Listed;
 use crate::{
     sealed::SealedId,
-    view::{Seen, View},
+    view::{SeenRecord, View},
 };
 
 /// Records beyond this are listed without their bytes.
@@ -276,14 +277,24 @@ impl Page<'_> {
         if !self.filter.takes_subjects(slot) {
             return Ok(true);
         }
+        let is_sealed = slot.form != SlotForm::Open;
+        // To open one takes as long as to look at many that are open.
+        if is_sealed && self.looked_at > 1 && self.began.elapsed() > self.budget.time {
+            return Ok(false);
+        }
         let id = SealedId { agency: transaction.header.agency, record_id: slot.record_id };
-        let Seen { bytes, sealed } = self.view.see((&slot.form, &id), slot.record.clone())?;
+        let SeenRecord { bytes, sealed } = self.view.see((&slot.form, &id), slot.record.clone())?;
+        if self.filter.has_subjects() && !View::tells_of_found(sealed.as_ref()) {
+            return Ok(true);
+        }
+        let is_missing = sealed.as_ref().is_some_and(|s| s.bytes() == BytesState::Missing);
         // What is on the chain was checked before it was committed, and what is held before it was kept. Of a record
         // whose bytes are not seen nothing is known but its slot, and only a filter that asks for no more takes it.
         let Ok(record) = v1::Record::decode(bytes.clone().unwrap_or_default()) else {
             return Ok(true);
         };
-        if !self.filter.takes(&record) {
+        // Of one that is to come it is not known whether it is asked for: it is told of.
+        if !is_missing && !self.filter.takes(&record) {
             return Ok(true);
         }
         let length = bytes.as_ref().map_or(0, Bytes::len);

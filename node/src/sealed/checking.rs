@@ -26,6 +26,11 @@ pub(crate) enum ContentError {
 }
 
 impl ContentError {
+    /// Whether no honest peer sends it: what another version makes of a record may be one that this does not know.
+    pub(crate) fn is_fault(&self) -> bool {
+        matches!(self, Self::Other)
+    }
+
     /// A stable code for the agency that sent it.
     pub(crate) fn code(&self) -> &'static str {
         match self {

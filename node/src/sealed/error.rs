@@ -37,6 +37,16 @@ pub enum SealedStoreError {
     },
 }
 
+impl SealedError {
+    /// The store's own error, and nothing of any other: for those that go on without what they tried.
+    pub(super) fn unless_of_store(self) -> Result<(), SealedStoreError> {
+        match self {
+            Self::Store(error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Why a sealed record is not kept or not read.
 #[derive(Debug, thiserror::Error)]
 pub enum SealedError {

@@ -1,10 +1,13 @@
 //! Looking at what is committed: which sealed records this agency is entitled to, which of them are here, and which
 //! it shares with others from now on.
 
+use std::sync::atomic::Ordering;
+
 use customhouse_ledger::{
+    agency::AgencyCode,
     agreement::Agreements,
-    chain::{ListedSlot, ListedTransaction, LogWalk},
-    transaction::{EpochId, SlotForm},
+    chain::{ListedSlot, ListedTransaction, LogWalk, Tip},
+    transaction::EpochId,
 };
 
 use tokio::{sync::watch, task::spawn_blocking};
@@ -22,12 +25,14 @@ use super::{
 const TRANSACTIONS_AT_ONCE: u64 = 256;
 /// Pending records that are looked through for expired ones at a time.
 const EXPIRED_AT_ONCE: usize = 1024;
+/// Records that could not be checked before and are read at a time.
+const CHECKED_AT_ONCE: usize = 256;
 
 /// What a look at the log has changed, beside the rows.
 #[derive(Default)]
 struct Changed {
     /// No longer pending: agency and bytes.
-    settled: Vec<(customhouse_ledger::agency::AgencyCode, u64)>,
+    settled: Vec<(AgencyCode, u64)>,
     /// Whether there is something to fetch or to deliver.
     work: bool,
 }
@@ -47,9 +52,12 @@ pub(crate) async fn follow(
         let (of, at) = (holdings.clone(), walk);
         let looked = spawn_blocking(move || {
             let mut walk = at;
-            let more = of.follow(&mut walk)?;
+            let tip = of.0.reader.tip();
+            let more = of.follow(&mut walk, &tip)?;
             if !more {
-                of.expire()?;
+                // By the time of the block up to which all was looked at, and of no later one.
+                of.expire(tip.header.time_ms)?;
+                of.check_again()?;
                 walk.forget();
             }
             Ok::<_, SealedError>((more, walk))
@@ -65,19 +73,20 @@ pub(crate) async fn follow(
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 changed = committed.changed() => if changed.is_err() { return Ok(()) },
+                () = holdings.0.unchecked.notified() => {}
             }
         }
     }
 }
 
 impl Holdings {
-    /// Looks at the next transactions of the log. True where there are more.
+    /// Looks at the next transactions of the log, as of a tip. True where there are more.
     ///
     /// # Errors
     /// The stores'.
-    pub(super) fn follow(&self, walk: &mut LogWalk) -> Result<bool, SealedError> {
-        let (from, agreements) = (self.0.store.cursor()?, self.0.reader.agreements());
-        let log_size = self.0.reader.tip().header.log_size;
+    pub(super) fn follow(&self, walk: &mut LogWalk, tip: &Tip) -> Result<bool, SealedError> {
+        let (from, agreements) = (self.0.store.cursor()?, &tip.agreements);
+        let log_size = tip.header.log_size;
         let until = log_size.min(from + TRANSACTIONS_AT_ONCE);
         if from >= until {
             return Ok(false);
@@ -89,12 +98,13 @@ impl Holdings {
             for slot in &transaction.slots {
                 if let Some(epoch) = slot.form.epoch() {
                     let at = (transaction, slot, &epoch);
-                    self.look_at(at, &agreements, &mut batch, &mut changed)?;
+                    self.look_at(at, agreements, &mut batch, &mut changed)?;
                 }
             }
         }
         batch.put_cursor(until);
         batch.commit_unsynced()?;
+        self.0.followed.send_replace(until);
         drop(turn);
         self.settle(&changed.settled);
         if changed.work {
@@ -117,9 +127,12 @@ impl Holdings {
         let agency = transaction.header.agency;
         let (id, is_own) =
             (SealedId { agency, record_id: slot.record_id }, agency == self.0.agency);
-        if is_own && matches!(slot.form, SlotForm::Grant(_)) {
+        if is_own {
             let not_after_ms = transaction.header.not_after_ms;
-            for &to in parties.iter().filter(|party| **party != agency) {
+            let told = self.0.store.delivered(&slot.record_id)?;
+            let waits =
+                |party: &&AgencyCode| **party != agency && told.iter().all(|(to, _)| to != *party);
+            for &to in parties.iter().filter(waits) {
                 let (record_id, epoch) = (slot.record_id, *epoch);
                 batch.put_outgoing(&Outgoing { to, not_after_ms, record_id, epoch });
                 changed.work = true;
@@ -134,6 +147,10 @@ impl Holdings {
                     Check::NotYet => self.check_held((&id, epoch), slot)?,
                     check => check,
                 };
+                if check == Check::NotYet {
+                    let (log_index, position) = (transaction.log_index, slot.position);
+                    batch.put_unchecked(&id, SlotPlace { log_index, position });
+                }
                 batch.put_row(&id, &Row { standing: Standing::Committed, check });
             }
             Some(Row { standing: Standing::Committed, .. }) => {}
@@ -163,12 +180,11 @@ impl Holdings {
         }
     }
 
-    /// Forgets what came and was never committed. Called when all that is committed was looked at.
+    /// Forgets what came and was never committed in a block up to a time, up to which all was looked at.
     ///
     /// # Errors
     /// The store's.
-    pub(super) fn expire(&self) -> Result<(), SealedError> {
-        let time_ms = self.0.reader.tip().header.time_ms;
+    pub(super) fn expire(&self, time_ms: u64) -> Result<(), SealedError> {
         loop {
             let _turn = self.turn();
             let expired = self.0.store.expired(time_ms, EXPIRED_AT_ONCE)?;
@@ -187,6 +203,37 @@ impl Holdings {
             }
             batch.commit()?;
             self.settle(&settled);
+        }
+    }
+
+    /// Holds what could not be checked before against its slot, where the vault has got other secrets since.
+    ///
+    /// # Errors
+    /// The stores'.
+    pub(super) fn check_again(&self) -> Result<(), SealedError> {
+        let generation = self.0.keys.vault.generation();
+        if self.0.checked.swap(generation, Ordering::Relaxed) == generation {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let unchecked = self.0.store.unchecked_after(after.as_ref(), CHECKED_AT_ONCE)?;
+            let Some((last, _)) = unchecked.last().copied() else { return Ok(()) };
+            after = Some(last);
+            for (id, place) in unchecked {
+                let check = match self.record(&id) {
+                    Ok(Some(record)) => self.check_at(&id, place, &record)?,
+                    Err(SealedError::Store(error)) => return Err(error.into()),
+                    Ok(None) | Err(_) => Check::NotYet,
+                };
+                if check == Check::NotYet {
+                    continue;
+                }
+                let (_turn, mut batch) = (self.turn(), self.0.store.batch());
+                batch.put_row(&id, &Row { standing: Standing::Committed, check });
+                batch.checked(&id);
+                batch.commit_unsynced()?;
+            }
         }
     }
 }

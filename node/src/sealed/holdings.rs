@@ -4,12 +4,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
 use customhouse_ledger::{
-    agency::AgencyCode, chain::ChainReader, hash::Hash, keys::SigningKey, transaction::EpochId,
+    agency::AgencyCode,
+    chain::{ChainReader, RecordPlace},
+    hash::Hash,
+    keys::SigningKey,
+    transaction::{EpochId, Slot, SlotForm},
 };
 use customhouse_proto::v1;
 use customhouse_vault::{
@@ -19,14 +23,14 @@ use customhouse_vault::{
     sealed::{SealedBytes, SealedKind, SealedPlace, WrappedKey},
 };
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 use super::{
     error::{SealedError, SealedStoreError},
     keys::SealingKeys,
     row::{Check, Delivery, Row, Standing},
-    store::{Outgoing, SealedId, SealedStore},
+    store::{Outgoing, SealedId, SealedStore, SlotPlace},
 };
 use crate::agreements::HeldAgreements;
 
@@ -56,6 +60,12 @@ pub(super) struct Held {
     refused: Mutex<HashMap<(Hash, AgencyCode), String>>,
     /// Changes whenever something is to be delivered or fetched.
     pub(super) work: watch::Sender<u64>,
+    /// How much of the log was looked at.
+    pub(super) followed: watch::Sender<u64>,
+    /// The vault's generation when what was not checked was looked at last.
+    pub(super) checked: AtomicU64,
+    /// Told where something came that is to be held against its slot.
+    pub(super) unchecked: Notify,
 }
 
 /// A record of this agency that was sealed and is not kept yet.
@@ -65,8 +75,6 @@ pub struct OwnSealed {
     pub record_id: Hash,
     /// As it is kept.
     pub sealed: Leased<SealedBytes>,
-    /// Under which epoch it is shared.
-    pub epoch: EpochId,
 }
 
 /// Whether a party holds a record of this agency.
@@ -97,6 +105,7 @@ impl Holdings {
             *pending.entry(id.agency).or_default() += u64::from(bytes);
         }
         let (agency, chain_id) = (agreements.agency(), reader.chain_id());
+        let followed = store.cursor()?;
         let (pending, refused, work) =
             (Mutex::new(pending), Mutex::default(), watch::Sender::new(0));
         Ok(Self(Arc::new(Held {
@@ -110,6 +119,9 @@ impl Holdings {
             pending,
             refused,
             turn: Mutex::default(),
+            followed: watch::Sender::new(followed),
+            checked: AtomicU64::new(0),
+            unchecked: Notify::new(),
             work,
         })))
     }
@@ -150,9 +162,9 @@ impl Holdings {
         }
         let entries = records.iter().map(|own| (self.own(own.record_id), &*own.sealed));
         self.mirror(entries)?;
-        let (mut batch, agreements) = (self.0.store.batch(), self.0.reader.agreements());
+        let mut batch = self.0.store.batch();
         let mut taken = 0;
-        for OwnSealed { record_id, sealed, epoch } in &records {
+        for OwnSealed { record_id, sealed, .. } in &records {
             let (id, bytes) = (self.own(*record_id), sealed.encode());
             let standing = Standing::Pending { not_after_ms };
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -160,17 +172,38 @@ impl Holdings {
             batch.put_content(&id, &bytes);
             batch.put_row(&id, &Row { standing, check: Check::Right });
             batch.put_pending(not_after_ms, &id, length);
-            let parties = agreements.parties(&epoch.agreement, epoch.number).unwrap_or_default();
-            for &to in parties.iter().filter(|party| **party != self.0.agency) {
-                let (record_id, epoch) = (*record_id, *epoch);
-                batch.put_outgoing(&Outgoing { to, not_after_ms, record_id, epoch });
-            }
         }
         batch.commit()?;
         *self.pending().entry(self.0.agency).or_default() += taken;
         records.into_iter().for_each(|own| drop(own.sealed.stored()));
-        self.wake();
         Ok(())
+    }
+
+    /// Has records that were accepted delivered to those that share them. A crash may lose that: it is found again when
+    /// their slots are committed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn send(&self, slots: &[Slot], not_after_ms: u64) -> Result<(), SealedError> {
+        let (mut batch, agreements) = (self.0.store.batch(), self.0.reader.agreements());
+        for slot in slots {
+            let SlotForm::Sealed(epoch) = slot.form else { continue };
+            let parties = agreements.parties(&epoch.agreement, epoch.number).unwrap_or_default();
+            for &to in parties.iter().filter(|party| **party != self.0.agency) {
+                let record_id = slot.record_id;
+                batch.put_outgoing(&Outgoing { to, not_after_ms, record_id, epoch });
+            }
+        }
+        if !batch.is_empty() {
+            batch.commit_unsynced()?;
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// How much of the log was looked at: what is committed beyond is not known to be held, or not to be.
+    pub fn followed(&self) -> watch::Receiver<u64> {
+        self.0.followed.subscribe()
     }
 
     /// The canonical bytes of a record that is held, whoever lodged it.
@@ -273,6 +306,25 @@ impl Holdings {
             part: MirrorPart::Whole(sealed.clone()),
         };
         Ok(mirror.append(&sealed.map(entry).collect::<Vec<_>>())?)
+    }
+
+    /// Has a record fetched again whose bytes are here and do not open. What was ended is not: that was purged.
+    pub(crate) fn reclaim(&self, id: &SealedId, error: &SealedError) -> Result<(), SealedError> {
+        let is_purged = matches!(error, SealedError::Vault(VaultError::Ended(_)));
+        let shared = self.0.reader.shared_under(&id.record_id, &id.agency)?;
+        let agreements = self.0.reader.agreements();
+        let is_ours = |epoch: &EpochId| {
+            let parties = agreements.parties(&epoch.agreement, epoch.number);
+            parties.is_some_and(|parties| parties.contains(&self.0.agency))
+        };
+        let place = shared.iter().find(|(_, epoch)| is_ours(epoch)).map(|(place, _)| *place);
+        if let Some(RecordPlace { log_index, position, .. }) = place.filter(|_| !is_purged) {
+            let (_turn, mut batch) = (self.turn(), self.0.store.batch());
+            batch.put_missing(id, SlotPlace { log_index, position });
+            batch.commit_unsynced()?;
+            self.wake();
+        }
+        Ok(())
     }
 
     pub(super) fn not_its_content(&self, id: &SealedId) -> SealedError {

@@ -1,16 +1,19 @@
 //! Taking the bytes of other agencies' records, and giving those of this node to whoever shares them.
 
+use std::{collections::BTreeSet, sync::atomic::Ordering};
+
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::Role,
     chain::LogWalk,
     hash::{Hash, Tag},
     keys::{PublicKey, Signature},
-    record::ValidRecord,
     transaction::EpochId,
 };
 use customhouse_proto::v1;
 use customhouse_vault::{
+    error::VaultError,
+    group::RetentionMonth,
     lease::Leased,
     sealed::{SealedBytes, WrappedKey},
 };
@@ -44,8 +47,24 @@ const NOT_AFTER: &str = "SEALED_NOT_AFTER";
 struct New {
     id: SealedId,
     content: Zeroizing<Vec<u8>>,
-    standing: Standing,
-    check: Check,
+    /// Until when its slot may be committed, where that is not known to be.
+    not_after_ms: u64,
+}
+
+/// A wrapped key, with what keeps its group from being ended where it is new.
+type Intended = (WrappedKey, Option<Leased<WrappedKey>>);
+
+/// Why a pushed record is not taken.
+struct Refused {
+    code: &'static str,
+    /// Where no honest peer sends it.
+    fault: Option<&'static str>,
+}
+
+impl Refused {
+    fn of(code: &'static str) -> Self {
+        Self { code, fault: None }
+    }
 }
 
 /// What a receiving node signs.
@@ -70,42 +89,22 @@ impl Holdings {
         from: AgencyCode,
         push: v1::SealedPush,
     ) -> Result<Received, SealedError> {
-        let checked: Vec<_> = push
-            .records
-            .into_iter()
-            .take(RECORDS_MAX)
-            .map(|pushed| {
-                let id = SealedId { agency: from, record_id: hash(&pushed.record_id) };
-                let content = self.check_pushed(&id, &pushed);
-                (id, pushed, content)
-            })
-            .collect();
         let (mut outcomes, mut new, mut fault) = (Vec::new(), Vec::new(), None);
-        let turn = self.turn();
-        for (id, pushed, content) in checked {
-            let looked_at = match content {
-                Ok(record) => self.look_at_pushed(&id, pushed, record)?,
-                Err(code) => Err(code),
+        for pushed in push.records.into_iter().take(RECORDS_MAX) {
+            let id = SealedId { agency: from, record_id: hash(&pushed.record_id) };
+            let outcome = match self.look_at_pushed(&id, pushed)? {
+                Ok(found) => {
+                    new.extend(found);
+                    Ok(())
+                }
+                Err(refused) => {
+                    fault = fault.or(refused.fault);
+                    Err(refused.code)
+                }
             };
-            outcomes.push((
-                id,
-                match looked_at {
-                    Ok(Some(record)) => {
-                        new.push(record);
-                        Ok(())
-                    }
-                    Ok(None) => Ok(()),
-                    Err(code) => {
-                        if !matches!(code, BUSY | NOT_SHARED) {
-                            fault = Some(code);
-                        }
-                        Err(code)
-                    }
-                },
-            ));
+            outcomes.push((id, outcome));
         }
         self.keep(new)?;
-        drop(turn);
         let answer = |(id, outcome): (SealedId, Result<(), &str>)| match outcome {
             Ok(()) => self.signed(&id),
             Err(code) => v1::HeldRecord { reason_code: code.to_owned(), ..Default::default() },
@@ -123,53 +122,53 @@ impl Holdings {
         }
     }
 
-    /// Whether what is pushed is a record of its id, and shared with this agency. Nothing is looked up of what is held.
-    fn check_pushed(
-        &self,
-        id: &SealedId,
-        pushed: &v1::PushedRecord,
-    ) -> Result<ValidRecord, &'static str> {
-        let epoch = EpochId { agreement: hash(&pushed.agreement), number: pushed.epoch };
-        if !self.is_shared_with(&epoch, &[id.agency, self.0.agency]) {
-            return Err(NOT_SHARED);
-        }
-        let nothing = v1::SealedContent::default();
-        let content = pushed.content.as_ref().unwrap_or(&nothing);
-        check_content(id, content).map_err(|error| error.code())
-    }
-
-    /// What is to be kept of a pushed record; nothing where it is here. In the turn, so that its slot is not looked at
-    /// meanwhile.
+    /// What is to be kept of a pushed record; nothing where it is here.
     fn look_at_pushed(
         &self,
         id: &SealedId,
         pushed: v1::PushedRecord,
-        record: ValidRecord,
-    ) -> Result<Result<Option<New>, &'static str>, SealedError> {
-        if self.0.store.row(id)?.is_some() {
+    ) -> Result<Result<Option<New>, Refused>, SealedError> {
+        let epoch = EpochId { agreement: hash(&pushed.agreement), number: pushed.epoch };
+        if !self.is_shared_with(&epoch, &[id.agency, self.0.agency]) {
+            return Ok(Err(Refused::of(NOT_SHARED)));
+        }
+        if self.is_here(id)? {
             return Ok(Ok(None));
         }
         let content = pushed.content.unwrap_or_default();
-        let bytes = Zeroizing::new(content.encode_to_vec());
-        if let Some(place) = self.0.store.missing(id)? {
-            let check = self.check_at(id, place, &record.bytes)?;
-            let (content, standing) = (bytes, Standing::Committed);
-            return Ok(Ok(Some(New { id: *id, content, standing, check })));
+        if let Err(error) = check_content(id, &content) {
+            let fault = error.is_fault().then(|| error.code());
+            return Ok(Err(Refused { code: error.code(), fault }));
+        }
+        let content = Zeroizing::new(content.encode_to_vec());
+        if self.0.store.missing(id)?.is_some() {
+            return Ok(Ok(Some(New { id: *id, content, not_after_ms: 0 })));
         }
         let tip = self.0.reader.tip();
         let lifetime_ms = tip.parameters.transaction_lifetime_ms_max;
         let latest_ms = clock::unix_ms().saturating_add(lifetime_ms + SKEW_MS);
         let not_after_ms = pushed.not_after_ms;
         if not_after_ms > latest_ms {
-            return Ok(Err(NOT_AFTER));
+            return Ok(Err(Refused::of(NOT_AFTER)));
         }
         let pending = self.pending().get(&id.agency).copied().unwrap_or_default();
         // What can be committed no more is of no use, and what is committed is not known to this node yet.
-        if pending + bytes.len() as u64 > PENDING_BYTES_MAX || not_after_ms < tip.header.time_ms {
-            return Ok(Err(BUSY));
+        if pending + content.len() as u64 > PENDING_BYTES_MAX || not_after_ms < tip.header.time_ms {
+            return Ok(Err(Refused::of(BUSY)));
         }
-        let (content, standing) = (bytes, Standing::Pending { not_after_ms });
-        Ok(Ok(Some(New { id: *id, content, standing, check: Check::NotYet })))
+        Ok(Ok(Some(New { id: *id, content, not_after_ms })))
+    }
+
+    /// Whether a record is here and opens. What is told to be held can be given to others.
+    fn is_here(&self, id: &SealedId) -> Result<bool, SealedError> {
+        if self.0.store.row(id)?.is_none() {
+            return Ok(false);
+        }
+        match self.content(id) {
+            Ok(content) => Ok(content.is_some()),
+            Err(SealedError::Store(error)) => Err(error.into()),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Whether all of these are parties of an epoch.
@@ -180,7 +179,7 @@ impl Holdings {
     }
 
     /// Holds bytes against a slot that is on the chain.
-    fn check_at(
+    pub(super) fn check_at(
         &self,
         id: &SealedId,
         place: SlotPlace,
@@ -197,30 +196,29 @@ impl Holdings {
 
     /// Seals and keeps what was taken: intents first, so that a crash leaves no copy under a key that nobody knows of.
     fn keep(&self, mut new: Vec<New>) -> Result<(), SealedError> {
-        new.dedup_by_key(|new| new.id);
+        let mut ids = BTreeSet::new();
+        new.retain(|new| ids.insert(new.id));
         if new.is_empty() {
             return Ok(());
         }
         let (vault, month) = (&self.0.keys.vault, self.0.keys.retention_month());
-        let (mut intents, mut wrapped) = (self.0.store.batch(), Vec::with_capacity(new.len()));
-        for New { id, .. } in &new {
-            let before = self.0.store.content(id)?.filter(|kept| kept.len() == WrappedKey::LENGTH);
-            let (key, lease) = match before {
-                Some(kept) => (WrappedKey::decode(&kept)?, None),
-                None => {
-                    let key = vault.new_key(self.place(id), month)?;
-                    intents.put_content(id, key.as_bytes());
-                    (*key, Some(key))
-                }
-            };
-            wrapped.push((key, lease));
-        }
-        if !intents.is_empty() {
-            intents.commit()?;
-        }
+        let mut keys = self.intend(&new, month)?;
         let mut sealed: Vec<(SealedId, Leased<SealedBytes>)> = Vec::with_capacity(new.len());
-        for (New { id, content, .. }, (key, _lease)) in new.iter().zip(&wrapped) {
-            sealed.push((*id, vault.seal_again(self.place(id), key, content)?));
+        for (new, key) in new.iter().zip(&mut keys) {
+            let place = self.place(&new.id);
+            let again = match vault.seal_again(place, &key.0, &new.content) {
+                // The group of an intent that a crash has left may be ended since, or closed.
+                Err(VaultError::Ended(_) | VaultError::GroupUnknown(_) | VaultError::Closed(_)) => {
+                    let fresh = vault.new_key(place, month)?;
+                    let mut intent = self.0.store.batch();
+                    intent.put_content(&new.id, fresh.as_bytes());
+                    intent.commit()?;
+                    *key = (*fresh, Some(fresh));
+                    vault.seal_again(place, &key.0, &new.content)
+                }
+                sealed => sealed,
+            };
+            sealed.push((new.id, again?));
         }
         self.mirror(sealed.iter().map(|(id, sealed)| (*id, &**sealed)))?;
         self.write_kept(&new, &sealed)?;
@@ -228,24 +226,65 @@ impl Holdings {
         Ok(())
     }
 
+    /// A wrapped key for each, durable at its place: the one that a crash has left there, or a new one.
+    fn intend(&self, new: &[New], month: RetentionMonth) -> Result<Vec<Intended>, SealedError> {
+        let (mut intents, mut keys) = (self.0.store.batch(), Vec::with_capacity(new.len()));
+        for New { id, .. } in new {
+            let before = self.0.store.content(id)?.filter(|kept| kept.len() == WrappedKey::LENGTH);
+            keys.push(match before.and_then(|kept| WrappedKey::decode(&kept).ok()) {
+                Some(key) => (key, None),
+                None => {
+                    let key = self.0.keys.vault.new_key(self.place(id), month)?;
+                    intents.put_content(id, key.as_bytes());
+                    (*key, Some(key))
+                }
+            });
+        }
+        if !intents.is_empty() {
+            intents.commit()?;
+        }
+        Ok(keys)
+    }
+
+    /// Writes what was sealed, and how it stands now: its slot may have been committed meanwhile, and another node of the
+    /// agency have pushed it.
     fn write_kept(
         &self,
         new: &[New],
         sealed: &[(SealedId, Leased<SealedBytes>)],
     ) -> Result<(), SealedError> {
-        let (mut batch, mut pending) = (self.0.store.batch(), Vec::new());
-        for (New { id, standing, check, .. }, (_, sealed)) in new.iter().zip(sealed) {
-            let bytes = sealed.encode();
+        let (_turn, mut batch) = (self.turn(), self.0.store.batch());
+        let (mut pending, mut committed) = (Vec::new(), false);
+        for (New { id, not_after_ms, .. }, (_, sealed)) in new.iter().zip(sealed) {
+            let (bytes, before) = (sealed.encode(), self.0.store.row(id)?);
             batch.put_content(id, &bytes);
-            batch.put_row(id, &Row { standing: *standing, check: *check });
-            batch.found(id);
-            if let Standing::Pending { not_after_ms } = standing {
-                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                batch.put_pending(*not_after_ms, id, length);
-                pending.push((id.agency, u64::from(length)));
-            }
+            let standing = match (self.0.store.missing(id)?, before) {
+                (Some(place), _) => {
+                    batch.found(id);
+                    batch.put_unchecked(id, place);
+                    committed = true;
+                    Standing::Committed
+                }
+                // Written again, where it did not open.
+                (None, Some(row)) => {
+                    batch.put_row(id, &row);
+                    continue;
+                }
+                (None, None) => {
+                    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                    batch.put_pending(*not_after_ms, id, length);
+                    pending.push((id.agency, u64::from(length)));
+                    Standing::Pending { not_after_ms: *not_after_ms }
+                }
+            };
+            batch.put_row(id, &Row { standing, check: Check::NotYet });
         }
         batch.commit()?;
+        if committed {
+            // Has them checked.
+            self.0.checked.store(0, Ordering::Relaxed);
+            self.0.unchecked.notify_one();
+        }
         let mut held = self.pending();
         for (agency, bytes) in pending {
             *held.entry(agency).or_default() += bytes;
@@ -314,26 +353,25 @@ impl Holdings {
         agency: AgencyCode,
         pulled: v1::SealedPulled,
     ) -> Result<Result<usize, ContentError>, SealedError> {
-        let (mut new, _turn) = (Vec::new(), self.turn());
+        let (mut new, mut refused) = (Vec::new(), None);
         for record in pulled.records.into_iter().take(RECORDS_MAX) {
             let id = SealedId { agency, record_id: hash(&record.record_id) };
-            let Some(place) = self.0.store.missing(&id)? else { continue };
+            if self.0.store.missing(&id)?.is_none() {
+                continue;
+            }
             let content = record.content.unwrap_or_default();
-            let valid = match check_content(&id, &content) {
-                Ok(valid) => valid,
-                Err(error) => {
-                    // What came before it is good.
-                    self.keep(new)?;
-                    return Ok(Err(error));
+            match check_content(&id, &content) {
+                Ok(_) => {
+                    let content = Zeroizing::new(content.encode_to_vec());
+                    new.push(New { id, content, not_after_ms: 0 });
                 }
-            };
-            let check = self.check_at(&id, place, &valid.bytes)?;
-            let content = Zeroizing::new(content.encode_to_vec());
-            new.push(New { id, content, standing: Standing::Committed, check });
+                Err(error) => refused = Some(error),
+            }
         }
         let count = new.len();
+        // What is good of it is good.
         self.keep(new)?;
-        Ok(Ok(count))
+        Ok(refused.map_or(Ok(count), Err))
     }
 
     /// Whether an agency's node has signed that it holds a record of this one.

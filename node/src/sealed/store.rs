@@ -6,6 +6,7 @@
 //! | `contents` | lodging agency (16), record id (32) | wrapped key (81), and behind it nonce, ciphertext and tag; the wrapped key alone while it is being sealed |
 //! | `rows` | the same | how it stands: see [`Row`] |
 //! | `missing` | the same | log index (8), position (4) of the slot by which this agency is entitled to it |
+//! | `unchecked` | the same | the same, of a record whose epoch's secret or terms were not here when it came |
 //! | `pending` | `not_after_ms` (8), lodging agency (16), record id (32) | bytes that it takes (4) |
 //! | `outgoing` | receiving agency (16), `not_after_ms` (8), record id (32) | agreement (32), epoch (4) |
 //! | `delivered` | record id (32), receiving agency (16) | see [`Delivery`] |
@@ -37,11 +38,13 @@ use crate::descriptors::SEALED_FILES_MAX;
 const CONTENTS: &str = "contents";
 const ROWS: &str = "rows";
 const MISSING: &str = "missing";
+const UNCHECKED: &str = "unchecked";
 const PENDING: &str = "pending";
 const OUTGOING: &str = "outgoing";
 const DELIVERED: &str = "delivered";
 const META: &str = "meta";
-const FAMILIES: [&str; 7] = [CONTENTS, ROWS, MISSING, PENDING, OUTGOING, DELIVERED, META];
+const FAMILIES: [&str; 8] =
+    [CONTENTS, ROWS, MISSING, UNCHECKED, PENDING, OUTGOING, DELIVERED, META];
 const CURSOR: &str = "cursor";
 
 /// A sealed record, by who lodged it and its id: ids are unique within an agency.
@@ -166,17 +169,35 @@ impl SealedStore {
         value.map(place).transpose()
     }
 
-    /// Those that are missing, behind one of them, ascending.
-    pub(crate) fn missing_after(
+    /// Those of an agency that are missing, behind one of them, ascending.
+    pub(crate) fn missing_of(
+        &self,
+        agency: AgencyCode,
+        after: Option<&SealedId>,
+        count_max: usize,
+    ) -> Result<Vec<(SealedId, SlotPlace)>, SealedStoreError> {
+        let start = after.map_or(agency.as_bytes().to_vec(), behind);
+        self.scan(MISSING, &start, agency.as_bytes(), count_max, slot_row)
+    }
+
+    /// Whose records are missing.
+    pub(crate) fn lacking(&self) -> Result<Vec<AgencyCode>, SealedStoreError> {
+        let (mut found, mut start) = (Vec::new(), Vec::new());
+        while let Some((next, _)) = self.scan(MISSING, &start, &[], 1, slot_row)?.first() {
+            found.push(next.agency);
+            start = [next.agency.as_bytes(), &[0xff; 33][..]].concat();
+        }
+        Ok(found)
+    }
+
+    /// Those that were not checked, behind one of them, ascending.
+    pub(crate) fn unchecked_after(
         &self,
         after: Option<&SealedId>,
         count_max: usize,
     ) -> Result<Vec<(SealedId, SlotPlace)>, SealedStoreError> {
-        let start = after.map(|id| [id.to_key(), vec![0]].concat()).unwrap_or_default();
-        let read = |key: &[u8], value: &[u8]| {
-            Some((SealedId::read(&mut Reader::new(key))?, slot_place(value)?))
-        };
-        self.scan(MISSING, &start, &[], count_max, read)
+        let start = after.map(behind).unwrap_or_default();
+        self.scan(UNCHECKED, &start, &[], count_max, slot_row)
     }
 
     /// Pending records whose slots can be committed no more as of a time, at most so many.
@@ -267,6 +288,14 @@ impl SealedStore {
     }
 }
 
+fn behind(id: &SealedId) -> Vec<u8> {
+    [id.to_key(), vec![0]].concat()
+}
+
+fn slot_row(key: &[u8], value: &[u8]) -> Option<(SealedId, SlotPlace)> {
+    Some((SealedId::read(&mut Reader::new(key))?, slot_place(value)?))
+}
+
 fn slot_place(value: &[u8]) -> Option<SlotPlace> {
     let mut reader = Reader::new(value);
     let (log_index, position) = (reader.u64("log index").ok()?, reader.u32("position").ok()?);
@@ -294,6 +323,16 @@ impl Batch<'_> {
 
     pub(crate) fn found(&mut self, id: &SealedId) {
         self.changes.delete_cf(self.store.family(MISSING), id.to_key());
+    }
+
+    pub(crate) fn put_unchecked(&mut self, id: &SealedId, place: SlotPlace) {
+        let SlotPlace { log_index, position } = place;
+        let value = Writer::with_capacity(12).u64(log_index).u32(position).finish();
+        self.changes.put_cf(self.store.family(UNCHECKED), id.to_key(), value);
+    }
+
+    pub(crate) fn checked(&mut self, id: &SealedId) {
+        self.changes.delete_cf(self.store.family(UNCHECKED), id.to_key());
     }
 
     pub(crate) fn put_pending(&mut self, not_after_ms: u64, id: &SealedId, bytes: u32) {

@@ -176,8 +176,8 @@ impl Gathering {
     pub(super) fn take_sealed(&mut self) -> Vec<OwnSealed> {
         let sealed = self.records.iter_mut().filter_map(|gathered| {
             let sealed = gathered.prepared.sealed.as_mut()?;
-            let (record_id, epoch) = (sealed.slot.record_id, sealed.epoch);
-            Some(OwnSealed { record_id, sealed: sealed.bytes.take()?, epoch })
+            let record_id = sealed.slot.record_id;
+            Some(OwnSealed { record_id, sealed: sealed.bytes.take()? })
         });
         sealed.collect()
     }

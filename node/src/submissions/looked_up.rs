@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use customhouse_ledger::{
+    agency::AgencyCode,
     chain::{BlockOutcome, ChainReader, SlotOutcome},
     hash::{Hash, Tag},
     store::StoreError,
-    transaction::{Slot, record_place},
+    transaction::{Slot, TransactionHeader, record_place},
 };
 use customhouse_proto::v1;
 use prost::Message as _;
@@ -175,6 +176,11 @@ impl Transaction {
     /// The canonical bytes of a slot's record.
     pub(super) fn record(&self, position: u32) -> Option<&Bytes> {
         self.parts.records.get(record_place(&self.parts, position)?)
+    }
+
+    /// Whose it is.
+    pub(super) fn agency(&self) -> Option<AgencyCode> {
+        TransactionHeader::decode(&self.parts.header).ok().map(|header| header.agency)
     }
 
     /// The id of a slot's record.

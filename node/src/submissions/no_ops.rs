@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use customhouse_ledger::{
     chain::{ChainReader, SlotOutcome},
     hash::Hash,
@@ -16,12 +17,15 @@ use tokio::{sync::Mutex, task};
 use super::{
     End, SubmissionRefusal,
     ends::{duplicate, refused},
-    looked_up::LookedUp,
+    looked_up::{LookedUp, Transaction},
     outbox::AcceptedRecord,
     outcome::First,
     prepare::says_the_same,
 };
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    sealed::{Holdings, SealedId},
+};
 
 /// A slot that became a no-op.
 #[derive(Debug)]
@@ -35,17 +39,21 @@ pub(super) struct NoOp {
 pub(super) struct NoOps {
     pub(super) looked_up: Arc<Mutex<LookedUp>>,
     metrics: Metrics,
+    /// The bytes of sealed records, where the node has a vault.
+    holdings: Option<Holdings>,
 }
 
 impl NoOps {
-    pub(super) fn new(reader: ChainReader, metrics: Metrics) -> Self {
-        Self { looked_up: Arc::new(Mutex::new(LookedUp::new(reader))), metrics }
+    pub(super) fn new(reader: ChainReader, metrics: Metrics, holdings: Option<Holdings>) -> Self {
+        Self { looked_up: Arc::new(Mutex::new(LookedUp::new(reader))), metrics, holdings }
     }
 
     /// How the record of a slot ended, by the ledger. A read may wait for the disk: not on an async worker.
     pub(super) async fn end_of(&self, no_op: NoOp) -> Result<End, SubmissionRefusal> {
         let mut looked_up = Arc::clone(&self.looked_up).lock_owned().await;
-        let told = task::spawn_blocking(move || end_of(&mut looked_up, &no_op)).await;
+        let holdings = self.holdings.clone();
+        let told = task::spawn_blocking(move || end_of(&mut looked_up, holdings.as_ref(), &no_op));
+        let told = told.await;
         // It fails only where the runtime is going down.
         told.map_err(|_| SubmissionRefusal::ShuttingDown)?.map_err(|error| self.failed(&error))
     }
@@ -66,7 +74,11 @@ impl From<AcceptedRecord> for NoOp {
     }
 }
 
-fn end_of(looked_up: &mut LookedUp, no_op: &NoOp) -> Result<End, StoreError> {
+fn end_of(
+    looked_up: &mut LookedUp,
+    holdings: Option<&Holdings>,
+    no_op: &NoOp,
+) -> Result<End, StoreError> {
     let NoOp { transaction_id, slot_index } = no_op;
     let Some(log_index) = looked_up.reader().log_index(transaction_id)? else {
         return Ok(duplicate());
@@ -83,8 +95,10 @@ fn end_of(looked_up: &mut LookedUp, no_op: &NoOp) -> Result<End, StoreError> {
     };
     let own = looked_up.transaction(log_index)?;
     let Some(first) = looked_up.transaction(first)? else { return Ok(duplicate()) };
-    let own = own.as_ref().and_then(|own| own.record(*slot_index));
-    let (Some(own), Some(record)) = (own, first.record(position)) else { return Ok(duplicate()) };
+    let Some(own) = own else { return Ok(duplicate()) };
+    let (own, record) =
+        (record_of(&own, *slot_index, holdings), record_of(&first, position, holdings));
+    let (Some(own), Some(record)) = (own, record) else { return Ok(duplicate()) };
     let same = match (v1::Record::decode(&own[..]), v1::Record::decode(&record[..])) {
         (Ok(own), Ok(first)) => says_the_same(&own, first),
         _ => false,
@@ -99,4 +113,17 @@ fn end_of(looked_up: &mut LookedUp, no_op: &NoOp) -> Result<End, StoreError> {
         log_index: first.log_index,
         slot_index: position,
     }))
+}
+
+/// The bytes of a slot's record, wherever they are.
+fn record_of(
+    transaction: &Transaction,
+    position: u32,
+    holdings: Option<&Holdings>,
+) -> Option<Bytes> {
+    if let Some(open) = transaction.record(position) {
+        return Some(open.clone());
+    }
+    let (record_id, agency) = (transaction.record_id(position).ok()?, transaction.agency()?);
+    holdings?.record(&SealedId { agency, record_id }).ok()?
 }

@@ -4,16 +4,21 @@ use std::collections::HashMap;
 
 use customhouse_ledger::{
     agency::AgencyCode,
-    authority::{Stated, StatedReference, Target},
+    authority::{Stated, StatedReference, Target, check_target},
     hash::Hash,
     transaction::Slot,
 };
+
+use customhouse_proto::v1;
+use prost::Message as _;
 
 use super::{
     SubmissionRefusal,
     outbox::RecordState,
     worker::{Worker, WorkerError},
 };
+
+use crate::sealed::{SealedId, error::SealedError};
 
 /// Where the records are that others may refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,5 +77,41 @@ impl Worker {
             }
         }
         Ok(Ok(targets))
+    }
+
+    /// The same of a record that is sealed: it may refer to what this node holds sealed, too. No block asks, so that who
+    /// gets it does.
+    pub(super) fn check_sealed_references(
+        &self,
+        mut stated: Stated,
+    ) -> Result<Result<Targets, SubmissionRefusal>, WorkerError> {
+        let mut rest = Vec::new();
+        for reference in std::mem::take(&mut stated.references) {
+            let Some(target) = self.sealed_target(&reference)? else {
+                rest.push(reference);
+                continue;
+            };
+            let checked = check_target(&self.agency, &stated, &reference, Some(&target));
+            if let Err(reason) = checked {
+                return Ok(Err(SubmissionRefusal::Reference { place: 0, reason }));
+            }
+        }
+        stated.references = rest;
+        self.check_references(self.agency, &[Some(stated)], &[])
+    }
+
+    /// What is asked of a sealed record that another refers to, where it is here.
+    fn sealed_target(&self, reference: &StatedReference) -> Result<Option<Target>, WorkerError> {
+        let Some(holdings) = &self.holdings else { return Ok(None) };
+        let (agency, record_id) = (reference.agency, reference.record_id);
+        match holdings.record(&SealedId { agency, record_id }) {
+            Ok(bytes) => {
+                let record = bytes.and_then(|bytes| v1::Record::decode(bytes).ok());
+                Ok(record.map(|record| Target::of(Stated::of(&record).as_ref())))
+            }
+            Err(SealedError::Store(error)) => Err(error.into()),
+            // What does not open is not known.
+            Err(_) => Ok(None),
+        }
     }
 }

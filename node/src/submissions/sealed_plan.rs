@@ -1,7 +1,10 @@
 //! What is done with a sealed record at its door: whether it was lodged before, whether its epoch is in force, and
 //! that it is kept before anything of it is signed.
 
-use customhouse_ledger::{record::ValidRecord, registry::parameters::Parameters};
+use customhouse_ledger::{
+    hash::Hash, record::ValidRecord, registry::parameters::Parameters,
+    transaction::VerifiedTransaction,
+};
 use customhouse_proto::v1;
 use customhouse_vault::dedupe::content_secret;
 use prost::Message as _;
@@ -9,6 +12,7 @@ use prost::Message as _;
 use super::{
     Accepted, End, SubmissionRefusal,
     gathering::{Gathering, Plan},
+    outbox::AcceptedRecord,
     prepare::{Prepared, check_size, content},
     sealing::PreparedSealed,
     worker::{Worker, WorkerError},
@@ -52,7 +56,7 @@ impl Worker {
         &self,
         prepared: &Prepared,
         sealed: &PreparedSealed,
-        first: customhouse_ledger::hash::Hash,
+        first: Hash,
     ) -> Result<Option<bool>, WorkerError> {
         let Some(holdings) = &self.holdings else { return Ok(None) };
         let id = SealedId { agency: self.agency, record_id: first };
@@ -106,5 +110,35 @@ impl Worker {
                 Ok(())
             }
         }
+    }
+
+    /// Has the sealed records of a transaction that the door took delivered.
+    pub(super) fn send_sealed(&self, transaction: &VerifiedTransaction) -> Result<(), WorkerError> {
+        let Some(holdings) = &self.holdings else { return Ok(()) };
+        match holdings.send(transaction.slots(), transaction.header().not_after_ms) {
+            Err(SealedError::Store(error)) => Err(error.into()),
+            // What is not sent now is when its slot is committed.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// What this node has accepted under a submission's key, the present or one of before, with what the submission
+    /// would say under the same secret.
+    pub(super) fn accepted_before(
+        &self,
+        prepared: &Prepared,
+    ) -> Result<Option<(Hash, AcceptedRecord, Hash)>, WorkerError> {
+        let earlier = prepared.sealed.iter().flat_map(|sealed| &sealed.earlier_keys);
+        let earlier = earlier.map(|key| (key.dedupe_key, key.content));
+        for (key, content) in
+            std::iter::once((prepared.dedupe_key, prepared.content)).chain(earlier)
+        {
+            if let Some(record_id) = self.outbox.record_of_key(&key)?
+                && let Some(first) = self.outbox.record(&record_id)?
+            {
+                return Ok(Some((record_id, first, content)));
+            }
+        }
+        Ok(None)
     }
 }

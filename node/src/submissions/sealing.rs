@@ -133,6 +133,11 @@ impl Sealing<'_> {
             })?,
         };
         let (agreements, now_ms) = (self.reader.agreements(), clock::unix_ms());
+        // Another node of this agency may have one whose secret is not here.
+        let held = is_own.then(|| self.holdings.agreements().own_epoch_in_force(now_ms)).flatten();
+        if let Some(epoch) = held {
+            return Ok(epoch);
+        }
         let found = agreements.get(&agreement).and_then(|agreement| {
             let epochs = (1..).zip(&agreement.epochs);
             let in_force =

@@ -247,10 +247,8 @@ impl Worker {
                 (_, first) => Plan::Done(Err(conflict(first.record.id))),
             });
         }
-        if let Some(record_id) = self.outbox.record_of_key(&prepared.dedupe_key)?
-            && let Some(first) = self.outbox.record(&record_id)?
-        {
-            if first.content != prepared.content {
+        if let Some((record_id, first, content)) = self.accepted_before(&prepared)? {
+            if first.content != content {
                 return Ok(Plan::Done(Err(conflict(record_id))));
             }
             if first.state == RecordState::Pending {
@@ -273,7 +271,11 @@ impl Worker {
             if let Err(refusal) = self.check_own_key(&stated) {
                 return Ok(Plan::Done(Err(refusal)));
             }
-            targets = match self.check_references(self.agency, &[Some(stated)], &[])? {
+            let checked = match prepared.sealed {
+                Some(_) => self.check_sealed_references(stated)?,
+                None => self.check_references(self.agency, &[Some(stated)], &[])?,
+            };
+            targets = match checked {
                 // No block asks what a sealed record refers to, so that it waits for nothing.
                 Ok(_) if prepared.sealed.is_some() => Targets::There,
                 Ok(targets) => targets,
@@ -416,6 +418,7 @@ impl Worker {
         // what a crash would make the outbox forget, its client sends again, with the same key.
         let mut committed = Vec::new();
         for SealedTransaction { transaction, parts, .. } in &sealed.transactions {
+            self.send_sealed(transaction)?;
             self.add_pending(transaction, parts.clone());
             if self.place_in_order(Arc::clone(transaction))? == Placed::Committed {
                 committed.push(Arc::clone(transaction));

@@ -46,7 +46,7 @@ async fn what_is_left_out_is_said_and_the_exit_code_knows_it() {
                   </FunctionalReferenceID></Declaration></Response>";
     write("s.xml", status.as_bytes());
     let office = cluster.profile(0, "officer");
-    let submit = ["submit", "wco", text(&folder), "--office-profile", text(&office)];
+    let submit = ["submit", "wco", text(&folder), "--open", "--office-profile", text(&office)];
 
     let answer = run(&cluster, "broker", "text", &submit).expect_code(0);
     let said = answer.stderr.clone() + &answer.text();
@@ -92,7 +92,7 @@ fn rows_and_histories(cluster: &Cluster, dir: &Path) {
     let rows = [header.to_owned(), row(1), row(1), row(2), row(3)].join("\r") + "\r";
     let file = dir.join("rows.csv");
     fs::write(&file, rows).expect("written");
-    let submit = ["submit", "declarations-csv", text(&file)];
+    let submit = ["submit", "declarations-csv", text(&file), "--open"];
     let report = run(cluster, "broker", "json", &submit).expect_code(0).json();
     assert_eq!((&report["messages"], &report["committed"]), (&4.into(), &3.into()), "{report}");
     let (file, duplicate) = (text(&file), &report["duplicate_of"][0]);

@@ -156,7 +156,11 @@ async fn a_record_that_is_granted_later_reaches_those_it_is_shared_with_then() {
     let (agency, name) = (code(0), "officer".to_owned());
     let officer = ClientIdentity { agency, name, role: ClientRole::Officer, certificate: [0; 32] };
     let submissions = &sealed.network.shared(0).submissions;
-    let granted = submissions.grant(&officer, &id, &sealed.agreement).await.expect("accepted");
+    let grant = async || {
+        let transaction = submissions.sign_grant(&id, &sealed.agreement).expect("granted");
+        submissions.submit_transaction(&officer, transaction).await.expect("accepted")
+    };
+    let granted = grant().await;
     let end = submissions.wait_transaction(granted.transaction_id).await;
     assert!(matches!(end, Ok(End::Final { .. })));
     sealed.is_held(1, own.record_id).await;
@@ -164,7 +168,7 @@ async fn a_record_that_is_granted_later_reaches_those_it_is_shared_with_then() {
         assert_eq!(sealed.holdings(i).row(&id).expect("readable"), None, "node {i}");
     }
     // Once more it is a repeat, which takes nothing.
-    let again = submissions.grant(&officer, &id, &sealed.agreement).await.expect("accepted");
+    let again = grant().await;
     let end = submissions.wait_transaction(again.transaction_id).await.expect("an end");
     assert!(!matches!(end, End::Final { .. }), "{end:?}");
 }

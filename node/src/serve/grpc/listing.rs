@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::{
     listing::{self, Budget, FilterError, Listed, ListedRecords, LogPlace, NoSuchPlace},
+    sealed::Holdings,
     serve::{
         quotas::{self, AnswerBytes, AnswerRoom},
         reads::{freshness, holding, read},
@@ -100,6 +101,10 @@ pub(super) async fn page(
 struct Feed {
     node: Arc<Services>,
     view: View,
+    /// What was asked for, and as of how many changes of agreements the filter knows the keys of its subjects.
+    asked: (Option<v1::RecordFilter>, u64),
+    /// How much of the log was looked at for sealed records, where there is a vault.
+    followed: Option<watch::Receiver<u64>>,
     place: quotas::Place,
     room: AnswerRoom,
     filter: Arc<Listed>,
@@ -146,6 +151,7 @@ pub(super) fn follow(
         Some(From::Height(height)) => Start::Height(height),
         Some(From::Cursor(cursor)) => Start::Place(LogPlace::of(cursor)?),
     };
+    let asked = (request.filter.clone(), view.reader().agreements().events());
     let keys_of = |subject: &v1::Subject| view.subject_keys(subject);
     let filter = Arc::new(Listed::of(request.filter, keys_of)?);
     let feed = Feed {
@@ -156,6 +162,8 @@ pub(super) fn follow(
         from,
         walk: Some(LogWalk::new(node.reader.clone())),
         committed: node.committed.clone(),
+        asked,
+        followed: node.holdings.as_ref().map(Holdings::followed),
         shutdown,
         held: None,
         told: None,
@@ -187,7 +195,10 @@ impl Feed {
 
     async fn turn(&mut self) -> Result<Turn, Refused> {
         let tip = self.node.reader.tip();
-        let log_size = tip.header.log_size;
+        // What was committed just now, and not looked at yet, is not known to be here.
+        let followed = self.followed.as_mut().map(|followed| *followed.borrow_and_update());
+        let log_size = followed.map_or(tip.header.log_size, |at| at.min(tip.header.log_size));
+        self.renew_filter()?;
         let from = match self.from {
             Start::Place(place) => place,
             Start::Height(height) if height <= tip.header.height => {
@@ -221,6 +232,17 @@ impl Feed {
             });
         }
         Ok(Turn::Message(self.message(records, Some(next), reached, &tip)))
+    }
+
+    /// Epochs that began since have other keys.
+    fn renew_filter(&mut self) -> Result<(), Refused> {
+        let events = self.view.reader().agreements().events();
+        if self.asked.1 != events {
+            let keys_of = |subject: &v1::Subject| self.view.subject_keys(subject);
+            self.filter = Arc::new(Listed::of(self.asked.0.clone(), keys_of)?);
+            self.asked.1 = events;
+        }
+        Ok(())
     }
 
     async fn look(&mut self, from: LogPlace, log_size: u64) -> Result<ListedRecords, Refused> {
@@ -275,8 +297,16 @@ impl Feed {
                 None => std::future::pending().await,
             }
         };
+        let followed = self.followed.as_mut();
+        let looked_at = async {
+            match followed {
+                Some(followed) => _ = followed.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.shutdown.cancelled() => Err(Refused::shutting_down()),
+            () = looked_at => Ok(()),
             // The driver is gone where it fails.
             changed = self.committed.changed() => changed.map_err(|_| Refused::shutting_down()),
             () = time => Ok(()),

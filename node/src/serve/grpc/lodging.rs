@@ -6,7 +6,7 @@ use customhouse_client::contract::{NOT_FOR_ROLE, TARGET_NOT_LODGED};
 use customhouse_formats::{
     DeclarationKey, Imported, Link, LinkTarget, Links, MessageRole, Rule, Warning, waves,
 };
-use customhouse_ledger::hash::Hash;
+use customhouse_ledger::{chain::ChainReader, hash::Hash};
 use customhouse_proto::v1::{
     self, Phase, import_link,
     import_result::Outcome,
@@ -31,6 +31,7 @@ use crate::{
         refused::{Refused, cut},
     },
     submissions::{Accepted, MappedBy, SubmissionRefusal},
+    view::View,
 };
 
 const METHOD: &str = "/customhouse.v1.Import";
@@ -62,7 +63,9 @@ pub(super) async fn link(lodging: &Lodging, batch: Batch) -> Result<(Batch, Link
     let asker = Asker::of(&lodging.client, node.agency);
     let asked = apart(move || (batch.to_link(asker), batch)).await;
     let (lookups, mut batch) = asked.ok_or_else(Refused::shutting_down)?;
-    let lookups = read_in_turns(node, lookups, Lookups::turn).await?;
+    let view = lodging.view();
+    let turn = |work: &mut (View, Lookups), _: &ChainReader| work.1.turn(&work.0);
+    let (_, lookups) = read_in_turns(node, (view, lookups), turn).await?;
     let linked = apart(move || {
         let links = batch.link(&lookups);
         (batch, links)
@@ -101,6 +104,13 @@ pub(super) async fn finish(
 }
 
 impl Lodging {
+    /// The ledger as the caller sees it.
+    fn view(&self) -> View {
+        let node = &self.service.node;
+        let (reader, holdings) = (node.reader.clone(), node.holdings.clone());
+        View::of(reader, holdings, node.agency, &self.client)
+    }
+
     /// Whether a message is to be lodged by this call.
     fn is_lodged(&self, lodged: &Lodged, index: usize) -> bool {
         let is_answer = lodged.batch.imported[index].role == MessageRole::Status;
@@ -114,7 +124,9 @@ impl Lodging {
         let node = &self.service.node;
         let asker = Asker::of(&self.client, node.agency);
         let lookups = lodged.batch.to_find_lodged(&lodged.links, asker);
-        let lookups = read_in_turns(node, lookups, Lookups::turn).await?;
+        let view = self.view();
+        let turn = |work: &mut (View, Lookups), _: &ChainReader| work.1.turn(&work.0);
+        let (_, lookups) = read_in_turns(node, (view, lookups), turn).await?;
         lodged.batch.find_lodged(&lodged.links, &lookups);
         Ok(lodged)
     }
@@ -132,6 +144,11 @@ impl Lodging {
                     Some(refused(Phase::Rejected, NOT_FOR_ROLE, reason))
                 }
                 _ if !is_lodged => None,
+                // Before anything of it is kept: attachments are not sealed yet.
+                _ if !self.asked.open && lodged.batch.imported[index].detached.is_some() => {
+                    let refusal = SubmissionRefusal::SealedAttachment;
+                    Some(refused(Phase::Rejected, refusal.code(), refusal.to_string()))
+                }
                 _ if lodged.refer(index) => {
                     ready.push(index);
                     continue;
@@ -195,10 +212,10 @@ impl Lodging {
     ) -> HashMap<Vec<u8>, Vec<v1::Reference>> {
         let before = taken.iter().filter(|(_, result)| result.reason_code == "ALREADY_EXISTS");
         let ids: Vec<_> = before.map(|(_, result)| result.record_id.clone()).collect();
-        let reader = self.service.node.reader.clone();
+        let view = self.view();
         let read = move || {
             let references = |id: Vec<u8>| {
-                let record = reader.record(&Hash::from_slice(&id).ok()?).ok()??;
+                let (record, _) = view.record_of_own(&Hash::from_slice(&id).ok()?).ok()??;
                 let record = v1::Record::decode(record.bytes?).ok()?;
                 Some((id, record.references))
             };

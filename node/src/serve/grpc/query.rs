@@ -373,6 +373,11 @@ impl Page {
         let mut bytes = 0;
         for place in places.iter().take(size) {
             let item = transactions.item(*place)?;
+            let sealed = item.place.as_ref().and_then(|place| place.sealed.as_ref());
+            if !View::tells_of_found(sealed) {
+                continue;
+            }
+            transactions.bytes += usize::try_from(item.length).unwrap_or(usize::MAX);
             bytes += item.record.len();
             if bytes > PAGE_BYTES_MAX {
                 page.more = true;

@@ -15,6 +15,7 @@ use crate::{
     identity::ClientIdentity,
     imports::lookups::{Asker, Budget, Lookups, Whose},
     serve::reads::read_in_turns,
+    view::View,
 };
 
 async fn named(fixture: &Fixture, name: &str, role: Role) -> Client {
@@ -165,7 +166,8 @@ async fn where_two_submitters_declare_it_a_person_decides_and_what_amends_is_the
 /// Look-ups at their end, and the turns that they took.
 fn in_turns(mut lookups: Lookups, node: &Services) -> (Lookups, usize) {
     let mut turns = 1;
-    while lookups.turn(&node.reader).expect("readable").is_continue() {
+    let view = View::open(node.reader.clone(), node.agency);
+    while lookups.turn(&view).expect("readable").is_continue() {
         turns += 1;
     }
     (lookups, turns)
