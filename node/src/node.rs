@@ -46,7 +46,7 @@ use crate::{
         self, DriverError, DriverParts, EVIDENCE_MAX, JournalledSigner, SignerError, VotingKey,
         listed_peers,
     },
-    health::{GRPC_SERVER, Health, LOG_SERVER, METRICS_SERVER},
+    health::{GRPC_SERVER, LOG_SERVER, METRICS_SERVER},
     inbound::Inbound,
     journal::JournalError,
     journal::ValidatorKey,
@@ -136,6 +136,12 @@ pub enum NodeError {
     /// After a shutdown, this part of it did not end in time.
     #[error("the {0} did not end within {SHUTDOWN_GRACE:?} of the shutdown")]
     Unfinished(&'static str),
+}
+
+impl NodeError {
+    fn driver(source: io::Error) -> Self {
+        Self::Serve { what: "driver thread".to_owned(), source }
+    }
 }
 
 /// A node that runs.
@@ -256,22 +262,16 @@ impl Node {
         let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader().at(parts.agency);
-        let agreements = HeldAgreements::new(HeldParts {
-            agency: parts.agency,
-            reader: reader.clone(),
-            signing: parts.signing.clone(),
-            vault: parts.sealing.as_ref().map(|keys| (keys.vault.clone(), keys.mirror.clone())),
-            terms: parts.terms.clone(),
-        });
+        let agreements = held_agreements(&parts, &reader);
         let holdings = open_holdings(&parts, &reader, &agreements)?;
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let attachments = open_attachments(&parts)?;
-        let own_peer = parts.network.identity.public();
         parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
+        let own_peer = parts.network.identity.public();
         let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
         let metrics = metrics_of(&network, &reader, &attachments, parts.sealing.as_ref());
-        let (evidence, evidence_out) = mpsc::channel(EVIDENCE_MAX);
-        let (clock_state, clock) = watch::channel(ClockState::default());
+        let ((evidence, evidence_out), (clock_state, clock)) =
+            (mpsc::channel(EVIDENCE_MAX), watch::channel(ClockState::default()));
         let (driver, driver_ended) = driver::spawn(
             DriverParts {
                 chain,
@@ -287,16 +287,12 @@ impl Node {
             (evidence, clock.clone()),
             shutdown.child_token(),
         )
-        .map_err(|source| NodeError::Serve { what: "driver thread".to_owned(), source })?;
+        .map_err(NodeError::driver)?;
         let admission = Admission::new(reader.clone(), Arc::clone(&mempool), driver.clone());
         let of_chain = (reader.clone(), admission.clone(), Arc::clone(&mempool));
         let outside = (network.clone(), metrics.clone());
-        let inbound = Inbound::new(
-            of_chain,
-            driver.clone(),
-            outside,
-            (attachments.clone(), holdings.clone()),
-        );
+        let kept = (attachments.clone(), holdings.clone());
+        let inbound = Inbound::new(of_chain, driver.clone(), outside, kept);
         let inbound = loops::take_inbound(&tasks, &network, inbound, events);
         let (submissions, worker_ended) = Submissions::start(
             &parts.outbox,
@@ -315,8 +311,7 @@ impl Node {
                 tasks: tasks.clone(),
             },
         )?;
-        let health = Health::new(tasks.clone());
-        loops::watch(&health, &driver, &network, inbound, &submissions);
+        let health = loops::watch(&tasks, &driver, &network, inbound, &submissions);
         let shared = Arc::new(Services {
             chain_id: reader.chain_id(),
             checkpoints: parts.checkpoint.map(|k| CheckpointSigner::new(&parts.genesis, k).into()),
@@ -339,7 +334,6 @@ impl Node {
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
-        loops::keep_own_agreement(&tasks, &shared);
         let fetched = (parts.attachments_section.fetch, driver.committed());
         loops::go_on_beside(&tasks, &shared, clock_state, fetched);
         Ok(Self { shared, driver_ended, worker_ended, tasks })
@@ -487,6 +481,17 @@ fn open_signers(parts: &NodeParts) -> Result<(Voting, Option<Voting>), NodeError
 
 fn open_attachments(parts: &NodeParts) -> Result<Attachments, NodeError> {
     Ok(Attachments::open(&parts.attachments, parts.attachments_section.limits())?)
+}
+
+/// What the agency holds of its agreements.
+fn held_agreements(parts: &NodeParts, reader: &ChainReader) -> HeldAgreements {
+    HeldAgreements::new(HeldParts {
+        agency: parts.agency,
+        reader: reader.clone(),
+        signing: parts.signing.clone(),
+        vault: parts.sealing.as_ref().map(|keys| (keys.vault.clone(), keys.mirror.clone())),
+        terms: parts.terms.clone(),
+    })
 }
 
 /// The store of sealed records, where there is a vault that the registry knows.

@@ -6,7 +6,7 @@
 //! | `store`, `row` | where the bytes are, each record's sealed under a key of its own, and how it stands |
 //! | `holdings` | what is held: taken from clients, kept, and opened |
 //! | `checking` | whether bytes are a record's, and what its slot says of them |
-//! | `following` | what the chain says of who is entitled to what |
+//! | `following` | what the chain says about entitlement |
 //! | `receiving`, `delivery`, `fetching` | the bytes of others' records, this agency's on their way to others, and what is lacked |
 //! | `turns` | what deliveries and fetches share |
 //! | `subject_keys` | what a slot carries of what its record is about |

@@ -83,9 +83,23 @@ impl Cluster {
         Self::start_on(size, true).await
     }
 
+    /// Lays out a network with an agreement among its first agencies, and starts all its nodes. The agreement is not
+    /// lodged yet: gives its file.
+    pub async fn start_agreed(size: usize, parties: usize) -> (Self, PathBuf) {
+        let cluster = Self::start_laid_out(|| Self::lay_out_agreed(size, parties), false).await;
+        let files = cluster.network.agreement_files();
+        let file = files.into_iter().next().expect("laid out with the network");
+        (cluster, file)
+    }
+
     async fn start_on(size: usize, with_links: bool) -> Self {
+        Self::start_laid_out(|| Self::lay_out(size), with_links).await
+    }
+
+    async fn start_laid_out(lay_out: impl Fn() -> Self, with_links: bool) -> Self {
         for _ in 0..LAYOUTS_MAX {
-            let mut cluster = Self::lay_out(size);
+            let mut cluster = lay_out();
+            let size = cluster.size();
             if with_links {
                 cluster.lay_links().await;
             }
@@ -96,11 +110,16 @@ impl Cluster {
                 return cluster;
             }
         }
-        panic!("no free ports for {size} nodes in {LAYOUTS_MAX} tries")
+        panic!("no free ports in {LAYOUTS_MAX} tries")
     }
 
     /// Lays out a network and starts nothing.
     pub fn lay_out(size: usize) -> Self {
+        Self::lay_out_agreed(size, 0)
+    }
+
+    /// The same with an agreement among its first agencies, where they are any.
+    fn lay_out_agreed(size: usize, parties: usize) -> Self {
         let dir = tempfile::Builder::new().prefix("customhouse-").tempdir().expect("a directory");
         let codes = AGENCIES[..size].iter().map(|code| code.parse().expect("a code"));
         let new = NewNetwork {
@@ -109,7 +128,12 @@ impl Cluster {
             agencies: codes.zip(ports::free(size)).collect(),
             history_bits: HISTORY_BITS,
             parameters: BTreeMap::new(),
-            agreements: Vec::new(),
+            agreements: match parties {
+                0 => Vec::new(),
+                _ => vec![
+                    AGENCIES[..parties].iter().map(|code| code.parse().expect("a code")).collect(),
+                ],
+            },
         };
         let network = LocalNetwork::create(&new).expect("a network is laid out");
         let node = |agency: &LocalAgency| {
@@ -325,6 +349,11 @@ impl Cluster {
     /// Waits for the end of a node that is to end by itself.
     pub async fn exit(&mut self, node: usize) -> ExitStatus {
         self.nodes[node].exit().await
+    }
+
+    /// The directory of all: every node's data, vault, keys and log.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Deletes what a stopped node has stored. Its keys and the signer's journal stay.

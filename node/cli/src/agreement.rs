@@ -15,6 +15,7 @@ use customhouse_proto::v1::{self, Phase};
 
 use super::{command::Done, connect::Connection, failure::WrongUsage, output::Output};
 
+mod grant;
 mod propose;
 mod view;
 
@@ -60,6 +61,9 @@ pub(crate) enum AgreementCommand {
         Examples:\n  customhouse --profile nl/ops agreement leave 5f0c…"
     )]
     Leave(LeaveArgs),
+    /// Share a sealed record of this agency with the parties of another agreement too.
+    #[command(after_help = grant::HELP)]
+    Grant(grant::GrantArgs),
 }
 
 #[derive(clap::Args)]
@@ -139,7 +143,9 @@ Two agencies agree that they see each other's declarations and inspections for a
   4. A month before its end one of them proposes the next epoch, on the same terms or others:
        customhouse --profile nl/ops agreement propose --renew 5f0c… --out nl-be-2.offer
   5. Either leaves alone, which ends it for both within an hour:
-       customhouse --profile be/ops agreement leave 5f0c…";
+       customhouse --profile be/ops agreement leave 5f0c…
+
+A record that was lodged for another agreement, or for the own agency alone, is shared later by `agreement grant`.";
 
 pub(crate) async fn run(command: AgreementCommand, output: Output, node: Connection) -> Done {
     match command {
@@ -148,6 +154,7 @@ pub(crate) async fn run(command: AgreementCommand, output: Output, node: Connect
         AgreementCommand::Show(args) => show(&args, output, &node).await?,
         AgreementCommand::Lodge(args) => lodge(&args, output, &node).await?,
         AgreementCommand::Leave(args) => leave(&args, output, &node).await?,
+        AgreementCommand::Grant(args) => grant::run(&args, output, &node).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

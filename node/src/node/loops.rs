@@ -41,17 +41,19 @@ pub(super) fn take_inbound(
 
 /// Asks all of them from now on.
 pub(super) fn watch(
-    health: &Health,
+    tasks: &Tasks,
     driver: &DriverHandle,
     network: &NetworkHandle,
     inbound: Probe,
     submissions: &Submissions,
-) {
+) -> Health {
+    let health = Health::new(tasks.clone());
     let (driver, network, submissions) = (driver.clone(), network.clone(), submissions.clone());
     health.watch("driver", move || driver.clone().answered());
     health.watch("network", move || network.clone().answered());
     health.watch("inbound", move || inbound.clone().answered());
     health.watch("submissions", move || submissions.clone().answered());
+    health
 }
 
 /// Starts telling the chain of breaches.
@@ -72,6 +74,7 @@ pub(super) fn go_on_beside(
     fetch_attachments(tasks, node, fetched.0, fetched.1);
     back_up_vault(tasks, node);
     exchange_sealed(tasks, node);
+    keep_own_agreement(tasks, node);
 }
 
 /// Starts comparing this node's clock with those of the others.
@@ -81,7 +84,7 @@ fn compare_clocks(tasks: &Tasks, node: &Services, state: watch::Sender<ClockStat
 }
 
 /// Starts keeping an epoch of the agency's own agreement in force, where there is a vault for its secret.
-pub(super) fn keep_own_agreement(tasks: &Tasks, node: &Services) {
+fn keep_own_agreement(tasks: &Tasks, node: &Services) {
     let Some(sealing) = node.holdings.as_ref().map(Holdings::keys) else { return };
     let own = OwnAgreement::of(node, sealing.retention_months());
     let responder = node.health.listener(OWN_AGREEMENT);

@@ -30,6 +30,7 @@ mod receipts;
 mod restored;
 mod rolling;
 mod rubbish;
+mod sealed;
 mod shared_data;
 mod stores;
 mod stranded;

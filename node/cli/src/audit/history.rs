@@ -59,7 +59,8 @@ Examples:
   customhouse audit history mrn:18GBJ4XG51QGC33AR9 --files exported/ --genesis genesis.json";
 
 pub(super) const ABSENT_HELP: &str = "\
-The proof shows, as of a certified block, that no record on the ledger names the subject. It covers what
+The proof shows, as of a certified block, that no open record on the ledger names the subject (of sealed ones
+`audit sealed-history` tells, agreement by agreement). It covers what
 submitters stated: the subjects of the records, each in its normal form. It does not cover what a source
 message says where nothing was stated of it: `submit` warns of all that an importer does not understand.
 With --files nothing is asked for over the network.
@@ -339,7 +340,7 @@ impl fmt::Display for Absence {
             writeln!(f, "record {record_id} of {agency} at height {height}")?;
         }
         let verified =
-            format!("no record on the ledger names {} as a subject", self.answer.subject);
+            format!("no open record on the ledger names {} as a subject", self.answer.subject);
         self.answer.conclusion(f, &verified)?;
         match self.answer.verdict {
             Verdict::Verified => write!(f, "\n{COVERS}"),
