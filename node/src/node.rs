@@ -254,11 +254,9 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn start(
-        mut parts: NodeParts,
-        shutdown: &CancellationToken,
-    ) -> Result<Self, NodeError> {
+    pub async fn start(parts: NodeParts, shutdown: &CancellationToken) -> Result<Self, NodeError> {
         let (started, tasks) = (Instant::now(), Tasks::new(shutdown.clone()));
+        let fetch = parts.attachments_section.fetch;
         let (signer, next_signer) = open_signers(&parts)?;
         let chain = open_chain(&parts).await?;
         let reader = chain.reader().at(parts.agency);
@@ -266,9 +264,9 @@ impl Node {
         let holdings = open_holdings(&parts, &reader, &agreements)?;
         let mempool = Arc::new(Mutex::new(Mempool::new(parts.mempool)));
         let attachments = open_attachments(&parts)?;
-        parts.network.peers = parts.addresses.of_all(&listed_peers(&reader));
-        let own_peer = parts.network.identity.public();
-        let (network, events) = network::spawn(parts.network, shutdown.child_token()).await?;
+        let (own_peer, of_peers) = (parts.network.identity.public(), listed_peers(&reader));
+        let config = NetworkConfig { peers: parts.addresses.of_all(&of_peers), ..parts.network };
+        let (network, events) = network::spawn(config, shutdown.child_token()).await?;
         let metrics = metrics_of(&network, &reader, &attachments, parts.sealing.as_ref());
         let ((evidence, evidence_out), (clock_state, clock)) =
             (mpsc::channel(EVIDENCE_MAX), watch::channel(ClockState::default()));
@@ -311,8 +309,8 @@ impl Node {
                 tasks: tasks.clone(),
             },
         )?;
-        let health = loops::watch(&tasks, &driver, &network, inbound, &submissions);
         let shared = Arc::new(Services {
+            health: loops::watch(&tasks, &driver, &network, inbound, &submissions),
             chain_id: reader.chain_id(),
             checkpoints: parts.checkpoint.map(|k| CheckpointSigner::new(&parts.genesis, k).into()),
             genesis: Arc::new(parts.genesis),
@@ -326,7 +324,6 @@ impl Node {
             mempool,
             started,
             metrics,
-            health,
             clock,
             backup: parts.backup,
             holdings,
@@ -334,8 +331,7 @@ impl Node {
             backing_up: Arc::default(),
         });
         loops::report(&tasks, Reporter::of(&shared, parts.signing), evidence_out);
-        let fetched = (parts.attachments_section.fetch, driver.committed());
-        loops::go_on_beside(&tasks, &shared, clock_state, fetched);
+        loops::go_on_beside(&tasks, &shared, clock_state, (fetch, driver.committed()));
         Ok(Self { shared, driver_ended, worker_ended, tasks })
     }
 

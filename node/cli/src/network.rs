@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 use clap::Subcommand;
 use customhouse_ledger::{
     agency::{AgencyCode, AgencyCodeError},
+    authority::{ALWAYS_OPEN, RecordKind},
     hash::Hash,
 };
 use customhouse_node::local_network::{LocalNetwork, NewNetwork, Ports};
@@ -57,6 +58,10 @@ pub(crate) struct NewArgs {
     /// A parameter that is not to have its default, such as heartbeat_ms=60000 or open_kinds=declaration,event.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameter: Vec<(String, u64)>,
+    /// Records of all kinds may be lodged open, where every member reads them: for trying out. Without it they are
+    /// sealed, but for what is about the network itself.
+    #[arg(long)]
+    open: bool,
     /// Agencies that agree from the beginning to share sealed records of all kinds. May be given more than once.
     #[arg(long, value_name = "CODE,CODE,…", value_parser = parse_parties)]
     agreement: Vec<Parties>,
@@ -75,11 +80,15 @@ fn parse_agency(text: &str) -> Result<AgencyCode, AgencyCodeError> {
     text.trim().parse()
 }
 
+/// The parameter that says which kinds may be lodged open.
+const OPEN_KINDS: &str = "open_kinds";
+
 const NEW_EXAMPLES: &str = "\
 Examples:
   customhouse network new --agencies NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI --dir net
   customhouse network new --agencies KR-KCS,SG-CUSTOMS --dir pilot --base-port 9000
   customhouse network new --agencies NL-DOUANE,BE-AADA,DE-ZOLL,FR-DGDDI --dir net --agreement NL-DOUANE,BE-AADA
+  customhouse network new --agencies NL-DOUANE,BE-AADA --dir net --open
 
 An agreement has its file in DIR/agreements: all parties have approved it, `network run` lodges it when the nodes serve,
 and so does `agreement lodge FILE`. It is for trying out: all keys are on this machine.
@@ -120,12 +129,17 @@ pub(crate) fn run(command: NetworkCommand, output: Output) -> Done {
 impl NewArgs {
     fn plan(&self) -> anyhow::Result<NewNetwork> {
         let ports = Ports::from_base(self.base_port, self.agencies.len())?;
+        let mut parameters = by_name(&self.parameter)?;
+        if !self.open {
+            let sealed = RecordKind::bits(&ALWAYS_OPEN);
+            parameters.entry(OPEN_KINDS.to_owned()).or_insert(sealed);
+        }
         Ok(NewNetwork {
             dir: self.dir.clone(),
             name: self.name.clone(),
             agencies: self.agencies.iter().copied().zip(ports).collect(),
             history_bits: self.history_bits,
-            parameters: by_name(&self.parameter)?,
+            parameters,
             agreements: self.agreement.iter().map(|parties| parties.0.clone()).collect(),
         })
     }

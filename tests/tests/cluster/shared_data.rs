@@ -67,7 +67,7 @@ fn large_declaration(folder: &Path, dir: &Path) -> PathBuf {
 
 fn submit(cluster: &Cluster, paths: [&Path; 2], receipts: &Path) -> Value {
     let (profile, office) = (cluster.profile(0, "broker"), cluster.profile(0, "officer"));
-    let arguments = ["--profile", text(&profile), "--output", "json", "submit", "wco"];
+    let arguments = ["--profile", text(&profile), "--output", "json", "submit", "wco", "--open"];
     let rest =
         ["--allow-malformed", "--receipts", text(receipts), "--office-profile", text(&office)];
     let all = arguments.into_iter().chain(paths.map(text)).chain(rest);

@@ -49,7 +49,7 @@ fn files_go_to_the_node_with_their_record_and_come_back() {
     let record = r#"{"declaration": {"regime": "IMPORT", "reference": "LRN1"}}"#;
     desk.write("record.json", record);
     let broker = "--profile net/NL-DOUANE/clients/broker";
-    let submit = "--output json submit record record.json --receipts receipts";
+    let submit = "--output json submit record record.json --open --receipts receipts";
     let attach = "--attach invoice.pdf --attach scan.tiff";
     desk.run(&format!("{broker} {submit} {attach}")).exits(0);
     let receipt = fs::read_dir(desk.path("receipts")).expect("there").next().expect("one");
@@ -84,7 +84,7 @@ fn a_source_larger_than_a_record_comes_back_byte_for_byte() {
     fs::create_dir(desk.path("messages")).expect("made");
     desk.write("messages/large.xml", &message);
     let broker = "--profile net/NL-DOUANE/clients/broker";
-    let submit = format!("{broker} --output json submit wco messages --receipts receipts");
+    let submit = format!("{broker} --output json submit wco messages --open --receipts receipts");
     let submitted = desk.run(&submit).exits(0).json();
     let id = submitted["records"][0]["record_id"].as_str().expect("text");
     let query = format!("--profile net/NL-DOUANE/clients/officer query record {id}");

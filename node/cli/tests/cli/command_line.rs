@@ -161,7 +161,7 @@ fn declarations_go_in_once_and_come_back_byte_for_byte_with_receipts() {
     let broken = desk.path("broken.xml");
     fs::write(&broken, "<a>\n  <b></a>").expect("writable");
     let submit = format!(
-        "--profile net/NL-DOUANE/clients/broker --output json submit wco {} {} --receipts receipts {OFFICE}",
+        "--profile net/NL-DOUANE/clients/broker --output json submit wco {} {} --open --receipts receipts {OFFICE}",
         samples.display(),
         broken.display()
     );

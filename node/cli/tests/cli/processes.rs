@@ -65,7 +65,8 @@ impl Drop for Running {
 
 /// A network in the directory `net` of a desk, that runs as long as this is held.
 pub(crate) fn network(desk: &Desk, agencies: &str) -> Running {
-    let new = format!("network new --agencies {agencies} --dir net --base-port {}", base_port());
+    let new =
+        format!("network new --agencies {agencies} --dir net --open --base-port {}", base_port());
     desk.run(&format!("{new} --history-bits 8")).exits(0);
     let network = Running::start(desk.command("network run --dir net"));
     desk.run("network status --dir net --wait 60").exits(0);
