@@ -294,7 +294,7 @@ fn decisions_are_read_from_a_node_and_from_a_store_of_one_that_does_not_run(
 fn an_audit_tells_verified_from_invalid_and_from_not_enough_evidence() {
     let desk = Desk::new();
     let network = network(&desk, FOUR);
-    let submit = "--profile net/NL-DOUANE/clients/broker --output json submit wco";
+    let submit = "--profile net/NL-DOUANE/clients/broker --output json submit wco --open";
     let samples = samples();
     desk.run(&format!("{submit} {} --receipts receipts {OFFICE}", samples.display())).exits(0);
     let history = "--profile net/DE-ZOLL/clients/auditor --output json audit history \
