@@ -24,6 +24,9 @@ use crate::{
     sealed::{Check, Holdings, PartyHolds, SealedId, Standing, error::SealedError},
 };
 
+/// Transactions that are waited for to be looked at.
+const WAITED_FOR_MAX: u64 = 100_000;
+
 /// The ledger as a caller sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct View {
@@ -32,6 +35,8 @@ pub struct View {
     agency: AgencyCode,
     /// Who asks; nobody where the node itself looks.
     caller: Option<ClientIdentity>,
+    /// Whether it waits for sealed records that were committed just now to be looked at.
+    waits: bool,
 }
 
 /// What a caller sees of a record.
@@ -51,13 +56,28 @@ impl View {
         agency: AgencyCode,
         caller: &ClientIdentity,
     ) -> Self {
-        Self { reader, holdings, agency, caller: Some(caller.clone()) }
+        Self { reader, holdings, agency, caller: Some(caller.clone()), waits: false }
     }
 
     /// Of an open ledger, where nobody asks.
     #[cfg(test)]
     pub(crate) fn open(reader: ChainReader, agency: AgencyCode) -> Self {
-        Self { reader, holdings: None, agency, caller: None }
+        Self { reader, holdings: None, agency, caller: None, waits: false }
+    }
+
+    /// The same for a feed, which comes to each record once.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Self { waits: true, ..self }
+    }
+
+    /// Whether a transaction was committed just now, and it is not known yet which of its sealed records are here. Where
+    /// much is not looked at, nobody waits for that.
+    pub fn is_to_be_looked_at(&self, log_index: u64) -> bool {
+        let Some(holdings) = self.holdings.as_ref().filter(|_| self.waits) else { return false };
+        let followed = *holdings.followed().borrow();
+        let behind = self.reader.tip().header.log_size.saturating_sub(followed);
+        log_index >= followed && behind <= WAITED_FOR_MAX
     }
 
     /// The ledger without the bytes of sealed records.
@@ -108,6 +128,21 @@ impl View {
         if !self.may_read_any(id) {
             return Ok((BytesState::NotForCaller, None, None));
         }
+        let found = self.opened(holdings, id)?;
+        // Whoever reads some records only is told of those alone: that another is missing would answer a guess.
+        let sees_all = self.caller.as_ref().is_none_or(|caller| caller.role == Role::Officer);
+        Ok(match found {
+            (BytesState::Here, ..) => found,
+            _ if sees_all => found,
+            _ => (BytesState::NotForCaller, None, None),
+        })
+    }
+
+    fn opened(
+        &self,
+        holdings: &Holdings,
+        id: &SealedId,
+    ) -> Result<(BytesState, Option<Check>, Option<Bytes>), StoreError> {
         let row = holdings.row(id).map_err(store_error)?;
         let Some(row) = row.filter(|row| row.standing == Standing::Committed) else {
             return Ok((BytesState::Missing, None, None));

@@ -59,6 +59,8 @@ pub struct ListedRecords {
     pub next: LogPlace,
     /// Whether there is nothing beyond, as of the log size that was looked at.
     pub at_end: bool,
+    /// Whether it stopped before a sealed record that was committed just now.
+    pub waits: bool,
 }
 
 /// The log has no such place, and never will.
@@ -146,6 +148,7 @@ pub fn list(
         without_records,
         bytes: 0,
         looked_at: 0,
+        opened: 0,
         began: Instant::now(),
     };
     let found = match (filter.subject(), newest_first) {
@@ -165,6 +168,8 @@ struct Page<'a> {
     without_records: bool,
     bytes: usize,
     looked_at: usize,
+    /// Sealed records.
+    opened: usize,
     began: Instant,
 }
 
@@ -279,13 +284,20 @@ impl Page<'_> {
         }
         let is_sealed = slot.form != SlotForm::Open;
         // To open one takes as long as to look at many that are open.
-        if is_sealed && self.looked_at > 1 && self.began.elapsed() > self.budget.time {
+        if is_sealed && self.opened > 0 && self.began.elapsed() > self.budget.time {
             return Ok(false);
         }
+        self.opened += usize::from(is_sealed);
         let id = SealedId { agency: transaction.header.agency, record_id: slot.record_id };
         let SeenRecord { bytes, sealed } = self.view.see((&slot.form, &id), slot.record.clone())?;
         if self.filter.has_subjects() && !View::tells_of_found(sealed.as_ref()) {
             return Ok(true);
+        }
+        if self.view.is_to_be_looked_at(transaction.log_index)
+            && sealed.as_ref().is_some_and(|s| s.bytes() == BytesState::Missing)
+        {
+            self.found.waits = true;
+            return Ok(false);
         }
         let is_missing = sealed.as_ref().is_some_and(|s| s.bytes() == BytesState::Missing);
         // What is on the chain was checked before it was committed, and what is held before it was kept. Of a record

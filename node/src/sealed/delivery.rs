@@ -3,7 +3,7 @@
 //! It goes on until there is nothing left: a record is delivered when its receiver has signed that it holds it. One
 //! party's node that is away, slow or lying delays no other's.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -26,6 +26,9 @@ use crate::{clock, network::NetworkHandle};
 
 /// Bytes of a push, beyond the first record.
 const PUSH_BYTES: usize = 512 * 1024;
+
+/// Time between two looks for an agency none of whose nodes is connected.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// Delivers until the node stops.
 ///
@@ -62,7 +65,7 @@ async fn deliver_to(
     network: NetworkHandle,
     to: AgencyCode,
 ) -> Result<AgencyCode, SealedStoreError> {
-    let mut pause = Pause::new();
+    let (mut pause, mut work) = (Pause::new(), holdings.work());
     let mut after: Option<Outgoing> = None;
     // Whether anything was taken since the beginning of the list.
     let mut taken = false;
@@ -70,7 +73,7 @@ async fn deliver_to(
         // Nothing is opened for nobody.
         let peers = connected(&network, &to);
         if peers.is_empty() {
-            pause.wait().await;
+            tokio::time::sleep(AWAY).await;
             continue;
         }
         let (of, from) = (holdings.clone(), after);
@@ -83,7 +86,7 @@ async fn deliver_to(
                 if std::mem::take(&mut taken) {
                     pause = Pause::new();
                 }
-                pause.wait().await;
+                pause.wait(&mut work).await;
                 continue;
             }
             (Some(last), _) => after = Some(last),

@@ -24,6 +24,12 @@ pub enum SealedStoreError {
         /// In hexadecimal.
         key: String,
     },
+    /// It is of another network.
+    #[error(
+        "store of sealed records {0}: it is of another chain. Move it away, and the node begins a new one; or configure \
+         the network that it is of"
+    )]
+    OtherChain(PathBuf),
     /// Its files are not all there, or not as they were written: it would be opened without a part of it.
     #[error(
         "store of sealed records {path}: {what}. A part of what is held would be left out; put the folder right, or \

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use customhouse_ledger::agency::AgencyCode;
+use customhouse_ledger::{agency::AgencyCode, keys::PublicKey};
 use customhouse_proto::v1::{self, sealed_request::Request, sealed_response::Response};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,7 @@ async fn fetch_of(
     network: NetworkHandle,
     agency: AgencyCode,
 ) -> Result<AgencyCode, SealedStoreError> {
+    let mut work = holdings.work();
     tokio::time::sleep(GRACE).await;
     let (mut after, mut pass, mut pause) = (None::<SealedId>, 0_usize, Pause::new());
     let mut found = false;
@@ -76,7 +77,7 @@ async fn fetch_of(
                 if std::mem::take(&mut found) {
                     pause = Pause::new();
                 } else {
-                    pause.wait().await;
+                    pause.wait(&mut work).await;
                 }
             }
             (Some(last), _) => {
@@ -87,7 +88,8 @@ async fn fetch_of(
     }
 }
 
-/// Asks one of those who may hold any of these records for them. Gives how many came.
+/// Asks those who may hold any of these records for them, one after the other, until one gives some. Gives how many
+/// came.
 async fn pull(
     holdings: &Holdings,
     network: &NetworkHandle,
@@ -97,11 +99,27 @@ async fn pull(
     let Some(agency) = missing.first().map(|id| id.agency) else { return Ok(0) };
     let (of, ids) = (holdings.clone(), missing.to_vec());
     let holders = apart(move || Ok(of.holders(agency, &ids))).await?;
-    let peers: Vec<_> = holders.iter().flat_map(|agency| connected(network, agency)).collect();
-    if peers.is_empty() {
-        return Ok(0);
+    let mut peers: Vec<_> = holders.iter().flat_map(|agency| connected(network, agency)).collect();
+    if !peers.is_empty() {
+        let first = pass % peers.len();
+        peers.rotate_left(first);
     }
-    let peer = peers[pass % peers.len()];
+    for peer in peers {
+        let count = pull_from(holdings, network, peer, missing).await?;
+        if count > 0 {
+            return Ok(count);
+        }
+    }
+    Ok(0)
+}
+
+async fn pull_from(
+    holdings: &Holdings,
+    network: &NetworkHandle,
+    peer: PublicKey,
+    missing: &[SealedId],
+) -> Result<usize, SealedStoreError> {
+    let Some(agency) = missing.first().map(|id| id.agency) else { return Ok(0) };
     let record_ids = missing.iter().map(|id| id.record_id.0.to_vec()).collect();
     let asked = v1::SealedPull { agency: agency.to_string(), record_ids };
     let request = v1::SealedRequest { request: Some(Request::Pull(asked)) };

@@ -1,7 +1,7 @@
 //! Looking at what is committed: which sealed records this agency is entitled to, which of them are here, and which
 //! it shares with others from now on.
 
-use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, atomic::Ordering};
 
 use customhouse_ledger::{
     agency::AgencyCode,
@@ -56,8 +56,8 @@ pub(crate) async fn follow(
             let more = of.follow(&mut walk, &tip)?;
             if !more {
                 // By the time of the block up to which all was looked at, and of no later one.
-                of.expire(tip.header.time_ms)?;
-                of.check_again()?;
+                of.expire(&tip)?;
+                of.check_again(&mut walk)?;
                 walk.forget();
             }
             Ok::<_, SealedError>((more, walk))
@@ -143,13 +143,19 @@ impl Holdings {
                 let bytes = self.0.store.content(&id)?.map_or(0, |bytes| bytes.len() as u64);
                 batch.end_pending(not_after_ms, &id);
                 changed.settled.push((agency, bytes));
+                let place = SlotPlace { log_index: transaction.log_index, position: slot.position };
                 let check = match check {
                     Check::NotYet => self.check_held((&id, epoch), slot)?,
-                    check => check,
+                    check => Some(check),
                 };
+                if check.is_none() {
+                    // What was pushed is lost, or does not open: it is fetched.
+                    batch.put_missing(&id, place);
+                    changed.work = true;
+                }
+                let check = check.unwrap_or(Check::NotYet);
                 if check == Check::NotYet {
-                    let (log_index, position) = (transaction.log_index, slot.position);
-                    batch.put_unchecked(&id, SlotPlace { log_index, position });
+                    batch.put_unchecked(&id, place);
                 }
                 batch.put_row(&id, &Row { standing: Standing::Committed, check });
             }
@@ -163,19 +169,18 @@ impl Holdings {
         Ok(())
     }
 
-    /// Holds the bytes that came before their slot against it.
+    /// Holds the bytes that came before their slot against it; `None` where they are not here after all.
     fn check_held(
         &self,
         (id, epoch): (&SealedId, &EpochId),
         slot: &ListedSlot,
-    ) -> Result<Check, SealedError> {
+    ) -> Result<Option<Check>, SealedError> {
         match self.record(id) {
-            Ok(Some(record)) => Ok(self.check_slot((id, epoch), &slot.subject_keys, &record)),
-            Ok(None) => Ok(Check::NotYet),
+            Ok(record) => Ok(record.map(|r| self.check_slot((id, epoch), &slot.subject_keys, &r))),
             Err(SealedError::Store(error)) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, record = %id.record_id.short(), "a sealed record does not open");
-                Ok(Check::NotYet)
+                Ok(None)
             }
         }
     }
@@ -184,7 +189,12 @@ impl Holdings {
     ///
     /// # Errors
     /// The store's.
-    pub(super) fn expire(&self, time_ms: u64) -> Result<(), SealedError> {
+    pub(super) fn expire(&self, tip: &Tip) -> Result<(), SealedError> {
+        let time_ms = tip.header.time_ms;
+        // A ledger that was put back has blocks to fetch that were looked at before.
+        if self.0.store.cursor()? > tip.header.log_size {
+            return Ok(());
+        }
         loop {
             let _turn = self.turn();
             let expired = self.0.store.expired(time_ms, EXPIRED_AT_ONCE)?;
@@ -206,11 +216,15 @@ impl Holdings {
         }
     }
 
-    /// Holds what could not be checked before against its slot, where the vault has got other secrets since.
+    /// Holds what came late against its slot; and what could not be checked before, where the vault has got other
+    /// secrets since.
     ///
     /// # Errors
     /// The stores'.
-    pub(super) fn check_again(&self) -> Result<(), SealedError> {
+    pub(super) fn check_again(&self, walk: &mut LogWalk) -> Result<(), SealedError> {
+        let fresh =
+            std::mem::take(&mut *self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner));
+        self.check_all(&fresh, walk)?;
         let generation = self.0.keys.vault.generation();
         if self.0.checked.swap(generation, Ordering::Relaxed) == generation {
             return Ok(());
@@ -220,20 +234,41 @@ impl Holdings {
             let unchecked = self.0.store.unchecked_after(after.as_ref(), CHECKED_AT_ONCE)?;
             let Some((last, _)) = unchecked.last().copied() else { return Ok(()) };
             after = Some(last);
-            for (id, place) in unchecked {
-                let check = match self.record(&id) {
-                    Ok(Some(record)) => self.check_at(&id, place, &record)?,
-                    Err(SealedError::Store(error)) => return Err(error.into()),
-                    Ok(None) | Err(_) => Check::NotYet,
-                };
-                if check == Check::NotYet {
-                    continue;
+            self.check_all(&unchecked, walk)?;
+        }
+    }
+
+    fn check_all(
+        &self,
+        unchecked: &[(SealedId, SlotPlace)],
+        walk: &mut LogWalk,
+    ) -> Result<(), SealedError> {
+        for (id, place) in unchecked {
+            let Some(transaction) = walk.at(place.log_index)? else { continue };
+            let slot = transaction.slots.iter().find(|slot| slot.position == place.position);
+            let Some((slot, epoch)) = slot.and_then(|slot| Some((slot, slot.form.epoch()?))) else {
+                continue;
+            };
+            // Before anything is opened.
+            if self.epoch(&epoch).is_none() {
+                continue;
+            }
+            match self.check_held((id, &epoch), slot)? {
+                Some(Check::NotYet) => {}
+                Some(check) => {
+                    let (_turn, mut batch) = (self.turn(), self.0.store.batch());
+                    batch.put_row(id, &Row { standing: Standing::Committed, check });
+                    batch.checked(id);
+                    batch.commit_unsynced()?;
                 }
-                let (_turn, mut batch) = (self.turn(), self.0.store.batch());
-                batch.put_row(&id, &Row { standing: Standing::Committed, check });
-                batch.checked(&id);
-                batch.commit_unsynced()?;
+                None => {
+                    let (_turn, mut batch) = (self.turn(), self.0.store.batch());
+                    batch.put_missing(id, *place);
+                    batch.commit_unsynced()?;
+                    self.wake();
+                }
             }
         }
+        Ok(())
     }
 }

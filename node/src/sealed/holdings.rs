@@ -64,6 +64,8 @@ pub(super) struct Held {
     pub(super) followed: watch::Sender<u64>,
     /// The vault's generation when what was not checked was looked at last.
     pub(super) checked: AtomicU64,
+    /// What came and is to be held against its slot.
+    pub(super) fresh: Mutex<Vec<(SealedId, SlotPlace)>>,
     /// Told where something came that is to be held against its slot.
     pub(super) unchecked: Notify,
 }
@@ -99,7 +101,7 @@ impl Holdings {
         reader: ChainReader,
         signing_key: SigningKey,
     ) -> Result<Self, SealedStoreError> {
-        let store = SealedStore::open(path)?;
+        let store = SealedStore::open(path, &reader.chain_id())?;
         let mut pending = HashMap::new();
         for (id, bytes) in store.pending()? {
             *pending.entry(id.agency).or_default() += u64::from(bytes);
@@ -121,6 +123,7 @@ impl Holdings {
             turn: Mutex::default(),
             followed: watch::Sender::new(followed),
             checked: AtomicU64::new(0),
+            fresh: Mutex::default(),
             unchecked: Notify::new(),
             work,
         })))

@@ -1,11 +1,10 @@
 //! Taking the bytes of other agencies' records, and giving those of this node to whoever shares them.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{collections::BTreeSet, sync::PoisonError};
 
 use customhouse_ledger::{
     agency::AgencyCode,
     authority::Role,
-    chain::LogWalk,
     hash::{Hash, Tag},
     keys::{PublicKey, Signature},
     transaction::EpochId,
@@ -26,7 +25,6 @@ use super::{
     error::SealedError,
     holdings::Holdings,
     row::{Row, Standing},
-    store::SlotPlace,
 };
 use crate::clock;
 
@@ -178,22 +176,6 @@ impl Holdings {
         parties.is_some_and(|parties| agencies.iter().all(|agency| parties.contains(agency)))
     }
 
-    /// Holds bytes against a slot that is on the chain.
-    pub(super) fn check_at(
-        &self,
-        id: &SealedId,
-        place: SlotPlace,
-        record: &[u8],
-    ) -> Result<Check, SealedError> {
-        let mut walk = LogWalk::new(self.0.reader.clone());
-        let Some(transaction) = walk.at(place.log_index)? else { return Ok(Check::NotYet) };
-        let slot = transaction.slots.iter().find(|slot| slot.position == place.position);
-        let checked = slot.and_then(|slot| {
-            Some(self.check_slot((id, &slot.form.epoch()?), &slot.subject_keys, record))
-        });
-        Ok(checked.unwrap_or(Check::NotYet))
-    }
-
     /// Seals and keeps what was taken: intents first, so that a crash leaves no copy under a key that nobody knows of.
     fn keep(&self, mut new: Vec<New>) -> Result<(), SealedError> {
         let mut ids = BTreeSet::new();
@@ -202,7 +184,7 @@ impl Holdings {
             return Ok(());
         }
         let (vault, month) = (&self.0.keys.vault, self.0.keys.retention_month());
-        let mut keys = self.intend(&new, month)?;
+        let mut keys = self.intend(&mut new, month)?;
         let mut sealed: Vec<(SealedId, Leased<SealedBytes>)> = Vec::with_capacity(new.len());
         for (new, key) in new.iter().zip(&mut keys) {
             let place = self.place(&new.id);
@@ -226,10 +208,21 @@ impl Holdings {
         Ok(())
     }
 
-    /// A wrapped key for each, durable at its place: the one that a crash has left there, or a new one.
-    fn intend(&self, new: &[New], month: RetentionMonth) -> Result<Vec<Intended>, SealedError> {
+    /// A wrapped key for each, durable at its place: the one that a crash has left there, or a new one. What another
+    /// has brought meanwhile is left out: no key takes the place of bytes that are told to be held.
+    fn intend(
+        &self,
+        new: &mut Vec<New>,
+        month: RetentionMonth,
+    ) -> Result<Vec<Intended>, SealedError> {
+        let (_turn, mut here) = (self.turn(), Vec::with_capacity(new.len()));
+        for New { id, .. } in &*new {
+            here.push(self.is_here(id)?);
+        }
+        let mut here = here.into_iter();
+        new.retain(|_| here.next() == Some(false));
         let (mut intents, mut keys) = (self.0.store.batch(), Vec::with_capacity(new.len()));
-        for New { id, .. } in new {
+        for New { id, .. } in &*new {
             let before = self.0.store.content(id)?.filter(|kept| kept.len() == WrappedKey::LENGTH);
             keys.push(match before.and_then(|kept| WrappedKey::decode(&kept).ok()) {
                 Some(key) => (key, None),
@@ -254,7 +247,7 @@ impl Holdings {
         sealed: &[(SealedId, Leased<SealedBytes>)],
     ) -> Result<(), SealedError> {
         let (_turn, mut batch) = (self.turn(), self.0.store.batch());
-        let (mut pending, mut committed) = (Vec::new(), false);
+        let (mut pending, mut fresh) = (Vec::new(), Vec::new());
         for (New { id, not_after_ms, .. }, (_, sealed)) in new.iter().zip(sealed) {
             let (bytes, before) = (sealed.encode(), self.0.store.row(id)?);
             batch.put_content(id, &bytes);
@@ -262,7 +255,7 @@ impl Holdings {
                 (Some(place), _) => {
                     batch.found(id);
                     batch.put_unchecked(id, place);
-                    committed = true;
+                    fresh.push((*id, place));
                     Standing::Committed
                 }
                 // Written again, where it did not open.
@@ -280,9 +273,8 @@ impl Holdings {
             batch.put_row(id, &Row { standing, check: Check::NotYet });
         }
         batch.commit()?;
-        if committed {
-            // Has them checked.
-            self.0.checked.store(0, Ordering::Relaxed);
+        if !fresh.is_empty() {
+            self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner).extend(fresh);
             self.0.unchecked.notify_one();
         }
         let mut held = self.pending();

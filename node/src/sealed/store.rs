@@ -11,6 +11,7 @@
 //! | `outgoing` | receiving agency (16), `not_after_ms` (8), record id (32) | agreement (32), epoch (4) |
 //! | `delivered` | record id (32), receiving agency (16) | see [`Delivery`] |
 //! | `meta` | `cursor` | log index (8) up to which the log was looked at |
+//! | | `chain` | the chain's id (32) |
 //!
 //! Nothing in it says what a record says, who lodged it at the agency, or what it is about: ids, epochs and times are
 //! on the chain already.
@@ -46,6 +47,7 @@ const META: &str = "meta";
 const FAMILIES: [&str; 8] =
     [CONTENTS, ROWS, MISSING, UNCHECKED, PENDING, OUTGOING, DELIVERED, META];
 const CURSOR: &str = "cursor";
+const CHAIN: &str = "chain";
 
 /// A sealed record, by who lodged it and its id: ids are unique within an agency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,7 +121,7 @@ impl SealedStore {
     ///
     /// # Errors
     /// RocksDB's, or files that would hide a loss.
-    pub(crate) fn open(path: &Path) -> Result<Self, SealedStoreError> {
+    pub(crate) fn open(path: &Path, chain_id: &Hash) -> Result<Self, SealedStoreError> {
         refuse_hidden_loss(path).map_err(|error| SealedStoreError::HiddenLoss {
             path: path.to_owned(),
             what: error.to_string(),
@@ -140,7 +142,22 @@ impl SealedStore {
             ColumnFamilyDescriptor::new(name, options)
         };
         let db = DB::open_cf_descriptors(&options, path, FAMILIES.map(family))?;
-        Ok(Self { db: db.into() })
+        let store = Self { db: db.into() };
+        store.check_chain(path, chain_id)?;
+        Ok(store)
+    }
+
+    /// Whether it is of this chain; a new one is from here on.
+    fn check_chain(&self, path: &Path, chain_id: &Hash) -> Result<(), SealedStoreError> {
+        match self.db.get_cf(self.family(META), CHAIN)? {
+            Some(kept) if kept == chain_id.0 => Ok(()),
+            Some(_) => Err(SealedStoreError::OtherChain(path.to_owned())),
+            None => {
+                let mut batch = self.batch();
+                batch.changes.put_cf(self.family(META), CHAIN, chain_id.0);
+                batch.commit()
+            }
+        }
     }
 
     fn family(&self, name: &'static str) -> &ColumnFamily {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use customhouse_ledger::{agency::AgencyCode, keys::PublicKey};
-use tokio::task::spawn_blocking;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use super::error::SealedStoreError;
 use crate::network::NetworkHandle;
@@ -20,8 +20,13 @@ impl Pause {
         Self(PAUSE_FIRST)
     }
 
-    pub(super) async fn wait(&mut self) {
-        tokio::time::sleep(self.0).await;
+    /// Waits for the pause, and no longer than until there is new work; but for the first pause in any case.
+    pub(super) async fn wait(&mut self, work: &mut watch::Receiver<u64>) {
+        work.borrow_and_update();
+        tokio::time::sleep(PAUSE_FIRST).await;
+        let rest = self.0.saturating_sub(PAUSE_FIRST);
+        // Where nobody gives work any more, the pause is what is left.
+        let _new = tokio::time::timeout(rest, work.changed()).await;
         self.0 = (self.0 * 2).min(PAUSE_MAX);
     }
 }

@@ -91,7 +91,7 @@ pub(super) async fn page(
         let place = (from, log_size, newest_first);
         listing::list((&view, &mut walk), &filter, place, (budget, without_records))
     });
-    let ListedRecords { records, next, at_end } = found.await??;
+    let ListedRecords { records, next, at_end, .. } = found.await??;
     let (next, freshness) = (Some(next.cursor()), Some(freshness(node, &tip)));
     Ok(v1::ListRecordsResponse { records, next, at_end, freshness })
 }
@@ -151,6 +151,8 @@ pub(super) fn follow(
         Some(From::Height(height)) => Start::Height(height),
         Some(From::Cursor(cursor)) => Start::Place(LogPlace::of(cursor)?),
     };
+    // It comes to each record once.
+    let view = view.waiting();
     let asked = (request.filter.clone(), view.reader().agreements().events());
     let keys_of = |subject: &v1::Subject| view.subject_keys(subject);
     let filter = Arc::new(Listed::of(request.filter, keys_of)?);
@@ -195,9 +197,10 @@ impl Feed {
 
     async fn turn(&mut self) -> Result<Turn, Refused> {
         let tip = self.node.reader.tip();
-        // What was committed just now, and not looked at yet, is not known to be here.
-        let followed = self.followed.as_mut().map(|followed| *followed.borrow_and_update());
-        let log_size = followed.map_or(tip.header.log_size, |at| at.min(tip.header.log_size));
+        let log_size = tip.header.log_size;
+        if let Some(followed) = &mut self.followed {
+            followed.borrow_and_update();
+        }
         self.renew_filter()?;
         let from = match self.from {
             Start::Place(place) => place,
@@ -215,7 +218,7 @@ impl Feed {
             return Ok(self.progress(Some(from), tip.header.height, &tip));
         }
         self.held = Some(self.room.made(BATCH_BYTES).await);
-        let ListedRecords { records, next, at_end } = self.look(from, log_size).await?;
+        let ListedRecords { records, next, at_end, waits } = self.look(from, log_size).await?;
         self.from = Start::Place(next);
         let reached = match at_end {
             true => tip.header.height,
@@ -227,7 +230,7 @@ impl Feed {
         if records.is_empty() {
             self.held = None;
             return Ok(match self.progress(Some(next), reached, &tip) {
-                Turn::Wait(_) if !at_end => Turn::On,
+                Turn::Wait(_) if !at_end && !waits => Turn::On,
                 turn => turn,
             });
         }

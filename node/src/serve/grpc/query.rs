@@ -156,10 +156,8 @@ impl Query for QueryService {
             Ok((page, linked))
         });
         let (page, linked) = page.await?;
-        let last = page.items.last().and_then(|item| item.place.as_ref());
-        let next = last.filter(|_| page.more).map(|place| {
-            PageToken { log_index: place.log_index, position: place.slot_index }.encode(&key)
-        });
+        let token = |(log_index, position)| PageToken { log_index, position }.encode(&key);
+        let next = page.last.map(token);
         Ok(Response::new(v1::GetHistoryResponse {
             items: page.items,
             next_page_token: next.unwrap_or_default(),
@@ -355,7 +353,8 @@ impl PageToken {
 
 struct Page {
     items: Vec<v1::HistoryItem>,
-    more: bool,
+    /// The last place that was looked at, where there are others behind it.
+    last: Option<(u64, u32)>,
 }
 
 impl Page {
@@ -365,31 +364,37 @@ impl Page {
         after: Option<PageToken>,
         size: usize,
     ) -> Result<Self, StoreError> {
-        let from = after.map_or((0, 0), |token| (token.log_index, token.position + 1));
-        // One more tells whether there is another page.
-        let places = view.places(keys, from, false, size + 1)?;
-        let mut page = Self { items: Vec::new(), more: places.len() > size };
+        let mut from = after.map_or((0, 0), |token| (token.log_index, token.position + 1));
+        let mut page = Self { items: Vec::new(), last: None };
         let mut transactions = Transactions { view, last: None, bytes: 0 };
         let mut bytes = 0;
-        for place in places.iter().take(size) {
-            let item = transactions.item(*place)?;
-            let sealed = item.place.as_ref().and_then(|place| place.sealed.as_ref());
-            if !View::tells_of_found(sealed) {
-                continue;
+        loop {
+            // One more tells whether there is another page.
+            let places = view.places(keys, from, false, size + 1)?;
+            let more = places.len() > size;
+            for (number, place) in places.iter().take(size).enumerate() {
+                let is_last = !more && number + 1 == places.len();
+                let item = transactions.item(*place)?;
+                transactions.bytes += usize::try_from(item.length).unwrap_or(usize::MAX);
+                let sealed = item.place.as_ref().and_then(|place| place.sealed.as_ref());
+                if View::tells_of_found(sealed) {
+                    if bytes + item.record.len() > PAGE_BYTES_MAX {
+                        return Ok(page);
+                    }
+                    bytes += item.record.len();
+                    page.items.push(item);
+                }
+                page.last = (!is_last).then_some(*place);
+                if page.items.len() >= size || transactions.bytes > PAGE_READ_BYTES_MAX {
+                    return Ok(page);
+                }
+                from = (place.0, place.1 + 1);
             }
-            transactions.bytes += usize::try_from(item.length).unwrap_or(usize::MAX);
-            bytes += item.record.len();
-            if bytes > PAGE_BYTES_MAX {
-                page.more = true;
-                break;
-            }
-            page.items.push(item);
-            if transactions.bytes > PAGE_READ_BYTES_MAX {
-                page.more |= page.items.len() < places.len();
-                break;
+            // Of those the caller may see none: there may be some behind them.
+            if !more || !page.items.is_empty() {
+                return Ok(page);
             }
         }
-        Ok(page)
     }
 }
 
