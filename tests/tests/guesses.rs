@@ -203,7 +203,7 @@ fn taken(attack: Attack, known: &Known) -> Vec<usize> {
 #[test]
 fn who_is_no_party_guesses_no_better_than_chance() {
     let seed: u64 = rand::random();
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let secret = random.random_range(0..CANDIDATES);
     let known = lodge(secret, Weakness::None, &mut random);
@@ -218,7 +218,7 @@ fn who_is_no_party_guesses_no_better_than_chance() {
 #[test]
 fn each_attack_finds_the_weakness_that_it_is_there_for() {
     let seed: u64 = rand::random();
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     for (name, attack, weakness) in ATTACKS {
         if weakness == Weakness::None {

@@ -131,7 +131,7 @@ impl NewArgs {
         let ports = Ports::from_base(self.base_port, self.agencies.len())?;
         let mut parameters = by_name(&self.parameter)?;
         if !self.open {
-            let sealed = RecordKind::bits(&ALWAYS_OPEN);
+            let sealed = RecordKind::bits(ALWAYS_OPEN);
             parameters.entry(OPEN_KINDS.to_owned()).or_insert(sealed);
         }
         Ok(NewNetwork {

@@ -138,13 +138,13 @@ impl Sealing<'_> {
         if let Some(epoch) = held {
             return Ok(epoch);
         }
-        let found = agreements.get(&agreement).and_then(|agreement| {
+        let found = agreements.get(&agreement).map(|agreement| {
             let epochs = (1..).zip(&agreement.epochs);
             let in_force =
                 |(_, epoch): &(u32, &Epoch)| (epoch.from_ms..epoch.until_ms).contains(&now_ms);
             // Where none is in force, the newest says why.
             let newest = u32::try_from(agreement.epochs.len()).unwrap_or(u32::MAX);
-            Some(epochs.filter(in_force).last().map_or(newest, |(number, _)| number))
+            epochs.filter(in_force).last().map_or(newest, |(number, _)| number)
         });
         let refused = |reason| match is_own {
             true => SubmissionRefusal::Exhausted {

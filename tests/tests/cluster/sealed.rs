@@ -126,7 +126,7 @@ async fn submit(
 #[tokio::test(flavor = "multi_thread")]
 async fn what_sealed_records_say_is_in_no_file_and_read_by_its_parties_alone() {
     let seed: u64 = rand::random();
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut canaries = Vec::new();
     let mut next = || {
